@@ -1,0 +1,43 @@
+"""Progress as events: library code reports, listeners decide what to show.
+
+Notable: three listeners exist: `silent`, `Terminal` (tqdm) and the notebook's (in `bistil.workbench`). Library code never prints.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from tqdm import tqdm
+
+
+@dataclass(frozen=True)
+class Event:
+    """Step `step` of `of` of a stage, with whatever numbers the stage has at that moment."""
+
+    stage: str
+    step: int
+    of: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+Listener = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """Show nothing."""
+
+
+class Terminal:
+    """One tqdm bar for each stage, closed when the stage reaches its last step."""
+
+    def __init__(self) -> None:
+        self._bars: dict[str, tqdm] = {}
+
+    def __call__(self, event: Event) -> None:
+        bar = self._bars.get(event.stage)
+        if bar is None:
+            bar = self._bars[event.stage] = tqdm(total=event.of, desc=event.stage, dynamic_ncols=True, mininterval=1.0)
+        bar.set_postfix({name: f"{value:.4g}" for name, value in event.metrics.items()}, refresh=False)
+        bar.update(event.step - bar.n)
+        if event.step >= event.of:
+            bar.close()
+            del self._bars[event.stage]
