@@ -1,8 +1,8 @@
 """Artefacts: content-addressed folders that are either whole or not there.
 
-Notable: an artefact's id is the hash of what it is made from (kind, config, ids of its inputs), so the same work is never done twice, nor by
-two processes at once. A build works in `<kind>/<id>.partial`; its manifest is written last and one rename makes it an artefact. Whatever ends
-a build early (a bug, Ctrl-C, kill, a full disk) leaves the partial folder with its checkpoints for the next try.
+Notable: an artefact's id is the hash of what it is made from (kind, config, ids of its inputs), so no work is done twice, nor by two
+processes at once. A build works in `<kind>/<id>.partial`; its manifest is written last and one rename makes it an artefact. Whatever
+ends a build early (a bug, Ctrl-C, kill, a full disk) leaves the partial folder with its checkpoints for the next try.
 """
 
 import errno
@@ -242,8 +242,9 @@ def _clear_when_full(folder: Path) -> Iterator[None]:
         free = shutil.disk_usage(existing).free / 2**20
         raise StoreError(
             errno.ENOSPC,
-            f"The disk is full: {folder} could not be finished, with {free:,.0f} MiB free. Free some space, or choose another store folder, "
-            f"and run the same command again. What was done is kept in {folder.name}.partial and will be continued from its last checkpoint",
+            f"The disk is full: {folder} could not be finished, with {free:,.0f} MiB free. Free some space, or choose another "
+            "store folder, and run the same command again. "
+            f"What was done is kept in {folder.name}.partial and will be continued from its last checkpoint",
             str(folder),
         ) from error
 
