@@ -1,0 +1,245 @@
+"""Teachers, encoders and task models: loading, running with all states, saving for plain transformers.
+
+Notable: the teacher's encoder and its masked-language-model head share one `BertModel`; attention probabilities exist only under the
+eager implementation, so `encode` switches to it when states are wanted and back to sdpa otherwise; weights are read as float32 on the
+CPU, from safetensors where the file exists, and never with remote code. To add an architecture, add a line to `ARCHITECTURES`.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    BertForMaskedLM,
+    BertForTokenClassification,
+    BertModel,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils import logging
+
+from bistil.errors import InputError
+
+ARCHITECTURES: Mapping[str, tuple[type[PreTrainedModel], type[PreTrainedModel]]] = {"bert": (BertModel, BertForMaskedLM)}
+"""model_type of the configuration -> (encoder class, masked-language-model class)."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A massively multilingual Transformer: `mlm.bert` is the very object `encoder`.
+
+    `has_mlm_head` is False when the checkpoint holds an encoder only: the head's transform is then freshly initialised (always the
+    same numbers), its decoder tied to the embeddings, and its predictions mean nothing until it is trained.
+    """
+
+    encoder: BertModel
+    mlm: BertForMaskedLM
+    tokenizer: PreTrainedTokenizerFast
+    has_mlm_head: bool
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a forward pass gives.
+
+    logits: name -> tensor, from the task head. last: the final hidden states. Shape: [B, L, H].
+    hidden: H_0 (embedding layer) .. H_n, each of Shape: [B, L, H]; attention: A_1 .. A_n after the softmax, each of
+    Shape: [B, heads, L, L]; both are () unless states were asked for. A module in train mode has its dropout in all of them.
+    """
+
+    last: Tensor
+    logits: Mapping[str, Tensor] = field(default_factory=dict)
+    hidden: tuple[Tensor, ...] = ()
+    attention: tuple[Tensor, ...] = ()
+
+
+def encode(
+    encoder: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, *, states: bool, token_type_ids: Tensor | None = None
+) -> Output:
+    """Run the encoder; with `states` also return all hidden states and attention distributions (BiStil eqs. 5.1, 5.2).
+
+    Shape: input_ids, attention_mask (1 = real token) and token_type_ids are [B, L]. The logits of the result are empty.
+    """
+    wanted = "eager" if states else "sdpa"
+    if encoder.config._attn_implementation != wanted:
+        encoder.set_attn_implementation(wanted)
+    out = encoder(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        token_type_ids=token_type_ids,
+        output_hidden_states=states,
+        output_attentions=states,
+    )
+    return Output(last=out.last_hidden_state, hidden=tuple(out.hidden_states or ()), attention=tuple(out.attentions or ()))
+
+
+class TaskModel(nn.Module):
+    """An encoder with a task head; the head is called as head(hidden [B, L, H], batch) and returns named logits."""
+
+    def __init__(self, *, encoder: PreTrainedModel, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+
+    def forward(self, batch: Mapping[str, Tensor], *, states: bool = False) -> Output:
+        """Encode `batch` (input_ids and attention_mask, token_type_ids where the task has two segments) and apply the head."""
+        out = encode(
+            self.encoder, batch["input_ids"], batch["attention_mask"], states=states, token_type_ids=batch.get("token_type_ids")
+        )
+        return Output(last=out.last, logits=self.head(out.last, batch), hidden=out.hidden, attention=out.attention)
+
+
+def load_teacher(name_or_folder: str | Path) -> Teacher:
+    """Load a teacher by hub name or folder, with its fast tokenizer; InputError says in words what is missing or unsupported."""
+    source, model_type = _checked_source(name_or_folder)
+    tokenizer = _load_tokenizer(source)
+    mlm, missing = _load_weights(ARCHITECTURES[model_type][1], source)
+    lost = sorted(key for key in missing if key.startswith(f"{mlm.base_model_prefix}."))
+    if lost:
+        raise InputError(f"{source} should hold a whole {model_type} encoder, but {len(lost)} tensors are missing, the first is {lost[0]}.")
+    if len(tokenizer) > mlm.config.vocab_size:
+        raise InputError(
+            f"The tokenizer of {source} has {len(tokenizer)} tokens but the model has only {mlm.config.vocab_size} embedding rows. "
+            "Use the tokenizer that the model was trained with."
+        )
+    has_head = not any(key.startswith("cls.predictions.transform") for key in missing)
+    return Teacher(encoder=mlm.base_model, mlm=mlm, tokenizer=tokenizer, has_mlm_head=has_head)
+
+
+def load_encoder(folder: str | Path) -> BertModel:
+    """Load an encoder without pooler, as float32 on the CPU in eval mode."""
+    source, model_type = _checked_source(folder)
+    encoder, missing = _load_weights(ARCHITECTURES[model_type][0], source, add_pooling_layer=False)
+    if missing:
+        raise InputError(f"{source} should hold a whole {model_type} encoder, but {len(missing)} tensors are missing: {min(missing)} ...")
+    return encoder
+
+
+def save_student(folder: str | Path, encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Save encoder (safetensors) and tokenizer so that plain AutoModel and AutoTokenizer load them."""
+    with _quiet():
+        encoder.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def export_token_classifier(
+    folder: str | Path, model: TaskModel, labels: Sequence[str], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """Save a named-entity TaskModel as BertForTokenClassification: the same logits, loaded by transformers alone.
+
+    The head must have a linear layer `classifier` (and may have a `dropout`) applied to every token, as `tasks.ner` makes it.
+    """
+    classifier = getattr(model.head, "classifier", None)
+    if not isinstance(classifier, nn.Linear) or classifier.out_features != len(labels) or classifier.bias is None:
+        raise InputError(
+            f"Only a head with a linear layer `classifier` with bias and one output for each of the {len(labels)} labels can be "
+            f"exported as a token classifier; this head is {type(model.head).__name__} with classifier {classifier}."
+        )
+    config: Any = copy.deepcopy(model.encoder.config)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: i for i, label in enumerate(labels)}
+    config.classifier_dropout = getattr(getattr(model.head, "dropout", None), "p", 0.0)
+    with torch.device("meta"):  # only a shell: no memory, no random numbers
+        shell: Any = BertForTokenClassification(config)
+    shell.bert, shell.classifier = model.encoder, classifier
+    with _quiet():
+        shell.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def device_and_dtype(requested: str | None = None) -> tuple[torch.device, torch.dtype, str]:
+    """Pick device and compute dtype, with the reason as a sentence: cuda > cpu, mps only when asked, bfloat16 where cuda has it."""
+    try:
+        device = torch.device(requested or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise InputError(f"The device should be cpu, cuda, cuda:<number> or mps, not {requested!r}.") from error
+    why = f"{device} was asked for" if requested else "a CUDA device is present" if device.type == "cuda" else "no CUDA device is present"
+    if device.type == "cuda":
+        if not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():
+            raise InputError(f"{device} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices. Ask for cpu.")
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return device, torch.bfloat16, f"{why}; bfloat16 because the hardware has it"
+        return device, torch.float32, f"{why}; float32 because the hardware lacks bfloat16"
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError("mps was asked for, but torch finds no Apple GPU on this machine. Ask for cpu.")
+    if device.type not in ("cpu", "mps"):
+        raise InputError(f"The device should be cpu, cuda, cuda:<number> or mps, not {requested!r}.")
+    return device, torch.float32, f"{why}; float32 because bfloat16 is used on CUDA only"
+
+
+def _checked_source(name_or_folder: str | Path) -> tuple[str, str]:
+    """Return (source, model_type), or raise before any weights are read."""
+    source = str(name_or_folder)
+    looks_like_folder = isinstance(name_or_folder, Path) or source.startswith((".", "/", "~")) or source.count("/") > 1
+    if looks_like_folder and not Path(source).is_dir():
+        raise InputError(f"Expected a model folder or hub name, but there is no folder {source}. Check the path.")
+    try:
+        with _quiet():
+            config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"No model configuration could be read from {source!r}: it is neither a folder with a config.json nor a model name that the "
+            "hub (or its local cache, when offline) knows. Check the spelling, go online, or give a folder."
+        ) from error
+    if config.model_type not in ARCHITECTURES:
+        raise InputError(f"{source} is a {config.model_type} model; supported architectures: {', '.join(ARCHITECTURES)}.")
+    return source, config.model_type
+
+
+def _load_weights(kind: type[PreTrainedModel], source: str, **settings: Any) -> tuple[Any, set[str]]:
+    """Return the model in eval mode and the names of the tensors that the checkpoint lacked."""
+    has_safetensors = any(Path(source).glob("*.safetensors")) if Path(source).is_dir() else False
+    try:
+        with _quiet(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # a fresh head is the same at every load, and the caller's random stream is left alone
+            loaded: Any = kind.from_pretrained(
+                source,
+                output_loading_info=True,
+                dtype=torch.float32,
+                attn_implementation="sdpa",
+                use_safetensors=True if has_safetensors else None,
+                **settings,
+            )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"The weights of {source} could not be read ({error}). Fetch or copy the model again.") from error
+    model, info = loaded
+    return model.eval(), set(info["missing_keys"])
+
+
+def _load_tokenizer(source: str) -> PreTrainedTokenizerFast:
+    """Load the tokenizer and check that it is fast, whole, and has the special tokens that masking and batching need."""
+    try:
+        with _quiet():
+            tokenizer: Any = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"No tokenizer could be read from {source!r}: a tokenizer.json or vocab.txt was expected ({error}).") from error
+    if not tokenizer.is_fast:
+        raise InputError(f"A fast tokenizer (tokenizers library) was expected, but {source} has a {type(tokenizer).__name__}.")
+    lacking = [name for name in ("mask", "unk", "pad") if getattr(tokenizer, f"{name}_token_id") is None]
+    if lacking:
+        raise InputError(f"The tokenizer of {source} lacks the special tokens {', '.join(lacking)}; name them in tokenizer_config.json.")
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes of a folder without tokenizer files
+        raise InputError(f"The tokenizer of {source} has no tokens but special ones. Is tokenizer.json or vocab.txt missing?")
+    return tokenizer
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' load reports and bars off the screen: what matters in them comes back as values or errors."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
