@@ -1,0 +1,226 @@
+"""Make a small multilingual teacher: masked-language modelling on a named list of languages.
+
+Notable: it starts from real BERT weights (a folder or a Python package that carries one) or from nothing; languages are sampled by
+temperature; translation pairs are one more "language" whose sequences hold both sentences (TLM, Conneau & Lample 2019); from real weights
+the vocabulary is extended and each new piece's embedding starts at the pieces it translates to (`align`).
+"""
+
+import importlib.util
+import json
+import random
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel, PreTrainedTokenizerBase, set_seed
+
+from bistil import sampling
+from bistil.align import ibm1
+from bistil.corpora import Batches, Blocks, held_out, pairs_to_blocks, read_lines, to_blocks
+from bistil.errors import InputError
+from bistil.mlm import MaskedLM, evaluate_mlm
+from bistil.progress import Listener, silent
+from bistil.train import History, Schedule, fit
+from bistil.wordpiece import extend_wordpiece, train_wordpiece
+
+PARALLEL = "parallel"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """What to train on and for how long.
+
+    languages: codes; the first is the one whose pieces others are aligned to. start: folder or package of BERT weights, None for random.
+    layers, hidden, heads: the architecture where there is no start. vocabulary: WordPiece size learned from the text.
+    lines: at most so many lines a language. alpha: languages are drawn in proportion to size ** alpha.
+    parallel_share: share of the steps on translation pairs. mask_share: share of tokens predicted.
+    """
+
+    languages: tuple[str, ...]
+    schedule: Schedule
+    start: str | None = None
+    layers: int = 6
+    hidden: int = 192
+    heads: int = 6
+    vocabulary: int = 6000
+    lowercase: bool = False
+    lines: int | None = None
+    length: int = 128
+    batch_size: int = 16
+    mask_share: float = 0.15
+    alpha: float = 0.5
+    parallel_share: float = 0.0
+    seed: int = 1
+
+    @classmethod
+    def read(cls, path: Path) -> "PretrainConfig":
+        """Read a YAML file; an unknown key is an `InputError`."""
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+        try:
+            return cls(**{**entries, "languages": tuple(entries["languages"]), "schedule": Schedule(**entries["schedule"])})
+        except (TypeError, KeyError) as error:
+            raise InputError(f"{path} should hold the fields of PretrainConfig, but: {error}. See data/teachers/ for examples.") from error
+
+
+@dataclass
+class Text:
+    """Lines by language, and translation pairs (first language's sentence, other sentence) by the other language."""
+
+    lines: dict[str, list[str]]
+    pairs: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+
+
+def read_text(config: PretrainConfig, corpora: Mapping[str, Path], parallel: Path | None) -> Text:
+    """Read what the config names: corpora by language, and all `<first>-<other>.tsv` and `ntrex/` translations in `parallel`."""
+    lines = {code: read_lines(corpora[code], config.lines) for code in config.languages}
+    first, pairs = config.languages[0], {}
+    for code in config.languages[1:] if parallel else ():
+        found = list(_aligned_files(parallel / "ntrex" / f"{first}.txt", parallel / "ntrex" / f"{code}.txt"))
+        tsv = parallel / f"{first}-{code}.tsv"
+        if tsv.is_file():
+            rows = (line.split("\t") for line in read_lines(tsv))
+            found += [(row[0], row[1]) for row in rows if len(row) == 2 and all(row)][:10_000]
+        if found:
+            pairs[code] = found
+    return Text(lines, pairs)
+
+
+def _aligned_files(first: Path, other: Path) -> list[tuple[str, str]]:
+    if not (first.is_file() and other.is_file()):
+        return []
+    a, b = (path.read_text(encoding="utf-8").splitlines() for path in (first, other))
+    return [(x.strip(), y.strip()) for x, y in zip(a, b, strict=True) if x.strip() and y.strip()]
+
+
+def pretrain(
+    config: PretrainConfig, text: Text, folder: Path, *, progress: Listener = silent, stop: threading.Event | None = None
+) -> tuple[BertForMaskedLM, PreTrainedTokenizerBase, History]:
+    """Train and return the teacher; `folder` keeps the checkpoints, and the run resumes from them."""
+    set_seed(config.seed)
+    mlm, tokenizer = initial_model(config, text)
+    blocks = {code: to_blocks(tokenizer, lines, config.length) for code, lines in text.lines.items()}
+    weights = sampling.temperature({code: len(b) for code, b in blocks.items()}, config.alpha)
+    if text.pairs and config.parallel_share > 0:
+        blocks[PARALLEL] = _pair_blocks(tokenizer, text, config)
+        total = sum(weights.values())
+        weights = {code: (1 - config.parallel_share) * weight / total for code, weight in weights.items()} | {PARALLEL: config.parallel_share}
+    training, kept_out = {}, {}
+    for code, b in blocks.items():
+        training[code], kept_out[code] = b.split(0.05)
+    batches = Batches(
+        training,
+        tokenizer,
+        weights=weights,
+        batch_size=config.batch_size,
+        steps=config.schedule.steps * _world_size(),
+        mask_share=config.mask_share,
+        seed=config.seed,
+    )
+    evaluation = held_out(kept_out, tokenizer, batch_size=32, mask_share=0.15, most=32)
+    history = fit(
+        MaskedLM(mlm),
+        batches,
+        lambda: evaluate_mlm(mlm, evaluation),
+        schedule=config.schedule,
+        select="loss",
+        folder=folder,
+        seed=config.seed,
+        stage="pretrain",
+        progress=progress,
+        stop=stop,
+    )
+    return mlm, tokenizer, history
+
+
+def initial_model(config: PretrainConfig, text: Text) -> tuple[BertForMaskedLM, PreTrainedTokenizerBase]:
+    """The model and tokenizer before training: random, or real weights with an extended vocabulary."""
+    all_lines = [line for lines in text.lines.values() for line in lines]
+    if config.start is None:
+        tokenizer = train_wordpiece(all_lines, config.vocabulary, lowercase=config.lowercase)
+        bert = BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=config.hidden,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            intermediate_size=4 * config.hidden,
+            max_position_embeddings=max(config.length, 128),
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        return BertForMaskedLM(bert), tokenizer
+    start = weights_folder(config.start)
+    encoder = BertModel.from_pretrained(start, add_pooling_layer=False)
+    old_tokenizer = AutoTokenizer.from_pretrained(start)
+    tokenizer, spelling = extend_wordpiece(old_tokenizer, all_lines, config.vocabulary)
+    embeddings = _placed_embeddings(encoder.embeddings.word_embeddings.weight.detach().numpy(), spelling, tokenizer, text, config.languages[0])
+    bert = BertConfig(**{**encoder.config.to_dict(), "vocab_size": len(tokenizer), "architectures": None})
+    mlm = BertForMaskedLM(bert)
+    state = {name: value for name, value in encoder.state_dict().items() if "word_embeddings" not in name}
+    mlm.bert.load_state_dict(state, strict=False)
+    with torch.no_grad():
+        mlm.bert.embeddings.word_embeddings.weight.copy_(torch.from_numpy(embeddings))
+        torch.nn.init.eye_(mlm.cls.predictions.transform.dense.weight)
+    return mlm, tokenizer
+
+
+def weights_folder(start: str) -> Path:
+    """The folder of `start`: a folder itself, or `package:sub/folder` inside an installed Python package."""
+    package, _, inside = start.partition(":")
+    if Path(start).is_dir():
+        return Path(start)
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    folder = Path(spec.origin).parent / inside if spec and spec.origin else None
+    if folder is None or not folder.is_dir():
+        raise InputError(f"A folder, or `package:folder` of an installed package, with BERT weights was expected, but {start!r} is neither.")
+    return folder
+
+
+def _placed_embeddings(
+    old: np.ndarray, spelling: list[list[int]], tokenizer: PreTrainedTokenizerBase, text: Text, first: str
+) -> np.ndarray:
+    """Start embeddings: a piece is a mean over the languages that use it, each giving its translation's (or its spelling's) embedding.
+
+    Shape: [V, H] from old [V_old, H].
+    """
+    spelled = np.stack([old[ids].mean(axis=0) for ids in spelling])
+    weighted, total = np.zeros_like(spelled), np.zeros(len(spelled))
+    scale = np.linalg.norm(spelled, axis=1).mean()
+    for code, lines in text.lines.items():
+        ids = [i for row in tokenizer(lines[:20_000], add_special_tokens=False, verbose=False)["input_ids"] for i in row]
+        share = np.bincount(ids, minlength=len(spelled)) / len(ids)
+        vectors = spelled
+        if code != first and code in text.pairs:
+            known, foreign = (
+                tokenizer([pair[side] for pair in text.pairs[code]], add_special_tokens=False, verbose=False)["input_ids"] for side in (0, 1)
+            )
+            both = [(f, k) for f, k in zip(foreign, known, strict=True) if f and k]
+            table = ibm1([f for f, _ in both], [k for _, k in both])
+            placed = table @ spelled[: table.shape[1]]
+            norm = np.linalg.norm(placed, axis=1, keepdims=True)
+            vectors = spelled.copy()
+            rows = np.flatnonzero(norm[:, 0] > 0)
+            vectors[rows] = placed[rows] / norm[rows] * scale
+        weighted += share[:, None] * vectors
+        total += share
+    return np.where(total[:, None] > 0, weighted / np.maximum(total, 1e-12)[:, None], spelled).astype(np.float32)
+
+
+def _pair_blocks(tokenizer: PreTrainedTokenizerBase, text: Text, config: PretrainConfig) -> Blocks:
+    pairs = [pair for found in text.pairs.values() for pair in found]
+    random.Random(config.seed).shuffle(pairs)
+    return pairs_to_blocks(tokenizer, pairs, config.length)
+
+
+def _world_size() -> int:
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def save_teacher(folder: Path, mlm: BertForMaskedLM, tokenizer: PreTrainedTokenizerBase, history: History, *, half: bool = False) -> None:
+    """Write model (fp16 where `half`), tokenizer and learning curve."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (mlm.half() if half else mlm).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "history.json").write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,214 @@
+"""The one training path: a thin subclass of transformers.Trainer that every stage goes through.
+
+Notable:
+* a stage hands over an `Objective`, a module whose forward maps a batch to (loss, named parts of it): so data-parallel training works;
+* batches come from a dataset whose item k *is* the batch of step k, so a resumed run continues with the very same data;
+* a checkpoint counts only when its `complete` marker is there, so a kill in the middle of saving costs one interval, never the run;
+* at the end the model holds the state of its best evaluation.
+"""
+
+import math
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, SequentialSampler
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
+
+from bistil.errors import InputError
+from bistil.progress import Event, Listener, silent
+
+History = list[dict[str, float]]
+Evaluate = Callable[[], Mapping[str, float]]
+
+
+class Stopped(KeyboardInterrupt):
+    """The run was asked to stop; its last checkpoint is on disk and the same call resumes there."""
+
+
+class Objective(nn.Module):
+    """What is minimised. Subclasses define `forward(batch) -> (loss, parts)`; `parts` are detached numbers worth watching.
+
+    Only `self.model` is trained and saved; a teacher belongs in a tuple, where nn.Module does not see it.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Parameters and buffers, each storage once: tied tensors would stop safetensors."""
+        state, seen = super().state_dict(*args, **kwargs), set()
+        unique = {}
+        for name, tensor in state.items():
+            key = (tensor.data_ptr(), tensor.shape)
+            if tensor.numel() == 0 or key not in seen:
+                unique[name] = tensor
+                seen.add(key)
+        return unique
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long and how fast to train.
+
+    steps: optimiser steps. learning_rate: peak, then linear to 0. warmup_share: share of the steps with rising rate.
+    evaluations: how many evenly spaced evaluations (each is a checkpoint). clip: largest gradient norm, 0 for none.
+    """
+
+    steps: int
+    learning_rate: float
+    evaluations: int = 4
+    warmup_share: float = 0.0
+    weight_decay: float = 0.0
+    clip: float = 0.0
+    bf16: bool = False
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.evaluations < 1 or self.learning_rate <= 0:
+            raise InputError(f"A schedule needs steps >= 1, evaluations >= 1 and a learning rate above 0, but got {self}.")
+
+
+def fit(
+    objective: Objective,
+    batches: Dataset,
+    evaluate: Evaluate,
+    *,
+    schedule: Schedule,
+    select: str,
+    folder: Path,
+    seed: int,
+    stage: str,
+    optimizer: torch.optim.Optimizer | None = None,
+    progress: Listener = silent,
+    stop: threading.Event | None = None,
+) -> History:
+    """Train `objective` on `batches`, resuming from the newest complete checkpoint in `folder`.
+
+    :param evaluate: returns metrics; called in eval mode without gradients.
+    :param select: the metric that picks the best checkpoint; a name that ends in "loss" is minimised, any other maximised.
+    :returns: one entry per log and evaluation, each with its step. The model is left in its best state.
+    :raises Stopped: where `stop` was set; a checkpoint was written first.
+    """
+    checkpoint = _newest_complete(folder)
+    every = math.ceil(schedule.steps / schedule.evaluations)
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=schedule.steps,
+        learning_rate=schedule.learning_rate,
+        warmup_steps=round(schedule.warmup_share * schedule.steps),
+        weight_decay=schedule.weight_decay,
+        max_grad_norm=schedule.clip,
+        lr_scheduler_type="linear",
+        per_device_train_batch_size=1,
+        eval_strategy="steps",
+        eval_steps=every,
+        save_steps=every,
+        save_total_limit=2,
+        logging_steps=max(1, every // 4),
+        load_best_model_at_end=True,
+        metric_for_best_model=f"eval_{select}",
+        greater_is_better=not select.endswith("loss"),
+        seed=seed,
+        bf16=schedule.bf16,
+        use_cpu=next(objective.parameters()).device.type == "cpu",
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to="none",
+        ddp_find_unused_parameters=False,
+        dataloader_pin_memory=False,
+    )
+    watcher = _Watcher(stage, progress, stop)
+    trainer = _Trainer(
+        model=objective,
+        args=arguments,
+        train_dataset=batches,
+        eval_dataset=(),
+        data_collator=_only,
+        optimizers=(optimizer, None),
+        callbacks=[watcher],
+    )
+    trainer.evaluate_model = evaluate
+    for chatty in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(chatty)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if watcher.stopped:
+        raise Stopped(f"{stage} stopped at step {trainer.state.global_step} of {schedule.steps}; run the same call to go on from there.")
+    return [dict(entry) for entry in trainer.state.log_history if "train_runtime" not in entry]
+
+
+def _only(rows: list[Any]) -> Any:
+    return rows[0]
+
+
+def _newest_complete(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; half-written ones are deleted."""
+    complete = []
+    for checkpoint in folder.glob("checkpoint-*"):
+        if (checkpoint / "complete").exists():
+            complete.append(checkpoint)
+        else:
+            shutil.rmtree(checkpoint)
+    return max(complete, key=lambda path: int(path.name.split("-")[1]), default=None)
+
+
+class _Trainer(Trainer):
+    """transformers.Trainer for objectives: the loss is the module's output, the evaluation a callable, the order sequential."""
+
+    evaluate_model: Evaluate
+
+    def compute_loss(self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+        loss, parts = model(inputs)
+        self._parts = {name: self._parts.get(name, 0.0) + value.detach() for name, value in parts.items()}
+        self._counted += 1
+        return (loss, parts) if return_outputs else loss
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        self.model.eval()
+        with torch.no_grad():
+            metrics = {f"eval_{name}": float(value) for name, value in self.evaluate_model().items()}
+        self.model.train()
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs and self._counted:
+            logs |= {name: float(value) / self._counted for name, value in self._parts.items()}
+            self._parts, self._counted = {}, 0
+        super().log(logs, start_time)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
+        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        self._parts: dict[str, Tensor | float] = {}
+        self._counted = 0
+        return super().train(*args, **kwargs)
+
+
+class _Watcher(TrainerCallback):
+    """Reports progress, obeys the stop event, evaluates at the last step and marks checkpoints complete."""
+
+    def __init__(self, stage: str, progress: Listener, stop: threading.Event | None) -> None:
+        self.stage, self.progress, self.stop, self.stopped = stage, progress, stop, False
+        self._latest: dict[str, float] = {}
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        self._latest |= {name: value for name, value in (logs or {}).items() if isinstance(value, float)}
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.progress(Event(self.stage, state.global_step, state.max_steps, dict(self._latest)))
+        if state.global_step == state.max_steps:
+            control.should_evaluate = control.should_save = True
+        elif self.stop is not None and self.stop.is_set():
+            self.stopped = control.should_save = control.should_training_stop = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / "complete").touch()

@@ -1,0 +1,71 @@
+"""WordPiece vocabularies: one trained from text, or an existing one extended with the pieces that new languages need.
+
+Notable: training is the tokenizers library's; extending keeps the old pieces and their normalisation and says of each piece how the old
+tokenizer spelled it, so that its embedding can start from there.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.trainers import WordPieceTrainer
+from transformers import BertTokenizerFast, PreTrainedTokenizerBase
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def train_wordpiece(lines: Iterable[str], size: int, *, lowercase: bool) -> BertTokenizerFast:
+    """A BERT tokenizer with a WordPiece vocabulary of at most `size` pieces, learned from `lines`."""
+    return _bert_tokenizer(_learn(lines, size, lowercase), lowercase)
+
+
+def extend_wordpiece(tokenizer: PreTrainedTokenizerBase, lines: Sequence[str], size: int) -> tuple[BertTokenizerFast, list[list[int]]]:
+    """A tokenizer with the pieces of `tokenizer` that `lines` use, its single characters, and up to `size` pieces learned from `lines`.
+
+    :returns: the tokenizer, and for each of its ids the ids that spell the piece in the old tokenizer (one id for a kept piece).
+    """
+    lowercase = bool(getattr(tokenizer, "do_lower_case", json.loads(tokenizer.backend_tokenizer.to_str())["normalizer"]["lowercase"]))
+    old = tokenizer.get_vocab()
+    used: Counter[int] = Counter()
+    for ids in tokenizer(list(lines), add_special_tokens=False, verbose=False)["input_ids"]:
+        used.update(ids)
+    kept = [piece for piece, i in sorted(old.items(), key=lambda item: item[1]) if used[i] > 2 or len(piece.removeprefix("##")) == 1]
+    learned = [piece for piece in _learn(lines, size, lowercase) if piece not in old]
+    vocabulary = list(dict.fromkeys([*SPECIAL, *kept, *learned]))
+    return _bert_tokenizer(vocabulary, lowercase), [_spelling(piece, old, tokenizer) for piece in vocabulary]
+
+
+def _spelling(piece: str, old: dict[str, int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Old ids that spell `piece`; a continuation piece is spelled in continuation pieces."""
+    if piece in old:
+        return [old[piece]]
+    ids, rest, inside = [], piece.removeprefix("##"), piece.startswith("##")
+    while rest:
+        for end in range(len(rest), 0, -1):
+            candidate = ("##" if inside else "") + rest[:end]
+            if candidate in old:
+                ids.append(old[candidate])
+                rest, inside = rest[end:], True
+                break
+        else:
+            return [tokenizer.unk_token_id]
+    return ids
+
+
+def _learn(lines: Iterable[str], size: int, lowercase: bool) -> list[str]:
+    learner = Tokenizer(WordPiece(unk_token="[UNK]"))
+    learner.normalizer = BertNormalizer(lowercase=lowercase)
+    learner.pre_tokenizer = BertPreTokenizer()
+    trainer = WordPieceTrainer(vocab_size=size, special_tokens=list(SPECIAL), min_frequency=3, show_progress=False)
+    learner.train_from_iterator(lines, trainer)
+    return [piece for piece, _ in sorted(learner.get_vocab().items(), key=lambda item: item[1])]
+
+
+def _bert_tokenizer(vocabulary: Sequence[str], lowercase: bool) -> BertTokenizerFast:
+    tokenizer = BertTokenizerFast(vocab={piece: i for i, piece in enumerate(vocabulary)}, do_lower_case=lowercase)
+    tokenizer.add_special_tokens({"mask_token": AddedToken("[MASK]", lstrip=False, special=True)})
+    return tokenizer
