@@ -1,0 +1,137 @@
+"""Task tuning by LT-SFT: on gold labels (a teacher's task SFT, a self-taught student) or after a teacher (stage 2, BiStil section 3.2).
+
+Notable: one procedure for all of them. Teacher-forced means L_attn + L_hidden + L_pred against the teacher that wears the source
+language's SFT and its own task SFT; no gold label enters then. The head trains in full, from the same start in both phases; a
+teacher-forced student's head starts as the teacher's, since its states are trained to be the teacher's.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from bistil import sampling
+from bistil.distil.general import set_dropout, state_losses
+from bistil.models import TaskModel
+from bistil.progress import Listener, silent
+from bistil.sft.delta import SparseDelta
+from bistil.sft.train_sft import SftConfig, lottery_ticket
+from bistil.student import layer_map
+from bistil.tasks.task import Row, Task
+from bistil.train import Evaluate, History, Objective
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """A task SFT. batch_size in sentences, max_length in sub-words; examples: at most so many training sentences."""
+
+    sft: SftConfig
+    batch_size: int = 16
+    max_length: int = 128
+    examples: int | None = None
+
+
+class TaskBatches(Dataset):
+    """Step number -> padded batch; sentences of like length come together."""
+
+    def __init__(self, task: Task, rows: Sequence[Row], pad_id: int, *, batch_size: int, steps: int, seed: int) -> None:
+        self._task, self._rows, self._pad_id = task, rows, pad_id
+        lengths = [len(row["input_ids"]) for row in rows]
+        self._order = sampling.epochs(len(rows), steps, batch_size, seed=seed, lengths=lengths)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        return self._task.collate([self._rows[i] for i in self._order[step]], self._pad_id)
+
+
+class TaskLearning(Objective):
+    """Cross-entropy on gold labels."""
+
+    model: TaskModel
+
+    def __init__(self, model: TaskModel, task: Task) -> None:
+        super().__init__(model)
+        self._task = task
+
+    def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The task's loss; no further parts."""
+        return self._task.loss(self.model(batch).logits, batch), {}
+
+
+class TaskDistillation(Objective):
+    """L_attn + L_hidden + L_pred against a task teacher (BiStil eqs. 5.1 to 5.3, plain sum)."""
+
+    model: TaskModel
+
+    def __init__(self, student: TaskModel, teacher: TaskModel, task: Task, kept: Tensor | None) -> None:
+        super().__init__(student)
+        self._teacher, self._task, self._kept = (teacher.eval().requires_grad_(False),), task, kept
+        self._layers = layer_map(
+            teacher.encoder.config.num_hidden_layers, teacher.encoder.config.num_hidden_layers // student.encoder.config.num_hidden_layers
+        )
+
+    def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss on one batch; parts `attention`, `hidden` and `prediction`."""
+        student = self.model(batch, states=True)
+        ids = batch["input_ids"]
+        with torch.no_grad():
+            teacher = self._teacher[0]({**batch, "input_ids": ids if self._kept is None else self._kept.to(ids.device)[ids]}, states=True)
+        states, parts = state_losses(student, teacher, self._layers, batch["attention_mask"])
+        prediction = self._task.distillation_loss(student.logits, teacher.logits, batch)
+        return states + prediction, {**parts, "prediction": prediction.detach()}
+
+
+def task_sft(
+    model: TaskModel,
+    task: Task,
+    examples: Sequence[Any],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    config: TaskConfig,
+    validate: Evaluate,
+    base: str,
+    folder: Path,
+    teacher: TaskModel | None = None,
+    kept: Tensor | None = None,
+    stage: str = "task SFT",
+    progress: Listener = silent,
+    stop: threading.Event | None = None,
+) -> tuple[SparseDelta, History]:
+    """Tune `model` on the source language's task data; return the delta with the whole head in it.
+
+    :param model: its encoder wears the source language's delta already where there is one; the new delta adds to that.
+    :param validate: source-language validation metrics, among them `task.metric`, which picks the checkpoint.
+    :param teacher: a task model to follow (teacher-forced), None for gold labels. `kept`: its ids of the student's tokens.
+    """
+    rows = task.encode(examples[: config.examples], tokenizer, max_length=config.max_length)
+    objective: Objective = TaskLearning(model, task)
+    if teacher is not None:
+        model.head.load_state_dict(teacher.head.state_dict())
+        set_dropout(model, 0.0)
+        objective = TaskDistillation(model, teacher, task, kept)
+
+    def batches(steps: int, seed: int) -> Dataset:
+        return TaskBatches(task, rows, int(tokenizer.pad_token_id), batch_size=config.batch_size, steps=steps, seed=seed)
+
+    return lottery_ticket(
+        objective,
+        model.encoder,
+        model.head,
+        batches,
+        validate,
+        config=config.sft,
+        base=base,
+        select=task.metric,
+        folder=folder,
+        stage=stage,
+        progress=progress,
+        stop=stop,
+    )

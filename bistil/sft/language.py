@@ -1,0 +1,70 @@
+"""Language SFTs: LT-SFT by masked-language modelling on one language's text (LT-SFT section 4.2).
+
+Notable: the output embedding is decoupled and frozen, layer norms are frozen, so all that is learned lies in the encoder and travels
+with the delta.
+"""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch.utils.data import Dataset
+from transformers import BertForMaskedLM, PreTrainedTokenizerBase
+
+from bistil.corpora import Batches, Blocks, held_out
+from bistil.mlm import MaskedLM, evaluate_mlm
+from bistil.progress import Listener, silent
+from bistil.sft.delta import SparseDelta, base_hash
+from bistil.sft.lottery import decouple_output_embedding
+from bistil.sft.train_sft import SftConfig, lottery_ticket
+from bistil.train import History
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """How unlabelled text is cut and masked. length in tokens, batch_size in blocks; held_out_share is kept for evaluation."""
+
+    length: int = 128
+    batch_size: int = 8
+    mask_share: float = 0.15
+    held_out_share: float = 0.05
+    lines: int | None = None
+
+
+def language_sft(
+    mlm: BertForMaskedLM,
+    tokenizer: PreTrainedTokenizerBase,
+    code: str,
+    blocks: Blocks,
+    *,
+    text: TextConfig,
+    sft: SftConfig,
+    folder: Path,
+    progress: Listener = silent,
+    stop: threading.Event | None = None,
+) -> tuple[SparseDelta, History]:
+    """The delta of one language on `mlm.bert`, best by held-out loss. `mlm` is left adapted, its head untied and frozen."""
+    base = base_hash(mlm.bert)
+    decouple_output_embedding(mlm)
+    training, kept_out = blocks.split(text.held_out_share)
+    evaluation = held_out({code: kept_out}, tokenizer, batch_size=16, mask_share=text.mask_share)
+
+    def batches(steps: int, seed: int) -> Dataset:
+        return Batches(
+            {code: training}, tokenizer, weights={code: 1.0}, batch_size=text.batch_size, steps=steps, mask_share=text.mask_share, seed=seed
+        )
+
+    return lottery_ticket(
+        MaskedLM(mlm),
+        mlm.bert,
+        None,
+        batches,
+        lambda: evaluate_mlm(mlm, evaluation),
+        config=sft,
+        base=base,
+        select="loss",
+        folder=folder,
+        stage=f"language SFT {code}",
+        progress=progress,
+        stop=stop,
+    )

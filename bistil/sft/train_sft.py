@@ -1,0 +1,122 @@
+"""LT-SFT as one call: dense phase, selection, rewind, sparse phase (Ansell et al. 2022, Alg. 1).
+
+Notable: what is minimised is handed in, so a language SFT, a task SFT and a distilled task SFT are this same procedure. The chosen
+support is written down when the dense phase ends, so an interrupted run never repeats that phase.
+"""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import set_seed
+
+from bistil.progress import Listener, silent
+from bistil.sft.delta import SparseDelta
+from bistil.sft.lottery import LotteryConfig, SparseTraining, l1_term, select_top_k, set_trainable, snapshot
+from bistil.train import Evaluate, History, Objective, Schedule, fit
+
+
+class BatchesFor(Protocol):
+    """Makes the training batches of a phase: `steps` of them, from `seed`."""
+
+    def __call__(self, steps: int, seed: int) -> Dataset:
+        """A dataset whose item k is the batch of step k."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SftConfig:
+    """An LT-SFT: what may change, how long each phase runs. Both phases use the same hyperparameters but for their length."""
+
+    lottery: LotteryConfig
+    dense: Schedule
+    sparse: Schedule
+    seed: int = 1
+
+
+class Penalised(Objective):
+    """An objective plus the L1 term J(theta) = lambda / N * sum |theta - theta_0| (LT-SFT section 3)."""
+
+    def __init__(self, inner: Objective, term: Any) -> None:
+        super().__init__(inner.model)
+        self._inner, self._term = (inner,), term
+
+    def forward(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """The inner loss plus the term; parts gain `l1`."""
+        loss, parts = self._inner[0](batch)
+        penalty = self._term()
+        return loss + penalty, {**parts, "l1": penalty}
+
+    def train(self, mode: bool = True) -> "Penalised":
+        """Switch the inner objective too."""
+        self._inner[0].train(mode)
+        return super().train(mode)
+
+
+def lottery_ticket(
+    objective: Objective,
+    encoder: nn.Module,
+    head: nn.Module | None,
+    batches: BatchesFor,
+    evaluate: Evaluate,
+    *,
+    config: SftConfig,
+    base: str,
+    select: str,
+    folder: Path,
+    stage: str,
+    progress: Listener = silent,
+    stop: threading.Event | None = None,
+) -> tuple[SparseDelta, History]:
+    """Train `encoder` sparsely and `head` in full; return the delta (with the head's tensors as `full`) and both phases' history.
+
+    :param base: hash of the base model that the delta belongs to, before any language delta that `encoder` wears already.
+    The encoder and the head are left in their trained state.
+    """
+    theta0 = snapshot(encoder)
+    head0 = {name: tensor.clone() for name, tensor in head.state_dict().items()} if head is not None else {}
+    names = set_trainable(encoder, freeze_layer_norms=config.lottery.freeze_layer_norms)
+    run = {"evaluate": evaluate, "select": select, "seed": config.seed, "progress": progress, "stop": stop}
+    history: History = []
+    chosen = folder / "support.safetensors"
+    if not chosen.exists():
+        set_seed(config.seed)
+        l1 = config.lottery.l1
+        dense = Penalised(objective, lambda: l1_term(encoder, theta0, l1)) if l1 else objective
+        history = fit(
+            dense, batches(config.dense.steps, config.seed), schedule=config.dense, folder=folder / "checkpoint-dense", stage=f"{stage}, dense", **run
+        )
+        after = snapshot(encoder)
+        k = config.lottery.k(sum(tensor.numel() for tensor in theta0.values()))
+        support = select_top_k({name: theta0[name] for name in names}, {name: after[name] for name in names}, k)
+        _write_support(chosen, {name: positions for name, positions in support.items() if len(positions)})
+    if head is not None:
+        head.load_state_dict(head0)
+    set_seed(config.seed)
+    with SparseTraining(encoder, support=load_file(chosen), theta0=theta0) as sparse:
+        parameters = [sparse.values, *(head.parameters() if head is not None else ())]
+        optimizer = torch.optim.AdamW(parameters, lr=config.sparse.learning_rate, weight_decay=config.sparse.weight_decay)
+        sparse.attach(optimizer)
+        l1 = config.lottery.l1
+        phase = Penalised(objective, lambda: sparse.l1_term(l1)) if l1 else objective
+        history += fit(
+            phase,
+            batches(config.sparse.steps, config.seed + 1),
+            schedule=config.sparse,
+            folder=folder / "checkpoint-sparse",
+            stage=f"{stage}, sparse",
+            optimizer=optimizer,
+            **run,
+        )
+        full = {f"head.{name}": tensor for name, tensor in (head.state_dict() if head is not None else {}).items()}
+        return sparse.delta(base, full=full), history
+
+
+def _write_support(path: Path, support: dict[str, Tensor]) -> None:
+    part = path.with_suffix(".part")
+    save_file(support, part)
+    part.rename(path)
