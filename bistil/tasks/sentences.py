@@ -1,0 +1,99 @@
+"""What tasks on words share: files of sentences, words to sub-words, padding.
+
+Notable: a word that the tokenizer turns into nothing (a lone soft hyphen, say) becomes the unknown token, so that every word has a
+first sub-word unless it was cut off at the end of the sentence.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from bistil.errors import InputError
+from bistil.tasks.task import Row
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A sentence as sub-words: ids with special tokens, and the position of the first sub-word of each word that was not cut off."""
+
+    input_ids: list[int]
+    first_subwords: list[int]
+
+
+def sentence_blocks(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Groups of lines between blank lines, each with the number of its first line, counted from 1.
+
+    :raises InputError: where the file is missing, not UTF-8 or without any sentence.
+    """
+    if not path.is_file():
+        raise InputError(f"A data file was expected at {path}, but there is none. Check the data folder and the language table.")
+    data = path.read_bytes()
+    try:
+        lines = data.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"UTF-8 text was expected in {path}, but line {line} holds the byte 0x{data[error.start]:02x}. Convert the file to UTF-8."
+        ) from error
+    block: list[str] = []
+    found = False
+    for number, line_text in enumerate([*lines, ""], start=1):
+        if stripped := line_text.rstrip("\r"):
+            block.append(stripped)
+        if not stripped.strip():
+            block = block[:-1] if stripped else block
+            if block:
+                found = True
+                yield number - len(block), block
+            block = []
+    if not found:
+        raise InputError(f"At least one sentence was expected in {path}, but the file is empty. Give a file with data in it.")
+
+
+def tokenize(sentences: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> list[Tokens]:
+    """Sub-words of each sentence, cut to `max_length` tokens including the special ones.
+
+    :raises InputError: where the tokenizer is not a fast one: only fast ones know which sub-word belongs to which word.
+    """
+    if not tokenizer.is_fast:
+        raise InputError(f"A fast tokenizer was expected, but {type(tokenizer).__name__} is a slow one. Load it with AutoTokenizer.")
+    if not sentences:
+        return []
+    spelled = _visible(sentences, tokenizer)
+    encoding = tokenizer(spelled, is_split_into_words=True, truncation=True, max_length=max_length, return_attention_mask=False)
+    tokenizer.backend_tokenizer.no_truncation()  # or a later save would write this max_length into tokenizer.json
+    tokens = []
+    for row, ids in enumerate(encoding["input_ids"]):
+        first: dict[int, int] = {}
+        for position, word in enumerate(encoding.word_ids(row)):
+            if word is not None:
+                first.setdefault(word, position)
+        tokens.append(Tokens(list(ids), list(first.values())))
+    return tokens
+
+
+def _visible(sentences: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase) -> list[list[str]]:
+    """The sentences with the unknown token for each word that has no sub-word of its own."""
+    words = sorted({word for sentence in sentences for word in sentence})
+    encoded = tokenizer([[word] for word in words], is_split_into_words=True, add_special_tokens=False, verbose=False)["input_ids"]
+    empty = {word for word, ids in zip(words, encoded, strict=True) if not ids}
+    return [[str(tokenizer.unk_token) if word in empty else word for word in sentence] for sentence in sentences]
+
+
+def pad(rows: Sequence[Row], name: str, value: int) -> Tensor:
+    """The lists `name` of the rows, padded at the end to the longest. Shape: [B, longest] int64."""
+    longest = max(len(row[name]) for row in rows)
+    return torch.tensor([row[name] + [value] * (longest - len(row[name])) for row in rows], dtype=torch.long)
+
+
+def pad_inputs(rows: Sequence[Row], pad_id: int) -> dict[str, Tensor]:
+    """`input_ids` and `attention_mask` of the rows. Shape: [B, L] int64 each."""
+    lengths = torch.tensor([len(row["input_ids"]) for row in rows])
+    input_ids = pad(rows, "input_ids", pad_id)
+    return {"input_ids": input_ids, "attention_mask": (torch.arange(input_ids.shape[1])[None, :] < lengths[:, None]).long()}
