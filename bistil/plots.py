@@ -1,0 +1,173 @@
+"""Every figure of the workbench, as functions from plain data to a matplotlib `Figure`.
+
+Notable: every label names its unit, rows may be a partial grid, and nothing here opens a window or keeps a figure (see bistil.style).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import EngFormatter
+
+from bistil.results import TEACHER, Row, Variant, average, metric_label, primary_metric, rows_of, select, settings, variants
+from bistil.style import INK, PALETTE, PAPER, colour, figure, heat_map, legend, style_colour_bar
+
+
+def loss_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """Draw training loss (thin) and held-out loss (dots) over steps; one colour for each label.
+
+    A history is a list of log entries with `step` and `loss` or `eval_loss`, as `transformers.Trainer` keeps it.
+    """
+    made, [ax] = figure()
+    for number, (label, history) in enumerate(histories.items()):
+        shade = PALETTE[number % len(PALETTE)]
+        train, held_out = (_series(history, key) for key in ("loss", "eval_loss"))
+        ax.plot(*train, color=shade, linewidth=1, alpha=0.55, label=None if len(held_out[0]) else label)
+        if len(held_out[0]):
+            ax.plot(*held_out, color=shade, linewidth=2, marker="o", markersize=4, label=f"{label} (held out)")
+    ax.set(xlabel="optimiser step", ylabel="loss (nats; thin: training)")
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    legend(ax)
+    return made
+
+
+def learning_curve(histories: Mapping[str, Sequence[Mapping[str, float]]], *, metric: str, label: str | None = None) -> Figure:
+    """Draw one metric over steps, one line for each language; entries without the metric are passed over."""
+    made, [ax] = figure()
+    for number, (language, history) in enumerate(histories.items()):
+        ax.plot(*_series(history, metric), color=PALETTE[number % len(PALETTE)], linewidth=2, marker="o", markersize=4, label=language)
+    ax.set(xlabel="optimiser step", ylabel=label or metric_label(metric.removeprefix("eval_")))
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    legend(ax)
+    return made
+
+
+def overlap(matrix: Any, labels: Sequence[str], *, chance: float) -> Figure:
+    """Draw the share of parameters that two sparse fine-tunings have in common (0-1), as percent; `chance` is the share of random ones."""
+    made, [ax] = figure(1.6 + 0.75 * len(labels), 1.3 + 0.65 * len(labels))
+    heat_map(ax, np.asarray(matrix, dtype=float) * 100, labels, labels, "parameters shared (%)")
+    ax.set_title(f"by chance: {100 * chance:.3g} %", fontsize=10, color=INK)
+    return made
+
+
+def vocabulary_curve(thresholds: Sequence[float], sizes: Sequence[int], chosen: float) -> Figure:
+    """Draw the vocabulary size over the unigram probability threshold, with the chosen threshold marked."""
+    made, [ax] = figure(7.0, 4.0)
+    ax.plot(thresholds, sizes, color=PALETTE[0], linewidth=2, marker="o", markersize=4)
+    ax.axvline(chosen, color=PALETTE[3], linewidth=1.5, linestyle="--")
+    ax.annotate(f"chosen: {chosen:g}", (chosen, 0.97), xycoords=("data", "axes fraction"), xytext=(6, 0), textcoords="offset points",
+                color=PALETTE[3], va="top", fontsize=9.5)  # fmt: skip
+    ax.set(xscale="log", xlabel="unigram probability threshold", ylabel="vocabulary (tokens)", ylim=(0, None))
+    ax.yaxis.set_major_formatter(EngFormatter(sep=""))
+    return made
+
+
+def trade_off(rows: Sequence[Row]) -> Figure:
+    """Draw score against cost as in BiStil's Figure 1: one panel for each task (and teacher).
+
+    x: FLOPs an example relative to `teacher-ltsft`. y: primary metric, mean over targets and seeds. Marker area: parameters, relative to
+    the teacher. Systems without FLOPs (a floor) are a dotted line.
+    """
+    panels = settings(rows)
+    made, axes = figure(max(7.0, 5.6 * max(len(panels), 1)), 4.8, max(len(panels), 1))
+    for ax, setting in zip(axes, panels, strict=False):
+        chosen = rows_of(rows, setting)
+        teacher = select(chosen, Variant(TEACHER))
+        flops, size = average(teacher, "flops_per_example"), average(teacher, "parameters")
+        for number, variant in enumerate(variants(chosen)):
+            own = select(chosen, variant)
+            score, cost, parameters = (average(own, column) for column in ("value", "flops_per_example", "parameters"))
+            if score is None:
+                continue
+            if cost is None:
+                ax.axhline(score.mean, color=colour(variant.system), linestyle=":", linewidth=1.5)
+                ax.annotate(
+                    variant.label, (1, score.mean), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8.5, color=INK
+                )
+                continue
+            x = cost.mean / flops.mean if flops and flops.mean else cost.mean
+            area = 420 * parameters.mean / size.mean if parameters and size and size.mean else 120
+            ax.scatter(x, score.mean, s=area, color=colour(variant.system), alpha=0.85, edgecolor=PAPER, linewidth=1, zorder=3)
+            side, foot = (1, "bottom") if number % 2 == 0 else (-1, "top")
+            ax.annotate(variant.label, (x, score.mean), xytext=(0, side * (np.sqrt(area) / 2 + 4)), textcoords="offset points",
+                        ha="center", va=foot, fontsize=8.5, color=INK)  # fmt: skip
+        metric = primary_metric(rows, setting.task)
+        unit = "FLOPs an example, relative to the teacher" if flops else "FLOPs an example"
+        ax.set(title=_title(setting, panels), xlabel=unit, ylabel=f"{metric_label(metric)}, mean over targets")
+        ax.margins(0.24, 0.2)
+    return made
+
+
+def scores_by_language(rows: Sequence[Row]) -> Figure:
+    """Draw grouped bars: one group for each target and the mean, one bar for each system, error bars of one std over seeds.
+
+    The rows are of one task; of rows of several settings the first is drawn.
+    """
+    setting = settings(rows)[0]
+    chosen = rows_of(rows, setting)
+    targets, systems = sorted({row["target"] for row in chosen}), variants(chosen)
+    made, [ax] = figure(max(8.0, 2.5 + 0.13 * (len(targets) + 1) * (len(systems) + 2)), 4.6)
+    places = np.append(np.arange(len(targets)), len(targets) + 0.35)
+    width = 0.84 / max(len(systems), 1)
+    for number, variant in enumerate(systems):
+        own = select(chosen, variant)
+        means = [average(own, targets=[target]) for target in targets] + [average(own) if len(targets) > 1 else None]
+        shown = [(place, mean) for place, mean in zip(places, means, strict=True) if mean]
+        hatch = {3: "///", 4: "xxx"}.get(variant.lrf or 0, "")
+        ax.bar([place + (number - (len(systems) - 1) / 2) * width for place, _ in shown], [mean.mean for _, mean in shown], width * 0.92,
+               yerr=[mean.std or 0.0 for _, mean in shown], color=colour(variant.system), label=variant.label, hatch=hatch, edgecolor=PAPER,
+               linewidth=0, error_kw={"elinewidth": 1, "ecolor": "#6b7785"})  # fmt: skip
+    names = [*targets, *(["mean"] if len(targets) > 1 else [])]
+    ax.set_xticks(places[: len(names)], names)
+    ax.set(ylabel=metric_label(primary_metric(rows, setting.task)), xlabel="target language (error bars: one std over seeds)")
+    ax.grid(False, axis="x")
+    legend(ax, outside=True)
+    return made
+
+
+def attention_map(student: Any, teacher: Any, tokens: Sequence[str] = ()) -> Figure:
+    """Draw a student's and a teacher's attention probabilities side by side. Shapes: [L, L], rows are queries; tokens: L names or none."""
+    made, axes = figure(9.0, 4.4, 2)
+    pair = [np.asarray(item, dtype=float) for item in (student, teacher)]
+    top = max(float(item.max()) for item in pair)
+    for ax, item, title in zip(axes, pair, ("student", "teacher"), strict=True):
+        image = ax.imshow(item, cmap="cividis", vmin=0, vmax=top)
+        ax.set(title=title, xlabel="attended to", ylabel="attending")
+        ax.grid(False)
+        if tokens:
+            ax.set_xticks(range(len(tokens)), tokens, rotation=90, fontsize=8)
+            ax.set_yticks(range(len(tokens)), tokens, fontsize=8)
+    style_colour_bar(made.colorbar(image, ax=axes, shrink=0.85), "attention probability")
+    return made
+
+
+def typology(table: Mapping[str, Mapping[str, object]]) -> Figure:
+    """Draw languages (rows) by features (columns): each cell shows its value, equal values of a feature have one colour."""
+    features = list(dict.fromkeys(name for values in table.values() for name in values))
+    made, [ax] = figure(max(6.0, 1.5 + 1.15 * len(features)), 1.2 + 0.36 * len(table))
+    seen: dict[str, list[str]] = {name: sorted({str(row.get(name, "")) for row in table.values()}) for name in features}
+    for y, values in enumerate(table.values()):
+        for x, name in enumerate(features):
+            text = str(values.get(name, ""))
+            shade = PALETTE[seen[name].index(text) % len(PALETTE)]
+            ax.add_patch(Rectangle((x - 0.47, y - 0.43), 0.94, 0.86, facecolor=shade, alpha=0.35, linewidth=0))
+            ax.text(x, y, text, ha="center", va="center", fontsize=8.5, color=INK)
+    ax.set(xlim=(-0.5, len(features) - 0.5), ylim=(len(table) - 0.5, -0.5))
+    ax.set_xticks(range(len(features)), features, rotation=20, ha="left")
+    ax.set_yticks(range(len(table)), list(table))
+    ax.xaxis.tick_top()
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    return made
+
+
+def _title(setting: Any, panels: Sequence[Any]) -> str:
+    several = len({(other.teacher, other.source) for other in panels}) > 1
+    return f"{setting.task} ({setting.teacher}, {setting.source})" if several else str(setting.task)
+
+
+def _series(history: Sequence[Mapping[str, float]], key: str) -> tuple[list[float], list[float]]:
+    points = [(entry["step"], entry[key]) for entry in history if key in entry and "step" in entry]
+    return [x for x, _ in points], [y for _, y in points]

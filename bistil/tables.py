@@ -1,0 +1,139 @@
+"""The tables of the report as plain values: scores, costs and the sentence that comes first.
+
+Notable: everything is computed from the rows at hand, so a cell that was not run is a dash and a mean over fewer targets says so.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bistil.results import (
+    TEACHER,
+    WHOLE_MODELS,
+    Mean,
+    Row,
+    Setting,
+    Variant,
+    average,
+    metric_label,
+    primary_metric,
+    rows_of,
+    select,
+    variants,
+)
+
+_COSTS = (
+    ("parameters", "parameters", 1e6, "M", True),
+    ("vocabulary", "vocabulary", 1e3, "k tokens", True),
+    ("disk_bytes", "on disk", 1e6, "MB", True),
+    ("flops_per_example", "FLOPs an example", 1e9, "G", True),
+    ("latency_ms", "latency, batch of 1", 1, "ms", True),
+    ("examples_per_second", "throughput", 1, "examples/s", False),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A table cell: what it says, its small print, and whether it is the best of its column."""
+
+    text: str
+    small: str = ""
+    best: bool = False
+
+
+def setting_name(setting: Setting) -> str:
+    """Return how a setting is called on the page."""
+    origin = ", ".join(part for part in (setting.teacher, f"from {setting.source}" if setting.source else "") if part)
+    return f"{setting.task} ({origin})" if origin else setting.task
+
+
+def headline(rows: Sequence[Row], setting: Setting) -> dict[str, str] | None:
+    """Return what the page says first about a setting: how much of the teacher the best-known student keeps, and at what price."""
+    chosen = rows_of(rows, setting)
+    variant = next((item for item in variants(chosen) if item.system == "bistil-tf"), None)
+    if variant is None:
+        return None
+    student, teacher = select(chosen, variant), select(chosen, Variant(TEACHER))
+    common = {row["target"] for row in student} & {row["target"] for row in teacher}
+    ours, theirs = average(student, targets=common), average(teacher, targets=common)
+    if ours is None or theirs is None or theirs.mean <= 0:
+        return None
+    smaller, flops = (_ratio(student, teacher, column) for column in ("parameters", "flops_per_example"))
+    price = [f"{1 / smaller:.1f} times fewer parameters" if smaller else "", f"{flops:.2f} of the FLOPs" if flops else ""]
+    return {
+        "share": f"{100 * ours.mean / theirs.mean:.1f} %",
+        "task": setting_name(setting),
+        "text": f"of {TEACHER}'s score kept by {variant.label}: {ours.mean:.1f} against {theirs.mean:.1f} "
+        f"{metric_label(primary_metric(rows, setting.task))}, mean over {len(common)} target{'s' * (len(common) != 1)}",
+        "price": " and ".join(part for part in price if part),
+    }
+
+
+def score_tables(rows: Sequence[Row], setting: Setting) -> list[dict[str, Any]]:
+    """Return one table for each metric, the primary one first."""
+    first = primary_metric(rows, setting.task)
+    others = sorted({row["metric"] for row in rows if row["task"] == setting.task} - {first})
+    return [_score_table(rows_of(rows, setting, metric), metric) for metric in [first, *others]]
+
+
+def _score_table(chosen: Sequence[Row], metric: str) -> dict[str, Any]:
+    targets, systems = sorted({row["target"] for row in chosen}), variants(chosen)
+    columns = [[target] for target in targets] + ([targets] if len(targets) > 1 else [])
+    means = {variant: [average(select(chosen, variant), targets=column) for column in columns] for variant in systems}
+    best = _best(means, len(columns), len(targets))
+    teacher = means.get(Variant(TEACHER), [None])[-1]
+    lines = []
+    for variant, cells in means.items():
+        shown = [Cell("–") if mean is None else _mean_cell(mean, len(column), best[place] == variant)
+                 for place, (mean, column) in enumerate(zip(cells, columns, strict=True))]  # fmt: skip
+        last, complete = cells[-1], cells[-1] is not None and teacher is not None and cells[-1].targets == teacher.targets
+        share = Cell(f"{100 * last.mean / teacher.mean:.1f}") if last and teacher and complete and teacher.mean > 0 else Cell("–")
+        lines.append((variant, [*shown, share]))
+    seeds = max((mean.seeds for cells in means.values() for mean in cells if mean), default=0)
+    head = [*targets, *(["mean"] if len(targets) > 1 else []), "% of teacher"]
+    return {"metric": metric_label(metric), "head": head, "lines": lines, "seeds": seeds, "students": any(map(_is_student, systems))}
+
+
+def _best(means: Mapping[Variant, Sequence[Mean | None]], columns: int, targets: int) -> list[Variant | None]:
+    """Return the best student of each column (the best system where there is no student); a mean counts only over all targets."""
+    ranked = [variant for variant in means if _is_student(variant)] or list(means)
+    best: list[Variant | None] = []
+    for place in range(columns):
+        needed = targets if place == columns - 1 and columns > 1 else 1
+        full = [(mean.mean, variant) for variant in ranked if (mean := means[variant][place]) and mean.targets == needed]
+        best.append(max(full, key=lambda pair: pair[0])[1] if full else None)
+    return best
+
+
+def _mean_cell(mean: Mean, wanted: int, best: bool) -> Cell:
+    small = [f"± {mean.std:.1f}" if mean.std is not None else "", f"{mean.targets} of {wanted} targets" if mean.targets < wanted else ""]
+    return Cell(f"{mean.mean:.1f}", " ".join(part for part in small if part), best)
+
+
+def cost_table(rows: Sequence[Row], setting: Setting) -> dict[str, Any]:
+    """Return what each system costs, means over targets and seeds, each with its ratio to the teacher."""
+    chosen = rows_of(rows, setting)
+    teacher = select(chosen, Variant(TEACHER))
+    columns = [cost for cost in _COSTS if average(chosen, cost[0]) is not None]
+    lines = []
+    for variant in variants(chosen):
+        own, cells = select(chosen, variant), []
+        for column, _, unit, _, smaller in columns:
+            mean, ratio = average(own, column), _ratio(own, teacher, column)
+            times = "" if ratio is None or variant.system == TEACHER else f"{ratio:.2f}×"
+            cells.append(
+                Cell("–") if mean is None else Cell(f"{mean.mean / unit:,.1f}", times, bool(ratio and (ratio < 0.995) == smaller and times))
+            )
+        if any(cell.text != "–" for cell in cells):
+            lines.append((variant, cells))
+    return {"head": [(label, unit) for _, label, _, unit, _ in columns], "lines": lines}
+
+
+def _ratio(own: Sequence[Row], teacher: Sequence[Row], column: str) -> float | None:
+    targets = {row["target"] for row in own} & {row["target"] for row in teacher}
+    a, b = average(own, column, targets), average(teacher, column, targets)
+    return a.mean / b.mean if a and b and b.mean else None
+
+
+def _is_student(variant: Variant) -> bool:
+    return variant.system not in WHOLE_MODELS
