@@ -1,0 +1,48 @@
+"""What is applied to which encoder, and how it comes off again.
+
+Notable: each encoder has a stack of applied deltas, kept outside it (weakly), so that a deep copy or a saved model knows nothing of it.
+"""
+
+from collections.abc import Mapping
+from weakref import WeakKeyDictionary
+
+from torch import Tensor, nn
+
+from bistil.errors import InputError
+from bistil.sft.flat import write_at
+
+_stacks: WeakKeyDictionary[nn.Module, list[object]] = WeakKeyDictionary()
+
+
+class Applied:
+    """A delta on an encoder; `revert` puts the overwritten values back, bit for bit.
+
+    Training done at the delta's positions meanwhile is overwritten by `revert`: take its delta first.
+    """
+
+    def __init__(self, encoder: nn.Module, saved: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+        self._encoder, self._saved, self._token = encoder, saved, object()
+        _stacks.setdefault(encoder, []).append(self._token)
+
+    def revert(self) -> None:
+        """Restore the encoder.
+
+        Raises:
+            InputError: it was reverted before, or a delta applied later is still on the encoder.
+        """
+        stack = _stacks.get(self._encoder, [])
+        if self._token not in stack:
+            raise InputError("This delta was reverted already; apply it again before reverting it again.")
+        if stack[-1] is not self._token:
+            later = len(stack) - 1 - stack.index(self._token)
+            raise InputError(f"{later} delta(s) applied later are still on the encoder: revert those first (last applied, first reverted).")
+        put_back(self._encoder.state_dict(), self._saved)
+        stack.pop()
+        self._saved = {}
+
+
+def put_back(tensors: Mapping[str, Tensor], saved: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+    """Overwrite the saved positions of each named tensor with the saved entries. Shape: [K_n], [K_n]."""
+    for name, (positions, old) in saved.items():
+        tensor = tensors[name]
+        write_at(tensor, positions.to(tensor.device), old.to(tensor.device))

@@ -1,0 +1,151 @@
+"""LT-SFT, Lottery Ticket Sparse Fine-Tuning (Ansell et al. 2022, Alg. 1): what to train, what to select, the L1 term.
+
+Notable: selection takes exactly k entries with one float32 copy of the differences and no Python list, ties going to the first tensor
+name and then the first position. The sparse phase is `SparseTraining`; the training loop itself is not in this room.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import BertForMaskedLM
+
+from bistil.errors import InputError
+from bistil.sft.checks import check_same_layout
+from bistil.sft.sparse_training import SparseTraining
+
+__all__ = [
+    "LotteryConfig",
+    "SparseTraining",
+    "decouple_output_embedding",
+    "l1_term",
+    "select_top_k",
+    "set_trainable",
+    "snapshot",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LotteryConfig:
+    """Settings of one LT-SFT.
+
+    Attributes:
+        density: share of the encoder's parameters that the delta may change, in (0, 1]; the papers' language SFTs on mBERT have 0.043.
+        l1: lambda of the L1 term; the papers use 0.1 for languages and state none for tasks.
+        freeze_layer_norms: keep layer-norm weights and biases as they are; True for languages in the papers, False for tasks.
+
+    Raises:
+        InputError: density is outside (0, 1] or l1 is negative.
+    """
+
+    density: float
+    l1: float = 0.0
+    freeze_layer_norms: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.density <= 1:
+            raise InputError(f"density is the share of parameters to change: expected a number in (0, 1], got {self.density}.")
+        if not 0 <= self.l1 < float("inf"):
+            raise InputError(f"l1 is the weight of the L1 term: expected a number of at least 0, got {self.l1}.")
+
+    def k(self, n_parameters: int) -> int:
+        """Return how many of the encoder's `n_parameters` the delta may change, at least one."""
+        return max(1, round(self.density * n_parameters))
+
+
+def snapshot(encoder: nn.Module) -> dict[str, Tensor]:
+    """Return theta0: a copy of every named parameter of the encoder."""
+    return {name: parameter.detach().clone() for name, parameter in encoder.named_parameters()}
+
+
+def set_trainable(encoder: nn.Module, *, freeze_layer_norms: bool) -> tuple[str, ...]:
+    """Let every encoder parameter train except, if asked, those of layer norms; return the names that train.
+
+    `select_top_k` chooses among what it is given: give it these names only, so that frozen tensors are no candidates.
+    """
+    norms = [module for module in encoder.modules() if isinstance(module, nn.LayerNorm | nn.RMSNorm)]
+    frozen = {id(parameter) for norm in norms for parameter in norm.parameters()} if freeze_layer_norms else set()
+    for parameter in encoder.parameters():
+        parameter.requires_grad_(id(parameter) not in frozen)
+    return tuple(name for name, parameter in encoder.named_parameters() if parameter.requires_grad)
+
+
+def decouple_output_embedding(mlm: BertForMaskedLM) -> None:
+    """Untie the output embedding of a masked language model and freeze its whole head, in place.
+
+    Without this most of the top k lands in the embedding matrix (thesis section 4.4.2). Decoder weight and bias and the head's transform
+    are all frozen, so that everything a language SFT learns is in the encoder and travels with the delta. The model's config is marked
+    untied, so that saving and loading keep it so; the encoder's output is unchanged.
+
+    Raises:
+        InputError: the model has no BERT masked-language-model head.
+    """
+    head = getattr(getattr(mlm, "cls", None), "predictions", None)
+    if head is None:
+        raise InputError(f"Expected a BertForMaskedLM with its head at cls.predictions, got {type(mlm).__name__}.")
+    mlm.config.tie_word_embeddings = False
+    if head.decoder.weight is mlm.bert.embeddings.word_embeddings.weight:
+        head.decoder.weight = nn.Parameter(head.decoder.weight.detach().clone())
+    head.requires_grad_(False)
+
+
+def l1_term(encoder: nn.Module, theta0: Mapping[str, Tensor], weight: float) -> Tensor:
+    """Return weight / N * sum |theta - theta0| for the dense phase (thesis section 4.3.1; N = all parameters of the encoder).
+
+    It has a gradient, 0 where theta equals theta0. In the sparse phase use `SparseTraining.l1_term`, the same number from phi alone.
+    Shape: [].
+    """
+    parameters = dict(encoder.named_parameters())
+    total = sum(parameter.numel() for parameter in parameters.values())
+    moved = [
+        (parameter - theta0[name].to(parameter.device)).abs().sum() for name, parameter in parameters.items() if parameter.requires_grad
+    ]
+    if not moved:
+        raise InputError("The L1 term needs parameters that train, and every parameter of the encoder is frozen.")
+    return torch.stack(moved).sum() * (weight / total)
+
+
+def select_top_k(before: Mapping[str, Tensor], after: Mapping[str, Tensor], k: int) -> dict[str, Tensor]:
+    """Return the k entries that moved most, |after - before| in float32, ranked over all tensors together (LT-SFT Alg. 1, mu).
+
+    Returns:
+        for each tensor with a selected entry, its sorted flat row-major positions, int64. Shape: [K_n], and sum of K_n = k.
+
+    Raises:
+        InputError: names or shapes differ, k is below 1 or above the number of entries, or a difference is not finite.
+    """
+    check_same_layout(before, after)
+    names = sorted(before)
+    available = sum(before[name].numel() for name in names)
+    if not 1 <= k <= available:
+        raise InputError(f"Expected k between 1 and the {available} entries of the tensors given, got {k}: lower the density.")
+    threshold = _kth_largest(before, after, k)
+    above = sum(int((_moved(before[name], after[name]) > threshold).sum()) for name in names)
+    ties_left = k - above
+    chosen = {}
+    for name in names:
+        moved = _moved(before[name], after[name])
+        ties = (moved == threshold).nonzero().squeeze(1)[:ties_left]
+        ties_left -= len(ties)
+        positions = torch.cat([(moved > threshold).nonzero().squeeze(1), ties]).sort().values
+        if len(positions):
+            chosen[name] = positions.cpu()
+    return chosen
+
+
+def _moved(before: Tensor, after: Tensor) -> Tensor:
+    return (after.detach().float() - before.detach().to(after.device).float()).abs_().reshape(-1)
+
+
+def _kth_largest(before: Mapping[str, Tensor], after: Mapping[str, Tensor], k: int) -> float:
+    everything = np.empty(sum(tensor.numel() for tensor in before.values()), dtype=np.float32)
+    start = 0
+    for name, tensor in before.items():
+        everything[start : start + tensor.numel()] = _moved(tensor, after[name]).cpu().numpy()
+        start += tensor.numel()
+    if not np.isfinite(everything.max()):
+        raise InputError("Some parameters are not finite after the dense phase: the training diverged, lower its learning rate.")
+    everything.partition(len(everything) - k)
+    return float(everything[len(everything) - k])

@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sft_examples import bits, encoder, masked_lm, same_bits
+from transformers import BertForMaskedLM
+
+from bistil.errors import InputError
+from bistil.sft.lottery import LotteryConfig, decouple_output_embedding, l1_term, select_top_k, set_trainable, snapshot
+
+
+def naive(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor], k: int) -> dict[str, list[int]]:
+    """A full sort by (difference descending, name, position)."""
+    names = sorted(before)
+    everything = [np.abs(after[n].float().numpy().reshape(-1) - before[n].float().numpy().reshape(-1)) for n in names]
+    owner = np.concatenate([np.full(len(part), i) for i, part in enumerate(everything)])
+    place = np.concatenate([np.arange(len(part)) for part in everything])
+    top = np.lexsort((place, owner, -np.concatenate(everything)))[:k]
+    return {n: sorted(place[top[owner[top] == i]].tolist()) for i, n in enumerate(names) if (owner[top] == i).any()}
+
+
+def as_lists(chosen: dict[str, torch.Tensor]) -> dict[str, list[int]]:
+    return {name: positions.tolist() for name, positions in chosen.items()}
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 5, 1000]), st.floats(0.01, 1.0))
+def test_top_k_is_the_naive_full_sort_ties_included(seed: int, levels: int, share: float) -> None:
+    random = np.random.default_rng(seed)
+    shapes = {"b": (7, 3), "a": (5,), "c": (2, 3, 4)}
+    before = {n: torch.from_numpy(random.integers(-levels, levels + 1, size=s).astype(np.float32)) for n, s in shapes.items()}
+    after = {n: torch.from_numpy(random.integers(-levels, levels + 1, size=s).astype(np.float32)) for n, s in shapes.items()}
+    k = max(1, round(share * 50))
+    chosen = select_top_k(before, after, k)
+    assert as_lists(chosen) == naive(before, after, k)
+    assert sum(len(positions) for positions in chosen.values()) == k
+
+
+def test_top_k_of_half_precision_and_of_an_unchanged_model() -> None:
+    before = {"w": torch.randn(40).bfloat16(), "v": torch.randn(8, 5).bfloat16()}
+    after = {name: (tensor + torch.randn(tensor.shape)).bfloat16() for name, tensor in before.items()}
+    assert as_lists(select_top_k(before, after, 17)) == naive(before, after, 17)
+    assert as_lists(select_top_k(before, before, 42)) == {"v": list(range(40)), "w": [0, 1]}
+
+
+@pytest.mark.parametrize("k", [0, -1, 41])
+def test_an_impossible_k_is_refused(k: int) -> None:
+    before = {"w": torch.zeros(40)}
+    with pytest.raises(InputError, match="between 1 and the 40"):
+        select_top_k(before, before, k)
+
+
+def test_a_diverged_or_different_model_is_refused() -> None:
+    before = {"w": torch.zeros(4)}
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(InputError, match="diverged"):
+            select_top_k(before, {"w": torch.tensor([0.0, value, 1.0, 2.0])}, 2)
+    with pytest.raises(InputError, match="only one side"):
+        select_top_k(before, {"v": torch.zeros(4)}, 2)
+
+
+@pytest.mark.parametrize("density", [0.0, -0.1, 1.01, float("nan")])
+def test_a_density_outside_its_range_is_refused(density: float) -> None:
+    with pytest.raises(InputError, match="density"):
+        LotteryConfig(density=density)
+
+
+def test_the_config_counts_entries() -> None:
+    assert LotteryConfig(density=0.08).k(1000) == 80
+    assert LotteryConfig(density=1e-9).k(1000) == 1
+    with pytest.raises(InputError, match="l1"):
+        LotteryConfig(density=0.1, l1=-1.0)
+
+
+def test_layer_norms_are_frozen_for_languages_only() -> None:
+    model = encoder()
+    everything = {name for name, _ in model.named_parameters()}
+    assert set(set_trainable(model, freeze_layer_norms=False)) == everything
+    trained = set(set_trainable(model, freeze_layer_norms=True))
+    assert everything - trained == {name for name in everything if "LayerNorm" in name}
+    assert all(parameter.requires_grad == (name in trained) for name, parameter in model.named_parameters())
+
+
+def test_decoupling_keeps_the_function_and_trains_the_encoder_only(tmp_path) -> None:
+    model = masked_lm()
+    ids = torch.arange(5, 25).view(2, 10)
+    expected = model(ids).logits
+    decouple_output_embedding(model)
+    decouple_output_embedding(model)
+    assert torch.equal(model(ids).logits, expected)
+    assert {name.split(".")[0] for name, parameter in model.named_parameters() if parameter.requires_grad} == {"bert"}
+    head = bits(model.cls)
+    model(ids).logits.sum().backward()
+    torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1).step()
+    assert same_bits(bits(model.cls), head)
+    model.save_pretrained(tmp_path)
+    read = BertForMaskedLM.from_pretrained(tmp_path)
+    assert same_bits(bits(read), bits(model))
+    assert not torch.equal(read.cls.predictions.decoder.weight, read.bert.embeddings.word_embeddings.weight)
+    with pytest.raises(InputError, match="BertForMaskedLM"):
+        decouple_output_embedding(model.bert)
+
+
+def test_the_l1_term_is_its_formula_with_its_gradient() -> None:
+    model = encoder()
+    theta0 = snapshot(model)
+    set_trainable(model, freeze_layer_norms=True)
+    name = "encoder.layer.0.output.dense.weight"
+    with torch.no_grad():
+        model.get_parameter(name).view(-1)[:2] += torch.tensor([0.5, -0.25])
+    total = sum(parameter.numel() for parameter in model.parameters())
+    term = l1_term(model, theta0, 0.1)
+    term.backward()
+    torch.testing.assert_close(term.item(), 0.1 / total * 0.75, rtol=1e-5, atol=0.0)
+    gradient = model.get_parameter(name).grad.view(-1)
+    torch.testing.assert_close(gradient[:3], torch.tensor([1.0, -1.0, 0.0]) * 0.1 / total)
+    model.requires_grad_(False)
+    with pytest.raises(InputError, match="frozen"):
+        l1_term(model, theta0, 0.1)
