@@ -43,7 +43,7 @@ class Pair:
     conjunction: str = "and"
 
 
-Phrase = Union[Noun, Name, Pronoun, Pair]
+Phrase = Noun | Name | Pronoun | Pair
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bistil.errors import InputError
 from bistil.miniworld.author import Author, fact_clause
 from bistil.miniworld.grammar import Grammar
 from bistil.miniworld.meaning import Clause, Oblique, Pair, Pronoun
@@ -20,8 +21,9 @@ from bistil.miniworld.world import Date, Fact, Name, World
 LABELS = ("entailment", "neutral", "contradiction")
 _NLI_RELATIONS = ("visit", "serve", "live", "born", "lead", "study", "admire", "leave")
 _ONE_PLACE = ("born", "live")
-_SWAPS = {"visit": ("live", "study"), "live": ("visit", "study"), "study": ("visit", "live"), "born": ("visit", "live", "study")}
-_SWAPS |= {"serve": ("lead", "leave"), "lead": ("serve", "leave"), "leave": ("serve", "admire"), "admire": ("serve",)}
+_SWAPS = {"visit": ("admire",), "live": ("visit", "born", "admire"), "study": ("live", "admire"), "born": ("visit", "live", "study")}
+_SWAPS |= {"serve": ("leave", "admire"), "lead": ("leave", "admire"), "leave": ("lead", "admire"), "admire": ("serve", "meet", "visit")}
+_PATIENCE = 2000
 _WHERE = ("born", "live", "study", "meet", "lie", "happen")
 
 
@@ -84,10 +86,10 @@ class _Pairs:
             inner = replace(clause, subject=None, infinitive=True, negative=False)
             return Clause("want", "Past", subject=fact.subject, complement=inner, negative=stream.chance(40))
         if draw == 2 and other.subject != fact.subject:
-            mine = fact_clause(replace(fact, relation="admire", object=other.subject, place=None))
+            mine = fact_clause(Fact("admire", fact.subject, other.subject))
             return replace(mine, coordinate=("and" if stream.chance(50) else "but", replace(clause, subject=other.subject)))
-        swapped = replace(fact, relation=stream.pick(_SWAPS[fact.relation]))
-        return replace(fact_clause(swapped, date=stream.chance(40)), negative=stream.chance(40))
+        swapped = replace(fact, relation=stream.pick(_SWAPS[fact.relation]), date=None)
+        return replace(fact_clause(swapped), negative=swapped.relation != "visit" and stream.chance(40))
 
 
 def write_nli(folder: Path, grammar: Grammar, world: World, settings: WorldSettings) -> None:
@@ -95,8 +97,14 @@ def write_nli(folder: Path, grammar: Grammar, world: World, settings: WorldSetti
     code, used = grammar.language.code, set[str]()
     for split in SPLITS:
         stream = Stream(f"world/{settings.seed}/{code}/nli/{split}")
-        pairs, rows = _Pairs(world, stream), list[str]()
+        pairs, rows, tries = _Pairs(world, stream), list[str](), 0
         while len(rows) < getattr(settings.sizes.nli, split) // 3 * 3:
+            tries += 1
+            if tries > _PATIENCE + len(rows):
+                raise InputError(
+                    f"Expected a number of NLI pairs that this world can fill with different hypotheses, but {code} ran dry after "
+                    f"{len(used) * 3} pairs in {split}. Lower sizes.nli."
+                )
             meaning, premises = pairs.group()
             hypothesis = _say(grammar, meaning)
             said = [_say(grammar, premise) for premise in premises]

@@ -114,6 +114,9 @@ class WorldSettings:
             raise InputError(f"Each language needs its own code, but the miniworld settings name {codes}. Give each one a different code.")
         if self.source not in codes:
             raise InputError(f"The source language must be one of {codes}, but it is {self.source!r}. Correct `source`.")
+        _check_sizes(self.sizes, "sizes")
+        _check_share("sharing.names", self.sharing.names)
+        _check_share("sharing.loans", self.sharing.loans)
         for language in self.languages:
             if language.family not in self.families:
                 known = sorted(self.families)
@@ -165,9 +168,38 @@ def _check_language(language: LanguageSettings) -> None:
         value = getattr(language, name)
         if value not in choices:
             raise InputError(f"Expected {name} of {language.code} to be one of {list(choices)}, but it is {value!r}. Correct the settings.")
+    for name in ("seen", "case", "article", "copula", "contraction", "extraposition", "commas"):
+        if not isinstance(getattr(language, name), bool):
+            raise InputError(
+                f"Expected {name} of {language.code} to be true or false, not {getattr(language, name)!r}. Correct the settings."
+            )
+    _check_share(f"replaced of {language.code}", language.replaced)
     for change in language.changes:
-        if not re.fullmatch(r"[^>]+>[^>]*", change):
+        if not re.fullmatch(r"[^>]+>[^>]*", change) or not _compiles(change.split(">")[0]):
             raise InputError(f"Expected sound changes `pattern>replacement`, but {language.code} has {change!r}. Correct the settings.")
+
+
+def _compiles(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return True
+
+
+def _check_share(name: str, share: object) -> None:
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise InputError(f"Expected {name} to be a share between 0 and 1, but it is {share!r}. Correct the miniworld settings.")
+
+
+def _check_sizes(sizes: object, place: str) -> None:
+    for name, value in vars(sizes).items():
+        if isinstance(value, Splits):
+            _check_sizes(value, f"{place}.{name}")
+        elif isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise InputError(
+                f"Expected {place}.{name} to be a whole number from 0 on, but it is {value!r}. Correct the miniworld settings."
+            )
 
 
 def _mapping(found: Any, place: str) -> dict[str, Any]:

@@ -6,7 +6,8 @@ Notable: a contraction ("in" + "the" as one token) covers two syntactic words, a
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bistil.miniworld.grammar import Grammar, Word
+from bistil.miniworld.grammar import Grammar
+from bistil.miniworld.phrases import Word
 
 
 class Token(NamedTuple):

@@ -97,7 +97,7 @@ class World:
             Fact("admire", person, self._other(stream, person)),
             Fact("leave", person, self._common(stream, self.organisations), date=self._date(stream)),
         ]
-        facts += [Fact("visit", person, self._common(stream, self.places), date=self._date(stream)) for _ in range(2)]
+        facts += [Fact("visit", person, place=self._common(stream, self.places), date=self._date(stream)) for _ in range(2)]
         if stream.chance(25):
             facts.append(Fact("lead", person, self._common(stream, self.organisations)))
         return facts

@@ -10,19 +10,20 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from bistil.miniworld.questions import write_nli, write_qa
-from bistil.miniworld.surface import surface, text
-
+from bistil.errors import InputError
 from bistil.miniworld.author import Author
-from bistil.miniworld.grammar import Grammar, Word
+from bistil.miniworld.grammar import Grammar
 from bistil.miniworld.lexicon import Lexicon
 from bistil.miniworld.meaning import Clause
+from bistil.miniworld.phrases import Word
+from bistil.miniworld.questions import write_nli, write_qa
 from bistil.miniworld.settings import SPLITS, TYPOLOGY, WorldSettings
 from bistil.miniworld.stream import Stream
+from bistil.miniworld.surface import surface, text
 from bistil.miniworld.world import World
 from bistil.progress import Event, Listener, silent
 
-SHORTEST, LONGEST = 4, 18
+SHORTEST, LONGEST, _PATIENCE = 4, 18, 5000
 
 
 def write_world(folder: Path, settings: WorldSettings, listener: Listener = silent) -> None:
@@ -89,8 +90,14 @@ def _length(words: list[Word]) -> int:
 
 def _fresh(grammar: Grammar, draw: Callable[[], Clause], count: int, used: set[str], *, keep: bool = True) -> Iterator[list[Word]]:
     """Yield `count` sentences of 4 to 18 words that `used` does not hold; with `keep` they are added to it."""
-    made = 0
+    made = tries = 0
     while made < count:
+        tries += 1
+        if tries > _PATIENCE + 10 * made:
+            raise InputError(
+                f"Expected sizes that this world can fill with different sentences, but {grammar.language.code} ran dry after {made} of "
+                f"{count}. Lower the sizes."
+            )
         words = grammar.sentence(draw())
         if SHORTEST <= _length(words) <= LONGEST:
             line = " ".join(word.form for word in words if not word.empty)
