@@ -87,7 +87,9 @@ def to_blocks(tokenizer: PreTrainedTokenizerBase, lines: Iterable[str], length: 
     :raises InputError: where the text is shorter than one block.
     """
     separator = tokenizer.sep_token_id
-    stream = np.concatenate([np.asarray([*ids, separator], dtype=np.int32) for ids in _encode(tokenizer, list(lines))] or [np.empty(0, np.int32)])
+    stream = np.concatenate(
+        [np.asarray([*ids, separator], dtype=np.int32) for ids in _encode(tokenizer, list(lines))] or [np.empty(0, np.int32)]
+    )
     inner = length - 2
     count = len(stream) // inner
     if count == 0:
@@ -118,7 +120,9 @@ def pairs_to_blocks(tokenizer: PreTrainedTokenizerBase, pairs: Iterable[tuple[st
     return Blocks(ids, lengths)
 
 
-def mask_tokens(ids: Tensor, mask: Tensor, tokenizer: PreTrainedTokenizerBase, share: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def mask_tokens(
+    ids: Tensor, mask: Tensor, tokenizer: PreTrainedTokenizerBase, share: float, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
     """BERT's masking: `share` of the real, non-special tokens are predicted; of those 80 % become [MASK], 10 % a random token.
 
     :returns: input ids and labels, Shape: [B, L] each; labels are -100 where nothing is predicted.

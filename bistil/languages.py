@@ -33,9 +33,13 @@ def read_table(path: Path) -> dict[str, Language]:
         rows = list(csv.DictReader(file))
     names = ("code", "name", "family", "corpus", "treebank", "ner")
     try:
-        return {row["code"]: Language(**{name: row[name] for name in names}, seen=row["seen"].lower() in ("true", "yes", "1")) for row in rows}
+        return {
+            row["code"]: Language(**{name: row[name] for name in names}, seen=row["seen"].lower() in ("true", "yes", "1")) for row in rows
+        }
     except KeyError as error:
-        raise InputError(f"A language table with the columns {', '.join([*names, 'seen'])} was expected in {path}; {error} is missing.") from error
+        raise InputError(
+            f"A language table with the columns {', '.join([*names, 'seen'])} was expected in {path}; {error} is missing."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,9 @@ class DataFolder:
         if code not in table:
             near = difflib.get_close_matches(code, table, n=3, cutoff=0.3)
             hint = f" Did you mean {', '.join(near)}?" if near else ""
-            raise InputError(f"A language code of the table was expected, but {code!r} is not in it.{hint} Known: {', '.join(sorted(table))}.")
+            raise InputError(
+                f"A language code of the table was expected, but {code!r} is not in it.{hint} Known: {', '.join(sorted(table))}."
+            )
         return table[code]
 
     def text(self, code: str) -> Path:
@@ -78,7 +84,9 @@ class DataFolder:
         pattern = {"parsing": self.language(code).treebank, "ner": self.language(code).ner}.get(task, "")
         path = self.root / pattern.format(split=split)
         if not pattern or not path.is_file():
-            raise InputError(f"A {split} file for {task} in {code} was expected" + (f" at {path}" if pattern else "") + ", but there is none.")
+            raise InputError(
+                f"A {split} file for {task} in {code} was expected" + (f" at {path}" if pattern else "") + ", but there is none."
+            )
         return path
 
     def has(self, task: str, code: str, split: str) -> bool:

@@ -100,7 +100,7 @@ class TaskModel(nn.Module):
 def load_teacher(name_or_folder: str | Path) -> Teacher:
     """Load a teacher by hub name or folder, with its fast tokenizer; InputError says in words what is missing or unsupported."""
     source, model_type = _checked_source(name_or_folder)
-    tokenizer = _load_tokenizer(source)
+    tokenizer = load_tokenizer(source)
     mlm, missing = _load_weights(ARCHITECTURES[model_type][1], source)
     lost = sorted(key for key in missing if key.startswith(f"{mlm.base_model_prefix}."))
     if lost:
@@ -214,7 +214,7 @@ def _load_weights(kind: type[PreTrainedModel], source: str, **settings: Any) -> 
     return model.eval(), set(info["missing_keys"])
 
 
-def _load_tokenizer(source: str) -> PreTrainedTokenizerFast:
+def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
     """Load the tokenizer and check that it is fast, whole, and has the special tokens that masking and batching need."""
     try:
         with _quiet():

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter
 
-from bistil.results import TEACHER, Row, Variant, average, metric_label, primary_metric, rows_of, select, settings, variants
-from bistil.style import INK, PALETTE, PAPER, colour, figure, heat_map, legend, style_colour_bar
+from bistil.results import TASKS, TEACHER, Mean, Row, Variant, average, metric_label, primary_metric, rows_of, select, settings, variants
+from bistil.style import GRID, INK, PALETTE, PAPER, colour, figure, heat_map, legend, style_colour_bar
 
 
 def loss_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
@@ -45,9 +46,14 @@ def learning_curve(histories: Mapping[str, Sequence[Mapping[str, float]]], *, me
 
 
 def overlap(matrix: Any, labels: Sequence[str], *, chance: float) -> Figure:
-    """Draw the share of parameters that two sparse fine-tunings have in common (0-1), as percent; `chance` is the share of random ones."""
+    """Draw the share of parameters that two sparse fine-tunings have in common (0-1), as percent, the diagonal left empty.
+
+    matrix: shape [N, N]. chance: the share that two random selections of the same density have in common.
+    """
     made, [ax] = figure(1.6 + 0.75 * len(labels), 1.3 + 0.65 * len(labels))
-    heat_map(ax, np.asarray(matrix, dtype=float) * 100, labels, labels, "parameters shared (%)")
+    shares = np.asarray(matrix, dtype=float) * 100
+    np.fill_diagonal(shares, np.nan)
+    heat_map(ax, shares, labels, labels, "parameters shared (%)")
     ax.set_title(f"by chance: {100 * chance:.3g} %", fontsize=10, color=INK)
     return made
 
@@ -76,44 +82,59 @@ def trade_off(rows: Sequence[Row]) -> Figure:
         chosen = rows_of(rows, setting)
         teacher = select(chosen, Variant(TEACHER))
         flops, size = average(teacher, "flops_per_example"), average(teacher, "parameters")
-        for number, variant in enumerate(variants(chosen)):
+        points = []
+        for variant in variants(chosen):
             own = select(chosen, variant)
             score, cost, parameters = (average(own, column) for column in ("value", "flops_per_example", "parameters"))
-            if score is None:
-                continue
-            if cost is None:
+            if score is not None and cost is None:
                 ax.axhline(score.mean, color=colour(variant.system), linestyle=":", linewidth=1.5)
                 ax.annotate(
-                    variant.label, (1, score.mean), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8.5, color=INK
+                    variant.label, (1, score.mean), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=9, color=INK
                 )
-                continue
-            x = cost.mean / flops.mean if flops and flops.mean else cost.mean
-            area = 420 * parameters.mean / size.mean if parameters and size and size.mean else 120
-            ax.scatter(x, score.mean, s=area, color=colour(variant.system), alpha=0.85, edgecolor=PAPER, linewidth=1, zorder=3)
-            side, foot = (1, "bottom") if number % 2 == 0 else (-1, "top")
-            ax.annotate(variant.label, (x, score.mean), xytext=(0, side * (np.sqrt(area) / 2 + 4)), textcoords="offset points",
-                        ha="center", va=foot, fontsize=8.5, color=INK)  # fmt: skip
+            elif score is not None and cost is not None:
+                x = cost.mean / flops.mean if flops and flops.mean else cost.mean
+                area = 420 * parameters.mean / size.mean if parameters and size and size.mean else 120
+                ax.scatter(x, score.mean, s=area, color=colour(variant.system), alpha=0.9, edgecolor=PAPER, linewidth=1, zorder=3)
+                points.append((x, score.mean, variant.label))
+        ax.margins(0.12, 0.12)
+        _label_points(ax, points)
         metric = primary_metric(rows, setting.task)
         unit = "FLOPs an example, relative to the teacher" if flops else "FLOPs an example"
         ax.set(title=_title(setting, panels), xlabel=unit, ylabel=f"{metric_label(metric)}, mean over targets")
-        ax.margins(0.24, 0.2)
     return made
+
+
+def _label_points(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Write each label right of its point, moved up from the label below; the leftmost stands under its point, clear of the others."""
+    first = min((x for x, _, _ in points), default=0.0)
+    alone = sum(x == first for x, _, _ in points) == 1 < len(points)
+    low, high = ax.get_xlim()
+    ax.set_xlim(low, high + 0.42 * (high - low))
+    reach, gap, placed = 0.45 * (high - low), 0.055 * (ax.get_ylim()[1] - ax.get_ylim()[0]), list[tuple[float, float]]()
+    for x, y, label in sorted(points, key=lambda point: point[1]):
+        if alone and x == first:
+            ax.annotate(label, (x, y), xytext=(0, -9), textcoords="offset points", ha="center", va="top", fontsize=9, color=INK)
+            continue
+        height = max([y, *(other + gap for place, other in placed if abs(place - x) < reach)])
+        placed.append((x, height))
+        ax.annotate(label, (x, y), xytext=(x + 0.06 * (high - low), height), va="center", fontsize=9, color=INK,
+                    arrowprops={"arrowstyle": "-", "color": GRID, "shrinkA": 0, "shrinkB": 4})  # fmt: skip
 
 
 def scores_by_language(rows: Sequence[Row]) -> Figure:
     """Draw grouped bars: one group for each target and the mean, one bar for each system, error bars of one std over seeds.
 
-    The rows are of one task; of rows of several settings the first is drawn.
+    The rows are of one task; of rows of several settings the first is drawn. A system that misses a target has no bar for the mean.
     """
     setting = settings(rows)[0]
     chosen = rows_of(rows, setting)
     targets, systems = sorted({row["target"] for row in chosen}), variants(chosen)
-    made, [ax] = figure(max(8.0, 2.5 + 0.13 * (len(targets) + 1) * (len(systems) + 2)), 4.6)
+    made, [ax] = figure(max(10.0, 2.5 + 0.13 * (len(targets) + 1) * (len(systems) + 2)), 4.6)
     places = np.append(np.arange(len(targets)), len(targets) + 0.35)
     width = 0.84 / max(len(systems), 1)
     for number, variant in enumerate(systems):
         own = select(chosen, variant)
-        means = [average(own, targets=[target]) for target in targets] + [average(own) if len(targets) > 1 else None]
+        means = [average(own, targets=[target]) for target in targets] + [_over_all(own, targets)]
         shown = [(place, mean) for place, mean in zip(places, means, strict=True) if mean]
         hatch = {3: "///", 4: "xxx"}.get(variant.lrf or 0, "")
         ax.bar([place + (number - (len(systems) - 1) / 2) * width for place, _ in shown], [mean.mean for _, mean in shown], width * 0.92,
@@ -125,6 +146,11 @@ def scores_by_language(rows: Sequence[Row]) -> Figure:
     ax.grid(False, axis="x")
     legend(ax, outside=True)
     return made
+
+
+def _over_all(own: Sequence[Row], targets: Sequence[str]) -> Mean | None:
+    mean = average(own)
+    return mean if mean and mean.targets == len(targets) > 1 else None
 
 
 def attention_map(student: Any, teacher: Any, tokens: Sequence[str] = ()) -> Figure:
@@ -165,7 +191,7 @@ def typology(table: Mapping[str, Mapping[str, object]]) -> Figure:
 
 def _title(setting: Any, panels: Sequence[Any]) -> str:
     several = len({(other.teacher, other.source) for other in panels}) > 1
-    return f"{setting.task} ({setting.teacher}, {setting.source})" if several else str(setting.task)
+    return f"{setting.task} ({setting.teacher}, {setting.source})" if several else TASKS.get(setting.task, setting.task)
 
 
 def _series(history: Sequence[Mapping[str, float]], key: str) -> tuple[list[float], list[float]]:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel, PreTrainedTokenizerBase, set_seed
 
 from bistil import sampling
@@ -55,15 +54,6 @@ class PretrainConfig:
     alpha: float = 0.5
     parallel_share: float = 0.0
     seed: int = 1
-
-    @classmethod
-    def read(cls, path: Path) -> "PretrainConfig":
-        """Read a YAML file; an unknown key is an `InputError`."""
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-        try:
-            return cls(**{**entries, "languages": tuple(entries["languages"]), "schedule": Schedule(**entries["schedule"])})
-        except (TypeError, KeyError) as error:
-            raise InputError(f"{path} should hold the fields of PretrainConfig, but: {error}. See data/teachers/ for examples.") from error
 
 
 @dataclass
@@ -107,7 +97,9 @@ def pretrain(
     if text.pairs and config.parallel_share > 0:
         blocks[PARALLEL] = _pair_blocks(tokenizer, text, config)
         total = sum(weights.values())
-        weights = {code: (1 - config.parallel_share) * weight / total for code, weight in weights.items()} | {PARALLEL: config.parallel_share}
+        weights = {code: (1 - config.parallel_share) * weight / total for code, weight in weights.items()} | {
+            PARALLEL: config.parallel_share
+        }
     training, kept_out = {}, {}
     for code, b in blocks.items():
         training[code], kept_out[code] = b.split(0.05)
@@ -155,7 +147,9 @@ def initial_model(config: PretrainConfig, text: Text) -> tuple[BertForMaskedLM, 
     encoder = BertModel.from_pretrained(start, add_pooling_layer=False)
     old_tokenizer = AutoTokenizer.from_pretrained(start)
     tokenizer, spelling = extend_wordpiece(old_tokenizer, all_lines, config.vocabulary)
-    embeddings = _placed_embeddings(encoder.embeddings.word_embeddings.weight.detach().numpy(), spelling, tokenizer, text, config.languages[0])
+    embeddings = _placed_embeddings(
+        encoder.embeddings.word_embeddings.weight.detach().numpy(), spelling, tokenizer, text, config.languages[0]
+    )
     bert = BertConfig(**{**encoder.config.to_dict(), "vocab_size": len(tokenizer), "architectures": None})
     mlm = BertForMaskedLM(bert)
     state = {name: value for name, value in encoder.state_dict().items() if "word_embeddings" not in name}
@@ -174,7 +168,9 @@ def weights_folder(start: str) -> Path:
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     folder = Path(spec.origin).parent / inside if spec and spec.origin else None
     if folder is None or not folder.is_dir():
-        raise InputError(f"A folder, or `package:folder` of an installed package, with BERT weights was expected, but {start!r} is neither.")
+        raise InputError(
+            f"A folder, or `package:folder` of an installed package, with BERT weights was expected, but {start!r} is neither."
+        )
     return folder
 
 
@@ -194,7 +190,8 @@ def _placed_embeddings(
         vectors = spelled
         if code != first and code in text.pairs:
             known, foreign = (
-                tokenizer([pair[side] for pair in text.pairs[code]], add_special_tokens=False, verbose=False)["input_ids"] for side in (0, 1)
+                tokenizer([pair[side] for pair in text.pairs[code]], add_special_tokens=False, verbose=False)["input_ids"]
+                for side in (0, 1)
             )
             both = [(f, k) for f, k in zip(foreign, known, strict=True) if f and k]
             table = ibm1([f for f, _ in both], [k for _, k in both])

@@ -65,7 +65,7 @@ def write_report(
         claims=[(setting, [claim for claim in claims if claim.setting == setting]) for setting in found],
         scores=[(setting, score_tables(rows, setting)) for setting in found],
         costs=[(setting, cost_table(rows, setting)) for setting in found],
-        figures=[(name, Markup(svg(made, _slug(name), themed=True)), caption) for name, (made, caption) in drawn.items()],
+        figures=[(made.get_figwidth() > 9, Markup(svg(made, _slug(name), themed=True)), text) for name, (made, text) in drawn.items()],
         manifests=sorted(manifests, key=lambda manifest: (manifest.get("kind", ""), manifest.get("finished", ""), manifest.get("id", ""))),
         missing=sorted({row["artefact"] for row in rows if row["artefact"]} - {str(manifest.get("id")) for manifest in manifests}),
         software=sorted({f"{name} {number}" for manifest in manifests for name, number in manifest.get("versions", {}).items()}),

@@ -24,6 +24,7 @@ COLUMNS = (
 REQUIRED = ("system", "task", "target", "metric", "value")
 IDENTITY = ("experiment", "task", "teacher", "source", "system", "lrf", "density", "target", "seed", "metric")
 PRIMARY = {"parsing": "las", "ner": "f1", "nli": "accuracy", "qa": "em"}
+TASKS = {"parsing": "Dependency parsing", "ner": "Named entities", "nli": "Natural language inference", "qa": "Question answering"}
 METRICS = {"las": "LAS", "uas": "UAS", "f1": "F1", "em": "exact match"}
 TEACHER = "teacher-ltsft"
 SYSTEMS = {

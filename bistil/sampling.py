@@ -18,7 +18,9 @@ def epochs(n_examples: int, n_batches: int, batch_size: int, *, seed: int, lengt
     """
     rng = np.random.Generator(np.random.PCG64([seed, 0x5EED]))
     needed = n_batches * batch_size
-    order = np.concatenate([rng.permutation(n_examples) for _ in range(-(-needed // max(n_examples, 1)))])[:needed] if needed else np.empty(0)
+    order = (
+        np.concatenate([rng.permutation(n_examples) for _ in range(-(-needed // max(n_examples, 1)))])[:needed] if needed else np.empty(0)
+    )
     batches = order.astype(np.int64).reshape(n_batches, batch_size)
     if lengths is None:
         return batches

@@ -24,12 +24,16 @@ from bistil.errors import InputError
 from bistil.progress import Event, Listener, silent
 from bistil.provenance import canonical_json, file_id, git_state, peak_memory_bytes, plain, versions
 
-__all__ = ["Artefact", "Build", "Store", "StoreError", "artefact_id", "file_id"]
+__all__ = ["Artefact", "Build", "NotBuilt", "Store", "StoreError", "artefact_id", "file_id"]
 
 MANIFEST = "manifest.json"
 FAILED = "failed.json"
 POLL_SECONDS = 0.5
 Build = Callable[[Path], Mapping[str, Any]]
+
+
+class NotBuilt(LookupError):
+    """A read-only store was asked for an artefact that is not there."""
 
 
 class StoreError(OSError):
@@ -83,9 +87,10 @@ def artefact_id(kind: str, config: Any, inputs: Mapping[str, Artefact | str]) ->
 class Store:
     """A folder of artefacts: `root/<kind>/<id>/`."""
 
-    def __init__(self, root: Path | str, progress: Listener = silent) -> None:
+    def __init__(self, root: Path | str, progress: Listener = silent, *, read_only: bool = False) -> None:
         self.root = Path(root)
         self.progress = progress
+        self.read_only = read_only
 
     def find(self, kind: str, config: Any, inputs: Mapping[str, Artefact | str]) -> Artefact | None:
         """Return the finished artefact, or None; a folder whose manifest cannot be read is an `InputError` that names it."""
@@ -110,6 +115,8 @@ class Store:
         if found is not None:
             return found
         folder = self.root / kind / artefact_id(kind, config, inputs)
+        if self.read_only:
+            raise NotBuilt(f"{kind}/{folder.name} has not been built yet.")
         with _clear_when_full(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
             with self._alone(kind, folder.with_name(folder.name + ".lock")):

@@ -64,7 +64,7 @@ def svg(made: Figure, name: str, *, themed: bool = False) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'\s+xmlns(:xlink)?="[^"]*"', "", text).replace("xlink:href", "href")
-    text = re.sub(r'(<svg[^>]*?)\swidth="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?)\swidth="[^"]*"', rf'\1 style="max-width: {made.get_figwidth() * 115:.0f}px"', text, count=1)
     text = re.sub(r'(<svg[^>]*?)\sheight="[^"]*"', r'\1 role="img" aria-label="' + name + '"', text, count=1)
     text = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", text)
     for fixed, variable in ((INK, "--ink"), (PAPER, "--card"), (GRID, "--line")):
@@ -80,11 +80,12 @@ def legend(ax: Axes, *, outside: bool = False) -> None:
 
 
 def heat_map(ax: Axes, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], label: str) -> None:
-    """Draw a matrix as a heat map with its numbers in the cells. Shape of values: [rows, columns]."""
+    """Draw a matrix as a heat map with its numbers in the cells, NaN left empty. Shape of values: [rows, columns]."""
     image = ax.imshow(values, cmap="cividis", aspect="auto")
-    low, high = np.nanmin(values), np.nanmax(values)
+    middle = (np.nanmin(values) + np.nanmax(values)) / 2 if np.isfinite(values).any() else 0.0
     for (y, x), value in np.ndenumerate(values):
-        ax.text(x, y, f"{value:.3g}", ha="center", va="center", fontsize=9, color="#ffffff" if value < (low + high) / 2 else "#000000")
+        if np.isfinite(value):
+            ax.text(x, y, f"{value:.3g}", ha="center", va="center", fontsize=9, color="#ffffff" if value < middle else "#000000")
     ax.set_xticks(range(len(columns)), columns)
     ax.set_yticks(range(len(rows)), rows)
     ax.grid(False)

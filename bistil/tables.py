@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bistil.results import (
+    TASKS,
     TEACHER,
     WHOLE_MODELS,
     Mean,
@@ -44,7 +45,8 @@ class Cell:
 def setting_name(setting: Setting) -> str:
     """Return how a setting is called on the page."""
     origin = ", ".join(part for part in (setting.teacher, f"from {setting.source}" if setting.source else "") if part)
-    return f"{setting.task} ({origin})" if origin else setting.task
+    name = TASKS.get(setting.task, setting.task)
+    return f"{name} ({origin})" if origin else name
 
 
 def headline(rows: Sequence[Row], setting: Setting) -> dict[str, str] | None:
@@ -60,11 +62,12 @@ def headline(rows: Sequence[Row], setting: Setting) -> dict[str, str] | None:
         return None
     smaller, flops = (_ratio(student, teacher, column) for column in ("parameters", "flops_per_example"))
     price = [f"{1 / smaller:.1f} times fewer parameters" if smaller else "", f"{flops:.2f} of the FLOPs" if flops else ""]
+    metric = metric_label(primary_metric(rows, setting.task)).removesuffix(" (%)")
     return {
         "share": f"{100 * ours.mean / theirs.mean:.1f} %",
         "task": setting_name(setting),
         "text": f"of {TEACHER}'s score kept by {variant.label}: {ours.mean:.1f} against {theirs.mean:.1f} "
-        f"{metric_label(primary_metric(rows, setting.task))}, mean over {len(common)} target{'s' * (len(common) != 1)}",
+        f"{metric}, mean over {len(common)} target{'s' * (len(common) != 1)}",
         "price": " and ".join(part for part in price if part),
     }
 
@@ -107,7 +110,7 @@ def _best(means: Mapping[Variant, Sequence[Mean | None]], columns: int, targets:
 
 def _mean_cell(mean: Mean, wanted: int, best: bool) -> Cell:
     small = [f"± {mean.std:.1f}" if mean.std is not None else "", f"{mean.targets} of {wanted} targets" if mean.targets < wanted else ""]
-    return Cell(f"{mean.mean:.1f}", " ".join(part for part in small if part), best)
+    return Cell(f"{mean.mean:.1f}", "; ".join(part for part in small if part), best)
 
 
 def cost_table(rows: Sequence[Row], setting: Setting) -> dict[str, Any]:
@@ -120,10 +123,9 @@ def cost_table(rows: Sequence[Row], setting: Setting) -> dict[str, Any]:
         own, cells = select(chosen, variant), []
         for column, _, unit, _, smaller in columns:
             mean, ratio = average(own, column), _ratio(own, teacher, column)
+            better = variant.system != TEACHER and ratio is not None and (ratio < 0.995 if smaller else ratio > 1.005)
             times = "" if ratio is None or variant.system == TEACHER else f"{ratio:.2f}×"
-            cells.append(
-                Cell("–") if mean is None else Cell(f"{mean.mean / unit:,.1f}", times, bool(ratio and (ratio < 0.995) == smaller and times))
-            )
+            cells.append(Cell("–") if mean is None else Cell(_number(mean.mean / unit), times, better))
         if any(cell.text != "–" for cell in cells):
             lines.append((variant, cells))
     return {"head": [(label, unit) for _, label, _, unit, _ in columns], "lines": lines}
@@ -137,3 +139,8 @@ def _ratio(own: Sequence[Row], teacher: Sequence[Row], column: str) -> float | N
 
 def _is_student(variant: Variant) -> bool:
     return variant.system not in WHOLE_MODELS
+
+
+def _number(value: float) -> str:
+    """Return three significant digits, and no fewer than the whole number."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -42,15 +42,25 @@ class Objective(nn.Module):
         self.model = model
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Parameters and buffers, each storage once: tied tensors would stop safetensors."""
-        state, seen = super().state_dict(*args, **kwargs), set()
-        unique = {}
-        for name, tensor in state.items():
-            key = (tensor.data_ptr(), tensor.shape)
-            if tensor.numel() == 0 or key not in seen:
-                unique[name] = tensor
-                seen.add(key)
-        return unique
+        """Parameters and buffers, each storage once: safetensors refuses tied tensors."""
+        state = super().state_dict(*args, **kwargs)
+        owner = self._owner(state)
+        return {name: tensor for name, tensor in state.items() if owner[name] == name}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load what `state_dict` returned; a tied tensor takes its owner's values."""
+        owner = self._owner(super().state_dict())
+        whole = {name: state_dict[owned] for name, owned in owner.items() if owned in state_dict}
+        return super().load_state_dict({**whole, **state_dict}, strict=strict, assign=assign)
+
+    @staticmethod
+    def _owner(state: Mapping[str, Tensor]) -> dict[str, str]:
+        """For each name, the first name that shares its storage."""
+        first: dict[Any, str] = {}
+        keys = {name: (tensor.data_ptr(), tensor.shape) if tensor.numel() else name for name, tensor in state.items()}
+        for name, key in keys.items():
+            first.setdefault(key, name)
+        return {name: first[key] for name, key in keys.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +171,8 @@ class _Trainer(Trainer):
     """transformers.Trainer for objectives: the loss is the module's output, the evaluation a callable, the order sequential."""
 
     evaluate_model: Evaluate
+    _parts: dict[str, Tensor | float]
+    _counted: int
 
     def compute_loss(self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         loss, parts = model(inputs)
@@ -187,7 +199,7 @@ class _Trainer(Trainer):
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        self._parts: dict[str, Tensor | float] = {}
+        self._parts = {}
         self._counted = 0
         return super().train(*args, **kwargs)
 

@@ -99,7 +99,9 @@ def distil_general(
         mask_share=config.mask_share,
         seed=config.seed,
     )
-    evaluation = held_out({code: kept for code, (_, kept) in parts.items()}, tokenizer, batch_size=16, mask_share=config.mask_share, most=32)
+    evaluation = held_out(
+        {code: kept for code, (_, kept) in parts.items()}, tokenizer, batch_size=16, mask_share=config.mask_share, most=32
+    )
     objective = GeneralDistillation(student, teacher, layer_map(teacher.encoder.config.num_hidden_layers, config.lrf))
     try:
         return fit(

@@ -193,4 +193,5 @@ class Phrases:
 
 
 def capital_form(form: str) -> str:
+    """Return the form with its first letter in upper case."""
     return form[:1].upper() + form[1:]

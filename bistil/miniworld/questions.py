@@ -23,7 +23,7 @@ _NLI_RELATIONS = ("visit", "serve", "live", "born", "lead", "study", "admire", "
 _ONE_PLACE = ("born", "live")
 _SWAPS = {"visit": ("admire",), "live": ("visit", "born", "admire"), "study": ("live", "admire"), "born": ("visit", "live", "study")}
 _SWAPS |= {"serve": ("leave", "admire"), "lead": ("leave", "admire"), "leave": ("lead", "admire"), "admire": ("serve", "meet", "visit")}
-_PATIENCE = 2000
+_PATIENCE = 500
 _WHERE = ("born", "live", "study", "meet", "lie", "happen")
 
 
@@ -97,10 +97,10 @@ def write_nli(folder: Path, grammar: Grammar, world: World, settings: WorldSetti
     code, used = grammar.language.code, set[str]()
     for split in SPLITS:
         stream = Stream(f"world/{settings.seed}/{code}/nli/{split}")
-        pairs, rows, tries = _Pairs(world, stream), list[str](), 0
+        pairs, rows, misses = _Pairs(world, stream), list[str](), 0
         while len(rows) < getattr(settings.sizes.nli, split) // 3 * 3:
-            tries += 1
-            if tries > _PATIENCE + len(rows):
+            misses += 1
+            if misses > _PATIENCE:
                 raise InputError(
                     f"Expected a number of NLI pairs that this world can fill with different hypotheses, but {code} ran dry after "
                     f"{len(used) * 3} pairs in {split}. Lower sizes.nli."
@@ -109,6 +109,7 @@ def write_nli(folder: Path, grammar: Grammar, world: World, settings: WorldSetti
             hypothesis = _say(grammar, meaning)
             said = [_say(grammar, premise) for premise in premises]
             if hypothesis not in used and len({hypothesis, *said}) == 4:
+                misses = 0
                 used.add(hypothesis)
                 rows += [f"{premise}\t{hypothesis}\t{label}\n" for premise, label in zip(said, LABELS, strict=True)]
         _shuffle(rows, stream)

@@ -23,7 +23,7 @@ from bistil.miniworld.surface import surface, text
 from bistil.miniworld.world import World
 from bistil.progress import Event, Listener, silent
 
-SHORTEST, LONGEST, _PATIENCE = 4, 18, 5000
+SHORTEST, LONGEST, _PATIENCE = 4, 18, 1000
 
 
 def write_world(folder: Path, settings: WorldSettings, listener: Listener = silent) -> None:
@@ -90,10 +90,10 @@ def _length(words: list[Word]) -> int:
 
 def _fresh(grammar: Grammar, draw: Callable[[], Clause], count: int, used: set[str], *, keep: bool = True) -> Iterator[list[Word]]:
     """Yield `count` sentences of 4 to 18 words that `used` does not hold; with `keep` they are added to it."""
-    made = tries = 0
+    made = misses = 0
     while made < count:
-        tries += 1
-        if tries > _PATIENCE + 10 * made:
+        misses += 1
+        if misses > _PATIENCE:
             raise InputError(
                 f"Expected sizes that this world can fill with different sentences, but {grammar.language.code} ran dry after {made} of "
                 f"{count}. Lower the sizes."
@@ -105,6 +105,7 @@ def _fresh(grammar: Grammar, draw: Callable[[], Clause], count: int, used: set[s
                 if keep:
                     used.add(line)
                 made += 1
+                misses = 0
                 yield words
 
 

@@ -80,7 +80,7 @@ def lottery_ticket(
     theta0 = snapshot(encoder)
     head0 = {name: tensor.clone() for name, tensor in head.state_dict().items()} if head is not None else {}
     names = set_trainable(encoder, freeze_layer_norms=config.lottery.freeze_layer_norms)
-    run = {"evaluate": evaluate, "select": select, "seed": config.seed, "progress": progress, "stop": stop}
+    run: dict[str, Any] = {"evaluate": evaluate, "select": select, "seed": config.seed, "progress": progress, "stop": stop}
     history: History = []
     chosen = folder / "support.safetensors"
     if not chosen.exists():
@@ -88,7 +88,12 @@ def lottery_ticket(
         l1 = config.lottery.l1
         dense = Penalised(objective, lambda: l1_term(encoder, theta0, l1)) if l1 else objective
         history = fit(
-            dense, batches(config.dense.steps, config.seed), schedule=config.dense, folder=folder / "checkpoint-dense", stage=f"{stage}, dense", **run
+            dense,
+            batches(config.dense.steps, config.seed),
+            schedule=config.dense,
+            folder=folder / "checkpoint-dense",
+            stage=f"{stage}, dense",
+            **run,
         )
         after = snapshot(encoder)
         k = config.lottery.k(sum(tensor.numel() for tensor in theta0.values()))

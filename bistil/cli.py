@@ -1,0 +1,187 @@
+"""The command line: `bistil demo | batch | pretrain | world | report | info`.
+
+Notable: commands only parse, call and print; an `InputError` is shown as its paragraph, without a traceback, and Ctrl-C says how to go on.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bistil.errors import InputError
+
+ROOT = Path(__file__).parent.parent
+CACHE = ROOT / "data" / "cache"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="bistil", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    batch = commands.add_parser("batch", help="run an experiment file and write its report")
+    batch.add_argument("experiment", type=Path, help="for example data/experiments/miniworld-claims.yaml")
+    _place_options(batch)
+    batch.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes, one thread each (default: %(default)s)")
+    batch.add_argument("--device", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
+    batch.add_argument("--reports", type=Path, default=ROOT / "reports", help="where reports go (default: reports/)")
+    batch.add_argument("--dry-run", action="store_true", help="print the stages and stop")
+    batch.set_defaults(run=_batch)
+
+    demo = commands.add_parser("demo", help="the whole tour on miniworld: stages, notebooks, report")
+    demo.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    demo.set_defaults(run=_demo)
+
+    pretrain = commands.add_parser("pretrain", help="make a small multilingual teacher")
+    pretrain.add_argument("config", type=Path, help="for example data/teachers/teacher-small.yaml")
+    pretrain.add_argument("--data", help="data folder, or `miniworld`; default: BISTIL_DATA")
+    pretrain.add_argument("--to", type=Path, required=True, help="folder of the finished teacher")
+    pretrain.add_argument("--half", action="store_true", help="save the weights as fp16")
+    pretrain.set_defaults(run=_pretrain)
+
+    world = commands.add_parser("world", help="write the miniworld data folder")
+    world.add_argument("--to", type=Path, default=CACHE / "miniworld")
+    world.set_defaults(run=_world)
+
+    report = commands.add_parser("report", help="write the report of an experiment again from what is in the store")
+    report.add_argument("experiment", type=Path)
+    _place_options(report)
+    report.add_argument("--reports", type=Path, default=ROOT / "reports")
+    report.set_defaults(run=_report)
+
+    info = commands.add_parser("info", help="describe a delta file or an artefact folder")
+    info.add_argument("path", type=Path)
+    info.set_defaults(run=_info)
+
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options) or 0)
+    except InputError as error:
+        print(f"bistil: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nbistil: interrupted. Finished stages are kept; the same command goes on from the last checkpoint.", file=sys.stderr)
+        return 130
+
+
+def _place_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", help="data folder for experiments on real data; default: BISTIL_DATA")
+    parser.add_argument("--store", type=Path, default=CACHE / "store", help="where artefacts are kept (default: data/cache/store)")
+
+
+def data_folder(named: str | None, world: str = "folder") -> Path:
+    """The data folder of an experiment: the miniworld's, written first where it is missing, or the one the user names."""
+    if world == "miniworld" or named == "miniworld":
+        from bistil.miniworld import ensure_world
+
+        return ensure_world(CACHE / "miniworld")
+    chosen = named or os.environ.get("BISTIL_DATA")
+    if not chosen:
+        raise InputError(
+            "This experiment needs a folder of real data: give --data FOLDER or set BISTIL_DATA. The README lists the data sets."
+        )
+    return Path(chosen).expanduser()
+
+
+def _batch(options: argparse.Namespace) -> int:
+    from bistil import batch
+    from bistil.experiment import Experiment
+
+    experiment = Experiment.read(options.experiment)
+    if options.dry_run:
+        for job, after in batch.plan(experiment).items():
+            print(f"{job}" + (f"   <- {', '.join(map(str, after))}" if after else ""))
+        return 0
+    return run_experiment(experiment, options.data, options.store, options.reports, workers=options.workers, device=options.device)
+
+
+def run_experiment(experiment, data: str | None, store: Path, reports: Path, *, workers: int, device: str | None = None) -> int:  # type: ignore[no-untyped-def]
+    """Check, run and report an experiment; the number of failed stages decides the exit status."""
+    from bistil import batch
+    from bistil.languages import DataFolder
+    from bistil.pipeline import Pipeline
+    from bistil.report import write_experiment_report
+    from bistil.store import Store
+
+    start = time.perf_counter()
+    place = batch.Place(data_folder(data, experiment.data), store)
+    Pipeline(experiment, DataFolder(place.data), Store(place.store), device=device).check()
+    folder = reports / experiment.name
+
+    def say(text: str) -> None:
+        print(f"{time.perf_counter() - start:7.0f} s  {text}", flush=True)
+
+    say(f"{experiment.name}: {len(batch.plan(experiment))} stages, {workers} workers, artefacts in {place.store}")
+    before = len(batch.rows(experiment, place))
+    errors = batch.run(experiment, place, workers=workers, device=device, say=say)
+    rows = batch.rows(experiment, place)
+    if len(rows) == before and not errors and (folder / "index.html").exists():
+        say("everything was there already; nothing to do")
+        return 0
+    write_experiment_report(folder, experiment, rows, Store(place.store), failures=errors)
+    say(f"report: {folder / 'index.html'}" + (f"; {len(errors)} stages failed" if errors else ""))
+    return 1 if errors else 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from bistil import batch
+    from bistil.experiment import Experiment
+    from bistil.report import write_experiment_report
+    from bistil.store import Store
+
+    experiment = Experiment.read(options.experiment)
+    place = batch.Place(data_folder(options.data, experiment.data), options.store)
+    folder = options.reports / experiment.name
+    write_experiment_report(folder, experiment, batch.rows(experiment, place), Store(place.store), failures=[])
+    print(folder / "index.html")
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from bistil.demo import run_demo
+
+    return run_demo(workers=options.workers)
+
+
+def _pretrain(options: argparse.Namespace) -> int:
+    from bistil.languages import DataFolder
+    from bistil.pretrain import PretrainConfig, pretrain, read_text, save_teacher
+    from bistil.progress import Terminal
+    from bistil.settings import read_yaml
+
+    config = read_yaml(PretrainConfig, options.config)
+    data = DataFolder(data_folder(options.data))
+    text = read_text(
+        config, {code: data.text(code) for code in config.languages}, data.root / "parallel" if config.parallel_share else None
+    )
+    work = options.to.with_name(options.to.name + ".partial")
+    mlm, tokenizer, history = pretrain(config, text, work, progress=Terminal())
+    save_teacher(options.to, mlm, tokenizer, history, half=options.half)
+    print(options.to)
+    return 0
+
+
+def _world(options: argparse.Namespace) -> int:
+    from bistil.miniworld import ensure_world
+
+    print(ensure_world(options.to))
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    from bistil.sft.delta import SparseDelta
+
+    if options.path.is_dir():
+        print((options.path / "manifest.json").read_text(encoding="utf-8"))
+        return 0
+    delta = SparseDelta.load(options.path)
+    print(f"base {delta.base}\n{delta.size} values in {len(delta.tensors)} tensors, {len(delta.full)} whole tensors")
+    for name, (positions, values) in sorted(delta.tensors.items()):
+        print(f"{name:70} {len(positions):>9}  norm {float(values.norm()):.4f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

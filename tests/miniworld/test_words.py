@@ -1,0 +1,74 @@
+"""Streams, sound changes, relatedness."""
+
+import dataclasses
+from difflib import SequenceMatcher
+from itertools import combinations
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bistil.miniworld import concepts, load_settings
+from bistil.miniworld.lexicon import Lexicon, apply_changes
+from bistil.miniworld.settings import Sharing
+from bistil.miniworld.stream import Stream, Weighted
+
+WORLD = load_settings(Path(__file__).parents[2] / "data" / "miniworld.yaml")
+LEXICONS = {language.code: Lexicon(WORLD, language) for language in WORLD.languages}
+
+
+def similarity(one: str, other: str) -> float:
+    sample = concepts.CONTENT[:80]
+    a, b = LEXICONS[one].spoken, LEXICONS[other].spoken
+    return mean(SequenceMatcher(None, a[key], b[key], autojunk=False).ratio() for key in sample)
+
+
+def test_streams_are_pinned_and_independent() -> None:
+    stream = Stream("a")
+    assert [stream.below(1000) for _ in range(5)] == [373, 936, 62, 646, 503]
+    assert Stream("b").below(2**40) != Stream("a").below(2**40) == Stream("a").below(2**40)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.text(max_size=5))
+def test_weighted_draws_follow_the_weights(weights: list[int], name: str) -> None:
+    items = [str(index) for index in range(len(weights))]
+    table, stream = Weighted(items, weights), Stream(name)
+    counts = np.bincount([int(stream.weighted(table)) for _ in range(600)], minlength=len(items)) / 600
+    assert np.allclose(counts, np.array(weights) / sum(weights), atol=0.12)
+
+
+def test_sound_changes_are_regular_and_ordered() -> None:
+    assert apply_changes("patap", ("^p>f", "a$>e")) == "fatap"
+    assert apply_changes("pata", ("^p>f", "f>h", "a$>e")) == "hate"
+    assert apply_changes("h", ("^h>",)) == "h"
+    lexicon, source = LEXICONS["qab"], LEXICONS["qaa"]
+    inherited = [key for key in concepts.CONTENT if lexicon.origin[key] == "inherited"]
+    regular = [key for key in inherited if lexicon.spoken[key] == apply_changes(source.spoken[key], lexicon.language.changes)]
+    assert len(regular) > 0.9 * len(inherited)
+
+
+def test_relatives_are_more_alike_than_strangers() -> None:
+    family = {language.code: language.family for language in WORLD.languages}
+    pairs = list(combinations(family, 2))
+    within = [similarity(a, b) for a, b in pairs if family[a] == family[b]]
+    between = [similarity(a, b) for a, b in pairs if family[a] != family[b]]
+    assert min(within) > max(between)
+
+
+def test_sharing_rates_are_settable() -> None:
+    for share in (0.0, 1.0):
+        world = dataclasses.replace(WORLD, sharing=Sharing(names=share, loans=share))
+        source, other = (Lexicon(world, WORLD.languages[index]) for index in (0, 4))
+        same = mean(source.names[key] == other.names[key] for key in source.names if not key.startswith("family"))
+        loans = mean(other.origin[key] == "loan" for key in concepts.LOANABLE)
+        assert loans == share
+        assert abs(same - share) < 0.01
+
+
+def test_no_two_concepts_are_homonyms() -> None:
+    for lexicon in LEXICONS.values():
+        assert len(set(lexicon.spoken.values())) == len(lexicon.spoken)
+        assert len(set(lexicon.affixes.values())) == len(lexicon.affixes)

@@ -1,0 +1,100 @@
+"""Figures: they show what they were given, name their units, and leave no global state behind."""
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from bistil import plots, style
+
+HISTORY = [
+    {"step": 1, "loss": 3.0},
+    {"step": 2, "loss": 2.0},
+    {"step": 2, "eval_loss": 2.5, "eval_las": 40.0},
+    {"step": 3, "grad_norm": 1.0},
+]
+
+
+SYSTEMS = [("teacher-ltsft", None, 60, 100, 10.0), ("bistil-tf", 2, 58, 50, 5.0), ("floor", None, 9, None, None)]
+
+
+def rows(*, cost: bool = True) -> list[dict[str, Any]]:
+    return [
+        {"system": system, "teacher": "t", "task": "parsing", "source": "src", "target": target, "lrf": lrf, "density": 0.08, "seed": seed,
+         "metric": "las", "value": value + seed, "parameters": size, "flops_per_example": flops if cost else None}
+        for system, lrf, value, size, flops in SYSTEMS
+        for target in ("aaa", "bbb")
+        for seed in (0, 1)
+    ]  # fmt: skip
+
+
+def texts(figure: Figure) -> str:
+    return " | ".join(item.get_text() for ax in figure.axes for item in [*ax.texts, ax.xaxis.label, ax.yaxis.label, ax.title])
+
+
+def test_loss_curves_show_training_and_held_out_loss() -> None:
+    [ax] = plots.loss_curves({"kela": HISTORY}).axes
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[1, 3], [2, 2]], [[2, 2.5]]]
+    assert "nats" in ax.get_ylabel()
+
+
+def test_learning_curve_passes_over_entries_without_the_metric() -> None:
+    [ax] = plots.learning_curve({"kela": HISTORY, "mutu": []}, metric="eval_las").axes
+    assert ax.lines[0].get_xydata().tolist() == [[2, 40]]
+    assert ax.get_ylabel() == "LAS (%)"
+
+
+def test_overlap_writes_percent_and_chance() -> None:
+    matrix = np.array([[1.0, 0.25], [0.25, 1.0]])
+    found = texts(plots.overlap(matrix, ["aaa", "bbb"], chance=0.08))
+    assert "25" in found
+    assert "by chance: 8 %" in found
+    assert matrix[0, 0] == 1.0
+
+
+def test_trade_off_is_relative_to_the_teacher() -> None:
+    [ax] = plots.trade_off(rows()).axes
+    assert [item.get_offsets().tolist() for item in ax.collections] == [[[1.0, 60.5]], [[0.5, 58.5]]]
+    areas = [item.get_sizes()[0] for item in ax.collections]
+    assert areas[0] == pytest.approx(2 * areas[1])
+    assert "bistil-tf lrf 2" in texts(plots.trade_off(rows()))
+    assert "relative to the teacher" in ax.get_xlabel()
+
+
+@pytest.mark.parametrize("found", [[], rows(cost=False), rows()[-1:], rows()[:1]])
+def test_a_partial_grid_can_be_drawn(found: list[dict[str, Any]]) -> None:
+    plots.trade_off(found).canvas.draw()
+    if found:
+        plots.scores_by_language(found).canvas.draw()
+
+
+def test_scores_by_language_has_a_bar_for_each_system_target_and_mean() -> None:
+    [ax] = plots.scores_by_language(rows()).axes
+    assert len(ax.patches) == 9
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["aaa", "bbb", "mean"]
+    [ax] = plots.scores_by_language([row for row in rows() if (row["system"], row["target"]) != ("floor", "bbb")]).axes
+    assert len(ax.patches) == 7
+
+
+def test_the_other_figures_are_drawn_with_labels() -> None:
+    assert "chosen: 1e-06" in texts(plots.vocabulary_curve([1e-7, 1e-6], [900, 500], 1e-6))
+    assert "student" in texts(plots.attention_map(np.eye(2), np.eye(2), ["a", "b"]))
+    assert "SOV" in texts(plots.typology({"aaa": {"order": "SVO"}, "bbb": {"order": "SOV", "case": "yes"}}))
+
+
+def test_svg_is_the_same_each_time_and_themed_svg_stands_alone() -> None:
+    first, again = (style.svg(plots.loss_curves({"kela": HISTORY}), "loss") for _ in range(2))
+    assert first == again
+    themed = style.svg(plots.loss_curves({"kela": HISTORY}), "loss", themed=True)
+    assert "http" not in themed
+    assert "var(--ink)" in themed
+    assert style.INK not in themed
+    assert 'id="loss-' in themed
+
+
+def test_no_figure_is_kept_by_pyplot() -> None:
+    plots.loss_curves({"kela": HISTORY})
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    assert pyplot is None or pyplot.get_fignums() == []

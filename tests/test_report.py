@@ -1,0 +1,133 @@
+"""The report: self-contained, escaped, the same bytes for the same rows, and whole on partial grids."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bistil import plots
+from bistil.errors import InputError
+from bistil.report import orderings, read_results, write_report
+
+SYSTEMS = [("teacher-ltsft", None, 60.0), ("bistil-tf", 2, 58.0), ("bistil-tf", 3, 59.0), ("bistil-st", 2, 55.0), ("floor", None, 9.0)]
+
+
+def rows(seeds: int = 2) -> list[dict[str, Any]]:
+    return [
+        {"experiment": "demo", "system": system, "teacher": None if system == "floor" else "t", "task": "parsing", "source": "src",
+         "target": target, "lrf": lrf, "density": 0.08, "seed": seed, "metric": metric, "value": value + shift + seed, "n_examples": 10,
+         "parameters": 100 // (lrf or 1), "vocabulary": 50, "flops_per_example": 1e9 / (lrf or 1), "artefact": f"id-{system}"}
+        for system, lrf, value in SYSTEMS
+        for target, shift in (("aaa", 5.0), ("bbb", -5.0))
+        for seed in range(seeds)
+        for metric in ("las", "uas")
+    ]  # fmt: skip
+
+
+MANIFEST: dict[str, Any] = {
+    "id": "id-bistil-tf", "kind": "student", "seed": 0, "finished": "2030-01-01T00:00:00Z", "wall_seconds": 100.0,
+    "peak_memory_bytes": 2**30, "device": "cpu", "device_reason": "no CUDA device", "versions": {"torch": "2.11"}, "git": {"commit": "abcdef0123456789", "dirty": True},
+    "config": {"steps": 10}, "inputs": {"teacher": "sha256:00"}, "metrics": {"loss": 1.0},
+}  # fmt: skip
+
+
+class Balance(HTMLParser):
+    """Checks that every element is closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag not in ("meta", "br", "link", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    return write_report(folder, rows(), title="Demo <script>", manifests=[MANIFEST], notes="First & foremost.\n\nSecond.")
+
+
+def test_the_page_is_one_self_contained_file(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"https?://", text)
+    assert not re.search(r"<(script|link|img|iframe|object)\b", text)
+    assert not re.search(r"@import|url\((?!#)", text)
+    balance = Balance()
+    balance.feed(text)
+    assert balance.open == []
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="|url\()#([^")]+)', text)) <= set(ids)
+
+
+def test_what_people_wrote_is_escaped(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert "Demo &lt;script&gt;" in text
+    assert "<p>First &amp; foremost.</p>\n<p>Second.</p>" in text
+
+
+def test_the_page_says_what_holds_and_what_was_kept(page: Path) -> None:
+    text = re.sub(r"\s+", " ", page.read_text(encoding="utf-8"))
+    assert "✓ holds" in text
+    assert "✗ does not hold" in text
+    assert "not run" in text
+    assert "96.7 %" in text
+    assert "2.0 times fewer parameters and 0.50 of the FLOPs" in text
+    assert "<strong>64.5</strong><small>± 0.7</small>" in text
+    assert "<strong>65.5</strong>" not in text
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_the_page_names_every_artefact_and_those_without_manifest(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert "abcdef0123</code> + changes" in text
+    assert "2 min" in text
+    assert "1,024 MiB" in text
+    assert "no CUDA device" in text
+    assert "<code>id-teacher-ltsft</code>" in text.split("No manifest was at hand for:")[1].split("</p>")[0]
+
+
+def test_the_folder_holds_the_data_and_figures(page: Path) -> None:
+    folder = page.parent
+    assert sorted(path.name for path in (folder / "figures").iterdir()) == [
+        "scores-parsing.png", "scores-parsing.svg", "trade-off.png", "trade-off.svg",
+    ]  # fmt: skip
+    assert len(read_results(folder / "results.csv")) == len(rows())
+    assert json.loads((folder / "manifests.json").read_text()) == [MANIFEST]
+
+
+def test_the_same_rows_give_the_same_bytes(page: Path, tmp_path: Path) -> None:
+    again = write_report(tmp_path, rows()[::-1], title="Demo <script>", manifests=[MANIFEST], notes="First & foremost.\n\nSecond.")
+    for path in page.parent.rglob("*"):
+        if path.is_file():
+            assert path.read_bytes() == (tmp_path / path.relative_to(page.parent)).read_bytes(), path.name
+    assert again.name == "index.html"
+
+
+@pytest.mark.parametrize("system", ["floor", "bistil-tf", "teacher-ltsft"])
+def test_a_partial_grid_gives_a_whole_page(system: str, tmp_path: Path) -> None:
+    some = [{key: value for key, value in row.items() if key != "flops_per_example"} for row in rows(1) if row["system"] == system]
+    text = write_report(tmp_path, some[:1], title="One score").read_text(encoding="utf-8")
+    assert "One seed." in text
+    assert "not run" in text
+
+
+def test_given_claims_and_figures_are_shown(tmp_path: Path) -> None:
+    extra = {"vocabulary curve": (plots.vocabulary_curve([1e-6, 1e-5], [9, 5], 1e-6), "How the vocabulary shrinks.")}
+    path = write_report(tmp_path, rows(1), title="More", claims=orderings(rows(1), keep_percent=95), figures=extra)
+    assert "keeps at least 95 %" in path.read_text(encoding="utf-8")
+    assert "How the vocabulary shrinks." in path.read_text(encoding="utf-8")
+    assert (tmp_path / "figures" / "vocabulary-curve.svg").is_file()
+
+
+def test_no_rows_no_report(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="at least one"):
+        write_report(tmp_path, [], title="Empty")
