@@ -82,7 +82,7 @@ def trade_off(rows: Sequence[Row]) -> Figure:
         chosen = rows_of(rows, setting)
         teacher = select(chosen, Variant(TEACHER))
         flops, size = average(teacher, "flops_per_example"), average(teacher, "parameters")
-        points = []
+        points, targets = [], len({row["target"] for row in chosen})
         for variant in variants(chosen):
             own = select(chosen, variant)
             score, cost, parameters = (average(own, column) for column in ("value", "flops_per_example", "parameters"))
@@ -95,7 +95,8 @@ def trade_off(rows: Sequence[Row]) -> Figure:
                 x = cost.mean / flops.mean if flops and flops.mean else cost.mean
                 area = 420 * parameters.mean / size.mean if parameters and size and size.mean else 120
                 ax.scatter(x, score.mean, s=area, color=colour(variant.system), alpha=0.9, edgecolor=PAPER, linewidth=1, zorder=3)
-                points.append((x, score.mean, variant.label))
+                part = f" ({score.targets} of {targets} targets)" if score.targets < targets else ""
+                points.append((x, score.mean, variant.label + part))
         ax.margins(0.12, 0.12)
         _label_points(ax, points)
         metric = primary_metric(rows, setting.task)

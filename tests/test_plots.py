@@ -61,6 +61,9 @@ def test_trade_off_is_relative_to_the_teacher() -> None:
     assert areas[0] == pytest.approx(2 * areas[1])
     assert "bistil-tf lrf 2" in texts(plots.trade_off(rows()))
     assert "relative to the teacher" in ax.get_xlabel()
+    assert "bistil-tf lrf 2 (1 of 2 targets)" in texts(
+        plots.trade_off([row for row in rows() if row["target"] == "aaa" or row["lrf"] is None])
+    )
 
 
 @pytest.mark.parametrize("found", [[], rows(cost=False), rows()[-1:], rows()[:1]])

@@ -29,7 +29,8 @@ def rows(seeds: int = 2) -> list[dict[str, Any]]:
 
 MANIFEST: dict[str, Any] = {
     "id": "id-bistil-tf", "kind": "student", "seed": 0, "finished": "2030-01-01T00:00:00Z", "wall_seconds": 100.0,
-    "peak_memory_bytes": 2**30, "device": "cpu", "device_reason": "no CUDA device", "versions": {"torch": "2.11"}, "git": {"commit": "abcdef0123456789", "dirty": True},
+    "peak_memory_bytes": 2**30, "device": "cpu", "device_reason": "no CUDA device", "versions": {"torch": "2.11"},
+    "git": {"commit": "abcdef0123456789", "dirty": True},
     "config": {"steps": 10}, "inputs": {"teacher": "sha256:00"}, "metrics": {"loss": 1.0},
 }  # fmt: skip
 
