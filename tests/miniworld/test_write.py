@@ -96,6 +96,10 @@ def test_treebanks_are_trees(world: Path, code: str) -> None:
 
 
 def test_readers_meet_multiword_tokens_empty_nodes_and_crossing_arcs(world: Path) -> None:
+    qac = [tree for split in SPLITS for tree in read_trees(world, "qac", split)]
+    heads = [{token["id"]: token["head"] for token in tree if isinstance(token["id"], int)} for tree in qac]
+    print("share of projective trees:", 1 - sum(map(crossing, heads)) / len(heads))
+    assert any(map(crossing, heads)), "qac extraposes relative clauses"
     ids = [token["id"] for code in CODES for tree in read_trees(world, code, "train") for token in tree]
     assert any(isinstance(i, tuple) and i[1] == "-" for i in ids)
     assert any(isinstance(i, tuple) and i[1] == "." for i in ids)
