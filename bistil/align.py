@@ -22,11 +22,12 @@ def ibm1(foreign: Sequence[Sequence[int]], known: Sequence[Sequence[int]], *, ro
     sentence = np.concatenate([np.full(len(set(f)) * len(set(k)), i) for i, (f, k) in enumerate(zip(foreign, known, strict=True))])
     width = int(target.max()) + 1
     cell, where = np.unique(source.astype(np.int64) * width + target, return_inverse=True)
-    # t(foreign | known): each known piece spreads its mass over the foreign pieces; a foreign occurrence is explained by its sentence's known pieces.
+    # t(foreign | known): each known piece spreads its mass over the foreign pieces, and a foreign occurrence is explained by the known
+    # pieces of its sentence.
     cell_source, cell_target = cell // width, cell % width
     table = 1.0 / np.maximum(np.bincount(cell_target), 1)[cell_target]
     group, group_of = np.unique(sentence.astype(np.int64) * (int(source.max()) + 1) + source, return_inverse=True)
-    expected = np.empty(0)
+    expected: np.ndarray = np.zeros(len(cell))
     for _ in range(rounds):
         weight = table[where]
         share = weight / np.bincount(group_of, weights=weight, minlength=len(group))[group_of]

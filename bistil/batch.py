@@ -84,8 +84,11 @@ def plan(experiment: Experiment) -> dict[Job, tuple[Job, ...]]:
             need("evaluation", cell, after=(tuned(cell), *adapted(cell, cell.target)))
         else:
             need("evaluation", cell)
-    for task in experiment.targets:
-        need("timing", task, after=tuple(job for job in jobs if job.stage == "task_sft" and job.arguments[0].task == task))
+    for task, targets in experiment.targets.items():
+        cells = [c for c in experiment.cells() if c.task == task and c.target in targets[:1] and c.system != "floor"]
+        worn = dict.fromkeys(job for cell in cells if cell.seed == experiment.seeds[0] for job in adapted(cell, cell.target))
+        if targets:
+            need("timing", task, after=(*(j for j in jobs if j.stage == "task_sft" and j.arguments[0].task == task), *worn))
     return jobs
 
 

@@ -4,13 +4,18 @@ Notable: commands only parse, call and print; an `InputError` is shown as its pa
 """
 
 import argparse
+import errno
 import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bistil.errors import InputError
+
+if TYPE_CHECKING:
+    from bistil.experiment import Experiment
 
 ROOT = Path(__file__).parent.parent
 CACHE = ROOT / "data" / "cache"
@@ -61,6 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"bistil: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"bistil: The disk is full ({error}). Free some space and give the same command again: it goes on.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("\nbistil: interrupted. Finished stages are kept; the same command goes on from the last checkpoint.", file=sys.stderr)
         return 130
@@ -97,7 +107,9 @@ def _batch(options: argparse.Namespace) -> int:
     return run_experiment(experiment, options.data, options.store, options.reports, workers=options.workers, device=options.device)
 
 
-def run_experiment(experiment, data: str | None, store: Path, reports: Path, *, workers: int, device: str | None = None) -> int:  # type: ignore[no-untyped-def]
+def run_experiment(
+    experiment: "Experiment", data: str | None, store: Path, reports: Path, *, workers: int, device: str | None = None
+) -> int:
     """Check, run and report an experiment; the number of failed stages decides the exit status."""
     from bistil import batch
     from bistil.languages import DataFolder

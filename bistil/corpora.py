@@ -65,9 +65,17 @@ class Blocks:
         return ids, mask.long()
 
     def split(self, share: float, *, least: int = 1) -> tuple["Blocks", "Blocks"]:
-        """Blocks for training and held-out blocks: `share` of them, evenly spread over the corpus, at least `least`."""
+        """Blocks for training and held-out blocks: `share` of them, evenly spread over the corpus, at least `least`.
+
+        :raises InputError: where no block would be left to train on.
+        """
         held = np.unique(np.linspace(0, len(self) - 1, max(least, round(share * len(self)))).astype(int))
         keep = np.setdiff1d(np.arange(len(self)), held)
+        if not len(keep):
+            raise InputError(
+                f"More than {len(held)} blocks of text were expected, some to train on and some held out, but the corpus has {len(self)}. "
+                "Give more text, a smaller block length or a smaller held-out share."
+            )
         return Blocks(self.ids[keep], self.lengths[keep]), Blocks(self.ids[held], self.lengths[held])
 
     def with_ids(self, ids: np.ndarray) -> "Blocks":
@@ -76,6 +84,8 @@ class Blocks:
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, lines: Sequence[str]) -> list[list[int]]:
+    if not lines:
+        return []
     return tokenizer(list(lines), add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
 
 
@@ -101,6 +111,22 @@ def to_blocks(tokenizer: PreTrainedTokenizerBase, lines: Iterable[str], length: 
     ids[:, 0] = tokenizer.cls_token_id
     ids[:, 1:-1] = stream[: count * inner].reshape(count, inner)
     return Blocks(ids, np.full(count, length, dtype=np.int32))
+
+
+def check_enough(tokenizer: PreTrainedTokenizerBase, lines: Sequence[str], length: int, path: Path) -> None:
+    """Tokenise only as many lines as fill two blocks of `length` tokens: one to train on, one held out.
+
+    :raises InputError: where all lines together do not.
+    """
+    found, needed = 0, 2 * (length - 2)
+    for start in range(0, len(lines), 256):
+        found += sum(len(ids) + 1 for ids in _encode(tokenizer, lines[start : start + 256]))
+        if found >= needed:
+            return
+    raise InputError(
+        f"Text for at least two blocks of {length} tokens was expected in {path}, one to train on and one held out, but it has only "
+        f"{found} tokens. Give more text or a smaller block length."
+    )
 
 
 def pairs_to_blocks(tokenizer: PreTrainedTokenizerBase, pairs: Iterable[tuple[str, str]], length: int) -> Blocks:

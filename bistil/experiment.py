@@ -36,6 +36,12 @@ class VocabularyConfig:
     threshold: float = 1e-6
     criterion: str = "unigram"
 
+    def __post_init__(self) -> None:
+        if self.criterion not in ("unigram", "sentences") or not 0 <= self.threshold <= 1:
+            raise InputError(
+                f"A criterion `unigram` or `sentences` with a threshold from 0 to 1 was expected under `vocabulary`, but got {self}."
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageSftConfig:
@@ -89,6 +95,8 @@ class Experiment:
         lacking = sorted(set(self.targets) - set(self.task))
         if lacking:
             raise InputError(f"The experiment {self.name} has targets for {lacking[0]} but no settings for it under `task`.")
+        if self.data not in ("miniworld", "folder"):
+            raise InputError(f"`data` of the experiment {self.name} should be `miniworld` or `folder`, but is {self.data!r}.")
         if not self.seeds or not any(self.targets.values()):
             raise InputError(f"The experiment {self.name} needs at least one seed and one target.")
 

@@ -28,18 +28,28 @@ class Language:
 
 
 def read_table(path: Path) -> dict[str, Language]:
-    """Languages by code from a CSV file; further columns are for people."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    """Languages by code from a CSV file; further columns are for people.
+
+    :raises InputError: where the file is not UTF-8, lacks a column, or a row is short (with its line number).
+    """
     names = ("code", "name", "family", "corpus", "treebank", "ner")
+    languages = {}
     try:
-        return {
-            row["code"]: Language(**{name: row[name] for name in names}, seen=row["seen"].lower() in ("true", "yes", "1")) for row in rows
-        }
-    except KeyError as error:
-        raise InputError(
-            f"A language table with the columns {', '.join([*names, 'seen'])} was expected in {path}; {error} is missing."
-        ) from error
+        with path.open(encoding="utf-8", newline="") as file:
+            table = csv.DictReader(file)
+            missing = [name for name in (*names, "seen") if name not in (table.fieldnames or ())]
+            if missing:
+                raise InputError(
+                    f"A language table with the columns {', '.join([*names, 'seen'])} was expected in {path}; {missing[0]!r} is missing."
+                )
+            for row in table:
+                if any(row[name] is None for name in (*names, "seen")):
+                    raise InputError(f"{path}, line {table.line_num}: a row with all columns was expected, but this one is short.")
+                seen = row["seen"].lower() in ("true", "yes", "1")
+                languages[row["code"]] = Language(**{name: row[name] for name in names}, seen=seen)
+    except UnicodeDecodeError as error:
+        raise InputError(f"A language table in UTF-8 was expected in {path}, but: {error}. Convert the file.") from error
+    return languages
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,11 @@ from bistil.train import Objective
 
 
 def masked_lm_loss(mlm: BertForMaskedLM, batch: Mapping[str, Any]) -> Tensor:
-    """Mean cross-entropy over the predicted tokens of a batch, in nats."""
+    """Mean cross-entropy over the predicted tokens of a batch, in nats; 0 where no token is predicted."""
     hidden = mlm.bert(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
     predicted = batch["labels"] != IGNORED
+    if not bool(predicted.any()):
+        return hidden.sum() * 0.0
     return cross_entropy(mlm.cls(hidden[predicted]).float(), batch["labels"][predicted])
 
 

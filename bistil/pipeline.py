@@ -10,20 +10,21 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel, PreTrainedTokenizerFast, set_seed
 
 from bistil import cost, vocab
-from bistil.corpora import Batches, Blocks, held_out, read_lines, to_blocks
+from bistil.corpora import Batches, Blocks, check_enough, held_out, read_lines, to_blocks
 from bistil.distil.general import GeneralConfig, distil_general
 from bistil.distil.task import task_sft
 from bistil.distil.wardrobe import AdaptedTeacher
+from bistil.errors import InputError
 from bistil.evaluate import evaluate, predict_all
 from bistil.experiment import Cell, Experiment
-from bistil.languages import DataFolder
+from bistil.languages import DATA, DataFolder
 from bistil.mlm import MaskedLM, evaluate_mlm
 from bistil.models import TaskModel, Teacher, device_and_dtype, export_token_classifier, load_encoder, load_teacher, save_student
 from bistil.progress import Listener, silent
@@ -57,25 +58,36 @@ class Pipeline:
         self.progress, self.stop = progress, stop
 
     def check(self) -> None:
-        """Fail now on whatever would fail later: languages, files, layer reduction factors.
+        """Fail now on whatever would fail later: languages, every file that will be read, lengths, layer reduction factors.
 
         :raises InputError: at the first thing that cannot work.
         """
-        for cell in self.experiment.cells():
-            layer_map(self.teacher.encoder.config.num_hidden_layers, cell.lrf)
-            self.data.file(cell.task, cell.target, "test")
-        for task in self.experiment.targets:
-            for split in ("train", "dev"):
-                find_task(task).read(self.data.file(task, self.experiment.source, split))
-        for code in {self.experiment.source, *(target for targets in self.experiment.targets.values() for target in targets)}:
-            read_lines(self.data.text(code), 1)
+        experiment, teacher = self.experiment, self.teacher
+        longest = max(experiment.text.length, *(experiment.task[task].max_length for task in experiment.targets))
+        if longest > teacher.encoder.config.max_position_embeddings:
+            raise InputError(
+                f"Lengths up to the {teacher.encoder.config.max_position_embeddings} positions of the teacher {experiment.teacher} were "
+                f"expected, but the experiment asks for {longest}. Lower `length` under `text` or `max_length` under `task`."
+            )
+        for cell in experiment.cells():
+            layer_map(teacher.encoder.config.num_hidden_layers, cell.lrf)
+        for task, targets in experiment.targets.items():
+            kind = find_task(task)
+            for code, split in ((experiment.source, "train"), (experiment.source, "dev"), *((target, "test") for target in targets)):
+                kind.read(self.data.file(task, code, split))
+        texts = [experiment.source, *(target for targets in experiment.targets.values() for target in targets)]
+        if any(system.startswith("multilingual-distil") for system in experiment.systems):
+            texts += self._seen
+        for code in dict.fromkeys(texts):
+            path = self.data.text(code)
+            check_enough(teacher.tokenizer, read_lines(path, experiment.text.lines), experiment.text.length, path)
 
     # -- inputs ---------------------------------------------------------------------------------------------------------------------
 
     @cached_property
     def teacher(self) -> Teacher:
         """The teacher as loaded, on the CPU; stages copy what they change."""
-        return load_teacher(self.experiment.teacher)
+        return self.fresh_teacher()
 
     @cached_property
     def teacher_id(self) -> str:
@@ -84,7 +96,9 @@ class Pipeline:
 
     def fresh_teacher(self) -> Teacher:
         """A copy of the teacher of one's own, to adapt or to trim."""
-        return load_teacher(self.experiment.teacher)
+        named = self.experiment.teacher
+        inside = DATA.parent / named  # a folder is named relative to the project, wherever the process was started
+        return load_teacher(inside if inside.is_dir() and not Path(named).is_dir() else named)
 
     @cache  # noqa: B019 - a pipeline lives as long as its process
     def blocks(self, code: str) -> Blocks:
@@ -157,9 +171,9 @@ class Pipeline:
 
         def build(folder: Path) -> Mapping[str, Any]:
             teacher, tokenizer, kept = self._placed(self.fresh_teacher().encoder), _tokenizer(vocabulary), _kept(vocabulary)
-            adapted = AdaptedTeacher(
-                teacher, {code: SparseDelta.load(found.path("delta.safetensors")) for code, found in deltas.items()}, kept
-            )
+            base = base_hash(teacher)
+            worn = {code: SparseDelta.load(found.path("delta.safetensors"), base=base) for code, found in deltas.items()}
+            adapted = AdaptedTeacher(teacher, worn, kept)
             student = initialise(self.teacher.encoder, cell.lrf)
             vocab.trim_model(student, kept.numpy())
             return self._distil(folder, self._placed(student), adapted, tokenizer, codes, config)
@@ -172,7 +186,7 @@ class Pipeline:
         return self.store.run("student", {"recipe": "bistil", "text": self.experiment.text, "general": config}, inputs, build)
 
     def _multilingual_student(self, cell: Cell) -> Artefact:
-        codes = self.experiment.seen or tuple(code for code, language in self.data.languages.items() if language.seen)
+        codes = self._seen
         config = dataclasses.replace(self.experiment.general, lrf=cell.lrf, seed=cell.seed)
 
         def build(folder: Path) -> Mapping[str, Any]:
@@ -385,6 +399,11 @@ class Pipeline:
 
     # -- shared steps ---------------------------------------------------------------------------------------------------------------
 
+    @property
+    def _seen(self) -> tuple[str, ...]:
+        """What a multilingual student is distilled on."""
+        return self.experiment.seen or tuple(code for code, language in self.data.languages.items() if language.seen)
+
     def _placed(self, model: Any) -> Any:
         """The model on this run's device."""
         return model.to(self.device)
@@ -408,7 +427,7 @@ class Pipeline:
         return None if cell.system.startswith("teacher-") else self.student(cell)
 
     def _language_delta(self, cell: Cell, code: str) -> Artefact | None:
-        """The language SFT a cell's model wears for `code`: the teacher's, or the multilingual student's own; bilingual students have none."""
+        """The language SFT a cell's model wears for `code`: the teacher's, or the multilingual student's own; bilingual ones have none."""
         if cell.system == "teacher-ltsft":
             return self.language_sft(code)
         return self.language_sft(code, self.student(cell)) if cell.system == "multilingual-distil" else None
@@ -444,8 +463,8 @@ def _best(history: list[dict[str, float]], metric: str) -> float | None:
 
 
 def _tokenizer(vocabulary: Artefact) -> PreTrainedTokenizerFast:
-    tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(vocabulary.path("tokenizer"))
-    return tokenizer
+    tokenizer: Any = AutoTokenizer.from_pretrained(vocabulary.path("tokenizer"))
+    return cast(PreTrainedTokenizerFast, tokenizer)
 
 
 def _kept(vocabulary: Artefact) -> torch.Tensor:

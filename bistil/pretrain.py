@@ -68,7 +68,9 @@ def read_text(config: PretrainConfig, corpora: Mapping[str, Path], parallel: Pat
     """Read what the config names: corpora by language, and all `<first>-<other>.tsv` and `ntrex/` translations in `parallel`."""
     lines = {code: read_lines(corpora[code], config.lines) for code in config.languages}
     first, pairs = config.languages[0], {}
-    for code in config.languages[1:] if parallel else ():
+    for code in config.languages[1:]:
+        if parallel is None:
+            break
         found = list(_aligned_files(parallel / "ntrex" / f"{first}.txt", parallel / "ntrex" / f"{code}.txt"))
         tsv = parallel / f"{first}-{code}.tsv"
         if tsv.is_file():
@@ -145,6 +147,11 @@ def initial_model(config: PretrainConfig, text: Text) -> tuple[BertForMaskedLM, 
         return BertForMaskedLM(bert), tokenizer
     start = weights_folder(config.start)
     encoder = BertModel.from_pretrained(start, add_pooling_layer=False)
+    if config.length > encoder.config.max_position_embeddings:
+        raise InputError(
+            f"A block length of at most the {encoder.config.max_position_embeddings} positions of {config.start} was expected, but it is "
+            f"{config.length}. Set a smaller `length`."
+        )
     old_tokenizer = AutoTokenizer.from_pretrained(start)
     tokenizer, spelling = extend_wordpiece(old_tokenizer, all_lines, config.vocabulary)
     embeddings = _placed_embeddings(
@@ -194,15 +201,21 @@ def _placed_embeddings(
                 for side in (0, 1)
             )
             both = [(f, k) for f, k in zip(foreign, known, strict=True) if f and k]
-            table = ibm1([f for f, _ in both], [k for _, k in both])
-            placed = table @ spelled[: table.shape[1]]
-            norm = np.linalg.norm(placed, axis=1, keepdims=True)
-            vectors = spelled.copy()
-            rows = np.flatnonzero(norm[:, 0] > 0)
-            vectors[rows] = placed[rows] / norm[rows] * scale
+            vectors = _translated(both, spelled, float(scale)) if both else spelled
         weighted += share[:, None] * vectors
         total += share
     return np.where(total[:, None] > 0, weighted / np.maximum(total, 1e-12)[:, None], spelled).astype(np.float32)
+
+
+def _translated(pairs: list[tuple[list[int], list[int]]], spelled: np.ndarray, scale: float) -> np.ndarray:
+    """Each piece with a translation at the mean of what it translates to, at length `scale`; others as spelled. Shape: [V, H]."""
+    table = ibm1([foreign for foreign, _ in pairs], [known for _, known in pairs])
+    placed = table @ spelled[: table.shape[1]]
+    norm = np.linalg.norm(placed, axis=1, keepdims=True)
+    vectors = spelled.copy()
+    rows = np.flatnonzero(norm[:, 0] > 0)
+    vectors[rows] = placed[rows] / norm[rows] * scale
+    return vectors
 
 
 def _pair_blocks(tokenizer: PreTrainedTokenizerBase, text: Text, config: PretrainConfig) -> Blocks:

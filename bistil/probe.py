@@ -25,7 +25,14 @@ def read_pos(path: Path) -> list[Tagged]:
 
 
 def probe(
-    teacher: Path, data: DataFolder, source: str, targets: Mapping[str, Sequence[str]], *, steps: int = 200, batch_size: int = 32, seed: int = 1
+    teacher: Path,
+    data: DataFolder,
+    source: str,
+    targets: Mapping[str, Sequence[str]],
+    *,
+    steps: int = 200,
+    batch_size: int = 32,
+    seed: int = 1,
 ) -> dict[str, dict[str, float]]:
     """Accuracy (`pos`) or entity F1 (`ner`) in percent by language, the source's dev set and the targets' test sets.
 
@@ -39,7 +46,7 @@ def probe(
         tags = sorted({tag for sentence in training for tag in sentence.tags} - {"O"})
         task = Ner(labels=("O", *tags))
         set_seed(seed)
-        encoder, tokenizer = load_encoder(teacher), load_tokenizer(teacher)
+        encoder, tokenizer = load_encoder(teacher), load_tokenizer(str(teacher))
         model = TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size)).train()
         rows = task.encode(training, tokenizer, max_length=96)
         batches = TaskBatches(task, rows, int(tokenizer.pad_token_id), batch_size=batch_size, steps=steps, seed=seed)
@@ -61,5 +68,8 @@ def probe(
 
 
 def _accuracy(examples: Sequence[Tagged], predictions: Sequence[Sequence[str]]) -> float:
-    pairs = [(gold, guess) for e, p in zip(examples, predictions, strict=True) for gold, guess in zip(e.tags, [*p, *[""] * len(e.tags)], strict=False)]
-    return 100 * sum(gold == guess for gold, guess in pairs) / len(pairs)
+    words = sum(len(example.tags) for example in examples)
+    right = sum(
+        gold == guess for example, tags in zip(examples, predictions, strict=True) for gold, guess in zip(example.tags, tags, strict=False)
+    )
+    return 100 * right / max(words, 1)

@@ -33,6 +33,7 @@ class Terminal:
         self._bars: dict[str, tqdm] = {}
 
     def __call__(self, event: Event) -> None:
+        """Move the stage's bar to the event's step."""
         bar = self._bars.get(event.stage)
         if bar is None:
             bar = self._bars[event.stage] = tqdm(total=event.of, desc=event.stage, dynamic_ncols=True, mininterval=1.0)

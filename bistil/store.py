@@ -32,7 +32,7 @@ POLL_SECONDS = 0.5
 Build = Callable[[Path], Mapping[str, Any]]
 
 
-class NotBuilt(LookupError):
+class NotBuilt(LookupError):  # noqa: N818
     """A read-only store was asked for an artefact that is not there."""
 
 

@@ -3,7 +3,8 @@
 Notable:
 * a stage hands over an `Objective`, a module whose forward maps a batch to (loss, named parts of it): so data-parallel training works;
 * batches come from a dataset whose item k *is* the batch of step k, so a resumed run continues with the very same data;
-* a checkpoint counts only when its `complete` marker is there, so a kill in the middle of saving costs one interval, never the run;
+* a checkpoint counts only while its `complete` marker is there (written last, removed first), so a kill in the middle of saving or of
+  deleting costs one interval, never the run;
 * at the end the model holds the state of its best evaluation.
 """
 
@@ -41,7 +42,7 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Parameters and buffers, each storage once: safetensors refuses tied tensors."""
         state = super().state_dict(*args, **kwargs)
         owner = self._owner(state)
@@ -119,7 +120,6 @@ def fit(
         eval_strategy="steps",
         eval_steps=every,
         save_steps=every,
-        save_total_limit=2,
         logging_steps=max(1, every // 4),
         load_best_model_at_end=True,
         metric_for_best_model=f"eval_{select}",
@@ -167,6 +167,14 @@ def _newest_complete(folder: Path) -> Path | None:
     return max(complete, key=lambda path: int(path.name.split("-")[1]), default=None)
 
 
+def _keep_only(folder: Path, names: set[str]) -> None:
+    """Delete the other checkpoints, each one's marker first: a kill in between must not leave half of one that counts."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        if checkpoint.name not in names:
+            (checkpoint / "complete").unlink(missing_ok=True)
+            shutil.rmtree(checkpoint)
+
+
 class _Trainer(Trainer):
     """transformers.Trainer for objectives: the loss is the module's output, the evaluation a callable, the order sequential."""
 
@@ -181,10 +189,11 @@ class _Trainer(Trainer):
         return (loss, parts) if return_outputs else loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        self.model.eval()
+        model: Any = self.model
+        model.eval()
         with torch.no_grad():
             metrics = {f"eval_{name}": float(value) for name, value in self.evaluate_model().items()}
-        self.model.train()
+        model.train()
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -196,7 +205,8 @@ class _Trainer(Trainer):
         super().log(logs, start_time)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
-        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+        dataset: Any = train_dataset if train_dataset is not None else self.train_dataset
+        return SequentialSampler(dataset)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         self._parts = {}
@@ -223,4 +233,6 @@ class _Watcher(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / "complete").touch()
+            newest = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (newest / "complete").touch()
+            _keep_only(Path(args.output_dir), {newest.name, Path(state.best_model_checkpoint or newest).name})

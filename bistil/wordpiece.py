@@ -13,17 +13,17 @@ from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.trainers import WordPieceTrainer
-from transformers import BertTokenizerFast, PreTrainedTokenizerBase
+from transformers import BertTokenizer, PreTrainedTokenizerBase
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-def train_wordpiece(lines: Iterable[str], size: int, *, lowercase: bool) -> BertTokenizerFast:
+def train_wordpiece(lines: Iterable[str], size: int, *, lowercase: bool) -> BertTokenizer:
     """A BERT tokenizer with a WordPiece vocabulary of at most `size` pieces, learned from `lines`."""
     return _bert_tokenizer(_learn(lines, size, lowercase), lowercase)
 
 
-def extend_wordpiece(tokenizer: PreTrainedTokenizerBase, lines: Sequence[str], size: int) -> tuple[BertTokenizerFast, list[list[int]]]:
+def extend_wordpiece(tokenizer: PreTrainedTokenizerBase, lines: Sequence[str], size: int) -> tuple[BertTokenizer, list[list[int]]]:
     """A tokenizer with the pieces of `tokenizer` that `lines` use, its single characters, and up to `size` pieces learned from `lines`.
 
     :returns: the tokenizer, and for each of its ids the ids that spell the piece in the old tokenizer (one id for a kept piece).
@@ -65,7 +65,7 @@ def _learn(lines: Iterable[str], size: int, lowercase: bool) -> list[str]:
     return [piece for piece, _ in sorted(learner.get_vocab().items(), key=lambda item: item[1])]
 
 
-def _bert_tokenizer(vocabulary: Sequence[str], lowercase: bool) -> BertTokenizerFast:
-    tokenizer = BertTokenizerFast(vocab={piece: i for i, piece in enumerate(vocabulary)}, do_lower_case=lowercase)
+def _bert_tokenizer(vocabulary: Sequence[str], lowercase: bool) -> BertTokenizer:
+    tokenizer = BertTokenizer(vocab={piece: i for i, piece in enumerate(vocabulary)}, do_lower_case=lowercase)
     tokenizer.add_special_tokens({"mask_token": AddedToken("[MASK]", lstrip=False, special=True)})
     return tokenizer

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from transformers import BertForMaskedLM, PreTrainedTokenizerBase
 
 from bistil.corpora import Batches, Blocks, held_out
+from bistil.errors import InputError
 from bistil.mlm import MaskedLM, evaluate_mlm
 from bistil.progress import Listener, silent
 from bistil.sft.delta import SparseDelta, base_hash
@@ -29,6 +30,13 @@ class TextConfig:
     mask_share: float = 0.15
     held_out_share: float = 0.05
     lines: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.length < 8 or self.batch_size < 1 or not 0 <= self.mask_share < 1 or not 0 < self.held_out_share < 1:
+            raise InputError(
+                "Text settings need a length of at least 8 tokens, a batch size of at least 1, a mask share in [0, 1) and a held-out "
+                f"share in (0, 1), but got {self}."
+            )
 
 
 def language_sft(

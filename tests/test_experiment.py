@@ -1,0 +1,48 @@
+"""Experiment files: the grid they expand to and what they may not say."""
+
+import pytest
+
+from bistil.errors import InputError
+from bistil.experiment import Cell
+
+
+def test_cells_are_the_whole_grid(experiment) -> None:
+    grid = experiment(systems=["teacher-ltsft", "bistil-tf:2", "bistil-tf:3", "floor"], seeds=[1, 2], targets={"ner": ["qab", "qac"]})
+    cells = grid.cells()
+    assert len(cells) == len(set(cells)) == 2 * 2 * 4
+    assert Cell("bistil-tf", "ner", "qac", 3, 2) in cells
+    assert {cell.lrf for cell in cells if cell.system in ("teacher-ltsft", "floor")} == {1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"systems": ["bistil-tf"]}, "'bistil-tf' is not a system"),
+        ({"systems": ["bistil-tf:0"]}, "not a system"),
+        ({"systems": ["bistil-tf:two"]}, "not a system"),
+        ({"systems": ["teacher-ltsft:2"]}, "not a system"),
+        ({"systems": ["distil:2"]}, "not a system"),
+        ({"targets": {"qa": ["qac"]}}, "targets for qa but no settings"),
+        ({"targets": {"ner": []}}, "at least one seed and one target"),
+        ({"seeds": []}, "at least one seed"),
+        ({"data": "minworld"}, "should be `miniworld` or `folder`, but is 'minworld'"),
+        ({"vocabulary": {"criterion": "bigram"}}, "criterion"),
+        ({"vocabulary": {"threshold": -0.1}}, "threshold from 0 to 1"),
+        ({"text": {"mask_share": 1.5}}, "mask share"),
+        ({"text": {"length": 4}}, "length of at least 8"),
+        ({"text": {"held_out_share": 0.0}}, "held-out share"),
+        ({"sources": "qaa"}, "unknown key 'sources'"),
+    ],
+)
+def test_what_an_experiment_may_not_say(experiment, changes, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        experiment(**changes)
+
+
+@pytest.mark.parametrize("density", [0.0, -0.1, 1.5])
+def test_a_density_outside_0_to_1_is_refused_while_reading(experiment, density: float) -> None:
+    good = experiment()
+    assert good.language_sft.lottery.density == 0.1
+    phase = {"steps": 2, "learning_rate": 1e-3}
+    with pytest.raises(InputError, match=r"expected a number in \(0, 1\]"):
+        experiment(language_sft={"lottery": {"density": density}, "dense": phase, "sparse": phase})
