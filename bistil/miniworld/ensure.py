@@ -1,0 +1,49 @@
+"""The miniworld folder on demand: written once, whole or not at all, and again when its settings change.
+
+Notable: the world grows in a sibling folder and is renamed into place; a marker names the settings it came from; one process writes.
+"""
+
+import shutil
+from hashlib import sha256
+from pathlib import Path
+
+from filelock import FileLock
+
+from bistil.languages import DATA
+from bistil.miniworld.settings import load_settings
+from bistil.miniworld.write import write_world
+from bistil.progress import Listener, silent
+from bistil.provenance import canonical_json
+
+MARKER = ".settings.sha256"
+
+
+def ensure_world(folder: Path, settings: Path | None = None, listener: Listener = silent) -> Path:
+    """Return `folder` with the miniworld in it, written now unless it is there with these settings.
+
+    :param settings: the settings file; by default the project's data/miniworld.yaml.
+    :raises InputError: where the settings are not valid; nothing is written then.
+    """
+    wanted = load_settings(settings or DATA / "miniworld.yaml")
+    mark = sha256(canonical_json(wanted).encode()).hexdigest() + "\n"
+    if _mark(folder) == mark:
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if _mark(folder) == mark:  # another process was faster
+            return folder
+        growing, old = (folder.with_name(f"{folder.name}.{word}") for word in ("partial", "old"))
+        for left_over in (growing, old):
+            shutil.rmtree(left_over, ignore_errors=True)
+        write_world(growing, wanted, listener)
+        (growing / MARKER).write_text(mark, encoding="utf-8")
+        if folder.exists():
+            folder.rename(old)
+        growing.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def _mark(folder: Path) -> str:
+    path = folder / MARKER
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
