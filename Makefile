@@ -1,0 +1,51 @@
+# Everything here works from a fresh clone: the first target to run makes .venv (Python >= 3.11; PYTHON=python3.12 chooses another).
+PYTHON ?= python3
+WORKERS ?= $(shell $(PYTHON) -c "import os; print(len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count())")
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+SELECT := not browser and not real_data and not cuda
+PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
+
+.PHONY: help demo test test-fast lab bench clean
+
+help:
+	@echo "make demo       the whole tour on miniworld: stages, notebooks, reports/demo/index.html (second run: seconds)"
+	@echo "make lab        JupyterLab on notebooks/"
+	@echo "make test       ruff, mypy, every test, the notebooks' checked outputs"
+	@echo "make test-fast  ruff, mypy and the quick tests"
+	@echo "make bench      what our way costs against the published way, into reports/bench/"
+	@echo "make clean      removes caches and builds; keeps .venv, data/cache and reports"
+
+demo: $(INSTALLED)
+	$(BIN)/bistil demo --workers $(WORKERS)
+
+test: $(INSTALLED) lint
+	$(PYTEST) -n $(WORKERS) --dist loadfile -m "$(SELECT)" tests
+	$(PYTEST) --nbval-lax --nbval-cell-timeout=600 notebooks
+
+test-fast: $(INSTALLED) lint
+	$(PYTEST) -n $(WORKERS) --dist loadfile -m "$(SELECT) and not slow" tests
+
+.PHONY: lint
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+lab: $(INSTALLED)
+	$(BIN)/jupyter lab notebooks
+
+bench: $(INSTALLED)
+	$(BIN)/bistil bench
+
+clean:
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis reports/demo/notebooks
+	find bistil tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+
+# torch comes first and alone, so that a CPU build at hand (an index or a folder of wheels named to pip) is taken as it is.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'bistil needs Python 3.11 or newer; name one with PYTHON=...')"
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[lab,batch,dev]"
+	@touch $@
