@@ -1,0 +1,31 @@
+"""The workbench: panels for notebooks, each a plain view-model (tested without a kernel) and a thin ipywidgets view.
+
+Notable: this is the only room that imports ipywidgets; the work runs in a thread, and every click goes through one guard that shows what
+went wrong in the panel.
+"""
+
+from bistil.workbench.bench import Bench, Choice, StageStatus
+from bistil.workbench.bench_view import BenchPanel, bench
+from bistil.workbench.look import entities, history, show, typology
+from bistil.workbench.panels import DensityPanel, ThresholdPanel, density_panel, threshold_panel
+from bistil.workbench.progress_view import NotebookProgress
+from bistil.workbench.session import open_pipeline, read_experiment
+
+__all__ = [
+    "Bench",
+    "BenchPanel",
+    "Choice",
+    "DensityPanel",
+    "NotebookProgress",
+    "StageStatus",
+    "ThresholdPanel",
+    "bench",
+    "density_panel",
+    "entities",
+    "history",
+    "open_pipeline",
+    "read_experiment",
+    "show",
+    "threshold_panel",
+    "typology",
+]

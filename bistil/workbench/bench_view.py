@@ -1,0 +1,185 @@
+"""The bench as a panel: choices on the left, what exists and what runs on the right, results below.
+
+Notable: the view holds no state of its own; it draws what the view-model says, and every callback goes through the guard.
+"""
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as w
+
+from bistil.cli import CACHE, data_folder
+from bistil.experiment import REDUCED, Experiment
+from bistil.languages import DataFolder
+from bistil.plots import loss_curves
+from bistil.results import metric_label, primary_metric
+from bistil.workbench import html
+from bistil.workbench.bench import Bench
+from bistil.workbench.guard import Guard
+from bistil.workbench.look import png
+from bistil.workbench.progress_view import words
+from bistil.workbench.session import read_experiment
+from bistil.workbench.stages import StageStatus
+
+EMPTY = b""
+
+
+def bench(
+    experiment: str | Path | Experiment,
+    *,
+    store: str | Path = CACHE / "store",
+    data: str | None = None,
+    device: str | None = None,
+) -> "BenchPanel":
+    """Return the bench of an experiment as a widget; put it at the end of a cell."""
+    read = read_experiment(experiment)
+    return BenchPanel(Bench(read, DataFolder(data_folder(data, read.data)), store, device=device))
+
+
+class BenchPanel(w.VBox):
+    """The bench; `model` is its view-model, which a notebook may use directly."""
+
+    def __init__(self, model: Bench) -> None:
+        self.model = model
+        self.message, self.progress, self.stages, self.results = (w.HTML() for _ in range(4))
+        self.error = w.HTML()
+        self.curve = w.Image(format="png", layout=w.Layout(max_width="560px", display="none"))
+        self.guard = Guard(lambda text: setattr(self.error, "value", html.error(text)))
+        self.inputs = self._inputs()
+        self.run_button = w.Button(description="Run", icon="play", button_style="primary", tooltip="build what is missing")
+        self.stop_button = w.Button(description="Stop", icon="stop", disabled=True, tooltip="stop after this step; Run goes on from there")
+        self.look_button = w.Button(description="Look again", icon="refresh", tooltip="read the store again")
+        self.run_button.on_click(self.guard(self._run))
+        self.stop_button.on_click(self.guard(self._stop))
+        self.look_button.on_click(self.guard(self.look))
+        model.recorder.on_change = self._draw_progress
+        model.on_end = self._ended
+        buttons = w.HBox([self.run_button, self.stop_button, self.look_button])
+        left = w.VBox([*self.inputs.values(), buttons], layout=w.Layout(flex="0 0 330px"))
+        right = w.VBox([self.message, self.progress, self.error, self.stages, self.curve], layout=w.Layout(flex="1 1 420px"))
+        box = w.Layout(display="flex", flex_flow="row wrap", grid_gap="8px 28px")
+        super().__init__([w.Box([left, right], layout=box), self.results])
+        self.add_class("bistil-bench")
+        self.guard(self.look)()
+
+    def look(self, *_: Any) -> None:
+        """Read the store again and draw what exists."""
+        status = self.model.status()
+        self.stages.value = _stage_table(status)
+        self.results.value = _result_table(self.model)
+        if not self.model.running:
+            self.message.value = f"<b>{_summary(status)}</b>"
+
+    def _inputs(self) -> dict[str, w.Widget]:
+        model, choice = self.model, self.model.choice
+        lists: dict[str, tuple[Any, ...]] = {
+            "source": model.languages("train"),
+            "target": model.languages("test"),
+            "task": model.tasks,
+            "system": model.systems,
+            "lrf": model.lrfs(),
+            "density": model.densities,
+        }
+        style, wide = {"description_width": "70px"}, w.Layout(width="310px")
+        made: dict[str, w.Widget] = {
+            "teacher": w.Combobox(
+                value=choice.teacher, options=model.teachers, description="teacher", style=style, layout=wide, continuous_update=False
+            )
+        }
+        for name, options in lists.items():
+            labels = [(model.data.languages[o].name + f" ({o})", o) if name in ("source", "target") else (str(o), o) for o in options]
+            made[name] = w.Dropdown(options=labels, value=getattr(choice, name), description=name, style=style, layout=wide)
+        made["seed"] = w.BoundedIntText(value=choice.seed, min=0, max=10**6, description="seed", style=style, layout=wide)
+        for name, widget in made.items():
+            widget.observe(self.guard(lambda change, name=name: self._choose(name, change["new"])), names="value")
+        return made
+
+    def _choose(self, name: str, value: Any) -> None:
+        before = getattr(self.model.choice, name)
+        if value == before:
+            return
+        try:
+            self.model.choose(**{name: value})
+        except Exception:
+            with self.inputs[name].hold_trait_notifications():
+                self.inputs[name].value = before
+            raise
+        if name == "teacher":
+            self.inputs["lrf"].options = [(str(lrf), lrf) for lrf in self.model.lrfs()]
+        self.inputs["lrf"].disabled = self.model.choice.system not in REDUCED
+        self.look()
+
+    def _run(self, *_: Any) -> None:
+        self.run_button.disabled, self.stop_button.disabled = True, False
+        try:
+            self.model.run()
+        except BaseException:
+            self._ended()
+            raise
+        self.message.value = "<b>running</b>"
+
+    def _stop(self, *_: Any) -> None:
+        self.model.stop()
+        self.message.value = f"<b>{escape(self.model.message)}</b>"
+
+    def _draw_progress(self) -> None:
+        """Called from the working thread, at most twice a second."""
+        self.message.value = f"<b>{escape(self.model.message)}</b>"
+        self.progress.value = words(self.model.recorder.newest)
+        curves = self.model.recorder.curves()
+        if curves:
+            self.curve.value = png(loss_curves(curves), dots=70)
+            self.curve.layout.display = ""
+
+    def _ended(self) -> None:
+        self.guard(self.look)()
+        self.run_button.disabled, self.stop_button.disabled = False, True
+        self.progress.value = ""
+        self.message.value = f"<b>{escape(self.model.message)}</b>"
+        if self.model.error:
+            self.error.value = html.error(self.model.error)
+
+
+def _stage_table(status: list[StageStatus]) -> str:
+    rows = []
+    for stage in status:
+        mark = "<span>✓</span>" if stage.there else f'<span style="{html.QUIET}">·</span>'
+        steps = f"{stage.steps:,} steps" if stage.steps else ""
+        rows.append([mark, stage.name, duration(stage), steps])
+    return html.table(["", "stage", "time", ""], rows)
+
+
+def duration(stage: StageStatus) -> str:
+    """Return what a stage took, or may take, in words."""
+    if stage.seconds is None:
+        return "not known yet"
+    text = f"{stage.seconds:.0f} s" if stage.seconds < 100 else f"{stage.seconds / 60:.0f} min"
+    return f"took {text}" if stage.there else f"about {text}"
+
+
+def _summary(status: list[StageStatus]) -> str:
+    missing = [stage for stage in status if not stage.there]
+    if not missing:
+        return "Everything is in the store."
+    known = [stage.seconds for stage in missing if stage.seconds is not None]
+    cost = f", about {sum(known) / 60:.1f} min" if len(known) == len(missing) else f", {sum(stage.steps for stage in missing):,} steps"
+    return f"{len(missing)} of {len(status)} stages are missing{cost}."
+
+
+def _result_table(model: Bench) -> str:
+    rows = model.rows()
+    if not rows:
+        return f'<p style="{html.QUIET}">No score for {model.choice.task} on {model.choice.target} is in the store yet.</p>'
+    metric = primary_metric(rows, model.choice.task)
+    lines = []
+    for row in sorted((row for row in rows if row["metric"] == metric), key=lambda row: -row["value"]):
+        name = row["system"] + (f" lrf {row['lrf']}" if row["lrf"] else "")
+        name = f"<b>{name}</b>" if (row["system"], row["lrf"] or 1) == (model.cell.system, model.cell.lrf) else name
+        size = f"{row['parameters'] / 1e6:.2f}" if row["parameters"] else "–"
+        flops = f"{row['flops_per_example'] / 1e9:.3f}" if row["flops_per_example"] else "–"
+        lines.append([name, f"{row['value']:.1f}", size, flops])
+    head = ["system", metric_label(metric), "parameters (M)", "FLOPs an example (G)"]
+    language = model.data.languages[model.choice.target]
+    title = f"<p>Zero-shot on {escape(language.name)} ({escape(language.code)}), {model.choice.task}</p>"
+    return title + html.table(head, lines, numbers=(1, 2, 3))

@@ -1,0 +1,52 @@
+"""Opening an experiment from a notebook: file, data, teacher and store in one call.
+
+Notable: a notebook runs in its own folder, so what an experiment file says relative to the project is found from here.
+"""
+
+import dataclasses
+import threading
+from pathlib import Path
+
+from bistil.cli import ROOT, data_folder
+from bistil.errors import InputError
+from bistil.experiment import Experiment
+from bistil.languages import DataFolder
+from bistil.pipeline import Pipeline
+from bistil.progress import Listener, silent
+from bistil.store import Store
+
+
+def read_experiment(experiment: str | Path | Experiment) -> Experiment:
+    """Return an experiment whose teacher can be loaded from any working folder.
+
+    :raises InputError: where the file is missing or cannot be used.
+    """
+    if not isinstance(experiment, Experiment):
+        if not Path(experiment).is_file():
+            raise InputError(f"An experiment file was expected at {experiment}, but there is none. Start from data/experiments/demo.yaml.")
+        experiment = Experiment.read(Path(experiment))
+    inside = ROOT / experiment.teacher
+    return dataclasses.replace(experiment, teacher=str(inside)) if inside.is_dir() else experiment
+
+
+def open_pipeline(
+    experiment: str | Path | Experiment,
+    store: str | Path,
+    *,
+    source: str | None = None,
+    data: str | None = None,
+    device: str | None = None,
+    progress: Listener = silent,
+    stop: threading.Event | None = None,
+    read_only: bool = False,
+) -> Pipeline:
+    """Return the pipeline of an experiment over a store.
+
+    :param source: another source language than the experiment's. :param data: a data folder, for experiments on real data; default
+        BISTIL_DATA. :param read_only: raise NotBuilt instead of building.
+    """
+    read = read_experiment(experiment)
+    if source is not None and source != read.source:
+        read = dataclasses.replace(read, source=source)
+    folder = DataFolder(data_folder(data, read.data))
+    return Pipeline(read, folder, Store(store, progress, read_only=read_only), device=device, progress=progress, stop=stop)

@@ -1,0 +1,101 @@
+"""The stages behind one score: which there are, whether the store has them, and roughly what the missing ones will cost.
+
+Notable: the list is the batch planner's own, so the bench and `bistil batch` never disagree about what a score needs.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from bistil.batch import Job, plan
+from bistil.experiment import WHOLE, Cell, Experiment
+from bistil.pipeline import Pipeline
+from bistil.store import Artefact, NotBuilt, Store
+
+KINDS = {"student_language_sft": "language-sft", "language_sft": "language-sft", "task_sft": "task-sft"}
+WORDS = {
+    "vocabulary": "vocabulary for {target}",
+    "language_sft": "language SFT {code}",
+    "student_language_sft": "language SFT {code} of the student",
+    "student": "student, {system} lrf {lrf}",
+    "task_sft": "{task} SFT, {system}",
+    "evaluation": "score on {target}",
+}
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """A stage of a score. seconds: what it took, or where it is missing an estimate (None: nothing to go by); steps: its length."""
+
+    name: str
+    there: bool
+    seconds: float | None
+    steps: int
+    artefact: str = ""
+
+
+def jobs_of(experiment: Experiment, cell: Cell) -> list[Job]:
+    """Return the stages that one score needs, in an order that can be run; joint timing is none of them."""
+    name = cell.system if cell.system in WHOLE else f"{cell.system}:{cell.lrf}"
+    only = dataclasses.replace(experiment, targets={cell.task: (cell.target,)}, systems=(name,), seeds=(cell.seed,))
+    return [job for job in plan(only) if job.stage != "timing"]
+
+
+def perform(pipeline: Pipeline, job: Job) -> Artefact:
+    """Return what a job makes, building it where the store may be written."""
+    if job.stage == "student_language_sft":
+        code, cell = job.arguments
+        return pipeline.language_sft(code, pipeline.student(cell))
+    artefact: Artefact = getattr(pipeline, job.stage)(*job.arguments)
+    return artefact
+
+
+def status_of(pipeline: Pipeline, job: Job) -> StageStatus:
+    """Look a stage up in a read-only pipeline's store."""
+    steps = steps_of(pipeline.experiment, job)
+    try:
+        found = perform(pipeline, job)
+    except NotBuilt:
+        return StageStatus(describe(job), False, estimate(pipeline.store, job, steps), steps)
+    return StageStatus(describe(job), True, float(found.manifest["wall_seconds"]), steps, f"{found.kind}/{found.id}")
+
+
+def steps_of(experiment: Experiment, job: Job) -> int:
+    """Return how many optimiser steps a stage takes, 0 for one that does not train."""
+    if job.stage in ("language_sft", "student_language_sft"):
+        return experiment.language_sft.dense.steps + experiment.language_sft.sparse.steps
+    if job.stage == "student":
+        scratch = job.arguments[0].system == "scratch"
+        return (experiment.scratch if scratch else experiment.general).schedule.steps
+    if job.stage == "task_sft":
+        sft = experiment.task[job.arguments[0].task].sft
+        return sft.dense.steps + sft.sparse.steps
+    return 0
+
+
+def estimate(store: Store, job: Job, steps: int) -> float | None:
+    """Return seconds by the median of the store's finished stages of the same kind, in proportion to the steps; None without any."""
+    done = store.all(KINDS.get(job.stage, job.stage))
+    if not steps:
+        return median(float(one.manifest["wall_seconds"]) for one in done) if done else None
+    rates = [float(one.manifest["wall_seconds"]) / length for one in done if (length := _steps_in(one.manifest["config"]))]
+    return median(rates) * steps if rates else None
+
+
+def _steps_in(config: Any) -> int:
+    """Sum every `steps` of a stage's settings: the phases of an SFT, the schedule of a student."""
+    if not isinstance(config, dict):
+        return 0
+    return sum(int(value) if name == "steps" else _steps_in(value) for name, value in config.items())
+
+
+def describe(job: Job) -> str:
+    """Return a stage's name in words."""
+    words: dict[str, Any] = {"code": job.arguments[0], "target": job.arguments[0]}
+    for argument in job.arguments:
+        if isinstance(argument, Cell):
+            words |= argument._asdict()
+    text = WORDS.get(job.stage, job.stage.replace("_", " ")).format(**words)
+    cell = words if "system" in words else {}
+    return f"{text} lrf {cell['lrf']}" if job.stage == "task_sft" and cell["lrf"] > 1 else text
