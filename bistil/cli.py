@@ -1,4 +1,4 @@
-"""The command line: `bistil demo | batch | pretrain | world | report | info`.
+"""The command line: `bistil demo | batch | pretrain | world | report | bench | info`.
 
 Notable: commands only parse, call and print; an `InputError` is shown as its paragraph, without a traceback, and Ctrl-C says how to go on.
 """
@@ -56,6 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report.add_argument("--reports", type=Path, default=ROOT / "reports")
     report.set_defaults(run=_report)
 
+    bench = commands.add_parser("bench", help="what our way costs against the published way, in one run on this machine")
+    bench.add_argument("--to", type=Path, default=ROOT / "reports" / "bench", help="folder of the JSON (default: reports/bench/)")
+    bench.add_argument("--layers", type=int, default=6, help="layers of the random BERT (default: %(default)s)")
+    bench.add_argument("--hidden", type=int, default=256, help="its hidden size, a multiple of 64 (default: %(default)s)")
+    bench.add_argument("--vocabulary", type=int, default=30000, help="its vocabulary (default: %(default)s)")
+    bench.set_defaults(run=_bench)
+
     info = commands.add_parser("info", help="describe a delta file or an artefact folder")
     info.add_argument("path", type=Path)
     info.set_defaults(run=_info)
@@ -112,9 +119,9 @@ def run_experiment(
 ) -> int:
     """Check, run and report an experiment; the number of failed stages decides the exit status."""
     from bistil import batch
+    from bistil.experiment_report import write_experiment_report
     from bistil.languages import DataFolder
     from bistil.pipeline import Pipeline
-    from bistil.report import write_experiment_report
     from bistil.store import Store
 
     start = time.perf_counter()
@@ -140,7 +147,7 @@ def run_experiment(
 def _report(options: argparse.Namespace) -> int:
     from bistil import batch
     from bistil.experiment import Experiment
-    from bistil.report import write_experiment_report
+    from bistil.experiment_report import write_experiment_report
     from bistil.store import Store
 
     experiment = Experiment.read(options.experiment)
@@ -179,6 +186,14 @@ def _world(options: argparse.Namespace) -> int:
     from bistil.miniworld import ensure_world
 
     print(ensure_world(options.to))
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from bistil.bench import Size, run_bench
+
+    size = Size(layers=options.layers, hidden=options.hidden, vocabulary=options.vocabulary)
+    print(run_bench(options.to, size, say=print))
     return 0
 
 

@@ -7,7 +7,7 @@ written, so the same rows give the same bytes. Needs the `batch` extra (jinja2, 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -35,6 +35,14 @@ __all__ = ["COLUMNS", "Claim", "orderings", "read_results", "write_report", "wri
 Figures = Mapping[str, tuple[Figure, str]]
 
 
+class Table(NamedTuple):
+    """A further table of the page: plain text cells, the first column left-aligned."""
+
+    title: str
+    head: Sequence[str]
+    lines: Sequence[Sequence[str]]
+
+
 def write_report(
     folder: Path,
     rows: Sequence[Row],
@@ -44,11 +52,15 @@ def write_report(
     notes: str = "",
     claims: Sequence[Claim] | None = None,
     figures: Figures | None = None,
+    tables: Sequence[Table] = (),
+    links: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write `index.html`, `results.csv`, `manifests.json` and `figures/*.svg|png` into a folder; return the path of `index.html`.
+    """Write `index.html`, `results.csv`, `manifests/<kind>-<id>.json` and `figures/*.svg|png`; return the path of `index.html`.
 
-    manifests: those of every artefact behind the rows. notes: plain text, blank lines between paragraphs. claims: from `orderings`,
-    which is called on the rows when None. figures: further figures by file name, each with its caption. No rows at all is an `InputError`.
+    manifests: those of every artefact behind the rows; those of an earlier report in this folder are removed. notes: plain text, blank
+    lines between paragraphs. claims: from `orderings`, which is called on the rows when None. figures: further figures by file name, each
+    with its caption. tables: further tables. links: places of executed notebooks, relative to the page, by title.
+    No rows at all is an `InputError`.
     """
     rows = tidy(rows)
     if not rows:
@@ -66,13 +78,15 @@ def write_report(
         scores=[(setting, score_tables(rows, setting)) for setting in found],
         costs=[(setting, cost_table(rows, setting)) for setting in found],
         figures=[(made.get_figwidth() > 9, Markup(svg(made, _slug(name), themed=True)), text) for name, (made, text) in drawn.items()],
+        tables=tables,
+        links=links or {},
         manifests=sorted(manifests, key=lambda manifest: (manifest.get("kind", ""), manifest.get("finished", ""), manifest.get("id", ""))),
         missing=sorted({row["artefact"] for row in rows if row["artefact"]} - {str(manifest.get("id")) for manifest in manifests}),
         software=sorted({f"{name} {number}" for manifest in manifests for name, number in manifest.get("versions", {}).items()}),
     )  # fmt: skip
     _save_figures(folder / "figures", drawn)
     write_results(folder / "results.csv", rows)
-    (folder / "manifests.json").write_text(json.dumps(list(manifests), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    _save_manifests(folder / "manifests", manifests)
     path = folder / "index.html"
     path.write_text(page, encoding="utf-8")
     return path
@@ -105,6 +119,15 @@ def _save_figures(folder: Path, drawn: Figures) -> None:
     for name, (made, _) in drawn.items():
         (folder / f"{_slug(name)}.svg").write_text(svg(made, _slug(name)), encoding="utf-8")
         made.savefig(folder / f"{_slug(name)}.png", metadata={"Software": None})
+
+
+def _save_manifests(folder: Path, manifests: Sequence[Mapping[str, Any]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.json"):
+        old.unlink()
+    for manifest in manifests:
+        path = folder / f"{_slug(str(manifest['kind']))}-{_slug(str(manifest['id']))}.json"
+        path.write_text(_json(manifest) + "\n", encoding="utf-8")
 
 
 def _facts(rows: Sequence[Row], manifests: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

@@ -102,7 +102,7 @@ def test_the_folder_holds_the_data_and_figures(page: Path) -> None:
         "scores-parsing.png", "scores-parsing.svg", "trade-off.png", "trade-off.svg",
     ]  # fmt: skip
     assert len(read_results(folder / "results.csv")) == len(rows())
-    assert json.loads((folder / "manifests.json").read_text()) == [MANIFEST]
+    assert json.loads((folder / "manifests" / "student-id-bistil-tf.json").read_text()) == MANIFEST
 
 
 def test_the_same_rows_give_the_same_bytes(page: Path, tmp_path: Path) -> None:

@@ -1,0 +1,166 @@
+"""The report of an experiment: its rows, and what the store knows of how they came about.
+
+Notable: the artefacts are found by following the inputs from each score back to the teacher, so the page shows what was really used.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from bistil import plots
+from bistil.experiment import Experiment
+from bistil.readme import refresh
+from bistil.report import Table, write_report
+from bistil.results import Row
+from bistil.store import Artefact, Store
+
+KINDS = ("evaluation", "timing", "task-sft", "student", "language-sft", "vocabulary")
+LOSSES = {
+    "bistil": ("stage-1", "Stage 1, general distillation", "held-out loss (attention + hidden states)"),
+    "multilingual": ("stage-1-multilingual", "Distillation on all seen languages", "held-out loss (attention + hidden states)"),
+    "scratch": ("scratch", "Masked-language modelling from random weights", "held-out loss (nats a masked token)"),
+}
+
+
+def write_experiment_report(folder: Path, experiment: Experiment, rows: Sequence[Row], store: Store, failures: Sequence[str]) -> Path:
+    """Write an experiment's report into `folder`, refresh its table in the README where that has one; return the page's path.
+
+    :param failures: what went wrong, one line a stage; told on the page.
+    :raises InputError: without a single row.
+    """
+    found = behind(rows, store)
+    first = [artefact for artefact in found if _seed(artefact, found) in (None, experiment.seeds[0])]
+    path = write_report(
+        folder,
+        rows,
+        title=f"{experiment.name}: from a multilingual teacher to bilingual students",
+        manifests=[artefact.manifest for artefact in found],
+        notes=_notes(experiment, failures),
+        figures={**_student_curves(first, found), **_language_curves(first, found)},
+        tables=_vocabulary_tables(found),
+        links={_title(path): f"notebooks/{path.name}" for path in sorted((folder / "notebooks").glob("[0-9]*.ipynb"))},
+    )
+    refresh(folder)
+    return path
+
+
+def behind(rows: Iterable[Row], store: Store) -> list[Artefact]:
+    """Return every artefact that the rows' scores come from, by kind and id; the joint timings of reached models too."""
+    known = {artefact.id: artefact for kind in KINDS for artefact in store.all(kind)}
+    reached: dict[str, Artefact] = {}
+    waiting = [str(row["artefact"]) for row in rows]
+    while waiting:
+        name = waiting.pop()
+        if name in known and name not in reached:
+            reached[name] = known[name]
+            waiting += known[name].manifest["inputs"].values()
+    for artefact in store.all("timing"):
+        if set(artefact.manifest["inputs"].values()) <= reached.keys():
+            reached[artefact.id] = artefact
+    return sorted(reached.values(), key=lambda artefact: (KINDS.index(artefact.kind), artefact.id))
+
+
+def _notes(experiment: Experiment, failures: Sequence[str]) -> str:
+    parts = [
+        f"Teacher: {Path(experiment.teacher).name}. Task data in {experiment.source} only; scores are zero-shot, seeds "
+        f"{', '.join(map(str, experiment.seeds))}. Everything below is computed from results.csv and the manifests beside this page."
+    ]
+    if failures:
+        parts.append(f"{len(failures)} stages failed, so cells are missing. " + " ".join(failures))
+    return "\n\n".join(parts)
+
+
+def _student_curves(artefacts: Iterable[Artefact], found: Iterable[Artefact]) -> dict[str, tuple[Figure, str]]:
+    """Draw held-out loss over steps of every student: one figure for each recipe and lrf."""
+    groups: dict[tuple[str, int], dict[str, list[dict[str, float]]]] = defaultdict(dict)
+    known = {artefact.id: artefact for artefact in found}
+    for artefact in artefacts:
+        if artefact.kind == "student":
+            config = artefact.manifest["config"]
+            lrf = config["lrf"] if config["recipe"] == "scratch" else config["general"]["lrf"]
+            groups[config["recipe"], lrf][_languages(artefact, known)] = _history(artefact)
+    drawn = {}
+    for (recipe, lrf), histories in sorted(groups.items()):
+        name, title, axis = LOSSES[recipe]
+        ordered = dict(sorted(histories.items()))
+        drawn[f"{name}-lrf-{lrf}"] = (
+            plots.learning_curve(ordered, metric="eval_loss", label=axis),
+            f"{title}, lrf {lrf}: held-out loss, one line a student.",
+        )
+    return drawn
+
+
+def _language_curves(artefacts: Iterable[Artefact], found: Iterable[Artefact]) -> dict[str, tuple[Figure, str]]:
+    """Draw held-out loss of every language SFT: the teacher's in one figure, those of multilingual students in another."""
+    known = {artefact.id for artefact in found}
+    groups: dict[str, dict[str, list[dict[str, float]]]] = defaultdict(dict)
+    for artefact in artefacts:
+        if artefact.kind == "language-sft":
+            owner = "multilingual student" if artefact.manifest["inputs"]["base"] in known else "teacher"
+            groups[owner][_languages(artefact, {})] = _sparse_phase(_history(artefact))
+    return {
+        f"language-sfts-{owner}": (
+            plots.learning_curve(dict(sorted(histories.items())), metric="eval_loss", label="held-out loss (nats a masked token)"),
+            f"Language SFTs of the {owner}, sparse phase: held-out loss, one line a language.",
+        )
+        for owner, histories in sorted(groups.items())
+    }
+
+
+def _vocabulary_tables(found: Iterable[Artefact]) -> list[Table]:
+    """What each vocabulary reduction left, one line for each language of each pair."""
+    lines = []
+    for artefact in found:
+        if artefact.kind == "vocabulary":
+            metrics = artefact.metrics
+            pair = " + ".join(metrics["corpora"])
+            for code, text in metrics["corpora"].items():
+                length = f"{text['mean_tokens_before']:.2f} → {text['mean_tokens_after']:.2f}"
+                same = f"{100 * text['share_identical']:.2f} %"
+                lines.append((pair, f"{metrics['tokens_before']:,} → {metrics['tokens_after']:,}", code, same, length))
+    head = ("pair", "vocabulary (tokens)", "text in", "lines tokenised as before", "tokens a line")
+    return [Table("Vocabulary reduction", head, sorted(lines))] if lines else []
+
+
+def _seed(artefact: Artefact, found: Sequence[Artefact]) -> int | None:
+    """The seed of a student, wherever its recipe keeps it; of a student's language SFT, that student's; None for what seeds share."""
+    if artefact.kind == "language-sft":
+        base = next((other for other in found if other.id == artefact.manifest["inputs"]["base"]), None)
+        return _seed(base, found) if base else None
+    config = artefact.manifest["config"]
+    seed: int | None = config.get("seed", config.get("general", {}).get("seed"))
+    return seed
+
+
+def _languages(artefact: Artefact, known: Mapping[str, Artefact]) -> str:
+    """What languages an artefact is of, read from its inputs or the held-out losses of its history."""
+    inputs = artefact.manifest["inputs"]
+    vocabulary = known.get(inputs.get("vocabulary", ""))
+    if vocabulary:
+        return " + ".join(vocabulary.metrics["corpora"])
+    codes = [name.removeprefix("text ") for name in inputs if name.startswith("text ")]
+    losses = {name.removeprefix("eval_loss_") for entry in _history(artefact) for name in entry if name.startswith("eval_loss_")}
+    return " + ".join(codes or sorted(losses))
+
+
+def _sparse_phase(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The second phase of an LT-SFT: from where the step count starts again."""
+    starts = [i for i in range(1, len(history)) if history[i]["step"] < history[i - 1]["step"]]
+    return history[starts[-1] :] if starts else history
+
+
+def _history(artefact: Artefact) -> list[dict[str, float]]:
+    path = artefact.path("history.json")
+    history: list[dict[str, float]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    return history
+
+
+def _title(notebook: Path) -> str:
+    """The first heading of a notebook, or its name."""
+    cells: list[Mapping[str, Any]] = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    lines = [line for cell in cells if cell["cell_type"] == "markdown" for line in "".join(cell["source"]).splitlines()]
+    return next((line.removeprefix("# ") for line in lines if line.startswith("# ")), notebook.stem)

@@ -1,0 +1,53 @@
+"""The README's result tables: each stands between two markers and comes from one results.csv, so that it is never out of date.
+
+Notable: scores only, no times, so that the same results always give the same text.
+"""
+
+import re
+from pathlib import Path
+
+from bistil.results import TASKS, average, read_results, rows_of, select, settings
+from bistil.tables import score_tables
+
+README = Path(__file__).parent.parent / "README.md"
+BLOCK = re.compile(r"(<!-- results:([\w-]+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
+
+
+def markdown(results: Path) -> str:
+    """Return the zero-shot scores of a results.csv as markdown, one table a task; a sentence where there are no results yet."""
+    if not results.is_file():
+        return "*Not run yet.*"
+    rows, parts = read_results(results), []
+    for setting in settings(rows):
+        table = score_tables(rows, setting)[0]
+        chosen = rows_of(rows, setting)
+        head = [f"{TASKS.get(setting.task, setting.task)}, {table['metric']}", *table["head"], "parameters"]
+        lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+        for variant, cells in table["lines"]:
+            size = average(select(chosen, variant), "parameters")
+            texts = [" ".join(filter(None, (f"**{cell.text}**" if cell.best else cell.text, cell.small))) for cell in cells]
+            lines.append([variant.label, *texts, f"{size.mean / 1e6:.2f} M" if size else "–"])
+        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return "\n\n".join(parts)
+
+
+def refresh(folder: Path, readme: Path = README) -> bool:
+    """Write a report folder's table between its markers in the README, if that folder is beside the README and has any; return whether."""
+    if not readme.is_file() or folder.resolve() != (readme.parent / "reports" / folder.name).resolve():
+        return False
+    before = readme.read_text(encoding="utf-8")
+    after = refreshed(before, readme.parent / "reports", only=folder.name)
+    if after != before:
+        readme.write_text(after, encoding="utf-8", newline="\n")
+    return after != before
+
+
+def refreshed(text: str, reports: Path, *, only: str | None = None) -> str:
+    """Return a README's text with every table (or one experiment's) as the results in `reports` say."""
+
+    def table(match: re.Match[str]) -> str:
+        if only is not None and match[2] != only:
+            return match[0]
+        return match[1] + markdown(reports / match[2] / "results.csv") + match[3]
+
+    return BLOCK.sub(table, text)

@@ -1,0 +1,96 @@
+"""The report of an experiment finds what its scores come from; the README's tables are those of the kept results."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bistil import experiment_report, readme
+from bistil.experiment import Experiment
+from bistil.results import write_results
+from bistil.store import Artefact, Store
+
+ROOT = Path(__file__).parents[1]
+TEACHER = "sha256:" + "0" * 64
+SCORES = (("teacher-ltsft", None, 60.0), ("bistil-tf", 2, 58.0), ("floor", None, 9.0))
+
+
+def row(system: str, lrf: int | None, value: float, artefact: str) -> dict[str, Any]:
+    return {"experiment": "demo", "system": system, "teacher": "t", "task": "parsing", "source": "qaa", "target": "qab", "lrf": lrf,
+            "seed": 1, "metric": "las", "value": value, "parameters": 2_000_000, "artefact": artefact}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def experiment() -> Experiment:
+    return Experiment.read(ROOT / "data" / "experiments" / "demo.yaml")
+
+
+def history(*losses: float) -> list[dict[str, float]]:
+    return [{"step": step, "eval_loss": loss, "eval_loss_qab": loss} for step, loss in enumerate(losses, start=1)]
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> tuple[Store, list[dict[str, Any]]]:
+    store = Store(tmp_path / "store")
+
+    def made(kind: str, config: dict[str, Any], inputs: dict[str, Artefact | str], metrics: dict[str, Any] | None = None) -> Artefact:
+        def build(folder: Path) -> dict[str, Any]:
+            (folder / "history.json").write_text(json.dumps(history(3.0, 2.0) + history(2.5, 1.5)), encoding="utf-8")
+            return metrics or {}
+
+        return store.run(kind, config, inputs, build)
+
+    text = {"lines": 5, "share_identical": 1.0, "mean_tokens_before": 9.0, "mean_tokens_after": 9.0}
+    corpora = {"qaa": text, "qab": text}
+    vocabulary = made("vocabulary", {}, {"teacher": TEACHER}, {"tokens_before": 5000, "tokens_after": 900, "corpora": corpora})
+    sft = made("language-sft", {"sft": {"seed": 1}}, {"base": TEACHER})
+    student = made("student", {"recipe": "bistil", "general": {"lrf": 2, "seed": 1}}, {"vocabulary": vocabulary, "sft qab": sft})
+    made("student", {"recipe": "bistil", "general": {"lrf": 2, "seed": 9}}, {"vocabulary": vocabulary, "sft qab": sft})
+    tuned = made("task-sft", {}, {"base": student})
+    rows = [row(system, lrf, value, made("evaluation", {"of": system}, {"task sft": tuned}).id) for system, lrf, value in SCORES]
+    return store, rows
+
+
+def test_only_what_the_scores_come_from_is_behind_them(filled: tuple[Store, list[dict[str, Any]]]) -> None:
+    store, rows = filled
+    kinds = [artefact.kind for artefact in experiment_report.behind(rows, store)]
+    assert kinds == ["evaluation"] * 3 + ["task-sft", "student", "language-sft", "vocabulary"]
+
+
+def test_the_report_shows_curves_vocabulary_and_failures(
+    tmp_path: Path, experiment: Experiment, filled: tuple[Store, list[dict[str, Any]]]
+) -> None:
+    store, rows = filled
+    folder = tmp_path / "reports" / "demo"
+    (folder / "notebooks").mkdir(parents=True)
+    notebook = {"cells": [{"cell_type": "markdown", "source": ["# Data\n", "text"]}]}
+    (folder / "notebooks" / "01_data.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+    page = experiment_report.write_experiment_report(folder, experiment, rows, store, failures=["student qab: ValueError: no"])
+    text = page.read_text(encoding="utf-8")
+    assert "5,000 → 900" in text
+    assert "student qab: ValueError: no" in text
+    assert '<a href="notebooks/01_data.ipynb">Data</a>' in text
+    assert len(list((folder / "manifests").glob("*.json"))) == 7
+    assert {"stage-1-lrf-2.svg", "language-sfts-teacher.png"} <= {path.name for path in (folder / "figures").iterdir()}
+    assert (folder / "results.csv").read_text(encoding="utf-8").count("\n") == 4
+
+
+def test_a_table_stands_between_its_markers_and_is_refreshed(tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text("A\n<!-- results:demo -->\nold\n<!-- end -->\nB\n<!-- results:other -->\nkept\n<!-- end -->\n", encoding="utf-8")
+    folder = tmp_path / "reports" / "demo"
+    write_results(folder / "results.csv", [row(*score, "a" * 16) for score in SCORES])
+    assert readme.refresh(folder, page)
+    text = page.read_text(encoding="utf-8")
+    assert "| bistil-tf lrf 2 | **58.0** | 96.7 | 2.00 M |" in text
+    assert "old" not in text
+    assert "\nkept\n" in text
+    assert not readme.refresh(folder, page)
+    assert not readme.refresh(tmp_path / "elsewhere" / "demo", page)
+
+
+def test_the_tables_of_the_readme_are_those_of_the_kept_results() -> None:
+    text = readme.README.read_text(encoding="utf-8")
+    assert readme.refreshed(text, ROOT / "reports") == text
+    assert readme.BLOCK.search(text)
