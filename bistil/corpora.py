@@ -78,9 +78,13 @@ class Blocks:
             )
         return Blocks(self.ids[keep], self.lengths[keep]), Blocks(self.ids[held], self.lengths[held])
 
-    def with_ids(self, ids: np.ndarray) -> "Blocks":
-        """The same rows in another numbering of the tokens."""
-        return Blocks(ids, self.lengths)
+    @classmethod
+    def pooled(cls, parts: Mapping[str, "Blocks"], weights: Mapping[str, float]) -> "Blocks":
+        """Rows of several corpora as one, repeated or thinned so that each has its weight; the total stays the same."""
+        total, mass = sum(map(len, parts.values())), sum(weights.values())
+        rows = {code: np.resize(np.arange(len(part)), max(1, round(total * weights[code] / mass))) for code, part in parts.items()}
+        ids, lengths = ([getattr(part, name)[rows[code]] for code, part in parts.items()] for name in ("ids", "lengths"))
+        return cls(np.concatenate(ids), np.concatenate(lengths))
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, lines: Sequence[str]) -> list[list[int]]:
@@ -127,6 +131,15 @@ def check_enough(tokenizer: PreTrainedTokenizerBase, lines: Sequence[str], lengt
         f"Text for at least two blocks of {length} tokens was expected in {path}, one to train on and one held out, but it has only "
         f"{found} tokens. Give more text or a smaller block length."
     )
+
+
+def lines_to_blocks(tokenizer: PreTrainedTokenizerBase, lines: Iterable[str], length: int) -> Blocks:
+    """One line a row, `[CLS] … [SEP]`, cut to `length` tokens."""
+    rows = [row[: length - 2] for row in _encode(tokenizer, list(lines)) if row]
+    ids = np.full((len(rows), length), tokenizer.pad_token_id, dtype=np.int32)
+    for i, row in enumerate(rows):
+        ids[i, : len(row) + 2] = [tokenizer.cls_token_id, *row, tokenizer.sep_token_id]
+    return Blocks(ids, np.array([len(row) + 2 for row in rows], dtype=np.int32))
 
 
 def pairs_to_blocks(tokenizer: PreTrainedTokenizerBase, pairs: Iterable[tuple[str, str]], length: int) -> Blocks:
@@ -182,7 +195,7 @@ class Batches(Dataset):
         self._corpora, self._tokenizer, self._mask_share, self._seed = corpora, tokenizer, mask_share, seed
         self._language = sampling.languages(weights, steps, seed=seed)
         rows = {
-            code: iter(sampling.epochs(len(blocks), self._language.count(code), batch_size, seed=seed + i))
+            code: iter(sampling.epochs(len(blocks), self._language.count(code), batch_size, seed=seed + i, lengths=blocks.lengths))
             for i, (code, blocks) in enumerate(corpora.items())
         }
         self._rows = [next(rows[code]) for code in self._language]

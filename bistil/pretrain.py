@@ -2,11 +2,14 @@
 
 Notable: it starts from real BERT weights (a folder or a Python package that carries one) or from nothing; languages are sampled by
 temperature; translation pairs are one more "language" whose sequences hold both sentences (TLM, Conneau & Lample 2019); from real weights
-the vocabulary is extended and each new piece's embedding starts at the pieces it translates to (`align`).
+the vocabulary is extended and each new piece's embedding starts at the pieces it translates to (`align`). From nothing, two things
+keep a deep narrow post-norm model off the unigram plateau: sentences come alone instead of packed (uniform attention then already says
+something), and position embeddings start as sinusoids with residual branches scaled down.
 """
 
 import importlib.util
 import json
+import math
 import random
 import threading
 from collections.abc import Mapping
@@ -19,7 +22,7 @@ from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel, 
 
 from bistil import sampling
 from bistil.align import ibm1
-from bistil.corpora import Batches, Blocks, held_out, pairs_to_blocks, read_lines, to_blocks
+from bistil.corpora import Batches, Blocks, held_out, lines_to_blocks, pairs_to_blocks, read_lines, to_blocks
 from bistil.errors import InputError
 from bistil.mlm import MaskedLM, evaluate_mlm
 from bistil.progress import Listener, silent
@@ -34,7 +37,8 @@ class PretrainConfig:
     """What to train on and for how long.
 
     languages: codes; the first is the one whose pieces others are aligned to. start: folder or package of BERT weights, None for random.
-    layers, hidden, heads: the architecture where there is no start. vocabulary: WordPiece size learned from the text.
+    layers, hidden, heads, dropout: the architecture where there is no start. vocabulary: WordPiece size learned from the text.
+    packed: full blocks of running text; otherwise a line a sequence, languages mixed within a batch.
     lines: at most so many lines a language. alpha: languages are drawn in proportion to size ** alpha.
     parallel_share: share of the steps on translation pairs. mask_share: share of tokens predicted.
     """
@@ -48,6 +52,8 @@ class PretrainConfig:
     vocabulary: int = 6000
     lowercase: bool = False
     lines: int | None = None
+    dropout: float = 0.1
+    packed: bool = True
     length: int = 128
     batch_size: int = 16
     mask_share: float = 0.15
@@ -94,17 +100,19 @@ def pretrain(
     """Train and return the teacher; `folder` keeps the checkpoints, and the run resumes from them."""
     set_seed(config.seed)
     mlm, tokenizer = initial_model(config, text)
-    blocks = {code: to_blocks(tokenizer, lines, config.length) for code, lines in text.lines.items()}
+    cut = to_blocks if config.packed else lines_to_blocks
+    blocks = {code: cut(tokenizer, lines, config.length) for code, lines in text.lines.items()}
     weights = sampling.temperature({code: len(b) for code, b in blocks.items()}, config.alpha)
     if text.pairs and config.parallel_share > 0:
         blocks[PARALLEL] = _pair_blocks(tokenizer, text, config)
         total = sum(weights.values())
-        weights = {code: (1 - config.parallel_share) * weight / total for code, weight in weights.items()} | {
-            PARALLEL: config.parallel_share
-        }
+        weights = {code: (1 - config.parallel_share) * weight / total for code, weight in weights.items()}
+        weights[PARALLEL] = config.parallel_share
     training, kept_out = {}, {}
     for code, b in blocks.items():
         training[code], kept_out[code] = b.split(0.05)
+    if not config.packed:
+        training, weights = {"all": Blocks.pooled(training, weights)}, {"all": 1.0}
     batches = Batches(
         training,
         tokenizer,
@@ -123,6 +131,7 @@ def pretrain(
         select="loss",
         folder=folder,
         seed=config.seed,
+        optimizer=torch.optim.AdamW(mlm.parameters(), lr=config.schedule.learning_rate, betas=(0.9, 0.98), weight_decay=config.schedule.weight_decay),
         stage="pretrain",
         progress=progress,
         stop=stop,
@@ -143,8 +152,10 @@ def initial_model(config: PretrainConfig, text: Text) -> tuple[BertForMaskedLM, 
             intermediate_size=4 * config.hidden,
             max_position_embeddings=max(config.length, 128),
             pad_token_id=tokenizer.pad_token_id,
+            hidden_dropout_prob=config.dropout,
+            attention_probs_dropout_prob=config.dropout,
         )
-        return BertForMaskedLM(bert), tokenizer
+        return _off_the_plateau(BertForMaskedLM(bert)), tokenizer
     start = weights_folder(config.start)
     encoder = BertModel.from_pretrained(start, add_pooling_layer=False)
     if config.length > encoder.config.max_position_embeddings:
@@ -165,6 +176,19 @@ def initial_model(config: PretrainConfig, text: Text) -> tuple[BertForMaskedLM, 
         mlm.bert.embeddings.word_embeddings.weight.copy_(torch.from_numpy(embeddings))
         torch.nn.init.eye_(mlm.cls.predictions.transform.dense.weight)
     return mlm, tokenizer
+
+
+@torch.no_grad()
+def _off_the_plateau(mlm: BertForMaskedLM) -> BertForMaskedLM:
+    """Start positions as sinusoids (of the embeddings' scale) and scale residual branches by 1 / sqrt(2 * layers)."""
+    positions = mlm.bert.embeddings.position_embeddings.weight
+    count, hidden = positions.shape
+    angles = torch.arange(count)[:, None] * torch.exp(torch.arange(0, hidden, 2) * (-math.log(100.0) / hidden))
+    positions[:, 0::2], positions[:, 1::2] = 0.02 * angles.sin(), 0.02 * angles.cos()
+    for layer in mlm.bert.encoder.layer:
+        for branch in (layer.attention.output.dense, layer.output.dense):
+            branch.weight /= math.sqrt(2 * len(mlm.bert.encoder.layer))
+    return mlm
 
 
 def weights_folder(start: str) -> Path:
