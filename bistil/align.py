@@ -1,7 +1,8 @@
 """Word alignment from translations (IBM Model 1), used to place a new language's embeddings among those a model has already.
 
 Notable: an encoder of one language becomes the start of a multilingual one when the embedding of each new piece begins as the weighted
-mean of the pieces it translates to. Brown et al. 1993, Model 1; the idea of placing embeddings so is that of WECHSEL (Minixhofer et al. 2022).
+mean of the pieces it translates to. Brown et al. 1993, Model 1; the idea of placing embeddings so is that of WECHSEL (Minixhofer et
+al. 2022).
 """
 
 from collections.abc import Sequence

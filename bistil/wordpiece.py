@@ -1,6 +1,7 @@
 """WordPiece vocabularies: one trained from text, or an existing one extended with the pieces that new languages need.
 
-Notable: training is the tokenizers library's; extending keeps the old pieces and their normalisation and says of each piece how the old
+Notable: training is the tokenizers library's, which numbers continuation characters in random order and breaks ties by number, so that two
+runs differ; here they are numbered beforehand, and the same text gives the same vocabulary. Extending keeps the old pieces and their normalisation and says of each piece how the old
 tokenizer spelled it, so that its embedding can start from there.
 """
 
@@ -16,11 +17,13 @@ from tokenizers.trainers import WordPieceTrainer
 from transformers import BertTokenizer, PreTrainedTokenizerBase
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+ALPHABET = 1000
+"""Rarer characters than so many get no piece of their own, as in the tokenizers library."""
 
 
 def train_wordpiece(lines: Iterable[str], size: int, *, lowercase: bool) -> BertTokenizer:
     """A BERT tokenizer with a WordPiece vocabulary of at most `size` pieces, learned from `lines`."""
-    return _bert_tokenizer(_learn(lines, size, lowercase), lowercase)
+    return _bert_tokenizer(_learn(list(lines), size, lowercase), lowercase)
 
 
 def extend_wordpiece(tokenizer: PreTrainedTokenizerBase, lines: Sequence[str], size: int) -> tuple[BertTokenizer, list[list[int]]]:
@@ -56,13 +59,33 @@ def _spelling(piece: str, old: dict[str, int], tokenizer: PreTrainedTokenizerBas
     return ids
 
 
-def _learn(lines: Iterable[str], size: int, lowercase: bool) -> list[str]:
+def _learn(lines: Sequence[str], size: int, lowercase: bool) -> list[str]:
     learner = Tokenizer(WordPiece(unk_token="[UNK]"))
     learner.normalizer = BertNormalizer(lowercase=lowercase)
     learner.pre_tokenizer = BertPreTokenizer()
-    trainer = WordPieceTrainer(vocab_size=size, special_tokens=list(SPECIAL), min_frequency=3, show_progress=False)
+    alphabet, continuing = _characters(lines, learner)
+    trainer = WordPieceTrainer(
+        vocab_size=size,
+        special_tokens=[*SPECIAL, *(f"##{character}" for character in continuing)],
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        min_frequency=3,
+        show_progress=False,
+    )
     learner.train_from_iterator(lines, trainer)
     return [piece for piece, _ in sorted(learner.get_vocab().items(), key=lambda item: item[1])]
+
+
+def _characters(lines: Sequence[str], learner: Tokenizer) -> tuple[list[str], list[str]]:
+    """The ALPHABET most frequent characters, and those of them that continue a word; both in the order of the code points."""
+    counts: Counter[str] = Counter()
+    inside: set[str] = set()
+    for line in lines:
+        for word, _ in learner.pre_tokenizer.pre_tokenize_str(learner.normalizer.normalize_str(line)):
+            counts.update(word)
+            inside.update(word[1:])
+    alphabet = sorted(sorted(counts, key=lambda character: (-counts[character], character))[:ALPHABET])
+    return alphabet, [character for character in alphabet if character in inside]
 
 
 def _bert_tokenizer(vocabulary: Sequence[str], lowercase: bool) -> BertTokenizer:

@@ -20,7 +20,7 @@ def lines(world: Path) -> list[str]:
 
 
 def test_lines_are_stripped_and_empty_ones_left_out(tmp_path: Path) -> None:
-    (tmp_path / "text.txt").write_bytes("  one \r\n\n \ntwo\nthree".encode())
+    (tmp_path / "text.txt").write_bytes(b"  one \r\n\n \ntwo\nthree")
     assert read_lines(tmp_path / "text.txt") == ["one", "two", "three"]
     assert read_lines(tmp_path / "text.txt", 2) == ["one", "two"]
 

@@ -1,0 +1,118 @@
+"""Pre-training: from nothing and from real weights, on text and on translations, interrupted and not."""
+
+import dataclasses
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bistil.errors import InputError
+from bistil.models import load_teacher
+from bistil.pretrain import PretrainConfig, Text, initial_model, pretrain, read_text, save_teacher, weights_folder
+from bistil.progress import Event
+from bistil.train import Schedule, Stopped
+
+CONFIG = PretrainConfig(
+    languages=("qaa", "qab"),
+    schedule=Schedule(steps=30, learning_rate=5e-3, evaluations=3),
+    layers=2,
+    hidden=32,
+    heads=2,
+    vocabulary=250,
+    length=24,
+    batch_size=8,
+    parallel_share=0.3,
+)
+
+
+@pytest.fixture(scope="module")
+def text(world: Path) -> Text:
+    corpora = {code: world / "corpora" / f"{code}.txt" for code in CONFIG.languages}
+    return read_text(CONFIG, corpora, world / "parallel")
+
+
+@pytest.fixture(scope="module")
+def trained(text: Text, tmp_path_factory: pytest.TempPathFactory):
+    return pretrain(CONFIG, text, tmp_path_factory.mktemp("pretrain"))
+
+
+def test_text_is_read_with_its_translations(text: Text, world: Path) -> None:
+    assert len(text.lines["qaa"]) == 150
+    first = (world / "parallel" / "qaa-qab.tsv").read_text(encoding="utf-8").splitlines()
+    assert len(text.pairs["qab"]) >= 19
+    assert "\t".join(text.pairs["qab"][-1]) == first[-1]
+    limited = read_text(dataclasses.replace(CONFIG, lines=7), {c: world / "corpora" / f"{c}.txt" for c in CONFIG.languages}, None)
+    assert [len(lines) for lines in limited.lines.values()] == [7, 7]
+    assert limited.pairs == {}
+
+
+def test_aligned_files_are_translations_too(tmp_path: Path) -> None:
+    (tmp_path / "ntrex").mkdir()
+    (tmp_path / "ntrex" / "qaa.txt").write_text("one\n\nthree\n", encoding="utf-8")
+    (tmp_path / "ntrex" / "qab.txt").write_text("eins\nzwei\ndrei\n", encoding="utf-8")
+    for code in CONFIG.languages:
+        (tmp_path / f"{code}.txt").write_text("text\n", encoding="utf-8")
+    found = read_text(CONFIG, {code: tmp_path / f"{code}.txt" for code in CONFIG.languages}, tmp_path)
+    assert found.pairs == {"qab": [("one", "eins"), ("three", "drei")]}
+
+
+def test_thirty_steps_lower_the_held_out_loss(trained) -> None:
+    _, _, history = trained
+    losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    assert losses[-1] < np.log(len(trained[1])) - 0.1
+    assert losses[-1] < losses[0]
+    assert {"eval_loss_qaa", "eval_loss_qab", "eval_loss_parallel"} <= {name for entry in history for name in entry}
+
+
+def test_a_stopped_run_resumes_to_the_same_weights(trained, text: Text, tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def watch(event: Event) -> None:
+        if event.step == 13:
+            stop.set()
+
+    with pytest.raises(Stopped):
+        pretrain(CONFIG, text, tmp_path, progress=watch, stop=stop)
+    resumed, tokenizer, _ = pretrain(CONFIG, text, tmp_path)
+    assert tokenizer.get_vocab() == trained[1].get_vocab()
+    for (name, one), other in zip(trained[0].state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(one, other), name
+
+
+def test_a_saved_teacher_loads_with_its_head(trained, tmp_path: Path) -> None:
+    mlm, tokenizer, history = trained
+    save_teacher(tmp_path / "teacher", mlm, tokenizer, history)
+    loaded = load_teacher(tmp_path / "teacher")
+    assert loaded.has_mlm_head
+    assert loaded.tokenizer.get_vocab() == tokenizer.get_vocab()
+    assert all(torch.equal(one, loaded.mlm.state_dict()[name]) for name, one in mlm.state_dict().items())
+    assert (tmp_path / "teacher" / "history.json").is_file()
+
+
+def test_real_weights_are_kept_and_new_pieces_start_at_their_translations(teacher_folder: Path, wordpiece, text: Text) -> None:
+    config = dataclasses.replace(CONFIG, start=str(teacher_folder), vocabulary=350)
+    mlm, tokenizer = initial_model(config, text)
+    old = load_teacher(teacher_folder)
+    for name, tensor in old.encoder.state_dict().items():
+        if "word_embeddings" not in name:
+            assert torch.equal(tensor, mlm.bert.state_dict()[name]), name
+    before, after = old.encoder.embeddings.word_embeddings.weight, mlm.bert.embeddings.word_embeddings.weight
+    assert mlm.cls.predictions.decoder.weight is after
+    assert len(after) == len(tokenizer) == mlm.config.vocab_size
+    only_first = Text({"qaa": text.lines["qaa"]})
+    mlm, tokenizer = initial_model(dataclasses.replace(config, languages=("qaa",)), only_first)
+    kept = [piece for piece in tokenizer.get_vocab() if piece in wordpiece.get_vocab()]
+    rows = mlm.bert.embeddings.word_embeddings.weight[[tokenizer.get_vocab()[piece] for piece in kept]]
+    assert torch.allclose(rows, before[[wordpiece.get_vocab()[piece] for piece in kept]], atol=1e-6)
+
+
+def test_bad_starts_are_refused(text: Text, teacher_folder: Path) -> None:
+    with pytest.raises(InputError, match="neither"):
+        weights_folder("no_such_package:model")
+    with pytest.raises(InputError, match="neither"):
+        weights_folder("json:no_such_folder")
+    with pytest.raises(InputError, match="at most the 64 positions"):
+        initial_model(dataclasses.replace(CONFIG, start=str(teacher_folder), length=100), text)
+    assert weights_folder("transformers:models").is_dir()
