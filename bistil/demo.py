@@ -1,0 +1,90 @@
+"""The demo: every stage on miniworld, a student to take away, the notebooks executed, and one report over all of it.
+
+Notable: each part asks what is there already, so a second run only says so, and one that was interrupted goes on where it was.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from bistil import cli, notebooks
+from bistil.batch import Place, rows
+from bistil.experiment import Cell, Experiment
+from bistil.experiment_report import write_experiment_report
+from bistil.languages import DataFolder
+from bistil.pipeline import Pipeline
+from bistil.store import NotBuilt, Store
+
+EXPERIMENT = cli.ROOT / "data" / "experiments" / "demo.yaml"
+
+
+def run_demo(
+    workers: int,
+    *,
+    experiment: Path = EXPERIMENT,
+    store: Path = cli.CACHE / "store",
+    reports: Path = cli.ROOT / "reports",
+    tour: Sequence[Path] | None = None,
+) -> int:
+    """Run the demo in `workers` processes; return the exit status.
+
+    :param tour: the notebooks to execute; by default the numbered ones of the project.
+    :raises InputError: before long work, where the teacher is missing or a notebook has no parameters.
+    """
+    start = time.perf_counter()
+
+    def say(text: str) -> None:
+        print(f"{time.perf_counter() - start:7.0f} s  {text}", flush=True)
+
+    plan = Experiment.read(experiment)
+    tour = sorted((cli.ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")) if tour is None else tour
+    here = {"experiment": _from_notebooks(experiment), "store": _from_notebooks(store)}
+    for notebook in tour:
+        notebooks.check_parameters(notebook, here)
+    place = Place(cli.data_folder(None, plan.data), store)
+    folder = reports / plan.name
+    new = not _is_finished(plan, place)
+    if new:
+        status = cli.run_experiment(plan, None, store, reports, workers=workers)
+        if status:
+            return status
+        for cell in _to_take_away(plan)[:1]:
+            student = Pipeline(plan, DataFolder(place.data), Store(store)).deployed(cell)
+            say(f"a student to take away, for plain transformers: {student.path('model')}")
+    found = rows(plan, place)
+    results = sha256(",".join(sorted({row["artefact"] for row in found})).encode()).hexdigest()
+    ran = notebooks.execute(tour, folder / "notebooks", results=results, parameters=here, say=say)
+    if not new and not ran and (folder / "index.html").is_file():
+        say(f"everything is there already, nothing to do: {folder / 'index.html'}")
+        return 0
+    write_experiment_report(folder, plan, found, Store(store), failures=[])
+    say(f"done: {folder / 'index.html'}")
+    return 0
+
+
+def _from_notebooks(path: Path) -> str:
+    """A path as a notebook names it, so that executed copies tell no machine's folders."""
+    return Path(os.path.relpath(path, cli.ROOT / "notebooks")).as_posix()
+
+
+def _to_take_away(plan: Experiment) -> list[Cell]:
+    """The cells whose students the demo offers for use: bistil-tf at lrf 2 for NER."""
+    return [cell for cell in plan.cells() if (cell.system, cell.task, cell.lrf) == ("bistil-tf", "ner", 2)]
+
+
+def _is_finished(plan: Experiment, place: Place) -> bool:
+    """Whether every score, the timings and the student to take away are in the store."""
+    pipeline = Pipeline(plan, DataFolder(place.data), Store(place.store, read_only=True))
+    try:
+        for cell in plan.cells():
+            pipeline.evaluation(cell)
+        for task, targets in plan.targets.items():
+            if targets:
+                pipeline.timing(task)
+        for cell in _to_take_away(plan)[:1]:
+            pipeline.deployed(cell)
+    except NotBuilt:
+        return False
+    return True
