@@ -63,7 +63,7 @@ def vocabulary_curve(thresholds: Sequence[float], sizes: Sequence[int], chosen: 
     made, [ax] = figure(7.0, 4.0)
     ax.plot(thresholds, sizes, color=PALETTE[0], linewidth=2, marker="o", markersize=4)
     ax.axvline(chosen, color=PALETTE[3], linewidth=1.5, linestyle="--")
-    ax.annotate(f"chosen: {chosen:g}", (chosen, 0.97), xycoords=("data", "axes fraction"), xytext=(6, 0), textcoords="offset points",
+    ax.annotate(f"chosen: {chosen:g}", (chosen, 0.06), xycoords=("data", "axes fraction"), xytext=(6, 0), textcoords="offset points",
                 color=PALETTE[3], va="top", fontsize=9.5)  # fmt: skip
     ax.set(xscale="log", xlabel="unigram probability threshold", ylabel="vocabulary (tokens)", ylim=(0, None))
     ax.yaxis.set_major_formatter(EngFormatter(sep=""))

@@ -4,7 +4,7 @@ Notable: this is the only room that imports ipywidgets; the work runs in a threa
 went wrong in the panel.
 """
 
-from bistil.workbench.bench import Bench, Choice, StageStatus
+from bistil.workbench.bench_model import Bench, Choice, StageStatus
 from bistil.workbench.bench_view import BenchPanel, bench
 from bistil.workbench.look import entities, history, show, typology
 from bistil.workbench.panels import DensityPanel, ThresholdPanel, density_panel, threshold_panel

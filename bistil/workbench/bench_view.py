@@ -9,20 +9,16 @@ from typing import Any
 
 import ipywidgets as w
 
-from bistil.cli import CACHE, data_folder
 from bistil.experiment import REDUCED, Experiment
-from bistil.languages import DataFolder
 from bistil.plots import loss_curves
 from bistil.results import metric_label, primary_metric
 from bistil.workbench import html
-from bistil.workbench.bench import Bench
+from bistil.workbench.bench_model import Bench
 from bistil.workbench.guard import Guard
 from bistil.workbench.look import png
 from bistil.workbench.progress_view import words
-from bistil.workbench.session import read_experiment
+from bistil.workbench.session import CACHE, open_data, read_experiment
 from bistil.workbench.stages import StageStatus
-
-EMPTY = b""
 
 
 def bench(
@@ -34,7 +30,7 @@ def bench(
 ) -> "BenchPanel":
     """Return the bench of an experiment as a widget; put it at the end of a cell."""
     read = read_experiment(experiment)
-    return BenchPanel(Bench(read, DataFolder(data_folder(data, read.data)), store, device=device))
+    return BenchPanel(Bench(read, open_data(read, data), store, device=device))
 
 
 class BenchPanel(w.VBox):
@@ -144,7 +140,7 @@ class BenchPanel(w.VBox):
 def _stage_table(status: list[StageStatus]) -> str:
     rows = []
     for stage in status:
-        mark = "<span>✓</span>" if stage.there else f'<span style="{html.QUIET}">·</span>'
+        mark = "✓" if stage.there else "·"
         steps = f"{stage.steps:,} steps" if stage.steps else ""
         rows.append([mark, stage.name, duration(stage), steps])
     return html.table(["", "stage", "time", ""], rows)
@@ -175,7 +171,8 @@ def _result_table(model: Bench) -> str:
     lines = []
     for row in sorted((row for row in rows if row["metric"] == metric), key=lambda row: -row["value"]):
         name = row["system"] + (f" lrf {row['lrf']}" if row["lrf"] else "")
-        name = f"<b>{name}</b>" if (row["system"], row["lrf"] or 1) == (model.cell.system, model.cell.lrf) else name
+        chosen = (row["system"], row["lrf"] or 1) == (model.cell.system, model.cell.lrf)
+        name = html.Markup(f"<b>{escape(name)}</b>") if chosen else name
         size = f"{row['parameters'] / 1e6:.2f}" if row["parameters"] else "–"
         flops = f"{row['flops_per_example'] / 1e9:.3f}" if row["flops_per_example"] else "–"
         lines.append([name, f"{row['value']:.1f}", size, flops])

@@ -11,13 +11,17 @@ from bistil.style import PALETTE
 QUIET = "color: var(--jp-ui-font-color2, #5c6670)"
 
 
+class Markup(str):
+    """Text that is HTML already."""
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = ()) -> str:
-    """Return a table; the columns in `numbers` are aligned to the right. A cell that begins with "<" is taken as HTML."""
+    """Return a table; the columns in `numbers` are aligned to the right. `Markup` is taken as it is."""
     line = "border-bottom: 1px solid var(--jp-border-color2, #d9dee4); padding: 3px 12px 3px 0"
 
     def cell(kind: str, place: int, text: str) -> str:
         side = "right" if place in numbers else "left"
-        inner = text if text.startswith("<") else escape(text)
+        inner = text if isinstance(text, Markup) else escape(text)
         return f'<{kind} style="{line}; text-align: {side}; font-variant-numeric: tabular-nums">{inner}</{kind}>'
 
     top = "".join(cell("th", place, name) for place, name in enumerate(head))

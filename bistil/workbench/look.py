@@ -8,28 +8,30 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 
+import PIL.Image
 from IPython.display import HTML, Image
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch
 
 from bistil.languages import DATA, DataFolder
 from bistil.store import Artefact
-from bistil.style import INK, PALETTE, figure
+from bistil.style import INK, PALETTE, PAPER, figure
 from bistil.workbench import html
 
 COLUMNS = ("code", "name", "family", "seen", "corpus", "treebank", "ner")
 
 
-def show(made: Figure, *, dots: int = 80) -> Image:
+def show(made: Figure, *, dots: int = 90) -> Image:
     """Return a figure as an image for the end of a cell; `dots` an inch."""
     return Image(png(made, dots=dots))
 
 
 def png(made: Figure, *, dots: int = 80) -> bytes:
-    """Return a figure as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    made.savefig(buffer, format="png", dpi=dots, metadata={"Software": None})
-    return buffer.getvalue()
+    """Return a figure as the bytes of a PNG file of at most 64 colours."""
+    whole, small = io.BytesIO(), io.BytesIO()
+    made.savefig(whole, format="png", dpi=dots, metadata={"Software": None})
+    picture = PIL.Image.open(whole).convert("RGB").quantize(64, dither=PIL.Image.Dither.NONE)
+    picture.save(small, format="png", optimize=True)
+    return small.getvalue()
 
 
 def entities(words: Sequence[str], tags: Sequence[str]) -> HTML:
@@ -65,7 +67,7 @@ def tree(
     heads: counted from 1, 0 for the root. A guess's arc is wrong when its head or its universal relation differs.
     """
     places = _places(words)
-    made, [ax] = figure(max(6.0, 0.105 * places[-1] + 1.0), 4.6 if guess[0] else 2.6)
+    made, [ax] = figure(max(5.0, 0.105 * places[-1] + 0.6), 4.8 if guess[0] else 2.8)
     for place, word in zip(places, words, strict=True):
         ax.text(place, 0, word, ha="center", va="center", fontsize=10.5, color=INK)
     top = _arcs(ax, places, heads, relations, [INK] * len(words), 1)
@@ -73,7 +75,7 @@ def tree(
     if guess[0]:
         right = [h == g and r.split(":")[0] == s for h, g, r, s in zip(heads, guess[0], relations, guess[1], strict=False)]
         bottom = -_arcs(ax, places, guess[0], guess[1], [PALETTE[2] if same else PALETTE[3] for same in right], -1)
-    ax.set(xlim=(places[0] - 8, places[-1] + 8), ylim=(bottom - 1.2, top + 1.2))
+    ax.set(xlim=(places[0] - 8, places[-1] + 8), ylim=(bottom - 0.6, top + 0.6))
     ax.set_axis_off()
     return made
 
@@ -89,23 +91,35 @@ def _places(words: Sequence[str]) -> list[float]:
 
 def _arcs(ax, places: Sequence[float], heads: Sequence[int], relations: Sequence[str], colours: Sequence[str], side: int) -> float:  # type: ignore[no-untyped-def]
     """Draw one tree on one side of the words; return how far it reaches."""
-    reach = 1.0
+    levels = _levels(heads)
+    plate = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.8}
     for word, (head, relation, shade) in enumerate(zip(heads, relations, colours, strict=True)):
+        tip = places[word]
+        height = 0.5 + 0.85 * levels[word]
         if head == 0:
-            ax.annotate(
-                relation, (places[word], 0.45 * side), (places[word], 1.5 * side), ha="center", va="center", fontsize=8, color=shade,
-                arrowprops={"arrowstyle": "-|>", "color": shade, "linewidth": 1},
-            )  # fmt: skip
-            continue
-        height = 0.75 + 0.62 * abs(word + 1 - head)
-        x0, x1 = places[head - 1] + (0.9 if word + 1 > head else -0.9), places[word] - (0.5 if word + 1 > head else -0.5)
-        points = [x0 + (x1 - x0) * i / 30 for i in range(31)]
-        curve = [side * (0.45 + (height - 0.45) * (1 - abs(2 * i / 30 - 1) ** 3)) for i in range(31)]
-        ax.plot(points, curve, color=shade, linewidth=1.1)
-        ax.add_patch(FancyArrowPatch((x1, curve[-2]), (x1, 0.45 * side), arrowstyle="-|>", mutation_scale=8, color=shade, linewidth=0.6))
-        ax.text((x0 + x1) / 2, side * (height + 0.28), relation, ha="center", va="center", fontsize=7.5, color=shade)
-        reach = max(reach, height)
-    return reach
+            xs, ys = [tip, tip], [0.6, 1.35]
+        else:
+            start = places[head - 1] + (0.9 if word + 1 > head else -0.9)
+            tip -= 0.5 if word + 1 > head else -0.5
+            xs = [start + (tip - start) * i / 40 for i in range(41)]
+            ys = [0.5 + (height - 0.5) * (1 - abs(2 * i / 40 - 1) ** 5) for i in range(41)]
+        ax.plot(xs, [side * y for y in ys], color=shade, linewidth=1.1)
+        ax.plot(tip, side * 0.6, marker="v" if side > 0 else "^", markersize=4.5, color=shade)
+        middle = tip if head == 0 else (xs[0] + xs[-1]) / 2
+        ax.text(middle, side * ys[len(ys) // 2], relation, ha="center", va="center", fontsize=7.5, color=shade, bbox=plate)
+    return 0.5 + 0.85 * max(levels)
+
+
+def _levels(heads: Sequence[int]) -> list[int]:
+    """How high each word's arc runs: one above the arcs below it. The root's has level 1."""
+    spans = {word: (min(word, head), max(word, head)) for word, head in enumerate(heads, start=1) if head}
+    levels = {word: 1 for word in range(1, len(heads) + 1)}
+    for word in sorted(spans, key=lambda word: (spans[word][1] - spans[word][0], word)):
+        low, high = spans[word]
+        under = [levels[o] for o, (a, b) in spans.items() if o != word and low <= a and b <= high and b - a < high - low]
+        roots = [2] if any(head == 0 and low < place < high for place, head in enumerate(heads, start=1)) else [1]
+        levels[word] = max([*(level + 1 for level in under), *roots])
+    return [levels[word] for word in range(1, len(heads) + 1)]
 
 
 def bars(values: Mapping[str, float], label: str, *, marked: Sequence[str] = ()) -> Figure:

@@ -15,10 +15,9 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from bistil.cli import ROOT
 from bistil.errors import InputError
 from bistil.experiment import REDUCED, WHOLE, Cell, Experiment
-from bistil.languages import DataFolder
+from bistil.languages import DATA, DataFolder
 from bistil.pipeline import Pipeline
 from bistil.store import NotBuilt, Store
 from bistil.student import layer_map
@@ -82,7 +81,7 @@ class Bench:
     @cached_property
     def teachers(self) -> tuple[str, ...]:
         """The experiment's teacher and every folder under data/teachers; any other name or folder may be chosen too."""
-        folders = [str(config.parent) for config in sorted((ROOT / "data" / "teachers").glob("*/config.json"))]
+        folders = [str(config.parent) for config in sorted((DATA / "teachers").glob("*/config.json"))]
         return tuple(dict.fromkeys([self.experiment.teacher, *folders]))
 
     def languages(self, split: str) -> tuple[str, ...]:

@@ -1,0 +1,55 @@
+"""Every notebook is in normal form, and the check sees what is not."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from normal_form import problems, tidy
+
+from bistil.notebooks import parameters_of
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+
+
+def test_there_is_one_numbered_series() -> None:
+    assert [path.name[:3] for path in NOTEBOOKS] == [f"{number:02}_" for number in range(len(NOTEBOOKS))]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_in_normal_form(path: Path) -> None:
+    assert problems(path) == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_can_be_given_the_same_parameters_as_the_others(path: Path) -> None:
+    assert list(parameters_of(path)) == ["experiment", "store", "source", "target", "task", "lrf", "seed"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_rhythm_is_that_of_a_lecture(path: Path) -> None:
+    cells = nbformat.read(path, as_version=4).cells
+    assert cells[0].source.startswith("# ")
+    assert "**" in cells[0].source
+    titles = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines() if line.startswith("## ")]
+    assert titles[-3:] == ["## Try it", "## Exercises", "## Honest limits"]
+    assert all(len(cell.source.splitlines()) <= 12 for cell in cells if cell.cell_type == "code")
+
+
+def test_the_check_sees_stripped_and_untidy_notebooks_and_tidy_mends_them(tmp_path: Path) -> None:
+    made = nbformat.v4.new_notebook(metadata={"widgets": {}})
+    checked = nbformat.v4.new_code_cell("print(1)", metadata={"tags": ["nbval-check-output"]})
+    checked.outputs = [nbformat.v4.new_output("stream", text="1\n"), nbformat.v4.new_output("stream", name="stderr", text="warning\n")]
+    loud = nbformat.v4.new_code_cell("2", outputs=[nbformat.v4.new_output("execute_result", {"text/plain": "2"}, execution_count=7)])
+    made.cells = [nbformat.v4.new_code_cell("a = 1", metadata={"tags": ["parameters"]}), checked, loud]
+    path = tmp_path / "00.ipynb"
+    nbformat.write(made, path)
+    found = " ".join(problems(path))
+    for word in ("counts", "metadata", "keeps an error", "without a tag"):
+        assert word in found
+    tidy(path)
+    assert problems(path) == []
+    mended = nbformat.read(path, as_version=4)
+    assert [len(cell.outputs) for cell in mended.cells] == [0, 1, 0]
+    mended.cells[1].outputs = []
+    nbformat.write(mended, path)
+    assert problems(path) == [f"{mended.cells[1]['id']}: is tagged but has no output"]

@@ -1,0 +1,104 @@
+"""The bench without a kernel: choices are checked, status tells the truth, a run can be stopped and goes on, errors end up in words."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bistil.errors import InputError
+from bistil.experiment import Experiment
+from bistil.languages import DataFolder
+from bistil.progress import Event
+from bistil.workbench.bench_model import Bench
+from bistil.workbench.stages import jobs_of
+
+
+@pytest.fixture
+def model(experiment: Callable[..., Experiment], data: DataFolder, tmp_path: Path) -> Bench:
+    return Bench(experiment(), data, tmp_path / "store")
+
+
+def test_choices_follow_from_the_experiment_and_the_data(model: Bench) -> None:
+    assert (model.choice.source, model.choice.target, model.choice.task) == ("qaa", "qac", "parsing")
+    assert model.lrfs() == (2, 3, 6)
+    assert set(model.languages("train")) == {"qaa", "qab", "qac"}
+    assert 0.1 in model.densities
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"lrf": 4}, "divide"),
+        ({"target": "qaa"}, "two languages"),
+        ({"target": "xxx"}, "xxx"),
+        ({"density": 0.0}, "density"),
+        ({"system": "magic"}, "magic"),
+        ({"teacher": "/nowhere/teacher"}, "No teacher"),
+        ({"colour": "red"}, "choices"),
+    ],
+)
+def test_a_bad_choice_is_refused_in_words_and_changes_nothing(model: Bench, change: dict, told: str) -> None:
+    before = model.choice
+    with pytest.raises(InputError, match=told):
+        model.choose(**change)
+    assert model.choice == before
+
+
+def test_another_density_is_another_stage(model: Bench) -> None:
+    model.choose(density=0.2)
+    assert model.chosen.task["parsing"].sft.lottery.density == model.chosen.language_sft.lottery.density == 0.2
+    assert model.chosen.language_sft.lottery.l1 == 0.1
+
+
+def test_a_run_builds_what_is_missing_and_status_says_so(model: Bench) -> None:
+    model.choose(system="bistil-st", lrf=3)
+    before = model.status()
+    assert not any(stage.there for stage in before)
+    assert [stage.steps for stage in before if stage.name.startswith("student")] == [4]
+    ended = threading.Event()
+    model.on_end = ended.set
+    model.run()
+    with pytest.raises(InputError, match="under way"):
+        model.run()
+    model.join(120)
+    assert (ended.is_set(), model.error, model.running) == (True, "", False)
+    assert model.message.startswith("finished")
+    assert all(stage.there and stage.artefact for stage in model.status())
+    assert {row["metric"] for row in model.rows()} == {"uas", "las"}
+    assert any("stage 1" in stage for stage in model.recorder.curves())
+    model.choose(lrf=2)
+    missing = {stage.name: stage.seconds for stage in model.status() if not stage.there}
+    assert "student, bistil-tf lrf 2" in missing
+    assert all(seconds is not None for seconds in missing.values())
+
+
+def test_stop_ends_after_a_step_and_the_next_run_goes_on(model: Bench) -> None:
+    model.choose(system="bistil-st")
+    told: list[Event] = []
+    model.recorder.on_change = lambda: (told.append(model.recorder.newest), model.stop())[0]  # type: ignore[arg-type,func-returns-value]
+    model.run()
+    model.join(60)
+    assert model.error == ""
+    assert "topped" in model.message
+    assert told
+    assert not all(stage.there for stage in model.status())
+    model.recorder.on_change = lambda: None
+    model.run()
+    model.join(120)
+    assert model.message.startswith("finished")
+
+
+def test_what_a_run_raises_is_told_in_words(model: Bench, tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("a file where the store should be")
+    model.run()
+    model.join(60)
+    assert model.error
+    assert model.message == "ended by an error"
+
+
+def test_whole_systems_need_no_student(model: Bench) -> None:
+    model.choose(system="floor")
+    assert [job.stage for job in jobs_of(model.chosen, model.cell)] == ["evaluation"]
+    model.choose(system="multilingual-distil")
+    assert "student_language_sft" in [job.stage for job in jobs_of(model.chosen, model.cell)]

@@ -1,0 +1,126 @@
+"""Panels as objects: what a click or a slider changes, and that every error is shown in the panel."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertTokenizer
+
+from bistil import vocab
+from bistil.corpora import read_lines
+from bistil.errors import InputError
+from bistil.experiment import Experiment
+from bistil.languages import DataFolder
+from bistil.progress import Event
+from bistil.sft.delta import SparseDelta
+from bistil.workbench import Bench, BenchPanel, density_panel, threshold_panel
+from bistil.workbench.guard import Guard
+from bistil.workbench.panels import DensityModel, ThresholdModel
+from bistil.workbench.progress_view import words
+from bistil.workbench.recorder import Recorder
+
+
+@pytest.fixture
+def panel(experiment: Callable[..., Experiment], data: DataFolder, tmp_path: Path) -> BenchPanel:
+    return BenchPanel(Bench(experiment(), data, tmp_path / "store"))
+
+
+def test_the_panel_shows_every_stage_and_follows_its_choices(panel: BenchPanel) -> None:
+    assert "student, bistil-tf lrf 2" in panel.stages.value
+    panel.inputs["lrf"].value = 3
+    assert panel.model.choice.lrf == 3
+    assert "student, bistil-tf lrf 3" in panel.stages.value
+    assert "stages are missing" in panel.message.value
+
+
+def test_a_refused_choice_is_told_and_taken_back(panel: BenchPanel) -> None:
+    panel.inputs["target"].value = "qaa"
+    assert "two languages" in panel.error.value
+    assert panel.inputs["target"].value == "qac" == panel.model.choice.target
+    panel.inputs["target"].value = "qab"
+    assert panel.error.value == ""
+
+
+def test_another_teacher_that_is_none_is_told(panel: BenchPanel) -> None:
+    before = panel.inputs["teacher"].value
+    panel.inputs["teacher"].value = "/nowhere/at/all"
+    assert "No teacher" in panel.error.value
+    assert panel.inputs["teacher"].value == before
+
+
+def test_run_draws_progress_and_ends_with_a_result(panel: BenchPanel) -> None:
+    panel.inputs["system"].value = "floor"
+    panel.run_button.click()
+    panel.model.join(60)
+    assert panel.error.value == ""
+    assert "finished" in panel.message.value
+    assert "floor" in panel.results.value
+    assert (panel.run_button.disabled, panel.stop_button.disabled) == (False, True)
+
+
+def test_an_error_of_a_run_is_in_the_panel(panel: BenchPanel, tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("no folder")
+    panel.run_button.click()
+    panel.model.join(60)
+    assert "bistil-error" in panel.error.value
+
+
+def test_the_guard_shows_any_error_and_clears_the_last() -> None:
+    shown: list[str] = []
+
+    def fail(kind: type[Exception]) -> None:
+        raise kind("the <reason>")
+
+    for kind in (InputError, KeyError):
+        Guard(shown.append)(fail)(kind)
+    assert shown == ["", "the <reason>", "", "KeyError: 'the <reason>'"]
+
+
+def test_the_recorder_tells_rarely_but_always_at_the_end() -> None:
+    told: list[int] = []
+    recorder = Recorder(lambda: told.append(recorder.newest.step), seconds=60)  # type: ignore[union-attr]
+    for step in range(1, 101):
+        recorder(Event("one", step, 100, {"loss": 1.0 if step < 50 else 0.5, **({"eval_loss": 0.7} if step == 100 else {})}))
+    assert told == [1, 100]
+    assert recorder.curves() == {"one": [{"step": 1, "loss": 1.0}, {"step": 50, "loss": 0.5}, {"step": 100, "eval_loss": 0.7}]}
+
+
+def test_progress_in_words() -> None:
+    assert "3 of 10" in words(Event("a <stage>", 3, 10, {"eval_loss": 0.5}))
+    assert "&lt;stage&gt;" in words(Event("a <stage>", 3, 10))
+    assert words(Event("a", 10, 10)) == words(None) == ""
+
+
+@pytest.fixture
+def counts(wordpiece: BertTokenizer, data: DataFolder) -> dict[str, np.ndarray]:
+    return {code: vocab.count_tokens(wordpiece, read_lines(data.text(code))) for code in ("qaa", "qab")}
+
+
+def test_the_threshold_slider_keeps_fewer_tokens_to_the_right(wordpiece: BertTokenizer, counts: dict[str, np.ndarray]) -> None:
+    panel = threshold_panel(wordpiece, counts)
+    few = []
+    for threshold in (1e-7, 1e-3, 5e-3):
+        panel.slider.value = threshold
+        few.append(len(panel.model.kept()))
+    assert few == sorted(few, reverse=True)
+    assert few[0] > few[-1]
+    assert bytes(panel.curve.value).startswith(b"\x89PNG")
+    with pytest.raises(InputError, match="counts"):
+        ThresholdModel(wordpiece, {})
+
+
+def delta(positions: list[int], values: list[float]) -> SparseDelta:
+    return SparseDelta(tensors={"a": (torch.tensor(positions), torch.tensor(values))}, base="0" * 64)
+
+
+def test_overlap_by_density_against_a_plain_count() -> None:
+    deltas: dict[str, Any] = {"x": delta([0, 3, 5, 9], [4.0, 1.0, -3.0, 2.0]), "y": delta([0, 4, 5, 8], [5.0, 1.0, 2.0, -9.0])}
+    model = DensityModel(deltas, 10)
+    assert model.overlaps(1.0) == [("x and y", 0.5, 0.4)]
+    assert model.overlaps(0.5) == [("x and y", 0.5, 0.2)]
+    assert "50.0 %" in density_panel(deltas, 10).table.value
+    with pytest.raises(InputError, match="two deltas"):
+        DensityModel({"x": deltas["x"]}, 10)
