@@ -1,8 +1,8 @@
 """WordPiece vocabularies: one trained from text, or an existing one extended with the pieces that new languages need.
 
 Notable: training is the tokenizers library's, which numbers continuation characters in random order and breaks ties by number, so that two
-runs differ; here they are numbered beforehand, and the same text gives the same vocabulary. Extending keeps the old pieces and their normalisation and says of each piece how the old
-tokenizer spelled it, so that its embedding can start from there.
+runs differ; here they are numbered beforehand, and the same text gives the same vocabulary. Extending keeps the old pieces and their
+normalisation and says of each piece how the old tokenizer spelled it, so that its embedding can start from there.
 """
 
 import json

@@ -85,8 +85,8 @@ def test_pairs_are_whole_and_swap_sides(wordpiece) -> None:
     assert blocks.ids[1].tolist() == second + [padding] * (20 - len(second))
     assert blocks.lengths.tolist() == [len(first), len(second), 19]
     assert (blocks.ids[2] == sep).sum() == 2
-    ids, mask = blocks.rows(np.array([0, 1]))
-    assert ids.shape == mask.shape == (2, len(first))
+    rows, mask = blocks.rows(np.array([0, 1]))
+    assert rows.shape == mask.shape == (2, len(first))
     assert torch.equal(mask, torch.ones_like(mask))
 
 

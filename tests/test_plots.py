@@ -56,8 +56,9 @@ def test_overlap_writes_percent_and_chance() -> None:
 
 def test_trade_off_is_relative_to_the_teacher() -> None:
     [ax] = plots.trade_off(rows()).axes
-    assert [item.get_offsets().tolist() for item in ax.collections] == [[[1.0, 60.5]], [[0.5, 58.5]]]
-    areas = [item.get_sizes()[0] for item in ax.collections]
+    collections: list[Any] = list(ax.collections)
+    assert [item.get_offsets().tolist() for item in collections] == [[[1.0, 60.5]], [[0.5, 58.5]]]
+    areas = [item.get_sizes()[0] for item in collections]
     assert areas[0] == pytest.approx(2 * areas[1])
     assert "bistil-tf lrf 2" in texts(plots.trade_off(rows()))
     assert "relative to the teacher" in ax.get_xlabel()

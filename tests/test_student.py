@@ -1,5 +1,7 @@
 """The student's layers are bit-equal copies of the teacher's, in the right places, and its own."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import BertConfig, BertModel
@@ -35,7 +37,7 @@ def test_layers_and_embeddings_are_bit_equal_and_owned(factor: int) -> None:
     assert torch.equal(before, torch.random.get_rng_state())
     assert student.config.num_hidden_layers == len(student.encoder.layer) == 6 // factor
     assert mmt.config.num_hidden_layers == 6
-    pairs = [(student.embeddings, mmt.embeddings)]
+    pairs: list[tuple[Any, Any]] = [(student.embeddings, mmt.embeddings)]
     pairs += [(student.encoder.layer[i], mmt.encoder.layer[j - 1]) for i, j in enumerate(layer_map(6, factor))]
     for mine, theirs in pairs:
         for (name, own), (other, source) in zip(mine.named_parameters(), theirs.named_parameters(), strict=True):

@@ -48,7 +48,16 @@ def run(objective: Regression, folder: Path, *, stop: threading.Event | None = N
     set_seed(5)
     schedule = Schedule(steps=steps, learning_rate=0.05, evaluations=4)
     return fit(
-        objective, Points(steps), evaluate, schedule=schedule, select="loss", folder=folder, seed=5, stage="test", stop=stop, progress=progress
+        objective,
+        Points(steps),
+        evaluate,
+        schedule=schedule,
+        select="loss",
+        folder=folder,
+        seed=5,
+        stage="test",
+        stop=stop,
+        progress=progress,
     )
 
 

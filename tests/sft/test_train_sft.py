@@ -134,7 +134,8 @@ def test_the_head_starts_both_phases_from_the_same_numbers(tmp_path: Path) -> No
     net = model()
     start = {name: tensor.clone() for name, tensor in net.head.state_dict().items()}
     found: dict[str, list[bool]] = {"SFT, dense": [], "SFT, sparse": []}
-    original, stage = Parity.forward, []
+    original = Parity.forward
+    stage: list[bool] = []
 
     def forward(self, batch):
         if self.model.training:
@@ -177,9 +178,10 @@ def test_a_crash_between_selection_and_its_writing_repeats_only_the_selection(tr
     def crash(path: Path, support: dict[str, Tensor]) -> None:
         raise RuntimeError("killed")
 
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+    with monkeypatch.context() as patch:
         patch.setattr(train_sft, "_write_support", crash)
-        train(model(), tmp_path)
+        with pytest.raises(RuntimeError, match="killed"):
+            train(model(), tmp_path)
     delta, _ = train(model(), tmp_path)
     assert delta == trained[2]
 
