@@ -133,6 +133,11 @@ def check_enough(tokenizer: PreTrainedTokenizerBase, lines: Sequence[str], lengt
     )
 
 
+def cut(tokenizer: PreTrainedTokenizerBase, lines: Iterable[str], length: int, *, packed: bool) -> Blocks:
+    """Text as token sequences: full blocks of running text where `packed`, otherwise one line a sequence."""
+    return (to_blocks if packed else lines_to_blocks)(tokenizer, lines, length)
+
+
 def lines_to_blocks(tokenizer: PreTrainedTokenizerBase, lines: Iterable[str], length: int) -> Blocks:
     """One line a row, `[CLS] … [SEP]`, cut to `length` tokens."""
     rows = [row[: length - 2] for row in _encode(tokenizer, list(lines)) if row]
@@ -178,7 +183,8 @@ def mask_tokens(
 class Batches(Dataset):
     """Step number -> batch of one language: `language`, `input_ids`, `attention_mask`, and `labels` where tokens are masked.
 
-    Shape: [batch_size, L] each. Nothing here has state: batch k is the same whenever it is asked for.
+    Shape: [batch_size, L] each. Nothing here has state: batch k is the same whenever it is asked for. `by_length` puts sequences of
+    like length together, which saves padding.
     """
 
     def __init__(
@@ -191,11 +197,16 @@ class Batches(Dataset):
         steps: int,
         mask_share: float,
         seed: int,
+        by_length: bool = True,
     ) -> None:
         self._corpora, self._tokenizer, self._mask_share, self._seed = corpora, tokenizer, mask_share, seed
         self._language = sampling.languages(weights, steps, seed=seed)
         rows = {
-            code: iter(sampling.epochs(len(blocks), self._language.count(code), batch_size, seed=seed + i, lengths=blocks.lengths))
+            code: iter(
+                sampling.epochs(
+                    len(blocks), self._language.count(code), batch_size, seed=seed + i, lengths=blocks.lengths if by_length else None
+                )
+            )
             for i, (code, blocks) in enumerate(corpora.items())
         }
         self._rows = [next(rows[code]) for code in self._language]

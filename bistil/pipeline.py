@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel, PreTrainedTokenizerFast, set_seed
 
 from bistil import cost, vocab
-from bistil.corpora import Batches, Blocks, check_enough, held_out, read_lines, to_blocks
+from bistil.corpora import Batches, Blocks, check_enough, cut, held_out, read_lines
 from bistil.distil.general import GeneralConfig, distil_general
 from bistil.distil.task import task_sft
 from bistil.distil.wardrobe import AdaptedTeacher
@@ -103,13 +103,12 @@ class Pipeline:
     @cache  # noqa: B019 - a pipeline lives as long as its process
     def blocks(self, code: str) -> Blocks:
         """A language's text in the teacher's tokens."""
-        text = self.experiment.text
-        return to_blocks(self.teacher.tokenizer, read_lines(self.data.text(code), text.lines), text.length)
+        return self.student_blocks(code, self.teacher.tokenizer)
 
     def student_blocks(self, code: str, tokenizer: PreTrainedTokenizerFast) -> Blocks:
         """A language's text in a student's tokens."""
         text = self.experiment.text
-        return to_blocks(tokenizer, read_lines(self.data.text(code), text.lines), text.length)
+        return cut(tokenizer, read_lines(self.data.text(code), text.lines), text.length, packed=text.packed)
 
     # -- stages ---------------------------------------------------------------------------------------------------------------------
 

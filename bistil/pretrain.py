@@ -22,7 +22,7 @@ from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel, 
 
 from bistil import sampling
 from bistil.align import ibm1
-from bistil.corpora import Batches, Blocks, held_out, lines_to_blocks, pairs_to_blocks, read_lines, to_blocks
+from bistil.corpora import Batches, Blocks, cut, held_out, pairs_to_blocks, read_lines
 from bistil.errors import InputError
 from bistil.mlm import MaskedLM, evaluate_mlm
 from bistil.progress import Listener, silent
@@ -100,8 +100,7 @@ def pretrain(
     """Train and return the teacher; `folder` keeps the checkpoints, and the run resumes from them."""
     set_seed(config.seed)
     mlm, tokenizer = initial_model(config, text)
-    cut = to_blocks if config.packed else lines_to_blocks
-    blocks = {code: cut(tokenizer, lines, config.length) for code, lines in text.lines.items()}
+    blocks = {code: cut(tokenizer, lines, config.length, packed=config.packed) for code, lines in text.lines.items()}
     weights = sampling.temperature({code: len(b) for code, b in blocks.items()}, config.alpha)
     if text.pairs and config.parallel_share > 0:
         blocks[PARALLEL] = _pair_blocks(tokenizer, text, config)
@@ -111,8 +110,10 @@ def pretrain(
     training, kept_out = {}, {}
     for code, b in blocks.items():
         training[code], kept_out[code] = b.split(0.05)
-    if not config.packed:
-        training, weights = {"all": Blocks.pooled(training, weights)}, {"all": 1.0}
+    if not config.packed:  # one pool of text, so that each batch mixes the languages; pairs are longer and keep to themselves
+        pairs = {PARALLEL: training.pop(PARALLEL)} if PARALLEL in training else {}
+        training = {"text": Blocks.pooled(training, weights), **pairs}
+        weights = {"text": 1 - config.parallel_share * bool(pairs), **dict.fromkeys(pairs, config.parallel_share)}
     batches = Batches(
         training,
         tokenizer,
@@ -121,6 +122,7 @@ def pretrain(
         steps=config.schedule.steps * _world_size(),
         mask_share=config.mask_share,
         seed=config.seed,
+        by_length=config.packed,
     )
     evaluation = held_out(kept_out, tokenizer, batch_size=32, mask_share=0.15, most=32)
     history = fit(

@@ -23,9 +23,13 @@ from bistil.train import History
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
-    """How unlabelled text is cut and masked. length in tokens, batch_size in blocks; held_out_share is kept for evaluation."""
+    """How unlabelled text is cut and masked. length in tokens, batch_size in sequences; held_out_share is kept for evaluation.
+
+    packed: full blocks of running text, as in the papers; otherwise one line a sequence, for teachers that were trained so.
+    """
 
     length: int = 128
+    packed: bool = True
     batch_size: int = 8
     mask_share: float = 0.15
     held_out_share: float = 0.05
