@@ -29,7 +29,6 @@ test-fast: $(INSTALLED) lint
 .PHONY: lint
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 lab: $(INSTALLED)
