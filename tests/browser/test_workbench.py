@@ -106,7 +106,7 @@ def test_the_bench_shows_runs_and_stops(page: Any) -> None:
     moving.wait_for(timeout=60_000)
     first = moving.inner_text()
     page.wait_for_function("([panel, text]) => !panel.innerText.includes(text)", arg=[panel.element_handle(), first], timeout=60_000)
-    assert panel.locator("img").first.is_visible()
+    panel.locator("img").first.wait_for(timeout=60_000)
     panel.get_by_role("button", name="Stop").click()
     panel.get_by_text("stopped at step").wait_for(timeout=60_000)
     assert panel.get_by_role("button", name="Run").is_enabled()

@@ -2,7 +2,8 @@
 
 Notable: nbval skips a cell without an execution count, so a stripped notebook would pass with wrong answers. Outputs stay only in cells
 tagged `nbval-check-output` (compared by nbval) or `figure` (worth seeing).
-Tidy with: python tests/notebooks/normal_form.py notebooks/*.ipynb
+Tidy with `python tests/notebooks/normal_form.py notebooks/*.ipynb`, run anew and tidy with
+`python tests/notebooks/normal_form.py --execute notebooks/*.ipynb` (after `make demo`, whose artefacts the notebooks show).
 """
 
 import re
@@ -84,6 +85,18 @@ def _worth(output: Any) -> bool:
     return output.get("name") != "stderr" and not any("widget" in kind for kind in output.get("data", {}))
 
 
+def execute(path: Path) -> None:
+    """Run a notebook in its own folder and keep it, outputs and all, in place."""
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+    nbformat.write(notebook, path)
+
+
 if __name__ == "__main__":
     for name in sys.argv[1:]:
-        tidy(Path(name))
+        if not name.startswith("-"):
+            if "--execute" in sys.argv:
+                execute(Path(name))
+            tidy(Path(name))
