@@ -15,6 +15,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -133,7 +134,9 @@ def pretrain(
         select="loss",
         folder=folder,
         seed=config.seed,
-        optimizer=torch.optim.AdamW(mlm.parameters(), lr=config.schedule.learning_rate, betas=(0.9, 0.98), weight_decay=config.schedule.weight_decay),
+        optimizer=torch.optim.AdamW(
+            mlm.parameters(), lr=config.schedule.learning_rate, betas=(0.9, 0.98), weight_decay=config.schedule.weight_decay
+        ),
         stage="pretrain",
         progress=progress,
         stop=stop,
@@ -187,9 +190,10 @@ def _off_the_plateau(mlm: BertForMaskedLM) -> BertForMaskedLM:
     count, hidden = positions.shape
     angles = torch.arange(count)[:, None] * torch.exp(torch.arange(0, hidden, 2) * (-math.log(100.0) / hidden))
     positions[:, 0::2], positions[:, 1::2] = 0.02 * angles.sin(), 0.02 * angles.cos()
-    for layer in mlm.bert.encoder.layer:
+    layers: Any = mlm.bert.encoder.layer
+    for layer in layers:
         for branch in (layer.attention.output.dense, layer.output.dense):
-            branch.weight /= math.sqrt(2 * len(mlm.bert.encoder.layer))
+            branch.weight /= math.sqrt(2 * len(layers))
     return mlm
 
 

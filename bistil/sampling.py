@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 
-def epochs(n_examples: int, n_batches: int, batch_size: int, *, seed: int, lengths: Sequence[int] | None = None) -> np.ndarray:
+def epochs(n_examples: int, n_batches: int, batch_size: int, *, seed: int, lengths: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
     """Example indices of `n_batches` batches drawn epoch by epoch without replacement.
 
     With `lengths`, batches are cut from length-sorted pools of 16 batches, so that little of a batch is padding; the order of the

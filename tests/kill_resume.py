@@ -2,10 +2,12 @@
 
 Run `python tests/kill_resume.py --times 20`. Each trial is a process of its own with a store of its own; it gets SIGKILL (a batch together
 with its workers) at a moment drawn evenly from the time that the uninterrupted run took, is started again, and must end in the same
-files as the uninterrupted run. Exits with 1 where one trial did not. Needs fork (Linux, macOS).
+files as the uninterrupted run. Exits with 1 where one trial did not. Processes are forked, a batch's workers too (a real batch spawns
+them): that saves importing everything anew in each, and all of them run the code that was there at the start. Needs fork (Linux).
 """
 
 import argparse
+import multiprocessing
 import os
 import random
 import shutil
@@ -68,6 +70,8 @@ def work(root: Path, kind: str, store: Path) -> None:
     elif kind == "LT-SFT":
         pipeline.language_sft("qac")
     else:
+        forked = multiprocessing.get_context("fork")
+        batch.multiprocessing.get_context = lambda method: forked  # type: ignore[assignment, misc, return-value]
         errors = batch.run(experiment, batch.Place(root / "world", store), workers=1, say=lambda text: None)
         if errors:
             raise SystemExit("\n".join(errors))

@@ -80,7 +80,7 @@ def test_a_table_stands_between_its_markers_and_is_refreshed(tmp_path: Path) -> 
     page = tmp_path / "README.md"
     page.write_text("A\n<!-- results:demo -->\nold\n<!-- end -->\nB\n<!-- results:other -->\nkept\n<!-- end -->\n", encoding="utf-8")
     folder = tmp_path / "reports" / "demo"
-    write_results(folder / "results.csv", [row(*score, "a" * 16) for score in SCORES])
+    write_results(folder / "results.csv", [row(system, lrf, value, "a" * 16) for system, lrf, value in SCORES])
     assert readme.refresh(folder, page)
     text = page.read_text(encoding="utf-8")
     assert "| bistil-tf lrf 2 | **58.0** | 96.7 | 2.00 M |" in text

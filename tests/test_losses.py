@@ -140,7 +140,7 @@ def test_more_padding_changes_nothing() -> None:
     for number, loss in enumerate(LOSSES):
         sides = (2, 1, 2, 1) if number == 0 else (0, 0, 2, 1)
         wide = [torch.nn.functional.pad(x, sides, value=7.0) for x in (s, t)]
-        torch.testing.assert_close(loss(*wide, wide_mask), loss(s, t, MASK))
+        torch.testing.assert_close(loss(wide[0], wide[1], wide_mask), loss(s, t, MASK))
 
 
 def test_half_precision_is_accumulated_in_single() -> None:

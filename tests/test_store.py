@@ -60,8 +60,13 @@ def test_kinds_are_plain_names(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_finished_artefact_is_found_and_not_built_again(tmp_path: Path) -> None:
-    bench, calls = Store(tmp_path), []
-    first = bench.run("student", Config(), {"teacher": "sha256:0"}, lambda folder: calls.append(folder) or build(folder))
+    bench, calls = Store(tmp_path), list[Path]()
+
+    def noted(folder: Path) -> dict[str, object]:
+        calls.append(folder)
+        return build(folder)
+
+    first = bench.run("student", Config(), {"teacher": "sha256:0"}, noted)
     again = bench.run("student", Config(), {"teacher": "sha256:0"}, lambda folder: pytest.fail("built twice"))
     assert len(calls) == 1
     assert (first.id, first.kind, first.folder) == (again.id, "student", tmp_path / "student" / first.id)
