@@ -24,6 +24,7 @@ from bistil.student import layer_map
 from bistil.train import Stopped
 from bistil.workbench.guard import in_words
 from bistil.workbench.recorder import Recorder
+from bistil.workbench.session import located
 from bistil.workbench.stages import StageStatus, jobs_of, perform, status_of
 
 DENSITIES = (0.02, 0.04, 0.08, 0.16, 0.3)
@@ -50,6 +51,7 @@ class Bench:
         self.experiment, self.data, self.store, self.device = experiment, data, Path(store), device
         self.recorder = Recorder()
         self.error, self.message = "", ""
+        self.on_choice: Callable[[], None] = lambda: None
         self.on_end: Callable[[], None] = lambda: None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -104,12 +106,13 @@ class Bench:
         return tuple(sorted({*DENSITIES, *(settings.sft.lottery.density for settings in self.experiment.task.values())}))
 
     def choose(self, **changes: Any) -> None:
-        """Change the choice, for example choose(task="ner", lrf=3).
+        """Change the choice, for example choose(task="ner", lrf=3), and call `on_choice`.
 
         :raises InputError: where the choice cannot be run; the choice then stays as it was.
         """
         try:
             choice = dataclasses.replace(self.choice, **changes)
+            choice = dataclasses.replace(choice, teacher=located(choice.teacher))
         except TypeError as error:
             raise InputError(f"The bench has the choices {', '.join(vars(self.choice))}; {error}.") from error
         if choice.task not in self.experiment.task or choice.system not in self.systems:
@@ -125,6 +128,7 @@ class Bench:
             layer_map(_layers(choice.teacher), choice.lrf)
         _chosen_experiment(self.experiment, choice)
         self.choice = choice
+        self.on_choice()
 
     @property
     def chosen(self) -> Experiment:

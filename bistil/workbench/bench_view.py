@@ -17,7 +17,7 @@ from bistil.workbench.bench_model import Bench
 from bistil.workbench.guard import Guard
 from bistil.workbench.look import png
 from bistil.workbench.progress_view import words
-from bistil.workbench.session import CACHE, open_data, read_experiment
+from bistil.workbench.session import CACHE, open_data, read_experiment, short
 from bistil.workbench.stages import StageStatus
 
 
@@ -37,7 +37,7 @@ class BenchPanel(w.VBox):
     """The bench; `model` is its view-model, which a notebook may use directly."""
 
     def __init__(self, model: Bench) -> None:
-        self.model = model
+        self.model, self._following = model, False
         self.message, self.progress, self.stages, self.results = (w.HTML() for _ in range(4))
         self.error = w.HTML()
         self.curve = w.Image(format="png", layout=w.Layout(max_width="560px", display="none"))
@@ -45,11 +45,12 @@ class BenchPanel(w.VBox):
         self.inputs = self._inputs()
         self.run_button = w.Button(description="Run", icon="play", button_style="primary", tooltip="build what is missing")
         self.stop_button = w.Button(description="Stop", icon="stop", disabled=True, tooltip="stop after this step; Run goes on from there")
-        self.look_button = w.Button(description="Look again", icon="refresh", tooltip="read the store again")
+        self.look_button = w.Button(description="Refresh", icon="refresh", tooltip="read the store again")
         self.run_button.on_click(self.guard(self._run))
         self.stop_button.on_click(self.guard(self._stop))
         self.look_button.on_click(self.guard(self.look))
         model.recorder.on_change = self._draw_progress
+        model.on_choice = self._follow
         model.on_end = self._ended
         buttons = w.HBox([self.run_button, self.stop_button, self.look_button])
         left = w.VBox([*self.inputs.values(), buttons], layout=w.Layout(flex="0 0 330px"))
@@ -80,7 +81,12 @@ class BenchPanel(w.VBox):
         style, wide = {"description_width": "70px"}, w.Layout(width="310px")
         made: dict[str, w.Widget] = {
             "teacher": w.Combobox(
-                value=choice.teacher, options=model.teachers, description="teacher", style=style, layout=wide, continuous_update=False
+                value=short(choice.teacher),
+                options=[short(teacher) for teacher in model.teachers],
+                description="teacher",
+                style=style,
+                layout=wide,
+                continuous_update=False,
             )
         }
         for name, options in lists.items():
@@ -92,19 +98,37 @@ class BenchPanel(w.VBox):
         return made
 
     def _choose(self, name: str, value: Any) -> None:
-        before = getattr(self.model.choice, name)
-        if value == before:
+        if self._following or value == self._shown(name):
             return
         try:
             self.model.choose(**{name: value})
         except Exception:
-            with self.inputs[name].hold_trait_notifications():
-                self.inputs[name].value = before
+            self.inputs[name].value = self._shown(name)
             raise
-        if name == "teacher":
-            self.inputs["lrf"].options = [(str(lrf), lrf) for lrf in self.model.lrfs()]
-        self.inputs["lrf"].disabled = self.model.choice.system not in REDUCED
+
+    def _shown(self, name: str) -> Any:
+        value = getattr(self.model.choice, name)
+        return short(value) if name == "teacher" else value
+
+    def _follow(self) -> None:
+        """Show the model's choice, whoever made it; what the inputs report meanwhile is no choice."""
+        self._following = True
+        try:
+            self._follow_options()
+            for name, widget in self.inputs.items():
+                widget.value = self._shown(name)
+        finally:
+            self._following = False
         self.look()
+
+    def _follow_options(self) -> None:
+        """Offer the factors that divide the teacher's layers; every chosen value is among the options."""
+        choice, lrf, density = self.model.choice, self.inputs["lrf"], self.inputs["density"]
+        for widget, offered, chosen in ((lrf, self.model.lrfs(), choice.lrf), (density, self.model.densities, choice.density)):
+            options = [(str(value), value) for value in sorted({*offered, chosen})]
+            if list(widget.options) != options:
+                widget.options = options
+        lrf.disabled = choice.system not in REDUCED
 
     def _run(self, *_: Any) -> None:
         self.run_button.disabled, self.stop_button.disabled = True, False

@@ -28,8 +28,19 @@ def read_experiment(experiment: str | Path | Experiment) -> Experiment:
         if not Path(experiment).is_file():
             raise InputError(f"An experiment file was expected at {experiment}, but there is none. Start from data/experiments/demo.yaml.")
         experiment = Experiment.read(Path(experiment))
-    inside = ROOT / experiment.teacher
-    return dataclasses.replace(experiment, teacher=str(inside)) if inside.is_dir() else experiment
+    return dataclasses.replace(experiment, teacher=located(experiment.teacher))
+
+
+def located(teacher: str) -> str:
+    """Return a teacher folder that is named relative to the project as a whole path; any other name as it is."""
+    inside = ROOT / teacher
+    return str(inside) if teacher and inside.is_dir() else teacher
+
+
+def short(teacher: str) -> str:
+    """Return a teacher's name as an experiment file has it: relative to the project where it lies inside."""
+    path = Path(teacher)
+    return path.relative_to(ROOT).as_posix() if path.is_absolute() and path.is_relative_to(ROOT) else teacher
 
 
 def open_data(experiment: Experiment, named: str | None = None) -> DataFolder:

@@ -44,6 +44,13 @@ def test_a_refused_choice_is_told_and_taken_back(panel: BenchPanel) -> None:
     assert panel.error.value == ""
 
 
+def test_the_panel_follows_a_choice_made_in_code(panel: BenchPanel) -> None:
+    panel.model.choose(target="qab", lrf=6, density=0.25, task="ner")
+    assert [panel.inputs[name].value for name in ("target", "lrf", "density", "task")] == ["qab", 6, 0.25, "ner"]
+    assert "score on qab" in panel.stages.value
+    assert panel.error.value == ""
+
+
 def test_another_teacher_that_is_none_is_told(panel: BenchPanel) -> None:
     before = panel.inputs["teacher"].value
     panel.inputs["teacher"].value = "/nowhere/at/all"
