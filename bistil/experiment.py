@@ -106,11 +106,13 @@ class Experiment:
         return read_yaml(cls, path)
 
     def cells(self) -> list[Cell]:
-        """Every score of the grid: by seed, then task, target and system."""
+        """Every score of the grid: by seed, then every task's first target, every task's second, and so on."""
+        longest = max(map(len, self.targets.values()))
         return [
-            Cell(system, task, target, int(lrf or 1), seed)
+            Cell(system, task, targets[rank], int(lrf or 1), seed)
             for seed in self.seeds
+            for rank in range(longest)
             for task, targets in self.targets.items()
-            for target in targets
+            if rank < len(targets)
             for system, _, lrf in (name.partition(":") for name in self.systems)
         ]
