@@ -25,7 +25,7 @@ from bistil.train import Stopped
 from bistil.workbench.guard import in_words
 from bistil.workbench.recorder import Recorder
 from bistil.workbench.session import located
-from bistil.workbench.stages import StageStatus, jobs_of, perform, status_of
+from bistil.workbench.stages import StageStatus, describe, jobs_of, perform, status_of
 
 DENSITIES = (0.02, 0.04, 0.08, 0.16, 0.3)
 
@@ -52,6 +52,7 @@ class Bench:
         self.recorder = Recorder()
         self.error, self.message = "", ""
         self.on_choice: Callable[[], None] = lambda: None
+        self.on_stage: Callable[[], None] = lambda: None
         self.on_end: Callable[[], None] = lambda: None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -167,7 +168,7 @@ class Bench:
         return self._thread is not None and self._thread.is_alive()
 
     def run(self) -> None:
-        """Start building what the chosen score lacks, in a thread; `on_end` is called when it ends.
+        """Start building what the chosen score lacks, in a thread; `on_stage` is called after each stage, `on_end` when it ends.
 
         :raises InputError: where a run is under way already.
         """
@@ -197,8 +198,9 @@ class Bench:
             for job in jobs_of(experiment, cell):
                 if self._stop.is_set():
                     raise Stopped("Stopped between two stages; Run goes on from there.")
-                self.message = f"working on: {job}"
+                self.message = f"working on: {describe(job)}"
                 perform(pipeline, job)
+                self.on_stage()
             self.message = "finished: every stage is in the store"
         except Stopped as stopped:
             self.message = str(stopped)

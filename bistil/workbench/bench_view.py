@@ -51,6 +51,7 @@ class BenchPanel(w.VBox):
         self.look_button.on_click(self.guard(self.look))
         model.recorder.on_change = self._draw_progress
         model.on_choice = self._follow
+        model.on_stage = self.guard(self.look)
         model.on_end = self._ended
         buttons = w.HBox([self.run_button, self.stop_button, self.look_button])
         left = w.VBox([*self.inputs.values(), buttons], layout=w.Layout(flex="0 0 330px"))
@@ -149,7 +150,7 @@ class BenchPanel(w.VBox):
         self.progress.value = words(self.model.recorder.newest)
         curves = self.model.recorder.curves()
         if curves:
-            self.curve.value = png(loss_curves(curves), dots=70)
+            self.curve.value = png(loss_curves(curves), dots=90)
             self.curve.layout.display = ""
 
     def _ended(self) -> None:
