@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from hypothesis import HealthCheck, settings
 from tiny import entries, write_tiny_teacher, write_tiny_world
 from transformers import BertTokenizer
 
@@ -15,6 +16,8 @@ from bistil.languages import DataFolder
 from bistil.settings import build
 
 torch.set_num_threads(1)
+settings.register_profile("bistil", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
+settings.load_profile("bistil")
 
 
 @pytest.fixture(scope="session")
