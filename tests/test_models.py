@@ -119,6 +119,7 @@ def test_student_folder_loads_with_auto_classes(tmp_path: Path, folder: Path, to
     assert AutoTokenizer.from_pretrained(tmp_path / "s")("abc ab").input_ids == tokenizer("abc ab").input_ids
 
 
+@pytest.mark.slow
 def test_exported_tagger_gives_equal_logits_without_bistil(tmp_path: Path, folder: Path, tokenizer: BertTokenizer) -> None:
     torch.manual_seed(3)
     labels = ["O", "B-PER", "I-PER"]

@@ -16,7 +16,7 @@ from bistil.train import Schedule, Stopped
 
 CONFIG = PretrainConfig(
     languages=("qaa", "qab"),
-    schedule=Schedule(steps=30, learning_rate=5e-3, evaluations=3),
+    schedule=Schedule(steps=30, learning_rate=5e-3, warmup_share=0.1, evaluations=3),
     layers=2,
     hidden=32,
     heads=2,
@@ -59,11 +59,12 @@ def test_aligned_files_are_translations_too(tmp_path: Path) -> None:
 
 
 def test_thirty_steps_lower_the_held_out_loss(trained) -> None:
-    _, _, history = trained
-    losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
-    assert losses[-1] < np.log(len(trained[1])) - 0.1
-    assert losses[-1] < losses[0]
-    assert {"eval_loss_qaa", "eval_loss_qab", "eval_loss_parallel"} <= {name for entry in history for name in entry}
+    """Of each language: of the few translations only one row is held out, which says nothing."""
+    evaluations = [entry for entry in trained[2] if "eval_loss" in entry]
+    for name in ("eval_loss_qaa", "eval_loss_qab"):
+        assert evaluations[-1][name] < evaluations[0][name]
+        assert evaluations[-1][name] < np.log(len(trained[1])) - 0.1
+    assert all("eval_loss_parallel" in entry for entry in evaluations)
 
 
 def test_a_stopped_run_resumes_to_the_same_weights(trained, text: Text, tmp_path: Path) -> None:

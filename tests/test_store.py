@@ -156,10 +156,10 @@ def test_two_processes_build_once_and_the_other_says_that_it_waits(tmp_path: Pat
     for process in processes:
         process.start()
     for process in processes:
-        process.join(20)
+        process.join(120)
     assert [process.exitcode for process in processes] == [0, 0]
     assert (tmp_path / "student" / "builds.log").read_text() == "built\n"
-    first: Event = events.get(timeout=1)
+    first: Event = events.get(timeout=30)
     assert (first.stage, first.step, first.of) == ("waiting for student", 0, 1)
 
 

@@ -137,7 +137,7 @@ def test_the_loss_falls_and_the_best_state_is_kept(corpora, wordpiece, tmp_path:
     assert student.config.hidden_dropout_prob == 0.1
 
 
-@pytest.mark.parametrize("when", [2, 5])
+@pytest.mark.parametrize("when", [pytest.param(2, marks=pytest.mark.slow), 5])
 def test_a_stopped_run_resumes_to_the_same_weights(corpora, wordpiece, tmp_path: Path, when: int) -> None:
     whole, _, _ = run(corpora, wordpiece, tmp_path / "whole")
     stop = threading.Event()

@@ -95,6 +95,7 @@ def test_distillation_of_trees_ignores_gold_relations(data, wordpiece) -> None:
     assert torch.equal(objective(batch)[0], objective({**batch, "relations": relations})[0])
 
 
+@pytest.mark.slow
 def test_tuning_after_a_teacher_gives_the_same_delta_whatever_the_gold_labels(data, wordpiece, tmp_path: Path) -> None:
     def relabel(examples):
         swap = {tag: other for tag, other in zip(kit("ner", data)[0].labels, reversed(kit("ner", data)[0].labels), strict=True)}
@@ -151,6 +152,7 @@ def test_gold_labels_are_learnt(name: str, data, wordpiece) -> None:
     assert losses[-1] < 0.7 * losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["dense", "sparse"])
 def test_a_stopped_task_sft_resumes_to_the_same_delta(phase: str, data, wordpiece, tmp_path: Path) -> None:
     _, whole, _ = tune("ner", data, wordpiece, tmp_path / "whole", forced=True)

@@ -155,7 +155,10 @@ def test_the_head_starts_both_phases_from_the_same_numbers(tmp_path: Path) -> No
     assert found["SFT, dense"] == found["SFT, sparse"] == [True, *[False] * 5]
 
 
-@pytest.mark.parametrize(("phase", "when"), [("dense", 1), ("dense", 5), ("sparse", 1), ("sparse", 3)])
+@pytest.mark.parametrize(
+    ("phase", "when"),
+    [pytest.param("dense", 1, marks=pytest.mark.slow), ("dense", 5), ("sparse", 3), pytest.param("sparse", 1, marks=pytest.mark.slow)],
+)
 def test_a_run_stopped_in_either_phase_ends_in_the_same_delta(trained, tmp_path: Path, phase: str, when: int) -> None:
     stop = threading.Event()
 
@@ -172,6 +175,7 @@ def test_a_run_stopped_in_either_phase_ends_in_the_same_delta(trained, tmp_path:
     assert ("SFT, dense" in stages) == (phase == "dense")
 
 
+@pytest.mark.slow
 def test_a_crash_between_selection_and_its_writing_repeats_only_the_selection(trained, tmp_path: Path, monkeypatch) -> None:
     from bistil.sft import train_sft
 
