@@ -50,7 +50,7 @@ def probe(
         model = TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size)).train()
         rows = task.encode(training, tokenizer, max_length=96)
         batches = TaskBatches(task, rows, int(tokenizer.pad_token_id), batch_size=batch_size, steps=steps, seed=seed)
-        groups = [{"params": model.encoder.parameters(), "lr": 2e-4}, {"params": model.head.parameters(), "lr": 2e-3}]
+        groups = [{"params": model.encoder.parameters(), "lr": 5e-4}, {"params": model.head.parameters(), "lr": 2e-3}]
         optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, step / 20) * (1 - step / steps))
         for step in range(steps):
