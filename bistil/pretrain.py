@@ -2,9 +2,9 @@
 
 Notable: it starts from real BERT weights (a folder or a Python package that carries one) or from nothing; languages are sampled by
 temperature; translation pairs are one more "language" whose sequences hold both sentences (TLM, Conneau & Lample 2019); from real weights
-the vocabulary is extended and each new piece's embedding starts at the pieces it translates to (`align`). From nothing, two things
-keep a deep narrow post-norm model off the unigram plateau: sentences come alone instead of packed (uniform attention then already says
-something), and position embeddings start as sinusoids with residual branches scaled down.
+the vocabulary is extended and each new piece's embedding starts at the pieces it translates to (`align`). From nothing, a
+deep narrow post-norm model came off the unigram plateau with these together (which of them does it was not separated): sentences alone
+instead of packed, position embeddings that start as sinusoids, residual branches scaled down, 30 % masked, a high learning rate.
 """
 
 import importlib.util

@@ -32,7 +32,7 @@ SYSTEMS = {
     "teacher-no-adaptation": "The same teacher with a task SFT only; it learnt nothing more of the target language.",
     "bistil-tf": "BiStil, teacher-forced: a bilingual student that follows the language-adapted teacher in both stages.",
     "bistil-st": "BiStil, self-taught: the same student after stage 1, its task SFT trained on gold labels without a teacher.",
-    "multilingual-distil": "A student of the same depth distilled on all seen languages, full vocabulary (the DistilmBERT recipe).",
+    "multilingual-distil": "A student of the same depth distilled on all seen languages, full vocabulary, by the losses of stage 1.",
     "minilm": "A multilingual student of the MiniLM recipe.",
     "scratch": "A bilingual student of the same size, trained by masked language modelling from random weights.",
     "floor": "What a trivial guess scores: the majority label, or every word attached to its left neighbour.",

@@ -4,6 +4,8 @@ Notable: every word gets its head when it is made, so the treebank is exact by c
 adpositions and relative clauses, case, articles and capitals are decided here.
 """
 
+from abc import ABC, abstractmethod
+
 from bistil.miniworld.lexicon import Lexicon
 from bistil.miniworld.meaning import Clause, Noun, Pair, Phrase, Pronoun
 from bistil.miniworld.settings import LanguageSettings
@@ -26,7 +28,7 @@ _CASES = ("Acc", "Dat", "Gen", "Loc")
 QUESTION_WORDS = ("who", "what", "where", "when.wh")
 
 
-class Phrases:
+class Phrases(ABC):
     """The noun-phrase half of a language's grammar."""
 
     def __init__(self, language: LanguageSettings, lexicon: Lexicon) -> None:
@@ -37,9 +39,9 @@ class Phrases:
         self.article = lexicon.words["the"]
         self._late: list[Word] = []
 
+    @abstractmethod
     def _clause(self, clause: Clause, rel: str, head: Word | None, *, main: bool = False) -> tuple[list[Word], Word]:
         """Return the words of a clause and its head; `grammar.Grammar` knows how."""
-        raise NotImplementedError
 
     def _function(self, concept: str, upos: str, rel: str, head: Word | None, feats: str = "_") -> Word:
         form = self.lexicon.words[concept]
