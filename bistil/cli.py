@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pretrain.add_argument("config", type=Path, help="for example data/teachers/teacher-small.yaml")
     pretrain.add_argument("--data", help="data folder, or `miniworld`; default: BISTIL_DATA")
     pretrain.add_argument("--to", type=Path, required=True, help="folder of the finished teacher")
+    pretrain.add_argument("--processes", type=int, default=1, help="data-parallel processes, one thread each (default: %(default)s)")
     pretrain.add_argument("--half", action="store_true", help="save the weights as fp16")
     pretrain.set_defaults(run=_pretrain)
 
@@ -165,9 +166,11 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _pretrain(options: argparse.Namespace) -> int:
+    import torch
+
     from bistil.languages import DataFolder
     from bistil.pretrain import PretrainConfig, pretrain, read_text, save_teacher
-    from bistil.progress import Terminal
+    from bistil.progress import Terminal, silent
     from bistil.settings import read_yaml
 
     config = read_yaml(PretrainConfig, options.config)
@@ -175,11 +178,36 @@ def _pretrain(options: argparse.Namespace) -> int:
     text = read_text(
         config, {code: data.text(code) for code in config.languages}, data.root / "parallel" if config.parallel_share else None
     )
+    rank = os.environ.get("RANK")
+    if options.processes > 1 and rank is None:
+        return _in_processes(options)
+    if rank is not None:
+        torch.set_num_threads(1)
+        torch.distributed.init_process_group("gloo")
     work = options.to.with_name(options.to.name + ".partial")
-    mlm, tokenizer, history = pretrain(config, text, work, progress=Terminal())
-    save_teacher(options.to, mlm, tokenizer, history, half=options.half)
-    print(options.to)
+    mlm, tokenizer, history = pretrain(config, text, work, progress=Terminal() if rank in (None, "0") else silent)
+    if rank in (None, "0"):
+        save_teacher(options.to, mlm, tokenizer, history, half=options.half)
+        print(options.to)
     return 0
+
+
+def _in_processes(options: argparse.Namespace) -> int:
+    """The same command once a process, joined by torchrun."""
+    import subprocess
+
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(options.processes)]
+    command += [
+        "-m",
+        "bistil.cli",
+        "pretrain",
+        str(options.config),
+        "--to",
+        str(options.to),
+        *(["--data", options.data] if options.data else []),
+    ]
+    command += ["--half"] if options.half else []
+    return subprocess.call(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def _world(options: argparse.Namespace) -> int:

@@ -2,9 +2,10 @@
 
 Notable: it starts from real BERT weights (a folder or a Python package that carries one) or from nothing; languages are sampled by
 temperature; translation pairs are one more "language" whose sequences hold both sentences (TLM, Conneau & Lample 2019); from real weights
-the vocabulary is extended and each new piece's embedding starts at the pieces it translates to (`align`). From nothing, a
-deep narrow post-norm model came off the unigram plateau with these together (which of them does it was not separated): sentences alone
-instead of packed, position embeddings that start as sinusoids, residual branches scaled down, 30 % masked, a high learning rate.
+the vocabulary is extended, each new piece's embedding starts at the pieces it translates to (`align`), and some steps draw translations to
+the start encoder's states (`translation`). From nothing, a deep narrow post-norm model came off the unigram plateau with these together
+(which of them does it was not separated): sentences alone instead of packed, position embeddings that start as sinusoids, residual
+branches scaled down, 30 % masked, a high learning rate.
 """
 
 import importlib.util
@@ -15,19 +16,22 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
+from torch import Tensor
+from torch.utils.data import Dataset
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel, PreTrainedTokenizerBase, set_seed
 
 from bistil import sampling
-from bistil.align import ibm1
 from bistil.corpora import Batches, Blocks, cut, held_out, pairs_to_blocks, read_lines
 from bistil.errors import InputError
-from bistil.mlm import MaskedLM, evaluate_mlm
+from bistil.mlm import evaluate_mlm, masked_lm_loss
 from bistil.progress import Listener, silent
-from bistil.train import History, Schedule, fit
+from bistil.train import History, Objective, Schedule, fit
+from bistil.translation import Translations, translation_loss
 from bistil.wordpiece import extend_wordpiece, train_wordpiece
 
 PARALLEL = "parallel"
@@ -41,7 +45,9 @@ class PretrainConfig:
     layers, hidden, heads, dropout: the architecture where there is no start. vocabulary: WordPiece size learned from the text.
     packed: full blocks of running text; otherwise a line a sequence, languages mixed within a batch.
     lines: at most so many lines a language. alpha: languages are drawn in proportion to size ** alpha.
-    parallel_share: share of the steps on translation pairs. mask_share: share of tokens predicted.
+    parallel_share: share of the steps on translation pairs in one sequence. mask_share: share of tokens predicted.
+    translation_share: share of the steps that draw translations to the start encoder's states; translation_weight: their loss's factor.
+    start_rate: factor on the learning rate of all start weights but the embeddings.
     """
 
     languages: tuple[str, ...]
@@ -60,7 +66,14 @@ class PretrainConfig:
     mask_share: float = 0.15
     alpha: float = 0.5
     parallel_share: float = 0.0
+    translation_share: float = 0.0
+    translation_weight: float = 1.0
+    start_rate: float = 1.0
     seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.translation_share and not self.start:
+            raise InputError("`translation_share` needs the states of a `start` encoder as targets; none is named. Name one, or drop it.")
 
 
 @dataclass
@@ -95,12 +108,59 @@ def _aligned_files(first: Path, other: Path) -> list[tuple[str, str]]:
     return [(x.strip(), y.strip()) for x, y in zip(a, b, strict=True) if x.strip() and y.strip()]
 
 
+class Initial(NamedTuple):
+    """What training starts from. `reference`: the frozen start encoder over the new vocabulary, its own embeddings spelling new pieces."""
+
+    mlm: BertForMaskedLM
+    tokenizer: PreTrainedTokenizerBase
+    translations: Translations | None = None
+    reference: BertModel | None = None
+
+
+class Steps(Dataset):
+    """Step number -> batch: a masked one, or in `share` of the steps one of translations, which carries `links`."""
+
+    def __init__(self, masked: Batches, translations: Translations | None, share: float, seed: int) -> None:
+        self._masked, self._translations = masked, translations
+        rng = np.random.Generator(np.random.PCG64([seed, 0x57E9]))
+        self._translated = rng.random(len(masked)) < (share if translations else 0.0)
+
+    def __len__(self) -> int:
+        return len(self._masked)
+
+    def __getitem__(self, step: int) -> dict[str, Any]:
+        if self._translations is not None and self._translated[step]:
+            return self._translations.batch(step)
+        return self._masked[step]
+
+
+class MaskedLMAndTranslation(Objective):
+    """The masked-LM loss, and `weight` times the translation loss where a batch holds translations."""
+
+    model: BertForMaskedLM
+
+    def __init__(self, model: BertForMaskedLM, reference: BertModel | None, weight: float) -> None:
+        super().__init__(model)
+        self._reference, self._weight = (reference,), weight
+
+    def forward(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of one batch; no further parts."""
+        (reference,) = self._reference
+        if "links" not in batch or reference is None:
+            return masked_lm_loss(self.model, batch), {}
+        idle = sum(parameter.sum() for parameter in self.model.cls.parameters()) * 0.0  # data-parallel training waits for every gradient
+        return self._weight * translation_loss(self.model.bert, reference, batch) + idle, {}
+
+
 def pretrain(
     config: PretrainConfig, text: Text, folder: Path, *, progress: Listener = silent, stop: threading.Event | None = None
 ) -> tuple[BertForMaskedLM, PreTrainedTokenizerBase, History]:
-    """Train and return the teacher; `folder` keeps the checkpoints, and the run resumes from them."""
+    """Train and return the teacher; `folder` keeps the checkpoints, and the run resumes from them.
+
+    In a process group (torchrun) each process takes every n-th batch, so that the batch grows n-fold.
+    """
     set_seed(config.seed)
-    mlm, tokenizer = initial_model(config, text)
+    mlm, tokenizer, translations, reference = initial_model(config, text)
     blocks = {code: cut(tokenizer, lines, config.length, packed=config.packed) for code, lines in text.lines.items()}
     weights = sampling.temperature({code: len(b) for code, b in blocks.items()}, config.alpha)
     if text.pairs and config.parallel_share > 0:
@@ -115,7 +175,7 @@ def pretrain(
         pairs = {PARALLEL: training.pop(PARALLEL)} if PARALLEL in training else {}
         training = {"text": Blocks.pooled(training, weights), **pairs}
         weights = {"text": 1 - config.parallel_share * bool(pairs), **dict.fromkeys(pairs, config.parallel_share)}
-    batches = Batches(
+    masked = Batches(
         training,
         tokenizer,
         weights=weights,
@@ -127,16 +187,14 @@ def pretrain(
     )
     evaluation = held_out(kept_out, tokenizer, batch_size=32, mask_share=0.15, most=32)
     history = fit(
-        MaskedLM(mlm),
-        batches,
+        MaskedLMAndTranslation(mlm, reference, config.translation_weight),
+        Steps(masked, translations, config.translation_share, config.seed),
         lambda: evaluate_mlm(mlm, evaluation),
         schedule=config.schedule,
         select="loss",
         folder=folder,
         seed=config.seed,
-        optimizer=torch.optim.AdamW(
-            mlm.parameters(), lr=config.schedule.learning_rate, betas=(0.9, 0.98), weight_decay=config.schedule.weight_decay
-        ),
+        optimizer=_optimizer(mlm, config),
         stage="pretrain",
         progress=progress,
         stop=stop,
@@ -144,8 +202,18 @@ def pretrain(
     return mlm, tokenizer, history
 
 
-def initial_model(config: PretrainConfig, text: Text) -> tuple[BertForMaskedLM, PreTrainedTokenizerBase]:
-    """The model and tokenizer before training: random, or real weights with an extended vocabulary."""
+def _optimizer(mlm: BertForMaskedLM, config: PretrainConfig) -> torch.optim.Optimizer:
+    """AdamW; what came with the start and is no embedding learns at `start_rate` times the rate."""
+    parts: dict[bool, list[Tensor]] = {False: [], True: []}
+    for name, parameter in mlm.named_parameters():
+        parts[config.start is not None and name.startswith("bert.encoder.")].append(parameter)
+    rate, decay = config.schedule.learning_rate, config.schedule.weight_decay
+    groups = [{"params": parts[False], "lr": rate}, {"params": parts[True], "lr": rate * config.start_rate}]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=rate, betas=(0.9, 0.98), weight_decay=decay, fused=True)
+
+
+def initial_model(config: PretrainConfig, text: Text) -> Initial:
+    """Model and tokenizer before training: random, or real weights with an extended vocabulary and what translations teach it."""
     all_lines = [line for lines in text.lines.values() for line in lines]
     if config.start is None:
         tokenizer = train_wordpiece(all_lines, config.vocabulary, lowercase=config.lowercase)
@@ -160,7 +228,7 @@ def initial_model(config: PretrainConfig, text: Text) -> tuple[BertForMaskedLM, 
             hidden_dropout_prob=config.dropout,
             attention_probs_dropout_prob=config.dropout,
         )
-        return _off_the_plateau(BertForMaskedLM(bert)), tokenizer
+        return Initial(_off_the_plateau(BertForMaskedLM(bert)), tokenizer)
     start = weights_folder(config.start)
     encoder = BertModel.from_pretrained(start, add_pooling_layer=False)
     if config.length > encoder.config.max_position_embeddings:
@@ -170,17 +238,21 @@ def initial_model(config: PretrainConfig, text: Text) -> tuple[BertForMaskedLM, 
         )
     old_tokenizer = AutoTokenizer.from_pretrained(start)
     tokenizer, spelling = extend_wordpiece(old_tokenizer, all_lines, config.vocabulary)
-    embeddings = _placed_embeddings(
-        encoder.embeddings.word_embeddings.weight.detach().numpy(), spelling, tokenizer, text, config.languages[0]
+    translations = Translations(
+        tokenizer, text.pairs, length=config.length, batch_size=max(1, config.batch_size // 2), alpha=config.alpha, seed=config.seed
     )
-    bert = BertConfig(**{**encoder.config.to_dict(), "vocab_size": len(tokenizer), "architectures": None})
-    mlm = BertForMaskedLM(bert)
+    old = encoder.embeddings.word_embeddings.weight.detach().numpy()
+    spelled = np.stack([old[ids].mean(axis=0) for ids in spelling])
+    mlm = BertForMaskedLM(BertConfig(**{**encoder.config.to_dict(), "vocab_size": len(tokenizer), "architectures": None}))
     state = {name: value for name, value in encoder.state_dict().items() if "word_embeddings" not in name}
     mlm.bert.load_state_dict(state, strict=False)
     with torch.no_grad():
-        mlm.bert.embeddings.word_embeddings.weight.copy_(torch.from_numpy(embeddings))
+        mlm.bert.embeddings.word_embeddings.weight.copy_(torch.from_numpy(_placed_embeddings(spelled, tokenizer, text, translations)))
         torch.nn.init.eye_(mlm.cls.predictions.transform.dense.weight)
-    return mlm, tokenizer
+    if not config.translation_share or not translations.pairs:
+        return Initial(mlm, tokenizer)
+    encoder.embeddings.word_embeddings = torch.nn.Embedding.from_pretrained(torch.from_numpy(spelled))
+    return Initial(mlm, tokenizer, translations, encoder.eval().requires_grad_(False))
 
 
 @torch.no_grad()
@@ -211,40 +283,28 @@ def weights_folder(start: str) -> Path:
     return folder
 
 
-def _placed_embeddings(
-    old: np.ndarray, spelling: list[list[int]], tokenizer: PreTrainedTokenizerBase, text: Text, first: str
-) -> np.ndarray:
+def _placed_embeddings(spelled: np.ndarray, tokenizer: PreTrainedTokenizerBase, text: Text, translations: Translations) -> np.ndarray:
     """Start embeddings: a piece is a mean over the languages that use it, each giving its translation's (or its spelling's) embedding.
 
-    Shape: [V, H] from old [V_old, H].
+    Shape: [V, H], as `spelled`.
     """
-    spelled = np.stack([old[ids].mean(axis=0) for ids in spelling])
     weighted, total = np.zeros_like(spelled), np.zeros(len(spelled))
-    scale = np.linalg.norm(spelled, axis=1).mean()
     for code, lines in text.lines.items():
         ids = [i for row in tokenizer(lines[:20_000], add_special_tokens=False, verbose=False)["input_ids"] for i in row]
         share = np.bincount(ids, minlength=len(spelled)) / len(ids)
-        vectors = spelled
-        if code != first and code in text.pairs:
-            known, foreign = (
-                tokenizer([pair[side] for pair in text.pairs[code]], add_special_tokens=False, verbose=False)["input_ids"]
-                for side in (0, 1)
-            )
-            both = [(f, k) for f, k in zip(foreign, known, strict=True) if f and k]
-            vectors = _translated(both, spelled, float(scale)) if both else spelled
+        vectors = _translated(translations.tables[code], spelled) if code in translations.tables else spelled
         weighted += share[:, None] * vectors
         total += share
     return np.where(total[:, None] > 0, weighted / np.maximum(total, 1e-12)[:, None], spelled).astype(np.float32)
 
 
-def _translated(pairs: list[tuple[list[int], list[int]]], spelled: np.ndarray, scale: float) -> np.ndarray:
-    """Each piece with a translation at the mean of what it translates to, at length `scale`; others as spelled. Shape: [V, H]."""
-    table = ibm1([foreign for foreign, _ in pairs], [known for _, known in pairs])
+def _translated(table: csr_matrix, spelled: np.ndarray) -> np.ndarray:
+    """Each piece with a translation at the mean of what it translates to, at the usual length; others as spelled. Shape: [V, H]."""
     placed = table @ spelled[: table.shape[1]]
     norm = np.linalg.norm(placed, axis=1, keepdims=True)
     vectors = spelled.copy()
     rows = np.flatnonzero(norm[:, 0] > 0)
-    vectors[rows] = placed[rows] / norm[rows] * scale
+    vectors[rows] = placed[rows] / norm[rows] * np.linalg.norm(spelled, axis=1).mean()
     return vectors
 
 

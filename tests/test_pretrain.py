@@ -94,7 +94,7 @@ def test_a_saved_teacher_loads_with_its_head(trained, tmp_path: Path) -> None:
 
 def test_real_weights_are_kept_and_new_pieces_start_at_their_translations(teacher_folder: Path, wordpiece, text: Text) -> None:
     config = dataclasses.replace(CONFIG, start=str(teacher_folder), vocabulary=350)
-    mlm, tokenizer = initial_model(config, text)
+    mlm, tokenizer, *_ = initial_model(config, text)
     old = load_teacher(teacher_folder)
     for name, tensor in old.encoder.state_dict().items():
         if "word_embeddings" not in name:
@@ -103,7 +103,7 @@ def test_real_weights_are_kept_and_new_pieces_start_at_their_translations(teache
     assert mlm.cls.predictions.decoder.weight is after
     assert len(after) == len(tokenizer) == mlm.config.vocab_size
     only_first = Text({"qaa": text.lines["qaa"]})
-    mlm, tokenizer = initial_model(dataclasses.replace(config, languages=("qaa",)), only_first)
+    mlm, tokenizer, *_ = initial_model(dataclasses.replace(config, languages=("qaa",)), only_first)
     kept = [piece for piece in tokenizer.get_vocab() if piece in wordpiece.get_vocab()]
     rows = mlm.bert.embeddings.word_embeddings.weight[[tokenizer.get_vocab()[piece] for piece in kept]]
     assert torch.allclose(rows, before[[wordpiece.get_vocab()[piece] for piece in kept]], atol=1e-6)
