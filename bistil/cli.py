@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bistil.errors import InputError
+from bistil.places import CACHE, ROOT, open_data
 
 if TYPE_CHECKING:
     from bistil.experiment import Experiment
-
-ROOT = Path(__file__).parent.parent
-CACHE = ROOT / "data" / "cache"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,20 +87,6 @@ def _place_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", type=Path, default=CACHE / "store", help="where artefacts are kept (default: data/cache/store)")
 
 
-def data_folder(named: str | None, world: str = "folder") -> Path:
-    """The data folder of an experiment: the miniworld's, written first where it is missing, or the one the user names."""
-    if world == "miniworld" or named == "miniworld":
-        from bistil.miniworld import ensure_world
-
-        return ensure_world(CACHE / "miniworld")
-    chosen = named or os.environ.get("BISTIL_DATA")
-    if not chosen:
-        raise InputError(
-            "This experiment needs a folder of real data: give --data FOLDER or set BISTIL_DATA. The README lists the data sets."
-        )
-    return Path(chosen).expanduser()
-
-
 def _batch(options: argparse.Namespace) -> int:
     from bistil import batch
     from bistil.experiment import Experiment
@@ -121,13 +105,13 @@ def run_experiment(
     """Check, run and report an experiment; the number of failed stages decides the exit status."""
     from bistil import batch
     from bistil.experiment_report import write_experiment_report
-    from bistil.languages import DataFolder
     from bistil.pipeline import Pipeline
     from bistil.store import Store
 
     start = time.perf_counter()
-    place = batch.Place(data_folder(data, experiment.data), store)
-    Pipeline(experiment, DataFolder(place.data), Store(place.store), device=device).check()
+    folder_of_data = open_data(experiment.data, data)
+    place = batch.Place(folder_of_data.root, store)
+    Pipeline(experiment, folder_of_data, Store(place.store), device=device).check()
     folder = reports / experiment.name
 
     def say(text: str) -> None:
@@ -152,7 +136,7 @@ def _report(options: argparse.Namespace) -> int:
     from bistil.store import Store
 
     experiment = Experiment.read(options.experiment)
-    place = batch.Place(data_folder(options.data, experiment.data), options.store)
+    place = batch.Place(open_data(experiment.data, options.data).root, options.store)
     folder = options.reports / experiment.name
     write_experiment_report(folder, experiment, batch.rows(experiment, place), Store(place.store), failures=[])
     print(folder / "index.html")
@@ -168,13 +152,12 @@ def _demo(options: argparse.Namespace) -> int:
 def _pretrain(options: argparse.Namespace) -> int:
     import torch
 
-    from bistil.languages import DataFolder
     from bistil.pretrain import PretrainConfig, pretrain, read_text, save_teacher
     from bistil.progress import Terminal, silent
     from bistil.settings import read_yaml
 
     config = read_yaml(PretrainConfig, options.config)
-    data = DataFolder(data_folder(options.data))
+    data = open_data("folder", options.data)
     text = read_text(
         config, {code: data.text(code) for code in config.languages}, data.root / "parallel" if config.parallel_share else None
     )

@@ -15,17 +15,18 @@ from bistil.experiment import Cell, Experiment
 from bistil.experiment_report import write_experiment_report
 from bistil.languages import DataFolder
 from bistil.pipeline import Pipeline
+from bistil.places import CACHE, ROOT, open_data
 from bistil.store import NotBuilt, Store
 
-EXPERIMENT = cli.ROOT / "data" / "experiments" / "demo.yaml"
+EXPERIMENT = ROOT / "data" / "experiments" / "demo.yaml"
 
 
 def run_demo(
     workers: int,
     *,
     experiment: Path = EXPERIMENT,
-    store: Path = cli.CACHE / "store",
-    reports: Path = cli.ROOT / "reports",
+    store: Path = CACHE / "store",
+    reports: Path = ROOT / "reports",
     tour: Sequence[Path] | None = None,
 ) -> int:
     """Run the demo in `workers` processes; return the exit status.
@@ -39,11 +40,11 @@ def run_demo(
         print(f"{time.perf_counter() - start:7.0f} s  {text}", flush=True)
 
     plan = Experiment.read(experiment)
-    tour = sorted((cli.ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")) if tour is None else tour
+    tour = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")) if tour is None else tour
     here = {"experiment": _from_notebooks(experiment), "store": _from_notebooks(store)}
     for notebook in tour:
         notebooks.check_parameters(notebook, here)
-    place = Place(cli.data_folder(None, plan.data), store)
+    place = Place(open_data(plan.data).root, store)
     folder = reports / plan.name
     new = not _is_finished(plan, place)
     if new:
@@ -66,7 +67,7 @@ def run_demo(
 
 def _from_notebooks(path: Path) -> str:
     """A path as a notebook names it, so that executed copies tell no machine's folders."""
-    return Path(os.path.relpath(path, cli.ROOT / "notebooks")).as_posix()
+    return Path(os.path.relpath(path, ROOT / "notebooks")).as_posix()
 
 
 def _to_take_away(plan: Experiment) -> list[Cell]:

@@ -1,6 +1,7 @@
 """The command line: what it prints, and that bad input is one paragraph and status 2."""
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from test_pipeline import BAD_DATA, BAD_SETTINGS, NER, copy, finished, nothing_begun
 
 from bistil import cli
+from bistil.models import load_teacher
 from bistil.sft.delta import SparseDelta
 
 __all__ = ["copy", "finished"]
@@ -122,6 +124,20 @@ def test_pretrain_writes_a_teacher_and_info_describes(capsys, world: Path, tmp_p
     assert status == 0, err
     assert out.strip().endswith(str(tmp_path / "teacher"))
     assert (tmp_path / "teacher" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_teacher(capfd, world: Path, tmp_path: Path) -> None:
+    (tmp_path / "teacher.yaml").write_text(PRETRAIN, encoding="utf-8")
+    status = cli.main(
+        ["pretrain", str(tmp_path / "teacher.yaml"), "--data", str(world), "--to", str(tmp_path / "teacher"), "--processes", "2"]
+    )
+    out, err = capfd.readouterr()
+    assert status == 0, err
+    assert out.count(str(tmp_path / "teacher")) == 1  # one of the two saves
+    assert load_teacher(tmp_path / "teacher").has_mlm_head
+    state = json.loads(next((tmp_path / "teacher.partial").glob("checkpoint-4/trainer_state.json")).read_text(encoding="utf-8"))
+    assert state["global_step"] == 4
 
 
 @pytest.mark.parametrize(

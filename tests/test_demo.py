@@ -8,6 +8,7 @@ import pytest
 
 from bistil import cli, demo, notebooks
 from bistil.errors import InputError
+from bistil.languages import DataFolder
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
         calls["stages"] += 1
         return 1
 
-    monkeypatch.setattr(cli, "data_folder", lambda *_: tmp_path)
+    monkeypatch.setattr(demo, "open_data", lambda *_: DataFolder(tmp_path))
     monkeypatch.setattr(cli, "run_experiment", stages)
     monkeypatch.setattr(demo, "_is_finished", lambda *_: calls["finished"])
     monkeypatch.setattr(demo, "rows", lambda *_: [{"artefact": "a" * 16}])

@@ -10,6 +10,7 @@ from typing import Any
 import ipywidgets as w
 
 from bistil.experiment import REDUCED, Experiment
+from bistil.places import CACHE, open_data
 from bistil.plots import loss_curves
 from bistil.results import metric_label, primary_metric
 from bistil.workbench import html
@@ -17,7 +18,7 @@ from bistil.workbench.bench_model import Bench
 from bistil.workbench.guard import Guard
 from bistil.workbench.look import png
 from bistil.workbench.progress_view import words
-from bistil.workbench.session import CACHE, open_data, read_experiment, short
+from bistil.workbench.session import read_experiment, short
 from bistil.workbench.stages import StageStatus
 
 
@@ -30,7 +31,7 @@ def bench(
 ) -> "BenchPanel":
     """Return the bench of an experiment as a widget; put it at the end of a cell."""
     read = read_experiment(experiment)
-    return BenchPanel(Bench(read, open_data(read, data), store, device=device))
+    return BenchPanel(Bench(read, open_data(read.data, data), store, device=device))
 
 
 class BenchPanel(w.VBox):

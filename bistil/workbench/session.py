@@ -4,19 +4,15 @@ Notable: a notebook runs in its own folder, so what an experiment file says rela
 """
 
 import dataclasses
-import os
 import threading
 from pathlib import Path
 
 from bistil.errors import InputError
 from bistil.experiment import Experiment
-from bistil.languages import DATA, DataFolder
-from bistil.miniworld import ensure_world
 from bistil.pipeline import Pipeline
+from bistil.places import ROOT, open_data
 from bistil.progress import Listener, silent
 from bistil.store import Store
-
-ROOT, CACHE = DATA.parent, DATA / "cache"
 
 
 def read_experiment(experiment: str | Path | Experiment) -> Experiment:
@@ -43,19 +39,6 @@ def short(teacher: str) -> str:
     return path.relative_to(ROOT).as_posix() if path.is_absolute() and path.is_relative_to(ROOT) else teacher
 
 
-def open_data(experiment: Experiment, named: str | None = None) -> DataFolder:
-    """Return an experiment's data: the miniworld, written first where it is missing, or the folder named here or by BISTIL_DATA.
-
-    :raises InputError: where a folder is needed and none is named.
-    """
-    if experiment.data == "miniworld" and named is None:
-        return DataFolder(ensure_world(CACHE / "miniworld"))
-    chosen = named or os.environ.get("BISTIL_DATA")
-    if not chosen:
-        raise InputError(f"The experiment {experiment.name} needs a folder of real data: give data=FOLDER or set BISTIL_DATA.")
-    return DataFolder(Path(chosen).expanduser())
-
-
 def open_pipeline(
     experiment: str | Path | Experiment,
     store: str | Path,
@@ -75,4 +58,6 @@ def open_pipeline(
     read = read_experiment(experiment)
     if source is not None and source != read.source:
         read = dataclasses.replace(read, source=source)
-    return Pipeline(read, open_data(read, data), Store(store, progress, read_only=read_only), device=device, progress=progress, stop=stop)
+    return Pipeline(
+        read, open_data(read.data, data), Store(store, progress, read_only=read_only), device=device, progress=progress, stop=stop
+    )
