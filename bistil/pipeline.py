@@ -28,6 +28,7 @@ from bistil.languages import DATA, DataFolder
 from bistil.mlm import MaskedLM, evaluate_mlm
 from bistil.models import TaskModel, Teacher, device_and_dtype, export_token_classifier, load_encoder, load_teacher, save_student
 from bistil.progress import Listener, silent
+from bistil.results import METRICS
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.sft.language import language_sft
 from bistil.sft.train_sft import SftConfig
@@ -393,7 +394,7 @@ class Pipeline:
         }
         names = ("n_examples", "parameters", "vocabulary", "flops_per_example", "latency_ms", "examples_per_second", "disk_bytes")
         costs = {name: measured.get(name) for name in names}
-        scores = [name for name in ("las", "uas", "f1", "precision", "recall") if name in measured]
+        scores = [name for name in METRICS if name in measured]
         return [{**shared, **costs, "metric": name, "value": measured[name]} for name in scores]
 
     # -- shared steps ---------------------------------------------------------------------------------------------------------------
