@@ -9,11 +9,13 @@ from typing import Any
 
 from bistil.errors import InputError
 from bistil.tasks.ner import Ner
+from bistil.tasks.nli import Nli
 from bistil.tasks.parsing import Parsing
 from bistil.tasks.pos import Pos
+from bistil.tasks.qa import Qa
 from bistil.tasks.task import Task
 
-TASKS: dict[str, Task] = {task.name: task for task in (Parsing(), Ner(), Pos())}
+TASKS: dict[str, Task] = {task.name: task for task in (Parsing(), Ner(), Pos(), Nli(), Qa())}
 
 __all__ = ["TASKS", "Task", "floor", "task"]
 
