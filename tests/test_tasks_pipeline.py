@@ -12,7 +12,7 @@ from bistil.results import COLUMNS, METRICS, Setting, primary_metric
 from bistil.settings import build
 from bistil.store import Store
 from bistil.tables import score_tables, setting_name
-from bistil.tasks.retrieval import Side, read_parallel, retrieve
+from bistil.tasks.retrieval import Side, parallel, retrieve
 
 SYSTEMS = ("teacher-ltsft", "bistil-tf:2", "floor")
 TITLES = {"pos": "Parts of speech", "nli": "Natural language inference", "qa": "Question answering"}
@@ -59,7 +59,7 @@ def test_the_student_is_a_class_of_transformers(pipeline: Pipeline, name: str) -
 def test_sentences_are_retrieved_with_the_encoders_of_a_cell(pipeline: Pipeline, system: str, lrf: int) -> None:
     cell = Cell(system, "nli", "qac", lrf, 1)
     source, target = (Side(*pipeline.encoder(cell, code)) for code in ("qaa", "qac"))
-    pairs = read_parallel(pipeline.data.file("retrieval", "qac", "test"))
+    pairs = parallel(pipeline.data, "qaa", "qac")
     for by in ("cosine", "bertscore"):
         found = retrieve(source, target, pairs, layer=3, by=by)
         assert set(found) == {"forward", "backward", "accuracy"}

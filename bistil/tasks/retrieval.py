@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bistil.errors import InputError
+from bistil.languages import DataFolder
 from bistil.models import encode
 from bistil.tasks.sentences import pad, pad_inputs, read_text
 
@@ -56,6 +57,15 @@ def read_parallel(path: Path, source: Path | None = None) -> list[tuple[str, str
     if not columns:
         raise InputError(f"At least one pair of sentences was expected in {path}, but the file is empty. Give a file with data in it.")
     return [(left, right) for left, right in columns]
+
+
+def parallel(data: DataFolder, source: str, target: str) -> list[tuple[str, str]]:
+    """The pairs of two languages of a data folder: from the target's table (`.tsv`), or else line by line from both languages' files.
+
+    :raises InputError: where the language table names no such files, or they are malformed.
+    """
+    path = data.file("retrieval", target, "test")
+    return read_parallel(path, None if path.suffix == ".tsv" else data.file("retrieval", source, "test"))
 
 
 def retrieve(

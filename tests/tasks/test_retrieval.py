@@ -1,5 +1,6 @@
 """Sentence retrieval: reading pairs, both scores against loops over tokens, both directions, one model for two languages."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from tiny import masked_lm
 from transformers import BertTokenizer
 
 from bistil.errors import InputError
+from bistil.languages import DataFolder
 from bistil.tasks import retrieval
-from bistil.tasks.retrieval import Side, bertscore, cosine, read_parallel, retrieve, token_states
+from bistil.tasks.retrieval import Side, bertscore, cosine, parallel, read_parallel, retrieve, token_states
 
 
 @pytest.fixture
@@ -94,5 +96,21 @@ def test_what_cannot_be_compared_is_refused(side: Side) -> None:
             retrieve(side, side, pairs, layer=layer, by=by)
 
 
-def test_the_world_has_pairs(data) -> None:
-    assert len(read_parallel(data.file("retrieval", "qac", "test"))) == 20
+def test_a_data_folder_has_pairs_in_a_table_or_in_two_files(data, tmp_path: Path) -> None:
+    table = parallel(data, "qaa", "qac")
+    assert len(table) == 20
+    rows = "".join(f"{code},N,F,no,c.txt,{code}.txt\n" for code in ("qaa", "qac"))
+    (tmp_path / "languages.csv").write_text(f"code,name,family,seen,corpus,parallel\n{rows}", encoding="utf-8")
+    for place, code in enumerate(("qaa", "qac")):
+        (tmp_path / f"{code}.txt").write_text("".join(f"{pair[place]}\n" for pair in table), encoding="utf-8")
+    assert parallel(DataFolder(tmp_path), "qaa", "qac") == table
+    with pytest.raises(InputError, match="A test file for retrieval in qaa"):
+        parallel(data, "qac", "qaa")
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif("BISTIL_DATA" not in os.environ, reason="BISTIL_DATA names no folder")
+def test_real_files() -> None:
+    data = DataFolder(Path(os.environ["BISTIL_DATA"]))
+    assert len(parallel(data, "eng", "deu")) == 1997
+    assert len(parallel(data, "eng", "pcm")) > 7000
