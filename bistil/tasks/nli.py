@@ -41,7 +41,7 @@ class Pair:
 
 
 class ClsClassifier(nn.Module):
-    """Two layers over the state of [CLS]: dense with tanh, then, after dropout, linear."""
+    """Two layers over the state of [CLS]: dense with tanh, then, after dropout, linear (BiStil section 5.4.3)."""
 
     def __init__(self, *, hidden_size: int, labels: int, dropout: float) -> None:
         super().__init__()

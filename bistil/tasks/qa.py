@@ -42,7 +42,7 @@ class Answer:
 
 
 class SpanHead(nn.Module):
-    """One linear layer with two outputs a token, start and end (BiStil section 5.3)."""
+    """One linear layer with two outputs a token, start and end (BiStil section 5.4.3)."""
 
     def __init__(self, *, hidden_size: int) -> None:
         super().__init__()

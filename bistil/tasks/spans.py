@@ -35,7 +35,7 @@ def f1(guess: str, gold: str) -> float:
 
 
 def best_spans(start: Tensor, end: Tensor, context: Tensor, *, longest: int, n: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The n best spans of each window by the sum of start and end logits, best first; -inf where there are fewer.
+    """The n best spans of each window by the sum of start and end logits (BiStil section 5.4.3), best first; -inf where there are fewer.
 
     A span lies wholly in the context and has 1 to `longest` tokens.
     Shape: start, end and context (True where a token may be in an answer) are [N, L]; scores, firsts and lasts are [N, n'] with
