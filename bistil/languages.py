@@ -5,6 +5,7 @@ Notable: miniworld and the real data share one layout, so nothing after this fil
 
 import csv
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,41 +13,47 @@ from bistil.errors import InputError
 
 DATA = Path(__file__).parent.parent / "data"
 SPLITS = ("train", "dev", "test")
+REQUIRED = ("code", "name", "family", "seen", "corpus")
+OPTIONAL = ("treebank", "ner", "nli", "qa", "parallel")
+COLUMN_OF = {"parsing": "treebank", "pos": "treebank", "retrieval": "parallel"}
+"""Column of the task's files; any other task has the column of its own name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Language:
-    """One row of the table: ISO 639-3 code, name, family, whether the teacher at hand has seen it, and its files' patterns."""
+    """One row of the table: ISO 639-3 code, name, family, whether the teacher at hand has seen it, its text, and all further columns.
+
+    `files` holds, by column, patterns in which {split} becomes train, dev or test; a pattern without it is a test file.
+    """
 
     code: str
     name: str
     family: str
     seen: bool
     corpus: str
-    treebank: str = ""
-    ner: str = ""
+    files: Mapping[str, str]
 
 
 def read_table(path: Path) -> dict[str, Language]:
-    """Languages by code from a CSV file; further columns are for people.
+    """Languages by code from a CSV file. The columns of OPTIONAL may be missing; those that no task knows are for people.
 
-    :raises InputError: where the file is not UTF-8, lacks a column, or a row is short (with its line number).
+    :raises InputError: where the file is not UTF-8, lacks a required column, or a row is short (with its line number).
     """
-    names = ("code", "name", "family", "corpus", "treebank", "ner")
     languages = {}
     try:
         with path.open(encoding="utf-8", newline="") as file:
             table = csv.DictReader(file)
-            missing = [name for name in (*names, "seen") if name not in (table.fieldnames or ())]
+            missing = [name for name in REQUIRED if name not in (table.fieldnames or ())]
             if missing:
                 raise InputError(
-                    f"A language table with the columns {', '.join([*names, 'seen'])} was expected in {path}; {missing[0]!r} is missing."
+                    f"A language table with the columns {', '.join(REQUIRED)} was expected in {path}; {missing[0]!r} is missing."
                 )
             for row in table:
-                if any(row[name] is None for name in (*names, "seen")):
+                if None in row.values():
                     raise InputError(f"{path}, line {table.line_num}: a row with all columns was expected, but this one is short.")
-                seen = row["seen"].lower() in ("true", "yes", "1")
-                languages[row["code"]] = Language(**{name: row[name] for name in names}, seen=seen)
+                further = {column: row[column] for column in table.fieldnames or () if column not in REQUIRED}
+                named = {name: row[name] for name in REQUIRED if name != "seen"}
+                languages[row["code"]] = Language(**named, seen=row["seen"].lower() in ("true", "yes", "1"), files=further)
     except UnicodeDecodeError as error:
         raise InputError(f"A language table in UTF-8 was expected in {path}, but: {error}. Convert the file.") from error
     return languages
@@ -87,11 +94,13 @@ class DataFolder:
         return self.root / self.language(code).corpus
 
     def file(self, task: str, code: str, split: str) -> Path:
-        """The task file (`parsing` or `ner`) of a language and split.
+        """The file of a task, a language and a split, for example ("nli", "aym", "test").
 
         :raises InputError: where the table names none, or the file is not there.
         """
-        pattern = {"parsing": self.language(code).treebank, "ner": self.language(code).ner}.get(task, "")
+        pattern = self.language(code).files.get(COLUMN_OF.get(task, task), "")
+        if "{split}" not in pattern and split != "test":
+            pattern = ""
         path = self.root / pattern.format(split=split)
         if not pattern or not path.is_file():
             raise InputError(

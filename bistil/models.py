@@ -5,8 +5,7 @@ eager implementation, so `encode` switches to it when states are wanted and back
 CPU, from safetensors where the file exists, and never with remote code. To add an architecture, add a line to `ARCHITECTURES`.
 """
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,6 @@ from transformers import (
     AutoConfig,
     AutoTokenizer,
     BertForMaskedLM,
-    BertForTokenClassification,
     BertModel,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -125,33 +123,8 @@ def load_encoder(folder: str | Path) -> BertModel:
 
 def save_student(folder: str | Path, encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
     """Save encoder (safetensors) and tokenizer so that plain AutoModel and AutoTokenizer load them."""
-    with _quiet():
+    with quiet():
         encoder.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-
-
-def export_token_classifier(
-    folder: str | Path, model: TaskModel, labels: Sequence[str], tokenizer: PreTrainedTokenizerFast
-) -> None:
-    """Save a named-entity TaskModel as BertForTokenClassification: the same logits, loaded by transformers alone.
-
-    The head must have a linear layer `classifier` (and may have a `dropout`) applied to every token, as `tasks.ner` makes it.
-    """
-    classifier = getattr(model.head, "classifier", None)
-    if not isinstance(classifier, nn.Linear) or classifier.out_features != len(labels) or classifier.bias is None:
-        raise InputError(
-            f"Only a head with a linear layer `classifier` with bias and one output for each of the {len(labels)} labels can be "
-            f"exported as a token classifier; this head is {type(model.head).__name__} with classifier {classifier}."
-        )
-    config: Any = copy.deepcopy(model.encoder.config)
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {label: i for i, label in enumerate(labels)}
-    config.classifier_dropout = getattr(getattr(model.head, "dropout", None), "p", 0.0)
-    with torch.device("meta"):  # only a shell: no memory, no random numbers
-        shell: Any = BertForTokenClassification(config)
-    shell.bert, shell.classifier = model.encoder, classifier
-    with _quiet():
-        shell.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
 
@@ -182,7 +155,7 @@ def _checked_source(name_or_folder: str | Path) -> tuple[str, str]:
     if looks_like_folder and not Path(source).is_dir():
         raise InputError(f"Expected a model folder or hub name, but there is no folder {source}. Check the path.")
     try:
-        with _quiet():
+        with quiet():
             config = AutoConfig.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise InputError(
@@ -198,7 +171,7 @@ def _load_weights(kind: type[PreTrainedModel], source: str, **settings: Any) -> 
     """Return the model in eval mode and the names of the tensors that the checkpoint lacked."""
     has_safetensors = any(Path(source).glob("*.safetensors")) if Path(source).is_dir() else False
     try:
-        with _quiet(), torch.random.fork_rng(devices=[]):
+        with quiet(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # a fresh head is the same at every load, and the caller's random stream is left alone
             loaded: Any = kind.from_pretrained(
                 source,
@@ -217,7 +190,7 @@ def _load_weights(kind: type[PreTrainedModel], source: str, **settings: Any) -> 
 def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
     """Load the tokenizer and check that it is fast, whole, and has the special tokens that masking and batching need."""
     try:
-        with _quiet():
+        with quiet():
             tokenizer: Any = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"No tokenizer could be read from {source!r}: a tokenizer.json or vocab.txt was expected ({error}).") from error
@@ -232,7 +205,7 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers' load reports and bars off the screen: what matters in them comes back as values or errors."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

@@ -24,10 +24,12 @@ from bistil.distil.wardrobe import AdaptedTeacher
 from bistil.errors import InputError
 from bistil.evaluate import evaluate, predict_all
 from bistil.experiment import Cell, Experiment
+from bistil.export import export, exportable
 from bistil.languages import DATA, DataFolder
 from bistil.mlm import MaskedLM, evaluate_mlm
-from bistil.models import TaskModel, Teacher, device_and_dtype, export_token_classifier, load_encoder, load_teacher, save_student
+from bistil.models import TaskModel, Teacher, device_and_dtype, load_encoder, load_teacher, save_student
 from bistil.progress import Listener, silent
+from bistil.results import METRICS
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.sft.language import language_sft
 from bistil.sft.train_sft import SftConfig
@@ -331,7 +333,7 @@ class Pipeline:
         return self.store.run("timing", {"task": task}, {f"{c.system}:{c.lrf}": self.task_sft(c) for c in cells}, build)
 
     def deployed(self, cell: Cell) -> Artefact:
-        """The finished student of a cell in `model/`, for use without bistil: NER as a plain transformers token classifier.
+        """The finished student of a cell in `model/`, for use without bistil: a class of transformers where that has such a head.
 
         A parser is an encoder folder plus `head.safetensors` and `labels.json`, which bistil.tasks.biaffine reads.
         """
@@ -339,8 +341,8 @@ class Pipeline:
 
         def build(folder: Path) -> Mapping[str, Any]:
             model, task, tokenizer = self.task_model(cell, cell.target)
-            if cell.task == "ner":
-                export_token_classifier(folder / "model", model, task.labels, tokenizer)
+            if exportable(model.head):
+                export(folder / "model", model, task.labels, tokenizer)
             else:
                 save_student(folder / "model", model.encoder, tokenizer)
                 save_file(dict(model.head.state_dict()), folder / "model" / "head.safetensors")
@@ -368,6 +370,13 @@ class Pipeline:
         model.head.load_state_dict({name.removeprefix("head."): tensor for name, tensor in delta.full.items()})
         return model.to(self.device).eval(), task, tokenizer
 
+    def encoder(self, cell: Cell, language: str) -> tuple[BertModel, PreTrainedTokenizerFast]:
+        """A cell's encoder for text in `language` before any task: base, and language SFT where the system has one."""
+        encoder, tokenizer, _ = self._load_base(cell)
+        if worn := self._language_delta(cell, language):
+            SparseDelta.load(worn.path("delta.safetensors"), base=base_hash(encoder)).apply(encoder)
+        return self._placed(encoder).eval(), tokenizer
+
     def predictions(self, cell: Cell, sentences: list[Any]) -> list[Any]:
         """What the cell's model says of some examples of its task."""
         model, task, tokenizer = self.task_model(cell, cell.target)
@@ -393,7 +402,7 @@ class Pipeline:
         }
         names = ("n_examples", "parameters", "vocabulary", "flops_per_example", "latency_ms", "examples_per_second", "disk_bytes")
         costs = {name: measured.get(name) for name in names}
-        scores = [name for name in ("las", "uas", "f1", "precision", "recall") if name in measured]
+        scores = [name for name in METRICS if name in measured]
         return [{**shared, **costs, "metric": name, "value": measured[name]} for name in scores]
 
     # -- shared steps ---------------------------------------------------------------------------------------------------------------

@@ -4,25 +4,20 @@ Notable: a teacher that models each language well may still not have aligned the
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from conllu import parse_incr
 from transformers import set_seed
 
 from bistil.distil.task import TaskBatches
 from bistil.evaluate import predict_all
 from bistil.languages import DataFolder
 from bistil.models import TaskModel, load_encoder, load_tokenizer
-from bistil.tasks.ner import Ner, Tagged
+from bistil.tasks.ner import Ner
+from bistil.tasks.pos import Pos
 
-
-def read_pos(path: Path) -> list[Tagged]:
-    """Sentences of a CoNLL-U file with their universal parts of speech as tags."""
-    with path.open(encoding="utf-8") as file:
-        rows = [[token for token in sentence if isinstance(token["id"], int)] for sentence in parse_incr(file)]
-    return [Tagged(words=tuple(t["form"] for t in row), tags=tuple(t["upos"] for t in row)) for row in rows]
-
+TASKS: dict[str, Pos | Ner] = {"pos": Pos(), "ner": Ner()}
 
 def probe(
     teacher: Path,
@@ -40,11 +35,10 @@ def probe(
     """
     scores: dict[str, dict[str, float]] = {}
     for name, codes in targets.items():
-        kind = "parsing" if name == "pos" else "ner"
-        read = read_pos if name == "pos" else Ner().read
-        training = read(data.file(kind, source, "train"))
-        tags = sorted({tag for sentence in training for tag in sentence.tags} - {"O"})
-        task = Ner(labels=("O", *tags))
+        kind = TASKS[name]
+        training = kind.read(data.file(name, source, "train"))
+        tags = sorted({tag for sentence in training for tag in sentence.tags} - {kind.other})
+        task = replace(kind, labels=(kind.other, *tags))
         set_seed(seed)
         encoder, tokenizer = load_encoder(teacher), load_tokenizer(str(teacher))
         model = TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size)).train()
@@ -61,15 +55,7 @@ def probe(
             optimizer.zero_grad()
         scores[name] = {}
         for code in (source, *codes):
-            examples = read(data.file(kind, code, "dev" if code == source or not data.has(kind, code, "test") else "test"))
+            examples = task.read(data.file(name, code, "dev" if code == source or not data.has(name, code, "test") else "test"))
             predictions = predict_all(model, task, examples, tokenizer, max_length=128)
-            scores[name][code] = _accuracy(examples, predictions) if name == "pos" else task.score(examples, predictions)["f1"]
+            scores[name][code] = task.score(examples, predictions)[task.metric]
     return scores
-
-
-def _accuracy(examples: Sequence[Tagged], predictions: Sequence[Sequence[str]]) -> float:
-    words = sum(len(example.tags) for example in examples)
-    right = sum(
-        gold == guess for example, tags in zip(examples, predictions, strict=True) for gold, guess in zip(example.tags, tags, strict=False)
-    )
-    return 100 * right / max(words, 1)

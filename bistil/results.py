@@ -23,9 +23,23 @@ COLUMNS = (
 )
 REQUIRED = ("system", "task", "target", "metric", "value")
 IDENTITY = ("experiment", "task", "teacher", "source", "system", "lrf", "density", "target", "seed", "metric")
-PRIMARY = {"parsing": "las", "ner": "f1", "nli": "accuracy", "qa": "em"}
-TASKS = {"parsing": "Dependency parsing", "ner": "Named entities", "nli": "Natural language inference", "qa": "Question answering"}
-METRICS = {"las": "LAS", "uas": "UAS", "f1": "F1", "em": "exact match"}
+PRIMARY = {"parsing": "las", "ner": "f1", "pos": "accuracy", "nli": "accuracy", "qa": "em"}
+TASKS = {
+    "parsing": "Dependency parsing",
+    "ner": "Named entities",
+    "pos": "Parts of speech",
+    "nli": "Natural language inference",
+    "qa": "Question answering",
+}
+METRICS = {
+    "las": "LAS",
+    "uas": "UAS",
+    "em": "exact match",
+    "f1": "F1",
+    "precision": "precision",
+    "recall": "recall",
+    "accuracy": "accuracy",
+}
 TEACHER = "teacher-ltsft"
 SYSTEMS = {
     "teacher-ltsft": "The multilingual teacher with a language SFT and a task SFT (LT-SFT): the mark the students are measured against.",
@@ -35,7 +49,7 @@ SYSTEMS = {
     "multilingual-distil": "A student of the same depth distilled on all seen languages, full vocabulary, by the losses of stage 1.",
     "minilm": "A multilingual student of the MiniLM recipe.",
     "scratch": "A bilingual student of the same size, trained by masked language modelling from random weights.",
-    "floor": "What a trivial guess scores: the majority label, or every word attached to its left neighbour.",
+    "floor": "What a trivial guess scores: the majority label, every word attached to its neighbour, or the first words of a text.",
 }
 WHOLE_MODELS = ("teacher-ltsft", "teacher-no-adaptation", "floor")
 

@@ -40,7 +40,7 @@ def importers(package: str) -> set[str]:
 
 
 FOUNDATIONS = tuple(f"bistil.{room}" for room in ("languages", "corpora", "sampling", "tasks", "losses", "sft", "student", "vocab"))
-ABOVE = ("bistil.evaluate", "bistil.cost", "bistil.pipeline", "bistil.batch", "bistil.report", "bistil.workbench", "bistil.cli")
+ABOVE = tuple(f"bistil.{room}" for room in ("evaluate", "export", "cost", "pipeline", "batch", "report", "workbench", "cli"))
 ARROWS = {
     **{room: ("bistil.distil", *ABOVE) for room in FOUNDATIONS},
     "bistil.distil": (*ABOVE, "bistil.store"),

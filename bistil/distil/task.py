@@ -29,7 +29,10 @@ from bistil.train import Evaluate, History, Objective
 
 @dataclass(frozen=True, kw_only=True)
 class TaskConfig:
-    """A task SFT. batch_size in sentences, max_length in sub-words; examples: at most so many training sentences."""
+    """A task SFT. batch_size in examples (sentences, pairs or questions); max_length in sub-words, for questions that of a window.
+
+    examples: at most so many training examples.
+    """
 
     sft: SftConfig
     batch_size: int = 16

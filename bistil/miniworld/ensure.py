@@ -1,6 +1,7 @@
 """The miniworld folder on demand: written once, whole or not at all, and again when its settings change.
 
-Notable: the world grows in a sibling folder and is renamed into place; a marker names the settings it came from; one process writes.
+Notable: the world grows in a sibling folder and is renamed into place; a marker names the settings and the
+format it came from; one process writes.
 """
 
 import shutil
@@ -16,6 +17,8 @@ from bistil.progress import Listener, silent
 from bistil.provenance import canonical_json
 
 MARKER = ".settings.sha256"
+FORMAT = 2
+"""Counts the changes of what is written from equal settings: 2 names the NLI, QA and parallel files in languages.csv."""
 
 
 def ensure_world(folder: Path, settings: Path | None = None, listener: Listener = silent) -> Path:
@@ -25,7 +28,7 @@ def ensure_world(folder: Path, settings: Path | None = None, listener: Listener 
     :raises InputError: where the settings are not valid; nothing is written then.
     """
     wanted = load_settings(settings or DATA / "miniworld.yaml")
-    mark = sha256(canonical_json(wanted).encode()).hexdigest() + "\n"
+    mark = f"{sha256(canonical_json(wanted).encode()).hexdigest()} {FORMAT}\n"
     if _mark(folder) == mark:
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -50,12 +50,13 @@ def _write(path: Path, content: str) -> None:
 def _language_table(settings: WorldSettings) -> str:
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
-    table.writerow(["code", "name", "family", "seen", "corpus", "treebank", "ner", *TYPOLOGY])
+    table.writerow(["code", "name", "family", "seen", "corpus", "treebank", "ner", "nli", "qa", "parallel", *TYPOLOGY])
     for language in settings.languages:
         code = language.code
-        paths = (f"corpora/{code}.txt", f"ud/{code}-{{split}}.conllu", f"ner/{code}-{{split}}.txt")
+        parallel = "" if code == settings.source else f"parallel/{settings.source}-{code}.tsv"
+        tasks = (f"ud/{code}-{{split}}.conllu", f"ner/{code}-{{split}}.txt", f"nli/{code}-{{split}}.tsv", f"qa/{code}-{{split}}.json")
         typology = [_plain(getattr(language, name)) for name in TYPOLOGY]
-        table.writerow([code, language.name, language.family, _plain(language.seen), *paths, *typology])
+        table.writerow([code, language.name, language.family, _plain(language.seen), f"corpora/{code}.txt", *tasks, parallel, *typology])
     return out.getvalue()
 
 

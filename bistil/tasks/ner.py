@@ -1,56 +1,28 @@
 """Named-entity recognition: IOB2 columns in, a linear token classifier, entity F1 out.
 
 Notable:
-* one prediction for each word, at its first sub-word;
 * tags are repaired to IOB2 by seqeval's (conlleval's) convention: an I- tag that continues nothing starts an entity;
 * entity types that the training file lacks are O in every score, so DATE of MasakhaNER costs nothing after training without it;
 * words cut off at `max_length` are O in the prediction, so their entities are missed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from seqeval.metrics import f1_score, precision_score, recall_score
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
-from transformers import PreTrainedTokenizerBase
 
 from bistil.errors import InputError
-from bistil.losses import prediction_loss
-from bistil.models import TaskModel
-from bistil.tasks.sentences import IGNORED, pad, pad_inputs, sentence_blocks, tokenize
-from bistil.tasks.task import Batch, Row
+from bistil.tasks.sentences import sentence_blocks
+from bistil.tasks.tagging import Tagged, Tagging
 
 
 @dataclass(frozen=True)
-class Tagged:
-    """A sentence with one IOB2 tag for each word."""
+class Ner(Tagging):
+    """The named-entity task. `labels` are O and the B- and I- tags of the training types."""
 
-    words: tuple[str, ...]
-    tags: tuple[str, ...]
-
-
-class TokenClassifier(nn.Module):
-    """Dropout and one linear layer over the encoder's states."""
-
-    def __init__(self, *, hidden_size: int, labels: int, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(hidden_size, labels)
-
-    def forward(self, hidden: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Logits `labels` of every sub-word. Shape: [B, L, H] -> [B, L, C]."""
-        return {"labels": self.classifier(self.dropout(hidden))}
-
-
-@dataclass(frozen=True)
-class Ner:
-    """The named-entity task. `labels` are O and the B- and I- tags of the training types; `dropout` is that of the head."""
-
-    labels: tuple[str, ...] = ()
-    dropout: float = 0.1
+    other: ClassVar[str] = "O"
     name: str = "ner"
     metric: str = "f1"
 
@@ -72,41 +44,6 @@ class Ner:
         types = sorted({tag[2:] for example in examples for tag in example.tags if tag != "O"})
         return replace(self, labels=("O", *(f"{prefix}-{kind}" for kind in types for prefix in "BI")))
 
-    def encode(self, examples: Sequence[Tagged], tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> list[Row]:
-        """Rows of `input_ids` and `labels`; a label is -100 except at the first sub-word of a word."""
-        index = {label: i for i, label in enumerate(self._labels())}
-        rows = []
-        for example, tokens in zip(examples, tokenize([e.words for e in examples], tokenizer, max_length=max_length), strict=True):
-            labels = [IGNORED] * len(tokens.input_ids)
-            for position, tag in zip(tokens.first_subwords, example.tags, strict=False):
-                labels[position] = index.get(tag, index["O"])
-            rows.append({"input_ids": tokens.input_ids, "labels": labels})
-        return rows
-
-    def collate(self, rows: Sequence[Row], pad_id: int) -> dict[str, Tensor]:
-        """A batch: `input_ids`, `attention_mask` and `labels` of Shape: [B, L]; labels are padded with -100."""
-        return pad_inputs(rows, pad_id) | {"labels": pad(rows, "labels", IGNORED)}
-
-    def head(self, hidden_size: int) -> nn.Module:
-        """A token classifier for encoder states of `hidden_size`."""
-        return TokenClassifier(hidden_size=hidden_size, labels=len(self._labels()), dropout=self.dropout)
-
-    def loss(self, logits: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        """Cross-entropy of the tags, a mean over words. Shape: []."""
-        total = cross_entropy(logits["labels"].flatten(0, 1).float(), batch["labels"].flatten(), ignore_index=IGNORED, reduction="sum")
-        return total / (batch["labels"] != IGNORED).sum().clamp(min=1)
-
-    def distillation_loss(self, student_logits: Mapping[str, Tensor], teacher_logits: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        """Soft cross-entropy of the tags at first sub-words (BiStil eq. 5.3), a mean over words. Shape: []."""
-        return prediction_loss(student_logits["labels"], teacher_logits["labels"], batch["labels"] != IGNORED)
-
-    def predict(self, model: TaskModel, batch: Batch) -> list[tuple[str, ...]]:
-        """The best tag of each word that was not cut off; where a word stands is read from the -100s of `batch["labels"]`."""
-        labels = self._labels()
-        best = model(batch).logits["labels"].argmax(-1).tolist()
-        first = (batch["labels"] != IGNORED).tolist()
-        return [tuple(labels[i] for i, word in zip(ids, words, strict=True) if word) for ids, words in zip(best, first, strict=True)]
-
     def score(self, examples: Sequence[Tagged], predictions: Sequence[Sequence[str]]) -> dict[str, float]:
         """Micro-averaged `precision`, `recall` and `f1` of entities in percent, by seqeval's default mode."""
         known = set(self._labels())
@@ -118,11 +55,6 @@ class Ner:
     def floor(self, train: Sequence[Tagged], test: Sequence[Tagged]) -> dict[str, float]:
         """The majority tag O for every word: no entity is found, so each score is 0."""
         return self.for_training(train).score(test, [() for _ in test])
-
-    def _labels(self) -> tuple[str, ...]:
-        if not self.labels:
-            raise InputError("A named-entity task with labels was expected, but this one has none. Call for_training(examples) first.")
-        return self.labels
 
 
 def _tagged(path: Path, start: int, lines: Sequence[str]) -> Tagged:

@@ -1,4 +1,4 @@
-"""What tasks on words share: files of sentences, words to sub-words, padding.
+"""What tasks share: text files, files of sentences, words to sub-words, padding.
 
 Notable: a word that the tokenizer turns into nothing (a lone soft hyphen, say) becomes the unknown token, so that every word has a
 first sub-word unless it was cut off at the end of the sentence.
@@ -26,21 +26,29 @@ class Tokens:
     first_subwords: list[int]
 
 
-def sentence_blocks(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Groups of lines between blank lines, each with the number of its first line, counted from 1.
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, without its byte order mark.
 
-    :raises InputError: where the file is missing, not UTF-8 or without any sentence.
+    :raises InputError: where the file is missing or not UTF-8 (with the line's number).
     """
     if not path.is_file():
         raise InputError(f"A data file was expected at {path}, but there is none. Check the data folder and the language table.")
     data = path.read_bytes()
     try:
-        lines = data.decode("utf-8-sig").split("\n")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError(
             f"UTF-8 text was expected in {path}, but line {line} holds the byte 0x{data[error.start]:02x}. Convert the file to UTF-8."
         ) from error
+
+
+def sentence_blocks(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Groups of lines between blank lines, each with the number of its first line, counted from 1.
+
+    :raises InputError: where the file is missing, not UTF-8 or without any sentence.
+    """
+    lines = read_text(path).split("\n")
     block: list[str] = []
     found = False
     for number, line_text in enumerate([*lines, ""], start=1):
@@ -93,7 +101,8 @@ def pad(rows: Sequence[Row], name: str, value: int) -> Tensor:
 
 
 def pad_inputs(rows: Sequence[Row], pad_id: int) -> dict[str, Tensor]:
-    """`input_ids` and `attention_mask` of the rows. Shape: [B, L] int64 each."""
+    """`input_ids`, `attention_mask` and, where the rows have them, `token_type_ids`. Shape: [B, L] int64 each."""
     lengths = torch.tensor([len(row["input_ids"]) for row in rows])
     input_ids = pad(rows, "input_ids", pad_id)
-    return {"input_ids": input_ids, "attention_mask": (torch.arange(input_ids.shape[1])[None, :] < lengths[:, None]).long()}
+    inputs = {"input_ids": input_ids, "attention_mask": (torch.arange(input_ids.shape[1])[None, :] < lengths[:, None]).long()}
+    return inputs | ({"token_type_ids": pad(rows, "token_type_ids", 0)} if "token_type_ids" in rows[0] else {})

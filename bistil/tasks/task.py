@@ -18,9 +18,9 @@ Batch = Mapping[str, Tensor]
 
 
 class Task(Protocol):
-    """A task of token classification, parsing or the like.
+    """A task with one prediction for each example: a sentence, a pair of sentences, a question.
 
-    `metric` names the score that selects checkpoints; `labels` is empty until `for_training` fixed it.
+    `metric` names the score that selects checkpoints; `labels` may be empty until `for_training` fixed it.
     """
 
     @property

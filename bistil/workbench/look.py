@@ -12,12 +12,12 @@ import PIL.Image
 from IPython.display import HTML, Image
 from matplotlib.figure import Figure
 
-from bistil.languages import DATA, DataFolder
+from bistil.languages import DATA, OPTIONAL, REQUIRED, DataFolder
 from bistil.store import Artefact
 from bistil.style import INK, PALETTE, PAPER, figure
 from bistil.workbench import html
 
-COLUMNS = ("code", "name", "family", "seen", "corpus", "treebank", "ner")
+COLUMNS = (*REQUIRED, *OPTIONAL)
 
 
 def show(made: Figure, *, dots: int = 90) -> Image:

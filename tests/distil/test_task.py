@@ -50,7 +50,7 @@ def tune(name: str, data, wordpiece, folder: Path, *, forced: bool, examples_of=
     return student, delta, history
 
 
-@pytest.mark.parametrize("name", ["parsing", "ner"])
+@pytest.mark.parametrize("name", ["parsing", "ner", "pos", "nli", "qa"])
 def test_batches_are_a_function_of_seed_and_step(name: str, data, wordpiece) -> None:
     task, examples = kit(name, data)
     rows = task.encode(examples, wordpiece, max_length=48)

@@ -16,7 +16,7 @@ from bistil.miniworld.lexicon import Lexicon
 from bistil.miniworld.settings import Sizes, Splits, WorldSettings
 
 SPLITS = ("train", "dev", "test")
-PINNED = "cddb0bea83668c770523590944d2fbcb1def34edf45e929fca87da9f32f83a20"
+PINNED = "a15075dac5bd22646fefc3b9deabe6039c979d716b10d4debb9caca59120e425"
 
 
 def tiny() -> WorldSettings:
@@ -62,7 +62,9 @@ def test_the_table_leads_to_every_file(world: Path) -> None:
         assert len((world / row["corpus"]).read_text(encoding="utf-8").splitlines()) == 60
         for split in SPLITS:
             assert (world / row["treebank"].format(split=split)).is_file()
-            assert (world / row["ner"].format(split=split)).is_file()
+            assert all((world / row[column].format(split=split)).is_file() for column in ("ner", "nli", "qa"))
+        assert (row["parallel"] == "") == (row["code"] == "qaa")
+        assert (world / row["parallel"]).exists()
 
 
 def read_trees(world: Path, code: str, split: str) -> list[conllu.TokenList]:

@@ -1,0 +1,185 @@
+"""Natural language inference: pairs of sentences in, a two-layer classifier on [CLS], accuracy out.
+
+Notable:
+* the head is BERT's own form of a two-layer classifier (dense, tanh, dropout, linear), so transformers' classes can hold it;
+* columns are found by the names that MultiNLI, XNLI, AmericasNLI and SNLI give them; without a header, the label is the first or the
+  last of three columns;
+* MultiNLI's "-" (annotators disagreed) is left out, as is usual; XNLI's "contradictory" is contradiction.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedTokenizerBase
+
+from bistil.errors import InputError
+from bistil.losses import prediction_loss
+from bistil.models import TaskModel
+from bistil.tasks.sentences import pad_inputs, read_text
+from bistil.tasks.task import Batch, Row
+
+LABELS = ("entailment", "neutral", "contradiction")
+_LABEL_OF = {label: label for label in LABELS} | {"contradictory": "contradiction"}
+_UNDECIDED = "-"
+_COLUMNS = {"premise": ("premise", "sentence1"), "hypothesis": ("hypothesis", "hypo", "sentence2"), "label": ("gold_label", "label")}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Whether a premise entails or contradicts a hypothesis, or neither."""
+
+    premise: str
+    hypothesis: str
+    label: str
+
+
+class ClsClassifier(nn.Module):
+    """Two layers over the state of [CLS]: dense with tanh, then, after dropout, linear (BiStil section 5.4.3)."""
+
+    def __init__(self, *, hidden_size: int, labels: int, dropout: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(hidden_size, labels)
+
+    def forward(self, hidden: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Logits `labels` of every text. Shape: [B, L, H] -> [B, C]."""
+        return {"labels": self.classifier(self.dropout(self.dense(hidden[:, 0]).tanh()))}
+
+
+@dataclass(frozen=True)
+class Nli:
+    """The inference task. `labels` are always the same three; `dropout` is that of the head."""
+
+    labels: tuple[str, ...] = LABELS
+    dropout: float = 0.1
+    name: str = "nli"
+    metric: str = "accuracy"
+
+    def read(self, path: Path) -> list[Pair]:
+        """Pairs of a MultiNLI or XNLI `.jsonl` file, or of a table with tabs (MultiNLI, XNLI, AmericasNLI, SNLI, miniworld).
+
+        :raises InputError: with the line number, where columns or labels are wrong; where a file mixes languages.
+        """
+        rows = _json_rows(path) if path.suffix == ".jsonl" else _table_rows(path)
+        pairs, languages = [], set()
+        for number, row in rows:
+            languages.add(row.get("language"))
+            label = row["label"].strip()
+            if label != _UNDECIDED and label not in _LABEL_OF:
+                raise _wrong(path, number, f"a label, one of {', '.join(_LABEL_OF)} or - (undecided)", repr(label))
+            if label != _UNDECIDED:
+                pairs.append(Pair(row["premise"], row["hypothesis"], _LABEL_OF[label]))
+        if len(languages) > 1:
+            raise InputError(
+                f"Pairs of one language were expected in {path}, but its column `language` holds {', '.join(sorted(map(str, languages)))}. "
+                "Split the file by that column, and name the parts in the language table."
+            )
+        if not pairs:
+            raise InputError(f"At least one labelled pair was expected in {path}, but there is none. Give a file with data in it.")
+        return pairs
+
+    def for_training(self, examples: Sequence[Pair]) -> Self:
+        """This task: its labels do not depend on the examples."""
+        if not examples:
+            raise InputError("Pairs to train a classifier on were expected, but there are none. Give a file with pairs in it.")
+        return self
+
+    def encode(self, examples: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> list[Row]:
+        """Rows of `input_ids`, `token_type_ids` where the tokenizer makes them, and the label; the longer sentence is cut first."""
+        texts = [example.premise for example in examples], [example.hypothesis for example in examples]
+        encoding = tokenizer(*texts, truncation="longest_first", max_length=max_length)
+        tokenizer.backend_tokenizer.no_truncation()  # or a later save would write this max_length into tokenizer.json
+        names = [name for name in ("input_ids", "token_type_ids") if name in encoding]
+        rows: list[Row] = [{name: encoding[name][i] for name in names} for i in range(len(examples))]
+        return [{**row, "label": [self.labels.index(example.label)]} for row, example in zip(rows, examples, strict=True)]
+
+    def collate(self, rows: Sequence[Row], pad_id: int) -> dict[str, Tensor]:
+        """A batch: inputs of Shape: [B, L], `labels` of Shape: [B]."""
+        return pad_inputs(rows, pad_id) | {"labels": torch.tensor([row["label"][0] for row in rows])}
+
+    def head(self, hidden_size: int) -> nn.Module:
+        """A two-layer classifier for encoder states of `hidden_size`."""
+        return ClsClassifier(hidden_size=hidden_size, labels=len(self.labels), dropout=self.dropout)
+
+    def loss(self, logits: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Cross-entropy of the labels, a mean over pairs. Shape: []."""
+        return cross_entropy(logits["labels"].float(), batch["labels"])
+
+    def distillation_loss(self, student_logits: Mapping[str, Tensor], teacher_logits: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Soft cross-entropy of the labels (BiStil eq. 5.3), a mean over pairs. Shape: []."""
+        return prediction_loss(student_logits["labels"], teacher_logits["labels"], torch.ones_like(batch["labels"]))
+
+    def predict(self, model: TaskModel, batch: Batch) -> list[str]:
+        """The best label of each pair."""
+        return [self.labels[i] for i in model(batch).logits["labels"].argmax(-1).tolist()]
+
+    def score(self, examples: Sequence[Pair], predictions: Sequence[str]) -> dict[str, float]:
+        """`accuracy` in percent."""
+        right = sum(example.label == label for example, label in zip(examples, predictions, strict=True))
+        return {"accuracy": 100 * right / max(len(examples), 1)}
+
+    def floor(self, train: Sequence[Pair], test: Sequence[Pair]) -> dict[str, float]:
+        """The most frequent label of the training pairs for every pair; the first in the order of `labels` among equals."""
+        counts = Counter(example.label for example in train)
+        return self.score(test, [max(self.labels, key=lambda label: counts[label])] * len(test))
+
+
+def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line numbers and rows of a file with one JSON object a line."""
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            found: Any = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise _wrong(path, number, "a JSON object", f"text that is none ({error.msg})") from error
+        names = found if isinstance(found, dict) else {}
+        yield number, _named(path, number, {key: value for key, value in names.items() if isinstance(value, str)})
+
+
+def _table_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line numbers and rows of a table with tabs, with or without a header. Quotes are ordinary characters, as in the published files."""
+    lines = [(number, line.rstrip("\r")) for number, line in enumerate(read_text(path).split("\n"), start=1)]
+    header: list[str] = []
+    for number, line in lines:
+        if not line.strip():
+            continue
+        columns = line.split("\t")
+        if not header:
+            header = _bare_header(columns)
+            if not header:
+                header = columns
+                _named(path, number, dict.fromkeys(header, ""))
+                continue
+        if len(columns) > len(header):
+            raise _wrong(path, number, f"{len(header)} columns with tabs between them", f"{len(columns)}")
+        yield number, _named(path, number, dict(zip(header, columns, strict=False)))
+
+
+def _bare_header(first: Sequence[str]) -> list[str]:
+    """Names for the columns of a file whose first line is data already; empty where it is a header."""
+    if len(first) == 3 and first[0] in _LABEL_OF:
+        return ["label", "premise", "hypothesis"]
+    return ["premise", "hypothesis", "label"] if len(first) == 3 and first[2] in _LABEL_OF else []
+
+
+def _named(path: Path, number: int, row: Mapping[str, str]) -> dict[str, str]:
+    """The row under our own names for its columns."""
+    found = {name: next((row[key] for key in keys if key in row), None) for name, keys in _COLUMNS.items()}
+    lacking = [name for name, value in found.items() if value is None]
+    if lacking:
+        wanted = "; ".join(f"{name} ({' or '.join(keys)})" for name, keys in _COLUMNS.items())
+        raise _wrong(path, number, f"the columns {wanted}", f"none for {', '.join(lacking)} among {', '.join(row) or 'nothing'}")
+    return {name: value for name, value in found.items() if value is not None} | {k: row[k] for k in ("language",) if k in row}
+
+
+def _wrong(path: Path, line: int, expected: str, came: str) -> InputError:
+    return InputError(f"{path}, line {line}: expected {expected}, but got {came}. Correct the line, or get the file anew.")

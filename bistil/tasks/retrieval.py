@@ -1,0 +1,160 @@
+"""Cross-lingual sentence retrieval: how well two encoders put translations side by side. It trains nothing, so it is no `Task`.
+
+Notable:
+* the two scores are those of Bui's thesis on monolingual students: the cosine of mean vectors, and greedy matching of tokens as in
+  BERTScore (F1, without idf weights). Both leave out special tokens and look at one layer; a curve is a loop over layers;
+* each language has its own encoder, which may be one and the same: a bilingual student, or a teacher with two language SFTs;
+* a translation counts as found where the text of the best sentence is the right one, so that equal lines are not held against a model.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from bistil.errors import InputError
+from bistil.languages import DataFolder
+from bistil.models import encode
+from bistil.tasks.sentences import pad, pad_inputs, read_text
+
+
+@dataclass(frozen=True)
+class Side:
+    """What reads one of the two languages."""
+
+    encoder: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+def read_parallel(path: Path, source: Path | None = None) -> list[tuple[str, str]]:
+    """Pairs of source and target sentence: of a table with two columns and a tab between them, or of two files, line by line.
+
+    :param path: the table, or, with `source`, the target's lines.
+    :raises InputError: where a line has not two columns or a sentence is blank (with its number), or the files differ in length.
+    """
+    lines = _lines(path)
+    if source is None:
+        columns = [line.split("\t") for line in lines]
+    else:
+        others = _lines(source)
+        if len(others) != len(lines):
+            raise InputError(
+                f"As many lines as in {source} ({len(others)}) were expected in {path}, but it has {len(lines)}. "
+                "Line n of both files should be the same sentence."
+            )
+        columns = [list(pair) for pair in zip(others, lines, strict=True)]
+    for number, found in enumerate(columns, start=1):
+        if len(found) != 2 or not all(text.strip() for text in found):
+            raise InputError(
+                f"{path}, line {number}: expected two sentences, neither blank, but got {found}. Correct the line, or drop it"
+                + (" from both files." if source else ".")
+            )
+    if not columns:
+        raise InputError(f"At least one pair of sentences was expected in {path}, but the file is empty. Give a file with data in it.")
+    return [(left, right) for left, right in columns]
+
+
+def parallel(data: DataFolder, source: str, target: str) -> list[tuple[str, str]]:
+    """The pairs of two languages of a data folder: from the target's table (`.tsv`), or else line by line from both languages' files.
+
+    :raises InputError: where the language table names no such files, or they are malformed.
+    """
+    path = data.file("retrieval", target, "test")
+    return read_parallel(path, None if path.suffix == ".tsv" else data.file("retrieval", source, "test"))
+
+
+def retrieve(
+    source: Side,
+    target: Side,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    layer: int,
+    by: str = "cosine",
+    batch_size: int = 64,
+    max_length: int = 128,
+) -> dict[str, float]:
+    """Percentage of sentences whose nearest neighbour is their translation: `forward` (to the target), `backward`, and their mean.
+
+    :param layer: 0 is the embedding layer, 1 the first layer. by: `cosine` or `bertscore`.
+    :raises InputError: without pairs, for another score, or for a layer that an encoder has not.
+    """
+    layers = min(side.encoder.config.num_hidden_layers for side in (source, target))
+    if not pairs or by not in SIMILARITIES or not 0 <= layer <= layers:
+        raise InputError(
+            f"Pairs of sentences, a layer from 0 to {layers} and a score among {', '.join(SIMILARITIES)} were expected, but got "
+            f"{len(pairs)} pairs, layer {layer} and {by!r}."
+        )
+    texts = [left for left, _ in pairs], [right for _, right in pairs]
+    states = [
+        token_states(side, lines, layer=layer, batch_size=batch_size, max_length=max_length)
+        for side, lines in zip((source, target), texts, strict=True)
+    ]
+    similarity = SIMILARITIES[by](*states)
+    forward, backward = _accuracy(similarity, texts[1]), _accuracy(similarity.T, texts[0])
+    return {"forward": forward, "backward": backward, "accuracy": (forward + backward) / 2}
+
+
+def token_states(side: Side, texts: Sequence[str], *, layer: int, batch_size: int, max_length: int) -> list[Tensor]:
+    """States of each text's tokens at one layer, special tokens left out. Shape: one [n, H] a text, n at least 1."""
+    encoding = side.tokenizer(list(texts), truncation=True, max_length=max_length, return_special_tokens_mask=True)
+    side.tokenizer.backend_tokenizer.no_truncation()  # or a later save would write this max_length into tokenizer.json
+    rows = [{"input_ids": i, "special": s} for i, s in zip(encoding["input_ids"], encoding["special_tokens_mask"], strict=True)]
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]), reverse=True)
+    device, training = next(side.encoder.parameters()).device, side.encoder.training
+    found: dict[int, Tensor] = {}
+    side.encoder.eval()
+    try:
+        with torch.inference_mode():
+            for start in range(0, len(order), batch_size):
+                chosen = [rows[i] for i in order[start : start + batch_size]]
+                batch = {name: tensor.to(device) for name, tensor in pad_inputs(chosen, int(side.tokenizer.pad_token_id)).items()}
+                hidden = encode(side.encoder, batch["input_ids"], batch["attention_mask"], states=True).hidden[layer].float()
+                real = pad(chosen, "special", 1).to(device) == 0
+                real |= ~real.any(1, keepdim=True) & (batch["attention_mask"] == 1)  # a text without any token keeps its special ones
+                found |= {i: hidden[row, real[row]] for row, i in enumerate(order[start : start + batch_size])}
+    finally:
+        side.encoder.train(training)
+    return [found[i] for i in range(len(rows))]
+
+
+def cosine(source: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
+    """Cosine of the mean token vectors of every two sentences. Shape: N of [n, H], M of [m, H] -> [N, M]."""
+    left, right = (normalize(torch.stack([states.mean(0) for states in side]), dim=1) for side in (source, target))
+    return left @ right.T
+
+
+def bertscore(source: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
+    """F1 of greedy token matching of every two sentences: each token counts the cosine of its most similar token on the other side,
+    a mean over the tokens of either side; a negative mean counts as 0. Shape: N of [n, H], M of [m, H] -> [N, M].
+    """
+    lengths = torch.tensor([len(states) for states in target], device=target[0].device)
+    padded = pad_sequence([normalize(states, dim=1) for states in target], batch_first=True)
+    real = torch.arange(padded.shape[1], device=padded.device) < lengths[:, None]
+    rows = []
+    for states in source:
+        cosines = padded @ normalize(states, dim=1).T  # [M, m, n]
+        there = cosines.masked_fill(~real[:, :, None], -torch.inf).amax(1).mean(1)
+        back = (cosines.amax(2) * real).sum(1) / lengths
+        there, back = there.clamp(min=0), back.clamp(min=0)
+        rows.append(2 * there * back / (there + back).clamp(min=1e-9))
+    return torch.stack(rows)
+
+
+SIMILARITIES: Mapping[str, Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]] = {"cosine": cosine, "bertscore": bertscore}
+
+
+def _accuracy(similarity: Tensor, candidates: Sequence[str]) -> float:
+    """Percentage of rows whose best column holds the same text as the column of the row's own number."""
+    best = similarity.argmax(1).tolist()
+    return 100 * sum(candidates[guess] == candidates[own] for own, guess in enumerate(best)) / len(best)
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a text file, without their ends."""
+    lines = [line.removesuffix("\r") for line in read_text(path).split("\n")]
+    return lines if lines[-1] else lines[:-1]
