@@ -135,6 +135,11 @@ def select_top_k(before: Mapping[str, Tensor], after: Mapping[str, Tensor], k: i
     return chosen
 
 
+def random_positions(numel: int, count: int, random: np.random.Generator) -> Tensor:
+    """Return `count` of the positions below `numel`, sorted, each set equally likely. Shape: [count]."""
+    return torch.from_numpy(np.sort(random.choice(numel, count, replace=False, shuffle=False)))
+
+
 def _moved(before: Tensor, after: Tensor) -> Tensor:
     return (after.detach().float() - before.detach().to(after.device).float()).abs_().reshape(-1)
 
