@@ -64,7 +64,7 @@ def delta_map(layers: Sequence[str], modules: Sequence[str], densities: Any) -> 
     The arguments are what `bistil.sft.anatomy.densities` returns. densities: shape [layers, modules], 0 to 1.
     """
     made, [ax] = figure(3.0 + 0.75 * len(modules), 2.2 + 0.36 * len(layers))
-    heat_map(ax, 100 * np.asarray(densities, dtype=float), layers, modules, "entries that the delta changes (%)")
+    heat_map(ax, 100 * np.asarray(densities, dtype=float), layers, modules, "density (%)")
     ax.set_xticks(range(len(modules)), modules, rotation=40, ha="right", rotation_mode="anchor")
     ax.set(xlabel="module", ylabel="layer (-: in none)")
     return made

@@ -133,6 +133,21 @@ def test_a_dense_head_trains_as_with_adamw() -> None:
     torch.testing.assert_close(models[0].state_dict(), models[1].state_dict(), rtol=0.0, atol=1e-6)
 
 
+@pytest.mark.parametrize("accumulator", ["sum", "max"])
+def test_a_dense_vector_trains_as_with_adagrad_under_sm3(accumulator: str) -> None:
+    model = Blocks()
+    with MovingSupport(model, config(method="ma", accumulator=accumulator)) as support:
+        optimizer = spiel_optimizer(support, [model.out.bias.requires_grad_(True)], lr=0.01)
+        expected, squares = model.out.bias.detach().clone(), torch.zeros(2)
+        for step in range(5):
+            loss(model, step).backward()
+            squares += model.out.bias.grad.square()
+            expected -= 0.01 * model.out.bias.grad / squares.sqrt()
+            optimizer.step()
+            optimizer.zero_grad()
+            torch.testing.assert_close(model.out.bias.detach(), expected)
+
+
 @settings(max_examples=40)
 @given(
     st.fixed_dictionaries(

@@ -129,6 +129,23 @@ def test_fit_trains_it_and_a_stopped_run_ends_in_the_same_delta(method: str, tmp
     assert same_bits(bits(resumed), bits(whole))
 
 
+def test_the_best_checkpoint_comes_back_with_its_own_support(tmp_path: Path) -> None:
+    net, worse = model(), iter(range(99))
+    with MovingSupport(net.encoder, config("ag")) as support:
+        first = support.keys.clone()
+        optimizer = spiel_optimizer(support, net.head.parameters(), lr=5e-3)
+        fit(
+            Parity(net), Sentences(STEPS, 3), lambda: {"loss": float(next(worse))}, schedule=Schedule(steps=STEPS, learning_rate=5e-3),
+            select="loss", folder=tmp_path, seed=3, stage="SpIEL", optimizer=optimizer,
+        )  # fmt: skip
+        assert bool((optimizer.born > 0).all())
+        assert torch.equal(support.keys, first)  # that of step 3; the first update is at step 4
+        delta = support.delta("b")
+    fresh = model().encoder
+    with deltas_applied(fresh, delta):
+        assert same_bits(bits(fresh), bits(net.encoder))
+
+
 def classifier() -> BertForSequenceClassification:
     torch.manual_seed(2)
     made = encoder().config

@@ -53,7 +53,7 @@ class SpielOptimizer(torch.optim.Optimizer):
 
     @property
     def born(self) -> Tensor:
-        """The step at which each entry of the support was last grown, 0 for the first support. Shape: [K], int64."""
+        """The step at which each entry of the support after the last step was last grown, 0 for the first support. Shape: [K], int64."""
         return self.state[self.support.values]["born"].long()
 
     @torch.no_grad()
