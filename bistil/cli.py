@@ -209,6 +209,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
+    from bistil.sft.anatomy import by_layer, by_tensor
     from bistil.sft.delta import SparseDelta
 
     if options.path.is_dir():
@@ -216,8 +217,10 @@ def _info(options: argparse.Namespace) -> int:
         return 0
     delta = SparseDelta.load(options.path)
     print(f"base {delta.base}\n{delta.size} values in {len(delta.tensors)} tensors, {len(delta.full)} whole tensors")
-    for name, (positions, values) in sorted(delta.tensors.items()):
-        print(f"{name:70} {len(positions):>9}  norm {float(values.norm()):.4f}")
+    for parts in ({f"layer {layer}": part for layer, part in by_layer(delta).items()}, by_tensor(delta)):
+        for name, part in parts.items():
+            density = "" if part.density is None else f"  density {100 * part.density:8.4f} %"
+            print(f"{name:70} {part.entries:>9}{density}  norm {part.norm:.4f}")
     return 0
 
 

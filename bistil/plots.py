@@ -58,6 +58,37 @@ def overlap(matrix: Any, labels: Sequence[str], *, chance: float) -> Figure:
     return made
 
 
+def delta_map(layers: Sequence[str], modules: Sequence[str], densities: Any) -> Figure:
+    """Draw where a delta's entries sit: layers (rows) by modules (columns), density in percent; NaN, no such tensor, is left empty.
+
+    The arguments are what `bistil.sft.anatomy.densities` returns. densities: shape [layers, modules], 0 to 1.
+    """
+    made, [ax] = figure(3.0 + 0.75 * len(modules), 2.2 + 0.36 * len(layers))
+    heat_map(ax, 100 * np.asarray(densities, dtype=float), layers, modules, "density (%)")
+    ax.set_xticks(range(len(modules)), modules, rotation=40, ha="right", rotation_mode="anchor")
+    ax.set(xlabel="module", ylabel="layer (-: in none)")
+    return made
+
+
+def parameter_ages(born: Mapping[str, Any], *, steps: int, chance: tuple[Sequence[int], Sequence[float]] | None = None) -> Figure:
+    """Draw when the entries of finished SpIEL deltas were last grown (thesis Figure 7.4), one line of shares for each label.
+
+    born: the step at which each entry was last grown (`SpielOptimizer.born`), 0 for the first support. Shape: [K]. steps: of the run.
+    chance: steps of updates and expected shares if drops were random (`SpielConfig.ages_by_chance`), dashed.
+    """
+    made, [ax] = figure()
+    for number, (label, grown) in enumerate(born.items()):
+        updates, counts = np.unique(np.asarray(grown), return_counts=True)
+        shares = 100 * counts / counts.sum()
+        ax.plot(updates, shares, color=PALETTE[number % len(PALETTE)], linewidth=1.5, marker="o", markersize=3.5, label=label)
+    if chance is not None:
+        ax.plot(chance[0], 100 * np.asarray(chance[1]), color=INK, linewidth=1.5, linestyle="--", label="random drops (expected)")
+    ax.set(xlabel="optimiser step at which an entry was last grown", ylabel="entries (%)", xlim=(0, steps), ylim=(0, None))
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    legend(ax)
+    return made
+
+
 def vocabulary_curve(thresholds: Sequence[float], sizes: Sequence[int], chosen: float) -> Figure:
     """Draw the vocabulary size over the unigram probability threshold, with the chosen threshold marked."""
     made, [ax] = figure(7.0, 4.0)

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import cache
 from hashlib import file_digest, sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -26,11 +26,14 @@ from bistil.errors import InputError
 def plain(value: Any, *, lenient: bool = False) -> Any:
     """Return `value` made of dict, list, str, int, float, bool and None only.
 
-    Dataclasses become dicts, tuples lists, numpy scalars Python numbers. Anything else is an `InputError`: a `Path`, because the same work
-    would have another id on another machine; a set, because it has no order; a number that is not finite, unless `lenient` (then None).
+    Dataclasses become dicts, tuples lists, numpy scalars Python numbers. A field with the metadata `added_later` is left out while it has
+    its default, so that what was made before there was such a field keeps its id. Anything else is an `InputError`: a `Path`, because the
+    same work would have another id on another machine; a set, because it has no order; a number that is not finite, unless `lenient`
+    (then None).
     """
     if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value), lenient=lenient)
+        told = (f for f in fields(value) if not f.metadata.get("added_later") or getattr(value, f.name) != f.default)
+        return {f.name: plain(getattr(value, f.name), lenient=lenient) for f in told}
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             raise InputError(f"Names (strings) were expected as keys, but {list(value)[:5]} came. Write the keys as strings.")

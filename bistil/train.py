@@ -11,7 +11,7 @@ Notable:
 import math
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,7 @@ def fit(
     seed: int,
     stage: str,
     optimizer: torch.optim.Optimizer | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
     progress: Listener = silent,
     stop: threading.Event | None = None,
 ) -> History:
@@ -141,7 +142,7 @@ def fit(
         eval_dataset=(),
         data_collator=_only,
         optimizers=(optimizer, None),
-        callbacks=[watcher],
+        callbacks=[watcher, *callbacks],
     )
     trainer.evaluate_model = evaluate
     for chatty in (PrinterCallback, ProgressCallback):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from test_pipeline import BAD_DATA, BAD_SETTINGS, NER, copy, finished, nothing_begun
 
 from bistil import cli
@@ -220,4 +221,20 @@ def test_info_describes_deltas_and_artefacts(capsys, finished) -> None:
     assert out.splitlines()[:2] == [
         f"base {delta.base}",
         f"{delta.size} values in {len(delta.tensors)} tensors, {len(delta.full)} whole tensors",
+    ]
+
+
+def test_info_tells_the_density_of_each_tensor_and_layer(capsys, tmp_path: Path) -> None:
+    name, values = "encoder.layer.3.output.dense.weight", torch.tensor([3.0, 4.0])
+    tensors = {name: (torch.tensor([0, 7]), values), "embeddings.word_embeddings.weight": (torch.tensor([1]), values[:1])}
+    SparseDelta(tensors=tensors, base="b" * 64, shapes={name: (5, 8)}).save(tmp_path / "d.safetensors")
+    status, out, _ = run(capsys, "info", tmp_path / "d.safetensors")
+    assert status == 0
+    assert [line.split() for line in out.splitlines()] == [
+        ["base", "b" * 64],
+        ["3", "values", "in", "2", "tensors,", "0", "whole", "tensors"],
+        ["layer", "-", "1", "norm", "3.0000"],
+        ["layer", "3", "2", "density", "5.0000", "%", "norm", "5.0000"],
+        ["embeddings.word_embeddings.weight", "1", "norm", "3.0000"],
+        [name, "2", "density", "5.0000", "%", "norm", "5.0000"],
     ]

@@ -54,6 +54,26 @@ def test_overlap_writes_percent_and_chance() -> None:
     assert matrix[0, 0] == 1.0
 
 
+def test_the_delta_map_shows_the_densities_it_is_given() -> None:
+    layers, modules, densities = ["-", "0"], ["embedding", "query"], np.array([[0.5, np.nan], [np.nan, 0.025]])
+    ax = plots.delta_map(layers, modules, densities).axes[0]
+    [image] = ax.images
+    np.testing.assert_allclose(np.ma.filled(image.get_array(), np.nan), 100 * densities)
+    assert [text.get_text() for text in ax.texts] == ["50", "2.5"]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == modules
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == layers
+
+
+def test_parameter_ages_are_shares_over_the_run_with_the_null_as_a_line() -> None:
+    chance = ([0, 20, 40], [0.0, 0.75, 0.25])
+    [ax] = plots.parameter_ages({"AG": [40, 20, 20, 40, 40]}, steps=60, chance=chance).axes
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[20, 40], [40, 60]], [[0, 0], [20, 75], [40, 25]]]
+    assert [line.get_linestyle() for line in ax.lines] == ["-", "--"]
+    assert ax.get_xlim() == (0, 60)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["AG", "random drops (expected)"]
+    assert len(plots.parameter_ages({"MA": [20]}, steps=60).axes[0].lines) == 1
+
+
 def test_trade_off_is_relative_to_the_teacher() -> None:
     [ax] = plots.trade_off(rows()).axes
     collections: list[Any] = list(ax.collections)

@@ -5,7 +5,7 @@ import hashlib
 import json
 import multiprocessing
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,16 @@ def test_ids_do_not_depend_on_order_type_of_sequence_or_process() -> None:
     assert artefact_id("student", Config(), {"a": "x", "b": "y"}) == artefact_id("student", as_mapping, {"b": "y", "a": "x"})
     text = '{"config":{"layers":[2,4],"rate":0.0001,"seed":7,"steps":10},"inputs":{"a":"sha256:0"},"kind":"student"}'
     assert artefact_id("student", Config(), {"a": "sha256:0"}) == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def test_a_field_added_later_keeps_the_ids_of_what_was_made_before() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Later(Config):
+        select: str = field(default="top-k", metadata={"added_later": True})
+
+    assert artefact_id("student", Later(), {}) == artefact_id("student", Config(), {})
+    assert artefact_id("student", Later(select="random"), {}) != artefact_id("student", Config(), {})
+    assert artefact_id("student", {"in": [Later()]}, {}) == artefact_id("student", {"in": [Config()]}, {})
 
 
 @pytest.mark.parametrize(

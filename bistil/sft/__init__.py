@@ -1,1 +1,4 @@
-"""Sparse fine-tuning: `delta` is the value, `lottery` is LT-SFT training, `files` and `flat` are their small helpers."""
+"""Sparse fine-tuning: `delta` is the value, `compose` its algebra, `lottery` is LT-SFT training, `spiel` a support that moves.
+
+`anatomy` says where a delta sits; `files` and `flat` are small helpers.
+"""

@@ -5,7 +5,8 @@ name and then the first position. The sparse phase is `SparseTraining`; the trai
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -16,11 +17,15 @@ from bistil.errors import InputError
 from bistil.sft.checks import check_same_layout
 from bistil.sft.sparse_training import SparseTraining
 
+Selection = Literal["top-k", "random", "biases"]
+
 __all__ = [
     "LotteryConfig",
     "SparseTraining",
     "decouple_output_embedding",
     "l1_term",
+    "select_biases",
+    "select_random",
     "select_top_k",
     "set_trainable",
     "snapshot",
@@ -35,16 +40,20 @@ class LotteryConfig:
         density: share of the encoder's parameters that the delta may change, in (0, 1]; the papers' language SFTs on mBERT have 0.043.
         l1: lambda of the L1 term; the papers use 0.1 for languages and state none for tasks.
         freeze_layer_norms: keep layer-norm weights and biases as they are; True for languages in the papers, False for tasks.
+        select: "top-k" is LT-SFT; its baselines "random" (rand-SFT) and "biases" (BitFit, whatever the density) have no dense phase.
 
     Raises:
-        InputError: density is outside (0, 1] or l1 is negative.
+        InputError: density is outside (0, 1], l1 is negative or select is unknown.
     """
 
     density: float
     l1: float = 0.0
     freeze_layer_norms: bool = False
+    select: Selection = field(default="top-k", metadata={"added_later": True})
 
     def __post_init__(self) -> None:
+        if self.select not in get_args(Selection):
+            raise InputError(f"select should be one of {', '.join(get_args(Selection))}, but is {self.select!r}.")
         if not 0 < self.density <= 1:
             raise InputError(f"density is the share of parameters to change: expected a number in (0, 1], got {self.density}.")
         if not 0 <= self.l1 < float("inf"):
@@ -65,8 +74,7 @@ def set_trainable(encoder: nn.Module, *, freeze_layer_norms: bool) -> tuple[str,
 
     `select_top_k` chooses among what it is given: give it these names only, so that frozen tensors are no candidates.
     """
-    norms = [module for module in encoder.modules() if isinstance(module, nn.LayerNorm | nn.RMSNorm)]
-    frozen = {id(parameter) for norm in norms for parameter in norm.parameters()} if freeze_layer_norms else set()
+    frozen = _of_layer_norms(encoder) if freeze_layer_norms else set()
     for parameter in encoder.parameters():
         parameter.requires_grad_(id(parameter) not in frozen)
     return tuple(name for name, parameter in encoder.named_parameters() if parameter.requires_grad)
@@ -119,8 +127,7 @@ def select_top_k(before: Mapping[str, Tensor], after: Mapping[str, Tensor], k: i
     check_same_layout(before, after)
     names = sorted(before)
     available = sum(before[name].numel() for name in names)
-    if not 1 <= k <= available:
-        raise InputError(f"Expected k between 1 and the {available} entries of the tensors given, got {k}: lower the density.")
+    _check_k(k, available)
     threshold = _kth_largest(before, after, k)
     above = sum(int((_moved(before[name], after[name]) > threshold).sum()) for name in names)
     ties_left = k - above
@@ -133,6 +140,44 @@ def select_top_k(before: Mapping[str, Tensor], after: Mapping[str, Tensor], k: i
         if len(positions):
             chosen[name] = positions.cpu()
     return chosen
+
+
+def select_random(tensors: Mapping[str, Tensor], k: int, random: np.random.Generator) -> dict[str, Tensor]:
+    """Return k entries of all tensors together, each set equally likely (rand-SFT, thesis section 4.4.5), as `select_top_k` does.
+
+    Raises:
+        InputError: k is below 1 or above the number of entries.
+    """
+    names = sorted(tensors)
+    ends = np.cumsum([0, *(tensors[name].numel() for name in names)])
+    _check_k(k, int(ends[-1]))
+    keys = random_positions(int(ends[-1]), k, random)
+    cuts = torch.searchsorted(keys, torch.from_numpy(ends)).tolist()
+    parts = {name: keys[cuts[i] : cuts[i + 1]] - int(ends[i]) for i, name in enumerate(names)}
+    return {name: positions for name, positions in parts.items() if len(positions)}
+
+
+def select_biases(encoder: nn.Module) -> dict[str, Tensor]:
+    """Return every entry of every bias but those of layer norms (BitFit; thesis section 4.4.5), as `select_top_k` does."""
+    norms = _of_layer_norms(encoder)
+    biases = {name: bias for name, bias in sorted(encoder.named_parameters()) if name.endswith("bias") and id(bias) not in norms}
+    return {name: torch.arange(bias.numel()) for name, bias in biases.items()}
+
+
+def random_positions(numel: int, count: int, random: np.random.Generator) -> Tensor:
+    """Return `count` of the positions below `numel`, sorted, each set equally likely. Shape: [count]."""
+    return torch.from_numpy(np.sort(random.choice(numel, count, replace=False, shuffle=False)))
+
+
+def _of_layer_norms(encoder: nn.Module) -> set[int]:
+    """The ids of the parameters of layer norms."""
+    norms = [module for module in encoder.modules() if isinstance(module, nn.LayerNorm | nn.RMSNorm)]
+    return {id(parameter) for norm in norms for parameter in norm.parameters()}
+
+
+def _check_k(k: int, available: int) -> None:
+    if not 1 <= k <= available:
+        raise InputError(f"Expected k between 1 and the {available} entries of the tensors given, got {k}: lower the density.")
 
 
 def _moved(before: Tensor, after: Tensor) -> Tensor:

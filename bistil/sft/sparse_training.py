@@ -118,15 +118,18 @@ class SparseTraining:
         return SparseDelta(tensors=tensors, base=base, full=full or {}, shapes=shapes, notes=notes or {})
 
     def _gatherer(self, name: str) -> Any:
-        positions, place = self._positions[name], self._slices[name]
-
         def gather(parameter: Tensor) -> None:
+            gradient: Tensor = parameter.grad  # type: ignore[assignment]
             if self._phi.grad is None:
                 self._phi.grad = torch.zeros_like(self._phi)
-            self._phi.grad[place] += read_at(parameter.grad, positions).float()  # type: ignore[arg-type]
+            self._phi.grad[self._slices[name]] += read_at(gradient, self._positions[name]).float()
+            self._observe(name, gradient)
             parameter.grad = None
 
         return gather
+
+    def _observe(self, name: str, gradient: Tensor) -> None:
+        """A subclass may look at each dense gradient before it is freed."""
 
     def _after_load(self) -> None:
         self._phi = self.encoder.get_parameter(NAME)  # type: ignore[assignment]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -17,7 +18,16 @@ from transformers import set_seed
 
 from bistil.progress import Listener, silent
 from bistil.sft.delta import SparseDelta
-from bistil.sft.lottery import LotteryConfig, SparseTraining, l1_term, select_top_k, set_trainable, snapshot
+from bistil.sft.lottery import (
+    LotteryConfig,
+    SparseTraining,
+    l1_term,
+    select_biases,
+    select_random,
+    select_top_k,
+    set_trainable,
+    snapshot,
+)
 from bistil.train import Evaluate, History, Objective, Schedule, fit
 
 
@@ -30,7 +40,10 @@ class BatchesFor(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class SftConfig:
-    """An LT-SFT: what may change, how long each phase runs. Both phases use the same hyperparameters but for their length."""
+    """An LT-SFT: what may change, how long each phase runs. Both phases use the same hyperparameters but for their length.
+
+    `lottery.select` other than "top-k" leaves the dense phase out.
+    """
 
     lottery: LotteryConfig
     dense: Schedule
@@ -83,7 +96,12 @@ def lottery_ticket(
     run: dict[str, Any] = {"evaluate": evaluate, "select": select, "seed": config.seed, "progress": progress, "stop": stop}
     history: History = []
     chosen = folder / "support.safetensors"
-    if not chosen.exists():
+    k = config.lottery.k(sum(tensor.numel() for tensor in theta0.values()))
+    candidates = {name: theta0[name] for name in names}
+    if config.lottery.select != "top-k":
+        random = np.random.default_rng([config.seed, *stage.encode()])  # so that no two SFTs have the same support by accident
+        _write_support(chosen, select_biases(encoder) if config.lottery.select == "biases" else select_random(candidates, k, random))
+    elif not chosen.exists():
         set_seed(config.seed)
         l1 = config.lottery.l1
         dense = Penalised(objective, lambda: l1_term(encoder, theta0, l1)) if l1 else objective
@@ -96,8 +114,7 @@ def lottery_ticket(
             **run,
         )
         after = snapshot(encoder)
-        k = config.lottery.k(sum(tensor.numel() for tensor in theta0.values()))
-        support = select_top_k({name: theta0[name] for name in names}, {name: after[name] for name in names}, k)
+        support = select_top_k(candidates, {name: after[name] for name in names}, k)
         _write_support(chosen, {name: positions for name, positions in support.items() if len(positions)})
     if head is not None:
         head.load_state_dict(head0)
@@ -122,6 +139,7 @@ def lottery_ticket(
 
 
 def _write_support(path: Path, support: dict[str, Tensor]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     save_file(support, part)
     part.rename(path)

@@ -7,7 +7,16 @@ from sft_examples import bits, encoder, masked_lm, same_bits
 from transformers import BertForMaskedLM
 
 from bistil.errors import InputError
-from bistil.sft.lottery import LotteryConfig, decouple_output_embedding, l1_term, select_top_k, set_trainable, snapshot
+from bistil.sft.lottery import (
+    LotteryConfig,
+    decouple_output_embedding,
+    l1_term,
+    select_biases,
+    select_random,
+    select_top_k,
+    set_trainable,
+    snapshot,
+)
 
 
 def naive(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor], k: int) -> dict[str, list[int]]:
@@ -60,6 +69,35 @@ def test_a_diverged_or_different_model_is_refused() -> None:
         select_top_k(before, {"v": torch.zeros(4)}, 2)
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(1, 50))
+def test_a_random_selection_has_exactly_k_entries_and_follows_its_seed(seed: int, k: int) -> None:
+    tensors = {"b": torch.zeros(7, 3), "a": torch.zeros(5), "c": torch.zeros(2, 3, 4)}
+    chosen, again = (select_random(tensors, k, np.random.default_rng(seed)) for _ in range(2))
+    assert as_lists(chosen) == as_lists(again)
+    assert sum(len(positions) for positions in chosen.values()) == k
+    for name, positions in chosen.items():
+        assert bool((positions[1:] > positions[:-1]).all())
+        assert 0 <= int(positions[0]) <= int(positions[-1]) < tensors[name].numel()
+
+
+def test_random_selections_cover_every_entry_alike() -> None:
+    tensors, counts = {"a": torch.zeros(3), "b": torch.zeros(5)}, np.zeros(8)
+    for seed in range(400):
+        for name, positions in select_random(tensors, 2, np.random.default_rng(seed)).items():
+            counts[positions.numpy() + (0 if name == "a" else 3)] += 1
+    assert counts.sum() == 800
+    assert np.abs(counts - 100).max() < 45  # five standard deviations
+    with pytest.raises(InputError, match="between 1 and the 8"):
+        select_random(tensors, 9, np.random.default_rng(0))
+
+
+def test_biases_are_all_but_those_of_layer_norms() -> None:
+    chosen = select_biases(encoder())
+    assert len(chosen) == 2 * 6
+    assert all(name.endswith(".bias") and "LayerNorm" not in name for name in chosen)
+    assert sum(len(positions) for positions in chosen.values()) == 2 * (5 * 32 + 64)
+
+
 @pytest.mark.parametrize("density", [0.0, -0.1, 1.01, float("nan")])
 def test_a_density_outside_its_range_is_refused(density: float) -> None:
     with pytest.raises(InputError, match="density"):
@@ -71,6 +109,8 @@ def test_the_config_counts_entries() -> None:
     assert LotteryConfig(density=1e-9).k(1000) == 1
     with pytest.raises(InputError, match="l1"):
         LotteryConfig(density=0.1, l1=-1.0)
+    with pytest.raises(InputError, match="top-k, random, biases"):
+        LotteryConfig(density=0.1, select="fisher")  # type: ignore[arg-type]
 
 
 def test_layer_norms_are_frozen_for_languages_only() -> None:

@@ -14,7 +14,7 @@ from transformers import BertModel, set_seed
 
 from bistil.progress import Event, Listener, silent
 from bistil.sft.delta import SparseDelta, base_hash, deltas_applied
-from bistil.sft.lottery import LotteryConfig, snapshot
+from bistil.sft.lottery import LotteryConfig, Selection, snapshot
 from bistil.sft.train_sft import SftConfig, lottery_ticket
 from bistil.train import History, Objective, Schedule, Stopped
 
@@ -113,6 +113,28 @@ def test_frozen_layer_norms_and_everything_outside_the_support_stay(trained) -> 
         if name in delta.tensors:
             untouched[delta.tensors[name][0]] = False
         assert torch.equal(tensor.reshape(-1)[untouched], before[name].reshape(-1)[untouched]), name
+
+
+@pytest.mark.parametrize("select", ["random", "biases"])
+def test_the_baselines_have_no_dense_phase_and_resume_like_the_rest(select: Selection, tmp_path: Path) -> None:
+    settled = dataclasses.replace(CONFIG, lottery=dataclasses.replace(CONFIG.lottery, select=select))
+    phases, stop = list[str](), threading.Event()
+    delta, _ = train(model(), tmp_path / "whole", config=settled, progress=lambda event: phases.append(event.stage))
+    assert set(phases) == {"SFT, sparse"}
+    assert bool(torch.cat([values for _, values in delta.tensors.values()]).any())
+    if select == "random":
+        assert delta.size == settled.lottery.k(sum(tensor.numel() for tensor in snapshot(model().encoder).values()))
+        assert not any("LayerNorm" in name for name in delta.tensors)
+    else:
+        assert all(name.endswith("bias") for name in delta.tensors)
+
+    def watch(event: Event) -> None:
+        if event.step == 3:
+            stop.set()
+
+    with pytest.raises(Stopped):
+        train(model(), tmp_path / "halves", config=settled, progress=watch, stop=stop)
+    assert train(model(), tmp_path / "halves", config=settled)[0] == delta
 
 
 def test_layer_norms_may_move_when_not_frozen(tmp_path: Path) -> None:
