@@ -12,11 +12,10 @@ import pytest
 import torch
 from tiny import SYSTEMS
 
-from bistil import pipeline as pipeline_module
 from bistil.errors import InputError
 from bistil.experiment import Cell, Experiment
 from bistil.languages import DataFolder
-from bistil.pipeline import Pipeline
+from bistil.pipeline import Pipeline, inputs
 from bistil.results import COLUMNS, read_results, write_results
 from bistil.sft.delta import SparseDelta
 from bistil.store import NotBuilt, Store, StoreError
@@ -256,7 +255,7 @@ def test_a_tokenizer_without_its_special_tokens_is_refused(lacking: str, teacher
 def test_a_teacher_is_found_relative_to_the_project(experiment, data, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     asked: list[str] = []
-    monkeypatch.setattr(pipeline_module, "load_teacher", asked.append)
+    monkeypatch.setattr(inputs, "load_teacher", asked.append)
     Pipeline(experiment(teacher="data/experiments"), data, Store(tmp_path / "store")).fresh_teacher()
     Pipeline(experiment(teacher="google/bert"), data, Store(tmp_path / "store")).fresh_teacher()
     assert Path(asked[0]).is_absolute()

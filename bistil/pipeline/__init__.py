@@ -1,0 +1,116 @@
+"""From an experiment to artefacts: each method is one stage, asks for the stages it needs, and returns what the store holds.
+
+Notable: nothing is computed twice. A notebook, the demo and a batch worker call the same methods, and whoever comes first does the work.
+The stages come in the order of the rooms: `inputs`, `students`, `tuned`, and here what is measured and handed on.
+"""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from bistil import cost
+from bistil.evaluate import evaluate
+from bistil.experiment import Cell
+from bistil.export import export, exportable
+from bistil.models import save_student
+from bistil.pipeline.tuned import Tuned
+from bistil.results import METRICS
+from bistil.store import Artefact, NotBuilt, file_id
+from bistil.tasks import task as find_task
+
+
+class Pipeline(Tuned):
+    """All stages of one experiment over one store and one data folder."""
+
+    def evaluation(self, cell: Cell) -> Artefact:
+        """The zero-shot score of a cell on the target's test file, with what the model costs, as metrics."""
+        task_artefact = self.task_sft(cell) if cell.system != "floor" else None
+        target_sft = self._language_delta(cell, cell.target)
+        test = self.data.file(cell.task, cell.target, "test")
+
+        def build(folder: Path) -> Mapping[str, Any]:
+            examples = find_task(cell.task).read(test)
+            if task_artefact is None:
+                task, training = self._training(cell.task)
+                return {**task.floor(training, examples), "n_examples": len(examples)}
+            model, task, tokenizer = self.task_model(cell, cell.target)
+            settings = self.experiment.task[cell.task]
+            scores = evaluate(model, task, examples, tokenizer, max_length=settings.max_length, progress=self.progress)
+            rows = task.encode(examples, tokenizer, max_length=settings.max_length)
+            costs = cost.measure(model, task, rows, batch_size=settings.batch_size, repeats=3, pad_id=int(tokenizer.pad_token_id))
+            return {**scores, **vars(costs), **self._where}
+
+        inputs: dict[str, Artefact | str] = {"test": file_id(test), **({"target sft": target_sft} if target_sft else {})}
+        inputs["task sft"] = task_artefact or file_id(self.data.file(cell.task, self.experiment.source, "train"))
+        return self.store.run("evaluation", {"task": cell.task, "max_length": self.experiment.task[cell.task].max_length}, inputs, build)
+
+    def timing(self, task: str) -> Artefact:
+        """Latency and throughput of every system on the task's first target and seed, one after the other in one process."""
+        first = self.experiment.targets[task][0]
+        cells = [
+            c
+            for c in self.experiment.cells()
+            if c.task == task and c.target == first and c.seed == self.experiment.seeds[0] and c.system != "floor"
+        ]
+
+        def build(folder: Path) -> Mapping[str, Any]:
+            found = {}
+            for cell in cells:
+                model, kind, tokenizer = self.task_model(cell, first)
+                settings = self.experiment.task[task]
+                examples = kind.read(self.data.file(task, first, "test"))
+                rows = kind.encode(examples, tokenizer, max_length=settings.max_length)
+                measured = cost.measure(model, kind, rows, batch_size=settings.batch_size, repeats=15, pad_id=int(tokenizer.pad_token_id))
+                found[f"{cell.system}:{cell.lrf}"] = {name: getattr(measured, name) for name in ("latency_ms", "examples_per_second")}
+            return {"systems": found, **self._where}
+
+        return self.store.run("timing", {"task": task}, {f"{c.system}:{c.lrf}": self.task_sft(c) for c in cells}, build)
+
+    def deployed(self, cell: Cell) -> Artefact:
+        """The finished student of a cell in `model/`, for use without bistil: a class of transformers where that has such a head.
+
+        A parser is an encoder folder plus `head.safetensors` and `labels.json`, which bistil.tasks.biaffine reads.
+        """
+        tuned = self.task_sft(cell)
+
+        def build(folder: Path) -> Mapping[str, Any]:
+            model, task, tokenizer = self.task_model(cell, cell.target)
+            if exportable(model.head):
+                export(folder / "model", model, task.labels, tokenizer)
+            else:
+                save_student(folder / "model", model.encoder, tokenizer)
+                save_file(dict(model.head.state_dict()), folder / "model" / "head.safetensors")
+                (folder / "model" / "labels.json").write_text(json.dumps(list(task.labels)), encoding="utf-8")
+            return {"labels": list(task.labels)}
+
+        target_sft = self._language_delta(cell, cell.target)
+        return self.store.run(
+            "deployed", {"task": cell.task}, {"task sft": tuned, **({"target sft": target_sft} if target_sft else {})}, build
+        )
+
+    def rows(self, cell: Cell) -> list[dict[str, Any]]:
+        """The tidy result rows of a cell, one a metric. Times are those of the joint timing, where that has been run."""
+        found = self.evaluation(cell)
+        measured = found.metrics
+        with suppress(NotBuilt):
+            measured |= self.timing(cell.task).metrics["systems"].get(f"{cell.system}:{cell.lrf}", {})
+        shared = {
+            "experiment": self.experiment.name,
+            "system": cell.system,
+            "teacher": Path(self.experiment.teacher).name,
+            "task": cell.task,
+            "source": self.experiment.source,
+            "target": cell.target,
+            "lrf": cell.lrf if cell.lrf > 1 else None,
+            "density": self.experiment.task[cell.task].sft.lottery.density,
+            "seed": cell.seed,
+            "artefact": found.id,
+        }
+        names = ("n_examples", "parameters", "vocabulary", "flops_per_example", "latency_ms", "examples_per_second", "disk_bytes")
+        costs = {name: measured.get(name) for name in names}
+        scores = [name for name in METRICS if name in measured]
+        return [{**shared, **costs, "metric": name, "value": measured[name]} for name in scores]

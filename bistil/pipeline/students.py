@@ -1,0 +1,176 @@
+"""The stages before any task: vocabularies, language SFTs, and students by every recipe (BiStil section 3.1 and the baselines)."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel, PreTrainedTokenizerFast, set_seed
+
+from bistil import vocab
+from bistil.corpora import Batches, held_out, read_lines
+from bistil.distil.general import GeneralConfig, distil_general
+from bistil.distil.wardrobe import AdaptedTeacher
+from bistil.experiment import Cell
+from bistil.mlm import MaskedLM, evaluate_mlm
+from bistil.models import load_encoder
+from bistil.pipeline.inputs import Inputs
+from bistil.sft.delta import SparseDelta, base_hash
+from bistil.sft.language import language_sft
+from bistil.sft.train_sft import SftConfig
+from bistil.store import Artefact, file_id
+from bistil.student import initialise, layer_map
+from bistil.train import fit
+
+LANGUAGE_SEED = 1
+
+
+class Students(Inputs):
+    """From a teacher and text to general students."""
+
+    def vocabulary(self, target: str) -> Artefact:
+        """The tokens that source and target need: `kept.safetensors`, the trimmed `tokenizer/`, and the report as metrics."""
+        codes, config = (self.experiment.source, target), self.experiment.vocabulary
+
+        def build(folder: Path) -> Mapping[str, Any]:
+            tokenizer = self.teacher.tokenizer
+            lines = {code: read_lines(self.data.text(code), self.experiment.text.lines) for code in codes}
+            count = vocab.count_tokens if config.criterion == "unigram" else vocab.sentence_share
+            counts = [count(tokenizer, text) for text in lines.values()]
+            kept = vocab.choose(tokenizer, counts, threshold=config.threshold, criterion=config.criterion)  # type: ignore[arg-type]
+            trimmed = vocab.trim_tokenizer(tokenizer, kept)
+            trimmed.save_pretrained(folder / "tokenizer")
+            save_file({"kept": torch.from_numpy(kept)}, folder / "kept.safetensors")
+            return vocab.report(tokenizer, trimmed, kept, lines)
+
+        inputs = {"teacher": self.teacher_id, **{f"text {code}": file_id(self.data.text(code)) for code in codes}}
+        return self.store.run("vocabulary", {"vocabulary": config, "lines": self.experiment.text.lines}, inputs, build)
+
+    def language_sft(self, code: str, student: Artefact | None = None) -> Artefact:
+        """The language SFT of the teacher, or of a multilingual student: `delta.safetensors`."""
+        experiment = self.experiment
+        sft = SftConfig(**vars(experiment.language_sft), seed=LANGUAGE_SEED)
+
+        def build(folder: Path) -> Mapping[str, Any]:
+            teacher = self.fresh_teacher()
+            mlm = teacher.mlm
+            if student is not None:  # the student's last states are trained to be the teacher's, so the teacher's head fits
+                encoder = load_encoder(student.path("model"))
+                mlm = BertForMaskedLM(encoder.config)
+                mlm.bert, mlm.cls = encoder, teacher.mlm.cls
+            delta, history = language_sft(
+                self._placed(mlm),
+                teacher.tokenizer,
+                code,
+                self.blocks(code),
+                text=experiment.text,
+                sft=sft,
+                folder=folder,
+                **self._listeners,
+            )
+            return self._keep(folder, delta, history, "loss")
+
+        inputs = {"base": student.id if student else self.teacher_id, "text": file_id(self.data.text(code))}
+        return self.store.run("language-sft", {"text": experiment.text, "sft": sft}, inputs, build)
+
+    def student(self, cell: Cell) -> Artefact:
+        """The general student of a cell: `model/` (encoder and tokenizer) and `history.json`."""
+        makers = {"multilingual-distil": self._multilingual_student, "scratch": self._scratch_student}
+        return makers.get(cell.system, self._bilingual_student)(cell)
+
+    def _bilingual_student(self, cell: Cell) -> Artefact:
+        codes = (self.experiment.source, cell.target)
+        vocabulary = self.vocabulary(cell.target)
+        deltas = {code: self.language_sft(code) for code in codes}
+        config = dataclasses.replace(self.experiment.general, lrf=cell.lrf, seed=cell.seed)
+
+        def build(folder: Path) -> Mapping[str, Any]:
+            teacher, tokenizer, kept = self._placed(self.fresh_teacher().encoder), trimmed_tokenizer(vocabulary), kept_ids(vocabulary)
+            base = base_hash(teacher)
+            worn = {code: SparseDelta.load(found.path("delta.safetensors"), base=base) for code, found in deltas.items()}
+            adapted = AdaptedTeacher(teacher, worn, kept)
+            student = initialise(self.teacher.encoder, cell.lrf)
+            vocab.trim_model(student, kept.numpy())
+            return self._distil(folder, self._placed(student), adapted, tokenizer, codes, config)
+
+        inputs: dict[str, Artefact | str] = {
+            "vocabulary": vocabulary,
+            "teacher": self.teacher_id,
+            **{f"sft {c}": found for c, found in deltas.items()},
+        }
+        return self.store.run("student", {"recipe": "bistil", "text": self.experiment.text, "general": config}, inputs, build)
+
+    def _multilingual_student(self, cell: Cell) -> Artefact:
+        codes = self._seen
+        config = dataclasses.replace(self.experiment.general, lrf=cell.lrf, seed=cell.seed)
+
+        def build(folder: Path) -> Mapping[str, Any]:
+            adapted = AdaptedTeacher(self._placed(self.fresh_teacher().encoder), {}, None)
+            student = self._placed(initialise(self.teacher.encoder, cell.lrf))
+            return self._distil(folder, student, adapted, self.teacher.tokenizer, codes, config)
+
+        inputs = {"teacher": self.teacher_id, **{f"text {code}": file_id(self.data.text(code)) for code in codes}}
+        return self.store.run("student", {"recipe": "multilingual", "text": self.experiment.text, "general": config}, inputs, build)
+
+    def _distil(
+        self,
+        folder: Path,
+        student: BertModel,
+        teacher: AdaptedTeacher,
+        tokenizer: PreTrainedTokenizerFast,
+        codes: tuple[str, ...],
+        config: GeneralConfig,
+    ) -> Mapping[str, Any]:
+        corpora = {code: self.student_blocks(code, tokenizer) for code in codes}
+        history = distil_general(student, teacher, tokenizer, corpora, config=config, folder=folder, **self._listeners)
+        return self._keep_student(folder, student, tokenizer, history)
+
+    def _scratch_student(self, cell: Cell) -> Artefact:
+        experiment, codes, vocabulary = self.experiment, (self.experiment.source, cell.target), self.vocabulary(cell.target)
+
+        def build(folder: Path) -> Mapping[str, Any]:
+            tokenizer, teacher = trimmed_tokenizer(vocabulary), self.teacher.encoder.config
+            set_seed(cell.seed)
+            layers = len(layer_map(teacher.num_hidden_layers, cell.lrf))
+            changed = {"vocab_size": len(tokenizer), "num_hidden_layers": layers, "pad_token_id": tokenizer.pad_token_id}
+            mlm = self._placed(BertForMaskedLM(BertConfig(**{**teacher.to_dict(), **changed})))
+            parts = {code: self.student_blocks(code, tokenizer).split(experiment.text.held_out_share) for code in codes}
+            size, share = experiment.scratch.batch_size, experiment.text.mask_share
+            batches = Batches(
+                {code: training for code, (training, _) in parts.items()},
+                tokenizer,
+                weights=dict.fromkeys(codes, 1.0),
+                batch_size=size,
+                steps=experiment.scratch.schedule.steps,
+                mask_share=share,
+                seed=cell.seed,
+            )
+            evaluation = held_out({code: kept for code, (_, kept) in parts.items()}, tokenizer, batch_size=size, mask_share=share)
+            history = fit(
+                MaskedLM(mlm),
+                batches,
+                lambda: evaluate_mlm(mlm, evaluation),
+                schedule=experiment.scratch.schedule,
+                select="loss",
+                folder=folder,
+                seed=cell.seed,
+                stage=f"scratch, {' + '.join(codes)}",
+                **self._listeners,
+            )
+            return self._keep_student(folder, mlm.bert, tokenizer, history)
+
+        config = {"recipe": "scratch", "text": experiment.text, "scratch": experiment.scratch, "lrf": cell.lrf, "seed": cell.seed}
+        return self.store.run("student", config, {"vocabulary": vocabulary, "teacher": self.teacher_id}, build)
+
+
+def trimmed_tokenizer(vocabulary: Artefact) -> PreTrainedTokenizerFast:
+    """The tokenizer of a vocabulary artefact."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(vocabulary.path("tokenizer"))
+    return cast(PreTrainedTokenizerFast, tokenizer)
+
+
+def kept_ids(vocabulary: Artefact) -> torch.Tensor:
+    """The teacher's ids of a vocabulary artefact's tokens. Shape: [V]."""
+    return load_file(vocabulary.path("kept.safetensors"))["kept"]

@@ -1,0 +1,107 @@
+"""Task SFTs, and the models they make: base, language SFT where the system has one, task SFT, head (BiStil section 3.2)."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import BertModel, PreTrainedTokenizerFast, set_seed
+
+from bistil.distil.task import task_sft
+from bistil.evaluate import evaluate, predict_all
+from bistil.experiment import Cell
+from bistil.models import TaskModel, load_encoder
+from bistil.pipeline.students import Students, kept_ids, trimmed_tokenizer
+from bistil.sft.delta import SparseDelta, base_hash
+from bistil.store import Artefact, file_id
+from bistil.tasks.task import Task
+
+
+class Tuned(Students):
+    """From students and task data to task models."""
+
+    def task_sft(self, cell: Cell) -> Artefact:
+        """The task SFT of a cell: `delta.safetensors` with the head in it, and the labels as a metric."""
+        base, source_sft = self._base(cell), self._language_delta(cell, self.experiment.source)
+        follows = self.task_sft(cell._replace(system="teacher-ltsft", lrf=1)) if cell.system == "bistil-tf" else None
+        config = self.experiment.task[cell.task]
+        config = dataclasses.replace(config, sft=dataclasses.replace(config.sft, seed=cell.seed))
+
+        def build(folder: Path) -> Mapping[str, Any]:
+            task, examples = self._training(cell.task)
+            validation = task.read(self.data.file(cell.task, self.experiment.source, "dev"))
+            encoder, tokenizer, kept = self._load_base(cell)
+            set_seed(cell.seed)
+            model = TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size)).to(self.device)
+            base_id = base_hash(encoder)
+            if source_sft is not None:
+                SparseDelta.load(source_sft.path("delta.safetensors"), base=base_id).apply(encoder)
+            delta, history = task_sft(
+                model,
+                task,
+                examples,
+                tokenizer,
+                config=config,
+                validate=lambda: evaluate(model, task, validation, tokenizer, max_length=config.max_length),
+                base=base_id,
+                folder=folder,
+                teacher=self.task_model(cell._replace(system="teacher-ltsft", lrf=1), self.experiment.source)[0] if follows else None,
+                kept=kept if follows else None,
+                stage=f"{cell.task} SFT, {cell.system}" + (f" lrf {cell.lrf}, {cell.target}" if cell.lrf > 1 else ""),
+                **self._listeners,
+            )
+            return {**self._keep(folder, delta, history, task.metric), "labels": list(task.labels)}
+
+        inputs: dict[str, Artefact | str] = {
+            "base": base or self.teacher_id,
+            **{split: file_id(self.data.file(cell.task, self.experiment.source, split)) for split in ("train", "dev")},
+            **({"source sft": source_sft} if source_sft else {}),
+            **({"task teacher": follows} if follows else {}),
+        }
+        return self.store.run("task-sft", {"task": cell.task, "settings": config, "forced": follows is not None}, inputs, build)
+
+    def task_model(self, cell: Cell, language: str) -> tuple[TaskModel, Task, PreTrainedTokenizerFast]:
+        """A cell's finished model for text in `language`: base, language SFT where the system has one, task SFT, head."""
+        tuned = self.task_sft(cell)
+        encoder, tokenizer, _ = self._load_base(cell)
+        base = base_hash(encoder)
+        language_delta = self._language_delta(cell, language)
+        delta = SparseDelta.load(tuned.path("delta.safetensors"), base=base)
+        for one in (*([SparseDelta.load(language_delta.path("delta.safetensors"), base=base)] if language_delta else []), delta):
+            one.apply(encoder)
+        task, _ = self._training(cell.task)
+        model = TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size))
+        model.head.load_state_dict({name.removeprefix("head."): tensor for name, tensor in delta.full.items()})
+        return model.to(self.device).eval(), task, tokenizer
+
+    def encoder(self, cell: Cell, language: str) -> tuple[BertModel, PreTrainedTokenizerFast]:
+        """A cell's encoder for text in `language` before any task: base, and language SFT where the system has one."""
+        encoder, tokenizer, _ = self._load_base(cell)
+        if worn := self._language_delta(cell, language):
+            SparseDelta.load(worn.path("delta.safetensors"), base=base_hash(encoder)).apply(encoder)
+        return self._placed(encoder).eval(), tokenizer
+
+    def predictions(self, cell: Cell, sentences: list[Any]) -> list[Any]:
+        """What the cell's model says of some examples of its task."""
+        model, task, tokenizer = self.task_model(cell, cell.target)
+        return predict_all(model, task, sentences, tokenizer, max_length=self.experiment.task[cell.task].max_length)
+
+    def _base(self, cell: Cell) -> Artefact | None:
+        """The student a cell tunes, or None for the teacher itself."""
+        return None if cell.system.startswith("teacher-") else self.student(cell)
+
+    def _language_delta(self, cell: Cell, code: str) -> Artefact | None:
+        """The language SFT a cell's model wears for `code`: the teacher's, or the multilingual student's own; bilingual ones have none."""
+        if cell.system == "teacher-ltsft":
+            return self.language_sft(code)
+        return self.language_sft(code, self.student(cell)) if cell.system == "multilingual-distil" else None
+
+    def _load_base(self, cell: Cell) -> tuple[BertModel, PreTrainedTokenizerFast, torch.Tensor | None]:
+        base = self._base(cell)
+        if base is None:
+            return self.fresh_teacher().encoder, self.teacher.tokenizer, None
+        if cell.system == "multilingual-distil":
+            return load_encoder(base.path("model")), self.teacher.tokenizer, None
+        vocabulary = self.vocabulary(cell.target)
+        return load_encoder(base.path("model")), trimmed_tokenizer(vocabulary), kept_ids(vocabulary)
