@@ -214,8 +214,8 @@ def _optimizer(mlm: BertForMaskedLM, config: PretrainConfig) -> torch.optim.Opti
 
 def initial_model(config: PretrainConfig, text: Text) -> Initial:
     """Model and tokenizer before training: random, or real weights with an extended vocabulary and what translations teach it."""
-    all_lines = [line for lines in text.lines.values() for line in lines]
     if config.start is None:
+        all_lines = [line for lines in text.lines.values() for line in lines]
         tokenizer = train_wordpiece(all_lines, config.vocabulary, lowercase=config.lowercase)
         bert = BertConfig(
             vocab_size=len(tokenizer),
@@ -237,7 +237,8 @@ def initial_model(config: PretrainConfig, text: Text) -> Initial:
             f"{config.length}. Set a smaller `length`."
         )
     old_tokenizer = AutoTokenizer.from_pretrained(start)
-    tokenizer, spelling = extend_wordpiece(old_tokenizer, all_lines, config.vocabulary)
+    foreign = [line for code, lines in text.lines.items() if code != config.languages[0] for line in lines]  # the start can spell the first
+    tokenizer, spelling = extend_wordpiece(old_tokenizer, foreign, config.vocabulary)
     translations = Translations(
         tokenizer, text.pairs, length=config.length, batch_size=max(1, config.batch_size // 2), alpha=config.alpha, seed=config.seed
     )
@@ -286,12 +287,13 @@ def weights_folder(start: str) -> Path:
 def _placed_embeddings(spelled: np.ndarray, tokenizer: PreTrainedTokenizerBase, text: Text, translations: Translations) -> np.ndarray:
     """Start embeddings: a piece is a mean over the languages that use it, each giving its translation's (or its spelling's) embedding.
 
-    Shape: [V, H], as `spelled`.
+    The first language, which the start encoder knows, counts as much as all others together. Shape: [V, H], as `spelled`.
     """
     weighted, total = np.zeros_like(spelled), np.zeros(len(spelled))
+    first, *others = text.lines
     for code, lines in text.lines.items():
         ids = [i for row in tokenizer(lines[:20_000], add_special_tokens=False, verbose=False)["input_ids"] for i in row]
-        share = np.bincount(ids, minlength=len(spelled)) / len(ids)
+        share = np.bincount(ids, minlength=len(spelled)) / len(ids) * (max(1, len(others)) if code == first else 1)
         vectors = _translated(translations.tables[code], spelled) if code in translations.tables else spelled
         weighted += share[:, None] * vectors
         total += share

@@ -27,18 +27,14 @@ def train_wordpiece(lines: Iterable[str], size: int, *, lowercase: bool) -> Bert
 
 
 def extend_wordpiece(tokenizer: PreTrainedTokenizerBase, lines: Sequence[str], size: int) -> tuple[BertTokenizer, list[list[int]]]:
-    """A tokenizer with the pieces of `tokenizer` that `lines` use, its single characters, and up to `size` pieces learned from `lines`.
+    """A tokenizer with all pieces of `tokenizer` and those of up to `size` pieces learned from `lines` that it lacks.
 
-    :returns: the tokenizer, and for each of its ids the ids that spell the piece in the old tokenizer (one id for a kept piece).
+    :returns: the tokenizer, and for each of its ids the ids that spell the piece in the old tokenizer (one id for an old piece).
     """
     lowercase = bool(getattr(tokenizer, "do_lower_case", json.loads(tokenizer.backend_tokenizer.to_str())["normalizer"]["lowercase"]))
     old = tokenizer.get_vocab()
-    used: Counter[int] = Counter()
-    for ids in tokenizer(list(lines), add_special_tokens=False, verbose=False)["input_ids"]:
-        used.update(ids)
-    kept = [piece for piece, i in sorted(old.items(), key=lambda item: item[1]) if used[i] > 2 or len(piece.removeprefix("##")) == 1]
-    learned = [piece for piece in _learn(lines, size, lowercase) if piece not in old]
-    vocabulary = list(dict.fromkeys([*SPECIAL, *kept, *learned]))
+    kept = sorted(old, key=old.__getitem__)
+    vocabulary = list(dict.fromkeys([*SPECIAL, *kept, *_learn(lines, size, lowercase)]))
     return _bert_tokenizer(vocabulary, lowercase), [_spelling(piece, old, tokenizer) for piece in vocabulary]
 
 

@@ -39,6 +39,7 @@ def test_an_extended_vocabulary_keeps_old_pieces_and_spells_new_ones(world: Path
     assert len(spelling) == len(extended)
     assert tuple(extended.convert_ids_to_tokens(range(5))) == SPECIAL
     old_piece = {i: piece for piece, i in before.items()}
+    assert set(before) <= set(after)
     new = 0
     for piece, i in after.items():
         if piece in before:
