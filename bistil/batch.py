@@ -19,8 +19,7 @@ from bistil.experiment import Cell, Experiment
 from bistil.languages import DataFolder
 from bistil.pipeline import Pipeline
 from bistil.store import NotBuilt, Store
-
-FORCED = "bistil-tf"
+from bistil.systems import SYSTEMS, shared_student
 
 
 class Job(NamedTuple):
@@ -30,8 +29,7 @@ class Job(NamedTuple):
     arguments: tuple[Any, ...]
 
     def __str__(self) -> str:
-        words = [" ".join(str(w) for w in a if w is not None) if isinstance(a, tuple) else str(a) for a in self.arguments if a is not None]
-        return f"{self.stage.replace('_', ' ')} {' '.join(words)}"
+        return " ".join([self.stage.replace("_", " "), *(str(argument) for argument in self.arguments if argument is not None)])
 
 
 @dataclass(frozen=True)
@@ -52,31 +50,32 @@ def plan(experiment: Experiment) -> dict[Job, tuple[Job, ...]]:
         return job
 
     def student(cell: Cell) -> Job:
-        shared = cell._replace(task="", target="" if cell.system == "multilingual-distil" else cell.target)
-        general = shared._replace(system="bistil-tf") if shared.system == "bistil-st" else shared
-        if cell.system == "multilingual-distil":
-            return need("student", general)
+        system = SYSTEMS[cell.system]
+        general = cell._replace(system=shared_student(cell.system), task="")
+        if system.languages == "seen":
+            return need("student", general._replace(target=""))
         after: tuple[Job, ...] = (need("vocabulary", cell.target),)
-        if cell.system != "scratch":
+        if system.recipe == "bilingual":
             after += tuple(need("language_sft", code) for code in (experiment.source, cell.target))
         return need("student", general, after=after)
 
     def adapted(cell: Cell, code: str) -> tuple[Job, ...]:
-        if cell.system == "teacher-ltsft":
-            return (need("language_sft", code),)
-        if cell.system == "multilingual-distil":
-            base = student(cell)
-            return (need("student_language_sft", code, base.arguments[0], after=(base,)),)
-        return ()
+        system = SYSTEMS[cell.system]
+        if not system.adapted:
+            return ()
+        if not system.recipe:
+            return (need("language_sft", code, *([None, system.select] if system.select else [])),)
+        base = student(cell)
+        return (need("student_language_sft", code, base.arguments[0], after=(base,)),)
 
     def tuned(cell: Cell) -> Job:
-        whole = cell.system.startswith("teacher-") or cell.system == "multilingual-distil"
-        shared = cell._replace(target="") if whole else cell
+        system = SYSTEMS[cell.system]
+        shared = cell if system.recipe and system.languages == "pair" else cell._replace(target="")
         after = adapted(cell, experiment.source)
-        if not cell.system.startswith("teacher-"):
+        if system.recipe:
             after += (student(cell),)
-        if cell.system == FORCED:
-            after += (tuned(cell._replace(system="teacher-ltsft", lrf=1)),)
+        if system.forced:
+            after += (tuned(cell.of_teacher),)
         return need("task_sft", shared, after=after)
 
     for cell in experiment.cells():

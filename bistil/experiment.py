@@ -1,32 +1,54 @@
 """What an experiment file says: teacher, languages, tasks, systems, seeds, and the settings of every stage.
 
-Notable: the file expands to cells (system, task, target, lrf, seed); everything that cells share is found by the pipeline, not here.
+Notable: the file expands to cells (system, task, target, lrf, seed, drf); everything that cells share is found by the pipeline, not here.
 """
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from bistil.distil.general import GeneralConfig
+from bistil.distil.minilm import MiniLMConfig
 from bistil.distil.task import TaskConfig
 from bistil.errors import InputError
 from bistil.settings import read_yaml
+from bistil.sft.config import SftMethod
 from bistil.sft.language import TextConfig
-from bistil.sft.lottery import LotteryConfig
+from bistil.systems import NARROW, REDUCED, SYSTEMS, TEACHER, WHOLE, in_results
 from bistil.train import Schedule
-
-WHOLE = ("teacher-ltsft", "teacher-no-adaptation", "floor")
-REDUCED = ("bistil-tf", "bistil-st", "scratch", "multilingual-distil")
 
 
 class Cell(NamedTuple):
-    """One score to be had. `lrf` is 1 for whole teachers and for the floor."""
+    """One score to be had. `lrf` is 1 for whole teachers and for the floor; `drf` is above 1 for narrower students only."""
 
     system: str
     task: str
     target: str
     lrf: int
     seed: int
+    drf: int = 1
+
+    def __str__(self) -> str:
+        """The fields in words; a hidden reduction factor of 1 goes without saying."""
+        return " ".join(map(str, self[:5])) + (f" drf {self.drf}" if self.drf > 1 else "")
+
+    @property
+    def of_teacher(self) -> "Cell":
+        """The same score of the language-adapted teacher."""
+        return self._replace(system=TEACHER, lrf=1, drf=1)
+
+    @property
+    def in_results(self) -> str:
+        """The system's name in result rows."""
+        return in_results(self.system, self.drf)
+
+    @property
+    def named(self) -> str:
+        """The system as an experiment file names it: bistil-tf:2, or bistil-tf:2x2 with a hidden reduction factor."""
+        if self.system in WHOLE:
+            return self.system
+        return f"{self.system}:{self.lrf}" + (f"x{self.drf}" if self.drf > 1 else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +66,8 @@ class VocabularyConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageSftConfig:
-    """Language SFTs: LT-SFT settings and the two phases. They are trained once, with seed 1, and shared by all seeds of a run."""
-
-    lottery: LotteryConfig
-    dense: Schedule
-    sparse: Schedule
+class LanguageSftConfig(SftMethod):
+    """Language SFTs. They are trained once, with seed 1, and shared by all seeds of a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +83,10 @@ class Experiment:
     """An experiment file.
 
     teacher: hub name or folder, relative to the project. data: `miniworld`, or `folder` (named by --data or BISTIL_DATA).
-    targets: languages by task. systems: names, with `:lrf` for students. seen: what multilingual-distil is distilled on; empty: every
-    language that the table calls seen.
+    targets: languages by task. systems: names, with `:lrf` for students, or `:lrfxdrf` for a BiStil student that is narrower too.
+    seen: what multilingual students are distilled on; empty: every language that the table calls seen. Students by other recipes are
+    distilled as long as `general` says; minilm: what is MiniLMv2's own. schedules: by system, the schedule of its task tuning instead of
+    the task's `sparse`, for those that have one phase only (full fine-tuning, say).
     """
 
     name: str
@@ -83,15 +103,17 @@ class Experiment:
     scratch: ScratchConfig
     task: dict[str, TaskConfig]
     seen: tuple[str, ...] = ()
+    minilm: MiniLMConfig = field(default_factory=MiniLMConfig)
+    schedules: dict[str, Schedule] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in self.systems:
-            system, _, lrf = name.partition(":")
-            if not (system in WHOLE and not lrf) and not (system in REDUCED and lrf.isdigit() and int(lrf) > 0):
-                raise InputError(
-                    f"{name!r} is not a system. Whole models: {', '.join(WHOLE)}; students, each with its layer reduction factor after a "
-                    f"colon, as in bistil-tf:2: {', '.join(REDUCED)}."
-                )
+            parse_system(name)
+        single = [name for name, system in SYSTEMS.items() if system.select]
+        if strangers := sorted(set(self.schedules) - set(single)):
+            raise InputError(f"`schedules` is for systems tuned in one phase, {', '.join(single)}; {strangers[0]!r} is none of them.")
+        if any(name.startswith("distilmbert") for name in self.systems) and not self.general.mask_share:
+            raise InputError("DistilBERT's recipe predicts masked tokens: give a `mask_share` above 0 under `general`.")
         lacking = sorted(set(self.targets) - set(self.task))
         if lacking:
             raise InputError(f"The experiment {self.name} has targets for {lacking[0]} but no settings for it under `task`.")
@@ -109,10 +131,25 @@ class Experiment:
         """Every score of the grid: by seed, then every task's first target, every task's second, and so on."""
         longest = max(map(len, self.targets.values()))
         return [
-            Cell(system, task, targets[rank], int(lrf or 1), seed)
+            Cell(system, task, targets[rank], lrf, seed, drf)
             for seed in self.seeds
             for rank in range(longest)
             for task, targets in self.targets.items()
             if rank < len(targets)
-            for system, _, lrf in (name.partition(":") for name in self.systems)
+            for system, lrf, drf in map(parse_system, self.systems)
         ]
+
+
+def parse_system(name: str) -> tuple[str, int, int]:
+    """The system, layer and hidden reduction factor of a name in an experiment file: bistil-tf:2x2 has 2 and 2, a whole model 1 and 1.
+
+    :raises InputError: where it names no system.
+    """
+    match = re.fullmatch(r"([a-z0-9-]+)(?::([1-9]\d*)(?:x([1-9]\d*))?)?", name)
+    system, lrf, drf = match.groups() if match else ("", None, None)
+    if system not in SYSTEMS or (system in REDUCED) != bool(lrf) or (drf and system not in NARROW):
+        raise InputError(
+            f"{name!r} is not a system. Whole models: {', '.join(WHOLE)}; students, each with its layer reduction factor after a "
+            f"colon, as in bistil-tf:2: {', '.join(REDUCED)}. {' and '.join(NARROW)} take a hidden reduction factor too: bistil-tf:2x2."
+        )
+    return system, int(lrf or 1), int(drf or 1)

@@ -1,4 +1,4 @@
-"""The three distillation losses of BiStil (eqs. 5.1-5.3) as pure functions.
+"""Distillation losses as pure functions: the three of BiStil (eqs. 5.1-5.3), DistilBERT's and MiniLMv2's.
 
 Notable: every mean is over real tokens of the whole batch, so neither the amount nor the content of padding changes a loss or its
 gradient (padded entries must be finite: they are multiplied by 0); the thesis leaves head dimension and padding open, and we read its
@@ -59,6 +59,67 @@ def prediction_loss(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor
     probabilities = teacher_logits.to(rows.dtype).softmax(dim=-1)
     log_probabilities = student_logits.to(rows.dtype).log_softmax(dim=-1).masked_fill(probabilities == 0, 0.0)
     return -((probabilities * log_probabilities).sum(dim=-1) * rows).sum() / rows.sum().clamp(min=1)
+
+
+def tempered_loss(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor, *, temperature: float) -> Tensor:
+    """tau^2 * KL(softmax(z^T / tau) || softmax(z^S / tau)), mean over the rows where `mask` is 1 (DistilBERT section 3, Hinton et al.).
+
+    The factor keeps the size of the gradient as tau grows. Unlike `prediction_loss` it is 0 at equal logits: the teacher's entropy is left
+    out, which has no gradient. Shape: the logits are [..., C], mask is [...]; the result is a scalar.
+    """
+    if student_logits.shape != teacher_logits.shape or mask.shape != student_logits.shape[:-1] or temperature <= 0:
+        raise InputError(
+            f"The tempered loss needs logits [..., C] of one shape, a mask [...] and a temperature above 0; student "
+            f"{tuple(student_logits.shape)}, teacher {tuple(teacher_logits.shape)}, mask {tuple(mask.shape)}, {temperature} came."
+        )
+    rows = _weights(mask, student_logits)
+    logs = [(logits.to(rows.dtype) / temperature).log_softmax(dim=-1) for logits in (student_logits, teacher_logits)]
+    return temperature**2 * (_divergence(*logs) * rows).sum() / rows.sum().clamp(min=1)
+
+
+def cosine_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """1 - cos(h^S, h^T), mean over real tokens (DistilBERT section 3).
+
+    Shape: student and teacher are [B, L, H]; mask is [B, L], 1 = real token; the result is a scalar.
+    """
+    _check_layers([student], [teacher], mask, "[B, L, H]", dimensions=3)
+    real = _weights(mask, student)
+    cosine = torch.nn.functional.cosine_similarity(student.to(real.dtype), teacher.to(real.dtype), dim=-1)
+    return ((1 - cosine) * real).sum() / real.sum().clamp(min=1)
+
+
+def relation_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor, *, heads: int) -> Tensor:
+    """Sum over kinds of vectors (queries, keys, values) of the KL divergence of their self-attention relations (MiniLMv2 section 3.1).
+
+    A kind's vectors A [B, L, H], all attention heads side by side, are cut into `heads` relation heads of d = H / heads. Relations are
+    R = softmax(A_a A_a^T / sqrt(d)) over real tokens, and the kind's loss is sum KL(R^T_{a,t} || R^S_{a,t}) over examples, relation heads a
+    and real tokens t, divided by heads * (real tokens in the batch). Hidden sizes may differ: only the number of relation heads is shared.
+    Shape: student holds tensors [B, L, H_S], teacher as many [B, L, H_T]; mask is [B, L], 1 = real token; the result is a scalar.
+    """
+    widths = {layer.shape[-1] for layer in (*student, *teacher)}
+    shapes = {tuple(layer.shape[:-1]) for layer in (*student, *teacher)}
+    if len(student) != len(teacher) or shapes != {tuple(mask.shape)} or heads < 1 or any(width % heads for width in widths):
+        raise InputError(
+            f"The relation loss needs as many student as teacher vectors [B, L, H], a mask [B, L] and a number of relation heads that "
+            f"divides each H; {len(student)} and {len(teacher)} of shapes {sorted(shapes)} and widths {sorted(widths)}, mask "
+            f"{tuple(mask.shape)} and {heads} heads came."
+        )
+    real = _weights(mask, student[0])
+    pairs = [(_relations(s, real, heads), _relations(t, real, heads)) for s, t in zip(student, teacher, strict=True)]
+    total = sum((_divergence(s, t).sum(dim=1) * real).sum() for s, t in pairs)
+    return torch.as_tensor(total / (heads * real.sum().clamp(min=1)))
+
+
+def _relations(vectors: Tensor, real: Tensor, heads: int) -> Tensor:
+    """Log-probabilities of each token's relations to the real tokens. Shape: [B, L, H], [B, L] -> [B, heads, L, L]."""
+    split = vectors.to(real.dtype).unflatten(-1, (heads, -1)).transpose(1, 2)
+    scores = split @ split.transpose(2, 3) / split.shape[-1] ** 0.5
+    return scores.masked_fill(real[:, None, None, :] == 0, torch.finfo(scores.dtype).min).log_softmax(dim=-1)
+
+
+def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL(teacher || student) of log-probabilities. Shape: [..., C] -> [...]."""
+    return torch.nn.functional.kl_div(student, teacher, log_target=True, reduction="none").sum(dim=-1)
 
 
 def _weights(mask: Tensor, like: Tensor) -> Tensor:

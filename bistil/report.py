@@ -18,7 +18,6 @@ from bistil.errors import InputError
 from bistil.orderings import Claim, orderings
 from bistil.results import (
     COLUMNS,
-    SYSTEMS,
     Row,
     Setting,
     read_results,
@@ -28,6 +27,7 @@ from bistil.results import (
     write_results,
 )
 from bistil.style import svg
+from bistil.systems import rank, told
 from bistil.tables import cost_table, headline, score_tables, setting_name
 
 __all__ = ["COLUMNS", "Claim", "orderings", "read_results", "write_report", "write_results"]
@@ -73,7 +73,7 @@ def write_report(
         notes=[" ".join(paragraph.split()) for paragraph in notes.split("\n\n") if paragraph.strip()],
         headlines=[first for setting in found if (first := headline(rows, setting))],
         facts=_facts(rows, manifests),
-        systems=[(name, SYSTEMS[name]) for name in SYSTEMS if any(row["system"] == name for row in rows)],
+        systems=[(name, text) for name in sorted({row["system"] for row in rows}, key=rank) if (text := told(name))],
         claims=[(setting, [claim for claim in claims if claim.setting == setting]) for setting in found],
         scores=[(setting, score_tables(rows, setting)) for setting in found],
         costs=[(setting, cost_table(rows, setting)) for setting in found],

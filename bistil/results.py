@@ -12,6 +12,8 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from bistil.errors import InputError
+from bistil.systems import TEACHER, rank
+from bistil.systems import WHOLE as WHOLE_MODELS
 
 Row = Mapping[str, Any]
 TEXT = ("experiment", "system", "teacher", "task", "source", "target", "metric", "artefact")
@@ -40,18 +42,6 @@ METRICS = {
     "recall": "recall",
     "accuracy": "accuracy",
 }
-TEACHER = "teacher-ltsft"
-SYSTEMS = {
-    "teacher-ltsft": "The multilingual teacher with a language SFT and a task SFT (LT-SFT): the mark the students are measured against.",
-    "teacher-no-adaptation": "The same teacher with a task SFT only; it learnt nothing more of the target language.",
-    "bistil-tf": "BiStil, teacher-forced: a bilingual student that follows the language-adapted teacher in both stages.",
-    "bistil-st": "BiStil, self-taught: the same student after stage 1, its task SFT trained on gold labels without a teacher.",
-    "multilingual-distil": "A student of the same depth distilled on all seen languages, full vocabulary, by the losses of stage 1.",
-    "minilm": "A multilingual student of the MiniLM recipe.",
-    "scratch": "A bilingual student of the same size, trained by masked language modelling from random weights.",
-    "floor": "What a trivial guess scores: the majority label, every word attached to its neighbour, or the first words of a text.",
-}
-WHOLE_MODELS = ("teacher-ltsft", "teacher-no-adaptation", "floor")
 
 
 class Setting(NamedTuple):
@@ -160,12 +150,12 @@ def rows_of(rows: Iterable[Row], setting: Setting, metric: str | None = None) ->
 
 
 def variants(rows: Iterable[Row]) -> list[Variant]:
-    """Return the systems in the rows in the order of SYSTEMS, told apart by density only where a system was run at several."""
+    """Return the systems in the rows in the order of their table, told apart by density only where a system was run at several."""
     densities: dict[tuple[str, int | None], set[float | None]] = {}
     for row in rows:
         densities.setdefault((row["system"], _lrf(row)), set()).add(row.get("density"))
     found = [Variant(*key, density if len(values) > 1 else None) for key, values in densities.items() for density in values]
-    return sorted(set(found), key=lambda variant: (_rank(variant.system), variant.system, variant.lrf or 0, variant.density or 0.0))
+    return sorted(set(found), key=lambda variant: (rank(variant.system), variant.system, variant.lrf or 0, variant.density or 0.0))
 
 
 def select(rows: Iterable[Row], variant: Variant) -> list[Row]:
@@ -206,13 +196,9 @@ def _lrf(row: Row) -> int | None:
     return None if row["system"] in WHOLE_MODELS else row.get("lrf")
 
 
-def _rank(system: str) -> int:
-    return list(SYSTEMS).index(system) if system in SYSTEMS else len(SYSTEMS)
-
-
 def _order(row: Row) -> tuple[Any, ...]:
     parts = {column: (row[column] is not None, row[column] if row[column] is not None else 0) for column in IDENTITY}
-    return tuple(value for column in IDENTITY for value in ([_rank(row["system"])] if column == "system" else []) + [parts[column]])
+    return tuple(value for column in IDENTITY for value in ([rank(row["system"])] if column == "system" else []) + [parts[column]])
 
 
 def _text(cell: Any) -> str:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bistil.errors import InputError
-from bistil.losses import attention_loss, hidden_loss, prediction_loss
+from bistil.losses import attention_loss, cosine_loss, hidden_loss, prediction_loss, relation_loss, tempered_loss
 
 MASK = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1], [1, 1, 0, 0]])  # whole, padded left, padded right
 
@@ -165,3 +165,73 @@ def test_mismatches_are_refused_in_words() -> None:
         hidden_loss(h, h, MASK[:, :3])
     with pytest.raises(InputError, match="same labels"):
         prediction_loss(h[0], h[1][..., :3], MASK)
+
+
+def plain_divergence(teacher: list[float], student: list[float]) -> float:
+    return sum(t * math.log(t / s) for t, s in zip(teacher, student, strict=True))
+
+
+def plain_softmax(scores: list[float]) -> list[float]:
+    z = [math.exp(score) for score in scores]
+    return [one / sum(z) for one in z]
+
+
+def plain_relations(student: list[Tensor], teacher: list[Tensor], mask: Tensor, heads: int) -> float:
+    """MiniLMv2 eqs. 6 to 8 with Q-Q, K-K and V-V, token by token."""
+    total = 0.0
+    for s, t in zip(student, teacher, strict=True):
+        for a in range(heads):
+            for b, i in mask.nonzero().tolist():
+                relations = []
+                for vectors in (t, s):
+                    d = vectors.shape[-1] // heads
+                    cut = vectors[b, :, a * d : (a + 1) * d].tolist()
+                    real = [cut[j] for j in range(mask.shape[1]) if mask[b, j]]
+                    products = [sum(x * y for x, y in zip(cut[i], other, strict=True)) for other in real]
+                    relations.append(plain_softmax([product / math.sqrt(d) for product in products]))
+                total += plain_divergence(*relations)
+    return total / (heads * int(mask.sum()))
+
+
+@pytest.mark.parametrize("heads", [1, 2, 3])
+def test_the_relation_loss_equals_a_plain_loop_also_between_hidden_sizes(heads: int) -> None:
+    s, t = draws(3, 3, 4, 6), draws(3, 3, 4, 12, seed=1)
+    assert relation_loss(s, t, MASK, heads=heads).item() == pytest.approx(plain_relations(s, t, MASK, heads), rel=1e-12)
+    assert relation_loss(t, t, MASK, heads=heads).item() == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_relation_loss_ignores_padding_and_refuses_what_does_not_fit() -> None:
+    s, t = draws(3, 3, 4, 6), draws(3, 3, 4, 6, seed=1)
+    moved = [torch.where(MASK[..., None] == 1, vectors, 9.0) for vectors in s]
+    assert torch.equal(relation_loss(moved, t, MASK, heads=2), relation_loss(s, t, MASK, heads=2))
+    assert relation_loss(s, t, torch.zeros(3, 4), heads=2) == 0
+    for bad in ((s[:2], t, 2), (s, t, 4), (s, t, 0), (draws(3, 3, 5, 6), t, 2)):
+        with pytest.raises(InputError, match="relation heads"):
+            relation_loss(bad[0], bad[1], MASK, heads=bad[2])
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 0.5])
+def test_the_tempered_and_the_cosine_loss_equal_plain_loops(temperature: float) -> None:
+    s, t = draws(2, 3, 4, 5)
+    rows = [
+        temperature**2 * plain_divergence(*(plain_softmax([z / temperature for z in logits[b, i].tolist()]) for logits in (t, s)))
+        for b, i in MASK.nonzero().tolist()
+    ]
+    assert tempered_loss(s, t, MASK, temperature=temperature).item() == pytest.approx(sum(rows) / len(rows), rel=1e-12)
+    far = []
+    for b, i in MASK.nonzero().tolist():
+        x, y = s[b, i].tolist(), t[b, i].tolist()
+        far.append(1 - sum(p * q for p, q in zip(x, y, strict=True)) / math.hypot(*x) / math.hypot(*y))
+    assert cosine_loss(s, t, MASK).item() == pytest.approx(sum(far) / len(far), rel=1e-12)
+
+
+def test_the_tempered_loss_has_the_gradient_of_the_soft_cross_entropy_and_refuses_other_shapes() -> None:
+    z, t = draws(2, 3, 4, 5)
+    own, other = z.clone().requires_grad_(), z.clone().requires_grad_()
+    tempered_loss(own, t, MASK, temperature=1.0).backward()
+    prediction_loss(other, t, MASK).backward()
+    torch.testing.assert_close(own.grad, other.grad)
+    with pytest.raises(InputError, match="tempered loss"):
+        tempered_loss(z, t[..., :4], MASK, temperature=2.0)
+    with pytest.raises(InputError, match="tempered loss"):
+        tempered_loss(z, t, MASK, temperature=0.0)

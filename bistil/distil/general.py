@@ -83,12 +83,31 @@ def distil_general(
     progress: Listener = silent,
     stop: threading.Event | None = None,
 ) -> History:
-    """Train `student` in place; `corpora` are in the student's token ids. The best held-out loss is kept.
+    """Train `student` in place; `corpora` are in the student's token ids. The best held-out loss is kept."""
+    objective = GeneralDistillation(student, teacher, layer_map(teacher.encoder.config.num_hidden_layers, config.lrf))
+    try:
+        return distil(objective, tokenizer, corpora, config=config, folder=folder, stage="stage 1", progress=progress, stop=stop)
+    finally:
+        teacher.wear(None)
+
+
+def distil(
+    objective: Objective,
+    tokenizer: PreTrainedTokenizerBase,
+    corpora: Mapping[str, Blocks],
+    *,
+    config: GeneralConfig,
+    folder: Path,
+    stage: str,
+    progress: Listener = silent,
+    stop: threading.Event | None = None,
+) -> History:
+    """Train an objective's student in place on text, by whatever the objective minimises. The best held-out loss is kept.
 
     Dropout of the student is off: it learns a function, not a sample of it.
     """
     set_seed(config.seed)
-    set_dropout(student, 0.0)
+    set_dropout(objective.model, 0.0)
     parts = {code: blocks.split(config.held_out_share) for code, blocks in corpora.items()}
     batches = Batches(
         {code: training for code, (training, _) in parts.items()},
@@ -102,22 +121,18 @@ def distil_general(
     evaluation = held_out(
         {code: kept for code, (_, kept) in parts.items()}, tokenizer, batch_size=16, mask_share=config.mask_share, most=32
     )
-    objective = GeneralDistillation(student, teacher, layer_map(teacher.encoder.config.num_hidden_layers, config.lrf))
-    try:
-        return fit(
-            objective,
-            batches,
-            lambda: evaluate_general(objective, evaluation),
-            schedule=config.schedule,
-            select="loss",
-            folder=folder,
-            seed=config.seed,
-            stage=f"stage 1, {' + '.join(corpora)}, lrf {config.lrf}",
-            progress=progress,
-            stop=stop,
-        )
-    finally:
-        teacher.wear(None)
+    return fit(
+        objective,
+        batches,
+        lambda: evaluate_general(objective, evaluation),
+        schedule=config.schedule,
+        select="loss",
+        folder=folder,
+        seed=config.seed,
+        stage=f"{stage}, {' + '.join(corpora)}, lrf {config.lrf}",
+        progress=progress,
+        stop=stop,
+    )
 
 
 def set_dropout(model: torch.nn.Module, p: float) -> None:

@@ -1,4 +1,4 @@
-"""Task tuning by LT-SFT: on gold labels (a teacher's task SFT, a self-taught student) or after a teacher (stage 2, BiStil section 3.2).
+"""Task tuning by SFT: on gold labels (a teacher's task SFT, a self-taught student) or after a teacher (stage 2, BiStil section 3.2).
 
 Notable: one procedure for all of them. Teacher-forced means L_attn + L_hidden + L_pred against the teacher that wears the source
 language's SFT and its own task SFT; no gold label enters then. The head trains in full, from the same start in both phases; a
@@ -20,8 +20,9 @@ from bistil import sampling
 from bistil.distil.general import set_dropout, state_losses
 from bistil.models import TaskModel
 from bistil.progress import Listener, silent
+from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta
-from bistil.sft.train_sft import SftConfig, lottery_ticket
+from bistil.sft.tune import fine_tune
 from bistil.student import layer_map
 from bistil.tasks.task import Row, Task
 from bistil.train import Evaluate, History, Objective
@@ -124,7 +125,7 @@ def task_sft(
     def batches(steps: int, seed: int) -> Dataset:
         return TaskBatches(task, rows, int(tokenizer.pad_token_id), batch_size=config.batch_size, steps=steps, seed=seed)
 
-    return lottery_ticket(
+    return fine_tune(
         objective,
         model.encoder,
         model.head,

@@ -20,6 +20,7 @@ from bistil.models import save_student
 from bistil.pipeline.tuned import Tuned
 from bistil.results import METRICS
 from bistil.store import Artefact, NotBuilt, file_id
+from bistil.systems import SYSTEMS
 from bistil.tasks import task as find_task
 
 
@@ -65,10 +66,10 @@ class Pipeline(Tuned):
                 examples = kind.read(self.data.file(task, first, "test"))
                 rows = kind.encode(examples, tokenizer, max_length=settings.max_length)
                 measured = cost.measure(model, kind, rows, batch_size=settings.batch_size, repeats=15, pad_id=int(tokenizer.pad_token_id))
-                found[f"{cell.system}:{cell.lrf}"] = {name: getattr(measured, name) for name in ("latency_ms", "examples_per_second")}
+                found[f"{cell.in_results}:{cell.lrf}"] = {name: getattr(measured, name) for name in ("latency_ms", "examples_per_second")}
             return {"systems": found, **self._where}
 
-        return self.store.run("timing", {"task": task}, {f"{c.system}:{c.lrf}": self.task_sft(c) for c in cells}, build)
+        return self.store.run("timing", {"task": task}, {f"{c.in_results}:{c.lrf}": self.task_sft(c) for c in cells}, build)
 
     def deployed(self, cell: Cell) -> Artefact:
         """The finished student of a cell in `model/`, for use without bistil: a class of transformers where that has such a head.
@@ -97,16 +98,16 @@ class Pipeline(Tuned):
         found = self.evaluation(cell)
         measured = found.metrics
         with suppress(NotBuilt):
-            measured |= self.timing(cell.task).metrics["systems"].get(f"{cell.system}:{cell.lrf}", {})
+            measured |= self.timing(cell.task).metrics["systems"].get(f"{cell.in_results}:{cell.lrf}", {})
         shared = {
             "experiment": self.experiment.name,
-            "system": cell.system,
+            "system": cell.in_results,
             "teacher": Path(self.experiment.teacher).name,
             "task": cell.task,
             "source": self.experiment.source,
             "target": cell.target,
             "lrf": cell.lrf if cell.lrf > 1 else None,
-            "density": self.experiment.task[cell.task].sft.lottery.density,
+            "density": self._density(cell, measured),
             "seed": cell.seed,
             "artefact": found.id,
         }
@@ -114,3 +115,9 @@ class Pipeline(Tuned):
         costs = {name: measured.get(name) for name in names}
         scores = [name for name in METRICS if name in measured]
         return [{**shared, **costs, "metric": name, "value": measured[name]} for name in scores]
+
+    def _density(self, cell: Cell, measured: Mapping[str, Any]) -> float:
+        """The density of a cell's task SFT: the one asked for, or what came of a choice that has its own."""
+        if SYSTEMS[cell.system].select in (None, "random"):
+            return self.experiment.task[cell.task].sft.density
+        return round(self.task_sft(cell).metrics["values"] / measured["encoder_parameters"], 6)

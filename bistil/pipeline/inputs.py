@@ -20,6 +20,7 @@ from bistil.progress import Listener, silent
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.store import Store
 from bistil.student import layer_map
+from bistil.systems import SYSTEMS
 from bistil.tasks import task as find_task
 from bistil.tasks.task import Task
 
@@ -55,12 +56,14 @@ class Inputs:
             )
         for cell in experiment.cells():
             layer_map(teacher.encoder.config.num_hidden_layers, cell.lrf)
+            if cell.system == "minilm":
+                experiment.minilm.check(teacher.encoder.config.num_hidden_layers, teacher.encoder.config.hidden_size)
         for task, targets in experiment.targets.items():
             kind = find_task(task)
             for code, split in ((experiment.source, "train"), (experiment.source, "dev"), *((target, "test") for target in targets)):
                 kind.read(self.data.file(task, code, split))
         texts = [experiment.source, *(target for targets in experiment.targets.values() for target in targets)]
-        if any(system.startswith("multilingual-distil") for system in experiment.systems):
+        if any(SYSTEMS[cell.system].languages == "seen" for cell in experiment.cells()):
             texts += self._seen
         for code in dict.fromkeys(texts):
             path = self.data.text(code)

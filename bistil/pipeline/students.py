@@ -1,7 +1,7 @@
 """The stages before any task: vocabularies, language SFTs, and students by every recipe (BiStil section 3.1 and the baselines)."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,14 +17,17 @@ from bistil.experiment import Cell
 from bistil.mlm import MaskedLM, evaluate_mlm
 from bistil.models import load_encoder
 from bistil.pipeline.inputs import Inputs
+from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.sft.language import language_sft
-from bistil.sft.train_sft import SftConfig
+from bistil.sft.lottery import Selection
 from bistil.store import Artefact, file_id
 from bistil.student import initialise, layer_map
+from bistil.systems import SYSTEMS
 from bistil.train import fit
 
 LANGUAGE_SEED = 1
+OWN_HEAD = "mlm-head.safetensors"  # of a student whose recipe trains its masked-LM head
 
 
 class Students(Inputs):
@@ -48,10 +51,14 @@ class Students(Inputs):
         inputs = {"teacher": self.teacher_id, **{f"text {code}": file_id(self.data.text(code)) for code in codes}}
         return self.store.run("vocabulary", {"vocabulary": config, "lines": self.experiment.text.lines}, inputs, build)
 
-    def language_sft(self, code: str, student: Artefact | None = None) -> Artefact:
-        """The language SFT of the teacher, or of a multilingual student: `delta.safetensors`."""
+    def language_sft(self, code: str, student: Artefact | None = None, select: Selection | None = None) -> Artefact:
+        """The language SFT of the teacher, or of a multilingual student: `delta.safetensors`.
+
+        :param select: a baseline of LT-SFT, instead of the method that the experiment asks for.
+        """
         experiment = self.experiment
         sft = SftConfig(**vars(experiment.language_sft), seed=LANGUAGE_SEED)
+        sft = sft.selecting(select) if select else sft
 
         def build(folder: Path) -> Mapping[str, Any]:
             teacher = self.fresh_teacher()
@@ -60,6 +67,8 @@ class Students(Inputs):
                 encoder = load_encoder(student.path("model"))
                 mlm = BertForMaskedLM(encoder.config)
                 mlm.bert, mlm.cls = encoder, teacher.mlm.cls
+                if (own := student.path(OWN_HEAD)).is_file():
+                    mlm.cls.load_state_dict(load_file(own))
             delta, history = language_sft(
                 self._placed(mlm),
                 teacher.tokenizer,
@@ -77,8 +86,8 @@ class Students(Inputs):
 
     def student(self, cell: Cell) -> Artefact:
         """The general student of a cell: `model/` (encoder and tokenizer) and `history.json`."""
-        makers = {"multilingual-distil": self._multilingual_student, "scratch": self._scratch_student}
-        return makers.get(cell.system, self._bilingual_student)(cell)
+        make: Callable[[Cell], Artefact] = getattr(self, f"_{SYSTEMS[cell.system].recipe}_student")
+        return make(cell)
 
     def _bilingual_student(self, cell: Cell) -> Artefact:
         codes = (self.experiment.source, cell.target)

@@ -8,25 +8,26 @@ from typing import Any
 import torch
 from transformers import BertModel, PreTrainedTokenizerFast, set_seed
 
-from bistil.distil.task import task_sft
+from bistil.distil.task import TaskConfig, task_sft
 from bistil.evaluate import evaluate, predict_all
 from bistil.experiment import Cell
 from bistil.models import TaskModel, load_encoder
-from bistil.pipeline.students import Students, kept_ids, trimmed_tokenizer
+from bistil.pipeline.baselines import Baselines
+from bistil.pipeline.students import kept_ids, trimmed_tokenizer
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.store import Artefact, file_id
+from bistil.systems import SYSTEMS
 from bistil.tasks.task import Task
 
 
-class Tuned(Students):
+class Tuned(Baselines):
     """From students and task data to task models."""
 
     def task_sft(self, cell: Cell) -> Artefact:
         """The task SFT of a cell: `delta.safetensors` with the head in it, and the labels as a metric."""
         base, source_sft = self._base(cell), self._language_delta(cell, self.experiment.source)
-        follows = self.task_sft(cell._replace(system="teacher-ltsft", lrf=1)) if cell.system == "bistil-tf" else None
-        config = self.experiment.task[cell.task]
-        config = dataclasses.replace(config, sft=dataclasses.replace(config.sft, seed=cell.seed))
+        follows = self.task_sft(cell.of_teacher) if SYSTEMS[cell.system].forced else None
+        config = self._task_config(cell)
 
         def build(folder: Path) -> Mapping[str, Any]:
             task, examples = self._training(cell.task)
@@ -46,7 +47,7 @@ class Tuned(Students):
                 validate=lambda: evaluate(model, task, validation, tokenizer, max_length=config.max_length),
                 base=base_id,
                 folder=folder,
-                teacher=self.task_model(cell._replace(system="teacher-ltsft", lrf=1), self.experiment.source)[0] if follows else None,
+                teacher=self.task_model(cell.of_teacher, self.experiment.source)[0] if follows else None,
                 kept=kept if follows else None,
                 stage=f"{cell.task} SFT, {cell.system}" + (f" lrf {cell.lrf}, {cell.target}" if cell.lrf > 1 else ""),
                 **self._listeners,
@@ -89,19 +90,27 @@ class Tuned(Students):
 
     def _base(self, cell: Cell) -> Artefact | None:
         """The student a cell tunes, or None for the teacher itself."""
-        return None if cell.system.startswith("teacher-") else self.student(cell)
+        return self.student(cell) if SYSTEMS[cell.system].recipe else None
+
+    def _task_config(self, cell: Cell) -> TaskConfig:
+        """The task's settings with the cell's seed, and with the system's own choice of what changes and for how long."""
+        config, select = self.experiment.task[cell.task], SYSTEMS[cell.system].select
+        sft = dataclasses.replace(config.sft, seed=cell.seed)
+        if select:
+            sft = sft.selecting(select)
+            sft = dataclasses.replace(sft, sparse=self.experiment.schedules.get(cell.system, sft.sparse))
+        return dataclasses.replace(config, sft=sft)
 
     def _language_delta(self, cell: Cell, code: str) -> Artefact | None:
-        """The language SFT a cell's model wears for `code`: the teacher's, or the multilingual student's own; bilingual ones have none."""
-        if cell.system == "teacher-ltsft":
-            return self.language_sft(code)
-        return self.language_sft(code, self.student(cell)) if cell.system == "multilingual-distil" else None
+        """The language SFT a cell's model wears for `code`: the teacher's, or the multilingual student's own; None where it wears none."""
+        system = SYSTEMS[cell.system]
+        return self.language_sft(code, self._base(cell), system.select) if system.adapted else None
 
     def _load_base(self, cell: Cell) -> tuple[BertModel, PreTrainedTokenizerFast, torch.Tensor | None]:
         base = self._base(cell)
         if base is None:
             return self.fresh_teacher().encoder, self.teacher.tokenizer, None
-        if cell.system == "multilingual-distil":
+        if SYSTEMS[cell.system].languages == "seen":
             return load_encoder(base.path("model")), self.teacher.tokenizer, None
         vocabulary = self.vocabulary(cell.target)
         return load_encoder(base.path("model")), trimmed_tokenizer(vocabulary), kept_ids(vocabulary)

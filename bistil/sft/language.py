@@ -1,4 +1,4 @@
-"""Language SFTs: LT-SFT by masked-language modelling on one language's text (LT-SFT section 4.2).
+"""Language SFTs: sparse fine-tuning by masked-language modelling on one language's text (LT-SFT section 4.2).
 
 Notable: the output embedding is decoupled and frozen, layer norms are frozen, so all that is learned lies in the encoder and travels
 with the delta.
@@ -15,9 +15,10 @@ from bistil.corpora import Batches, Blocks, held_out
 from bistil.errors import InputError
 from bistil.mlm import MaskedLM, evaluate_mlm
 from bistil.progress import Listener, silent
+from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.sft.lottery import decouple_output_embedding
-from bistil.sft.train_sft import SftConfig, lottery_ticket
+from bistil.sft.tune import fine_tune
 from bistil.train import History
 
 
@@ -66,7 +67,7 @@ def language_sft(
             {code: training}, tokenizer, weights={code: 1.0}, batch_size=text.batch_size, steps=steps, mask_share=text.mask_share, seed=seed
         )
 
-    return lottery_ticket(
+    return fine_tune(
         MaskedLM(mlm),
         mlm.bert,
         None,

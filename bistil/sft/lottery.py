@@ -17,7 +17,7 @@ from bistil.errors import InputError
 from bistil.sft.checks import check_same_layout
 from bistil.sft.sparse_training import SparseTraining
 
-Selection = Literal["top-k", "random", "biases"]
+Selection = Literal["top-k", "random", "biases", "all", "none"]
 
 __all__ = [
     "LotteryConfig",
@@ -40,7 +40,8 @@ class LotteryConfig:
         density: share of the encoder's parameters that the delta may change, in (0, 1]; the papers' language SFTs on mBERT have 0.043.
         l1: lambda of the L1 term; the papers use 0.1 for languages and state none for tasks.
         freeze_layer_norms: keep layer-norm weights and biases as they are; True for languages in the papers, False for tasks.
-        select: "top-k" is LT-SFT; its baselines "random" (rand-SFT) and "biases" (BitFit, whatever the density) have no dense phase.
+        select: "top-k" is LT-SFT; its baselines have no dense phase: "random" (rand-SFT), and, whatever the density, "biases" (BitFit),
+            "all" (full fine-tuning) and "none" (the head alone).
 
     Raises:
         InputError: density is outside (0, 1], l1 is negative or select is unknown.

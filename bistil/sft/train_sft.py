@@ -5,21 +5,19 @@ support is written down when the dense phase ends, so an interrupted run never r
 """
 
 import threading
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 from transformers import set_seed
 
 from bistil.progress import Listener, silent
+from bistil.sft.config import BatchesFor, SftConfig
 from bistil.sft.delta import SparseDelta
 from bistil.sft.lottery import (
-    LotteryConfig,
     SparseTraining,
     l1_term,
     select_biases,
@@ -28,27 +26,7 @@ from bistil.sft.lottery import (
     set_trainable,
     snapshot,
 )
-from bistil.train import Evaluate, History, Objective, Schedule, fit
-
-
-class BatchesFor(Protocol):
-    """Makes the training batches of a phase: `steps` of them, from `seed`."""
-
-    def __call__(self, steps: int, seed: int) -> Dataset:
-        """A dataset whose item k is the batch of step k."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SftConfig:
-    """An LT-SFT: what may change, how long each phase runs. Both phases use the same hyperparameters but for their length.
-
-    `lottery.select` other than "top-k" leaves the dense phase out.
-    """
-
-    lottery: LotteryConfig
-    dense: Schedule
-    sparse: Schedule
-    seed: int = 1
+from bistil.train import Evaluate, History, Objective, fit
 
 
 class Penalised(Objective):
@@ -90,25 +68,28 @@ def lottery_ticket(
     :param base: hash of the base model that the delta belongs to, before any language delta that `encoder` wears already.
     The encoder and the head are left in their trained state.
     """
+    lottery, long = config.lottery, config.dense
+    assert lottery is not None
     theta0 = snapshot(encoder)
     head0 = {name: tensor.clone() for name, tensor in head.state_dict().items()} if head is not None else {}
-    names = set_trainable(encoder, freeze_layer_norms=config.lottery.freeze_layer_norms)
+    names = set_trainable(encoder, freeze_layer_norms=lottery.freeze_layer_norms)
     run: dict[str, Any] = {"evaluate": evaluate, "select": select, "seed": config.seed, "progress": progress, "stop": stop}
     history: History = []
     chosen = folder / "support.safetensors"
-    k = config.lottery.k(sum(tensor.numel() for tensor in theta0.values()))
+    k = lottery.k(sum(tensor.numel() for tensor in theta0.values()))
     candidates = {name: theta0[name] for name in names}
-    if config.lottery.select != "top-k":
+    if lottery.select != "top-k":
         random = np.random.default_rng([config.seed, *stage.encode()])  # so that no two SFTs have the same support by accident
-        _write_support(chosen, select_biases(encoder) if config.lottery.select == "biases" else select_random(candidates, k, random))
+        _write_support(chosen, select_biases(encoder) if lottery.select == "biases" else select_random(candidates, k, random))
     elif not chosen.exists():
+        assert long is not None
         set_seed(config.seed)
-        l1 = config.lottery.l1
+        l1 = lottery.l1
         dense = Penalised(objective, lambda: l1_term(encoder, theta0, l1)) if l1 else objective
         history = fit(
             dense,
-            batches(config.dense.steps, config.seed),
-            schedule=config.dense,
+            batches(long.steps, config.seed),
+            schedule=long,
             folder=folder / "checkpoint-dense",
             stage=f"{stage}, dense",
             **run,
@@ -123,7 +104,7 @@ def lottery_ticket(
         parameters = [sparse.values, *(head.parameters() if head is not None else ())]
         optimizer = torch.optim.AdamW(parameters, lr=config.sparse.learning_rate, weight_decay=config.sparse.weight_decay)
         sparse.attach(optimizer)
-        l1 = config.lottery.l1
+        l1 = lottery.l1
         phase = Penalised(objective, lambda: sparse.l1_term(l1)) if l1 else objective
         history += fit(
             phase,
@@ -134,8 +115,12 @@ def lottery_ticket(
             optimizer=optimizer,
             **run,
         )
-        full = {f"head.{name}": tensor for name, tensor in (head.state_dict() if head is not None else {}).items()}
-        return sparse.delta(base, full=full), history
+        return sparse.delta(base, full=head_tensors(head)), history
+
+
+def head_tensors(head: nn.Module | None) -> dict[str, Tensor]:
+    """A head's tensors under the names that a delta carries them by."""
+    return {f"head.{name}": tensor for name, tensor in (head.state_dict() if head is not None else {}).items()}
 
 
 def _write_support(path: Path, support: dict[str, Tensor]) -> None:

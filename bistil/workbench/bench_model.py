@@ -16,11 +16,12 @@ from typing import Any
 from transformers import AutoConfig
 
 from bistil.errors import InputError
-from bistil.experiment import REDUCED, WHOLE, Cell, Experiment
+from bistil.experiment import Cell, Experiment, parse_system
 from bistil.languages import DATA, DataFolder
 from bistil.pipeline import Pipeline
 from bistil.store import NotBuilt, Store
 from bistil.student import layer_map
+from bistil.systems import REDUCED, WHOLE
 from bistil.train import Stopped
 from bistil.workbench.guard import in_words
 from bistil.workbench.recorder import Recorder
@@ -65,7 +66,7 @@ class Bench:
             task=student.task,
             system=student.system,
             lrf=max(student.lrf, 2),
-            density=experiment.task[student.task].sft.lottery.density,
+            density=experiment.task[student.task].sft.density,
             seed=student.seed,
         )
 
@@ -104,7 +105,7 @@ class Bench:
     @property
     def densities(self) -> tuple[float, ...]:
         """A few densities, the experiment's own among them."""
-        return tuple(sorted({*DENSITIES, *(settings.sft.lottery.density for settings in self.experiment.task.values())}))
+        return tuple(sorted({*DENSITIES, *(settings.sft.density for settings in self.experiment.task.values())}))
 
     def choose(self, **changes: Any) -> None:
         """Change the choice, for example choose(task="ner", lrf=3), and call `on_choice`.
@@ -152,8 +153,8 @@ class Bench:
     def rows(self) -> list[dict[str, Any]]:
         """Return the result rows in the store for the chosen task and target: every system of the experiment, and the chosen one."""
         pipeline, choice = self._pipeline(read_only=True), self.choice
-        names = (name.partition(":") for name in self.experiment.systems)
-        cells = [Cell(system, choice.task, choice.target, int(lrf or 1), choice.seed) for system, _, lrf in names]
+        names = map(parse_system, self.experiment.systems)
+        cells = [Cell(system, choice.task, choice.target, lrf, choice.seed, drf) for system, lrf, drf in names]
         found: list[dict[str, Any]] = []
         for cell in dict.fromkeys([*cells, self.cell]):
             with suppress(NotBuilt):
@@ -218,15 +219,11 @@ class Bench:
 def _chosen_experiment(experiment: Experiment, choice: Choice) -> Experiment:
     """The experiment with the choice in it; the density is put into every SFT only where it differs from the task's own."""
     changes: dict[str, Any] = {"teacher": choice.teacher, "source": choice.source, "seeds": (choice.seed,)}
-    if choice.density != experiment.task[choice.task].sft.lottery.density:
-        changes["language_sft"] = _with_density(experiment.language_sft, choice.density)
+    if choice.density != experiment.task[choice.task].sft.density:
+        changes["language_sft"] = experiment.language_sft.at_density(choice.density)
         tasks = experiment.task.items()
-        changes["task"] = {name: dataclasses.replace(one, sft=_with_density(one.sft, choice.density)) for name, one in tasks}
+        changes["task"] = {name: dataclasses.replace(one, sft=one.sft.at_density(choice.density)) for name, one in tasks}
     return dataclasses.replace(experiment, **changes)
-
-
-def _with_density(sft: Any, density: float) -> Any:
-    return dataclasses.replace(sft, lottery=dataclasses.replace(sft.lottery, density=density))
 
 
 def _layers(teacher: str) -> int:

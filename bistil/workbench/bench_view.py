@@ -9,10 +9,11 @@ from typing import Any
 
 import ipywidgets as w
 
-from bistil.experiment import REDUCED, Experiment
+from bistil.experiment import Experiment
 from bistil.places import CACHE, open_data
 from bistil.plots import loss_curves
 from bistil.results import metric_label, primary_metric
+from bistil.systems import REDUCED
 from bistil.workbench import html
 from bistil.workbench.bench_model import Bench
 from bistil.workbench.guard import Guard

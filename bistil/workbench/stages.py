@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from bistil.batch import Job, plan
-from bistil.experiment import WHOLE, Cell, Experiment
+from bistil.experiment import Cell, Experiment
 from bistil.pipeline import Pipeline
 from bistil.store import Artefact, NotBuilt, Store
 
@@ -37,8 +37,7 @@ class StageStatus:
 
 def jobs_of(experiment: Experiment, cell: Cell) -> list[Job]:
     """Return the stages that one score needs, in an order that can be run; joint timing is none of them."""
-    name = cell.system if cell.system in WHOLE else f"{cell.system}:{cell.lrf}"
-    only = dataclasses.replace(experiment, targets={cell.task: (cell.target,)}, systems=(name,), seeds=(cell.seed,))
+    only = dataclasses.replace(experiment, targets={cell.task: (cell.target,)}, systems=(cell.named,), seeds=(cell.seed,))
     return [job for job in plan(only) if job.stage != "timing"]
 
 
@@ -64,13 +63,12 @@ def status_of(pipeline: Pipeline, job: Job) -> StageStatus:
 def steps_of(experiment: Experiment, job: Job) -> int:
     """Return how many optimiser steps a stage takes, 0 for one that does not train."""
     if job.stage in ("language_sft", "student_language_sft"):
-        return experiment.language_sft.dense.steps + experiment.language_sft.sparse.steps
+        return experiment.language_sft.steps
     if job.stage == "student":
         scratch = job.arguments[0].system == "scratch"
         return (experiment.scratch if scratch else experiment.general).schedule.steps
     if job.stage == "task_sft":
-        sft = experiment.task[job.arguments[0].task].sft
-        return sft.dense.steps + sft.sparse.steps
+        return experiment.task[job.arguments[0].task].sft.steps
     return 0
 
 

@@ -13,9 +13,9 @@ from bistil.distil.task import TaskBatches, TaskConfig, TaskDistillation, TaskLe
 from bistil.evaluate import evaluate
 from bistil.models import TaskModel
 from bistil.progress import Event
+from bistil.sft.config import SftConfig
 from bistil.sft.delta import base_hash
 from bistil.sft.lottery import LotteryConfig
-from bistil.sft.train_sft import SftConfig
 from bistil.student import initialise
 from bistil.tasks import task as find_task
 from bistil.train import Schedule, Stopped

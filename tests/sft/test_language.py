@@ -8,10 +8,10 @@ from sft_examples import bits, same_bits
 
 from bistil.corpora import read_lines, to_blocks
 from bistil.models import load_teacher
+from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta, base_hash, deltas_applied
 from bistil.sft.language import TextConfig, language_sft
 from bistil.sft.lottery import LotteryConfig
-from bistil.sft.train_sft import SftConfig
 from bistil.train import Schedule
 
 PHASE = Schedule(steps=8, learning_rate=3e-3, evaluations=2)

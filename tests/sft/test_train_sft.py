@@ -13,9 +13,10 @@ from torch.utils.data import Dataset
 from transformers import BertModel, set_seed
 
 from bistil.progress import Event, Listener, silent
+from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta, base_hash, deltas_applied
 from bistil.sft.lottery import LotteryConfig, Selection, snapshot
-from bistil.sft.train_sft import SftConfig, lottery_ticket
+from bistil.sft.train_sft import lottery_ticket
 from bistil.train import History, Objective, Schedule, Stopped
 
 PHASE = Schedule(steps=6, learning_rate=5e-3, evaluations=3)

@@ -12,13 +12,10 @@ from bistil.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpielConfig:
-    """What may change, and how the support moves.
+class SpielSettings:
+    """How the support moves.
 
     Attributes:
-        steps: T, the optimiser steps of the whole run, at which the replacement rate reaches 0.
-        density: share of the chosen tensors' entries that the delta may change, in (0, 1], the same in each tensor; or give `size`.
-        size: K, the number of entries that the delta may change, instead of `density`.
         method: "ag" grows by averaged gradients and trains with Adam; "ma" grows by, and trains with, SM3's accumulators.
         interval: S, optimiser steps between updates of the support.
         estimation: gamma, the last steps of each interval, over which "ag" averages gradients. The thesis' algorithm boxes have gamma = S.
@@ -35,15 +32,11 @@ class SpielConfig:
         tensors: "per-tensor" keeps the number of entries of each tensor; "global" grows the best candidates of all tensors together, at
             most a tensor's first share of them in one update.
         embeddings: also change embedding matrices; otherwise only weights of linear layers in the Transformer's blocks.
-        seed: of the random support at the start.
 
     Raises:
         InputError: a value is outside its range or not among its choices.
     """
 
-    steps: int
-    density: float | None = None
-    size: int | None = None
     method: Literal["ag", "ma"] = "ag"
     interval: int = 20
     estimation: int = 5
@@ -57,31 +50,61 @@ class SpielConfig:
     accumulator: Literal["sum", "max"] = "sum"
     tensors: Literal["per-tensor", "global"] = "per-tensor"
     embeddings: bool = False
-    seed: int = 1
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
             choices = get_args(hint) if "Literal" in str(hint) else ()
             if choices and getattr(self, name) not in choices:
                 raise InputError(f"{name} should be one of {', '.join(choices)}, but is {getattr(self, name)!r}.")
+        if not 1 <= self.estimation <= self.interval:
+            raise InputError(
+                f"Gradients are averaged over the last steps of an interval: expected estimation (gamma) from 1 to the interval (S) of "
+                f"{self.interval} steps, got {self.estimation}."
+            )
+        if not 0 <= self.rate <= 1:
+            raise InputError(f"rate (xi) is the peak share of entries that an update replaces: expected 0 to 1, got {self.rate}.")
+
+    def check_steps(self, steps: int) -> None:
+        """Refuse a run of so many optimiser steps where the support would never move.
+
+        Raises:
+            InputError: the run ends with, or before, the first update.
+        """
+        if steps <= self.interval:
+            raise InputError(
+                f"Expected steps (T) after the first update of the support, which is at step {self.interval} (S), but the run has only "
+                f"{steps}: lengthen the run or shorten the interval."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpielConfig(SpielSettings):
+    """What may change, and how the support moves.
+
+    Attributes:
+        steps: T, the optimiser steps of the whole run, at which the replacement rate reaches 0.
+        density: share of the chosen tensors' entries that the delta may change, in (0, 1], the same in each tensor; or give `size`.
+        size: K, the number of entries that the delta may change, instead of `density`.
+        seed: of the random support at the start.
+
+    Raises:
+        InputError: a value is outside its range or not among its choices.
+    """
+
+    steps: int
+    density: float | None = None
+    size: int | None = None
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.density is None) == (self.size is None):
             raise InputError("Give either density, the share of entries that may change, or size, their number, and not both.")
         if self.density is not None and not 0 < self.density <= 1:
             raise InputError(f"density is the share of entries that may change: expected a number in (0, 1], got {self.density}.")
         if self.size is not None and self.size < 1:
             raise InputError(f"size is the number of entries that may change: expected at least 1, got {self.size}.")
-        if not 1 <= self.estimation <= self.interval:
-            raise InputError(
-                f"Gradients are averaged over the last steps of an interval: expected estimation (gamma) from 1 to the interval (S) of "
-                f"{self.interval} steps, got {self.estimation}."
-            )
-        if self.steps <= self.interval:
-            raise InputError(
-                f"Expected steps (T) after the first update of the support, which is at step {self.interval} (S), but the run has only "
-                f"{self.steps}: lengthen the run or shorten the interval."
-            )
-        if not 0 <= self.rate <= 1:
-            raise InputError(f"rate (xi) is the peak share of entries that an update replaces: expected 0 to 1, got {self.rate}.")
+        self.check_steps(self.steps)
 
     def quotas(self, numels: list[int]) -> list[int]:
         """Return how many entries of each tensor may change, in proportion to its size; they sum to K exactly.
@@ -120,3 +143,28 @@ class SpielConfig:
             shares.append(self.share(step) * surviving)
             surviving *= 1 - self.share(step)
         return [0, *updates], [surviving, *reversed(shares)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpielSft(SpielSettings):
+    """SpIEL as an experiment asks for it: the run gives steps and seed.
+
+    Attributes:
+        density: share of *all* the encoder's parameters that the delta may change, in (0, 1], as `LotteryConfig.density`, so that
+            both methods change as many values at equal density.
+
+    Raises:
+        InputError: density is outside (0, 1], or as SpielSettings.
+    """
+
+    density: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.density <= 1:
+            raise InputError(f"density is the share of parameters to change: expected a number in (0, 1], got {self.density}.")
+
+    def for_run(self, n_parameters: int, *, steps: int, seed: int) -> SpielConfig:
+        """The settings of a run on an encoder of `n_parameters`."""
+        moving = {name: value for name, value in vars(self).items() if name != "density"}
+        return SpielConfig(**moving, size=max(1, round(self.density * n_parameters)), steps=steps, seed=seed)

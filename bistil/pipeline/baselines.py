@@ -1,0 +1,67 @@
+"""The students that BiStil is compared with, each by its own recipe: MiniLMv2's and DistilBERT's.
+
+Notable: they see the same text for as many steps as BiStil's stage 1, start from the same layers, and differ in loss, languages and
+vocabulary only.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from bistil import vocab
+from bistil.distil.distilbert import DistilBertDistillation, with_head
+from bistil.distil.general import GeneralConfig, distil
+from bistil.distil.minilm import MiniLMDistillation
+from bistil.experiment import Cell
+from bistil.pipeline.students import OWN_HEAD, Students, kept_ids, trimmed_tokenizer
+from bistil.store import Artefact, file_id
+from bistil.student import initialise
+from bistil.systems import SYSTEMS
+
+
+class Baselines(Students):
+    """General students by other recipes."""
+
+    def _minilm_student(self, cell: Cell) -> Artefact:
+        config, codes = self._budget(cell), self._seen
+
+        def build(folder: Path) -> Mapping[str, Any]:
+            teacher, tokenizer = self._placed(self.fresh_teacher().encoder), self.teacher.tokenizer
+            student = self._placed(initialise(self.teacher.encoder, cell.lrf))
+            corpora = {code: self.blocks(code) for code in codes}
+            objective = MiniLMDistillation(student, teacher, self.experiment.minilm)
+            history = distil(objective, tokenizer, corpora, config=config, folder=folder, stage="MiniLMv2", **self._listeners)
+            return self._keep_student(folder, student, tokenizer, history)
+
+        settings = {"recipe": "minilm", "text": self.experiment.text, "general": config, "minilm": self.experiment.minilm}
+        return self.store.run("student", settings, self._read_by_all(codes), build)
+
+    def _distilmbert_student(self, cell: Cell) -> Artefact:
+        config, pair = self._budget(cell), SYSTEMS[cell.system].languages == "pair"
+        codes = (self.experiment.source, cell.target) if pair else self._seen
+        vocabulary = self.vocabulary(cell.target) if pair else None
+
+        def build(folder: Path) -> Mapping[str, Any]:
+            teacher, tokenizer = self.fresh_teacher().mlm, self.teacher.tokenizer
+            if vocabulary is not None:
+                tokenizer = trimmed_tokenizer(vocabulary)
+                vocab.trim_model(teacher, kept_ids(vocabulary).numpy())
+            student = self._placed(with_head(teacher, cell.lrf))
+            corpora = {code: self.student_blocks(code, tokenizer) for code in codes}
+            objective = DistilBertDistillation(student, self._placed(teacher))
+            history = distil(objective, tokenizer, corpora, config=config, folder=folder, stage="DistilBERT's recipe", **self._listeners)
+            save_file({name: tensor.clone() for name, tensor in student.cls.state_dict().items()}, folder / OWN_HEAD)
+            return self._keep_student(folder, student.bert, tokenizer, history)
+
+        inputs = {**self._read_by_all(codes), **({"vocabulary": vocabulary} if vocabulary else {})}
+        return self.store.run("student", {"recipe": "distilmbert", "text": self.experiment.text, "general": config}, inputs, build)
+
+    def _budget(self, cell: Cell) -> GeneralConfig:
+        """Stage 1's settings for a cell."""
+        return dataclasses.replace(self.experiment.general, lrf=cell.lrf, seed=cell.seed)
+
+    def _read_by_all(self, codes: tuple[str, ...]) -> dict[str, Artefact | str]:
+        return {"teacher": self.teacher_id, **{f"text {code}": file_id(self.data.text(code)) for code in codes}}

@@ -1,0 +1,107 @@
+"""MiniLMv2 and DistilBERT's recipe: what they compare, where their gradients go, and that a student learns by them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from test_general import CODES, CONFIG, batch_of, bits, corpora, same  # noqa: F401 - corpora is a fixture
+from tiny import masked_lm
+from torch.nn.functional import cross_entropy, kl_div
+
+from bistil.distil.distilbert import DistilBertDistillation, with_head
+from bistil.distil.general import distil
+from bistil.distil.minilm import MiniLMConfig, MiniLMDistillation, attention_vectors
+from bistil.errors import InputError
+from bistil.losses import relation_loss
+from bistil.student import initialise
+
+
+def masked_batch(corpora):  # noqa: F811
+    batch = batch_of(corpora)
+    labels = torch.full_like(batch["input_ids"], -100)
+    labels[0, 3:6] = batch["input_ids"][0, 3:6]
+    return {**batch, "labels": labels}
+
+
+def test_attention_vectors_are_those_of_the_layer(corpora, wordpiece) -> None:  # noqa: F811
+    encoder, batch = masked_lm(len(wordpiece)).bert, batch_of(corpora)
+    states = encoder(batch["input_ids"], batch["attention_mask"], output_hidden_states=True).hidden_states
+    attention = encoder.encoder.layer[2].attention.self
+    found = attention_vectors(encoder, 3, batch["input_ids"], batch["attention_mask"])
+    for vectors, part in zip(found, (attention.query, attention.key, attention.value), strict=True):
+        torch.testing.assert_close(vectors, part(states[2]), atol=1e-5, rtol=1e-4)
+        assert not part._forward_hooks
+
+
+def test_minilm_compares_the_last_layer_of_the_student_with_the_chosen_one(corpora, wordpiece) -> None:  # noqa: F811
+    teacher, batch = masked_lm(len(wordpiece)).bert, batch_of(corpora)
+    student = initialise(teacher, 2).eval()
+    for layer, heads in ((None, None), (5, 4)):
+        objective = MiniLMDistillation(student, teacher, MiniLMConfig(teacher_layer=layer, relation_heads=heads))
+        inputs = batch["input_ids"], batch["attention_mask"]
+        own, theirs = (attention_vectors(model, number, *inputs) for model, number in ((student, 3), (teacher, layer or 6)))
+        expected = relation_loss(own, theirs, batch["attention_mask"], heads=heads or 2)
+        assert objective(batch)[0].item() == pytest.approx(expected.item(), rel=1e-6)
+    assert MiniLMDistillation(initialise(teacher, 1).eval(), teacher, MiniLMConfig())(batch)[0].item() == pytest.approx(0.0, abs=1e-7)
+
+
+def test_minilm_leaves_what_comes_after_the_values_of_the_last_layer(corpora, wordpiece) -> None:  # noqa: F811
+    teacher = masked_lm(len(wordpiece)).bert
+    student = initialise(teacher, 2)
+    MiniLMDistillation(student, teacher, MiniLMConfig())(batch_of(corpora))[0].backward()
+    still = {name for name, parameter in student.named_parameters() if parameter.grad is None}
+    last = "encoder.layer.2."
+    assert still == {name for name, _ in student.named_parameters() if name.startswith(last) and ".attention.self." not in name}
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+@pytest.mark.parametrize("settings", [{"teacher_layer": 7}, {"relation_heads": 5}, {"relation_heads": -2}])
+def test_minilm_refuses_layers_and_heads_that_are_not_there(settings: dict[str, int]) -> None:
+    MiniLMConfig(teacher_layer=6, relation_heads=16).check(6, 32)
+    with pytest.raises(InputError, match="one of the teacher's 6 layers"):
+        MiniLMConfig(**settings).check(6, 32)
+
+
+def test_distilberts_loss_is_the_published_sum(corpora, wordpiece) -> None:  # noqa: F811
+    teacher = masked_lm(len(wordpiece))
+    student, batch = with_head(teacher, 2).eval(), masked_batch(corpora)
+    loss, parts = DistilBertDistillation(student, teacher)(batch)
+    real = batch["attention_mask"] == 1
+    asked = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    own, theirs = (model(**asked, output_hidden_states=True) for model in (student, teacher))
+    logs = [(out.logits[real] / 2).log_softmax(-1) for out in (own, theirs)]
+    soft = kl_div(*logs, log_target=True, reduction="batchmean") * 4
+    cosine = 1 - torch.cosine_similarity(own.hidden_states[-1][real], theirs.hidden_states[-1][real]).mean()
+    masked = cross_entropy(own.logits.flatten(0, 1), batch["labels"].flatten())
+    torch.testing.assert_close(loss, 5 * soft + cosine + 2 * masked, atol=1e-4, rtol=1e-4)
+    assert set(parts) == {"soft", "cosine", "masked"}
+    nothing = DistilBertDistillation(student, teacher)({**batch, "labels": torch.full_like(batch["labels"], -100)})[1]
+    assert nothing["masked"] == 0
+
+
+def test_a_student_with_head_starts_as_the_teacher_and_owns_its_tensors(wordpiece) -> None:
+    teacher = masked_lm(len(wordpiece))
+    student = with_head(teacher, 1)
+    assert student.cls.predictions.decoder.weight is student.bert.embeddings.word_embeddings.weight
+    ids = torch.arange(5, 15)[None]
+    torch.testing.assert_close(student.eval()(ids).logits, teacher(ids).logits)
+    before = bits(teacher)
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.add_(1.0)
+    assert same(bits(teacher), before)
+
+
+@pytest.mark.parametrize("recipe", ["minilm", "distilbert"])
+def test_a_student_learns_and_its_teacher_stays(recipe: str, corpora, wordpiece, tmp_path: Path) -> None:  # noqa: F811
+    teacher = masked_lm(len(wordpiece))
+    before = bits(teacher)
+    if recipe == "minilm":
+        objective = MiniLMDistillation(initialise(teacher.bert, 2), teacher.bert, MiniLMConfig(relation_heads=4))
+    else:
+        objective = DistilBertDistillation(with_head(teacher, 2), teacher)
+    history = distil(objective, wordpiece, corpora, config=CONFIG, folder=tmp_path, stage="a recipe")
+    losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    assert losses[-1] < losses[0]
+    assert all({f"eval_loss_{code}" for code in CODES} <= set(entry) for entry in history if "eval_loss" in entry)
+    assert same(bits(teacher), before)

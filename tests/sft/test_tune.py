@@ -1,0 +1,94 @@
+"""Every method of tuning from one setting: what it may change, that it resumes, and how many values it changes."""
+
+import dataclasses
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sft_examples import bits, same_bits
+from test_train_sft import CONFIG, PHASE, Classifier, Parity, Sentences, model
+
+from bistil.errors import InputError
+from bistil.progress import Event
+from bistil.sft.config import SftConfig
+from bistil.sft.delta import SparseDelta, base_hash, deltas_applied
+from bistil.sft.lottery import LotteryConfig
+from bistil.sft.spiel.config import SpielSft
+from bistil.sft.tune import fine_tune
+from bistil.train import Stopped
+
+SPIEL = SftConfig(spiel=SpielSft(density=0.05, interval=2, estimation=1, rate=0.5), sparse=PHASE, seed=4)
+METHODS = {
+    "spiel-ag": SPIEL,
+    "spiel-ma": dataclasses.replace(SPIEL, spiel=dataclasses.replace(SPIEL.spiel, method="ma")),
+    "all": CONFIG.selecting("all"),
+    "none": CONFIG.selecting("none"),
+}
+
+
+def tuned(net: Classifier, folder: Path, config: SftConfig, **listeners: Any) -> SparseDelta:
+    held, objective = Sentences(1, 99)[0], Parity(net)
+    delta, history = fine_tune(
+        objective, net.encoder, net.head, Sentences, lambda: {"loss": float(objective(held)[0])},
+        config=config, base=base_hash(net.encoder), select="loss", folder=folder, stage="SFT", **listeners,
+    )  # fmt: skip
+    assert [entry["step"] for entry in history if "eval_loss" in entry] == [2, 4, 6]
+    return delta
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_base_with_the_delta_is_the_trained_encoder_and_the_head_is_in_it(name: str, tmp_path: Path) -> None:
+    net, start = model(), model()
+    delta = tuned(net, tmp_path, METHODS[name])
+    fresh = model().encoder
+    with deltas_applied(fresh, delta):
+        pairs = zip(bits(fresh).values(), bits(net.encoder).values(), strict=True)
+        assert all(torch.allclose(mine, theirs, atol=1e-7) for mine, theirs in pairs)
+    assert torch.equal(delta.full["head.weight"], net.head.weight)
+    assert not torch.equal(net.head.weight, start.head.weight)
+    total = sum(parameter.numel() for parameter in net.encoder.parameters())
+    assert delta.size == {"none": 0}.get(name, delta.size)
+    if name == "none":
+        assert same_bits(bits(net.encoder), bits(start.encoder))
+    elif name == "all":
+        assert delta.size > 0.5 * total  # CONFIG freezes layer norms; embeddings of words that never came stay too
+        assert not any("LayerNorm" in tensor for tensor in delta.tensors)
+    else:
+        assert delta.size == CONFIG.lottery.k(total)
+        assert all(".weight" in tensor and "LayerNorm" not in tensor and "embeddings" not in tensor for tensor in delta.tensors)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_stopped_run_ends_in_the_same_delta(name: str, tmp_path: Path) -> None:
+    whole, stop = tuned(model(), tmp_path / "whole", METHODS[name]), threading.Event()
+
+    def watch(event: Event) -> None:
+        if event.step == 3:
+            stop.set()
+
+    with pytest.raises(Stopped):
+        tuned(model(), tmp_path / "halves", METHODS[name], progress=watch, stop=stop)
+    assert tuned(model(), tmp_path / "halves", METHODS[name]) == whole
+
+
+def test_a_method_is_one_of_two_and_has_the_phases_that_it_needs() -> None:
+    with pytest.raises(InputError, match="one of them, and not both"):
+        SftConfig(sparse=PHASE)
+    with pytest.raises(InputError, match="one of them, and not both"):
+        dataclasses.replace(CONFIG, spiel=SPIEL.spiel)
+    with pytest.raises(InputError, match="under `dense`"):
+        SftConfig(lottery=LotteryConfig(density=0.1), sparse=PHASE)
+    with pytest.raises(InputError, match=r"at step 20 \(S\), but the run has only 6"):
+        SftConfig(spiel=SpielSft(density=0.1), sparse=PHASE)
+    with pytest.raises(InputError, match=r"a number in \(0, 1\], got 0"):
+        SpielSft(density=0.0)
+
+
+def test_density_and_baselines_carry_over_between_methods() -> None:
+    assert CONFIG.density == SPIEL.density == 0.05
+    assert SPIEL.at_density(0.2).spiel.density == CONFIG.at_density(0.2).lottery.density == 0.2
+    assert CONFIG.selecting("random").lottery == dataclasses.replace(CONFIG.lottery, select="random")
+    assert SPIEL.selecting("biases").lottery == LotteryConfig(density=0.05, select="biases")
+    assert SPIEL.selecting("biases").spiel is None
