@@ -13,8 +13,9 @@ from bistil.experiment import Cell
 from bistil.pipeline import Pipeline
 from bistil.store import Store
 
+NEW = ["teacher-full", "teacher-head", "teacher-bitfit", "teacher-rand-sft", "minilm:2", "distilmbert:2", "distilmbert-pair:2"]
 GRID = {
-    "systems": [*SYSTEMS, "bistil-tf:3"],
+    "systems": [*SYSTEMS, "bistil-tf:3", *NEW],
     "targets": {"parsing": ["qab", "qac"], "ner": ["qac"]},
     "seeds": [1, 2],
 }
@@ -103,7 +104,8 @@ def test_every_cell_is_evaluated_once(experiment) -> None:
 
 def test_seeds_and_targets_share_what_they_can(experiment) -> None:
     stages = [job for job in plan(experiment(**GRID))]
-    assert len([job for job in stages if job.stage == "language_sft"]) == 3
+    assert len([job for job in stages if job.stage == "language_sft" and len(job.arguments) == 1]) == 3
+    assert {job.arguments[2] for job in stages if job.stage == "language_sft" and len(job.arguments) == 3} == {"biases", "random"}
     assert len([job for job in stages if job.stage == "vocabulary"]) == 2
     teachers = [job for job in stages if job.stage == "task_sft" and job.arguments[0].system == "teacher-ltsft"]
     assert len(teachers) == 2 * 2
