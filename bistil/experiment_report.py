@@ -22,6 +22,8 @@ KINDS = ("evaluation", "timing", "task-sft", "student", "language-sft", "vocabul
 LOSSES = {
     "bistil": ("stage-1", "Stage 1, general distillation", "held-out loss (attention + hidden states)"),
     "multilingual": ("stage-1-multilingual", "Distillation on all seen languages", "held-out loss (attention + hidden states)"),
+    "minilm": ("minilm", "MiniLMv2 on all seen languages", "held-out loss (divergence of relations)"),
+    "distilmbert": ("distilmbert", "DistilBERT's recipe", "held-out loss (soft, cosine and masked-LM parts)"),
     "scratch": ("scratch", "Masked-language modelling from random weights", "held-out loss (nats a masked token)"),
 }
 
@@ -75,33 +77,33 @@ def _notes(experiment: Experiment, failures: Sequence[str]) -> str:
 
 
 def _student_curves(artefacts: Iterable[Artefact], found: Iterable[Artefact]) -> dict[str, tuple[Figure, str]]:
-    """Draw held-out loss over steps of every student: one figure for each recipe and lrf."""
-    groups: dict[tuple[str, int], dict[str, list[dict[str, float]]]] = defaultdict(dict)
+    """Draw held-out loss over steps of every student: one figure for each recipe and size."""
+    groups: dict[tuple[str, str], dict[str, list[dict[str, float]]]] = defaultdict(dict)
     known = {artefact.id: artefact for artefact in found}
     for artefact in artefacts:
         if artefact.kind == "student":
             config = artefact.manifest["config"]
-            lrf = config["lrf"] if config["recipe"] == "scratch" else config["general"]["lrf"]
-            groups[config["recipe"], lrf][_languages(artefact, known)] = _history(artefact)
+            size = config if config["recipe"] == "scratch" else config["general"]
+            factors = f"lrf {size['lrf']}" + (f" drf {size['drf']}" if "drf" in size else "")
+            groups[config["recipe"], factors][_languages(artefact, known)] = _history(artefact)
     drawn = {}
-    for (recipe, lrf), histories in sorted(groups.items()):
+    for (recipe, factors), histories in sorted(groups.items()):
         name, title, axis = LOSSES[recipe]
         ordered = dict(sorted(histories.items()))
-        drawn[f"{name}-lrf-{lrf}"] = (
+        drawn[f"{name}-{factors.replace(' ', '-')}"] = (
             plots.learning_curve(ordered, metric="eval_loss", label=axis),
-            f"{title}, lrf {lrf}: held-out loss, one line a student.",
+            f"{title}, {factors}: held-out loss, one line a student.",
         )
     return drawn
 
 
 def _language_curves(artefacts: Iterable[Artefact], found: Iterable[Artefact]) -> dict[str, tuple[Figure, str]]:
-    """Draw held-out loss of every language SFT: the teacher's in one figure, those of multilingual students in another."""
-    known = {artefact.id for artefact in found}
+    """Draw held-out loss of every language SFT: one figure for each owner (teacher, kind of student) and choice of what changes."""
+    known = {artefact.id: artefact for artefact in found}
     groups: dict[str, dict[str, list[dict[str, float]]]] = defaultdict(dict)
     for artefact in artefacts:
         if artefact.kind == "language-sft":
-            owner = "multilingual student" if artefact.manifest["inputs"]["base"] in known else "teacher"
-            groups[owner][_languages(artefact, {})] = _sparse_phase(_history(artefact))
+            groups[_owner(artefact, known)][_languages(artefact, {})] = _sparse_phase(_history(artefact))
     return {
         f"language-sfts-{owner}": (
             plots.learning_curve(dict(sorted(histories.items())), metric="eval_loss", label="held-out loss (nats a masked token)"),
@@ -109,6 +111,14 @@ def _language_curves(artefacts: Iterable[Artefact], found: Iterable[Artefact]) -
         )
         for owner, histories in sorted(groups.items())
     }
+
+
+def _owner(artefact: Artefact, known: Mapping[str, Artefact]) -> str:
+    """Whose language SFT this is: the teacher's or a student's, and what may change in it where that is not LT-SFT's own choice."""
+    base = known.get(artefact.manifest["inputs"]["base"])
+    owner = f"{base.manifest['config']['recipe']} student" if base else "teacher"
+    select = (artefact.manifest["config"]["sft"].get("lottery") or {}).get("select")
+    return f"{owner} ({select})" if select else owner
 
 
 def _vocabulary_tables(found: Iterable[Artefact]) -> list[Table]:
