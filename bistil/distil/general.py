@@ -7,7 +7,7 @@ weight, and the teacher wears that language's SFT; the student never does.
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from bistil.corpora import Batches, Blocks, held_out
 from bistil.distil.wardrobe import AdaptedTeacher
 from bistil.losses import attention_loss, hidden_loss
 from bistil.models import Output, encode
+from bistil.narrow import Narrowing
 from bistil.progress import Listener, silent
 from bistil.student import layer_map
 from bistil.train import History, Objective, Schedule, fit
@@ -26,7 +27,11 @@ from bistil.train import History, Objective, Schedule, fit
 
 @dataclass(frozen=True, kw_only=True)
 class GeneralConfig:
-    """Stage 1. lrf: layer reduction factor. batch_size in blocks of the corpora. mask_share: share of tokens masked in the input."""
+    """Stage 1. lrf: layer reduction factor. batch_size in blocks of the corpora. mask_share: share of tokens masked in the input.
+
+    drf: hidden reduction factor; in an experiment both factors come with the system's name. learn_map: the map from a narrower student's
+    states to the teacher's trains along, instead of staying the projection that the student starts from.
+    """
 
     lrf: int
     schedule: Schedule
@@ -34,27 +39,35 @@ class GeneralConfig:
     mask_share: float = 0.15
     held_out_share: float = 0.05
     seed: int = 1
+    drf: int = field(default=1, metadata={"added_later": True})
+    learn_map: bool = field(default=False, metadata={"added_later": True})
 
 
 class GeneralDistillation(Objective):
-    """L_attn + L_hidden of a student against its adapted teacher."""
+    """L_attn + L_hidden of a student against its adapted teacher; `narrowing` where the student is narrower."""
 
     model: BertModel
 
-    def __init__(self, student: BertModel, teacher: AdaptedTeacher, layers: Sequence[int]) -> None:
+    def __init__(
+        self, student: BertModel, teacher: AdaptedTeacher, layers: Sequence[int], narrowing: Narrowing | None = None
+    ) -> None:
         super().__init__(student)
-        self._teacher, self._layers = (teacher,), tuple(layers)
+        self._teacher, self._layers, self.narrowing = (teacher,), tuple(layers), narrowing
 
     def forward(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss on one batch of one language; parts `attention` and `hidden`."""
         ids, mask = batch["input_ids"], batch["attention_mask"]
         teacher = self._teacher[0]
         teacher.wear(batch["language"])
-        return state_losses(encode(self.model, ids, mask, states=True), teacher.states(ids, mask), self._layers, mask)
+        return state_losses(encode(self.model, ids, mask, states=True), teacher.states(ids, mask), self._layers, mask, self.narrowing)
 
 
-def state_losses(student: Output, teacher: Output, layers: Sequence[int], mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def state_losses(
+    student: Output, teacher: Output, layers: Sequence[int], mask: Tensor, narrowing: Narrowing | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
     """L_attn + L_hidden with the teacher's layers selected: student layer i against teacher layer layers[i - 1], H_0 against H_0."""
+    if narrowing is not None:
+        student, teacher = narrowing.align(student, teacher, layers)
     attention = attention_loss(student.attention, [teacher.attention[i - 1] for i in layers], mask)
     hidden = hidden_loss(student.hidden, [teacher.hidden[i] for i in (0, *layers)], mask)
     return attention + hidden, {"attention": attention.detach(), "hidden": hidden.detach()}
@@ -80,11 +93,14 @@ def distil_general(
     *,
     config: GeneralConfig,
     folder: Path,
+    narrowing: Narrowing | None = None,
     progress: Listener = silent,
     stop: threading.Event | None = None,
 ) -> History:
-    """Train `student` in place; `corpora` are in the student's token ids. The best held-out loss is kept."""
-    objective = GeneralDistillation(student, teacher, layer_map(teacher.encoder.config.num_hidden_layers, config.lrf))
+    """Train `student` in place, and the map of `narrowing` if it learns; `corpora` are in the student's token ids. The best held-out loss
+    is kept.
+    """
+    objective = GeneralDistillation(student, teacher, layer_map(teacher.encoder.config.num_hidden_layers, config.lrf), narrowing)
     try:
         return distil(objective, tokenizer, corpora, config=config, folder=folder, stage="stage 1", progress=progress, stop=stop)
     finally:
@@ -129,7 +145,7 @@ def distil(
         select="loss",
         folder=folder,
         seed=config.seed,
-        stage=f"{stage}, {' + '.join(corpora)}, lrf {config.lrf}",
+        stage=f"{stage}, {' + '.join(corpora)}, lrf {config.lrf}" + (f", drf {config.drf}" if config.drf > 1 else ""),
         progress=progress,
         stop=stop,
     )

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from bistil import sampling
 from bistil.distil.general import set_dropout, state_losses
 from bistil.models import TaskModel
+from bistil.narrow import Narrowing
 from bistil.progress import Listener, silent
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta
@@ -75,9 +76,12 @@ class TaskDistillation(Objective):
 
     model: TaskModel
 
-    def __init__(self, student: TaskModel, teacher: TaskModel, task: Task, kept: Tensor | None) -> None:
+    def __init__(
+        self, student: TaskModel, teacher: TaskModel, task: Task, kept: Tensor | None, narrowing: Narrowing | None = None
+    ) -> None:
         super().__init__(student)
         self._teacher, self._task, self._kept = (teacher.eval().requires_grad_(False),), task, kept
+        self._narrowing = (narrowing,)
         self._layers = layer_map(
             teacher.encoder.config.num_hidden_layers, teacher.encoder.config.num_hidden_layers // student.encoder.config.num_hidden_layers
         )
@@ -88,7 +92,7 @@ class TaskDistillation(Objective):
         ids = batch["input_ids"]
         with torch.no_grad():
             teacher = self._teacher[0]({**batch, "input_ids": ids if self._kept is None else self._kept.to(ids.device)[ids]}, states=True)
-        states, parts = state_losses(student, teacher, self._layers, batch["attention_mask"])
+        states, parts = state_losses(student, teacher, self._layers, batch["attention_mask"], self._narrowing[0])
         prediction = self._task.distillation_loss(student.logits, teacher.logits, batch)
         return states + prediction, {**parts, "prediction": prediction.detach()}
 
@@ -105,6 +109,7 @@ def task_sft(
     folder: Path,
     teacher: TaskModel | None = None,
     kept: Tensor | None = None,
+    narrowing: Narrowing | None = None,
     stage: str = "task SFT",
     progress: Listener = silent,
     stop: threading.Event | None = None,
@@ -114,13 +119,15 @@ def task_sft(
     :param model: its encoder wears the source language's delta already where there is one; the new delta adds to that.
     :param validate: source-language validation metrics, among them `task.metric`, which picks the checkpoint.
     :param teacher: a task model to follow (teacher-forced), None for gold labels. `kept`: its ids of the student's tokens.
+    :param narrowing: of a narrower student, its map as stage 1 left it; only where there is a teacher.
     """
     rows = task.encode(examples[: config.examples], tokenizer, max_length=config.max_length)
     objective: Objective = TaskLearning(model, task)
     if teacher is not None:
-        model.head.load_state_dict(teacher.head.state_dict())
+        head = teacher.head.state_dict()
+        model.head.load_state_dict(narrowing.head_state(head, model.head.state_dict()) if narrowing else head)
         set_dropout(model, 0.0)
-        objective = TaskDistillation(model, teacher, task, kept)
+        objective = TaskDistillation(model, teacher, task, kept, narrowing)
 
     def batches(steps: int, seed: int) -> Dataset:
         return TaskBatches(task, rows, int(tokenizer.pad_token_id), batch_size=config.batch_size, steps=steps, seed=seed)

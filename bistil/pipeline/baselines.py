@@ -4,7 +4,6 @@ Notable: they see the same text for as many steps as BiStil's stage 1, start fro
 vocabulary only.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from safetensors.torch import save_file
 
 from bistil import vocab
 from bistil.distil.distilbert import DistilBertDistillation, with_head
-from bistil.distil.general import GeneralConfig, distil
+from bistil.distil.general import distil
 from bistil.distil.minilm import MiniLMDistillation
 from bistil.experiment import Cell
 from bistil.pipeline.students import OWN_HEAD, Students, kept_ids, trimmed_tokenizer
@@ -26,7 +25,7 @@ class Baselines(Students):
     """General students by other recipes."""
 
     def _minilm_student(self, cell: Cell) -> Artefact:
-        config, codes = self._budget(cell), self._seen
+        config, codes = self._general(cell), self._seen
 
         def build(folder: Path) -> Mapping[str, Any]:
             teacher, tokenizer = self._placed(self.fresh_teacher().encoder), self.teacher.tokenizer
@@ -40,7 +39,7 @@ class Baselines(Students):
         return self.store.run("student", settings, self._read_by_all(codes), build)
 
     def _distilmbert_student(self, cell: Cell) -> Artefact:
-        config, pair = self._budget(cell), SYSTEMS[cell.system].languages == "pair"
+        config, pair = self._general(cell), SYSTEMS[cell.system].languages == "pair"
         codes = (self.experiment.source, cell.target) if pair else self._seen
         vocabulary = self.vocabulary(cell.target) if pair else None
 
@@ -58,10 +57,6 @@ class Baselines(Students):
 
         inputs = {**self._read_by_all(codes), **({"vocabulary": vocabulary} if vocabulary else {})}
         return self.store.run("student", {"recipe": "distilmbert", "text": self.experiment.text, "general": config}, inputs, build)
-
-    def _budget(self, cell: Cell) -> GeneralConfig:
-        """Stage 1's settings for a cell."""
-        return dataclasses.replace(self.experiment.general, lrf=cell.lrf, seed=cell.seed)
 
     def _read_by_all(self, codes: tuple[str, ...]) -> dict[str, Artefact | str]:
         return {"teacher": self.teacher_id, **{f"text {code}": file_id(self.data.text(code)) for code in codes}}

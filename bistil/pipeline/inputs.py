@@ -16,6 +16,7 @@ from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.languages import DATA, DataFolder
 from bistil.models import Teacher, device_and_dtype, load_teacher, save_student
+from bistil.narrow import check_drf
 from bistil.progress import Listener, silent
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.store import Store
@@ -56,6 +57,7 @@ class Inputs:
             )
         for cell in experiment.cells():
             layer_map(teacher.encoder.config.num_hidden_layers, cell.lrf)
+            check_drf(teacher.encoder.config, cell.drf)
             if cell.system == "minilm":
                 experiment.minilm.check(teacher.encoder.config.num_hidden_layers, teacher.encoder.config.hidden_size)
         for task, targets in experiment.targets.items():

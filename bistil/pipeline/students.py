@@ -1,7 +1,8 @@
 """The stages before any task: vocabularies, language SFTs, and students by every recipe (BiStil section 3.1 and the baselines)."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from bistil.distil.wardrobe import AdaptedTeacher
 from bistil.experiment import Cell
 from bistil.mlm import MaskedLM, evaluate_mlm
 from bistil.models import load_encoder
+from bistil.narrow import Narrowing, initialise_narrow
 from bistil.pipeline.inputs import Inputs
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta, base_hash
@@ -27,6 +29,8 @@ from bistil.systems import SYSTEMS
 from bistil.train import fit
 
 LANGUAGE_SEED = 1
+CALIBRATION = 256  # sequences a language that a narrower student is projected by
+NARROWING = "narrowing.safetensors"  # of a narrower student, for stage 2
 OWN_HEAD = "mlm-head.safetensors"  # of a student whose recipe trains its masked-LM head
 
 
@@ -93,16 +97,16 @@ class Students(Inputs):
         codes = (self.experiment.source, cell.target)
         vocabulary = self.vocabulary(cell.target)
         deltas = {code: self.language_sft(code) for code in codes}
-        config = dataclasses.replace(self.experiment.general, lrf=cell.lrf, seed=cell.seed)
+        config = self._general(cell)
 
         def build(folder: Path) -> Mapping[str, Any]:
             teacher, tokenizer, kept = self._placed(self.fresh_teacher().encoder), trimmed_tokenizer(vocabulary), kept_ids(vocabulary)
             base = base_hash(teacher)
             worn = {code: SparseDelta.load(found.path("delta.safetensors"), base=base) for code, found in deltas.items()}
             adapted = AdaptedTeacher(teacher, worn, kept)
-            student = initialise(self.teacher.encoder, cell.lrf)
+            student, narrowing = self._started(config, adapted, codes)
             vocab.trim_model(student, kept.numpy())
-            return self._distil(folder, self._placed(student), adapted, tokenizer, codes, config)
+            return self._distil(folder, self._placed(student), adapted, tokenizer, codes, config, narrowing)
 
         inputs: dict[str, Artefact | str] = {
             "vocabulary": vocabulary,
@@ -113,7 +117,7 @@ class Students(Inputs):
 
     def _multilingual_student(self, cell: Cell) -> Artefact:
         codes = self._seen
-        config = dataclasses.replace(self.experiment.general, lrf=cell.lrf, seed=cell.seed)
+        config = self._general(cell)
 
         def build(folder: Path) -> Mapping[str, Any]:
             adapted = AdaptedTeacher(self._placed(self.fresh_teacher().encoder), {}, None)
@@ -131,10 +135,38 @@ class Students(Inputs):
         tokenizer: PreTrainedTokenizerFast,
         codes: tuple[str, ...],
         config: GeneralConfig,
+        narrowing: Narrowing | None = None,
     ) -> Mapping[str, Any]:
         corpora = {code: self.student_blocks(code, tokenizer) for code in codes}
-        history = distil_general(student, teacher, tokenizer, corpora, config=config, folder=folder, **self._listeners)
+        history = distil_general(
+            student, teacher, tokenizer, corpora, config=config, folder=folder, narrowing=narrowing, **self._listeners
+        )
+        if narrowing is not None:
+            save_file(dict(narrowing.state_dict()), folder / NARROWING)
         return self._keep_student(folder, student, tokenizer, history)
+
+    def _general(self, cell: Cell) -> GeneralConfig:
+        """Stage 1's settings for a cell."""
+        general = self.experiment.general
+        return dataclasses.replace(general, lrf=cell.lrf, drf=cell.drf, seed=cell.seed, learn_map=general.learn_map and cell.drf > 1)
+
+    def _started(
+        self, config: GeneralConfig, teacher: AdaptedTeacher, codes: tuple[str, ...]
+    ) -> tuple[BertModel, Narrowing | None]:
+        """A bilingual student before it learns anything, in the teacher's vocabulary."""
+        if config.drf == 1:
+            return initialise(self.teacher.encoder, config.lrf), None
+        text = partial(self._calibration, teacher, codes)
+        return initialise_narrow(teacher.encoder, config.lrf, config.drf, text, learned=config.learn_map)
+
+    def _calibration(self, teacher: AdaptedTeacher, codes: tuple[str, ...]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Batches of the first sequences of each language, the teacher wearing its SFT; in the end it wears none."""
+        for code in codes:
+            teacher.wear(code)
+            for rows in torch.arange(min(CALIBRATION, len(self.blocks(code)))).split(32):
+                ids, mask = self.blocks(code).rows(rows.numpy())
+                yield ids.to(self.device), mask.to(self.device)
+        teacher.wear(None)
 
     def _scratch_student(self, cell: Cell) -> Artefact:
         experiment, codes, vocabulary = self.experiment, (self.experiment.source, cell.target), self.vocabulary(cell.target)

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from transformers import BertModel, PreTrainedTokenizerFast, set_seed
 
 from bistil.distil.task import TaskConfig, task_sft
 from bistil.evaluate import evaluate, predict_all
 from bistil.experiment import Cell
 from bistil.models import TaskModel, load_encoder
+from bistil.narrow import Narrowing
 from bistil.pipeline.baselines import Baselines
-from bistil.pipeline.students import kept_ids, trimmed_tokenizer
+from bistil.pipeline.students import NARROWING, kept_ids, trimmed_tokenizer
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.store import Artefact, file_id
 from bistil.systems import SYSTEMS
@@ -49,6 +51,7 @@ class Tuned(Baselines):
                 folder=folder,
                 teacher=self.task_model(cell.of_teacher, self.experiment.source)[0] if follows else None,
                 kept=kept if follows else None,
+                narrowing=self._narrowing(cell) if follows else None,
                 stage=f"{cell.task} SFT, {cell.system}" + (f" lrf {cell.lrf}, {cell.target}" if cell.lrf > 1 else ""),
                 **self._listeners,
             )
@@ -91,6 +94,14 @@ class Tuned(Baselines):
     def _base(self, cell: Cell) -> Artefact | None:
         """The student a cell tunes, or None for the teacher itself."""
         return self.student(cell) if SYSTEMS[cell.system].recipe else None
+
+    def _narrowing(self, cell: Cell) -> Narrowing | None:
+        """What ties a narrower student to the teacher's states, None for one of the teacher's width."""
+        if cell.drf == 1:
+            return None
+        kept = load_file(self.student(cell).path(NARROWING))
+        narrowing: Narrowing = self._placed(Narrowing(kept["map"], kept["heads"]))
+        return narrowing
 
     def _task_config(self, cell: Cell) -> TaskConfig:
         """The task's settings with the cell's seed, and with the system's own choice of what changes and for how long."""
