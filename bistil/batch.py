@@ -49,14 +49,20 @@ def plan(experiment: Experiment) -> dict[Job, tuple[Job, ...]]:
         jobs.setdefault(job, after)
         return job
 
+    def home(cell: Cell) -> Cell:
+        """The cell whose base is made for all targets that share it: any for a teacher, the first of a student's languages."""
+        system = SYSTEMS[cell.system]
+        own = system.recipe and system.languages == "pair"
+        return cell._replace(target=experiment.languages(cell.target)[1] if own else "")
+
     def student(cell: Cell) -> Job:
         system = SYSTEMS[cell.system]
-        general = cell._replace(system=shared_student(cell.system), task="")
+        general = home(cell)._replace(system=shared_student(cell.system), task="")
         if system.languages == "seen":
-            return need("student", general._replace(target=""))
-        after: tuple[Job, ...] = (need("vocabulary", cell.target),)
+            return need("student", general)
+        after: tuple[Job, ...] = (need("vocabulary", general.target),)
         if system.recipe == "bilingual":
-            after += tuple(need("language_sft", code) for code in (experiment.source, cell.target))
+            after += tuple(need("language_sft", code) for code in experiment.languages(cell.target))
         return need("student", general, after=after)
 
     def adapted(cell: Cell, code: str) -> tuple[Job, ...]:
@@ -70,13 +76,12 @@ def plan(experiment: Experiment) -> dict[Job, tuple[Job, ...]]:
 
     def tuned(cell: Cell) -> Job:
         system = SYSTEMS[cell.system]
-        shared = cell if system.recipe and system.languages == "pair" else cell._replace(target="")
         after = adapted(cell, experiment.source)
         if system.recipe:
             after += (student(cell),)
         if system.forced:
             after += (tuned(cell.of_teacher),)
-        return need("task_sft", shared, after=after)
+        return need("task_sft", home(cell), after=after)
 
     for cell in experiment.cells():
         if cell.system != "floor":

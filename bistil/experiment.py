@@ -86,7 +86,8 @@ class Experiment:
     targets: languages by task. systems: names, with `:lrf` for students, or `:lrfxdrf` for a BiStil student that is narrower too.
     seen: what multilingual students are distilled on; empty: every language that the table calls seen. Students by other recipes are
     distilled as long as `general` says; minilm: what is MiniLMv2's own. schedules: by system, the schedule of its task tuning instead of
-    the task's `sparse`, for those that have one phase only (full fine-tuning, say).
+    the task's `sparse`, for those that have one phase only (full fine-tuning, say). groups: languages that share one student with the
+    source, instead of one student for each target; how often each is drawn is `weights` under `general`.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Experiment:
     seen: tuple[str, ...] = ()
     minilm: MiniLMConfig = field(default_factory=MiniLMConfig)
     schedules: dict[str, Schedule] = field(default_factory=dict)
+    groups: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         for name in self.systems:
@@ -122,10 +124,18 @@ class Experiment:
         if not self.seeds or not any(self.targets.values()):
             raise InputError(f"The experiment {self.name} needs at least one seed and one target.")
 
+        grouped = [self.source, *(code for group in self.groups for code in group)]
+        if len(set(grouped)) < len(grouped) or not all(self.groups):
+            raise InputError(f"Each of `groups` should name languages other than the source, none of them twice, but got {self.groups}.")
+
     @classmethod
     def read(cls, path: Path) -> "Experiment":
         """Read and check an experiment file."""
         return read_yaml(cls, path)
+
+    def languages(self, target: str) -> tuple[str, ...]:
+        """What the student of a target is distilled on: the source, then the target, or all languages of the target's group."""
+        return self.source, *next((group for group in self.groups if target in group), (target,))
 
     def cells(self) -> list[Cell]:
         """Every score of the grid: by seed, then every task's first target, every task's second, and so on."""

@@ -73,6 +73,21 @@ def test_in_the_order_of_the_plan_each_job_makes_one_artefact_at_most(experiment
     assert set(store.made_in) == made
 
 
+def test_targets_of_a_group_share_their_student_and_its_task_sfts(experiment, data, tmp_path: Path) -> None:
+    grid = experiment(**{**GRID, "groups": [["qab", "qac"]], "systems": ["bistil-tf:2", "bistil-st:2", "scratch:2", "distilmbert-pair:2"]})
+    store = Built(tmp_path)
+    pipeline = Pipeline(grid, data, store)
+    jobs = plan(grid)
+    for job, after in jobs.items():
+        assert set(after) <= set(jobs)
+        store.current, store.asked = job, []
+        call(pipeline, job)
+        assert len(store.asked) == 1, f"{job} made {store.asked}"
+    assert len([job for job in jobs if job.stage == "vocabulary"]) == 1
+    assert len([job for job in jobs if job.stage == "student"]) == 3 * 2
+    assert len([job for job in jobs if job.stage == "evaluation"]) == len(grid.cells())
+
+
 def test_what_a_job_waits_for_is_enough_on_its_own(experiment, data, tmp_path: Path) -> None:
     """Whatever comes first: with only its own dependencies (and theirs) built, a job makes nothing but itself."""
     jobs = plan(experiment(**GRID))

@@ -31,6 +31,10 @@ def test_cells_are_the_whole_grid(experiment) -> None:
         ({"text": {"mask_share": 1.5}}, "mask share"),
         ({"text": {"length": 4}}, "length of at least 8"),
         ({"text": {"held_out_share": 0.0}}, "held-out share"),
+        ({"groups": [["qab", "qaa"]]}, "other than the source"),
+        ({"groups": [["qab"], ["qab", "qac"]]}, "none of them twice"),
+        ({"groups": [[]]}, "should name languages"),
+        ({"general": {"lrf": 2, "schedule": {"steps": 2, "learning_rate": 0.1}, "weights": {"qab": 0.0}}}, "numbers above 0"),
         ({"sources": "qaa"}, "unknown key 'sources'"),
     ],
 )

@@ -113,6 +113,21 @@ def test_students_by_other_recipes_run_from_the_yaml(experiment, data, tmp_path:
 
 
 @pytest.mark.slow
+def test_one_student_for_a_group_of_targets_drawn_by_their_weights(experiment, data, teacher_folder: Path, tmp_path: Path) -> None:
+    general = {**entries(teacher_folder)["general"], "weights": {"qac": 50.0, "qzz": 3.0}}
+    changes = {"systems": ["bistil-tf:2"], "targets": {"ner": ["qab", "qac"]}, "groups": [["qab", "qac"]]}
+    pipeline = evaluated(experiment(general=general, **changes), data, tmp_path)
+    first, second = pipeline.experiment.cells()
+    student = pipeline.student(first)
+    assert student.id == pipeline.student(second).id
+    assert pipeline.task_sft(first).id == pipeline.task_sft(second).id
+    assert pipeline.evaluation(first).id != pipeline.evaluation(second).id
+    assert {name for name in student.manifest["inputs"] if name.startswith("sft")} == {"sft qaa", "sft qab", "sft qac"}
+    assert student.manifest["config"]["general"]["weights"] == {"qac": 50.0}
+    assert set(pipeline.vocabulary("qab").metrics["corpora"]) == {"qaa", "qab", "qac"}
+
+
+@pytest.mark.slow
 def test_spiel_takes_the_place_of_lt_sft_at_equal_density(experiment, data, teacher_folder: Path, tmp_path: Path) -> None:
     phase = {"steps": 3, "learning_rate": 1e-3, "evaluations": 1}
     moving = {"spiel": {"density": 0.1, "interval": 1, "estimation": 1}, "sparse": phase}

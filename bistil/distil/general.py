@@ -17,6 +17,7 @@ from transformers import BertModel, PreTrainedTokenizerBase, set_seed
 
 from bistil.corpora import Batches, Blocks, held_out
 from bistil.distil.wardrobe import AdaptedTeacher
+from bistil.errors import InputError
 from bistil.losses import attention_loss, hidden_loss
 from bistil.models import Output, encode
 from bistil.narrow import Narrowing
@@ -30,7 +31,8 @@ class GeneralConfig:
     """Stage 1. lrf: layer reduction factor. batch_size in blocks of the corpora. mask_share: share of tokens masked in the input.
 
     drf: hidden reduction factor; in an experiment both factors come with the system's name. learn_map: the map from a narrower student's
-    states to the teacher's trains along, instead of staying the projection that the student starts from.
+    states to the teacher's trains along, instead of staying the projection that the student starts from. weights: how often a language is
+    drawn in relation to the others, 1 where none is given.
     """
 
     lrf: int
@@ -41,6 +43,11 @@ class GeneralConfig:
     seed: int = 1
     drf: int = field(default=1, metadata={"added_later": True})
     learn_map: bool = field(default=False, metadata={"added_later": True})
+    weights: Mapping[str, float] | None = field(default=None, metadata={"added_later": True})
+
+    def __post_init__(self) -> None:
+        if not all(0 < weight < float("inf") for weight in (self.weights or {}).values()):
+            raise InputError(f"`weights` should be numbers above 0, but are {self.weights}.")
 
 
 class GeneralDistillation(Objective):
@@ -128,7 +135,7 @@ def distil(
     batches = Batches(
         {code: training for code, (training, _) in parts.items()},
         tokenizer,
-        weights=dict.fromkeys(corpora, 1.0),
+        weights={code: (config.weights or {}).get(code, 1.0) for code in corpora},
         batch_size=config.batch_size,
         steps=config.schedule.steps,
         mask_share=config.mask_share,

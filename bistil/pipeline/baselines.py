@@ -25,7 +25,8 @@ class Baselines(Students):
     """General students by other recipes."""
 
     def _minilm_student(self, cell: Cell) -> Artefact:
-        config, codes = self._general(cell), self._seen
+        codes = self._seen
+        config = self._general(cell, codes)
 
         def build(folder: Path) -> Mapping[str, Any]:
             teacher, tokenizer = self._placed(self.fresh_teacher().encoder), self.teacher.tokenizer
@@ -39,8 +40,9 @@ class Baselines(Students):
         return self.store.run("student", settings, self._read_by_all(codes), build)
 
     def _distilmbert_student(self, cell: Cell) -> Artefact:
-        config, pair = self._general(cell), SYSTEMS[cell.system].languages == "pair"
-        codes = (self.experiment.source, cell.target) if pair else self._seen
+        pair = SYSTEMS[cell.system].languages == "pair"
+        codes = self.experiment.languages(cell.target) if pair else self._seen
+        config = self._general(cell, codes)
         vocabulary = self.vocabulary(cell.target) if pair else None
 
         def build(folder: Path) -> Mapping[str, Any]:

@@ -64,7 +64,7 @@ class Inputs:
             kind = find_task(task)
             for code, split in ((experiment.source, "train"), (experiment.source, "dev"), *((target, "test") for target in targets)):
                 kind.read(self.data.file(task, code, split))
-        texts = [experiment.source, *(target for targets in experiment.targets.values() for target in targets)]
+        texts = [code for targets in experiment.targets.values() for target in targets for code in experiment.languages(target)]
         if any(SYSTEMS[cell.system].languages == "seen" for cell in experiment.cells()):
             texts += self._seen
         for code in dict.fromkeys(texts):

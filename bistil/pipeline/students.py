@@ -38,8 +38,8 @@ class Students(Inputs):
     """From a teacher and text to general students."""
 
     def vocabulary(self, target: str) -> Artefact:
-        """The tokens that source and target need: `kept.safetensors`, the trimmed `tokenizer/`, and the report as metrics."""
-        codes, config = (self.experiment.source, target), self.experiment.vocabulary
+        """The tokens that a target's student needs: `kept.safetensors`, the trimmed `tokenizer/`, and the report as metrics."""
+        codes, config = self.experiment.languages(target), self.experiment.vocabulary
 
         def build(folder: Path) -> Mapping[str, Any]:
             tokenizer = self.teacher.tokenizer
@@ -94,10 +94,10 @@ class Students(Inputs):
         return make(cell)
 
     def _bilingual_student(self, cell: Cell) -> Artefact:
-        codes = (self.experiment.source, cell.target)
+        codes = self.experiment.languages(cell.target)
         vocabulary = self.vocabulary(cell.target)
         deltas = {code: self.language_sft(code) for code in codes}
-        config = self._general(cell)
+        config = self._general(cell, codes)
 
         def build(folder: Path) -> Mapping[str, Any]:
             teacher, tokenizer, kept = self._placed(self.fresh_teacher().encoder), trimmed_tokenizer(vocabulary), kept_ids(vocabulary)
@@ -117,7 +117,7 @@ class Students(Inputs):
 
     def _multilingual_student(self, cell: Cell) -> Artefact:
         codes = self._seen
-        config = self._general(cell)
+        config = self._general(cell, codes)
 
         def build(folder: Path) -> Mapping[str, Any]:
             adapted = AdaptedTeacher(self._placed(self.fresh_teacher().encoder), {}, None)
@@ -145,10 +145,12 @@ class Students(Inputs):
             save_file(dict(narrowing.state_dict()), folder / NARROWING)
         return self._keep_student(folder, student, tokenizer, history)
 
-    def _general(self, cell: Cell) -> GeneralConfig:
-        """Stage 1's settings for a cell."""
+    def _general(self, cell: Cell, codes: tuple[str, ...]) -> GeneralConfig:
+        """Stage 1's settings for a cell, without those that do not touch it."""
         general = self.experiment.general
-        return dataclasses.replace(general, lrf=cell.lrf, drf=cell.drf, seed=cell.seed, learn_map=general.learn_map and cell.drf > 1)
+        weights = {code: weight for code, weight in (general.weights or {}).items() if code in codes} or None
+        own = {"lrf": cell.lrf, "drf": cell.drf, "seed": cell.seed, "learn_map": general.learn_map and cell.drf > 1, "weights": weights}
+        return dataclasses.replace(general, **own)  # type: ignore[arg-type]
 
     def _started(
         self, config: GeneralConfig, teacher: AdaptedTeacher, codes: tuple[str, ...]
@@ -169,7 +171,7 @@ class Students(Inputs):
         teacher.wear(None)
 
     def _scratch_student(self, cell: Cell) -> Artefact:
-        experiment, codes, vocabulary = self.experiment, (self.experiment.source, cell.target), self.vocabulary(cell.target)
+        experiment, codes, vocabulary = self.experiment, self.experiment.languages(cell.target), self.vocabulary(cell.target)
 
         def build(folder: Path) -> Mapping[str, Any]:
             tokenizer, teacher = trimmed_tokenizer(vocabulary), self.teacher.encoder.config
