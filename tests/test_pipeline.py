@@ -1,5 +1,6 @@
 """The pipeline end to end on the tiny experiment, and everything that `check` refuses before any work."""
 
+import dataclasses
 import errno
 import json
 import shutil
@@ -15,7 +16,8 @@ from tiny import SYSTEMS
 from bistil.errors import InputError
 from bistil.experiment import Cell, Experiment
 from bistil.languages import DataFolder
-from bistil.pipeline import Pipeline, inputs
+from bistil.pipeline import Pipeline, inputs, tuned
+from bistil.provenance import plain
 from bistil.results import COLUMNS, read_results, write_results
 from bistil.sft.delta import SparseDelta
 from bistil.store import NotBuilt, Store, StoreError
@@ -281,3 +283,14 @@ def test_a_full_disk_is_said_clearly_and_the_next_run_goes_on(experiment, data, 
     artefact = own.language_sft("qac")
     assert artefact.manifest["resumed"] is True
     assert steps == []
+
+
+def test_validation_examples_limits_what_picks_the_checkpoint_and_not_what_is_scored(experiment, data, tmp_path: Path, monkeypatch) -> None:
+    whole = experiment()
+    limited = dataclasses.replace(whole.task["ner"], validation_examples=3)
+    assert "validation_examples" not in plain(whole.task["ner"])  # artefacts made before the setting existed are still found
+    own = Pipeline(dataclasses.replace(whole, task={**whole.task, "ner": limited}), data, Store(tmp_path / "store"))
+    seen: list[int] = []
+    monkeypatch.setattr(tuned, "evaluate", lambda model, task, examples, *a, **k: seen.append(len(examples)) or {task.metric: 0.0})
+    own.task_sft(NER._replace(system="teacher-no-adaptation", lrf=1))
+    assert set(seen) == {3}

@@ -7,7 +7,7 @@ teacher-forced student's head starts as the teacher's, since its states are trai
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,14 @@ from bistil.train import Evaluate, History, Objective
 class TaskConfig:
     """A task SFT. batch_size in examples (sentences, pairs or questions); max_length in sub-words, for questions that of a window.
 
-    examples: at most so many training examples.
+    examples: at most so many training examples. validation_examples: at most so many for picking the checkpoint.
     """
 
     sft: SftConfig
     batch_size: int = 16
     max_length: int = 128
     examples: int | None = None
+    validation_examples: int | None = field(default=None, metadata={"added_later": True})
 
 
 class TaskBatches(Dataset):

@@ -33,7 +33,7 @@ class Tuned(Baselines):
 
         def build(folder: Path) -> Mapping[str, Any]:
             task, examples = self._training(cell.task)
-            validation = task.read(self.data.file(cell.task, self.experiment.source, "dev"))
+            validation = task.read(self.data.file(cell.task, self.experiment.source, "dev"))[: config.validation_examples]
             encoder, tokenizer, kept = self._load_base(cell)
             set_seed(cell.seed)
             model = TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size)).to(self.device)
