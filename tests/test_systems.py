@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import entries
+from tiny import ROOT, entries
 
 from bistil.errors import InputError
 from bistil.experiment import Cell, parse_system
@@ -37,6 +37,12 @@ def test_names_in_results_have_a_place_and_a_sentence() -> None:
     assert "2 times narrower" in told("bistil-tf-drf2")
     assert told("unheard-of") == ""
     assert all(told(name).endswith(".") for name in SYSTEMS)
+
+
+def test_the_readme_names_every_system() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = text[text.index("## The systems") : text.index("## Your own languages")]
+    assert all(f"`{name}{':2' if name in REDUCED else ''}`" in table for name in SYSTEMS)
 
 
 def test_students_are_shared_by_recipe_and_languages() -> None:
