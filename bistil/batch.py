@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bistil.experiment import Cell, Experiment
+from bistil.experiment import RETRIEVAL, Cell, Experiment
 from bistil.languages import DataFolder
 from bistil.pipeline import Pipeline
 from bistil.store import NotBuilt, Store
@@ -84,14 +84,17 @@ def plan(experiment: Experiment) -> dict[Job, tuple[Job, ...]]:
         return need("task_sft", home(cell), after=after)
 
     for cell in experiment.cells():
-        if cell.system != "floor":
+        if cell.task == RETRIEVAL and cell.system != "floor":
+            base = (student(cell),) if SYSTEMS[cell.system].recipe else ()
+            need("evaluation", cell, after=(*base, *adapted(cell, experiment.source), *adapted(cell, cell.target)))
+        elif cell.system != "floor":
             need("evaluation", cell, after=(tuned(cell), *adapted(cell, cell.target)))
         else:
             need("evaluation", cell)
     for task, targets in experiment.targets.items():
         cells = [c for c in experiment.cells() if c.task == task and c.target in targets[:1] and c.system != "floor"]
         worn = dict.fromkeys(job for cell in cells if cell.seed == experiment.seeds[0] for job in adapted(cell, cell.target))
-        if targets:
+        if targets and task != RETRIEVAL:
             need("timing", task, after=(*(j for j in jobs if j.stage == "task_sft" and j.arguments[0].task == task), *worn))
     return jobs
 

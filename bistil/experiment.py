@@ -16,7 +16,10 @@ from bistil.settings import read_yaml
 from bistil.sft.config import SftMethod
 from bistil.sft.language import TextConfig
 from bistil.systems import NARROW, REDUCED, SYSTEMS, TEACHER, WHOLE, in_results
+from bistil.tasks.retrieval import RetrievalConfig
 from bistil.train import Schedule
+
+RETRIEVAL = "retrieval"
 
 
 class Cell(NamedTuple):
@@ -87,7 +90,8 @@ class Experiment:
     seen: what multilingual students are distilled on; empty: every language that the table calls seen. Students by other recipes are
     distilled as long as `general` says; minilm: what is MiniLMv2's own. schedules: by system, the schedule of its task tuning instead of
     the task's `sparse`, for those that have one phase only (full fine-tuning, say). groups: languages that share one student with the
-    source, instead of one student for each target; how often each is drawn is `weights` under `general`.
+    source, instead of one student for each target; how often each is drawn is `weights` under `general`. retrieval: how sentences are
+    compared where `retrieval` is among the targets; nothing is tuned for it, so it has no settings under `task`.
     """
 
     name: str
@@ -107,6 +111,7 @@ class Experiment:
     minilm: MiniLMConfig = field(default_factory=MiniLMConfig)
     schedules: dict[str, Schedule] = field(default_factory=dict)
     groups: tuple[tuple[str, ...], ...] = ()
+    retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
 
     def __post_init__(self) -> None:
         for name in self.systems:
@@ -116,7 +121,7 @@ class Experiment:
             raise InputError(f"`schedules` is for systems tuned in one phase, {', '.join(single)}; {strangers[0]!r} is none of them.")
         if any(name.startswith("distilmbert") for name in self.systems) and not self.general.mask_share:
             raise InputError("DistilBERT's recipe predicts masked tokens: give a `mask_share` above 0 under `general`.")
-        lacking = sorted(set(self.targets) - set(self.task))
+        lacking = sorted(set(self.targets) - set(self.task) - {RETRIEVAL})
         if lacking:
             raise InputError(f"The experiment {self.name} has targets for {lacking[0]} but no settings for it under `task`.")
         if self.data not in ("miniworld", "folder"):

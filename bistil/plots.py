@@ -102,12 +102,12 @@ def vocabulary_curve(thresholds: Sequence[float], sizes: Sequence[int], chosen: 
 
 
 def trade_off(rows: Sequence[Row]) -> Figure:
-    """Draw score against cost as in BiStil's Figure 1: one panel for each task (and teacher).
+    """Draw score against cost as in BiStil's Figure 1: one panel for each task (and teacher) with FLOPs.
 
     x: FLOPs an example relative to `teacher-ltsft`. y: primary metric, mean over targets and seeds. Marker area: parameters, relative to
     the teacher. Systems without FLOPs (a floor) are a dotted line.
     """
-    panels = settings(rows)
+    panels = [setting for setting in settings(rows) if average(rows_of(rows, setting), "flops_per_example")] or settings(rows)
     made, axes = figure(max(7.0, 5.6 * max(len(panels), 1)), 4.8, max(len(panels), 1))
     for ax, setting in zip(axes, panels, strict=False):
         chosen = rows_of(rows, setting)

@@ -25,13 +25,14 @@ COLUMNS = (
 )
 REQUIRED = ("system", "task", "target", "metric", "value")
 IDENTITY = ("experiment", "task", "teacher", "source", "system", "lrf", "density", "target", "seed", "metric")
-PRIMARY = {"parsing": "las", "ner": "f1", "pos": "accuracy", "nli": "accuracy", "qa": "em"}
+PRIMARY = {"parsing": "las", "ner": "f1", "pos": "accuracy", "nli": "accuracy", "qa": "em", "retrieval": "accuracy"}
 TASKS = {
     "parsing": "Dependency parsing",
     "ner": "Named entities",
     "pos": "Parts of speech",
     "nli": "Natural language inference",
     "qa": "Question answering",
+    "retrieval": "Sentence retrieval",
 }
 METRICS = {
     "las": "LAS",

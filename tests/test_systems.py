@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny import ROOT, entries
 
+from bistil import batch
 from bistil.errors import InputError
 from bistil.experiment import Cell, parse_system
 from bistil.pipeline import Pipeline
@@ -14,6 +15,7 @@ from bistil.results import COLUMNS
 from bistil.sft.delta import SparseDelta
 from bistil.store import Store
 from bistil.systems import REDUCED, SYSTEMS, WHOLE, from_results, in_results, rank, shared_student, told
+from bistil.tasks.retrieval import Side, parallel, retrieve
 
 TEACHERS = ["teacher-full", "teacher-head", "teacher-bitfit", "teacher-rand-sft"]
 STUDENTS = ["minilm:2", "distilmbert:2", "distilmbert-pair:2"]
@@ -116,6 +118,28 @@ def test_students_by_other_recipes_run_from_the_yaml(experiment, data, tmp_path:
     assert pipeline.student(minilm).manifest["config"]["minilm"] == {"relation_heads": 8, "teacher_layer": 5}
     for cell in small.cells():
         assert pipeline.encoder(cell, "qac")[0].config.num_hidden_layers == 3
+
+
+@pytest.mark.slow
+def test_general_students_are_measured_by_retrieval_without_any_task(experiment, data, tmp_path: Path) -> None:
+    systems = ["teacher-ltsft", "teacher-no-adaptation", "bistil-tf:2", "bistil-st:2", "minilm:2", "floor"]
+    small = experiment(systems=systems, targets={"retrieval": ["qac"]}, task={}, retrieval={"by": "bertscore", "depth": 0.5})
+    pipeline = Pipeline(small, data, Store(tmp_path))
+    pipeline.check()
+    assert batch.run(small, batch.Place(data.root, tmp_path), workers=1, say=lambda text: None) == []
+    rows = {row["system"]: row for row in batch.rows(small, batch.Place(data.root, tmp_path))}
+    assert set(rows) == {name.partition(":")[0] for name in systems}
+    assert all(row["metric"] == "accuracy" and row["n_examples"] == 20 and row["density"] is None for row in rows.values())
+    assert rows["floor"]["value"] == 5.0
+    assert rows["bistil-tf"]["artefact"] == rows["bistil-st"]["artefact"]
+    assert rows["bistil-tf"]["parameters"] < rows["teacher-ltsft"]["parameters"]
+    assert pipeline.evaluation(small.cells()[0]).metrics["layer"] == 3
+    source, target = (Side(*pipeline.encoder(small.cells()[0], code)) for code in ("qaa", "qac"))
+    expected = retrieve(source, target, parallel(data, "qaa", "qac"), layer=3, by="bertscore", max_length=24)
+    assert rows["teacher-ltsft"]["value"] == expected["accuracy"]
+    assert not (tmp_path / "task-sft").exists()
+    with pytest.raises(InputError, match="a depth from 0 to 1"):
+        experiment(retrieval={"depth": 1.5})
 
 
 @pytest.mark.slow

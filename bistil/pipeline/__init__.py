@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from bistil import cost
 from bistil.evaluate import evaluate
-from bistil.experiment import Cell
+from bistil.experiment import RETRIEVAL, Cell
 from bistil.export import export, exportable
 from bistil.models import save_student
 from bistil.pipeline.tuned import Tuned
@@ -22,6 +22,7 @@ from bistil.results import METRICS
 from bistil.store import Artefact, NotBuilt, file_id
 from bistil.systems import SYSTEMS
 from bistil.tasks import task as find_task
+from bistil.tasks.retrieval import Side, parallel, parallel_files, retrieve
 
 
 class Pipeline(Tuned):
@@ -29,6 +30,8 @@ class Pipeline(Tuned):
 
     def evaluation(self, cell: Cell) -> Artefact:
         """The zero-shot score of a cell on the target's test file, with what the model costs, as metrics."""
+        if cell.task == RETRIEVAL:
+            return self._retrieval(cell)
         task_artefact = self.task_sft(cell) if cell.system != "floor" else None
         target_sft = self._language_delta(cell, cell.target)
         test = self.data.file(cell.task, cell.target, "test")
@@ -48,6 +51,29 @@ class Pipeline(Tuned):
         inputs: dict[str, Artefact | str] = {"test": file_id(test), **({"target sft": target_sft} if target_sft else {})}
         inputs["task sft"] = task_artefact or file_id(self.data.file(cell.task, self.experiment.source, "train"))
         return self.store.run("evaluation", {"task": cell.task, "max_length": self.experiment.task[cell.task].max_length}, inputs, build)
+
+    def _retrieval(self, cell: Cell) -> Artefact:
+        """How often a cell's encoder, before any task, finds a sentence's translation; the floor is chance."""
+        config, languages = self.experiment.retrieval, (self.experiment.source, cell.target)
+
+        def build(folder: Path) -> Mapping[str, Any]:
+            pairs = parallel(self.data, *languages)
+            if cell.system == "floor":
+                return {"accuracy": 100 / len(pairs), "n_examples": len(pairs)}
+            source, target = (Side(*self.encoder(cell, code)) for code in languages)
+            layer = round(config.depth * source.encoder.config.num_hidden_layers)
+            found = retrieve(source, target, pairs, layer=layer, by=config.by, max_length=self.experiment.text.length)
+            size = {"parameters": source.encoder.num_parameters(), "vocabulary": source.encoder.config.vocab_size}
+            return {**found, "layer": layer, "n_examples": len(pairs), **size, **self._where}
+
+        inputs: dict[str, Artefact | str] = {
+            f"pairs {number}": file_id(path) for number, path in enumerate(parallel_files(self.data, *languages)) if path
+        }
+        if cell.system != "floor":
+            worn = {f"sft {code}": self._language_delta(cell, code) for code in languages}
+            inputs |= {"base": self._base(cell) or self.teacher_id, **{name: sft for name, sft in worn.items() if sft}}
+        length = self.experiment.text.length
+        return self.store.run("evaluation", {"task": RETRIEVAL, "settings": config, "max_length": length}, inputs, build)
 
     def timing(self, task: str) -> Artefact:
         """Latency and throughput of every system on the task's first target and seed, one after the other in one process."""
@@ -98,7 +124,7 @@ class Pipeline(Tuned):
         found = self.evaluation(cell)
         measured = found.metrics
         with suppress(NotBuilt):
-            measured |= self.timing(cell.task).metrics["systems"].get(f"{cell.in_results}:{cell.lrf}", {})
+            measured |= {} if cell.task == RETRIEVAL else self.timing(cell.task).metrics["systems"].get(f"{cell.in_results}:{cell.lrf}", {})
         shared = {
             "experiment": self.experiment.name,
             "system": cell.in_results,
@@ -116,8 +142,10 @@ class Pipeline(Tuned):
         scores = [name for name in METRICS if name in measured]
         return [{**shared, **costs, "metric": name, "value": measured[name]} for name in scores]
 
-    def _density(self, cell: Cell, measured: Mapping[str, Any]) -> float:
-        """The density of a cell's task SFT: the one asked for, or what came of a choice that has its own."""
+    def _density(self, cell: Cell, measured: Mapping[str, Any]) -> float | None:
+        """The density of a cell's task SFT: the one asked for, or what came of a choice that has its own; None where nothing is tuned."""
+        if cell.task == RETRIEVAL:
+            return None
         if SYSTEMS[cell.system].select in (None, "random"):
             return self.experiment.task[cell.task].sft.density
         return round(self.task_sft(cell).metrics["values"] / measured["encoder_parameters"], 6)

@@ -13,7 +13,7 @@ from transformers import BertModel, PreTrainedTokenizerFast
 
 from bistil.corpora import Blocks, check_enough, cut, read_lines
 from bistil.errors import InputError
-from bistil.experiment import Experiment
+from bistil.experiment import RETRIEVAL, Experiment
 from bistil.languages import DATA, DataFolder
 from bistil.models import Teacher, device_and_dtype, load_teacher, save_student
 from bistil.narrow import check_drf
@@ -23,6 +23,7 @@ from bistil.store import Store
 from bistil.student import layer_map
 from bistil.systems import SYSTEMS
 from bistil.tasks import task as find_task
+from bistil.tasks.retrieval import parallel
 from bistil.tasks.task import Task
 
 
@@ -49,7 +50,8 @@ class Inputs:
         :raises InputError: at the first thing that cannot work.
         """
         experiment, teacher = self.experiment, self.teacher
-        longest = max(experiment.text.length, *(experiment.task[task].max_length for task in experiment.targets))
+        tuned = {task: targets for task, targets in experiment.targets.items() if task != RETRIEVAL}
+        longest = max(experiment.text.length, *(experiment.task[task].max_length for task in tuned), 0)
         if longest > teacher.encoder.config.max_position_embeddings:
             raise InputError(
                 f"Lengths up to the {teacher.encoder.config.max_position_embeddings} positions of the teacher {experiment.teacher} were "
@@ -60,7 +62,9 @@ class Inputs:
             check_drf(teacher.encoder.config, cell.drf)
             if cell.system == "minilm":
                 experiment.minilm.check(teacher.encoder.config.num_hidden_layers, teacher.encoder.config.hidden_size)
-        for task, targets in experiment.targets.items():
+        for target in experiment.targets.get(RETRIEVAL, ()):
+            parallel(self.data, experiment.source, target)
+        for task, targets in tuned.items():
             kind = find_task(task)
             for code, split in ((experiment.source, "train"), (experiment.source, "dev"), *((target, "test") for target in targets)):
                 kind.read(self.data.file(task, code, split))

@@ -23,6 +23,18 @@ from bistil.models import encode
 from bistil.tasks.sentences import pad, pad_inputs, read_text
 
 
+@dataclass(frozen=True, kw_only=True)
+class RetrievalConfig:
+    """How an experiment compares sentences: `by` cosine or bertscore, at the layer nearest to `depth`, a share of an encoder's layers."""
+
+    by: str = "cosine"
+    depth: float = 2 / 3
+
+    def __post_init__(self) -> None:
+        if self.by not in SIMILARITIES or not 0 <= self.depth <= 1:
+            raise InputError(f"One of {', '.join(SIMILARITIES)} and a depth from 0 to 1 were expected under `retrieval`, not {self}.")
+
+
 @dataclass(frozen=True)
 class Side:
     """What reads one of the two languages."""
@@ -64,8 +76,13 @@ def parallel(data: DataFolder, source: str, target: str) -> list[tuple[str, str]
 
     :raises InputError: where the language table names no such files, or they are malformed.
     """
+    return read_parallel(*parallel_files(data, source, target))
+
+
+def parallel_files(data: DataFolder, source: str, target: str) -> tuple[Path, Path | None]:
+    """The files that `parallel` reads: the target's, and the source's where that is not a table."""
     path = data.file("retrieval", target, "test")
-    return read_parallel(path, None if path.suffix == ".tsv" else data.file("retrieval", source, "test"))
+    return path, None if path.suffix == ".tsv" else data.file("retrieval", source, "test")
 
 
 def retrieve(

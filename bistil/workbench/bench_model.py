@@ -57,7 +57,7 @@ class Bench:
         self.on_end: Callable[[], None] = lambda: None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        cells = experiment.cells()
+        cells = [cell for cell in experiment.cells() if cell.task in experiment.task]
         student = next((cell for cell in cells if cell.system in REDUCED), cells[0])
         self.choice = Choice(
             teacher=experiment.teacher,
