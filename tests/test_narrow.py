@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.fft import dct
+from test_systems import figures_of
 from tiny import entries, masked_lm
 from torch.nn.functional import layer_norm
 
@@ -189,3 +190,4 @@ def test_narrower_students_run_from_the_yaml(learned: bool, experiment, data, te
     product = pipeline._narrowing(narrow).map @ pipeline._narrowing(narrow).map.T
     assert torch.allclose(product, torch.eye(16), atol=1e-5) != learned
     assert math.isfinite(pipeline.student(narrow).metrics["best_loss"])
+    assert {"stage-1-lrf-2.svg", "stage-1-lrf-2-drf-2.svg"} <= figures_of(pipeline, tmp_path / "report")

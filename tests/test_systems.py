@@ -10,6 +10,7 @@ from tiny import ROOT, entries
 from bistil import batch
 from bistil.errors import InputError
 from bistil.experiment import Cell, parse_system
+from bistil.experiment_report import write_experiment_report
 from bistil.pipeline import Pipeline
 from bistil.results import COLUMNS
 from bistil.sft.delta import SparseDelta
@@ -76,6 +77,14 @@ def evaluated(experiment: Any, data: Any, folder: Path) -> Pipeline:
     return pipeline
 
 
+def figures_of(pipeline: Pipeline, folder: Path) -> set[str]:
+    """The names of the figures in the report of what was evaluated."""
+    rows = [row for cell in pipeline.experiment.cells() for row in pipeline.rows(cell)]
+    page = write_experiment_report(folder, pipeline.experiment, rows, pipeline.store, failures=[])
+    assert all(told(system) in page.read_text(encoding="utf-8").replace("&#39;", "'") for system in {row["system"] for row in rows})
+    return {path.name for path in (folder / "figures").iterdir()}
+
+
 def delta_of(pipeline: Pipeline, cell: Cell) -> SparseDelta:
     return SparseDelta.load(pipeline.task_sft(cell).path("delta.safetensors"))
 
@@ -101,6 +110,7 @@ def test_teachers_tuned_otherwise_run_from_the_yaml_and_change_what_they_say(exp
     assert worn[3] is not None
     assert worn[2].id != worn[3].id
     assert all(name.endswith("bias") for name in SparseDelta.load(worn[2].path("delta.safetensors")).tensors)
+    assert {"language-sfts-teacher--biases.svg", "language-sfts-teacher--random.svg"} <= figures_of(pipeline, tmp_path / "report")
 
 
 @pytest.mark.slow
@@ -118,6 +128,9 @@ def test_students_by_other_recipes_run_from_the_yaml(experiment, data, tmp_path:
     assert pipeline.student(minilm).manifest["config"]["minilm"] == {"relation_heads": 8, "teacher_layer": 5}
     for cell in small.cells():
         assert pipeline.encoder(cell, "qac")[0].config.num_hidden_layers == 3
+    assert {"minilm-lrf-2.svg", "distilmbert-lrf-2.svg", "language-sfts-distilmbert-student.svg"} <= figures_of(
+        pipeline, tmp_path / "report"
+    )
 
 
 @pytest.mark.slow
