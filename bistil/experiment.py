@@ -116,7 +116,7 @@ class Experiment:
     def __post_init__(self) -> None:
         for name in self.systems:
             parse_system(name)
-        single = [name for name, system in SYSTEMS.items() if system.select]
+        single = [name for name, system in SYSTEMS.items() if system.one_phase]
         if strangers := sorted(set(self.schedules) - set(single)):
             raise InputError(f"`schedules` is for systems tuned in one phase, {', '.join(single)}; {strangers[0]!r} is none of them.")
         if any(name.startswith("distilmbert") for name in self.systems) and not self.general.mask_share:

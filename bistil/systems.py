@@ -22,6 +22,7 @@ class System:
         forced: task tuning follows `teacher-ltsft` instead of gold labels.
         select: what may change in task tuning, and in the language SFTs of an adapted one, as `LotteryConfig.select`; None for what the
             experiment's settings say.
+        peft: the task is tuned by this method of the `peft` library, at the density of the experiment's settings.
     """
 
     told: str
@@ -30,6 +31,12 @@ class System:
     adapted: bool = False
     forced: bool = False
     select: Literal["random", "biases", "all", "none"] | None = None
+    peft: Literal["lora", "ia3"] | None = None
+
+    @property
+    def one_phase(self) -> bool:
+        """Whether task tuning is one phase, whatever the experiment's method."""
+        return bool(self.select or self.peft)
 
 
 SYSTEMS: Mapping[str, System] = {
@@ -57,6 +64,14 @@ SYSTEMS: Mapping[str, System] = {
         told="The teacher with language and task SFTs of the same density as LT-SFT's, of parameters chosen at random (rand-SFT).",
         adapted=True,
         select="random",
+    ),
+    "teacher-lora": System(
+        told="The teacher tuned on the task by LoRA with as many trainable values as a task SFT has, without language SFTs.",
+        peft="lora",
+    ),
+    "teacher-ia3": System(
+        told="The teacher tuned on the task by (IA)³, which has far fewer trainable values, without language SFTs.",
+        peft="ia3",
     ),
     "bistil-tf": System(
         told="BiStil, teacher-forced: a bilingual student that follows the language-adapted teacher in both stages.",

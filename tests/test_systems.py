@@ -114,6 +114,16 @@ def test_teachers_tuned_otherwise_run_from_the_yaml_and_change_what_they_say(exp
 
 
 @pytest.mark.slow
+def test_lora_and_ia3_run_from_the_yaml(experiment, data, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    pipeline = evaluated(experiment(systems=["teacher-lora", "teacher-ia3"], targets={"ner": ["qac"]}), data, tmp_path)
+    lora, ia3 = (pipeline.rows(cell)[0]["density"] for cell in pipeline.experiment.cells())
+    assert lora == pytest.approx(0.1, abs=0.05)
+    assert 0 < ia3 < 0.02
+    assert pipeline._language_delta(pipeline.experiment.cells()[0], "qac") is None
+
+
+@pytest.mark.slow
 def test_students_by_other_recipes_run_from_the_yaml(experiment, data, tmp_path: Path) -> None:
     small = experiment(systems=STUDENTS, targets={"ner": ["qac"]}, minilm={"relation_heads": 8, "teacher_layer": 5})
     pipeline = evaluated(small, data, tmp_path)

@@ -146,6 +146,6 @@ class Pipeline(Tuned):
         """The density of a cell's task SFT: the one asked for, or what came of a choice that has its own; None where nothing is tuned."""
         if cell.task == RETRIEVAL:
             return None
-        if SYSTEMS[cell.system].select in (None, "random"):
+        if not SYSTEMS[cell.system].one_phase or SYSTEMS[cell.system].select == "random":
             return self.experiment.task[cell.task].sft.density
         return round(self.task_sft(cell).metrics["values"] / measured["encoder_parameters"], 6)

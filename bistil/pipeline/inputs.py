@@ -18,6 +18,7 @@ from bistil.languages import DATA, DataFolder
 from bistil.models import Teacher, device_and_dtype, load_teacher, save_student
 from bistil.narrow import check_drf
 from bistil.progress import Listener, silent
+from bistil.sft import peers
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.store import Store
 from bistil.student import layer_map
@@ -64,6 +65,9 @@ class Inputs:
                 experiment.minilm.check(teacher.encoder.config.num_hidden_layers, teacher.encoder.config.hidden_size)
         for target in experiment.targets.get(RETRIEVAL, ()):
             parallel(self.data, experiment.source, target)
+        asked = (experiment.language_sft, *(settings.sft for settings in experiment.task.values()))
+        if any(SYSTEMS[cell.system].peft for cell in experiment.cells()) or any(sft.peft for sft in asked):
+            peers.library()
         for task, targets in tuned.items():
             kind = find_task(task)
             for code, split in ((experiment.source, "train"), (experiment.source, "dev"), *((target, "test") for target in targets)):
@@ -126,7 +130,8 @@ class Inputs:
 
     def _keep(self, folder: Path, delta: SparseDelta, history: list[dict[str, float]], metric: str) -> dict[str, Any]:
         delta.save(folder / "delta.safetensors")
-        return {**self._history(folder, history), f"best_{metric}": _best(history, metric), "values": delta.size, **self._where}
+        values = int(delta.notes.get("trainable", delta.size))
+        return {**self._history(folder, history), f"best_{metric}": _best(history, metric), "values": values, **self._where}
 
     def _keep_student(
         self, folder: Path, encoder: BertModel, tokenizer: PreTrainedTokenizerFast, history: list[dict[str, float]]

@@ -105,10 +105,13 @@ class Tuned(Baselines):
 
     def _task_config(self, cell: Cell) -> TaskConfig:
         """The task's settings with the cell's seed, and with the system's own choice of what changes and for how long."""
-        config, select = self.experiment.task[cell.task], SYSTEMS[cell.system].select
+        config, system = self.experiment.task[cell.task], SYSTEMS[cell.system]
         sft = dataclasses.replace(config.sft, seed=cell.seed)
-        if select:
-            sft = sft.selecting(select)
+        if system.select:
+            sft = sft.selecting(system.select)
+        if system.peft:
+            sft = sft.by_peft(system.peft)
+        if system.one_phase:
             sft = dataclasses.replace(sft, sparse=self.experiment.schedules.get(cell.system, sft.sparse))
         return dataclasses.replace(config, sft=sft)
 

@@ -1,11 +1,11 @@
 """Settings of a sparse fine-tuning: the method, how much may change, how long it trains.
 
-Notable: `lottery` (LT-SFT and its baselines) and `spiel` stand in the same place, so an experiment changes its method in one line.
+Notable: `lottery` (LT-SFT and its baselines), `spiel` and `peft` stand in the same place, so an experiment changes its method in one line.
 """
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self, get_args
 
 from torch.utils.data import Dataset
 
@@ -13,6 +13,8 @@ from bistil.errors import InputError
 from bistil.sft.lottery import LotteryConfig, Selection
 from bistil.sft.spiel.config import SpielSft
 from bistil.train import Schedule
+
+Method = Literal["lora", "ia3"]
 
 
 class BatchesFor(Protocol):
@@ -23,27 +25,56 @@ class BatchesFor(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PeftSft:
+    """A tuning by `peft`; the thesis' settings of chapter 7 are the defaults.
+
+    Attributes:
+        density: trainable values as a share of the encoder's parameters, in (0, 1]. LoRA takes the rank that comes nearest (at least 1);
+            (IA)^3 has a fixed number of values, far below, and does not heed it.
+        method: "lora" on every linear layer of the Transformer's blocks, or "ia3" on keys, values and feed-forward activations.
+        alpha: LoRA's update is scaled by alpha / rank. dropout: of LoRA's input.
+
+    Raises:
+        InputError: a value is outside its range or the method unknown.
+    """
+
+    density: float
+    method: Method = "lora"
+    alpha: float = 16.0
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.method not in get_args(Method) or not 0 < self.density <= 1 or self.alpha <= 0 or not 0 <= self.dropout < 1:
+            raise InputError(
+                f"A method among {', '.join(get_args(Method))}, a density in (0, 1], an alpha above 0 and a dropout in [0, 1) "
+                f"were expected under `peft`, but got {self}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class SftMethod:
-    """What may change, and how long each phase runs; give either `lottery` or `spiel`.
+    """What may change, and how long each phase runs; give one of `lottery`, `spiel` and `peft`.
 
     Attributes:
         lottery: LT-SFT, or a baseline of it by `lottery.select`; only "top-k" has a dense phase.
         dense: the dense phase of LT-SFT.
-        sparse: its sparse phase; for SpIEL and the baselines the whole training.
+        sparse: its sparse phase; for every other method the whole training.
         spiel: SpIEL instead of LT-SFT.
+        peft: LoRA or (IA)^3 instead of it.
 
     Raises:
-        InputError: both methods are given, or none, or LT-SFT without its dense phase.
+        InputError: several methods are given, or none, or LT-SFT without its dense phase.
     """
 
     lottery: LotteryConfig | None = None
     dense: Schedule | None = None
     sparse: Schedule
     spiel: SpielSft | None = field(default=None, metadata={"added_later": True})
+    peft: PeftSft | None = field(default=None, metadata={"added_later": True})
 
     def __post_init__(self) -> None:
-        if (self.lottery is None) == (self.spiel is None):
-            raise InputError("A sparse fine-tuning is either by `lottery` or by `spiel`: give one of them, and not both.")
+        if [self.lottery, self.spiel, self.peft].count(None) != 2:
+            raise InputError("A fine-tuning is by `lottery`, by `spiel` or by `peft`: give one of them, and one only.")
         if self.lottery is not None and self.lottery.select == "top-k" and self.dense is None:
             raise InputError("LT-SFT chooses what may change by a dense phase: give its schedule under `dense`.")
         if self.spiel is not None:
@@ -52,7 +83,7 @@ class SftMethod:
     @property
     def density(self) -> float:
         """Share of the encoder's parameters that may change."""
-        return (self.lottery or self.spiel).density  # type: ignore[union-attr]
+        return (self.lottery or self.spiel or self.peft).density  # type: ignore[union-attr]
 
     @property
     def steps(self) -> int:
@@ -62,13 +93,18 @@ class SftMethod:
 
     def at_density(self, density: float) -> Self:
         """The same method with another density."""
-        name = "lottery" if self.lottery else "spiel"
+        name = "lottery" if self.lottery else "spiel" if self.spiel else "peft"
         return dataclasses.replace(self, **{name: dataclasses.replace(getattr(self, name), density=density)})
 
     def selecting(self, select: Selection) -> Self:
-        """A baseline of LT-SFT: what may change is chosen by `select`. Where this is SpIEL, only the density carries over."""
+        """A baseline of LT-SFT: what may change is chosen by `select`. Where this is another method, only the density carries over."""
         chosen = dataclasses.replace(self.lottery or LotteryConfig(density=self.density), select=select)
-        return dataclasses.replace(self, lottery=chosen, spiel=None)
+        return dataclasses.replace(self, lottery=chosen, spiel=None, peft=None)
+
+    def by_peft(self, method: Method) -> Self:
+        """LoRA or (IA)^3 instead, with the settings under `peft` where there are any and otherwise at this density."""
+        chosen = dataclasses.replace(self.peft or PeftSft(density=self.density), method=method)
+        return dataclasses.replace(self, lottery=None, spiel=None, peft=chosen)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Tuning an encoder and its head by the method that the settings name: LT-SFT and its baselines, or SpIEL.
+"""Tuning an encoder and its head by the method that the settings name: LT-SFT and its baselines, SpIEL, LoRA or (IA)^3.
 
 Notable: whatever the method, what comes back is a SparseDelta of the encoder with the head in it, so every method composes, is stored and
 is deployed in the same way.
@@ -16,6 +16,7 @@ from bistil.progress import Listener, silent
 from bistil.sft.config import BatchesFor, SftConfig
 from bistil.sft.delta import SparseDelta
 from bistil.sft.lottery import set_trainable, snapshot
+from bistil.sft.peers import peft_tuning
 from bistil.sft.spiel import MovingSupport, SpielCallback, spiel_optimizer
 from bistil.sft.train_sft import head_tensors, lottery_ticket
 from bistil.train import Evaluate, History, Objective, fit
@@ -41,11 +42,13 @@ def fine_tune(
     :param base: hash of the base model that the delta belongs to, before any language delta that `encoder` wears already.
     The encoder and the head are left in their trained state.
     """
-    method = _spiel if config.lottery is None else _dense if config.lottery.select in ("all", "none") else lottery_ticket
-    listeners: dict[str, Any] = {"progress": progress, "stop": stop}
-    return method(
-        objective, encoder, head, batches, evaluate, config=config, base=base, select=select, folder=folder, stage=stage, **listeners
-    )
+    if config.lottery is not None:
+        method: Any = _dense if config.lottery.select in ("all", "none") else lottery_ticket
+    else:
+        method = _spiel if config.spiel is not None else peft_tuning
+    run = {"config": config, "base": base, "select": select, "folder": folder, "stage": stage, "progress": progress, "stop": stop}
+    found: tuple[SparseDelta, History] = method(objective, encoder, head, batches, evaluate, **run)
+    return found
 
 
 def _spiel(

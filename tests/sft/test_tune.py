@@ -74,9 +74,9 @@ def test_a_stopped_run_ends_in_the_same_delta(name: str, tmp_path: Path) -> None
 
 
 def test_a_method_is_one_of_two_and_has_the_phases_that_it_needs() -> None:
-    with pytest.raises(InputError, match="one of them, and not both"):
+    with pytest.raises(InputError, match="one of them, and one only"):
         SftConfig(sparse=PHASE)
-    with pytest.raises(InputError, match="one of them, and not both"):
+    with pytest.raises(InputError, match="one of them, and one only"):
         dataclasses.replace(CONFIG, spiel=SPIEL.spiel)
     with pytest.raises(InputError, match="under `dense`"):
         SftConfig(lottery=LotteryConfig(density=0.1), sparse=PHASE)

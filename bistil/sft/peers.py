@@ -1,0 +1,88 @@
+"""LoRA (Hu et al. 2022) and (IA)^3 (Liu et al. 2022) through the `peft` library: what sparse fine-tuning is compared with.
+
+Notable: `peft` trains, and when it is done its weights are merged and the difference to the start is returned as a SparseDelta like any
+other, so stages after it need not know. That delta is dense in the tuned matrices; its notes say how many values were `trainable`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import set_seed
+
+from bistil.errors import InputError
+from bistil.sft.config import BatchesFor, PeftSft, SftConfig
+from bistil.sft.delta import SparseDelta
+from bistil.sft.lottery import snapshot
+from bistil.sft.spiel.support import choose_tensors
+from bistil.sft.train_sft import head_tensors
+from bistil.train import Evaluate, History, Objective, fit
+
+
+def library() -> Any:
+    """The `peft` library.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        import peft  # an optional extra
+    except ImportError as error:
+        raise InputError("LoRA and (IA)^3 need the peft library: pip install 'bistil[peers]'.") from error
+    return peft
+
+
+def rank(encoder: nn.Module, density: float) -> int:
+    """Return the rank at which LoRA trains nearest to `density` of the encoder's parameters: r * sum(inputs + outputs), at least 1."""
+    linears = [encoder.get_parameter(name) for name in choose_tensors(encoder)]
+    total = sum(parameter.numel() for parameter in encoder.parameters())
+    return max(1, round(density * total / sum(sum(weight.shape) for weight in linears)))
+
+
+def peft_settings(encoder: nn.Module, settings: PeftSft) -> Any:
+    """Return the `peft` configuration for an encoder (BERT layout for (IA)^3)."""
+    peft, modules = library(), [name.removesuffix(".weight") for name in choose_tensors(encoder)]
+    if settings.method == "lora":
+        size = rank(encoder, settings.density)
+        return peft.LoraConfig(r=size, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=modules)
+    second = [name for name in modules if name.endswith(".output.dense") and not name.endswith(".attention.output.dense")]
+    chosen = [name for name in modules if name.endswith((".self.key", ".self.value"))]
+    return peft.IA3Config(target_modules=chosen + second, feedforward_modules=second)
+
+
+def peft_tuning(
+    objective: Objective,
+    encoder: Any,
+    head: nn.Module | None,
+    batches: BatchesFor,
+    evaluate: Evaluate,
+    *,
+    config: SftConfig,
+    base: str,
+    folder: Path,
+    stage: str,
+    **run: Any,
+) -> tuple[SparseDelta, History]:
+    """Train over the steps of the `sparse` schedule; the encoder is left with the merged weights, as it was built before."""
+    assert config.peft is not None
+    theta0 = snapshot(encoder)
+    settings = peft_settings(encoder, config.peft)
+    set_seed(config.seed)
+    wrapped = library().get_peft_model(encoder, settings)  # changes the encoder in place
+    trainable = sum(parameter.numel() for parameter in encoder.parameters() if parameter.requires_grad)
+    try:
+        history = fit(
+            objective,
+            batches(config.sparse.steps, config.seed + 1),
+            evaluate,
+            schedule=config.sparse,
+            folder=folder / "checkpoint-peft",
+            seed=config.seed,
+            stage=f"{stage}, {config.peft.method}",
+            **run,
+        )
+    finally:
+        wrapped.merge_and_unload()
+    notes = {"method": config.peft.method, "trainable": str(trainable)}
+    delta = SparseDelta.between(theta0, snapshot(encoder), base=base, full=head_tensors(head))
+    return SparseDelta(tensors=delta.tensors, base=base, full=delta.full, shapes=delta.shapes, notes=notes), history
