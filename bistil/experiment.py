@@ -3,6 +3,7 @@
 Notable: the file expands to cells (system, task, target, lrf, seed, drf); everything that cells share is found by the pipeline, not here.
 """
 
+import dataclasses
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,6 +142,18 @@ class Experiment:
     def languages(self, target: str) -> tuple[str, ...]:
         """What the student of a target is distilled on: the source, then the target, or all languages of the target's group."""
         return self.source, *next((group for group in self.groups if target in group), (target,))
+
+    def task_config(self, cell: Cell) -> TaskConfig:
+        """The task's settings with the cell's seed, and with the system's own choice of what changes and for how long."""
+        config, system = self.task[cell.task], SYSTEMS[cell.system]
+        sft = dataclasses.replace(config.sft, seed=cell.seed)
+        if system.select:
+            sft = sft.selecting(system.select)
+        if system.peft:
+            sft = sft.by_peft(system.peft)
+        if system.one_phase:
+            sft = dataclasses.replace(sft, sparse=self.schedules.get(cell.system, sft.sparse))
+        return dataclasses.replace(config, sft=sft)
 
     def cells(self) -> list[Cell]:
         """Every score of the grid: by seed, then every task's first target, every task's second, and so on."""

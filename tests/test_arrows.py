@@ -39,7 +39,8 @@ def importers(package: str) -> set[str]:
     return {name for name, found in IMPORTS.items() if any(within(one, package) for one in found)}
 
 
-FOUNDATIONS = tuple(f"bistil.{room}" for room in ("languages", "corpora", "sampling", "tasks", "losses", "sft", "student", "vocab"))
+ROOMS = ("languages", "corpora", "sampling", "tasks", "losses", "sft", "student", "narrow", "vocab", "systems")
+FOUNDATIONS = tuple(f"bistil.{room}" for room in ROOMS)
 ABOVE = tuple(f"bistil.{room}" for room in ("evaluate", "export", "cost", "pipeline", "batch", "report", "workbench", "cli"))
 ARROWS = {
     **{room: ("bistil.distil", *ABOVE) for room in FOUNDATIONS},

@@ -13,7 +13,10 @@ from bistil.experiment import Cell
 from bistil.pipeline import Pipeline
 from bistil.store import Store
 
-NEW = ["teacher-full", "teacher-head", "teacher-lora", "teacher-bitfit", "teacher-rand-sft", "minilm:2", "distilmbert:2", "distilmbert-pair:2"]
+NEW = [
+    *("teacher-full", "teacher-head", "teacher-lora", "teacher-bitfit", "teacher-rand-sft"),
+    *("minilm:2", "distilmbert:2", "distilmbert-pair:2"),
+]
 GRID = {
     "systems": [*SYSTEMS, "bistil-tf:3", "bistil-tf:2x2", *NEW],
     "targets": {"parsing": ["qab", "qac"], "ner": ["qac"]},

@@ -116,11 +116,14 @@ def test_teachers_tuned_otherwise_run_from_the_yaml_and_change_what_they_say(exp
 @pytest.mark.slow
 def test_lora_and_ia3_run_from_the_yaml(experiment, data, tmp_path: Path) -> None:
     pytest.importorskip("peft")
-    pipeline = evaluated(experiment(systems=["teacher-lora", "teacher-ia3"], targets={"ner": ["qac"]}), data, tmp_path)
-    lora, ia3 = (pipeline.rows(cell)[0]["density"] for cell in pipeline.experiment.cells())
+    language = {"peft": {"density": 0.1}, "sparse": {"steps": 2, "learning_rate": 1e-3, "evaluations": 1}}
+    systems = ["teacher-lora", "teacher-ia3", "teacher-ltsft"]
+    pipeline = evaluated(experiment(systems=systems, targets={"ner": ["qac"]}, language_sft=language), data, tmp_path)
+    lora, ia3, _ = (pipeline.rows(cell)[0]["density"] for cell in pipeline.experiment.cells())
     assert lora == pytest.approx(0.1, abs=0.05)
     assert 0 < ia3 < 0.02
     assert pipeline._language_delta(pipeline.experiment.cells()[0], "qac") is None
+    assert SparseDelta.load(pipeline.language_sft("qac").path("delta.safetensors")).notes["method"] == "lora"
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """Task SFTs, and the models they make: base, language SFT where the system has one, task SFT, head (BiStil section 3.2)."""
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import BertModel, PreTrainedTokenizerFast, set_seed
 
-from bistil.distil.task import TaskConfig, task_sft
+from bistil.distil.task import task_sft
 from bistil.evaluate import evaluate, predict_all
 from bistil.experiment import Cell
 from bistil.models import TaskModel, load_encoder
@@ -29,7 +28,7 @@ class Tuned(Baselines):
         """The task SFT of a cell: `delta.safetensors` with the head in it, and the labels as a metric."""
         base, source_sft = self._base(cell), self._language_delta(cell, self.experiment.source)
         follows = self.task_sft(cell.of_teacher) if SYSTEMS[cell.system].forced else None
-        config = self._task_config(cell)
+        config = self.experiment.task_config(cell)
 
         def build(folder: Path) -> Mapping[str, Any]:
             task, examples = self._training(cell.task)
@@ -102,18 +101,6 @@ class Tuned(Baselines):
         kept = load_file(self.student(cell).path(NARROWING))
         narrowing: Narrowing = self._placed(Narrowing(kept["map"], kept["heads"]))
         return narrowing
-
-    def _task_config(self, cell: Cell) -> TaskConfig:
-        """The task's settings with the cell's seed, and with the system's own choice of what changes and for how long."""
-        config, system = self.experiment.task[cell.task], SYSTEMS[cell.system]
-        sft = dataclasses.replace(config.sft, seed=cell.seed)
-        if system.select:
-            sft = sft.selecting(system.select)
-        if system.peft:
-            sft = sft.by_peft(system.peft)
-        if system.one_phase:
-            sft = dataclasses.replace(sft, sparse=self.experiment.schedules.get(cell.system, sft.sparse))
-        return dataclasses.replace(config, sft=sft)
 
     def _language_delta(self, cell: Cell, code: str) -> Artefact | None:
         """The language SFT a cell's model wears for `code`: the teacher's, or the multilingual student's own; None where it wears none."""

@@ -68,7 +68,7 @@ def steps_of(experiment: Experiment, job: Job) -> int:
         scratch = job.arguments[0].system == "scratch"
         return (experiment.scratch if scratch else experiment.general).schedule.steps
     if job.stage == "task_sft":
-        return experiment.task[job.arguments[0].task].sft.steps
+        return experiment.task_config(job.arguments[0]).sft.steps
     return 0
 
 
