@@ -86,11 +86,13 @@ class Narrowing(nn.Module):
 
 
 def check_drf(config: BertConfig, drf: int) -> None:
-    """Refuse a hidden reduction factor that would split a head.
+    """Refuse a hidden reduction factor that would split a head, and any but 1 for what is no BERT.
 
     Raises:
-        InputError: it does not divide the teacher's heads and feed-forward units.
+        InputError: it does not divide the teacher's heads and feed-forward units, or the teacher has another layout.
     """
+    if drf > 1 and config.model_type != "bert":
+        raise InputError(f"Narrower students are projected from teachers of the BERT layout so far, but this is a {config.model_type}.")
     heads = config.num_attention_heads
     if drf < 1 or heads % drf or config.intermediate_size % drf:
         raise InputError(

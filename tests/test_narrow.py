@@ -10,6 +10,7 @@ from scipy.fft import dct
 from test_systems import figures_of
 from tiny import entries, masked_lm
 from torch.nn.functional import layer_norm
+from transformers import RobertaConfig
 
 from bistil.distil.general import GeneralDistillation, state_losses
 from bistil.distil.wardrobe import AdaptedTeacher
@@ -164,8 +165,11 @@ def test_heads_say_of_z_what_the_teachers_say_of_the_mapped_state() -> None:
         narrowing.head_state(wide.state_dict(), ClsClassifier(hidden_size=5, labels=3, dropout=0.0).state_dict())
 
 
-def test_a_factor_that_splits_a_head_and_no_text_are_refused(teacher) -> None:
+def test_a_factor_that_splits_a_head_another_layout_and_no_text_are_refused(teacher) -> None:
     check_drf(teacher.config, 1)
+    check_drf(RobertaConfig(), 1)
+    with pytest.raises(InputError, match="this is a roberta"):
+        check_drf(RobertaConfig(), 2)
     for drf in (0, 3, 4):
         with pytest.raises(InputError, match=r"2 heads, which stay whole.*Choose one of \[1, 2\]"):
             check_drf(teacher.config, drf)
