@@ -13,25 +13,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from bistil.experiment import Cell, Experiment
+from bistil.experiment import Experiment
 from bistil.languages import DataFolder
 from bistil.pipeline import Pipeline
+from bistil.plan import Job, perform, plan
 from bistil.store import NotBuilt, Store
-
-FORCED = "bistil-tf"
-
-
-class Job(NamedTuple):
-    """One call of a pipeline method."""
-
-    stage: str
-    arguments: tuple[Any, ...]
-
-    def __str__(self) -> str:
-        words = [" ".join(str(w) for w in a if w is not None) if isinstance(a, tuple) else str(a) for a in self.arguments if a is not None]
-        return f"{self.stage.replace('_', ' ')} {' '.join(words)}"
 
 
 @dataclass(frozen=True)
@@ -40,56 +28,6 @@ class Place:
 
     data: Path
     store: Path
-
-
-def plan(experiment: Experiment) -> dict[Job, tuple[Job, ...]]:
-    """Every stage of the grid with the stages it waits for, in an order that can be run."""
-    jobs: dict[Job, tuple[Job, ...]] = {}
-
-    def need(stage: str, *arguments: Any, after: tuple[Job, ...] = ()) -> Job:
-        job = Job(stage, arguments)
-        jobs.setdefault(job, after)
-        return job
-
-    def student(cell: Cell) -> Job:
-        shared = cell._replace(task="", target="" if cell.system == "multilingual-distil" else cell.target)
-        general = shared._replace(system="bistil-tf") if shared.system == "bistil-st" else shared
-        if cell.system == "multilingual-distil":
-            return need("student", general)
-        after: tuple[Job, ...] = (need("vocabulary", cell.target),)
-        if cell.system != "scratch":
-            after += tuple(need("language_sft", code) for code in (experiment.source, cell.target))
-        return need("student", general, after=after)
-
-    def adapted(cell: Cell, code: str) -> tuple[Job, ...]:
-        if cell.system == "teacher-ltsft":
-            return (need("language_sft", code),)
-        if cell.system == "multilingual-distil":
-            base = student(cell)
-            return (need("student_language_sft", code, base.arguments[0], after=(base,)),)
-        return ()
-
-    def tuned(cell: Cell) -> Job:
-        whole = cell.system.startswith("teacher-") or cell.system == "multilingual-distil"
-        shared = cell._replace(target="") if whole else cell
-        after = adapted(cell, experiment.source)
-        if not cell.system.startswith("teacher-"):
-            after += (student(cell),)
-        if cell.system == FORCED:
-            after += (tuned(cell._replace(system="teacher-ltsft", lrf=1)),)
-        return need("task_sft", shared, after=after)
-
-    for cell in experiment.cells():
-        if cell.system != "floor":
-            need("evaluation", cell, after=(tuned(cell), *adapted(cell, cell.target)))
-        else:
-            need("evaluation", cell)
-    for task, targets in experiment.targets.items():
-        cells = [c for c in experiment.cells() if c.task == task and c.target in targets[:1] and c.system != "floor"]
-        worn = dict.fromkeys(job for cell in cells if cell.seed == experiment.seeds[0] for job in adapted(cell, cell.target))
-        if targets:
-            need("timing", task, after=(*(j for j in jobs if j.stage == "task_sft" and j.arguments[0].task == task), *worn))
-    return jobs
 
 
 def run(
@@ -175,11 +113,7 @@ def _work(job: Job) -> tuple[float, bool]:
     import time
 
     start = time.perf_counter()
-    if job.stage == "student_language_sft":
-        code, cell = job.arguments
-        artefact = _pipeline.language_sft(code, _pipeline.student(cell))
-    else:
-        artefact = getattr(_pipeline, job.stage)(*job.arguments)
+    artefact = perform(_pipeline, job)
     seconds = time.perf_counter() - start
     return seconds, artefact.manifest["wall_seconds"] <= seconds
 

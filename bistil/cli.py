@@ -18,6 +18,9 @@ from bistil.places import CACHE, ROOT, open_data
 if TYPE_CHECKING:
     from bistil.experiment import Experiment
 
+BISTIL_TFLOPS = 5.7
+"""What BiStil's own training sustained: 200,000 steps of stage 1 at lrf 2 in 9 hours on an RTX 3080 (paper appendix A.1 and note 8)."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
@@ -30,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     batch.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes, one thread each (default: %(default)s)")
     batch.add_argument("--device", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
     batch.add_argument("--reports", type=Path, default=ROOT / "reports", help="where reports go (default: reports/)")
-    batch.add_argument("--dry-run", action="store_true", help="print the stages and stop")
+    batch.add_argument("--dry-run", action="store_true", help="print every stage, what it needs and an estimate of its cost, and stop")
+    batch.add_argument("--tflops", type=float, default=BISTIL_TFLOPS, help="TFLOP/s sustained, for that estimate (default: %(default)s)")
     batch.set_defaults(run=_batch)
 
     demo = commands.add_parser("demo", help="the whole tour on miniworld: stages, notebooks, report")
@@ -88,13 +92,13 @@ def _place_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _batch(options: argparse.Namespace) -> int:
-    from bistil import batch
     from bistil.experiment import Experiment
+    from bistil.plan_text import plan_lines
 
     experiment = Experiment.read(options.experiment)
     if options.dry_run:
-        for job, after in batch.plan(experiment).items():
-            print(f"{job}" + (f"   <- {', '.join(map(str, after))}" if after else ""))
+        for line in plan_lines(experiment, options.store, tflops=options.tflops, data=options.data):
+            print(line)
         return 0
     return run_experiment(experiment, options.data, options.store, options.reports, workers=options.workers, device=options.device)
 

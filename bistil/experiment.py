@@ -3,7 +3,7 @@
 Notable: the file expands to cells (system, task, target, lrf, seed); everything that cells share is found by the pipeline, not here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,7 +66,8 @@ class Experiment:
 
     teacher: hub name or folder, relative to the project. data: `miniworld`, or `folder` (named by --data or BISTIL_DATA).
     targets: languages by task. systems: names, with `:lrf` for students. seen: what multilingual-distil is distilled on; empty: every
-    language that the table calls seen.
+    language that the table calls seen. language_sft: null where nothing is adapted to a language (mDeBERTa in BiStil section 4.2).
+    data_sets: by task, entries of data/datasets.yaml that `bistil data get` makes the data folder of; the source language's first.
     """
 
     name: str
@@ -78,11 +79,12 @@ class Experiment:
     seeds: tuple[int, ...]
     text: TextConfig
     vocabulary: VocabularyConfig
-    language_sft: LanguageSftConfig
+    language_sft: LanguageSftConfig | None
     general: GeneralConfig
     scratch: ScratchConfig
     task: dict[str, TaskConfig]
     seen: tuple[str, ...] = ()
+    data_sets: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in self.systems:

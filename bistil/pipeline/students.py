@@ -13,6 +13,7 @@ from bistil import vocab
 from bistil.corpora import Batches, held_out, read_lines
 from bistil.distil.general import GeneralConfig, distil_general
 from bistil.distil.wardrobe import AdaptedTeacher
+from bistil.errors import InputError
 from bistil.experiment import Cell
 from bistil.mlm import MaskedLM, evaluate_mlm
 from bistil.models import load_encoder
@@ -49,8 +50,13 @@ class Students(Inputs):
         return self.store.run("vocabulary", {"vocabulary": config, "lines": self.experiment.text.lines}, inputs, build)
 
     def language_sft(self, code: str, student: Artefact | None = None) -> Artefact:
-        """The language SFT of the teacher, or of a multilingual student: `delta.safetensors`."""
+        """The language SFT of the teacher, or of a multilingual student: `delta.safetensors`.
+
+        :raises InputError: where the experiment has none.
+        """
         experiment = self.experiment
+        if experiment.language_sft is None:
+            raise InputError(f"The experiment {experiment.name} adapts nothing to a language. Give it settings under `language_sft`.")
         sft = SftConfig(**vars(experiment.language_sft), seed=LANGUAGE_SEED)
 
         def build(folder: Path) -> Mapping[str, Any]:
@@ -83,7 +89,7 @@ class Students(Inputs):
     def _bilingual_student(self, cell: Cell) -> Artefact:
         codes = (self.experiment.source, cell.target)
         vocabulary = self.vocabulary(cell.target)
-        deltas = {code: self.language_sft(code) for code in codes}
+        deltas = {code: self.language_sft(code) for code in codes} if self.experiment.language_sft else {}
         config = dataclasses.replace(self.experiment.general, lrf=cell.lrf, seed=cell.seed)
 
         def build(folder: Path) -> Mapping[str, Any]:

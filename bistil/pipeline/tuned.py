@@ -93,6 +93,8 @@ class Tuned(Students):
 
     def _language_delta(self, cell: Cell, code: str) -> Artefact | None:
         """The language SFT a cell's model wears for `code`: the teacher's, or the multilingual student's own; bilingual ones have none."""
+        if self.experiment.language_sft is None:
+            return None
         if cell.system == "teacher-ltsft":
             return self.language_sft(code)
         return self.language_sft(code, self.student(cell)) if cell.system == "multilingual-distil" else None

@@ -19,13 +19,14 @@ from bistil.errors import InputError
 from bistil.experiment import REDUCED, WHOLE, Cell, Experiment
 from bistil.languages import DATA, DataFolder
 from bistil.pipeline import Pipeline
+from bistil.plan import perform
 from bistil.store import NotBuilt, Store
 from bistil.student import layer_map
 from bistil.train import Stopped
 from bistil.workbench.guard import in_words
 from bistil.workbench.recorder import Recorder
 from bistil.workbench.session import located
-from bistil.workbench.stages import StageStatus, describe, jobs_of, perform, status_of
+from bistil.workbench.stages import StageStatus, describe, jobs_of, status_of
 
 DENSITIES = (0.02, 0.04, 0.08, 0.16, 0.3)
 
