@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from bistil import plots
 from bistil.experiment import Experiment
+from bistil.published import beside
 from bistil.readme import refresh
 from bistil.report import Table, write_report
 from bistil.results import Row
@@ -41,7 +42,7 @@ def write_experiment_report(folder: Path, experiment: Experiment, rows: Sequence
         manifests=[artefact.manifest for artefact in found],
         notes=_notes(experiment, failures),
         figures={**_student_curves(first, found), **_language_curves(first, found)},
-        tables=_vocabulary_tables(found),
+        tables=[*_published_tables(rows), *_vocabulary_tables(found)],
         links={_title(path): f"notebooks/{path.name}" for path in sorted((folder / "notebooks").glob("[0-9]*.ipynb"))},
     )
     refresh(folder)
@@ -109,6 +110,30 @@ def _language_curves(artefacts: Iterable[Artefact], found: Iterable[Artefact]) -
         )
         for owner, histories in sorted(groups.items())
     }
+
+
+def _published_tables(rows: Sequence[Row]) -> list[Table]:
+    """Ours beside the papers' numbers, one table for each task and metric; none where nothing is in common."""
+    head = ("system", "target", "ours", "published", "difference", "their teacher", "printed in")
+    return [
+        Table(
+            comparison.title,
+            head,
+            [
+                (
+                    pair.variant.label,
+                    pair.target,
+                    f"{pair.ours:.1f}",
+                    f"{pair.published:.1f}",
+                    f"{pair.difference:+.1f}".replace("-", "−"),
+                    pair.teacher,
+                    pair.reference,
+                )
+                for pair in comparison.pairs
+            ],
+        )
+        for comparison in beside(rows)
+    ]
 
 
 def _vocabulary_tables(found: Iterable[Artefact]) -> list[Table]:
