@@ -1,4 +1,4 @@
-"""The command line: `bistil demo | batch | pretrain | world | report | bench | info`.
+"""The command line: `bistil demo | batch | data | pretrain | world | report | bench | info`.
 
 Notable: commands only parse, call and print; an `InputError` is shown as its paragraph, without a traceback, and Ctrl-C says how to go on.
 """
@@ -36,6 +36,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     batch.add_argument("--dry-run", action="store_true", help="print every stage, what it needs and an estimate of its cost, and stop")
     batch.add_argument("--tflops", type=float, default=BISTIL_TFLOPS, help="TFLOP/s sustained, for that estimate (default: %(default)s)")
     batch.set_defaults(run=_batch)
+
+    data = commands.add_parser("data", help="list data sets, get them from the hub, check a data folder").add_subparsers(
+        required=True, metavar="list | get | check"
+    )
+    listed = data.add_parser("list", help="the data sets of data/datasets.yaml")
+    listed.set_defaults(run=_data_list)
+    got = data.add_parser("get", help="put data sets from the hub into a data folder, as the public files")
+    got.add_argument("names", nargs="+", help="data sets, or experiment files, for all that these name")
+    got.add_argument("--to", type=Path, required=True, help="the data folder")
+    got.add_argument("--languages", default="", help="codes with commas between them (default: all, or the experiment's)")
+    got.add_argument("--most", type=int, help="at most so many rows of each split")
+    got.set_defaults(run=_data_get)
+    checked = data.add_parser("check", help="read every file of a data folder: counts, labels, what is malformed, what overlaps")
+    checked.add_argument("folder", type=Path)
+    checked.set_defaults(run=_data_check)
 
     demo = commands.add_parser("demo", help="the whole tour on miniworld: stages, notebooks, report")
     demo.add_argument("--workers", type=int, default=os.cpu_count() or 1)
@@ -145,6 +160,35 @@ def _report(options: argparse.Namespace) -> int:
     write_experiment_report(folder, experiment, batch.rows(experiment, place), Store(place.store), failures=[])
     print(folder / "index.html")
     return 0
+
+
+def _data_list(options: argparse.Namespace) -> int:
+    from bistil.sources.table import data_sets
+
+    for entry in data_sets().values():
+        print(f"{entry.name:12} {entry.task:9} {len(entry.languages):>3} languages  {entry.hub or entry.homepage}\n{'':13}{entry.licence}")
+        if entry.note:
+            print(f"{'':13}{entry.note}")
+    return 0
+
+
+def _data_get(options: argparse.Namespace) -> int:
+    from bistil.sources.get import get, wanted
+
+    codes = tuple(filter(None, options.languages.split(",")))
+    for entry, languages in wanted(options.names, codes):
+        get(entry, options.to, languages, most=options.most, say=print)
+    return 0
+
+
+def _data_check(options: argparse.Namespace) -> int:
+    from bistil.languages import DataFolder
+    from bistil.sources.check import check_folder, lines
+
+    checked = check_folder(DataFolder(options.folder))
+    for line in lines(checked, options.folder):
+        print(line)
+    return 1 if checked.malformed else 0
 
 
 def _demo(options: argparse.Namespace) -> int:
