@@ -1,4 +1,4 @@
-"""The command line: `bistil demo | batch | data | pretrain | world | report | bench | info`.
+"""The command line: `bistil demo | batch | data | pretrain | world | report | bench | info | doctor`.
 
 Notable: commands only parse, call and print; an `InputError` is shown as its paragraph, without a traceback, and Ctrl-C says how to go on.
 """
@@ -84,6 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     info = commands.add_parser("info", help="describe a delta file or an artefact folder")
     info.add_argument("path", type=Path)
     info.set_defaults(run=_info)
+
+    doctor = commands.add_parser("doctor", help="what this machine has for bistil, and what is missing")
+    doctor.add_argument("--store", type=Path, default=CACHE / "store", help="where artefacts are kept (default: data/cache/store)")
+    doctor.set_defaults(run=_doctor)
 
     options = parser.parse_args(arguments)
     try:
@@ -270,6 +274,16 @@ def _info(options: argparse.Namespace) -> int:
             density = "" if part.density is None else f"  density {100 * part.density:8.4f} %"
             print(f"{name:70} {part.entries:>9}{density}  norm {part.norm:.4f}")
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from bistil.doctor import examine
+
+    broken = False
+    for finding in examine(options.store):
+        broken |= finding.state == "broken"
+        print(f"{finding.state:8} {finding.what:18} {finding.told}", flush=True)
+    return 1 if broken else 0
 
 
 if __name__ == "__main__":
