@@ -3,6 +3,7 @@
 Notable: the file expands to cells (system, task, target, lrf, seed); everything that cells share is found by the pipeline, not here.
 """
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -89,7 +90,7 @@ class Experiment:
     def __post_init__(self) -> None:
         for name in self.systems:
             system, _, lrf = name.partition(":")
-            if not (system in WHOLE and not lrf) and not (system in REDUCED and lrf.isdigit() and int(lrf) > 0):
+            if not (system in WHOLE and not lrf) and not (system in REDUCED and re.fullmatch("[1-9][0-9]?", lrf)):
                 raise InputError(
                     f"{name!r} is not a system. Whole models: {', '.join(WHOLE)}; students, each with its layer reduction factor after a "
                     f"colon, as in bistil-tf:2: {', '.join(REDUCED)}."
