@@ -1,4 +1,4 @@
-"""The command line: `bistil demo | batch | data | pretrain | world | report | bench | info | doctor`.
+"""The command line: `bistil demo | batch | data | pretrain | world | report | bench | info | predict | doctor`.
 
 Notable: commands only parse, call and print; an `InputError` is shown as its paragraph, without a traceback, and Ctrl-C says how to go on.
 """
@@ -84,6 +84,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     info = commands.add_parser("info", help="describe a delta file or an artefact folder")
     info.add_argument("path", type=Path)
     info.set_defaults(run=_info)
+
+    predict = commands.add_parser("predict", help="what a finished student says of a text file: tags, parses, or labels of pairs")
+    predict.add_argument("model", type=Path, help="folder of a deployed student")
+    predict.add_argument("file", type=Path, help="one sentence a line, or for inference two with a tab between them")
+    predict.set_defaults(run=_predict)
 
     doctor = commands.add_parser("doctor", help="what this machine has for bistil, and what is missing")
     doctor.add_argument("--store", type=Path, default=CACHE / "store", help="where artefacts are kept (default: data/cache/store)")
@@ -273,6 +278,14 @@ def _info(options: argparse.Namespace) -> int:
         for name, part in parts.items():
             density = "" if part.density is None else f"  density {100 * part.density:8.4f} %"
             print(f"{name:70} {part.entries:>9}{density}  norm {part.norm:.4f}")
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from bistil.predict import predict
+
+    for line in predict(options.model, options.file):
+        print(line)
     return 0
 
 
