@@ -39,8 +39,8 @@ class Cost:
 
 
 def teacher_config(named: str) -> PreTrainedConfig | None:
-    """The configuration of a teacher from its folder or from data/teachers/public.yaml; None where it is in neither."""
-    public: dict[str, dict[str, Any]] = yaml.safe_load((DATA / "teachers" / "public.yaml").read_text(encoding="utf-8"))
+    """The configuration of a teacher from its folder or from data/public-teachers.yaml; None where it is in neither."""
+    public: dict[str, dict[str, Any]] = yaml.safe_load((DATA / "public-teachers.yaml").read_text(encoding="utf-8"))
     if named in public:
         return AutoConfig.for_model(**public[named])
     folder = next((path for path in (Path(named), DATA.parent / named) if (path / "config.json").is_file()), None)

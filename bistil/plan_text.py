@@ -82,7 +82,7 @@ def _footnotes(experiment: Experiment, stages: dict[str, Stage], tflops: float, 
             "Every sequence counts at its full length; heads, held-out evaluations and scoring are left out."
         )
     else:
-        yield f"No GPU hours: the configuration of {experiment.teacher} is neither in its folder nor in data/teachers/public.yaml."
+        yield f"No GPU hours: the configuration of {experiment.teacher} is neither in its folder nor in data/public-teachers.yaml."
     if any(stage.there is None for stage in stages.values()):
         lacking = "the data folder (--data or BISTIL_DATA)" if folder is None else "some data files or the teacher's weights"
         yield f"? = cannot be told without {lacking}: what a stage is made from decides its place in the store."
