@@ -45,7 +45,7 @@ def test_trees(tmp_path: Path, sentences: list[list[str]]) -> None:
 @QUICK
 @given(st.lists(st.lists(st.tuples(WORD, st.sampled_from([0, 1, 2])), min_size=1, max_size=5), min_size=1, max_size=4))
 def test_entities(tmp_path: Path, sentences: list[list[tuple[str, int]]]) -> None:
-    rows = [{"tokens": [word for word, _ in one], "ner_tags": [tag for _, tag in one]} for one in sentences]
+    rows: list[dict[str, Any]] = [{"tokens": [word for word, _ in one], "ner_tags": [tag for _, tag in one]} for one in sentences]
     path = tmp_path / "file.txt"
     path.write_text("".join(iob2(rows, {"ner_tags": ["O", "B-PER", "I-PER"]}, ())), encoding="utf-8")
     found = [one for one in task("ner").read(path) if one.words]
