@@ -13,23 +13,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from bistil.experiment import RETRIEVAL, Cell, Experiment
+from bistil.experiment import Experiment
 from bistil.languages import DataFolder
 from bistil.pipeline import Pipeline
+from bistil.plan import Job, perform, plan
 from bistil.store import NotBuilt, Store
-from bistil.systems import SYSTEMS, shared_student
-
-
-class Job(NamedTuple):
-    """One call of a pipeline method."""
-
-    stage: str
-    arguments: tuple[Any, ...]
-
-    def __str__(self) -> str:
-        return " ".join([self.stage.replace("_", " "), *(str(argument) for argument in self.arguments if argument is not None)])
 
 
 @dataclass(frozen=True)
@@ -38,65 +28,6 @@ class Place:
 
     data: Path
     store: Path
-
-
-def plan(experiment: Experiment) -> dict[Job, tuple[Job, ...]]:
-    """Every stage of the grid with the stages it waits for, in an order that can be run."""
-    jobs: dict[Job, tuple[Job, ...]] = {}
-
-    def need(stage: str, *arguments: Any, after: tuple[Job, ...] = ()) -> Job:
-        job = Job(stage, arguments)
-        jobs.setdefault(job, after)
-        return job
-
-    def home(cell: Cell) -> Cell:
-        """The cell whose base is made for all targets that share it: any for a teacher, the first of a student's languages."""
-        system = SYSTEMS[cell.system]
-        own = system.recipe and system.languages == "pair"
-        return cell._replace(target=experiment.languages(cell.target)[1] if own else "")
-
-    def student(cell: Cell) -> Job:
-        system = SYSTEMS[cell.system]
-        general = home(cell)._replace(system=shared_student(cell.system), task="")
-        if system.languages == "seen":
-            return need("student", general)
-        after: tuple[Job, ...] = (need("vocabulary", general.target),)
-        if system.recipe == "bilingual":
-            after += tuple(need("language_sft", code) for code in experiment.languages(cell.target))
-        return need("student", general, after=after)
-
-    def adapted(cell: Cell, code: str) -> tuple[Job, ...]:
-        system = SYSTEMS[cell.system]
-        if not system.adapted:
-            return ()
-        if not system.recipe:
-            return (need("language_sft", code, *([None, system.select] if system.select else [])),)
-        base = student(cell)
-        return (need("student_language_sft", code, base.arguments[0], after=(base,)),)
-
-    def tuned(cell: Cell) -> Job:
-        system = SYSTEMS[cell.system]
-        after = adapted(cell, experiment.source)
-        if system.recipe:
-            after += (student(cell),)
-        if system.forced:
-            after += (tuned(cell.of_teacher),)
-        return need("task_sft", home(cell), after=after)
-
-    for cell in experiment.cells():
-        if cell.task == RETRIEVAL and cell.system != "floor":
-            base = (student(cell),) if SYSTEMS[cell.system].recipe else ()
-            need("evaluation", cell, after=(*base, *adapted(cell, experiment.source), *adapted(cell, cell.target)))
-        elif cell.system != "floor":
-            need("evaluation", cell, after=(tuned(cell), *adapted(cell, cell.target)))
-        else:
-            need("evaluation", cell)
-    for task, targets in experiment.targets.items():
-        cells = [c for c in experiment.cells() if c.task == task and c.target in targets[:1] and c.system != "floor"]
-        worn = dict.fromkeys(job for cell in cells if cell.seed == experiment.seeds[0] for job in adapted(cell, cell.target))
-        if targets and task != RETRIEVAL:
-            need("timing", task, after=(*(j for j in jobs if j.stage == "task_sft" and j.arguments[0].task == task), *worn))
-    return jobs
 
 
 def run(
@@ -182,11 +113,7 @@ def _work(job: Job) -> tuple[float, bool]:
     import time
 
     start = time.perf_counter()
-    if job.stage == "student_language_sft":
-        code, cell = job.arguments
-        artefact = _pipeline.language_sft(code, _pipeline.student(cell))
-    else:
-        artefact = getattr(_pipeline, job.stage)(*job.arguments)
+    artefact = perform(_pipeline, job)
     seconds = time.perf_counter() - start
     return seconds, artefact.manifest["wall_seconds"] <= seconds
 

@@ -1,4 +1,4 @@
-"""The command line: `bistil demo | batch | pretrain | world | report | bench | info`.
+"""The command line: `bistil demo | batch | data | pretrain | world | report | bench | info | predict | doctor`.
 
 Notable: commands only parse, call and print; an `InputError` is shown as its paragraph, without a traceback, and Ctrl-C says how to go on.
 """
@@ -18,6 +18,9 @@ from bistil.places import CACHE, ROOT, open_data
 if TYPE_CHECKING:
     from bistil.experiment import Experiment
 
+BISTIL_TFLOPS = 5.7
+"""What BiStil's own training sustained: 200,000 steps of stage 1 at lrf 2 in 9 hours on an RTX 3080 (paper appendix A.1 and note 8)."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
@@ -30,8 +33,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     batch.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes, one thread each (default: %(default)s)")
     batch.add_argument("--device", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
     batch.add_argument("--reports", type=Path, default=ROOT / "reports", help="where reports go (default: reports/)")
-    batch.add_argument("--dry-run", action="store_true", help="print the stages and stop")
+    batch.add_argument("--dry-run", action="store_true", help="print every stage, what it needs and an estimate of its cost, and stop")
+    batch.add_argument("--tflops", type=float, default=BISTIL_TFLOPS, help="TFLOP/s sustained, for that estimate (default: %(default)s)")
     batch.set_defaults(run=_batch)
+
+    data = commands.add_parser("data", help="list data sets, get them from the hub, check a data folder").add_subparsers(
+        required=True, metavar="list | get | check"
+    )
+    listed = data.add_parser("list", help="the data sets of data/datasets.yaml")
+    listed.set_defaults(run=_data_list)
+    got = data.add_parser("get", help="put data sets from the hub into a data folder, as the public files")
+    got.add_argument("names", nargs="+", help="data sets, or experiment files, for all that these name")
+    got.add_argument("--to", type=Path, required=True, help="the data folder")
+    got.add_argument("--languages", default="", help="codes with commas between them (default: all, or the experiment's)")
+    got.add_argument("--most", type=int, help="at most so many rows of each split")
+    got.set_defaults(run=_data_get)
+    checked = data.add_parser("check", help="read every file of a data folder: counts, labels, what is malformed, what overlaps")
+    checked.add_argument("folder", type=Path)
+    checked.set_defaults(run=_data_check)
 
     demo = commands.add_parser("demo", help="the whole tour on miniworld: stages, notebooks, report")
     demo.add_argument("--workers", type=int, default=os.cpu_count() or 1)
@@ -66,6 +85,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     info.add_argument("path", type=Path)
     info.set_defaults(run=_info)
 
+    predict = commands.add_parser("predict", help="what a finished student says of a text file: tags, parses, or labels of pairs")
+    predict.add_argument("model", type=Path, help="folder of a deployed student")
+    predict.add_argument("file", type=Path, help="one sentence a line, or for inference two with a tab between them")
+    predict.set_defaults(run=_predict)
+
+    doctor = commands.add_parser("doctor", help="what this machine has for bistil, and what is missing")
+    doctor.add_argument("--store", type=Path, default=CACHE / "store", help="where artefacts are kept (default: data/cache/store)")
+    doctor.set_defaults(run=_doctor)
+
     options = parser.parse_args(arguments)
     try:
         return int(options.run(options) or 0)
@@ -88,13 +116,13 @@ def _place_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _batch(options: argparse.Namespace) -> int:
-    from bistil import batch
     from bistil.experiment import Experiment
+    from bistil.plan_text import plan_lines
 
     experiment = Experiment.read(options.experiment)
     if options.dry_run:
-        for job, after in batch.plan(experiment).items():
-            print(f"{job}" + (f"   <- {', '.join(map(str, after))}" if after else ""))
+        for line in plan_lines(experiment, options.store, tflops=options.tflops, data=options.data):
+            print(line)
         return 0
     return run_experiment(experiment, options.data, options.store, options.reports, workers=options.workers, device=options.device)
 
@@ -141,6 +169,35 @@ def _report(options: argparse.Namespace) -> int:
     write_experiment_report(folder, experiment, batch.rows(experiment, place), Store(place.store), failures=[])
     print(folder / "index.html")
     return 0
+
+
+def _data_list(options: argparse.Namespace) -> int:
+    from bistil.sources.table import data_sets
+
+    for entry in data_sets().values():
+        print(f"{entry.name:12} {entry.task:9} {len(entry.languages):>3} languages  {entry.hub or entry.homepage}\n{'':13}{entry.licence}")
+        if entry.note:
+            print(f"{'':13}{entry.note}")
+    return 0
+
+
+def _data_get(options: argparse.Namespace) -> int:
+    from bistil.sources.get import get, wanted
+
+    codes = tuple(filter(None, options.languages.split(",")))
+    for entry, languages in wanted(options.names, codes):
+        get(entry, options.to, languages, most=options.most, say=print)
+    return 0
+
+
+def _data_check(options: argparse.Namespace) -> int:
+    from bistil.languages import DataFolder
+    from bistil.sources.check import check_folder, lines
+
+    checked = check_folder(DataFolder(options.folder))
+    for line in lines(checked, options.folder):
+        print(line)
+    return 1 if checked.malformed else 0
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -222,6 +279,24 @@ def _info(options: argparse.Namespace) -> int:
             density = "" if part.density is None else f"  density {100 * part.density:8.4f} %"
             print(f"{name:70} {part.entries:>9}{density}  norm {part.norm:.4f}")
     return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from bistil.predict import predict
+
+    for line in predict(options.model, options.file):
+        print(line)
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from bistil.doctor import examine
+
+    broken = False
+    for finding in examine(options.store):
+        broken |= finding.state == "broken"
+        print(f"{finding.state:8} {finding.what:18} {finding.told}", flush=True)
+    return 1 if broken else 0
 
 
 if __name__ == "__main__":

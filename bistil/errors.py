@@ -4,5 +4,12 @@ Notable: its message is a paragraph for a person (what was expected, what came, 
 """
 
 
+LONGEST = 3000
+
+
 class InputError(ValueError):
-    """Input that bistil cannot use: says what was expected, what came, and what to do."""
+    """Input that bistil cannot use: says what was expected, what came, and what to do. What came may be endless, the message is not."""
+
+    def __init__(self, message: str) -> None:
+        half = LONGEST // 2
+        super().__init__(message if len(message) <= LONGEST else f"{message[:half]} … {message[-half:]}")

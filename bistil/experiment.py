@@ -35,7 +35,7 @@ class Cell(NamedTuple):
 
     def __str__(self) -> str:
         """The fields in words; a hidden reduction factor of 1 goes without saying."""
-        return " ".join(map(str, self[:5])) + (f" drf {self.drf}" if self.drf > 1 else "")
+        return " ".join(str(word) for word in self[:5] if word != "") + (f" drf {self.drf}" if self.drf > 1 else "")
 
     @property
     def of_teacher(self) -> "Cell":
@@ -93,6 +93,8 @@ class Experiment:
     the task's `sparse`, for those that have one phase only (full fine-tuning, say). groups: languages that share one student with the
     source, instead of one student for each target; how often each is drawn is `weights` under `general`. retrieval: how sentences are
     compared where `retrieval` is among the targets; nothing is tuned for it, so it has no settings under `task`.
+    language_sft: null where nothing is adapted to a language (mDeBERTa in BiStil section 4.2).
+    data_sets: by task, entries of data/datasets.yaml that `bistil data get` makes the data folder of; the source language's first.
     """
 
     name: str
@@ -104,7 +106,7 @@ class Experiment:
     seeds: tuple[int, ...]
     text: TextConfig
     vocabulary: VocabularyConfig
-    language_sft: LanguageSftConfig
+    language_sft: LanguageSftConfig | None
     general: GeneralConfig
     scratch: ScratchConfig
     task: dict[str, TaskConfig]
@@ -113,6 +115,7 @@ class Experiment:
     schedules: dict[str, Schedule] = field(default_factory=dict)
     groups: tuple[tuple[str, ...], ...] = ()
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
+    data_sets: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in self.systems:
@@ -129,7 +132,6 @@ class Experiment:
             raise InputError(f"`data` of the experiment {self.name} should be `miniworld` or `folder`, but is {self.data!r}.")
         if not self.seeds or not any(self.targets.values()):
             raise InputError(f"The experiment {self.name} needs at least one seed and one target.")
-
         grouped = [self.source, *(code for group in self.groups for code in group)]
         if len(set(grouped)) < len(grouped) or not all(self.groups):
             raise InputError(f"Each of `groups` should name languages other than the source, none of them twice, but got {self.groups}.")
@@ -173,7 +175,7 @@ def parse_system(name: str) -> tuple[str, int, int]:
 
     :raises InputError: where it names no system.
     """
-    match = re.fullmatch(r"([a-z0-9-]+)(?::([1-9]\d*)(?:x([1-9]\d*))?)?", name)
+    match = re.fullmatch(r"([a-z0-9-]+)(?::([1-9][0-9]?)(?:x([1-9][0-9]?))?)?", name)
     system, lrf, drf = match.groups() if match else ("", None, None)
     if system not in SYSTEMS or (system in REDUCED) != bool(lrf) or (drf and system not in NARROW):
         raise InputError(

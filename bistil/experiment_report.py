@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from bistil import plots
 from bistil.experiment import Experiment
+from bistil.published import beside
 from bistil.readme import refresh
 from bistil.report import Table, write_report
 from bistil.results import Row
@@ -43,7 +44,7 @@ def write_experiment_report(folder: Path, experiment: Experiment, rows: Sequence
         manifests=[artefact.manifest for artefact in found],
         notes=_notes(experiment, failures),
         figures={**_student_curves(first, found), **_language_curves(first, found)},
-        tables=_vocabulary_tables(found),
+        tables=[*_published_tables(rows), *_vocabulary_tables(found)],
         links={_title(path): f"notebooks/{path.name}" for path in sorted((folder / "notebooks").glob("[0-9]*.ipynb"))},
     )
     refresh(folder)
@@ -119,6 +120,30 @@ def _owner(artefact: Artefact, known: Mapping[str, Artefact]) -> str:
     owner = f"{base.manifest['config']['recipe']} student" if base else "teacher"
     select = (artefact.manifest["config"]["sft"].get("lottery") or {}).get("select")
     return f"{owner} ({select})" if select else owner
+
+
+def _published_tables(rows: Sequence[Row]) -> list[Table]:
+    """Ours beside the papers' numbers, one table for each task and metric; none where nothing is in common."""
+    head = ("system", "target", "ours", "published", "difference", "their teacher", "printed in")
+    return [
+        Table(
+            comparison.title,
+            head,
+            [
+                (
+                    pair.variant.label,
+                    pair.target,
+                    f"{pair.ours:.1f}",
+                    f"{pair.published:.1f}",
+                    f"{pair.difference:+.1f}".replace("-", "−"),
+                    pair.teacher,
+                    pair.reference,
+                )
+                for pair in comparison.pairs
+            ],
+        )
+        for comparison in beside(rows)
+    ]
 
 
 def _vocabulary_tables(found: Iterable[Artefact]) -> list[Table]:

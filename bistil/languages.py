@@ -56,6 +56,8 @@ def read_table(path: Path) -> dict[str, Language]:
                 languages[row["code"]] = Language(**named, seen=row["seen"].lower() in ("true", "yes", "1"), files=further)
     except UnicodeDecodeError as error:
         raise InputError(f"A language table in UTF-8 was expected in {path}, but: {error}. Convert the file.") from error
+    except csv.Error as error:
+        raise InputError(f"A table with commas between its cells was expected in {path}, but: {error}. Is it another file?") from error
     return languages
 
 

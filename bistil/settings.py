@@ -4,6 +4,7 @@ Notable: nested dataclasses, tuples and mappings of them are built from the type
 """
 
 import dataclasses
+import reprlib
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,9 @@ import yaml
 from bistil.errors import InputError
 
 T = TypeVar("T")
+_SHOWN = reprlib.Repr()
+"""How values are shown in errors: short, since aliases make a small file an endless value."""
+_SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxother = 3, 200, 200
 
 
 def read_yaml(kind: type[T], path: Path) -> T:
@@ -22,7 +26,7 @@ def read_yaml(kind: type[T], path: Path) -> T:
         raise InputError(f"A settings file was expected at {path}, but there is none.")
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except Exception as error:  # beside its own errors, yaml's constructors fail in the ways of what they construct
         raise InputError(f"{path} is not valid YAML in UTF-8: {error}") from error
     return build(kind, entries, str(path))
 
@@ -38,22 +42,22 @@ def build(kind: Any, value: Any, where: str) -> Any:
         return build(next(a for a in arguments if a is not type(None)), value, where)
     if origin is tuple:
         if not isinstance(value, list):
-            raise InputError(f"{where} should be a list, but is {value!r}.")
+            raise InputError(f"{where} should be a list, but is {_SHOWN.repr(value)}.")
         return tuple(build(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin in (dict, Mapping):
         if not isinstance(value, dict):
-            raise InputError(f"{where} should be a mapping, but is {value!r}.")
+            raise InputError(f"{where} should be a mapping, but is {_SHOWN.repr(value)}.")
         return {str(key): build(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if isinstance(kind, type) and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-        raise InputError(f"{where} should be of type {kind.__name__}, but is {value!r}.")
+        raise InputError(f"{where} should be of type {kind.__name__}, but is {_SHOWN.repr(value)}.")
     return value
 
 
 def _dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
-        raise InputError(f"{where} should be a mapping with the fields of {kind.__name__}, but is {value!r}.")
+        raise InputError(f"{where} should be a mapping with the fields of {kind.__name__}, but is {_SHOWN.repr(value)}.")
     fields = {field.name: field for field in dataclasses.fields(kind)}
     unknown = sorted(set(map(str, value)) - set(fields))
     if unknown:

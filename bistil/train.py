@@ -81,7 +81,7 @@ class Schedule:
     bf16: bool = False
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.evaluations < 1 or self.learning_rate <= 0:
+        if self.steps < 1 or self.evaluations < 1 or not 0 < self.learning_rate < math.inf:
             raise InputError(f"A schedule needs steps >= 1, evaluations >= 1 and a learning rate above 0, but got {self}.")
 
 

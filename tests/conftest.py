@@ -20,6 +20,10 @@ settings.register_profile("bistil", deadline=None, suppress_health_check=[Health
 settings.load_profile("bistil")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz-cases", type=int, default=200, help="spoilt files a reader in tests/fuzz (the long run: 100000)")
+
+
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny data folder. Do not write into it."""

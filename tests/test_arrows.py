@@ -75,6 +75,7 @@ def test_arrows_run_one_way(room: str) -> None:
         ("papermill", ("bistil.demo", "bistil.batch", "bistil.notebooks")),
         ("jinja2", ("bistil.report",)),
         ("pandas", ("bistil.workbench",)),
+        ("datasets", ("bistil.sources.get",)),
     ],
 )
 def test_only_some_rooms_import(package: str, rooms: tuple[str, ...]) -> None:

@@ -10,9 +10,9 @@ import pytest
 from tiny import ROOT
 
 import bistil.pipeline
-from bistil.batch import Job, plan
 from bistil.experiment import Experiment
 from bistil.pipeline import Pipeline, baselines, students, tuned
+from bistil.plan import perform, plan
 from bistil.store import Artefact, Store, artefact_id
 
 DEMO = {
@@ -38,14 +38,6 @@ class Noting(Store):
         return Artefact(self.root / kind / name, {"id": name, "kind": kind, "wall_seconds": 0.0, "metrics": {}})
 
 
-def call(pipeline: Pipeline, job: Job) -> None:
-    if job.stage == "student_language_sft":
-        code, cell = job.arguments
-        pipeline.language_sft(code, pipeline.student(cell))
-    else:
-        getattr(pipeline, job.stage)(*job.arguments)
-
-
 def ids(experiment: Experiment, data: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
     """The ids of every artefact of an experiment, with files known by their names and a teacher called `teacher`."""
     for room in (bistil.pipeline, students, baselines, tuned):
@@ -54,7 +46,7 @@ def ids(experiment: Experiment, data: Any, root: Path, monkeypatch: pytest.Monke
     pipeline = Pipeline(experiment, data, store)
     pipeline.__dict__["teacher_id"] = "sha256:teacher"
     for job in plan(experiment):
-        call(pipeline, job)
+        perform(pipeline, job)
     return store.asked
 
 

@@ -75,14 +75,14 @@ class Pipeline(Tuned):
         length = self.experiment.text.length
         return self.store.run("evaluation", {"task": RETRIEVAL, "settings": config, "max_length": length}, inputs, build)
 
+    def timed(self, task: str) -> list[Cell]:
+        """The cells whose models are timed together: every system on the task's first target, first seed."""
+        first, seed = self.experiment.targets[task][0], self.experiment.seeds[0]
+        return [c for c in self.experiment.cells() if (c.task, c.target, c.seed) == (task, first, seed) and c.system != "floor"]
+
     def timing(self, task: str) -> Artefact:
         """Latency and throughput of every system on the task's first target and seed, one after the other in one process."""
-        first = self.experiment.targets[task][0]
-        cells = [
-            c
-            for c in self.experiment.cells()
-            if c.task == task and c.target == first and c.seed == self.experiment.seeds[0] and c.system != "floor"
-        ]
+        first, cells = self.experiment.targets[task][0], self.timed(task)
 
         def build(folder: Path) -> Mapping[str, Any]:
             found = {}

@@ -66,7 +66,7 @@ class Inputs:
         for target in experiment.targets.get(RETRIEVAL, ()):
             parallel(self.data, experiment.source, target)
         asked = (experiment.language_sft, *(settings.sft for settings in experiment.task.values()))
-        if any(SYSTEMS[cell.system].peft for cell in experiment.cells()) or any(sft.peft for sft in asked):
+        if any(SYSTEMS[cell.system].peft for cell in experiment.cells()) or any(sft and sft.peft for sft in asked):
             peers.library()
         for task, targets in tuned.items():
             kind = find_task(task)

@@ -14,6 +14,7 @@ from bistil import vocab
 from bistil.corpora import Batches, held_out, read_lines
 from bistil.distil.general import GeneralConfig, distil_general
 from bistil.distil.wardrobe import AdaptedTeacher
+from bistil.errors import InputError
 from bistil.experiment import Cell
 from bistil.mlm import MaskedLM, evaluate_mlm
 from bistil.models import load_encoder
@@ -59,8 +60,11 @@ class Students(Inputs):
         """The language SFT of the teacher, or of a multilingual student: `delta.safetensors`.
 
         :param select: a baseline of LT-SFT, instead of the method that the experiment asks for.
+        :raises InputError: where the experiment has none.
         """
         experiment = self.experiment
+        if experiment.language_sft is None:
+            raise InputError(f"The experiment {experiment.name} adapts nothing to a language. Give it settings under `language_sft`.")
         sft = SftConfig(**vars(experiment.language_sft), seed=LANGUAGE_SEED)
         sft = sft.selecting(select) if select else sft
 
@@ -96,7 +100,7 @@ class Students(Inputs):
     def _bilingual_student(self, cell: Cell) -> Artefact:
         codes = self.experiment.languages(cell.target)
         vocabulary = self.vocabulary(cell.target)
-        deltas = {code: self.language_sft(code) for code in codes}
+        deltas = {code: self.language_sft(code) for code in codes} if self.experiment.language_sft else {}
         config = self._general(cell, codes)
 
         def build(folder: Path) -> Mapping[str, Any]:

@@ -105,7 +105,9 @@ class Tuned(Baselines):
     def _language_delta(self, cell: Cell, code: str) -> Artefact | None:
         """The language SFT a cell's model wears for `code`: the teacher's, or the multilingual student's own; None where it wears none."""
         system = SYSTEMS[cell.system]
-        return self.language_sft(code, self._base(cell), system.select) if system.adapted else None
+        if self.experiment.language_sft is None or not system.adapted:
+            return None
+        return self.language_sft(code, self._base(cell), system.select)
 
     def _load_base(self, cell: Cell) -> tuple[BertModel, PreTrainedTokenizerFast, torch.Tensor | None]:
         base = self._base(cell)

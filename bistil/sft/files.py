@@ -49,7 +49,10 @@ def read_header(path: Path) -> dict[str, Any]:
         json_types = {"base": str, "shapes": dict, "notes": dict, "digest": str}
         if not all(isinstance(header[key], kind) for key, kind in json_types.items()):
             raise TypeError("a header field has the wrong type")
-    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        sizes = [size for shape in header["shapes"].values() for size in list(shape)]
+        if not all(type(size) is int and 0 <= size < 2**62 for size in sizes):
+            raise TypeError("a shape is no list of sizes")
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(
             f"Expected a sparse delta written by SparseDelta.save at {path}; it is missing, damaged or something else ({error!r}). "
             "Make or copy the file again."

@@ -139,8 +139,8 @@ def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             continue
         try:
             found: Any = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise _wrong(path, number, "a JSON object", f"text that is none ({error.msg})") from error
+        except (ValueError, RecursionError) as error:  # too long a number and too deep a nesting are none of json's own errors
+            raise _wrong(path, number, "a JSON object", f"text that is none ({getattr(error, 'msg', error)})") from error
         names = found if isinstance(found, dict) else {}
         yield number, _named(path, number, {key: value for key, value in names.items() if isinstance(value, str)})
 

@@ -31,10 +31,9 @@ def read_squad(path: Path) -> list[Question]:
     """
     try:
         found = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path}, line {error.lineno}: expected JSON, but got text that is none ({error.msg}). Get the file anew."
-        ) from error
+    except (ValueError, RecursionError) as error:  # too long a number and too deep a nesting are none of json's own errors
+        line, why = getattr(error, "lineno", 1), getattr(error, "msg", error)
+        raise InputError(f"{path}, line {line}: expected JSON, but got text that is none ({why}). Get the file anew.") from error
     questions = []
     for _, article in _each(path, found, "data", "the file"):
         for place, paragraph in _each(path, article, "paragraphs", "an article"):

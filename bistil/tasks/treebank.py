@@ -15,7 +15,7 @@ from bistil.errors import InputError
 from bistil.tasks.sentences import sentence_blocks
 from bistil.tasks.trees import is_tree
 
-_WORD, _OTHER = re.compile(r"[1-9][0-9]*"), re.compile(r"[0-9]+[-.][0-9]+")
+_WORD, _HEAD, _OTHER = re.compile(r"[1-9][0-9]{0,8}"), re.compile(r"[0-9]{1,9}"), re.compile(r"[0-9]{1,9}[-.][0-9]{1,9}")
 _AS_TEXT = {name: lambda columns, i: columns[i] for name in ("xpos", "feats", "deps", "misc")}
 
 
@@ -78,7 +78,7 @@ def _check(path: Path, rows: Sequence[tuple[int, list[str]]]) -> None:
     if not words:
         raise _wrong(path, rows[0][0], "a sentence with at least one word", "none")
     for number, columns in words:
-        head = int(columns[6]) if columns[6].isascii() and columns[6].isdigit() else -1
+        head = int(columns[6]) if _HEAD.fullmatch(columns[6]) else -1
         if not 0 <= head <= len(words) or head == int(columns[0]):
             raise _wrong(path, number, f"a head from 0 to {len(words)} other than the word itself", repr(columns[6]))
         if not columns[1].strip() or columns[7] in ("", "_"):

@@ -19,6 +19,7 @@ from bistil.errors import InputError
 from bistil.experiment import Cell, Experiment, parse_system
 from bistil.languages import DATA, DataFolder
 from bistil.pipeline import Pipeline
+from bistil.plan import perform
 from bistil.store import NotBuilt, Store
 from bistil.student import layer_map
 from bistil.systems import REDUCED, WHOLE
@@ -26,7 +27,7 @@ from bistil.train import Stopped
 from bistil.workbench.guard import in_words
 from bistil.workbench.recorder import Recorder
 from bistil.workbench.session import located
-from bistil.workbench.stages import StageStatus, describe, jobs_of, perform, status_of
+from bistil.workbench.stages import StageStatus, describe, jobs_of, status_of
 
 DENSITIES = (0.02, 0.04, 0.08, 0.16, 0.3)
 
@@ -220,7 +221,8 @@ def _chosen_experiment(experiment: Experiment, choice: Choice) -> Experiment:
     """The experiment with the choice in it; the density is put into every SFT only where it differs from the task's own."""
     changes: dict[str, Any] = {"teacher": choice.teacher, "source": choice.source, "seeds": (choice.seed,)}
     if choice.density != experiment.task[choice.task].sft.density:
-        changes["language_sft"] = experiment.language_sft.at_density(choice.density)
+        if experiment.language_sft is not None:
+            changes["language_sft"] = experiment.language_sft.at_density(choice.density)
         tasks = experiment.task.items()
         changes["task"] = {name: dataclasses.replace(one, sft=one.sft.at_density(choice.density)) for name, one in tasks}
     return dataclasses.replace(experiment, **changes)

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from bistil.batch import Job, plan
 from bistil.experiment import Cell, Experiment
 from bistil.pipeline import Pipeline
-from bistil.store import Artefact, NotBuilt, Store
+from bistil.plan import Job, perform, plan
+from bistil.store import NotBuilt, Store
 
-KINDS = {"student_language_sft": "language-sft", "language_sft": "language-sft", "task_sft": "task-sft"}
+KINDS = {"language_sft": "language-sft", "task_sft": "task-sft"}
 WORDS = {
     "vocabulary": "vocabulary for {target}",
     "language_sft": "language SFT {code}",
-    "student_language_sft": "language SFT {code} of the student",
     "student": "student, {system} lrf {lrf}",
     "task_sft": "{task} SFT, {system}",
     "evaluation": "score on {target}",
@@ -41,15 +40,6 @@ def jobs_of(experiment: Experiment, cell: Cell) -> list[Job]:
     return [job for job in plan(only) if job.stage != "timing"]
 
 
-def perform(pipeline: Pipeline, job: Job) -> Artefact:
-    """Return what a job makes, building it where the store may be written."""
-    if job.stage == "student_language_sft":
-        code, cell = job.arguments
-        return pipeline.language_sft(code, pipeline.student(cell))
-    artefact: Artefact = getattr(pipeline, job.stage)(*job.arguments)
-    return artefact
-
-
 def status_of(pipeline: Pipeline, job: Job) -> StageStatus:
     """Look a stage up in a read-only pipeline's store."""
     steps = steps_of(pipeline.experiment, job)
@@ -62,7 +52,7 @@ def status_of(pipeline: Pipeline, job: Job) -> StageStatus:
 
 def steps_of(experiment: Experiment, job: Job) -> int:
     """Return how many optimiser steps a stage takes, 0 for one that does not train."""
-    if job.stage in ("language_sft", "student_language_sft"):
+    if job.stage == "language_sft" and experiment.language_sft is not None:
         return experiment.language_sft.steps
     if job.stage == "student":
         scratch = job.arguments[0].system == "scratch"
@@ -95,5 +85,7 @@ def describe(job: Job) -> str:
         if isinstance(argument, Cell):
             words |= argument._asdict()
     text = WORDS.get(job.stage, job.stage.replace("_", " ")).format(**words)
+    if any(isinstance(argument, Job) for argument in job.arguments):
+        return f"{text} of the student"
     cell = words if "system" in words else {}
     return f"{text} lrf {cell['lrf']}" if job.stage == "task_sft" and cell["lrf"] > 1 else text

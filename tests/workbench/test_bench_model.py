@@ -11,7 +11,7 @@ from bistil.experiment import Experiment
 from bistil.languages import DataFolder
 from bistil.progress import Event
 from bistil.workbench.bench_model import Bench
-from bistil.workbench.stages import jobs_of
+from bistil.workbench.stages import describe, jobs_of
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_run_builds_what_is_missing_and_status_says_so(model: Bench) -> None:
     assert any("stage 1" in stage for stage in model.recorder.curves())
     model.choose(lrf=2)
     missing = {stage.name: stage.seconds for stage in model.status() if not stage.there}
-    assert "student, bistil-tf lrf 2" in missing
+    assert "student, bistil-st lrf 2" in missing
     assert all(seconds is not None for seconds in missing.values())
 
 
@@ -101,4 +101,4 @@ def test_whole_systems_need_no_student(model: Bench) -> None:
     model.choose(system="floor")
     assert [job.stage for job in jobs_of(model.chosen, model.cell)] == ["evaluation"]
     model.choose(system="multilingual-distil")
-    assert "student_language_sft" in [job.stage for job in jobs_of(model.chosen, model.cell)]
+    assert "language SFT qac of the student" in [describe(job) for job in jobs_of(model.chosen, model.cell)]

@@ -1,0 +1,128 @@
+"""What a stage will cost before anything runs: optimiser steps, and FLOPs from the teacher's configuration and the stage's settings.
+
+Notable: FLOPs of a forward pass are counted on the meta device, by the model's own code and without its weights; a backward pass is taken
+as two forward passes, a student of layer reduction factor n as 1/n of its teacher. It is an estimate from above: every sequence has its
+full length, every vocabulary its full size. Task heads, held-out evaluations and scoring are left out.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig, AutoModel, PreTrainedConfig
+
+from bistil.languages import DATA
+from bistil.plan import Stage
+from bistil.sft.train_sft import SftConfig
+from bistil.train import Schedule
+
+TRAINING = 3
+"""Forward passes that a training step is worth: one forward, and a backward of twice its FLOPs."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Optimiser steps of a stage, and the FLOPs of all of them together (two a multiply-add)."""
+
+    steps: int = 0
+    flops: float = 0.0
+
+    def hours(self, tflops: float) -> float:
+        """Hours on a device that sustains so many TFLOP/s."""
+        return self.flops / (tflops * 1e12) / 3600
+
+
+def teacher_config(named: str) -> PreTrainedConfig | None:
+    """The configuration of a teacher from its folder or from data/public-teachers.yaml; None where it is in neither."""
+    public: dict[str, dict[str, Any]] = yaml.safe_load((DATA / "public-teachers.yaml").read_text(encoding="utf-8"))
+    if named in public:
+        return AutoConfig.for_model(**public[named])
+    folder = next((path for path in (Path(named), DATA.parent / named) if (path / "config.json").is_file()), None)
+    return AutoConfig.from_pretrained(folder) if folder else None
+
+
+class Estimator:
+    """Costs of the stages of one plan."""
+
+    def __init__(self, stages: Mapping[str, Stage], config: PreTrainedConfig | None) -> None:
+        self.stages, self.config = stages, config
+
+    def cost(self, stage: Stage) -> Cost:
+        """What a stage costs; without a teacher's configuration the FLOPs are nought, for a stage that trains nothing the steps too."""
+        steps = sum(schedule.steps for schedule in schedules(stage.config))
+        if self.config is None or not steps:
+            return Cost(steps)
+        return Cost(steps, steps * self._step(stage, self.config))
+
+    def _step(self, stage: Stage, config: PreTrainedConfig) -> float:
+        """FLOPs of one optimiser step."""
+        share = 1 / self._lrf(stage)
+        if stage.kind == "task-sft":
+            settings = stage.config["settings"]
+            followed = 1 if stage.config["forced"] else 0
+            return settings.batch_size * self._forward(settings.max_length) * (TRAINING * share + followed)
+        text = stage.config["text"]
+        batch = next((part.batch_size for name, part in stage.config.items() if hasattr(part, "schedule")), text.batch_size)
+        encoder = batch * self._forward(text.length)
+        if stage.kind == "language-sft" or stage.config.get("recipe") == "scratch":
+            return TRAINING * (share * encoder + batch * text.length * text.mask_share * head_flops(config))
+        return encoder * (TRAINING * share + 1)
+
+    @cache  # noqa: B019 - as long as its plan
+    def _forward(self, length: int) -> int:
+        return forward_flops(self.config, length) if self.config else 0
+
+    def _lrf(self, stage: Stage) -> int:
+        """Layer reduction factor of the model that a stage trains: its own, or that of the student it starts from."""
+        general = stage.config.get("general")
+        own = stage.config.get("lrf") or getattr(general, "lrf", None)
+        base = self.stages.get(stage.inputs.get("base", ""))
+        return int(own or (self._lrf(base) if base else 1))
+
+
+def schedules(config: Any) -> Iterator[Schedule]:
+    """Every schedule in a stage's settings: the phases of an SFT (one, where its support is not learned), the one of a student."""
+    if isinstance(config, Schedule):
+        yield config
+    elif isinstance(config, SftConfig) and (config.lottery is None or config.lottery.select != "top-k"):
+        yield config.sparse
+    elif isinstance(config, Mapping):
+        for value in config.values():
+            yield from schedules(value)
+    elif is_dataclass(config):
+        for one in fields(config):
+            yield from schedules(getattr(config, one.name))
+
+
+def forward_flops(config: PreTrainedConfig, length: int) -> int:
+    """FLOPs of the encoder on one sequence of `length` tokens, counted over its matrix products."""
+    model, ids = meta_encoder(config), torch.zeros(1, length, dtype=torch.long, device="meta")
+    try:
+        return _counted(model, ids, None)
+    except RuntimeError:  # without numbers, some models cannot make a mask of their own, others cannot look into one they are given
+        return _counted(model, ids, torch.ones_like(ids))
+
+
+def _counted(model: torch.nn.Module, ids: Tensor, mask: Tensor | None) -> int:
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        model(ids, attention_mask=mask)
+    return counter.get_total_flops()
+
+
+def meta_encoder(config: PreTrainedConfig) -> torch.nn.Module:
+    """The encoder of a configuration without weights, for its shapes."""
+    with torch.device("meta"):
+        encoder: torch.nn.Module = AutoModel.from_config(config, attn_implementation="eager")
+    return encoder.eval()
+
+
+def head_flops(config: PreTrainedConfig) -> int:
+    """FLOPs of a masked-language-model head for one token: its dense layer and the projection onto the vocabulary."""
+    return 2 * config.hidden_size * (config.hidden_size + config.vocab_size)

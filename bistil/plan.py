@@ -1,0 +1,214 @@
+"""The plan of an experiment: every stage once, what it waits for, which scores need it, and whether it is there already.
+
+Notable: the graph is written down nowhere. The pipeline itself runs, over a store that notes what is asked of it and builds nothing, so a
+plan cannot differ from a run. What is not at hand (data, a teacher's weights) is stood in for, so a plan needs neither data nor network.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from inspect import getmembers, isfunction, signature
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bistil.errors import InputError
+from bistil.experiment import RETRIEVAL, Cell, Experiment
+from bistil.languages import DATA, DataFolder, Language
+from bistil.pipeline import Pipeline
+from bistil.store import Artefact, Build, Store, artefact_id, file_id
+
+METHODS = tuple(
+    name
+    for name, method in getmembers(Pipeline, isfunction)
+    if method.__annotations__.get("return") is Artefact and not name.startswith("_")
+)
+"""The stages: public methods of a pipeline that return an artefact."""
+
+
+class Job(NamedTuple):
+    """One call of a pipeline method; an argument that is an artefact is the job that makes it."""
+
+    stage: str
+    arguments: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        return f"{self.stage.replace('_', ' ')} {' '.join(_words(argument) for argument in self.arguments if argument is not None)}"
+
+
+def _words(argument: Any) -> str:
+    return f"of {argument}" if isinstance(argument, Job) else str(argument)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An artefact to be: its id, kind and settings, the job that makes it, what it waits for, and the scores that need it.
+
+    inputs: id of the stage, or of the file or teacher, by name. after: ids of stages. known: whether everything it is made from is at hand,
+    so that the id is its real one; there: whether the store has it, None where that cannot be known.
+    """
+
+    id: str
+    kind: str
+    job: Job
+    config: Any
+    inputs: Mapping[str, str]
+    after: tuple[str, ...]
+    cells: tuple[Cell, ...] = ()
+    known: bool = True
+    there: bool | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is, by all that the scores that need it have in common: `student bistil-tf qac lrf 2 seed 1`."""
+        codes = [argument for argument in self.job.arguments if isinstance(argument, str)]
+        cell = self._cell(self.job)
+        if cell is None:
+            return " ".join([self.kind, *codes])
+        agreed = [name for name in ("task", "target", "lrf", "drf", "seed") if len({getattr(one, name) for one in self.cells}) == 1]
+        words = [f"{name} {getattr(cell, name)}" if name in ("lrf", "drf", "seed") else getattr(cell, name) for name in agreed]
+        return " ".join([self.kind, *codes, cell.system, *(word for word in words if word not in ("lrf 1", "drf 1"))])
+
+    @staticmethod
+    def _cell(job: Job) -> Cell | None:
+        """The cell that the job, or the job of its argument, was first called for."""
+        inner = (Stage._cell(one) if isinstance(one, Job) else one for one in job.arguments)
+        return next((one for one in inner if isinstance(one, Cell)), None)
+
+
+def plan(experiment: Experiment) -> dict[Job, tuple[Job, ...]]:
+    """Every job of the grid with the jobs it waits for, in an order that can be run. Needs no data and no teacher."""
+    stages = foresee(experiment)
+    return {stage.job: tuple(stages[name].job for name in stage.after) for stage in stages.values()}
+
+
+def foresee(experiment: Experiment, data: DataFolder | None = None, store: Store | None = None) -> dict[str, Stage]:
+    """Every stage of the grid by id, in an order that can be run.
+
+    :param data: where files are that are at hand.
+    :param store: where to look for what is there already; None: neither that nor a teacher is read.
+    """
+    with tempfile.TemporaryDirectory() as spare:
+        folder = Foreseen(data.root if data else DATA, Path(spare))
+        notes = Notes(folder.stand_ins)
+        pipeline = ForeseenPipeline(experiment, folder, notes, device="cpu")
+        if store is None or not pipeline.teacher_is_here:
+            pipeline.__dict__["teacher_id"] = folder.stand_in("teacher", "id").name
+            folder.stand_ins.add(pipeline.teacher_id)
+        users: dict[str, list[Cell]] = {}
+        for cell in experiment.cells():
+            for name in _behind(pipeline.evaluation(cell).id, notes.stages):
+                users.setdefault(name, []).append(cell)
+        for task, targets in experiment.targets.items():
+            if targets and task != RETRIEVAL:
+                timing = notes.stages[pipeline.timing(task).id]
+                scored = [pipeline.evaluation(cell).id for cell in pipeline.timed(task)]  # models are timed once they are scored
+                notes.stages[timing.id] = replace(timing, after=tuple(dict.fromkeys((*timing.after, *scored))))
+                users[timing.id] = pipeline.timed(task)
+        there = {name: (store.root / stage.kind / name).is_dir() if store and stage.known else None for name, stage in notes.stages.items()}
+        return {name: replace(stage, cells=tuple(users[name]), there=there[name]) for name, stage in notes.stages.items()}
+
+
+def perform(pipeline: Pipeline, job: Job) -> Artefact:
+    """Return what a job makes, building it where the store may be written."""
+    arguments = [perform(pipeline, argument) if isinstance(argument, Job) else argument for argument in job.arguments]
+    artefact: Artefact = getattr(pipeline, job.stage)(*arguments)
+    return artefact
+
+
+def _behind(name: str, stages: Mapping[str, Stage]) -> Iterator[str]:
+    """The ids of a stage and of everything it needs, each once."""
+    waiting, seen = [name], set[str]()
+    while waiting:
+        one = waiting.pop()
+        if one not in seen:
+            seen.add(one)
+            waiting += stages[one].after
+            yield one
+
+
+class Notes(Store):
+    """A store that builds nothing: it notes what is asked of it, by which call, and pretends that it is there."""
+
+    def __init__(self, unknown: set[str]) -> None:
+        super().__init__(Path(), read_only=True)
+        self.stages: dict[str, Stage] = {}
+        self._calls: list[Job] = []
+        self._unknown = unknown
+
+    def run(self, kind: str, config: Any, inputs: Mapping[str, Artefact | str], build: Build) -> Artefact:
+        """Note a stage, unless it is known, and return an artefact without files."""
+        name = artefact_id(kind, config, inputs)
+        if name not in self.stages:
+            ids = {key: value.id if isinstance(value, Artefact) else value for key, value in inputs.items()}
+            after = tuple(dict.fromkeys(one for one in ids.values() if one in self.stages))
+            known = not self._unknown.intersection(ids.values()) and all(self.stages[one].known for one in after)
+            self.stages[name] = Stage(name, kind, self._calls[-1], config, ids, after, known=known)
+        return Artefact(Path(kind) / name, {"id": name, "kind": kind, "metrics": {}})
+
+    def call(self, method: Callable[..., Artefact], *arguments: Any, **named: Any) -> Artefact:
+        """Call a stage method of the pipeline, so that what it runs is known by that call."""
+        given = signature(method).bind(*arguments, **named).args
+        while given[-1] is None:
+            given = given[:-1]  # what is left to its default goes without saying
+        jobs = tuple(self.stages[one.id].job if isinstance(one, Artefact) else one for one in given)
+        with self._inside(Job(method.__name__, jobs)):
+            return method(*arguments, **named)
+
+    @contextmanager
+    def _inside(self, job: Job) -> Iterator[None]:
+        self._calls.append(job)
+        try:
+            yield
+        finally:
+            self._calls.pop()
+
+
+class ForeseenPipeline(Pipeline):
+    """A pipeline whose every stage call is noted."""
+
+    store: Notes
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        return partial(self.store.call, found) if name in METHODS else found
+
+    @property
+    def teacher_is_here(self) -> bool:
+        """Whether the teacher can be read without a network."""
+        named = self.experiment.teacher
+        return Path(named).is_dir() or (DATA.parent / named).is_dir()
+
+
+@dataclass(frozen=True)
+class Foreseen(DataFolder):
+    """A data folder in which everything is there: a stand-in under `spare` for what is not. `stand_ins` are their content ids."""
+
+    spare: Path
+    stand_ins: set[str] = field(default_factory=set)
+
+    def language(self, code: str) -> Language:
+        """The language; one that the table does not name is as good as any other."""
+        known = self.languages
+        return known[code] if code in known else Language(code=code, name=code, family="", seen=False, corpus=f"{code}.txt", files={})
+
+    def text(self, code: str) -> Path:
+        """The text of a language or its stand-in."""
+        path = super().text(code)
+        return path if path.is_file() else self.stand_in("text", code)
+
+    def file(self, task: str, code: str, split: str) -> Path:
+        """A file of a task or its stand-in."""
+        try:
+            return super().file(task, code, split)
+        except InputError:
+            return self.stand_in(task, code, split)
+
+    def stand_in(self, *words: str) -> Path:
+        """A file of its own for these words."""
+        path = self.spare / "-".join(words)
+        if not path.is_file():
+            path.write_text(path.name, encoding="utf-8")
+            self.stand_ins.add(file_id(path))
+        return path

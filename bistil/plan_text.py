@@ -1,0 +1,91 @@
+"""The plan of an experiment as text: what `bistil batch --dry-run` prints.
+
+Notable: nothing is built and nothing is fetched; what a stage is made from decides whether the store can be asked for it.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from bistil.errors import InputError
+from bistil.estimate import Cost, Estimator, teacher_config
+from bistil.experiment import Experiment
+from bistil.languages import DATA, DataFolder
+from bistil.places import open_data
+from bistil.plan import Stage, foresee
+from bistil.store import Store
+
+THERE = {True: "there", False: "not yet", None: "?"}
+
+
+def plan_lines(experiment: Experiment, store: Path, *, tflops: float, data: str | None = None) -> Iterator[str]:
+    """The lines of the plan: one a stage, the sums of each kind, and what the estimate rests on.
+
+    :param tflops: TFLOP/s that the device sustains in training.
+    :raises InputError: where that is no positive number.
+    """
+    if not tflops > 0:
+        raise InputError(f"The sustained rate should be above 0 TFLOP/s, but is {tflops}. A number like 5.7 was expected.")
+    folder = data_at_hand(experiment, data)
+    stages = foresee(experiment, folder, Store(store, read_only=True))
+    config = teacher_config(experiment.teacher)
+    estimator = Estimator(stages, config)
+    costs = {name: estimator.cost(stage) for name, stage in stages.items()}
+    number = {name: str(place) for place, name in enumerate(stages, start=1)}
+    width = max(len(stage.name) for stage in stages.values())
+    yield f"{experiment.name}: {len(stages)} stages for {len(experiment.cells())} scores"
+    yield f"{'':>5} {'stage':{width}} {'scores':>6} {'store':>7} {'steps':>10} {'GPU h':>8}  after"
+    for name, stage in stages.items():
+        after = ", ".join(number[one] for one in stage.after)
+        told = f"{number[name]:>5} {stage.name:{width}} {len(stage.cells):>6} {THERE[stage.there]:>7} {_cost(costs[name], tflops)}  {after}"
+        yield told.rstrip()
+    yield ""
+    for kind in dict.fromkeys(stage.kind for stage in stages.values()):
+        yield _sum(kind, [stage for stage in stages.values() if stage.kind == kind], costs, width, tflops)
+    yield _sum("all", list(stages.values()), costs, width, tflops)
+    left = [stage for stage in stages.values() if not stage.there]
+    if len(left) < len(stages):
+        yield _sum("left to do", left, costs, width, tflops)
+    yield ""
+    yield from _footnotes(experiment, stages, tflops, known=config is not None, folder=folder)
+
+
+def data_at_hand(experiment: Experiment, named: str | None) -> DataFolder | None:
+    """The data folder of an experiment where it is there already; nothing is written."""
+    if experiment.data == "miniworld" and named is None:
+        world = DATA / "cache" / "miniworld"
+        return DataFolder(world) if world.is_dir() else None
+    try:
+        return open_data(experiment.data, named)
+    except InputError:
+        if named is not None:
+            raise
+        return None
+
+
+def _cost(cost: Cost, tflops: float) -> str:
+    steps = f"{cost.steps:,}" if cost.steps else "–"
+    hours = cost.hours(tflops)
+    told = f"{hours:.2f}" if hours >= 0.095 else f"{hours:.1g}"
+    return f"{steps:>10} {told if cost.flops else '–':>8}"
+
+
+def _sum(kind: str, stages: list[Stage], costs: dict[str, Cost], width: int, tflops: float) -> str:
+    found = [costs[stage.id] for stage in stages]
+    total = Cost(sum(cost.steps for cost in found), sum(cost.flops for cost in found))
+    return f"{len(stages):>5} {kind:{width}} {'':>14} {_cost(total, tflops)}"
+
+
+def _footnotes(experiment: Experiment, stages: dict[str, Stage], tflops: float, *, known: bool, folder: DataFolder | None) -> Iterator[str]:
+    if known:
+        yield (
+            f"GPU hours are an estimate: FLOPs of training by the teacher's configuration, at {tflops:g} TFLOP/s sustained (--tflops). "
+            "Every sequence counts at its full length; heads, held-out evaluations and scoring are left out."
+        )
+    else:
+        yield f"No GPU hours: the configuration of {experiment.teacher} is neither in its folder nor in data/public-teachers.yaml."
+    if any(stage.there is None for stage in stages.values()):
+        lacking = "the data folder (--data or BISTIL_DATA)" if folder is None else "some data files or the teacher's weights"
+        yield f"? = cannot be told without {lacking}: what a stage is made from decides its place in the store."
+    if experiment.data_sets:
+        listed = "; ".join(f"{task}: {', '.join(names)}" for task, names in experiment.data_sets.items())
+        yield f"Data sets ({listed}): `bistil data get`."

@@ -1,0 +1,177 @@
+"""Check a data folder: what is in each file, what is malformed and where, and which evaluation text is also text to train on.
+
+Notable: files are read by the very readers that a run uses, so what passes here will be read there; of a malformed file the first bad
+line is named. Sentences are compared within a language and without white space, so tokenised and running text meet.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bistil.corpora import read_lines
+from bistil.errors import InputError
+from bistil.languages import SPLITS, DataFolder, Language
+from bistil.tasks import task as find_task
+from bistil.tasks.retrieval import read_parallel
+from bistil.tasks.treebank import universal
+
+EVALUATION = ("dev", "test")
+MOST_LABELS = 6
+TASKS_OF = {"treebank": ("parsing", "pos"), "ner": ("ner",), "nli": ("nli",), "qa": ("qa",)}
+
+
+@dataclass(frozen=True)
+class FileCheck:
+    """A file that the language table names: what is in it, or what is wrong with it.
+
+    what: text, parallel or a task. labels: how often each occurs, most frequent first. error: what is wrong, with the line; "" if nothing.
+    """
+
+    code: str
+    what: str
+    split: str
+    path: Path
+    examples: int = 0
+    labels: tuple[tuple[str, int], ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How many of the different sentences of an evaluation file stand in a training file of the same language."""
+
+    evaluation: Path
+    training: Path
+    sentences: int
+    of: int
+
+
+@dataclass(frozen=True)
+class FolderCheck:
+    """What a data folder holds. missing: places named by the table where no file is, `{split}` left in where no split is there."""
+
+    files: tuple[FileCheck, ...]
+    overlaps: tuple[Overlap, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def malformed(self) -> list[FileCheck]:
+        """The files that cannot be read."""
+        return [one for one in self.files if one.error]
+
+
+def check_folder(data: DataFolder, *, say: Callable[[str], None] = lambda text: None) -> FolderCheck:
+    """Read every file that the folder's language table names.
+
+    :param say: told each language as it begins.
+    """
+    files: list[FileCheck] = []
+    overlaps: list[Overlap] = []
+    missing: list[str] = []
+    for code, language in data.languages.items():
+        say(code)
+        found = list(_files(data.root, language))
+        missing += _missing(data.root, language)
+        sentences: dict[tuple[str, Path], set[int]] = {}
+        for what, split, path in found:
+            one, own = _checked(code, what, split, path)
+            files.append(one)
+            if own:
+                sentences[split, path] = own
+        overlaps += _overlaps(sentences)
+    return FolderCheck(tuple(files), tuple(overlaps), tuple(missing))
+
+
+def lines(checked: FolderCheck, root: Path) -> Iterator[str]:
+    """The check as text: a line for each file, then what is malformed, what overlaps and what is not there."""
+    for one in checked.files:
+        if not one.error:
+            labels = ", ".join(f"{label} {count:,}" for label, count in one.labels[:MOST_LABELS])
+            labels += f" and {len(one.labels) - MOST_LABELS} more" if len(one.labels) > MOST_LABELS else ""
+            yield f"{one.code:4} {one.what:9} {one.split:5} {one.examples:>9,}  {_inside(one.path, root)}" + (
+                f"  [{labels}]" if labels else ""
+            )
+    yield f"{len(checked.files)} files, {len(checked.malformed)} malformed"
+    for one in checked.malformed:
+        yield f"malformed ({one.what}): {one.error}"
+    for overlap in checked.overlaps:
+        share = 100 * overlap.sentences / overlap.of
+        evaluation, training = _inside(overlap.evaluation, root), _inside(overlap.training, root)
+        yield f"overlap: {overlap.sentences:,} of {overlap.of:,} sentences ({share:.1f} %) of {evaluation} stand in {training}"
+    if checked.missing:
+        yield f"named by the table but not there: {', '.join(checked.missing)}"
+
+
+def _files(root: Path, language: Language) -> Iterator[tuple[str, str, Path]]:
+    """What, split and path of every file of a language that is there."""
+    if (root / language.corpus).is_file():
+        yield "text", "train", root / language.corpus
+    for column, pattern in language.files.items():
+        for split in SPLITS if "{split}" in pattern else ("test",):
+            path = root / pattern.format(split=split)
+            if pattern and path.is_file():
+                for what in TASKS_OF.get(column, (column,)):
+                    yield what, split, path
+
+
+def _missing(root: Path, language: Language) -> Iterator[str]:
+    """The patterns of a language that no file fits."""
+    for pattern in (language.corpus, *language.files.values()):
+        if pattern and not any((root / pattern.format(split=split)).is_file() for split in SPLITS):
+            yield pattern
+
+
+def _checked(code: str, what: str, split: str, path: Path) -> tuple[FileCheck, set[int]]:
+    """A file's check, and hashes of its sentences."""
+    try:
+        examples = _read(what, path)
+    except InputError as error:
+        return FileCheck(code, what, split, path, error=str(error)), set()
+    counts = Counter(label for example in examples for label in _labels(what, example))
+    sentences = (text for example in examples for text in _sentences(what, example))
+    hashes = {hash("".join(text.split())) for text in sentences}
+    return FileCheck(code, what, split, path, len(examples), tuple(counts.most_common())), hashes
+
+
+def _read(what: str, path: Path) -> list[Any]:
+    if what == "text" or (what == "parallel" and path.suffix != ".tsv"):
+        return read_lines(path)
+    return read_parallel(path) if what == "parallel" else find_task(what).read(path)
+
+
+def _labels(what: str, example: Any) -> Iterator[str]:
+    """The labels of an example: universal relations, tags, entity types, an inference label."""
+    if what == "parsing":
+        yield from map(universal, example.relations)
+    elif what == "pos":
+        yield from example.tags
+    elif what == "ner":
+        yield from (tag[2:] for tag in example.tags if tag.startswith("B-"))
+    elif what == "nli":
+        yield example.label
+
+
+def _sentences(what: str, example: Any) -> Iterator[str]:
+    """The text of an example: its words, both sentences of a pair, context and question. A treebank's is told once, for its trees."""
+    if what in ("parsing", "ner"):
+        yield " ".join(example.words)
+    elif what == "nli":
+        yield from (example.premise, example.hypothesis)
+    elif what == "qa":
+        yield from (example.context, example.question)
+    elif what in ("text", "parallel"):
+        yield from (example,) if isinstance(example, str) else example
+
+
+def _overlaps(sentences: dict[tuple[str, Path], set[int]]) -> Iterator[Overlap]:
+    """Every evaluation file of a language against its text and its training files."""
+    for (split, evaluation), own in sentences.items():
+        for (other, training), theirs in sentences.items():
+            if split in EVALUATION and other == "train" and (common := len(own & theirs)):
+                yield Overlap(evaluation, training, common, len(own))
+
+
+def _inside(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()

@@ -1,0 +1,179 @@
+"""A data set from the hub into a data folder: files of the public formats, and their places in the folder's languages.csv.
+
+Notable: `datasets` does the loading and the caching, so a second time needs no network; a file appears under its name when it is whole;
+a language's column that the folder's table fills already is left as it is.
+"""
+
+import csv
+import io
+import socket
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from bistil.errors import InputError
+from bistil.experiment import Experiment
+from bistil.languages import COLUMN_OF, DATA, OPTIONAL, REQUIRED, read_table
+from bistil.sources.table import DataSet, data_set
+from bistil.sources.write import SUFFIXES, WRITERS
+
+Load = Callable[[str, str, str | None, bool], Mapping[str, Any]]
+"""From (id, configuration, revision, streamed) to the splits by name, each iterable over rows, with `features`."""
+FOLDERS = {"text": "corpora", "parsing": "ud"}
+
+
+def get(
+    entry: DataSet,
+    folder: Path,
+    codes: Sequence[str] = (),
+    *,
+    most: int | None = None,
+    load: Load | None = None,
+    say: Callable[[str], None],
+) -> list[Path]:
+    """Write a data set's files and return them; `codes` are the languages wanted, all where there are none named.
+
+    :param most: at most so many rows of a split.
+    :raises InputError: where the hub does not have it, cannot be reached, or a language is not in the entry.
+    """
+    unknown = sorted(set(codes) - set(entry.languages))
+    if unknown:
+        raise InputError(f"{entry.name} has no {unknown[0]}; its languages: {', '.join(entry.languages)}.")
+    if entry.hub is None:
+        raise InputError(f"{entry.name} is not on the hub: take its files from {entry.homepage}, name them in FOLDER/languages.csv.")
+    written = []
+    for code in codes or entry.languages:
+        splits = _loaded(load or from_hub, entry, code)
+        found = [(ours, splits[theirs]) for ours, theirs in entry.splits.items() if theirs in splits]
+        if not found:
+            raise InputError(
+                f"{entry.name} for {code} should have the splits {', '.join(entry.splits.values())}, but has {', '.join(splits)}."
+            )
+        pattern = place(entry, code)
+        for split, rows in found:
+            path = folder / pattern.format(split=split)
+            _write(path, WRITERS[entry.format](islice(rows, most), _classes(rows), entry.drop))
+            written.append(path)
+            say(f"{path}")
+        if not add_to_table(folder, code, "corpus" if entry.task == "text" else COLUMN_OF.get(entry.task, entry.task), pattern):
+            say(f"languages.csv already says where {entry.task} of {code} is; that stays, {pattern} is not in it")
+    return written
+
+
+def wanted(names: Iterable[str], codes: Sequence[str] = ()) -> Iterator[tuple[DataSet, tuple[str, ...]]]:
+    """Data sets with the languages wanted of each, from names of data sets or paths of experiment files.
+
+    Of an experiment's data sets, the source language comes from the first of a task that has it, targets from any.
+    """
+    for name in names:
+        if not name.endswith((".yaml", ".yml")):
+            yield data_set(name), tuple(codes)
+            continue
+        experiment = Experiment.read(Path(name))
+        for task, listed in experiment.data_sets.items():
+            targets = dict.fromkeys(code for one, found in experiment.targets.items() if task in (one, "text") for code in found)
+            lacking = [code for code in (experiment.source, *targets) if not codes or code in codes]
+            for entry in map(data_set, listed):
+                here = tuple(code for code in lacking if code in entry.languages)
+                lacking = [code for code in lacking if code not in here]
+                if here:
+                    yield entry, here
+
+
+def place(entry: DataSet, code: str) -> str:
+    """Where a language's files go, below the data folder; {split} becomes train, dev or test."""
+    suffix = SUFFIXES[entry.format]
+    if entry.task == "text":
+        return f"corpora/{code}.{suffix}"
+    return f"{FOLDERS.get(entry.task, entry.task)}/{entry.name}/{code}-{{split}}.{suffix}"
+
+
+def from_hub(name: str, part: str, revision: str | None, streamed: bool) -> Mapping[str, Any]:
+    """The splits of a part of a data set, from the local cache where they are there; streamed, rows come as they are asked for."""
+    try:
+        import datasets
+        from huggingface_hub import constants
+    except ImportError as error:
+        raise InputError("The package `datasets` is needed for the hub: pip install 'bistil[batch]'.") from error
+    if not _reachable():  # else each request is tried again and again for half a minute
+        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    found: Mapping[str, Any] = datasets.load_dataset(name, part, revision=revision, streaming=streamed)
+    return found
+
+
+def add_to_table(folder: Path, code: str, column: str, pattern: str) -> bool:
+    """Say in the folder's languages.csv where a language's files are; False, and nothing changed, where it says something else already."""
+    path = folder / "languages.csv"
+    columns: tuple[str, ...] = (*REQUIRED, *OPTIONAL)
+    rows: dict[str, dict[str, str]] = {}
+    if path.is_file():
+        with path.open(encoding="utf-8", newline="") as file:
+            table = csv.DictReader(file)
+            columns = tuple(dict.fromkeys((*columns, *(table.fieldnames or ()))))
+            rows = {row["code"]: row for row in table}
+    if rows.get(code, {}).get(column) not in (None, "", pattern):
+        return False
+    row = rows.setdefault(code, _known(code))
+    row[column] = pattern
+    _write(path, _csv([columns, *([one.get(name) or "" for name in columns] for one in rows.values())]))
+    return True
+
+
+def _known(code: str) -> dict[str, str]:
+    """What the project's table says of a language, its files left out."""
+    known = read_table(DATA / "languages.csv").get(code)
+    name, family = (known.name, known.family) if known else (code, "")
+    seen = "yes" if known and known.seen else "no"
+    return {"code": code, "name": name, "family": family, "seen": seen, "corpus": f"corpora/{code}.txt"}
+
+
+def _csv(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    yield out.getvalue()
+
+
+def _loaded(load: Load, entry: DataSet, code: str) -> Mapping[str, Any]:
+    """The splits of a language; whatever goes wrong over there is one line here."""
+    try:
+        return load(str(entry.hub), entry.languages[code], entry.revision, entry.task == "text")
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{entry.name} ({code}) comes from the hub ({entry.hub}), which gave nothing: {_first_line(error)}. "
+            f"Go online, or take its files from {entry.homepage} and name them in FOLDER/languages.csv."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}, {lines[0].rstrip('.')[:200]}"
+
+
+def _classes(rows: Any) -> dict[str, Sequence[str]]:
+    """The names of the classes of every column that has classes, alone or in lists."""
+    features = getattr(rows, "features", None) or {}
+    inner = {name: getattr(kind, "feature", kind) for name, kind in features.items()}
+    return {name: kind.names for name, kind in inner.items() if hasattr(kind, "names")}
+
+
+def _write(path: Path, parts: Iterable[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(parts)
+    partial.replace(path)
+
+
+def _reachable() -> bool:
+    """Whether the hub's name can be looked up, or a proxy does that."""
+    if urllib.request.getproxies():
+        return True
+    try:
+        socket.getaddrinfo("huggingface.co", 443)
+    except OSError:
+        return False
+    return True

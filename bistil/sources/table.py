@@ -1,0 +1,74 @@
+"""The table of data sets, data/datasets.yaml.
+
+Notable: it says where things are and under which licence; no data comes with the project.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+
+from bistil.errors import InputError
+from bistil.languages import DATA
+from bistil.settings import read_yaml
+
+FORMATS = ("lines", "conllu", "iob2", "pairs", "squad", "tsv")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+    """An entry of the table.
+
+    Attributes:
+        name: by which experiments and the command line know it.
+        task: a task's name, `text` (unlabelled) or `parallel`.
+        format: what its files are read as: lines, conllu, iob2, pairs (of sentences, tabs between), squad (JSON) or tsv.
+        licence: as stated by the data set.
+        homepage: where its public files are.
+        languages: our codes, each with the hub's name of that part.
+        hub: the data set's id there, None where it is not taken from there.
+        revision: the hub's branch, None for the main one.
+        splits: train, dev and test, each with the hub's name of it; a split that is missing there is left out.
+        drop: entity types that become O.
+        note: what else a user should know.
+    """
+
+    name: str
+    task: str
+    format: str
+    licence: str
+    homepage: str
+    languages: dict[str, str]
+    hub: str | None = None
+    revision: str | None = None
+    splits: dict[str, str] = field(default_factory=lambda: {"train": "train", "dev": "validation", "test": "test"})
+    drop: tuple[str, ...] = ()
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise InputError(f"The data set {self.name} has the format {self.format!r}; known: {', '.join(FORMATS)}.")
+
+
+@cache
+def data_sets(path: Path = DATA / "datasets.yaml") -> dict[str, DataSet]:
+    """All entries by name."""
+    return {entry.name: entry for entry in read_yaml(tuple[DataSet, ...], path)}
+
+
+def data_set(name: str) -> DataSet:
+    """One entry.
+
+    :raises InputError: for an unknown name, with the closest ones.
+    """
+    known = data_sets()
+    if name not in known:
+        raise InputError(_unknown(name, known))
+    return known[name]
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, known, n=3)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    return f"A data set of the table was expected, but {name!r} is not in it.{hint} `bistil data list` shows them."

@@ -1,0 +1,185 @@
+"""Data sets by name, from a hub that is stood in for, into a folder that a run can read; and checks of such a folder."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import ROOT
+
+from bistil import cli
+from bistil.errors import InputError
+from bistil.experiment import Experiment
+from bistil.languages import DataFolder
+from bistil.sources import get as sources
+from bistil.sources.check import check_folder, lines
+from bistil.sources.get import get, wanted
+from bistil.sources.table import data_set, data_sets
+from bistil.tasks import task
+
+datasets = pytest.importorskip("datasets")
+UPOS = [
+    "NOUN",
+    "PUNCT",
+    "ADP",
+    "NUM",
+    "SYM",
+    "SCONJ",
+    "ADJ",
+    "PART",
+    "DET",
+    "CCONJ",
+    "PROPN",
+    "PRON",
+    "X",
+    "_",
+    "ADV",
+    "INTJ",
+    "VERB",
+    "AUX",
+]
+NER = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"]
+NLI = ["entailment", "neutral", "contradiction"]
+
+
+def table(rows: list[dict[str, Any]], **classes: list[str]) -> Any:
+    """Rows as the hub has them: numbers with class names as a feature, in lists where the rows have lists."""
+    found = datasets.Dataset.from_list(rows)
+    features = found.features.copy()
+    for name, names in classes.items():
+        kind = datasets.ClassLabel(names=names)
+        features[name] = datasets.Sequence(kind) if isinstance(rows[0][name], list) else kind
+    return found.cast(features)
+
+
+def hub(name: str, part: str, revision: str | None, streamed: bool) -> Mapping[str, Any]:
+    """One small data set of each format."""
+    if name.endswith("universal_dependencies"):
+        rows = {
+            "idx": "s1",
+            "tokens": ["vámonos", "vamos", "nos", "al mar"],
+            "lemmas": ["_", "ir", "nosotros", "mar"],
+            "upos": [UPOS.index("_"), UPOS.index("VERB"), UPOS.index("PRON"), UPOS.index("NOUN")],
+            "xpos": [None, None, None, "NN"],
+            "feats": ["None", "{'Number': 'Plur', 'Mood': 'Imp'}", "None", "None"],
+            "head": ["None", "0", "1", "1"],
+            "deprel": ["_", "root", "obj", "obl"],
+        }
+        return {split: table([rows], upos=UPOS) for split in ("train", "test")}
+    if name in ("eriktks/conll2003", "masakhane/masakhaner"):
+        return {
+            "train": table(
+                [{"tokens": ["Ada", "at", "Wimbledon"], "ner_tags": [1, 0, 7]}, {"tokens": ["Ada"], "ner_tags": [1]}], ner_tags=NER
+            )
+        }
+    if name == "nyu-mll/multi_nli":
+        rows_ = [{"premise": "a\tb", "hypothesis": "c", "label": 2}, {"premise": "d", "hypothesis": "e", "label": -1}]
+        return {"train": table(rows_, label=NLI), "validation_matched": table(rows_, label=NLI)}
+    if name == "rajpurkar/squad":
+        row = {"id": "1", "context": "It is red.", "question": "What colour?", "answers": {"text": ["red"], "answer_start": [6]}}
+        return {"train": table([row, {**row, "id": "2"}])}
+    if name == "wikimedia/wikipedia":
+        assert streamed
+        return {"train": table([{"text": "One.\n\n Two  words. "}])}
+    raise ConnectionError("Couldn't reach it\nat all")
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "files"),
+    [
+        ("ud-2.7", "eng", {"ud/ud-2.7/eng-train.conllu", "ud/ud-2.7/eng-test.conllu"}),
+        ("conll2003", "eng", {"ner/conll2003/eng-train.txt"}),
+        ("multinli", "eng", {"nli/multinli/eng-train.tsv", "nli/multinli/eng-dev.tsv"}),
+        ("squad", "eng", {"qa/squad/eng-train.json"}),
+        ("wikipedia", "eng", {"corpora/eng.txt"}),
+    ],
+)
+def test_what_comes_from_the_hub_is_read_as_the_public_files(name: str, code: str, files: set[str], tmp_path: Path) -> None:
+    entry = data_set(name)
+    written = get(entry, tmp_path, [code], load=hub, say=lambda text: None)
+    assert {path.relative_to(tmp_path).as_posix() for path in written} == files
+    folder = DataFolder(tmp_path)
+    checked = check_folder(folder)
+    assert checked.malformed == []
+    assert {one.path for one in checked.files} == set(written)
+    if entry.task != "text":
+        examples = task(entry.task).read(folder.file(entry.task, code, "train"))
+        assert len(examples) == {"ud-2.7": 1, "conll2003": 2, "multinli": 1, "squad": 2}[name]
+
+
+def test_details_of_the_formats(tmp_path: Path) -> None:
+    for name in ("ud-2.7", "conll2003", "multinli", "wikipedia"):
+        get(data_set(name), tmp_path, ["eng"], load=hub, say=lambda text: None)
+    assert "\tVERB\t_\tMood=Imp|Number=Plur\t0\t" in (tmp_path / "ud/ud-2.7/eng-train.conllu").read_text(encoding="utf-8")
+    (tree,) = task("parsing").read(tmp_path / "ud/ud-2.7/eng-train.conllu")
+    assert (tree.words, tree.heads) == (("vamos", "nos", "al\u00a0mar"), (0, 1, 1))
+    assert "Wimbledon O" in (tmp_path / "ner/conll2003/eng-train.txt").read_text()
+    assert task("nli").read(tmp_path / "nli/multinli/eng-train.tsv")[0].premise == "a b"
+    assert (tmp_path / "corpora/eng.txt").read_text() == "One.\nTwo words.\n"
+
+
+def test_a_column_that_is_filled_stays(tmp_path: Path) -> None:
+    said: list[str] = []
+    get(data_set("conll2003"), tmp_path, ["eng"], load=hub, say=said.append)
+    get(data_set("masakhaner"), tmp_path, ["hau"], load=hub, say=said.append)
+    assert not sources.add_to_table(tmp_path, "eng", "ner", "elsewhere-{split}.txt")
+    languages = DataFolder(tmp_path).languages
+    assert languages["eng"].files["ner"] == "ner/conll2003/eng-{split}.txt"
+    assert (languages["hau"].name, languages["hau"].files["ner"]) == ("Hausa", "ner/masakhaner/hau-{split}.txt")
+
+
+def test_what_cannot_be_had_is_told_in_one_line(tmp_path: Path, capsys) -> None:
+    for name, code, said in [("xquad", "ell", "Couldn't reach it"), ("cad-snli", "eng", "not on the hub"), ("squad", "ell", "has no ell")]:
+        with pytest.raises(InputError, match=said) as error:
+            get(data_set(name), tmp_path, [code], load=hub, say=lambda text: None)
+        assert "\n" not in str(error.value)
+    assert cli.main(["data", "get", "no-such-set", "--to", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("task_name", ["parsing", "ner", "nli", "qa"])
+def test_the_papers_data_sets_cover_the_papers_languages(task_name: str) -> None:
+    path = ROOT / "data" / "experiments" / f"paper-{task_name}.yaml"
+    experiment = Experiment.read(path)
+    found: dict[str, list[str]] = {}
+    for entry, codes in wanted([str(path)]):
+        found.setdefault(entry.task, []).extend(codes)
+    assert found[task_name] == [experiment.source, *experiment.targets[task_name]]
+    without_wikipedia = {"luo", "bzd", "cni", "hch", "oto", "shp", "tar"}  # other corpora in the paper's table 8
+    assert set(found["text"]) == {experiment.source, *experiment.targets[task_name]} - without_wikipedia
+
+
+def test_the_table_says_licence_and_homepage_of_everything(capsys) -> None:
+    assert all(entry.licence and entry.homepage.startswith("https://") for entry in data_sets().values())
+    assert cli.main(["data", "list"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in data_sets())
+
+
+def test_a_check_names_counts_labels_and_missing_files(world: Path) -> None:
+    checked = check_folder(DataFolder(world))
+    assert checked.malformed == []
+    by_place = {(one.code, one.what, one.split): one for one in checked.files}
+    assert by_place["qac", "ner", "test"].examples == 8
+    assert {label for label, _ in by_place["qac", "nli", "test"].labels} == {"entailment", "neutral", "contradiction"}
+    assert any(line.startswith(f"{len(checked.files)} files, 0 malformed") for line in lines(checked, world))
+
+
+def test_a_check_names_the_bad_line_and_what_overlaps(world: Path, tmp_path: Path, capsys) -> None:
+    folder = shutil.copytree(world, tmp_path / "world")
+    train, test = (folder / "ner" / f"qab-{split}.txt" for split in ("train", "test"))
+    first = train.read_text(encoding="utf-8").split("\n\n")[0]
+    test.write_text(f"{test.read_text(encoding='utf-8').rstrip()}\n\n{first}\n", encoding="utf-8")
+    with (folder / "corpora" / "qab.txt").open("a", encoding="utf-8") as file:
+        file.write(" ".join(line.split()[0] for line in first.split("\n")) + "\n")
+    bad = folder / "nli" / "qac-test.tsv"
+    bad.write_text(bad.read_text(encoding="utf-8").replace("entailment", "perhaps", 1), encoding="utf-8")
+    status = cli.main(["data", "check", str(folder)])
+    out = capsys.readouterr().out
+    assert status == 1
+    assert "1 malformed" in out
+    assert "perhaps" in next(line for line in out.splitlines() if line.startswith("malformed") and str(bad) in line and "line " in line)
+    assert "of ner/qab-test.txt stand in ner/qab-train.txt" in out
+    assert "of ner/qab-test.txt stand in corpora/qab.txt" in out
