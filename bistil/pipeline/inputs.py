@@ -9,8 +9,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from transformers import BertModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from bistil.architectures import longest_sequence, student_config
 from bistil.corpora import Blocks, check_enough, cut, read_lines
 from bistil.errors import InputError
 from bistil.experiment import Experiment
@@ -48,13 +49,13 @@ class Inputs:
         """
         experiment, teacher = self.experiment, self.teacher
         longest = max(experiment.text.length, *(experiment.task[task].max_length for task in experiment.targets))
-        if longest > teacher.encoder.config.max_position_embeddings:
+        if longest > longest_sequence(teacher.encoder.config):
             raise InputError(
-                f"Lengths up to the {teacher.encoder.config.max_position_embeddings} positions of the teacher {experiment.teacher} were "
+                f"Lengths up to the {longest_sequence(teacher.encoder.config)} positions of the teacher {experiment.teacher} were "
                 f"expected, but the experiment asks for {longest}. Lower `length` under `text` or `max_length` under `task`."
             )
         for cell in experiment.cells():
-            layer_map(teacher.encoder.config.num_hidden_layers, cell.lrf)
+            student_config(teacher.encoder.config, layer_map(teacher.encoder.config.num_hidden_layers, cell.lrf))
         for task, targets in experiment.targets.items():
             kind = find_task(task)
             for code, split in ((experiment.source, "train"), (experiment.source, "dev"), *((target, "test") for target in targets)):
@@ -120,7 +121,7 @@ class Inputs:
         return {**self._history(folder, history), f"best_{metric}": _best(history, metric), "values": delta.size, **self._where}
 
     def _keep_student(
-        self, folder: Path, encoder: BertModel, tokenizer: PreTrainedTokenizerFast, history: list[dict[str, float]]
+        self, folder: Path, encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, history: list[dict[str, float]]
     ) -> dict[str, Any]:
         save_student(folder / "model", encoder, tokenizer)
         parameters = sum(p.numel() for p in encoder.parameters())

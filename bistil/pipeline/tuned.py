@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import BertModel, PreTrainedTokenizerFast, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from bistil.distil.task import task_sft
 from bistil.evaluate import evaluate, predict_all
@@ -75,7 +75,7 @@ class Tuned(Students):
         model.head.load_state_dict({name.removeprefix("head."): tensor for name, tensor in delta.full.items()})
         return model.to(self.device).eval(), task, tokenizer
 
-    def encoder(self, cell: Cell, language: str) -> tuple[BertModel, PreTrainedTokenizerFast]:
+    def encoder(self, cell: Cell, language: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         """A cell's encoder for text in `language` before any task: base, and language SFT where the system has one."""
         encoder, tokenizer, _ = self._load_base(cell)
         if worn := self._language_delta(cell, language):
@@ -97,7 +97,7 @@ class Tuned(Students):
             return self.language_sft(code)
         return self.language_sft(code, self.student(cell)) if cell.system == "multilingual-distil" else None
 
-    def _load_base(self, cell: Cell) -> tuple[BertModel, PreTrainedTokenizerFast, torch.Tensor | None]:
+    def _load_base(self, cell: Cell) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, torch.Tensor | None]:
         base = self._base(cell)
         if base is None:
             return self.fresh_teacher().encoder, self.teacher.tokenizer, None
