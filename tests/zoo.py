@@ -24,7 +24,6 @@ from bistil.wordpiece import train_wordpiece
 
 ROBERTA = ["<s>", "<pad>", "</s>", "<unk>"]
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
-FAMILIES = ("wordpiece", "unigram", "byte-level", "byte-fallback")
 
 
 def train_unigram(lines: Iterable[str], size: int, specials: list[str]) -> list[tuple[str, float]]:

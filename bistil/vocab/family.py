@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from bistil.errors import InputError
@@ -26,12 +27,12 @@ class Family(Protocol):
 FAMILIES: Mapping[str, Family] = {"WordPiece": wordpiece, "Unigram": unigram, "BPE": bpe}
 
 
-def family_of(tokenizer: PreTrainedTokenizerFast) -> tuple[Family, dict[str, Any]]:
+def family_of(tokenizer: Tokenizer) -> tuple[Family, dict[str, Any]]:
     """Return the family and the content of tokenizer.json, without the truncation and padding of the last call.
 
     :raises InputError: for any other kind of tokenizer, one that draws its tokens at random, and BPE that marks parts of words.
     """
-    data = json.loads(tokenizer.backend_tokenizer.to_str())
+    data = json.loads(tokenizer.to_str())
     model = data["model"]
     if model["type"] not in FAMILIES:
         raise InputError(f"{', '.join(FAMILIES)} vocabularies can be reduced; this tokenizer's model is {model['type']}.")

@@ -30,7 +30,7 @@ def choose(
     """
     if criterion not in ("unigram", "sentences") or characters not in ("kept", "all"):
         raise InputError(f"criterion should be unigram or sentences and characters kept or all, not {criterion!r} and {characters!r}.")
-    family, data = family_of(tokenizer)
+    family, data = family_of(tokenizer.backend_tokenizer)
     expected = size(tokenizer)
     if not counts or any(np.shape(one) != (expected,) for one in counts):
         raise InputError(

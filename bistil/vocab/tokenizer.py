@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from bistil.errors import InputError
 from bistil.vocab.counting import Ids
-from bistil.vocab.family import family_of, specials
+from bistil.vocab.family import Family, family_of, specials
 
 
 def trim_tokenizer(tokenizer: PreTrainedTokenizerFast, kept: Ids) -> PreTrainedTokenizerFast:
@@ -22,7 +22,7 @@ def trim_tokenizer(tokenizer: PreTrainedTokenizerFast, kept: Ids) -> PreTrainedT
 
     Special tokens are renumbered wherever they stand: in the added tokens, the post-processor and the model's unknown token.
     """
-    family, data = family_of(tokenizer)
+    family, data = family_of(tokenizer.backend_tokenizer)
     lost = specials(tokenizer) - set(kept.tolist())
     unknown = set(kept.tolist()) - set(tokenizer.get_vocab().values())
     if lost or unknown or not np.array_equal(kept, np.unique(kept)):
@@ -30,22 +30,28 @@ def trim_tokenizer(tokenizer: PreTrainedTokenizerFast, kept: Ids) -> PreTrainedT
             f"Kept ids must be sorted, unique, in the tokenizer's vocabulary, and hold all special and added tokens; {len(unknown)} are "
             f"outside the vocabulary and the special ids {sorted(lost)} are missing. Use vocab.choose."
         )
-    new = {int(i): position for position, i in enumerate(kept)}
-    data["model"] = family.trimmed(data, new)
-    for added in data["added_tokens"]:
-        added["id"] = new[added["id"]]
-    _remap_post_processor(data["post_processor"], new)
+    data = trimmed_data(family, data, kept)
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         Path(folder, "tokenizer.json").write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
         trimmed: Any = type(tokenizer).from_pretrained(folder)
     trimmed.name_or_path = tokenizer.name_or_path
-    if family_of(trimmed)[1] != data:
+    if family_of(trimmed.backend_tokenizer)[1] != data:
         raise InputError(
             f"A {type(tokenizer).__name__} does not come back the same from its own files, so a trimmed copy would tokenise differently. "
             "Load the tokenizer as PreTrainedTokenizerFast, which keeps tokenizer.json as it is."
         )
     return trimmed
+
+
+def trimmed_data(family: Family, data: dict[str, Any], kept: Ids) -> dict[str, Any]:
+    """The content of tokenizer.json with only the kept tokens; `data` is used up."""
+    new = {int(i): position for position, i in enumerate(kept)}
+    model = family.trimmed(data, new)
+    for added in data["added_tokens"]:
+        added["id"] = new[added["id"]]
+    _remap_post_processor(data["post_processor"], new)
+    return {**data, "model": model}
 
 
 def _remap_post_processor(processor: dict[str, Any] | None, new: Mapping[int, int]) -> None:

@@ -1,9 +1,9 @@
-"""Unigram (SentencePiece): pieces keep their scores; characters, the worst score and the bytes stay.
+"""Unigram (SentencePiece): pieces keep their scores; characters, a piece with the worst score and the bytes stay.
 
 Notable: the best path through a text survives when only pieces off it go, ties included: every other path to a point of it can only lose,
-and the first of equal ones stays the first. What could win instead is the unknown token, whose score is 10 below the worst score of all
-pieces. So a piece with that score is kept, and each character of a kept piece that is a piece itself, because a character becomes a
-candidate for the unknown token where it is none.
+and the first of equal ones stays the first. What could win instead is the unknown token. It stands for a character that is no piece of
+its own and scores 10 below the worst of all pieces, so a piece with the worst score is kept: then a character that is a piece no more
+scores less than it did. Single characters are kept so that kept text stays known.
 """
 
 from collections.abc import Mapping
