@@ -99,7 +99,8 @@ def decouple_output_embedding(mlm: PreTrainedModel) -> None:
     decoder: Any = mlm.get_output_embeddings()
     embedding: Any = mlm.get_input_embeddings()
     if decoder.weight is embedding.weight:
-        decoder.weight = nn.Parameter(decoder.weight.detach().clone())
+        for name, parameter in decoder.named_parameters():  # the bias too has another name, which an untied model does not load
+            setattr(decoder, name, nn.Parameter(parameter.detach().clone()))
     for name in head:
         mlm.get_submodule(name).requires_grad_(False)
 
