@@ -1,13 +1,15 @@
 """Architecture x task x layer reduction factor, end to end on tiny models: language SFTs, trimming, both stages, scores, deployment."""
 
 import gc
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from tiny import entries
-from transformers import AutoModel, AutoTokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 from zoo import TOKENIZERS, write_teacher
 
 from bistil.corpora import read_lines
@@ -101,6 +103,19 @@ def test_lengths_are_checked_against_positions_behind_the_padding(pipelines, dat
     plan["text"] = {**plan["text"], "length": 67}
     with pytest.raises(InputError, match=r"up to the 66 positions .* asks for 67"):
         Pipeline(build(Experiment, plan, "tiny"), data, Store(tmp_path)).check()
+
+
+def test_a_vocabulary_that_cannot_be_reduced_is_refused_before_any_work(pipelines, data, tmp_path: Path) -> None:
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    level = Tokenizer(models.WordLevel({name: i for i, name in enumerate([*names, "a", "b"])}, unk_token="[UNK]"))
+    level.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    pad, unk, cls, sep, mask = names
+    words = PreTrainedTokenizerFast(tokenizer_object=level, pad_token=pad, unk_token=unk, cls_token=cls, sep_token=sep, mask_token=mask)
+    folder = shutil.copytree(pipelines("bert").experiment.teacher, tmp_path / "teacher")
+    words.save_pretrained(folder)
+    with pytest.raises(InputError, match="vocabularies can be reduced; this tokenizer's model is WordLevel"):
+        Pipeline(build(Experiment, entries(folder, steps=1), "tiny"), data, Store(tmp_path / "store")).check()
+    assert not (tmp_path / "store").exists() or not any((tmp_path / "store").iterdir())
 
 
 def _without_pooler(encoder) -> dict[str, bool]:

@@ -23,6 +23,7 @@ from bistil.store import Store
 from bistil.student import layer_map
 from bistil.tasks import task as find_task
 from bistil.tasks.task import Task
+from bistil.vocab.family import family_of
 
 
 class Inputs:
@@ -56,6 +57,8 @@ class Inputs:
             )
         for cell in experiment.cells():
             student_config(teacher.encoder.config, layer_map(teacher.encoder.config.num_hidden_layers, cell.lrf))
+            if cell.lrf > 1:
+                family_of(teacher.tokenizer.backend_tokenizer)  # refuses a vocabulary that cannot be reduced
         for task, targets in experiment.targets.items():
             kind = find_task(task)
             for code, split in ((experiment.source, "train"), (experiment.source, "dev"), *((target, "test") for target in targets)):
