@@ -260,7 +260,8 @@ def test_modernberts_first_student_layer_is_the_nearest_to_the_teachers(folders:
     own: Any = teacher.encoder
     layer = own.layers[1]
     wanted = layer.attn.Wqkv(layer.attn_norm(embedded))
-    folded = initialise(teacher.encoder, 2).layers[0].attn.Wqkv(embedded)
+    student: Any = initialise(teacher.encoder, 2)
+    folded = student.layers[0].attn.Wqkv(embedded)
     assert (folded - wanted).norm() < 0.2 * wanted.norm()
     assert (folded - wanted).norm() < 0.7 * (layer.attn.Wqkv(embedded) - wanted).norm()
 

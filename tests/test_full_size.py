@@ -5,11 +5,12 @@ vocabulary that rounds to the table's gives parameters that round to the table's
 ours has not: H * (H + 1) parameters.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from transformers import BertConfig, DebertaV2Config, ModernBertConfig, PreTrainedModel, RobertaConfig, XLMRobertaConfig
 
 from bistil import vocab
@@ -19,15 +20,16 @@ from bistil.student import initialise
 XLM_R: dict[str, Any] = {
     "vocab_size": 250_002, "max_position_embeddings": 514, "type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
 }  # fmt: skip
+MDEBERTA: dict[str, Any] = {
+    "vocab_size": 251_000, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
+    "relative_attention": True, "position_buckets": 256, "norm_rel_ebd": "layer_norm", "share_att_key": True, "pos_att_type": "p2c|c2p",
+    "max_relative_positions": -1, "position_biased_input": False,
+}  # fmt: skip
 TEACHERS: dict[str, Any] = {
     "mBERT": BertConfig(vocab_size=119_547),
     "XLM-R base": XLMRobertaConfig(**XLM_R),
     "XLM-R large": XLMRobertaConfig(**XLM_R, hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096),
-    "mDeBERTa": DebertaV2Config(
-        vocab_size=251_000, hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072, relative_attention=True,
-        position_buckets=256, norm_rel_ebd="layer_norm", share_att_key=True, pos_att_type="p2c|c2p", max_relative_positions=-1,
-        position_biased_input=False,
-    ),
+    "mDeBERTa": DebertaV2Config(**MDEBERTA),
     "RoBERTa": RobertaConfig(vocab_size=50_265, max_position_embeddings=514, type_vocab_size=1),
     "mmBERT": ModernBertConfig(vocab_size=256_000, pad_token_id=0),
 }  # fmt: skip
@@ -69,9 +71,9 @@ def parameters(model: PreTrainedModel) -> int:
 @pytest.mark.parametrize(("teacher", "lrf", "layers", "thousands", "millions"), TABLE_2)
 def test_table_2_of_the_paper(teacher: str, lrf: int, layers: int, thousands: int | None, millions: int) -> None:
     made = student(teacher, lrf, thousands and thousands * 1000)
-    hidden = made.config.hidden_size
+    hidden, embedding = made.config.hidden_size, cast(nn.Embedding, made.get_input_embeddings())
     pooler = hidden * (hidden + 1) if ARCHITECTURES[made.config.model_type].settings else 0
-    assert (made.config.num_hidden_layers, made.get_input_embeddings().weight.shape[1]) == (layers, hidden)
+    assert (made.config.num_hidden_layers, embedding.embedding_dim) == (layers, hidden)
     spread = 500 * hidden if thousands else 0
     counted = parameters(made) + pooler
     assert counted - spread < (millions + 0.5) * 1e6
