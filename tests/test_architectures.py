@@ -19,7 +19,7 @@ from bistil.errors import InputError
 from bistil.export import export, exportable
 from bistil.mlm import masked_lm_loss
 from bistil.models import TaskModel, Teacher, encode, load_encoder, load_teacher, save_student
-from bistil.sft.lottery import decouple_output_embedding, set_trainable
+from bistil.sft.lottery import decouple_output_embedding, select_biases, set_trainable
 from bistil.student import initialise, layer_map
 from bistil.tasks.nli import ClsClassifier
 from bistil.tasks.qa import SpanHead
@@ -300,6 +300,12 @@ def test_what_gives_no_attention_is_refused(folders: Callable[[str], Path], tmp_
         monkeypatch.setattr(layer.attention.self, "forward", lambda *args, inner=inner, **kwargs: (inner(*args, **kwargs)[0], None))
     with pytest.raises(InputError, match=r"Attention distributions of the 6 layers .* gave 0 and 7"):
         encode(teacher.encoder, **batch(teacher.tokenizer), states=True)
+
+
+def test_bitfit_needs_biases(folders: Callable[[str], Path]) -> None:
+    assert select_biases(load_teacher(folders("deberta-v2")).encoder)
+    with pytest.raises(InputError, match="ModernBertModel has none"):
+        select_biases(load_teacher(folders("modernbert")).encoder)
 
 
 def test_an_unsupported_configuration_has_no_student() -> None:

@@ -164,9 +164,15 @@ def select_random(tensors: Mapping[str, Tensor], k: int, random: np.random.Gener
 
 
 def select_biases(encoder: nn.Module) -> dict[str, Tensor]:
-    """Return every entry of every bias but those of layer norms (BitFit; thesis section 4.4.5), as `select_top_k` does."""
+    """Return every entry of every bias but those of layer norms (BitFit; thesis section 4.4.5), as `select_top_k` does.
+
+    Raises:
+        InputError: there are none, as in ModernBERT.
+    """
     norms = _of_layer_norms(encoder)
     biases = {name: bias for name, bias in sorted(encoder.named_parameters()) if name.endswith("bias") and id(bias) not in norms}
+    if not biases:
+        raise InputError(f"BitFit trains biases, and {type(encoder).__name__} has none outside its layer norms: select top-k or random.")
     return {name: torch.arange(bias.numel()) for name, bias in biases.items()}
 
 
