@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from transformers import AutoTokenizer
 from zoo import BYTES, TOKENIZERS, gemma_tokenizer, modernbert_tokenizer
 
 from bistil import vocab
@@ -64,8 +65,8 @@ def merges(draw: Any, letters: Sequence[str]) -> list[tuple[str, str]]:
 
 def bpe(draw: Any, alphabet: Sequence[str], letters: Sequence[str], **settings: Any) -> Tokenizer:
     found = merges(draw, letters)
-    tokens = [*alphabet, *draw(st.permutations(list(dict.fromkeys(token for token in [*letters, *map("".join, found), "[UNK]"]))))]
-    tokens = list(dict.fromkeys(tokens))
+    made = draw(st.permutations(list(dict.fromkeys([*letters, *map("".join, found), "[UNK]"]))))
+    tokens = list(dict.fromkeys([*alphabet, *made]))
     whole_words, fuse = draw(st.booleans()), draw(st.booleans())
     model = models.BPE(
         {token: i for i, token in enumerate(tokens)}, found, unk_token="[UNK]", fuse_unk=fuse, ignore_merges=whole_words, **settings
@@ -170,8 +171,6 @@ LINES = ["the cat sat on the mat", "a dog ran after the cats", "where is the dog
 
 @pytest.mark.parametrize("name", [*TOKENIZERS, "modernbert-bytes"])
 def test_trained_tokenizers_reload_and_agree(name: str, tmp_path: Any) -> None:
-    from transformers import AutoTokenizer
-
     tokenizer = {**TOKENIZERS, "modernbert-bytes": modernbert_tokenizer}[name](LINES)
     kept = vocab.choose(tokenizer, [vocab.count_tokens(tokenizer, LINES[:2])])
     trimmed = vocab.trim_tokenizer(tokenizer, kept)

@@ -1,5 +1,6 @@
 """One tiny tokenizer of each family and one tiny random teacher of each architecture, trained or drawn in the tests."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -109,8 +110,6 @@ def _wrapped(backend: Tokenizer, names: list[str]) -> PreTrainedTokenizerFast:
 
 
 def _model(tokenizer: Tokenizer) -> dict[str, Any]:
-    import json
-
     return json.loads(tokenizer.to_str())["model"]
 
 
