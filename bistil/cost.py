@@ -17,6 +17,7 @@ from time import perf_counter
 import torch
 from safetensors.torch import save_model
 from torch import nn
+from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from bistil.errors import InputError
@@ -89,8 +90,9 @@ def measure(model: TaskModel, task: Task, rows: Sequence[Row], *, batch_size: in
 def count_flops(model: TaskModel, batch: dict[str, torch.Tensor]) -> tuple[int, int]:
     """FLOPs of one forward pass over the batch: of the whole model, and of the head alone."""
     counter = FlopCounterMode(display=False)
+    fixed = {name: parameter.detach() for name, parameter in model.named_parameters()}  # the counter hooks what has a gradient
     with counter:
-        model(batch, states=True)
+        functional_call(model, fixed, (batch,), {"states": True})
     head = sum(counter.get_flop_counts().get(f"{type(model).__name__}.head", {}).values())
     return counter.get_total_flops(), head
 

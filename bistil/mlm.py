@@ -10,25 +10,26 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import BertForMaskedLM
+from transformers import PreTrainedModel
 
+from bistil.architectures import mlm_logits
 from bistil.corpora import IGNORED
 from bistil.train import Objective
 
 
-def masked_lm_loss(mlm: BertForMaskedLM, batch: Mapping[str, Any]) -> Tensor:
+def masked_lm_loss(mlm: PreTrainedModel, batch: Mapping[str, Any]) -> Tensor:
     """Mean cross-entropy over the predicted tokens of a batch, in nats; 0 where no token is predicted."""
-    hidden = mlm.bert(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+    hidden = mlm.base_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
     predicted = batch["labels"] != IGNORED
     if not bool(predicted.any()):
         return hidden.sum() * 0.0
-    return cross_entropy(mlm.cls(hidden[predicted]).float(), batch["labels"][predicted])
+    return cross_entropy(mlm_logits(mlm, hidden[predicted]).float(), batch["labels"][predicted])
 
 
 class MaskedLM(Objective):
-    """Minimises the masked-LM loss of `model`, a BertForMaskedLM."""
+    """Minimises the masked-LM loss of `model`, a masked language model."""
 
-    model: BertForMaskedLM
+    model: PreTrainedModel
 
     def forward(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of one batch; no further parts."""
@@ -36,7 +37,7 @@ class MaskedLM(Objective):
 
 
 @torch.no_grad()
-def evaluate_mlm(mlm: BertForMaskedLM, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+def evaluate_mlm(mlm: PreTrainedModel, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """Held-out loss: `loss`, the mean over languages, and `loss_<code>` for each."""
     device = next(mlm.parameters()).device
     sums: dict[str, list[float]] = defaultdict(list)

@@ -1,8 +1,8 @@
 """Teachers, encoders and task models: loading, running with all states, saving for plain transformers.
 
-Notable: the teacher's encoder and its masked-language-model head share one `BertModel`; attention probabilities exist only under the
+Notable: the teacher's encoder and its masked-language-model head share one encoder; attention probabilities exist only under the
 eager implementation, so `encode` switches to it when states are wanted and back to sdpa otherwise; weights are read as float32 on the
-CPU, from safetensors where the file exists, and never with remote code. To add an architecture, add a line to `ARCHITECTURES`.
+CPU, from safetensors where the file exists, and never with remote code. What differs between architectures is in `architectures`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,32 +14,24 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    BertForMaskedLM,
-    BertModel,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from bistil.architectures import Architecture, architecture
 from bistil.errors import InputError
-
-ARCHITECTURES: Mapping[str, tuple[type[PreTrainedModel], type[PreTrainedModel]]] = {"bert": (BertModel, BertForMaskedLM)}
-"""model_type of the configuration -> (encoder class, masked-language-model class)."""
+from bistil.word_marks import glues_words, mark_first_word
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A massively multilingual Transformer: `mlm.bert` is the very object `encoder`.
+    """A massively multilingual Transformer: `mlm.base_model` is the very object `encoder`.
 
     `has_mlm_head` is False when the checkpoint holds an encoder only: the head's transform is then freshly initialised (always the
     same numbers), its decoder tied to the embeddings, and its predictions mean nothing until it is trained.
     """
 
-    encoder: BertModel
-    mlm: BertForMaskedLM
+    encoder: PreTrainedModel
+    mlm: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     has_mlm_head: bool
 
@@ -64,19 +56,28 @@ def encode(
 ) -> Output:
     """Run the encoder; with `states` also return all hidden states and attention distributions (BiStil eqs. 5.1, 5.2).
 
-    Shape: input_ids, attention_mask (1 = real token) and token_type_ids are [B, L]. The logits of the result are empty.
+    Shape: input_ids, attention_mask (1 = real token) and token_type_ids are [B, L]; an encoder that knows one segment only is not given
+    the latter. The logits of the result are empty.
+
+    :raises InputError: where states are wanted and the encoder does not give the attention distributions of every layer.
     """
-    wanted = "eager" if states else "sdpa"
+    wanted = "eager" if states else _fastest(type(encoder))
     if encoder.config._attn_implementation != wanted:
         encoder.set_attn_implementation(wanted)
-    out = encoder(
-        input_ids=input_ids,
-        attention_mask=attention_mask,
-        token_type_ids=token_type_ids,
-        output_hidden_states=states,
-        output_attentions=states,
-    )
-    return Output(last=out.last_hidden_state, hidden=tuple(out.hidden_states or ()), attention=tuple(out.attentions or ()))
+    segments = {"token_type_ids": token_type_ids} if getattr(encoder.config, "type_vocab_size", 0) > 1 else {}
+    out = encoder(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=states, output_attentions=states, **segments)
+    hidden, attention = tuple(out.hidden_states or ()), tuple(out.attentions or ())
+    if states and (len(attention), len(hidden)) != (encoder.config.num_hidden_layers, encoder.config.num_hidden_layers + 1):
+        raise InputError(
+            f"Attention distributions of the {encoder.config.num_hidden_layers} layers and one hidden state more were expected, but "
+            f"{type(encoder).__name__} gave {len(attention)} and {len(hidden)}: it cannot be a teacher or a student."
+        )
+    return Output(last=out.last_hidden_state, hidden=hidden, attention=attention)
+
+
+def _fastest(kind: type[PreTrainedModel]) -> str:
+    """The quickest attention that the class has everywhere."""
+    return "sdpa" if kind._supports_sdpa else "eager"
 
 
 class TaskModel(nn.Module):
@@ -97,9 +98,9 @@ class TaskModel(nn.Module):
 
 def load_teacher(name_or_folder: str | Path) -> Teacher:
     """Load a teacher by hub name or folder, with its fast tokenizer; InputError says in words what is missing or unsupported."""
-    source, model_type = _checked_source(name_or_folder)
+    source, kind, model_type = _checked_source(name_or_folder)
     tokenizer = load_tokenizer(source)
-    mlm, missing = _load_weights(ARCHITECTURES[model_type][1], source)
+    mlm, missing = _load_weights(kind.mlm, source, key_mapping=dict(kind.renamed) or None)
     lost = sorted(key for key in missing if key.startswith(f"{mlm.base_model_prefix}."))
     if lost:
         raise InputError(f"{source} should hold a whole {model_type} encoder, but {len(lost)} tensors are missing, the first is {lost[0]}.")
@@ -108,14 +109,14 @@ def load_teacher(name_or_folder: str | Path) -> Teacher:
             f"The tokenizer of {source} has {len(tokenizer)} tokens but the model has only {mlm.config.vocab_size} embedding rows. "
             "Use the tokenizer that the model was trained with."
         )
-    has_head = not any(key.startswith("cls.predictions.transform") for key in missing)
+    has_head = not any(key.endswith("weight") for key in missing)
     return Teacher(encoder=mlm.base_model, mlm=mlm, tokenizer=tokenizer, has_mlm_head=has_head)
 
 
-def load_encoder(folder: str | Path) -> BertModel:
+def load_encoder(folder: str | Path) -> PreTrainedModel:
     """Load an encoder without pooler, as float32 on the CPU in eval mode."""
-    source, model_type = _checked_source(folder)
-    encoder, missing = _load_weights(ARCHITECTURES[model_type][0], source, add_pooling_layer=False)
+    source, kind, model_type = _checked_source(folder)
+    encoder, missing = _load_weights(kind.encoder, source, **kind.settings)
     if missing:
         raise InputError(f"{source} should hold a whole {model_type} encoder, but {len(missing)} tensors are missing: {min(missing)} ...")
     return encoder
@@ -148,8 +149,8 @@ def device_and_dtype(requested: str | None = None) -> tuple[torch.device, torch.
     return device, torch.float32, f"{why}; float32 because bfloat16 is used on CUDA only"
 
 
-def _checked_source(name_or_folder: str | Path) -> tuple[str, str]:
-    """Return (source, model_type), or raise before any weights are read."""
+def _checked_source(name_or_folder: str | Path) -> tuple[str, Architecture, str]:
+    """Return (source, architecture, model_type), or raise before any weights are read."""
     source = str(name_or_folder)
     looks_like_folder = isinstance(name_or_folder, Path) or source.startswith((".", "/", "~")) or source.count("/") > 1
     if looks_like_folder and not Path(source).is_dir():
@@ -162,9 +163,7 @@ def _checked_source(name_or_folder: str | Path) -> tuple[str, str]:
             f"No model configuration could be read from {source!r}: it is neither a folder with a config.json nor a model name that the "
             "hub (or its local cache, when offline) knows. Check the spelling, go online, or give a folder."
         ) from error
-    if config.model_type not in ARCHITECTURES:
-        raise InputError(f"{source} is a {config.model_type} model; supported architectures: {', '.join(ARCHITECTURES)}.")
-    return source, config.model_type
+    return source, architecture(config), config.model_type
 
 
 def _load_weights(kind: type[PreTrainedModel], source: str, **settings: Any) -> tuple[Any, set[str]]:
@@ -177,7 +176,7 @@ def _load_weights(kind: type[PreTrainedModel], source: str, **settings: Any) -> 
                 source,
                 output_loading_info=True,
                 dtype=torch.float32,
-                attn_implementation="sdpa",
+                attn_implementation=_fastest(kind),
                 use_safetensors=True if has_safetensors else None,
                 **settings,
             )
@@ -188,15 +187,21 @@ def _load_weights(kind: type[PreTrainedModel], source: str, **settings: Any) -> 
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
-    """Load the tokenizer and check that it is fast, whole, and has the special tokens that masking and batching need."""
+    """Load the tokenizer and check that it is fast, whole, and has the special tokens that masking and batching need.
+
+    One that leaves a text's first word without the mark of other words is told to mark it, see `word_marks`.
+    """
     try:
         with quiet():
             tokenizer: Any = AutoTokenizer.from_pretrained(source)
+            if tokenizer.is_fast and glues_words(tokenizer.backend_tokenizer):
+                tokenizer = AutoTokenizer.from_pretrained(source, add_prefix_space=True)
+                mark_first_word(tokenizer.backend_tokenizer)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"No tokenizer could be read from {source!r}: a tokenizer.json or vocab.txt was expected ({error}).") from error
     if not tokenizer.is_fast:
         raise InputError(f"A fast tokenizer (tokenizers library) was expected, but {source} has a {type(tokenizer).__name__}.")
-    lacking = [name for name in ("mask", "unk", "pad") if getattr(tokenizer, f"{name}_token_id") is None]
+    lacking = [name for name in ("mask", "unk", "pad", "cls", "sep") if getattr(tokenizer, f"{name}_token_id") is None]
     if lacking:
         raise InputError(f"The tokenizer of {source} lacks the special tokens {', '.join(lacking)}; name them in tokenizer_config.json.")
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes of a folder without tokenizer files

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
-from transformers import BertConfig, BertModel
+from transformers import BertModel, PreTrainedConfig
 
 from bistil.errors import InputError
 from bistil.models import Output, encode
@@ -85,7 +85,7 @@ class Narrowing(nn.Module):
         return found
 
 
-def check_drf(config: BertConfig, drf: int) -> None:
+def check_drf(config: PreTrainedConfig, drf: int) -> None:
     """Refuse a hidden reduction factor that would split a head, and any but 1 for what is no BERT.
 
     Raises:

@@ -1,16 +1,19 @@
 """The student's layers: which teacher layers it starts from, and a bit-equal copy of them (BiStil section 5.3.1).
 
 Notable: the student is a new model filled from the teacher's tensors rather than a copied module, so that layer numbers are right and
-no forward hook of the teacher comes along. The student owns its tensors.
+no forward hook of the teacher comes along. The student owns its tensors. What an architecture needs besides is in `architectures`.
 """
 
-import copy
+from typing import TypeVar
 
 import torch
 from torch import nn
-from transformers import BertModel
+from transformers import PreTrainedModel
 
+from bistil.architectures import architecture, student_config, student_tensors
 from bistil.errors import InputError
+
+Encoder = TypeVar("Encoder", bound=PreTrainedModel)
 
 
 def layer_map(teacher_layers: int, lrf: int) -> tuple[int, ...]:
@@ -28,24 +31,15 @@ def layer_map(teacher_layers: int, lrf: int) -> tuple[int, ...]:
     return tuple(range(lrf, teacher_layers + 1, lrf))
 
 
-def initialise(encoder: BertModel, lrf: int) -> BertModel:
-    """Return a student with copies of the teacher's embeddings and of every `lrf`-th layer, all trainable, without pooler."""
-    kept = layer_map(encoder.config.num_hidden_layers, lrf)
-    config = copy.deepcopy(encoder.config)
-    config.num_hidden_layers = len(kept)
+def initialise(encoder: Encoder, lrf: int) -> Encoder:
+    """Return a student with copies of the teacher's embeddings and of every `lrf`-th layer, all trainable, without pooler.
+
+    :raises InputError: where the factor does not divide the layers, or the architecture makes no sense without the others.
+    """
+    layers = layer_map(encoder.config.num_hidden_layers, lrf)
+    config, settings = student_config(encoder.config, layers), architecture(encoder.config).settings
     with torch.random.fork_rng(devices=[]):  # the numbers drawn here are overwritten: leave the caller's stream alone
-        student = BertModel(config, add_pooling_layer=False)
-    source = encoder.state_dict()
-    wanted = {name: source[_teacher_name(name, kept)] for name in student.state_dict()}
-    student.load_state_dict(wanted)
+        student = type(encoder)(config, **settings)
+    student.load_state_dict(student_tensors(encoder.config, encoder.state_dict(), [*student.state_dict()], layers))
     nn.Module.to(student, encoder.device, encoder.dtype)
     return student.train(encoder.training)
-
-
-def _teacher_name(name: str, kept: tuple[int, ...]) -> str:
-    """The teacher's name for a tensor of the student: only the layer number differs."""
-    prefix = "encoder.layer."
-    if not name.startswith(prefix):
-        return name
-    number, _, rest = name.removeprefix(prefix).partition(".")
-    return f"{prefix}{kept[int(number)] - 1}.{rest}"

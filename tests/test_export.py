@@ -58,7 +58,7 @@ def test_transformers_alone_gives_the_same_logits(name: str, data, wordpiece: Be
 
 def test_other_heads_and_other_labels_are_refused(data, wordpiece: BertTokenizer, tmp_path: Path) -> None:
     parser, task, _ = trained("parsing", data, wordpiece)
-    assert not exportable(parser.head)
+    assert not exportable(parser)
     with pytest.raises(InputError, match="the head is ShallowBiaffine"):
         export(tmp_path / "x", parser, task.labels, wordpiece)
     tagger, _, _ = trained("ner", data, wordpiece)

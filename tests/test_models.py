@@ -126,8 +126,8 @@ def test_missing_sources_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_other_architectures_are_refused_before_weights(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "roberta"}))
-    with pytest.raises(InputError, match="roberta model; supported architectures: bert"):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    with pytest.raises(InputError, match="gpt2 models cannot be teachers; supported architectures: bert"):
         models.load_teacher(tmp_path)
 
 

@@ -30,7 +30,7 @@ def ids_of(tokenizer: BertTokenizer, *tokens: str) -> list[int]:
 
 
 def test_counts_equal_a_plain_loop_whatever_the_tokenizer_did_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vocab, "CHUNK", 5)
+    monkeypatch.setattr("bistil.vocab.counting.CHUNK", 5)
     tokenizer = make()
     tokenizer(LINES, truncation=True, max_length=3, padding="max_length")
     plain = Counter(token for line in LINES for token in tokenizer.tokenize(line))

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import BertForMaskedLM
+from transformers import PreTrainedModel
 
+from bistil.architectures import mlm_logits, with_encoder
 from bistil.corpora import IGNORED
 from bistil.losses import cosine_loss, tempered_loss
 from bistil.models import encode
@@ -29,9 +30,9 @@ class DistilBertDistillation(Objective):
     the cross-entropy of the masked tokens (0 where a batch has none).
     """
 
-    model: BertForMaskedLM
+    model: PreTrainedModel
 
-    def __init__(self, student: BertForMaskedLM, teacher: BertForMaskedLM) -> None:
+    def __init__(self, student: PreTrainedModel, teacher: PreTrainedModel) -> None:
         super().__init__(student)
         self._teacher = (teacher.eval().requires_grad_(False),)
 
@@ -40,10 +41,11 @@ class DistilBertDistillation(Objective):
         ids, mask = batch["input_ids"], batch["attention_mask"]
         real = mask == 1
         with torch.no_grad():
-            theirs = encode(self._teacher[0].bert, ids, mask, states=False).last
-            their_logits = self._teacher[0].cls(theirs[real])
-        own = encode(self.model.bert, ids, mask, states=False).last
-        logits = self.model.cls(own[real]).float()
+            theirs = encode(self._teacher[0].base_model, ids, mask, states=False).last
+            their_logits = mlm_logits(self._teacher[0], theirs[real])
+        student: Any = self.model.base_model
+        own = encode(student, ids, mask, states=False).last
+        logits = mlm_logits(self.model, own[real]).float()
         labels = batch["labels"][real]
         parts = {
             "soft": tempered_loss(logits, their_logits, torch.ones_like(labels), temperature=TEMPERATURE),
@@ -54,10 +56,11 @@ class DistilBertDistillation(Objective):
         return loss, {name: value.detach() for name, value in parts.items()}
 
 
-def with_head(teacher: BertForMaskedLM, lrf: int) -> BertForMaskedLM:
+def with_head(teacher: PreTrainedModel, lrf: int) -> PreTrainedModel:
     """A student with every `lrf`-th layer of the teacher and a copy of its masked-LM head, tied to the student's own embeddings."""
-    encoder = initialise(teacher.bert, lrf)
-    student = BertForMaskedLM(encoder.config)
-    student.bert, student.cls = encoder, copy.deepcopy(teacher.cls)
-    student.cls.predictions.decoder.weight = encoder.embeddings.word_embeddings.weight
-    return student.train(encoder.training)
+    whole: Any = teacher.base_model
+    encoder = initialise(whole, lrf)
+    student: Any = with_encoder(copy.deepcopy(teacher), encoder)
+    student.get_output_embeddings().weight = encoder.get_input_embeddings().weight
+    student.train(encoder.training)
+    return student  # type: ignore[no-any-return]

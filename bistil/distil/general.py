@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import BertModel, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from bistil.corpora import Batches, Blocks, held_out
 from bistil.distil.wardrobe import AdaptedTeacher
@@ -53,10 +53,10 @@ class GeneralConfig:
 class GeneralDistillation(Objective):
     """L_attn + L_hidden of a student against its adapted teacher; `narrowing` where the student is narrower."""
 
-    model: BertModel
+    model: PreTrainedModel
 
     def __init__(
-        self, student: BertModel, teacher: AdaptedTeacher, layers: Sequence[int], narrowing: Narrowing | None = None
+        self, student: PreTrainedModel, teacher: AdaptedTeacher, layers: Sequence[int], narrowing: Narrowing | None = None
     ) -> None:
         super().__init__(student)
         self._teacher, self._layers, self.narrowing = (teacher,), tuple(layers), narrowing
@@ -93,7 +93,7 @@ def evaluate_general(objective: Objective, batches: Iterable[Mapping[str, Any]])
 
 
 def distil_general(
-    student: BertModel,
+    student: PreTrainedModel,
     teacher: AdaptedTeacher,
     tokenizer: PreTrainedTokenizerBase,
     corpora: Mapping[str, Blocks],
@@ -163,3 +163,5 @@ def set_dropout(model: torch.nn.Module, p: float) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = p
+        elif isinstance(getattr(module, "attention_dropout", None), float):
+            setattr(module, "attention_dropout", p)  # noqa: B010 - ModernBERT's attention has a number in place of a module

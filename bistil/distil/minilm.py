@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import BertModel
+from transformers import PreTrainedModel
 
 from bistil.errors import InputError
 from bistil.losses import relation_loss
@@ -19,6 +19,7 @@ from bistil.models import encode
 from bistil.train import Objective
 
 KINDS = ("query", "key", "value")
+LAYOUTS = ("bert", "roberta", "xlm-roberta")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +35,16 @@ class MiniLMConfig:
     relation_heads: int | None = None
     teacher_layer: int | None = None
 
-    def check(self, layers: int, hidden: int) -> None:
-        """Refuse what a teacher of so many layers and such a hidden size cannot do.
+    def check(self, config: Any) -> None:
+        """Refuse what a teacher of this configuration cannot do.
 
-        :raises InputError: for a layer it has not, or relation heads that do not divide its hidden size.
+        :raises InputError: for a layer it has not, relation heads that do not divide its hidden size, or another layout than BERT's.
         """
+        layers, hidden = config.num_hidden_layers, config.hidden_size
+        if config.model_type not in LAYOUTS:
+            raise InputError(
+                f"MiniLMv2 reads queries, keys and values where {', '.join(LAYOUTS)} have them, but the teacher is a {config.model_type}."
+            )
         layer = layers if self.teacher_layer is None else self.teacher_layer
         heads = 1 if self.relation_heads is None else self.relation_heads
         if not 1 <= layer <= layers or heads < 1 or hidden % heads:
@@ -51,9 +57,9 @@ class MiniLMConfig:
 class MiniLMDistillation(Objective):
     """The relation loss of a student against a frozen teacher."""
 
-    model: BertModel
+    model: PreTrainedModel
 
-    def __init__(self, student: BertModel, teacher: BertModel, config: MiniLMConfig) -> None:
+    def __init__(self, student: PreTrainedModel, teacher: PreTrainedModel, config: MiniLMConfig) -> None:
         super().__init__(student)
         self._teacher = (teacher.eval().requires_grad_(False),)
         self._layer = config.teacher_layer or teacher.config.num_hidden_layers
@@ -68,7 +74,7 @@ class MiniLMDistillation(Objective):
         return relation_loss(own, theirs, mask, heads=self._heads), {}
 
 
-def attention_vectors(encoder: BertModel, layer: int, input_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:
+def attention_vectors(encoder: Any, layer: int, input_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:
     """Queries, keys and values of one layer, all heads side by side; layer 1 is the first. Shape: three of [B, L, H]."""
     block: Any = encoder.encoder.layer[layer - 1]
     with _noting([getattr(block.attention.self, kind) for kind in KINDS]) as found:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from transformers import BertModel
+from transformers import PreTrainedModel
 
 from bistil.models import Output, encode
 from bistil.sft.delta import Applied, SparseDelta
@@ -19,7 +19,7 @@ class AdaptedTeacher:
     :param kept: the teacher's id of each student token. Shape: [V_student]; None where both use the same vocabulary.
     """
 
-    def __init__(self, encoder: BertModel, deltas: Mapping[str, SparseDelta], kept: Tensor | None) -> None:
+    def __init__(self, encoder: PreTrainedModel, deltas: Mapping[str, SparseDelta], kept: Tensor | None) -> None:
         self.encoder = encoder.eval().requires_grad_(False)
         self.deltas, self.kept = deltas, kept
         self._worn: tuple[str, Applied] | None = None

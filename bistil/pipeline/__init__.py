@@ -100,13 +100,13 @@ class Pipeline(Tuned):
     def deployed(self, cell: Cell) -> Artefact:
         """The finished student of a cell in `model/`, for use without bistil: a class of transformers where that has such a head.
 
-        A parser is an encoder folder plus `head.safetensors` and `labels.json`, which bistil.tasks.biaffine reads.
+        Otherwise (a parser, or any task on ModernBERT) it is an encoder folder plus `head.safetensors` and `labels.json`.
         """
         tuned = self.task_sft(cell)
 
         def build(folder: Path) -> Mapping[str, Any]:
             model, task, tokenizer = self.task_model(cell, cell.target)
-            if exportable(model.head):
+            if exportable(model):
                 export(folder / "model", model, task.labels, tokenizer)
             else:
                 save_student(folder / "model", model.encoder, tokenizer)

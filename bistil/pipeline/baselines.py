@@ -11,6 +11,7 @@ from typing import Any
 from safetensors.torch import save_file
 
 from bistil import vocab
+from bistil.architectures import head_state
 from bistil.distil.distilbert import DistilBertDistillation, with_head
 from bistil.distil.general import distil
 from bistil.distil.minilm import MiniLMDistillation
@@ -54,8 +55,8 @@ class Baselines(Students):
             corpora = {code: self.student_blocks(code, tokenizer) for code in codes}
             objective = DistilBertDistillation(student, self._placed(teacher))
             history = distil(objective, tokenizer, corpora, config=config, folder=folder, stage="DistilBERT's recipe", **self._listeners)
-            save_file({name: tensor.clone() for name, tensor in student.cls.state_dict().items()}, folder / OWN_HEAD)
-            return self._keep_student(folder, student.bert, tokenizer, history)
+            save_file(head_state(student), folder / OWN_HEAD)
+            return self._keep_student(folder, student.base_model, tokenizer, history)
 
         inputs = {**self._read_by_all(codes), **({"vocabulary": vocabulary} if vocabulary else {})}
         return self.store.run("student", {"recipe": "distilmbert", "text": self.experiment.text, "general": config}, inputs, build)

@@ -9,8 +9,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from transformers import BertModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from bistil.architectures import longest_sequence, student_config
 from bistil.corpora import Blocks, check_enough, cut, read_lines
 from bistil.errors import InputError
 from bistil.experiment import RETRIEVAL, Experiment
@@ -26,6 +27,7 @@ from bistil.systems import SYSTEMS
 from bistil.tasks import task as find_task
 from bistil.tasks.retrieval import parallel
 from bistil.tasks.task import Task
+from bistil.vocab.family import family_of
 
 
 class Inputs:
@@ -53,16 +55,18 @@ class Inputs:
         experiment, teacher = self.experiment, self.teacher
         tuned = {task: targets for task, targets in experiment.targets.items() if task != RETRIEVAL}
         longest = max(experiment.text.length, *(experiment.task[task].max_length for task in tuned), 0)
-        if longest > teacher.encoder.config.max_position_embeddings:
+        if longest > longest_sequence(teacher.encoder.config):
             raise InputError(
-                f"Lengths up to the {teacher.encoder.config.max_position_embeddings} positions of the teacher {experiment.teacher} were "
+                f"Lengths up to the {longest_sequence(teacher.encoder.config)} positions of the teacher {experiment.teacher} were "
                 f"expected, but the experiment asks for {longest}. Lower `length` under `text` or `max_length` under `task`."
             )
         for cell in experiment.cells():
-            layer_map(teacher.encoder.config.num_hidden_layers, cell.lrf)
+            student_config(teacher.encoder.config, layer_map(teacher.encoder.config.num_hidden_layers, cell.lrf))
+            if cell.lrf > 1:
+                family_of(teacher.tokenizer.backend_tokenizer)  # refuses a vocabulary that cannot be reduced
             check_drf(teacher.encoder.config, cell.drf)
             if cell.system == "minilm":
-                experiment.minilm.check(teacher.encoder.config.num_hidden_layers, teacher.encoder.config.hidden_size)
+                experiment.minilm.check(teacher.encoder.config)
         for target in experiment.targets.get(RETRIEVAL, ()):
             parallel(self.data, experiment.source, target)
         asked = (experiment.language_sft, *(settings.sft for settings in experiment.task.values()))
@@ -134,7 +138,7 @@ class Inputs:
         return {**self._history(folder, history), f"best_{metric}": _best(history, metric), "values": values, **self._where}
 
     def _keep_student(
-        self, folder: Path, encoder: BertModel, tokenizer: PreTrainedTokenizerFast, history: list[dict[str, float]]
+        self, folder: Path, encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, history: list[dict[str, float]]
     ) -> dict[str, Any]:
         save_student(folder / "model", encoder, tokenizer)
         parameters = sum(p.numel() for p in encoder.parameters())

@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel, PreTrainedTokenizerFast, set_seed
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from bistil import vocab
+from bistil.architectures import load_head, student_config, with_encoder
 from bistil.corpora import Batches, held_out, read_lines
 from bistil.distil.general import GeneralConfig, distil_general
 from bistil.distil.wardrobe import AdaptedTeacher
@@ -72,11 +73,9 @@ class Students(Inputs):
             teacher = self.fresh_teacher()
             mlm = teacher.mlm
             if student is not None:  # the student's last states are trained to be the teacher's, so the teacher's head fits
-                encoder = load_encoder(student.path("model"))
-                mlm = BertForMaskedLM(encoder.config)
-                mlm.bert, mlm.cls = encoder, teacher.mlm.cls
+                mlm = with_encoder(mlm, load_encoder(student.path("model")))
                 if (own := student.path(OWN_HEAD)).is_file():
-                    mlm.cls.load_state_dict(load_file(own))
+                    load_head(mlm, load_file(own))
             delta, history = language_sft(
                 self._placed(mlm),
                 teacher.tokenizer,
@@ -134,7 +133,7 @@ class Students(Inputs):
     def _distil(
         self,
         folder: Path,
-        student: BertModel,
+        student: PreTrainedModel,
         teacher: AdaptedTeacher,
         tokenizer: PreTrainedTokenizerFast,
         codes: tuple[str, ...],
@@ -158,7 +157,7 @@ class Students(Inputs):
 
     def _started(
         self, config: GeneralConfig, teacher: AdaptedTeacher, codes: tuple[str, ...]
-    ) -> tuple[BertModel, Narrowing | None]:
+    ) -> tuple[PreTrainedModel, Narrowing | None]:
         """A bilingual student before it learns anything, in the teacher's vocabulary."""
         if config.drf == 1:
             return initialise(self.teacher.encoder, config.lrf), None
@@ -180,9 +179,9 @@ class Students(Inputs):
         def build(folder: Path) -> Mapping[str, Any]:
             tokenizer, teacher = trimmed_tokenizer(vocabulary), self.teacher.encoder.config
             set_seed(cell.seed)
-            layers = len(layer_map(teacher.num_hidden_layers, cell.lrf))
-            changed = {"vocab_size": len(tokenizer), "num_hidden_layers": layers, "pad_token_id": tokenizer.pad_token_id}
-            mlm = self._placed(BertForMaskedLM(BertConfig(**{**teacher.to_dict(), **changed})))
+            shape = student_config(teacher, layer_map(teacher.num_hidden_layers, cell.lrf))
+            vocab.trim_config(shape, kept_ids(vocabulary).numpy())
+            mlm = self._placed(type(self.teacher.mlm)(shape))
             parts = {code: self.student_blocks(code, tokenizer).split(experiment.text.held_out_share) for code in codes}
             size, share = experiment.scratch.batch_size, experiment.text.mask_share
             batches = Batches(
@@ -206,7 +205,7 @@ class Students(Inputs):
                 stage=f"scratch, {' + '.join(codes)}",
                 **self._listeners,
             )
-            return self._keep_student(folder, mlm.bert, tokenizer, history)
+            return self._keep_student(folder, mlm.base_model, tokenizer, history)
 
         config = {"recipe": "scratch", "text": experiment.text, "scratch": experiment.scratch, "lrf": cell.lrf, "seed": cell.seed}
         return self.store.run("student", config, {"vocabulary": vocabulary, "teacher": self.teacher_id}, build)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from transformers import BertModel, PreTrainedTokenizerFast, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from bistil.distil.task import task_sft
 from bistil.evaluate import evaluate, predict_all
@@ -78,7 +78,7 @@ class Tuned(Baselines):
         model.head.load_state_dict({name.removeprefix("head."): tensor for name, tensor in delta.full.items()})
         return model.to(self.device).eval(), task, tokenizer
 
-    def encoder(self, cell: Cell, language: str) -> tuple[BertModel, PreTrainedTokenizerFast]:
+    def encoder(self, cell: Cell, language: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         """A cell's encoder for text in `language` before any task: base, and language SFT where the system has one."""
         encoder, tokenizer, _ = self._load_base(cell)
         if worn := self._language_delta(cell, language):
@@ -109,7 +109,7 @@ class Tuned(Baselines):
             return None
         return self.language_sft(code, self._base(cell), system.select)
 
-    def _load_base(self, cell: Cell) -> tuple[BertModel, PreTrainedTokenizerFast, torch.Tensor | None]:
+    def _load_base(self, cell: Cell) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, torch.Tensor | None]:
         base = self._base(cell)
         if base is None:
             return self.fresh_teacher().encoder, self.teacher.tokenizer, None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch.utils.data import Dataset
-from transformers import BertForMaskedLM, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bistil.corpora import Batches, Blocks, held_out
 from bistil.errors import InputError
@@ -45,7 +45,7 @@ class TextConfig:
 
 
 def language_sft(
-    mlm: BertForMaskedLM,
+    mlm: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     code: str,
     blocks: Blocks,
@@ -56,8 +56,8 @@ def language_sft(
     progress: Listener = silent,
     stop: threading.Event | None = None,
 ) -> tuple[SparseDelta, History]:
-    """The delta of one language on `mlm.bert`, best by held-out loss. `mlm` is left adapted, its head untied and frozen."""
-    base = base_hash(mlm.bert)
+    """The delta of one language on `mlm.base_model`, best by held-out loss. `mlm` is left adapted, its head untied and frozen."""
+    base = base_hash(mlm.base_model)
     decouple_output_embedding(mlm)
     training, kept_out = blocks.split(text.held_out_share)
     evaluation = held_out({code: kept_out}, tokenizer, batch_size=16, mask_share=text.mask_share)
@@ -69,7 +69,7 @@ def language_sft(
 
     return fine_tune(
         MaskedLM(mlm),
-        mlm.bert,
+        mlm.base_model,
         None,
         batches,
         lambda: evaluate_mlm(mlm, evaluation),

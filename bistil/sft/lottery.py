@@ -6,13 +6,14 @@ name and then the first position. The sparse phase is `SparseTraining`; the trai
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import BertForMaskedLM
+from transformers import PreTrainedModel
 
+from bistil.architectures import ARCHITECTURES
 from bistil.errors import InputError
 from bistil.sft.checks import check_same_layout
 from bistil.sft.sparse_training import SparseTraining
@@ -81,7 +82,7 @@ def set_trainable(encoder: nn.Module, *, freeze_layer_norms: bool) -> tuple[str,
     return tuple(name for name, parameter in encoder.named_parameters() if parameter.requires_grad)
 
 
-def decouple_output_embedding(mlm: BertForMaskedLM) -> None:
+def decouple_output_embedding(mlm: PreTrainedModel) -> None:
     """Untie the output embedding of a masked language model and freeze its whole head, in place.
 
     Without this most of the top k lands in the embedding matrix (thesis section 4.4.2). Decoder weight and bias and the head's transform
@@ -89,15 +90,20 @@ def decouple_output_embedding(mlm: BertForMaskedLM) -> None:
     untied, so that saving and loading keep it so; the encoder's output is unchanged.
 
     Raises:
-        InputError: the model has no BERT masked-language-model head.
+        InputError: the model is no masked language model of a supported architecture.
     """
-    head = getattr(getattr(mlm, "cls", None), "predictions", None)
+    head = next((kind.head for kind in ARCHITECTURES.values() if isinstance(mlm, kind.mlm)), None)
     if head is None:
-        raise InputError(f"Expected a BertForMaskedLM with its head at cls.predictions, got {type(mlm).__name__}.")
+        expected = ", ".join(kind.mlm.__name__ for kind in ARCHITECTURES.values())
+        raise InputError(f"Expected a masked language model ({expected}), got {type(mlm).__name__}.")
     mlm.config.tie_word_embeddings = False
-    if head.decoder.weight is mlm.bert.embeddings.word_embeddings.weight:
-        head.decoder.weight = nn.Parameter(head.decoder.weight.detach().clone())
-    head.requires_grad_(False)
+    decoder: Any = mlm.get_output_embeddings()
+    embedding: Any = mlm.get_input_embeddings()
+    if decoder.weight is embedding.weight:
+        for name, parameter in decoder.named_parameters():  # the bias too has another name, which an untied model does not load
+            setattr(decoder, name, nn.Parameter(parameter.detach().clone()))
+    for name in head:
+        mlm.get_submodule(name).requires_grad_(False)
 
 
 def l1_term(encoder: nn.Module, theta0: Mapping[str, Tensor], weight: float) -> Tensor:
@@ -159,9 +165,15 @@ def select_random(tensors: Mapping[str, Tensor], k: int, random: np.random.Gener
 
 
 def select_biases(encoder: nn.Module) -> dict[str, Tensor]:
-    """Return every entry of every bias but those of layer norms (BitFit; thesis section 4.4.5), as `select_top_k` does."""
+    """Return every entry of every bias but those of layer norms (BitFit; thesis section 4.4.5), as `select_top_k` does.
+
+    Raises:
+        InputError: there are none, as in ModernBERT.
+    """
     norms = _of_layer_norms(encoder)
     biases = {name: bias for name, bias in sorted(encoder.named_parameters()) if name.endswith("bias") and id(bias) not in norms}
+    if not biases:
+        raise InputError(f"BitFit trains biases, and {type(encoder).__name__} has none outside its layer norms: select top-k or random.")
     return {name: torch.arange(bias.numel()) for name, bias in biases.items()}
 
 

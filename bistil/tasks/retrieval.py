@@ -17,6 +17,7 @@ from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from bistil.architectures import longest_sequence
 from bistil.errors import InputError
 from bistil.languages import DataFolder
 from bistil.models import encode
@@ -97,7 +98,8 @@ def retrieve(
 ) -> dict[str, float]:
     """Percentage of sentences whose nearest neighbour is their translation: `forward` (to the target), `backward`, and their mean.
 
-    :param layer: 0 is the embedding layer, 1 the first layer. by: `cosine` or `bertscore`.
+    :param layer: 0 is the embedding layer, 1 the first layer. by: `cosine` or `bertscore`. Sentences are cut to `max_length` tokens, or to
+        what the encoder has positions for.
     :raises InputError: without pairs, for another score, or for a layer that an encoder has not.
     """
     layers = min(side.encoder.config.num_hidden_layers for side in (source, target))
@@ -118,7 +120,8 @@ def retrieve(
 
 def token_states(side: Side, texts: Sequence[str], *, layer: int, batch_size: int, max_length: int) -> list[Tensor]:
     """States of each text's tokens at one layer, special tokens left out. Shape: one [n, H] a text, n at least 1."""
-    encoding = side.tokenizer(list(texts), truncation=True, max_length=max_length, return_special_tokens_mask=True)
+    most = min(max_length, longest_sequence(side.encoder.config))
+    encoding = side.tokenizer(list(texts), truncation=True, max_length=most, return_special_tokens_mask=True)
     side.tokenizer.backend_tokenizer.no_truncation()  # or a later save would write this max_length into tokenizer.json
     rows = [{"input_ids": i, "special": s} for i, s in zip(encoding["input_ids"], encoding["special_tokens_mask"], strict=True)]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]), reverse=True)

@@ -7,6 +7,7 @@ import torch
 from test_general import CODES, CONFIG, batch_of, bits, corpora, same  # noqa: F401 - corpora is a fixture
 from tiny import masked_lm
 from torch.nn.functional import cross_entropy, kl_div
+from transformers import BertConfig
 
 from bistil.distil.distilbert import DistilBertDistillation, with_head
 from bistil.distil.general import distil
@@ -57,9 +58,9 @@ def test_minilm_leaves_what_comes_after_the_values_of_the_last_layer(corpora, wo
 
 @pytest.mark.parametrize("settings", [{"teacher_layer": 7}, {"relation_heads": 5}, {"relation_heads": -2}])
 def test_minilm_refuses_layers_and_heads_that_are_not_there(settings: dict[str, int]) -> None:
-    MiniLMConfig(teacher_layer=6, relation_heads=16).check(6, 32)
+    MiniLMConfig(teacher_layer=6, relation_heads=16).check(BertConfig(num_hidden_layers=6, hidden_size=32))
     with pytest.raises(InputError, match="one of the teacher's 6 layers"):
-        MiniLMConfig(**settings).check(6, 32)
+        MiniLMConfig(**settings).check(BertConfig(num_hidden_layers=6, hidden_size=32))
 
 
 def test_distilberts_loss_is_the_published_sum(corpora, wordpiece) -> None:  # noqa: F811
