@@ -1,7 +1,7 @@
 """Run an experiment: its cells become stages, and worker processes build them as soon as what they need is there.
 
 Notable: one thread a worker (two processes beat two threads at these sizes); a stage that fails takes only its dependants with it;
-results.csv is written again whenever a score comes in; everything already in the store is skipped.
+whoever asks is told of each new score; everything already in the store is skipped.
 """
 
 import multiprocessing
@@ -84,13 +84,17 @@ def _ready(waiting: dict[Job, tuple[Job, ...]], done: set[Job]) -> Iterator[Job]
     return iter([job for job, after in waiting.items() if done.issuperset(after)])
 
 
-def rows(experiment: Experiment, place: Place) -> list[dict[str, Any]]:
-    """The result rows of every cell whose evaluation is in the store; nothing is built."""
-    pipeline = Pipeline(experiment, DataFolder(place.data), Store(place.store, read_only=True))
+def reader(experiment: Experiment, place: Place) -> Pipeline:
+    """A pipeline that builds nothing."""
+    return Pipeline(experiment, DataFolder(place.data), Store(place.store, read_only=True))
+
+
+def rows(reader: Pipeline) -> list[dict[str, Any]]:
+    """The result rows of every cell whose evaluation is in the store by now."""
     found: list[dict[str, Any]] = []
-    for cell in experiment.cells():
+    for cell in reader.experiment.cells():
         with suppress(NotBuilt):
-            found += pipeline.rows(cell)
+            found += reader.rows(cell)
     return found
 
 
@@ -118,4 +122,4 @@ def _work(job: Job) -> tuple[float, bool]:
     return seconds, artefact.manifest["wall_seconds"] <= seconds
 
 
-__all__ = ["Job", "Place", "plan", "rows", "run"]
+__all__ = ["Job", "Place", "plan", "reader", "rows", "run"]

@@ -6,6 +6,7 @@ Notable: commands only parse, call and print; an `InputError` is shown as its pa
 import argparse
 import errno
 import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -134,6 +135,7 @@ def run_experiment(
     from bistil import batch
     from bistil.experiment_report import write_experiment_report
     from bistil.pipeline import Pipeline
+    from bistil.results import write_results
     from bistil.store import Store
 
     start = time.perf_counter()
@@ -146,9 +148,14 @@ def run_experiment(
         print(f"{time.perf_counter() - start:7.0f} s  {text}", flush=True)
 
     say(f"{experiment.name}: {len(batch.plan(experiment))} stages, {workers} workers, artefacts in {place.store}")
-    before = len(batch.rows(experiment, place))
-    errors = batch.run(experiment, place, workers=workers, device=device, say=say)
-    rows = batch.rows(experiment, place)
+    reader = batch.reader(experiment, place)
+    before = len(batch.rows(reader))
+
+    def keep_scores() -> None:
+        write_results(folder / "results.csv", batch.rows(reader))
+
+    errors = batch.run(experiment, place, workers=workers, device=device, say=say, on_score=keep_scores)
+    rows = batch.rows(reader)
     if len(rows) == before and not errors and (folder / "index.html").exists():
         say("everything was there already; nothing to do")
         return 0
@@ -166,7 +173,7 @@ def _report(options: argparse.Namespace) -> int:
     experiment = Experiment.read(options.experiment)
     place = batch.Place(open_data(experiment.data, options.data).root, options.store)
     folder = options.reports / experiment.name
-    write_experiment_report(folder, experiment, batch.rows(experiment, place), Store(place.store), failures=[])
+    write_experiment_report(folder, experiment, batch.rows(batch.reader(experiment, place)), Store(place.store), failures=[])
     print(folder / "index.html")
     return 0
 
@@ -214,6 +221,8 @@ def _pretrain(options: argparse.Namespace) -> int:
     from bistil.settings import read_yaml
 
     config = read_yaml(PretrainConfig, options.config)
+    if (options.to / "model.safetensors").is_file():
+        raise InputError(f"There is a finished teacher in {options.to} already. Delete it, or name another folder with --to.")
     data = open_data("folder", options.data)
     text = read_text(
         config, {code: data.text(code) for code in config.languages}, data.root / "parallel" if config.parallel_share else None
@@ -226,8 +235,11 @@ def _pretrain(options: argparse.Namespace) -> int:
         torch.distributed.init_process_group("gloo")
     work = options.to.with_name(options.to.name + ".partial")
     mlm, tokenizer, history = pretrain(config, text, work, progress=Terminal() if rank in (None, "0") else silent)
+    if rank is not None:
+        torch.distributed.barrier()  # all have read their best state from the folder that goes now
     if rank in (None, "0"):
         save_teacher(options.to, mlm, tokenizer, history, half=options.half)
+        shutil.rmtree(work)
         print(options.to)
     return 0
 

@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from bistil import cli, notebooks
-from bistil.batch import Place, rows
+from bistil.batch import Place, reader, rows
 from bistil.experiment import Cell, Experiment
 from bistil.experiment_report import write_experiment_report
 from bistil.languages import DataFolder
@@ -54,7 +54,7 @@ def run_demo(
         for cell in _to_take_away(plan)[:1]:
             student = Pipeline(plan, DataFolder(place.data), Store(store)).deployed(cell)
             say(f"a student to take away, for plain transformers: {student.path('model')}")
-    found = rows(plan, place)
+    found = rows(reader(plan, place))
     results = sha256(",".join(sorted({row["artefact"] for row in found})).encode()).hexdigest()
     ran = notebooks.execute(tour, folder / "notebooks", results=results, parameters=here, say=say)
     if not new and not ran and (folder / "index.html").is_file():
@@ -77,13 +77,12 @@ def _to_take_away(plan: Experiment) -> list[Cell]:
 
 def _is_finished(plan: Experiment, place: Place) -> bool:
     """Whether every score, the timings and the student to take away are in the store."""
-    pipeline = Pipeline(plan, DataFolder(place.data), Store(place.store, read_only=True))
+    pipeline = reader(plan, place)
     try:
         for cell in plan.cells():
             pipeline.evaluation(cell)
-        for task, targets in plan.targets.items():
-            if targets:
-                pipeline.timing(task)
+        for task in plan.tuned:
+            pipeline.timing(task)
         for cell in _to_take_away(plan)[:1]:
             pipeline.deployed(cell)
     except NotBuilt:

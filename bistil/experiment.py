@@ -141,6 +141,11 @@ class Experiment:
         """Read and check an experiment file."""
         return read_yaml(cls, path)
 
+    @property
+    def tuned(self) -> dict[str, tuple[str, ...]]:
+        """The targets of every task that models are tuned for; retrieval is none."""
+        return {task: targets for task, targets in self.targets.items() if targets and task != RETRIEVAL}
+
     def languages(self, target: str) -> tuple[str, ...]:
         """What the student of a target is distilled on: the source, then the target, or all languages of the target's group."""
         return self.source, *next((group for group in self.groups if target in group), (target,))

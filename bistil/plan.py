@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bistil.errors import InputError
-from bistil.experiment import RETRIEVAL, Cell, Experiment
+from bistil.experiment import Cell, Experiment
 from bistil.languages import DATA, DataFolder, Language
 from bistil.pipeline import Pipeline
 from bistil.store import Artefact, Build, Store, artefact_id, file_id
@@ -100,12 +100,11 @@ def foresee(experiment: Experiment, data: DataFolder | None = None, store: Store
         for cell in experiment.cells():
             for name in _behind(pipeline.evaluation(cell).id, notes.stages):
                 users.setdefault(name, []).append(cell)
-        for task, targets in experiment.targets.items():
-            if targets and task != RETRIEVAL:
-                timing = notes.stages[pipeline.timing(task).id]
-                scored = [pipeline.evaluation(cell).id for cell in pipeline.timed(task)]  # models are timed once they are scored
-                notes.stages[timing.id] = replace(timing, after=tuple(dict.fromkeys((*timing.after, *scored))))
-                users[timing.id] = pipeline.timed(task)
+        for task in experiment.tuned:
+            timing = notes.stages[pipeline.timing(task).id]
+            scored = [pipeline.evaluation(cell).id for cell in pipeline.timed(task)]  # models are timed once they are scored
+            notes.stages[timing.id] = replace(timing, after=tuple(dict.fromkeys((*timing.after, *scored))))
+            users[timing.id] = pipeline.timed(task)
         there = {name: (store.root / stage.kind / name).is_dir() if store and stage.known else None for name, stage in notes.stages.items()}
         return {name: replace(stage, cells=tuple(users[name]), there=there[name]) for name, stage in notes.stages.items()}
 

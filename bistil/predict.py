@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification, PreTrainedTokenizerBase
 
+from bistil.architectures import longest_sequence
 from bistil.corpora import read_lines
 from bistil.errors import InputError
 from bistil.evaluate import predict_all
@@ -104,4 +105,4 @@ def _pairs_of(file: Path, lines: Sequence[str]) -> list[tuple[str, str]]:
 
 def _length(model: Any) -> int:
     """The most tokens that the model takes."""
-    return int(model.config.max_position_embeddings)
+    return longest_sequence(model.config)

@@ -176,7 +176,7 @@ def test_a_job_reads_like_a_sentence() -> None:
 
 
 def test_rows_of_an_empty_store_are_none_and_nothing_is_built(experiment, world: Path, tmp_path: Path) -> None:
-    assert batch.rows(experiment(**GRID), Place(world, tmp_path / "store")) == []
+    assert batch.rows(batch.reader(experiment(**GRID), Place(world, tmp_path / "store"))) == []
     assert not (tmp_path / "store").exists()
 
 
@@ -188,7 +188,7 @@ def test_two_workers_build_a_grid_and_a_second_run_builds_nothing(experiment, wo
     assert errors == []
     assert len(said) == len(plan(grid))
     assert len(scores) == 4
-    rows = batch.rows(grid, place)
+    rows = batch.rows(batch.reader(grid, place))
     assert {row["system"] for row in rows} == {"teacher-ltsft", "bistil-tf", "floor"}
     before = {path: path.stat().st_mtime_ns for path in place.store.rglob("manifest.json")}
     said.clear()

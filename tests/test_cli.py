@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,9 @@ def test_pretrain_writes_a_teacher_and_info_describes(capsys, world: Path, tmp_p
     assert status == 0, err
     assert out.strip().endswith(str(tmp_path / "teacher"))
     assert (tmp_path / "teacher" / "model.safetensors").is_file()
+    status, _, err = run(capsys, "pretrain", tmp_path / "teacher.yaml", "--data", world, "--to", tmp_path / "teacher")
+    assert status == 2
+    assert "finished teacher" in err
 
 
 @pytest.mark.slow
@@ -139,8 +143,9 @@ def test_two_processes_train_one_teacher(capfd, world: Path, tmp_path: Path) -> 
     assert status == 0, err
     assert out.count(str(tmp_path / "teacher")) == 1  # one of the two saves
     assert load_teacher(tmp_path / "teacher").has_mlm_head
-    state = json.loads(next((tmp_path / "teacher.partial").glob("checkpoint-4/trainer_state.json")).read_text(encoding="utf-8"))
-    assert state["global_step"] == 4
+    history = json.loads((tmp_path / "teacher" / "history.json").read_text(encoding="utf-8"))
+    assert history[-1]["step"] == 4
+    assert not (tmp_path / "teacher.partial").exists()
 
 
 @pytest.mark.parametrize(
@@ -174,6 +179,18 @@ def test_a_full_disk_is_one_paragraph(capsys, world: Path, tmp_path: Path, monke
     assert status == 2
     assert "The disk is full" in err.splitlines()[-1]
     assert "Traceback" not in err
+
+
+def test_scores_are_on_disk_before_the_last_one_is_there(experiment_file, world: Path, tmp_path: Path, monkeypatch) -> None:
+    def cut_short(*arguments: object, on_score: Callable[[], None], **named: object) -> None:
+        on_score()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bistil.batch.run", cut_short)
+    monkeypatch.setattr("bistil.batch.rows", lambda reader: [])
+    status = cli.main(["batch", str(experiment_file()), "--data", str(world), "--store", str(tmp_path), "--reports", str(tmp_path)])
+    assert status == 130
+    assert list(tmp_path.glob("*/results.csv"))
 
 
 def test_other_errors_are_not_swallowed(experiment_file, world: Path, tmp_path: Path, monkeypatch) -> None:

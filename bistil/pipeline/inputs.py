@@ -53,8 +53,7 @@ class Inputs:
         :raises InputError: at the first thing that cannot work.
         """
         experiment, teacher = self.experiment, self.teacher
-        tuned = {task: targets for task, targets in experiment.targets.items() if task != RETRIEVAL}
-        longest = max(experiment.text.length, *(experiment.task[task].max_length for task in tuned), 0)
+        longest = max(experiment.text.length, *(experiment.task[task].max_length for task in experiment.tuned), 0)
         if longest > longest_sequence(teacher.encoder.config):
             raise InputError(
                 f"Lengths up to the {longest_sequence(teacher.encoder.config)} positions of the teacher {experiment.teacher} were "
@@ -72,7 +71,7 @@ class Inputs:
         asked = (experiment.language_sft, *(settings.sft for settings in experiment.task.values()))
         if any(SYSTEMS[cell.system].peft for cell in experiment.cells()) or any(sft and sft.peft for sft in asked):
             peers.library()
-        for task, targets in tuned.items():
+        for task, targets in experiment.tuned.items():
             kind = find_task(task)
             for code, split in ((experiment.source, "train"), (experiment.source, "dev"), *((target, "test") for target in targets)):
                 kind.read(self.data.file(task, code, split))
