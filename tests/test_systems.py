@@ -153,7 +153,7 @@ def test_general_students_are_measured_by_retrieval_without_any_task(experiment,
     pipeline = Pipeline(small, data, Store(tmp_path))
     pipeline.check()
     assert batch.run(small, batch.Place(data.root, tmp_path), workers=1, say=lambda text: None) == []
-    rows = {row["system"]: row for row in batch.rows(small, batch.Place(data.root, tmp_path))}
+    rows = {row["system"]: row for row in batch.rows(batch.reader(small, batch.Place(data.root, tmp_path)))}
     assert set(rows) == {name.partition(":")[0] for name in systems}
     assert all(row["metric"] == "accuracy" and row["n_examples"] == 20 and row["density"] is None for row in rows.values())
     assert rows["floor"]["value"] == 5.0
