@@ -118,7 +118,7 @@ def _place_options(parser: argparse.ArgumentParser) -> None:
 
 def _batch(options: argparse.Namespace) -> int:
     from bistil.experiment import Experiment
-    from bistil.plan_text import plan_lines
+    from bistil.plan.text import plan_lines
 
     experiment = Experiment.read(options.experiment)
     if options.dry_run:
@@ -133,8 +133,8 @@ def run_experiment(
 ) -> int:
     """Check, run and report an experiment; the number of failed stages decides the exit status."""
     from bistil import batch
-    from bistil.experiment_report import write_experiment_report
     from bistil.pipeline import Pipeline
+    from bistil.report.experiment import write_experiment_report
     from bistil.results import write_results
     from bistil.store import Store
 
@@ -167,7 +167,7 @@ def run_experiment(
 def _report(options: argparse.Namespace) -> int:
     from bistil import batch
     from bistil.experiment import Experiment
-    from bistil.experiment_report import write_experiment_report
+    from bistil.report.experiment import write_experiment_report
     from bistil.store import Store
 
     experiment = Experiment.read(options.experiment)

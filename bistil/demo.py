@@ -12,10 +12,10 @@ from pathlib import Path
 from bistil import cli, notebooks
 from bistil.batch import Place, reader, rows
 from bistil.experiment import Cell, Experiment
-from bistil.experiment_report import write_experiment_report
 from bistil.languages import DataFolder
 from bistil.pipeline import Pipeline
 from bistil.places import CACHE, ROOT, open_data
+from bistil.report.experiment import write_experiment_report
 from bistil.store import NotBuilt, Store
 
 EXPERIMENT = ROOT / "data" / "experiments" / "demo.yaml"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bistil.errors import InputError
-from bistil.orderings import Claim, orderings
+from bistil.report.orderings import Claim, orderings
 from bistil.results import (
     COLUMNS,
     Setting,

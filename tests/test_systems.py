@@ -10,8 +10,8 @@ from tiny import ROOT, entries
 from bistil import batch
 from bistil.errors import InputError
 from bistil.experiment import Cell, parse_system
-from bistil.experiment_report import write_experiment_report
 from bistil.pipeline import Pipeline
+from bistil.report.experiment import write_experiment_report
 from bistil.results import COLUMNS
 from bistil.sft.delta import SparseDelta
 from bistil.store import Store

@@ -8,10 +8,10 @@ from tiny import entries
 
 from bistil.experiment import Cell, Experiment
 from bistil.pipeline import Pipeline
+from bistil.report.tables import score_tables, setting_name
 from bistil.results import COLUMNS, METRICS, Setting, primary_metric
 from bistil.settings import build
 from bistil.store import Store
-from bistil.tables import score_tables, setting_name
 from bistil.tasks.retrieval import Side, parallel, retrieve
 
 SYSTEMS = ("teacher-ltsft", "bistil-tf:2", "floor")

@@ -10,7 +10,7 @@ from transformers import BertConfig, BertForMaskedLM
 from bistil.corpora import read_lines
 from bistil.miniworld import load_settings, write_world
 from bistil.miniworld.settings import Sizes, Splits
-from bistil.wordpiece import train_wordpiece
+from bistil.pretrain.wordpiece import train_wordpiece
 
 ROOT = Path(__file__).parent.parent
 LAYERS = 6

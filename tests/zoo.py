@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from bistil.architectures import ARCHITECTURES
-from bistil.wordpiece import train_wordpiece
+from bistil.pretrain.wordpiece import train_wordpiece
 
 ROBERTA = ["<s>", "<pad>", "</s>", "<unk>"]
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]

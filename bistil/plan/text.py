@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bistil.errors import InputError
-from bistil.estimate import Cost, Estimator, teacher_config
 from bistil.experiment import Experiment
 from bistil.languages import DATA, DataFolder
 from bistil.places import open_data
 from bistil.plan import Stage, foresee
+from bistil.plan.estimate import Cost, Estimator, teacher_config
 from bistil.store import Store
 
 THERE = {True: "there", False: "not yet", None: "?"}

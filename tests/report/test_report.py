@@ -10,7 +10,7 @@ import pytest
 
 from bistil import plots
 from bistil.errors import InputError
-from bistil.report import orderings, read_results, write_report
+from bistil.report.page import orderings, read_results, write_report
 
 SYSTEMS = [("teacher-ltsft", None, 60.0), ("bistil-tf", 2, 58.0), ("bistil-tf", 3, 59.0), ("bistil-st", 2, 55.0), ("floor", None, 9.0)]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from transformers import AutoTokenizer
 
 from bistil.corpora import read_lines
-from bistil.wordpiece import SPECIAL, extend_wordpiece, train_wordpiece
+from bistil.pretrain.wordpiece import SPECIAL, extend_wordpiece, train_wordpiece
 
 
 def lines_of(world: Path, code: str) -> list[str]:

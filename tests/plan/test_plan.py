@@ -10,7 +10,7 @@ from bistil.experiment import Experiment
 from bistil.languages import DataFolder
 from bistil.pipeline import Pipeline
 from bistil.plan import METHODS, foresee, perform
-from bistil.plan_text import plan_lines
+from bistil.plan.text import plan_lines
 from bistil.store import Store
 
 EXPERIMENTS = sorted((ROOT / "data" / "experiments").glob("*.yaml"))

@@ -11,7 +11,7 @@ from tiny import ROOT
 
 from bistil.errors import InputError
 from bistil.experiment import Experiment
-from bistil.published import MEAN, beside, read_scores
+from bistil.report.published import MEAN, beside, read_scores
 from bistil.results import Variant
 
 PUBLISHED = ROOT / "data" / "published"

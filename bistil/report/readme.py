@@ -6,10 +6,11 @@ Notable: scores only, no times, so that the same results always give the same te
 import re
 from pathlib import Path
 
+from bistil.places import ROOT
+from bistil.report.tables import score_tables
 from bistil.results import TASKS, average, read_results, rows_of, select, settings
-from bistil.tables import score_tables
 
-README = Path(__file__).parent.parent / "README.md"
+README = ROOT / "README.md"
 BLOCK = re.compile(r"(<!-- results:([\w-]+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
 
 

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 
 from bistil import plots
 from bistil.errors import InputError
-from bistil.orderings import Claim, orderings
+from bistil.report.orderings import Claim, orderings
+from bistil.report.tables import cost_table, headline, score_tables, setting_name
 from bistil.results import (
     COLUMNS,
     Row,
@@ -28,7 +29,6 @@ from bistil.results import (
 )
 from bistil.style import svg
 from bistil.systems import rank, told
-from bistil.tables import cost_table, headline, score_tables, setting_name
 
 __all__ = ["COLUMNS", "Claim", "orderings", "read_results", "write_report", "write_results"]
 
@@ -68,7 +68,7 @@ def write_report(
     claims = orderings(rows) if claims is None else claims
     found = settings(rows)
     drawn = {**_figures(rows, found), **(figures or {})}
-    page = _environment().get_template("report.html.j2").render(
+    page = _environment().get_template("page.html.j2").render(
         title=title,
         notes=[" ".join(paragraph.split()) for paragraph in notes.split("\n\n") if paragraph.strip()],
         headlines=[first for setting in found if (first := headline(rows, setting))],

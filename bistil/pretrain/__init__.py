@@ -29,10 +29,10 @@ from bistil import sampling
 from bistil.corpora import Batches, Blocks, cut, held_out, pairs_to_blocks, read_lines
 from bistil.errors import InputError
 from bistil.mlm import evaluate_mlm, masked_lm_loss
+from bistil.pretrain.translation import Translations, translation_loss
+from bistil.pretrain.wordpiece import extend_wordpiece, train_wordpiece
 from bistil.progress import Listener, silent
 from bistil.train import History, Objective, Schedule, fit
-from bistil.translation import Translations, translation_loss
-from bistil.wordpiece import extend_wordpiece, train_wordpiece
 
 PARALLEL = "parallel"
 

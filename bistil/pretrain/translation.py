@@ -17,7 +17,7 @@ from torch.nn.functional import mse_loss
 from transformers import BertModel, PreTrainedTokenizerBase
 
 from bistil import sampling
-from bistil.align import ibm1
+from bistil.pretrain.align import ibm1
 
 Pair = tuple[list[int], list[int]]
 

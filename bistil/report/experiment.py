@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 from bistil import plots
 from bistil.experiment import Experiment
-from bistil.published import beside
-from bistil.readme import refresh
-from bistil.report import Table, write_report
+from bistil.report.page import Table, write_report
+from bistil.report.published import beside
+from bistil.report.readme import refresh
 from bistil.results import Row
 from bistil.store import Artefact, Store
 

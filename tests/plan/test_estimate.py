@@ -8,10 +8,10 @@ from transformers import BertConfig
 
 from bistil.cli import BISTIL_TFLOPS
 from bistil.errors import InputError
-from bistil.estimate import Estimator, forward_flops, meta_encoder, teacher_config
 from bistil.experiment import Experiment
 from bistil.plan import foresee
-from bistil.plan_text import plan_lines
+from bistil.plan.estimate import Estimator, forward_flops, meta_encoder, teacher_config
+from bistil.plan.text import plan_lines
 
 PUBLIC = {"google-bert/bert-base-multilingual-cased": 178, "FacebookAI/xlm-roberta-base": 278, "microsoft/mdeberta-v3-base": 278}
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bistil.probe import probe
+from bistil.pretrain.probe import probe
 
 
 def test_a_probe_scores_source_and_targets_the_same_every_time(teacher_folder: Path, data) -> None:

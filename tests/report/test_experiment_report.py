@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from bistil import experiment_report, readme
 from bistil.experiment import Experiment
+from bistil.report import experiment as experiment_report
+from bistil.report import readme
 from bistil.results import write_results
 from bistil.store import Artefact, Store
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TEACHER = "sha256:" + "0" * 64
 SCORES = (("teacher-ltsft", None, 60.0), ("bistil-tf", 2, 58.0), ("floor", None, 9.0))
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bistil.align import ibm1
+from bistil.pretrain.align import ibm1
 
 
 def toy(n: int, *, seed: int = 0, words: int = 12) -> tuple[list[list[int]], list[list[int]], np.ndarray]:
