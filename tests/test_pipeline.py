@@ -21,6 +21,7 @@ from bistil.provenance import plain
 from bistil.results import COLUMNS, read_results, write_results
 from bistil.sft.delta import SparseDelta
 from bistil.store import NotBuilt, Store, StoreError
+from bistil.tasks.task import Task
 
 NER = Cell("bistil-tf", "ner", "qac", 2, 1)
 
@@ -291,6 +292,11 @@ def test_validation_examples_limits_what_picks_the_checkpoint_and_not_what_is_sc
     assert "validation_examples" not in plain(whole.task["ner"])  # artefacts made before the setting existed are still found
     own = Pipeline(dataclasses.replace(whole, task={**whole.task, "ner": limited}), data, Store(tmp_path / "store"))
     seen: list[int] = []
-    monkeypatch.setattr(tuned, "evaluate", lambda model, task, examples, *a, **k: seen.append(len(examples)) or {task.metric: 0.0})
+
+    def noting(model: object, task: Task, examples: list[object], *rest: object, **named: object) -> dict[str, float]:
+        seen.append(len(examples))
+        return {task.metric: 0.0}
+
+    monkeypatch.setattr(tuned, "evaluate", noting)
     own.task_sft(NER._replace(system="teacher-no-adaptation", lrf=1))
     assert set(seen) == {3}

@@ -70,8 +70,8 @@ def test_distilberts_loss_is_the_published_sum(corpora, wordpiece) -> None:  # n
     real = batch["attention_mask"] == 1
     asked = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
     own, theirs = (model(**asked, output_hidden_states=True) for model in (student, teacher))
-    logs = [(out.logits[real] / 2).log_softmax(-1) for out in (own, theirs)]
-    soft = kl_div(*logs, log_target=True, reduction="batchmean") * 4
+    ours, wanted = ((out.logits[real] / 2).log_softmax(-1) for out in (own, theirs))
+    soft = kl_div(ours, wanted, log_target=True, reduction="batchmean") * 4
     cosine = 1 - torch.cosine_similarity(own.hidden_states[-1][real], theirs.hidden_states[-1][real]).mean()
     masked = cross_entropy(own.logits.flatten(0, 1), batch["labels"].flatten())
     torch.testing.assert_close(loss, 5 * soft + cosine + 2 * masked, atol=1e-4, rtol=1e-4)
@@ -97,6 +97,7 @@ def test_a_student_with_head_starts_as_the_teacher_and_owns_its_tensors(wordpiec
 def test_a_student_learns_and_its_teacher_stays(recipe: str, corpora, wordpiece, tmp_path: Path) -> None:  # noqa: F811
     teacher = masked_lm(len(wordpiece))
     before = bits(teacher)
+    objective: MiniLMDistillation | DistilBertDistillation
     if recipe == "minilm":
         objective = MiniLMDistillation(initialise(teacher.bert, 2), teacher.bert, MiniLMConfig(relation_heads=4))
     else:

@@ -118,7 +118,7 @@ def test_frozen_layer_norms_and_everything_outside_the_support_stay(trained) -> 
 
 @pytest.mark.parametrize("select", ["random", "biases"])
 def test_the_baselines_have_no_dense_phase_and_resume_like_the_rest(select: Selection, tmp_path: Path) -> None:
-    settled = dataclasses.replace(CONFIG, lottery=dataclasses.replace(CONFIG.lottery, select=select))
+    settled = CONFIG.selecting(select)
     phases, stop = list[str](), threading.Event()
     delta, _ = train(model(), tmp_path / "whole", config=settled, progress=lambda event: phases.append(event.stage))
     assert set(phases) == {"SFT, sparse"}

@@ -19,10 +19,11 @@ from bistil.sft.spiel.config import SpielSft
 from bistil.sft.tune import fine_tune
 from bistil.train import Stopped
 
-SPIEL = SftConfig(spiel=SpielSft(density=0.05, interval=2, estimation=1, rate=0.5), sparse=PHASE, seed=4)
+AG = SpielSft(density=0.05, interval=2, estimation=1, rate=0.5)
+SPIEL = SftConfig(spiel=AG, sparse=PHASE, seed=4)
 METHODS = {
     "spiel-ag": SPIEL,
-    "spiel-ma": dataclasses.replace(SPIEL, spiel=dataclasses.replace(SPIEL.spiel, method="ma")),
+    "spiel-ma": dataclasses.replace(SPIEL, spiel=dataclasses.replace(AG, method="ma")),
     "all": CONFIG.selecting("all"),
     "none": CONFIG.selecting("none"),
 }
