@@ -99,7 +99,7 @@ def test_real_weights_are_kept_and_new_pieces_start_at_their_translations(teache
     for name, tensor in old.encoder.state_dict().items():
         if "word_embeddings" not in name:
             assert torch.equal(tensor, mlm.bert.state_dict()[name]), name
-    before, after = old.encoder.embeddings.word_embeddings.weight, mlm.bert.embeddings.word_embeddings.weight
+    after = mlm.bert.embeddings.word_embeddings.weight
     assert mlm.cls.predictions.decoder.weight is after
     assert len(after) == len(tokenizer) == mlm.config.vocab_size
     only_first = Text({"qaa": text.lines["qaa"]})
