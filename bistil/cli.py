@@ -221,7 +221,7 @@ def _pretrain(options: argparse.Namespace) -> int:
     from bistil.settings import read_yaml
 
     config = read_yaml(PretrainConfig, options.config)
-    if (options.to / "model.safetensors").is_file():
+    if (options.to / "history.json").is_file():  # what is written last
         raise InputError(f"There is a finished teacher in {options.to} already. Delete it, or name another folder with --to.")
     data = open_data("folder", options.data)
     text = read_text(

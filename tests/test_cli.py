@@ -131,6 +131,9 @@ def test_pretrain_writes_a_teacher_and_info_describes(capsys, world: Path, tmp_p
     status, _, err = run(capsys, "pretrain", tmp_path / "teacher.yaml", "--data", world, "--to", tmp_path / "teacher")
     assert status == 2
     assert "finished teacher" in err
+    (tmp_path / "teacher" / "history.json").unlink()  # as after a kill while it was saved
+    status, _, err = run(capsys, "pretrain", tmp_path / "teacher.yaml", "--data", world, "--to", tmp_path / "teacher")
+    assert status == 0, err
 
 
 @pytest.mark.slow

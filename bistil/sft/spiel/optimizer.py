@@ -4,6 +4,7 @@ Notable: the optimiser alone runs the whole cycle, so any training loop that cal
 finite changes nothing and is an error.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from bistil.sft.spiel.ranking import exchange, largest
 from bistil.sft.spiel.support import MovingSupport
 
 
-class SpielOptimizer(torch.optim.Optimizer):
+class SpielOptimizer(torch.optim.Optimizer, ABC):
     """Trains phi, and other parameters (a head) densely, and renews the support every S steps; see SpielAG and SpielMA.
 
     Build it inside the context of `support`. Gradient accumulation and clipping work; a gradient scaler (fp16) does not. Weight decay is
@@ -101,13 +102,13 @@ class SpielOptimizer(torch.optim.Optimizer):
         self.finished = own["finished"]
         self._load_own_state(own)
 
+    @abstractmethod
     def _train(self, parameter: Tensor, group: Mapping[str, Any]) -> None:
         """One step of one parameter."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _candidates(self, name: str, count: int, taken: Tensor) -> tuple[Tensor, Tensor]:
         """Sorted positions that may be grown in one tensor, at least `count` where possible, and their scores; `taken` stay. Shape: [C]."""
-        raise NotImplementedError
 
     def _seed(self, kept: Tensor, surviving: Tensor, grown: Tensor, keys: Tensor) -> None:
         """Carry the optimiser's state over to the new support."""
