@@ -17,7 +17,7 @@ from bistil.distil.general import distil
 from bistil.distil.minilm import MiniLMDistillation
 from bistil.experiment import Cell
 from bistil.pipeline.students import OWN_HEAD, Students, kept_ids, trimmed_tokenizer
-from bistil.store import Artefact, file_id
+from bistil.store import Artefact
 from bistil.student import initialise
 from bistil.systems import SYSTEMS
 
@@ -38,7 +38,7 @@ class Baselines(Students):
             return self._keep_student(folder, student, tokenizer, history)
 
         settings = {"recipe": "minilm", "text": self.experiment.text, "general": config, "minilm": self.experiment.minilm}
-        return self.store.run("student", settings, self._read_by_all(codes), build)
+        return self.store.run("student", settings, self._teacher_and_text(codes), build)
 
     def _distilmbert_student(self, cell: Cell) -> Artefact:
         pair = SYSTEMS[cell.system].languages == "pair"
@@ -58,8 +58,5 @@ class Baselines(Students):
             save_file(head_state(student), folder / OWN_HEAD)
             return self._keep_student(folder, student.base_model, tokenizer, history)
 
-        inputs = {**self._read_by_all(codes), **({"vocabulary": vocabulary} if vocabulary else {})}
+        inputs = {**self._teacher_and_text(codes), **({"vocabulary": vocabulary} if vocabulary else {})}
         return self.store.run("student", {"recipe": "distilmbert", "text": self.experiment.text, "general": config}, inputs, build)
-
-    def _read_by_all(self, codes: tuple[str, ...]) -> dict[str, Artefact | str]:
-        return {"teacher": self.teacher_id, **{f"text {code}": file_id(self.data.text(code)) for code in codes}}

@@ -54,7 +54,7 @@ class Students(Inputs):
             save_file({"kept": torch.from_numpy(kept)}, folder / "kept.safetensors")
             return vocab.report(tokenizer, trimmed, kept, lines)
 
-        inputs = {"teacher": self.teacher_id, **{f"text {code}": file_id(self.data.text(code)) for code in codes}}
+        inputs = self._teacher_and_text(codes)
         return self.store.run("vocabulary", {"vocabulary": config, "lines": self.experiment.text.lines}, inputs, build)
 
     def language_sft(self, code: str, student: Artefact | None = None, select: Selection | None = None) -> Artefact:
@@ -127,8 +127,12 @@ class Students(Inputs):
             student = self._placed(initialise(self.teacher.encoder, cell.lrf))
             return self._distil(folder, student, adapted, self.teacher.tokenizer, codes, config)
 
-        inputs = {"teacher": self.teacher_id, **{f"text {code}": file_id(self.data.text(code)) for code in codes}}
-        return self.store.run("student", {"recipe": "multilingual", "text": self.experiment.text, "general": config}, inputs, build)
+        settings = {"recipe": "multilingual", "text": self.experiment.text, "general": config}
+        return self.store.run("student", settings, self._teacher_and_text(codes), build)
+
+    def _teacher_and_text(self, codes: tuple[str, ...]) -> dict[str, Artefact | str]:
+        """The inputs of a stage that reads the teacher and the text of some languages."""
+        return {"teacher": self.teacher_id, **{f"text {code}": file_id(self.data.text(code)) for code in codes}}
 
     def _distil(
         self,
