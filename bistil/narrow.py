@@ -101,6 +101,14 @@ def check_drf(config: PreTrainedConfig, drf: int) -> None:
         )
 
 
+def narrowed(config: PreTrainedConfig, drf: int) -> PreTrainedConfig:
+    """A copy of the configuration with hidden size, heads and feed-forward units divided by drf."""
+    config = copy.deepcopy(config)
+    for name in ("hidden_size", "num_attention_heads", "intermediate_size"):
+        setattr(config, name, getattr(config, name) // drf)
+    return config
+
+
 @torch.no_grad()
 def initialise_narrow(encoder: BertModel, lrf: int, drf: int, text: Text, *, learned: bool = False) -> tuple[BertModel, Narrowing]:
     """Return a student of every `lrf`-th layer, `drf` times narrower, projected from the teacher, and what ties the two.
@@ -216,10 +224,8 @@ def _watched(modules: Sequence[nn.Module]) -> Iterator[dict[int, tuple[Tensor, T
 
 
 def _empty_student(encoder: BertModel, layers: int, drf: int) -> BertModel:
-    config = copy.deepcopy(encoder.config)
+    config = narrowed(encoder.config, drf)
     config.num_hidden_layers = layers
-    for name in ("hidden_size", "num_attention_heads", "intermediate_size"):
-        setattr(config, name, getattr(config, name) // drf)
     with torch.random.fork_rng(devices=[]):  # the numbers drawn here are overwritten: leave the caller's stream alone
         student = BertModel(config, add_pooling_layer=False)
     nn.Module.to(student, encoder.device, encoder.dtype)
