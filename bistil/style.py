@@ -28,6 +28,8 @@ _SYSTEM_COLOURS = {
     "teacher-rand-sft": "#6b4c9a",
     "teacher-lora": "#a6761d",
     "teacher-ia3": "#e39ac0",
+    "teacher-spiel-ag": "#117733",
+    "teacher-spiel-ma": "#7cae00",
     "bistil-tf": "#0072b2",
     "bistil-st": "#56b4e9",
     "multilingual-distil": "#e69f00",

@@ -12,6 +12,7 @@ import numpy as np
 from bistil import vocab
 from bistil.errors import InputError
 from bistil.plots import vocabulary_curve
+from bistil.sft.compose import trimmed
 from bistil.sft.delta import SparseDelta
 from bistil.workbench import html
 from bistil.workbench.guard import Guard
@@ -81,29 +82,15 @@ class DensityModel:
             raise InputError(f"At least two deltas were expected, to compare them, but {len(deltas)} came.")
         self.deltas, self.n_parameters = dict(deltas), n_parameters
 
-    def largest(self, name: str, share: float) -> np.ndarray:
-        """Return the positions of a delta's largest `share` of values, numbered through all tensors, as one sorted array."""
-        delta = self.deltas[name]
-        shapes = sorted({tensor for one in self.deltas.values() for tensor in one.tensors})
-        offset, starts = 0, {}
-        for tensor in shapes:
-            starts[tensor] = offset
-            offset += 1 + max(int(one.tensors[tensor][0][-1]) for one in self.deltas.values() if tensor in one.tensors)
-        places = np.concatenate([positions.numpy() + starts[tensor] for tensor, (positions, _) in delta.tensors.items()])
-        values = np.concatenate([values.abs().numpy() for _, values in delta.tensors.values()])
-        count = max(1, round(share * len(places)))
-        return np.sort(places[np.argsort(-values, kind="stable")[:count]])
-
     def overlaps(self, share: float) -> list[tuple[str, float, float]]:
         """Return, for each pair, its name, the share of values in common, and the share by chance; all from 0 to 1."""
         names: Sequence[str] = list(self.deltas)
-        chosen = {name: self.largest(name, share) for name in names}
+        chosen = {name: trimmed(delta, share) for name, delta in self.deltas.items()}
         found = []
         for place, first in enumerate(names):
             for second in names[place + 1 :]:
-                small, large = sorted((len(chosen[first]), len(chosen[second])))
-                common = len(np.intersect1d(chosen[first], chosen[second], assume_unique=True))
-                found.append((f"{first} and {second}", common / small, large / self.n_parameters))
+                large = max(chosen[first].size, chosen[second].size)
+                found.append((f"{first} and {second}", chosen[first].overlap(chosen[second]), large / self.n_parameters))
         return found
 
 
