@@ -12,7 +12,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter
 
-from bistil.plots_sft import Tuning, costs_of_tuning, delta_map, overlap, parameter_ages, score_by_densities, support_over_time
+from bistil.plots_sft import (
+    Tuning,
+    costs_of_tuning,
+    delta_map,
+    entries_over_time,
+    loss_by_scale,
+    overlap,
+    parameter_ages,
+    score_by_densities,
+    support_over_time,
+)
 from bistil.results import TASKS, TEACHER, Mean, Row, Variant, average, metric_label, primary_metric, rows_of, select, settings, variants
 from bistil.style import GRID, INK, PALETTE, PAPER, colour, figure, legend, style_colour_bar
 
@@ -21,7 +31,9 @@ __all__ = [
     "attention_map",
     "costs_of_tuning",
     "delta_map",
+    "entries_over_time",
     "learning_curve",
+    "loss_by_scale",
     "loss_curves",
     "overlap",
     "parameter_ages",

@@ -104,6 +104,36 @@ def support_over_time(births: Sequence[Any], updates: Sequence[int]) -> Figure:
     return made
 
 
+def entries_over_time(supports: Sequence[Any], updates: Sequence[int], *, most: int = 60) -> Figure:
+    """Draw which of a few entries are in the support after each update: a filled cell is in it (SpIEL).
+
+    supports: after each update the sorted positions of the support in one tensor. Shape of each: [K]. updates: their steps.
+    most: the entries that are drawn, evenly spread over all that ever were in the support, in the order of their coming.
+    """
+    ever = np.unique(np.concatenate([np.asarray(support) for support in supports]))
+    inside = np.array([np.isin(ever, np.asarray(support)) for support in supports])
+    order = np.lexsort((ever, inside.sum(0), inside.argmax(0)))
+    rows = order[np.linspace(0, len(order) - 1, min(most, len(order))).astype(int)]
+    made, [ax] = figure(7.2, 4.6)
+    shades = matplotlib.colors.ListedColormap([PAPER, PALETTE[0]])
+    ax.pcolormesh(inside[:, rows].T, cmap=shades, vmin=0, vmax=1, edgecolors=GRID, linewidth=0.3)
+    ax.set_xticks(np.arange(len(updates)) + 0.5, [str(step) for step in updates])
+    ax.set(xlabel="optimiser step (after the update)", ylabel=f"{len(rows)} of {len(ever)} entries that were ever active", yticks=[])
+    ax.grid(False)
+    return made
+
+
+def loss_by_scale(factors: Sequence[float], losses: Mapping[str, Sequence[float]]) -> Figure:
+    """Draw held-out loss over the factor that a delta is scaled by, one line for each label; 0 is the base, 1 the delta as trained."""
+    made, [ax] = figure(7.2, 4.0)
+    for number, (label, found) in enumerate(losses.items()):
+        ax.plot(factors, found, color=PALETTE[number % len(PALETTE)], linewidth=2, marker="o", markersize=4, label=label)
+    ax.axvline(1.0, color=INK, linewidth=1, linestyle="--")
+    ax.set(xlabel="factor of the delta (0: base, 1: as trained)", ylabel="held-out loss (nats a masked token)")
+    legend(ax)
+    return made
+
+
 def score_by_densities(language: Sequence[float], task: Sequence[float], scores: Any, *, label: str) -> Figure:
     """Draw a score over the densities of language and task SFTs as contours (thesis Figure 4.3); the best measured point has a star.
 

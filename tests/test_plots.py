@@ -97,6 +97,23 @@ def test_the_bands_of_a_support_are_shares_that_sum_to_the_whole() -> None:
     assert 25.0 in heights[0]  # a quarter is left of the first update at the end
 
 
+def test_entries_come_and_go_in_the_order_of_their_coming() -> None:
+    ax = plots.entries_over_time([[1, 9], [4, 9], [4, 7]], [10, 20, 30]).axes[0]
+    [mesh] = ax.collections
+    inside = np.asarray(mesh.get_array()).reshape(4, 3).tolist()
+    assert inside == [[1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]]
+    assert "4 of 4 entries" in ax.get_ylabel()
+    few = plots.entries_over_time([np.arange(200)], [10], most=60).axes[0]
+    assert "60 of 200" in few.get_ylabel()
+
+
+def test_loss_by_scale_marks_the_delta_as_trained() -> None:
+    ax = plots.loss_by_scale([0.0, 1.0, 2.0], {"qac": [3.0, 2.0, 2.5]}).axes[0]
+    assert np.asarray(ax.lines[0].get_xydata()).tolist() == [[0, 3], [1, 2], [2, 2.5]]
+    assert np.asarray(ax.lines[1].get_xdata()).tolist() == [1, 1]
+    assert "nats" in ax.get_ylabel()
+
+
 def test_scores_by_densities_mark_what_was_measured_and_the_best() -> None:
     made = plots.score_by_densities([0.05, 0.3, 1.0], [0.1, 0.5], [[1.0, 2.0], [np.nan, 9.0], [3.0, 4.0]], label="LAS (%)")
     ax = made.axes[0]

@@ -8,6 +8,7 @@ from bistil.workbench.bench_model import Bench, Choice, StageStatus
 from bistil.workbench.bench_view import BenchPanel, bench
 from bistil.workbench.look import entities, history, show, typology
 from bistil.workbench.panels import DensityPanel, ThresholdPanel, density_panel, threshold_panel
+from bistil.workbench.pictures import ages_panel, costs_panel, densities_panel, overlap_panel, places_panel
 from bistil.workbench.progress_view import NotebookProgress
 from bistil.workbench.session import open_pipeline, read_experiment
 
@@ -19,11 +20,16 @@ __all__ = [
     "NotebookProgress",
     "StageStatus",
     "ThresholdPanel",
+    "ages_panel",
     "bench",
+    "costs_panel",
+    "densities_panel",
     "density_panel",
     "entities",
     "history",
     "open_pipeline",
+    "overlap_panel",
+    "places_panel",
     "read_experiment",
     "show",
     "threshold_panel",
