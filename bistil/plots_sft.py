@@ -39,7 +39,7 @@ def overlap(
     made, [ax] = figure(2.4 + 0.72 * len(labels), 1.9 + 0.58 * len(labels))
     shares = np.array(matrix, dtype=float) * 100
     np.fill_diagonal(shares, np.nan if control is None else 100 * np.asarray(control, dtype=float))
-    heat_map(ax, shares, labels, labels, "parameters shared (%)")
+    heat_map(ax, shares, labels, labels, "parameters shared (%)", lowest=100 * chance)
     for place in range(len(labels)) if control is not None else ():
         if np.isfinite(shares[place, place]):
             ax.add_patch(Rectangle((place - 0.46, place - 0.46), 0.92, 0.92, fill=False, edgecolor=PALETTE[3], linewidth=2))

@@ -86,6 +86,7 @@ def test_the_diagonal_of_the_overlap_is_the_control_and_families_are_parted() ->
     assert len(ax.lines) == 2
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["A  qaa", "A  qab", "B  qba"]
     assert "two seeds" in ax.get_title()
+    assert ax.images[0].get_clim() == (8, 60)  # the darkest is chance
     assert matrix[0, 0] == 0.2
 
 

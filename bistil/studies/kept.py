@@ -36,9 +36,6 @@ class Verdict(NamedTuple):
         """Whether left > right."""
         return self.left > self.right
 
-    def __str__(self) -> str:
-        return f"{'holds' if self.holds else 'does not hold'}: {self.claim} ({self.left:.1f} against {self.right:.1f})"
-
 
 @dataclass
 class Found:
@@ -56,7 +53,11 @@ def save(folder: Path, parts: Sequence[Found]) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
         for old in (folder / name).iterdir():
             old.unlink()
-    verdicts = [{**verdict._asdict(), "holds": verdict.holds} for part in parts for verdict in part.verdicts]
+    verdicts = [
+        {"claim": one.claim, "left": round(one.left, 4), "right": round(one.right, 4), "holds": one.holds}
+        for part in parts
+        for one in part.verdicts
+    ]
     _write(folder / "verdicts.csv", verdicts)
     for name, rows in ((name, rows) for part in parts for name, rows in part.tables.items()):
         _write(folder / f"{name}.csv", rows)
