@@ -26,7 +26,7 @@ from bistil.sft.tune import AGES
 from bistil.store import Artefact
 from bistil.studies.kept import Build, Found, Jobs, Verdict, built
 
-NEAR = 2.0
+NEAR = 1.25
 """An overlap below this many times its chance level is called near it."""
 
 
@@ -90,9 +90,12 @@ def _pair(
 
 
 def _ages(method: str, code: str, seed: int, artefact: Artefact, experiment: Experiment, total: int) -> list[dict[str, Any]]:
-    """The rows of ages.csv of one SpIEL SFT: percent of its entries last grown at each update, and were drops random; none of LT-SFT."""
+    """The rows of ages.csv of one SpIEL SFT: percent of its entries last grown at each update, and were drops random.
+
+    None of LT-SFT, and none of an SFT from before ages were kept.
+    """
     asked = experiment.language_sft
-    if asked is None or asked.spiel is None:
+    if asked is None or asked.spiel is None or not artefact.path(AGES).is_file():
         return []
     counts = {int(step): count for step, count in json.loads(artefact.path(AGES).read_text(encoding="utf-8")).items()}
     config = SftConfig(**vars(asked), seed=seed)

@@ -7,7 +7,7 @@ went wrong in the panel.
 from bistil.workbench.bench_model import Bench, Choice, StageStatus
 from bistil.workbench.bench_view import BenchPanel, bench
 from bistil.workbench.look import entities, history, show, typology
-from bistil.workbench.panels import DensityPanel, ThresholdPanel, density_panel, threshold_panel
+from bistil.workbench.panels import ThresholdPanel, threshold_panel
 from bistil.workbench.pictures import ages_panel, costs_panel, densities_panel, overlap_panel, places_panel
 from bistil.workbench.progress_view import NotebookProgress
 from bistil.workbench.session import open_pipeline, read_experiment
@@ -16,7 +16,6 @@ __all__ = [
     "Bench",
     "BenchPanel",
     "Choice",
-    "DensityPanel",
     "NotebookProgress",
     "StageStatus",
     "ThresholdPanel",
@@ -24,7 +23,6 @@ __all__ = [
     "bench",
     "costs_panel",
     "densities_panel",
-    "density_panel",
     "entities",
     "history",
     "open_pipeline",
