@@ -62,10 +62,10 @@ def study_supports(base: Experiment, methods: Mapping[str, Supports], build: Bui
         ages += [row for (code, seed), artefact in made.items() for row in _ages(method, code, seed, artefact, experiment, total)]
         found.artefacts |= {artefact.id: artefact for artefact in made.values()}
         found.figures |= _figures(method, own, deltas, {code: families[code] for code in asked.languages}, asked.seeds[0])
-        found.verdicts += _verdicts(method, own)
+        found.verdicts += verdicts(method, own)
     found.tables |= {"overlaps": pairs, "ages": ages}
     found.figures |= _ages_figure(methods, ages)
-    found.verdicts += _across(pairs, ages)
+    found.verdicts += across(pairs, ages)
     return found
 
 
@@ -120,7 +120,7 @@ def _mean(rows: list[dict[str, Any]], column: str = "overlap") -> float | None:
     return fmean(row[column] for row in rows) if rows else None
 
 
-def _verdicts(method: str, rows: list[dict[str, Any]]) -> list[Verdict]:
+def verdicts(method: str, rows: list[dict[str, Any]]) -> list[Verdict]:
     """LT-SFT's claim on overlaps, in percent of parameters shared, each where both sides were measured."""
     related, unrelated, seeds = (_mean(_of(rows, kind)) for kind in ("related", "unrelated", "seeds"))
     asked = (
@@ -137,17 +137,17 @@ def _times(value: float | None) -> float | None:
     return None if value is None else NEAR * value
 
 
-def _across(pairs: list[dict[str, Any]], ages: list[dict[str, Any]]) -> list[Verdict]:
+def across(pairs: list[dict[str, Any]], ages: list[dict[str, Any]]) -> list[Verdict]:
     """What the thesis says of SpIEL's two variants (section 7.5.3 and appendix E.6), where methods are called after them."""
-    verdicts = []
+    told = list[Verdict]()
     seeds = {name: _mean(_of([row for row in pairs if row["method"] == name], "seeds")) for name in ("SpIEL-AG", "SpIEL-MA")}
     if seeds["SpIEL-AG"] is not None and seeds["SpIEL-MA"] is not None:
-        verdicts.append(Verdict("seeds share more parameters by SpIEL-MA than by SpIEL-AG", seeds["SpIEL-MA"], seeds["SpIEL-AG"]))
+        told.append(Verdict("seeds share more parameters by SpIEL-MA than by SpIEL-AG", seeds["SpIEL-MA"], seeds["SpIEL-AG"]))
     born = {name: _born([row for row in ages if row["method"] == name]) for name in seeds}
     if born["SpIEL-AG"] is not None and born["SpIEL-MA"] is not None:
         claim = "SpIEL-AG's entries are younger than SpIEL-MA's (mean step of growth)"
-        verdicts.append(Verdict(claim, born["SpIEL-AG"], born["SpIEL-MA"]))
-    return verdicts
+        told.append(Verdict(claim, born["SpIEL-AG"], born["SpIEL-MA"]))
+    return told
 
 
 def _born(rows: list[dict[str, Any]]) -> float | None:

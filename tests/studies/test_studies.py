@@ -23,7 +23,7 @@ from bistil.store import Store
 from bistil.studies import Densities, Study, Supports
 from bistil.studies.densities import at_densities, read_densities, scores, study_densities
 from bistil.studies.kept import Build, Found, Jobs, Verdict, read_table, save
-from bistil.studies.supports import study_supports
+from bistil.studies.supports import across, study_supports, verdicts
 
 ROOT = Path(__file__).parents[2]
 SPIEL = {"spiel": {"density": 0.1, "interval": 1, "estimation": 1, "rate": 0.5}, "sparse": {"steps": 4, "learning_rate": 1e-3}}
@@ -66,6 +66,31 @@ def test_overlaps_and_ages_are_those_of_the_deltas(experiment: Callable[..., Exp
     assert "seeds share more parameters by SpIEL-MA than by SpIEL-AG" in claims
     assert not any("unrelated" in claim for claim in claims)  # no pair of two families
     assert len(found.artefacts) == 8
+
+
+def pair(first: str, second: str, overlap: float, *, seeds: tuple[int, int] = (1, 1), method: str = "LT-SFT") -> dict[str, Any]:
+    families = {"first_family": first[1], "second_family": second[1]}
+    named = {"method": method, "first": first, "first_seed": seeds[0], "second": second, "second_seed": seeds[1]}
+    return {**named, **families, "overlap": overlap, "chance": 8.0, "chance_by_tensor": 9.0}
+
+
+def test_verdicts_on_overlaps_in_closed_form() -> None:
+    rows = [pair("qaa", "qab", 12.0), pair("qaa", "qac", 10.0), pair("qaa", "qba", 9.5), pair("qaa", "qaa", 40.0, seeds=(1, 2))]
+    rows.append(pair("qaa", "qba", 99.0, seeds=(1, 2)))  # two languages and two seeds: of no kind
+    found = verdicts("LT-SFT", rows)
+    assert [(verdict.left, verdict.right) for verdict in found] == [(11, 8), (11, 9), (11, 9.5), (10, 9.5), (40, 11)]
+    assert all(verdict.holds for verdict in found)
+    worse = verdicts("LT-SFT", [pair("qaa", "qab", 8.5), pair("qaa", "qba", 10.5)])
+    assert [verdict.holds for verdict in worse] == [True, False, False, False]
+    assert verdicts("LT-SFT", rows[4:]) == []
+
+
+def test_verdicts_across_spiels_variants_in_closed_form() -> None:
+    pairs = [pair("qac", "qac", 50.0, seeds=(1, 2), method="SpIEL-MA"), pair("qac", "qac", 30.0, seeds=(1, 2), method="SpIEL-AG")]
+    ages = [{"method": "SpIEL-AG", "born": step, "share": 50.0} for step in (20, 100)]
+    ages.append({"method": "SpIEL-MA", "born": 20, "share": 100.0})
+    assert [(verdict.left, verdict.right, verdict.holds) for verdict in across(pairs, ages)] == [(50, 30, True), (60, 20, True)]
+    assert across(pairs[:1], ages[:2]) == []
 
 
 def test_a_language_that_is_not_there_is_refused_at_once(experiment: Callable[..., Experiment], here: Build, tmp_path: Path) -> None:
