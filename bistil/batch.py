@@ -7,7 +7,7 @@ whoever asks is told of each new score; everything already in the store is skipp
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -38,9 +38,13 @@ def run(
     device: str | None = None,
     say: Callable[[str], None],
     on_score: Callable[[], None] = lambda: None,
+    jobs: Mapping[Job, tuple[Job, ...]] | None = None,
 ) -> list[str]:
-    """Build every stage; return the errors, each naming its stage. Ctrl-C ends the workers; the next call goes on from there."""
-    waiting = plan(experiment)
+    """Build every stage; return the errors, each naming its stage. Ctrl-C ends the workers; the next call goes on from there.
+
+    :param jobs: what to build and what each waits for, by default the experiment's plan.
+    """
+    waiting = dict(plan(experiment) if jobs is None else jobs)
     total, done, failed, errors = len(waiting), set[Job](), set[Job](), list[str]()
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(experiment, place, device)) as pool:
@@ -122,4 +126,4 @@ def _work(job: Job) -> tuple[float, bool]:
     return seconds, artefact.manifest["wall_seconds"] <= seconds
 
 
-__all__ = ["Job", "Place", "plan", "reader", "rows", "run"]
+__all__ = ["Job", "Place", "perform", "plan", "reader", "rows", "run"]

@@ -1,4 +1,4 @@
-"""The command line: `bistil demo | batch | data | pretrain | world | report | bench | info | predict | doctor`.
+"""The command line: `bistil demo | batch | study | data | pretrain | world | report | bench | info | predict | doctor`.
 
 Notable: commands only parse, call and print; an `InputError` is shown as its paragraph, without a traceback, and Ctrl-C says how to go on.
 """
@@ -74,6 +74,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _place_options(report)
     report.add_argument("--reports", type=Path, default=ROOT / "reports")
     report.set_defaults(run=_report)
+
+    study = commands.add_parser("study", help="which parameters sparse fine-tunings share, their ages, and the best densities")
+    study.add_argument("study", type=Path, help="for example data/studies/miniworld-anatomy.yaml")
+    _place_options(study)
+    study.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes, one thread each (default: %(default)s)")
+    study.add_argument("--device", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
+    study.add_argument("--reports", type=Path, default=ROOT / "reports", help="where reports go (default: reports/)")
+    study.set_defaults(run=_study)
 
     bench = commands.add_parser("bench", help="what our way costs against the published way, in one run on this machine")
     bench.add_argument("--to", type=Path, default=ROOT / "reports" / "bench", help="folder of the JSON (default: reports/bench/)")
@@ -159,7 +167,7 @@ def run_experiment(
     if len(rows) == before and not errors and (folder / "index.html").exists():
         say("everything was there already; nothing to do")
         return 0
-    write_experiment_report(folder, experiment, rows, Store(place.store), failures=errors)
+    write_experiment_report(folder, experiment, rows, Store(place.store), failures=errors, seen=reader.seen)
     say(f"report: {folder / 'index.html'}" + (f"; {len(errors)} stages failed" if errors else ""))
     return 1 if errors else 0
 
@@ -173,9 +181,25 @@ def _report(options: argparse.Namespace) -> int:
     experiment = Experiment.read(options.experiment)
     place = batch.Place(open_data(experiment.data, options.data).root, options.store)
     folder = options.reports / experiment.name
-    write_experiment_report(folder, experiment, batch.rows(batch.reader(experiment, place)), Store(place.store), failures=[])
+    reader = batch.reader(experiment, place)
+    write_experiment_report(folder, experiment, batch.rows(reader), Store(place.store), failures=[], seen=reader.seen)
     print(folder / "index.html")
     return 0
+
+
+def _study(options: argparse.Namespace) -> int:
+    from bistil.batch import Place
+    from bistil.studies import Study, run_study
+    from bistil.studies.kept import read_table
+
+    study = Study.read(options.study)
+    place, folder = Place(open_data(study.base().data, options.data).root, options.store), options.reports / study.name
+    errors = run_study(study, place, folder, workers=options.workers, device=options.device, say=lambda text: print(text, flush=True))
+    for row in read_table(folder / "verdicts.csv") if (folder / "verdicts.csv").is_file() else ():
+        verdict = "holds" if row["holds"] == "True" else "does not hold"
+        print(f"{verdict}: {row['claim']} ({float(row['left']):.1f} against {float(row['right']):.1f})")
+    print(folder)
+    return 1 if errors else 0
 
 
 def _data_list(options: argparse.Namespace) -> int:

@@ -60,7 +60,7 @@ def run_demo(
     if not new and not ran and (folder / "index.html").is_file():
         say(f"everything is there already, nothing to do: {folder / 'index.html'}")
         return 0
-    write_experiment_report(folder, plan, found, Store(store), failures=[])
+    write_experiment_report(folder, plan, found, Store(store), failures=[], seen=reader(plan, place).seen)
     say(f"done: {folder / 'index.html'}")
     return 0
 

@@ -154,12 +154,14 @@ class Experiment:
         """The task's settings with the cell's seed, and with the system's own choice of what changes and for how long."""
         config, system = self.task[cell.task], SYSTEMS[cell.system]
         sft = dataclasses.replace(config.sft, seed=cell.seed)
-        if system.select:
-            sft = sft.selecting(system.select)
-        if system.peft:
-            sft = sft.by_peft(system.peft)
         if system.one_phase:
             sft = dataclasses.replace(sft, sparse=self.schedules.get(cell.system, sft.sparse))
+        if system.select:
+            sft = sft.selecting(system.select)
+        if system.spiel:
+            sft = sft.by_spiel(system.spiel)
+        if system.peft:
+            sft = sft.by_peft(system.peft)
         return dataclasses.replace(config, sft=sft)
 
     def cells(self) -> list[Cell]:

@@ -1,4 +1,4 @@
-"""Every figure of the workbench, as functions from plain data to a matplotlib `Figure`.
+"""Every figure of the workbench, as functions from plain data to a matplotlib `Figure`; those of sparse fine-tuning come from `plots_sft`.
 
 Notable: every label names its unit, rows may be a partial grid, and nothing here opens a window or keeps a figure (see bistil.style).
 """
@@ -12,8 +12,38 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter
 
+from bistil.plots_sft import (
+    Tuning,
+    costs_of_tuning,
+    delta_map,
+    entries_over_time,
+    loss_by_scale,
+    overlap,
+    parameter_ages,
+    score_by_densities,
+    support_over_time,
+)
 from bistil.results import TASKS, TEACHER, Mean, Row, Variant, average, metric_label, primary_metric, rows_of, select, settings, variants
-from bistil.style import GRID, INK, PALETTE, PAPER, colour, figure, heat_map, legend, style_colour_bar
+from bistil.style import GRID, INK, PALETTE, PAPER, colour, figure, legend, style_colour_bar
+
+__all__ = [
+    "Tuning",
+    "attention_map",
+    "costs_of_tuning",
+    "delta_map",
+    "entries_over_time",
+    "learning_curve",
+    "loss_by_scale",
+    "loss_curves",
+    "overlap",
+    "parameter_ages",
+    "score_by_densities",
+    "scores_by_language",
+    "support_over_time",
+    "trade_off",
+    "typology",
+    "vocabulary_curve",
+]
 
 
 def loss_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
@@ -40,50 +70,6 @@ def learning_curve(histories: Mapping[str, Sequence[Mapping[str, float]]], *, me
     for number, (language, history) in enumerate(histories.items()):
         ax.plot(*_series(history, metric), color=PALETTE[number % len(PALETTE)], linewidth=2, marker="o", markersize=4, label=language)
     ax.set(xlabel="optimiser step", ylabel=label or metric_label(metric.removeprefix("eval_")))
-    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-    legend(ax)
-    return made
-
-
-def overlap(matrix: Any, labels: Sequence[str], *, chance: float) -> Figure:
-    """Draw the share of parameters that two sparse fine-tunings have in common (0-1), as percent, the diagonal left empty.
-
-    matrix: shape [N, N]. chance: the share that two random selections of the same density have in common.
-    """
-    made, [ax] = figure(1.6 + 0.75 * len(labels), 1.3 + 0.65 * len(labels))
-    shares = np.asarray(matrix, dtype=float) * 100
-    np.fill_diagonal(shares, np.nan)
-    heat_map(ax, shares, labels, labels, "parameters shared (%)")
-    ax.set_title(f"by chance: {100 * chance:.3g} %", fontsize=10, color=INK)
-    return made
-
-
-def delta_map(layers: Sequence[str], modules: Sequence[str], densities: Any) -> Figure:
-    """Draw where a delta's entries sit: layers (rows) by modules (columns), density in percent; NaN, no such tensor, is left empty.
-
-    The arguments are what `bistil.sft.anatomy.densities` returns. densities: shape [layers, modules], 0 to 1.
-    """
-    made, [ax] = figure(3.0 + 0.75 * len(modules), 2.2 + 0.36 * len(layers))
-    heat_map(ax, 100 * np.asarray(densities, dtype=float), layers, modules, "density (%)")
-    ax.set_xticks(range(len(modules)), modules, rotation=40, ha="right", rotation_mode="anchor")
-    ax.set(xlabel="module", ylabel="layer (-: in none)")
-    return made
-
-
-def parameter_ages(born: Mapping[str, Any], *, steps: int, chance: tuple[Sequence[int], Sequence[float]] | None = None) -> Figure:
-    """Draw when the entries of finished SpIEL deltas were last grown (thesis Figure 7.4), one line of shares for each label.
-
-    born: the step at which each entry was last grown (`SpielOptimizer.born`), 0 for the first support. Shape: [K]. steps: of the run.
-    chance: steps of updates and expected shares if drops were random (`SpielConfig.ages_by_chance`), dashed.
-    """
-    made, [ax] = figure()
-    for number, (label, grown) in enumerate(born.items()):
-        updates, counts = np.unique(np.asarray(grown), return_counts=True)
-        shares = 100 * counts / counts.sum()
-        ax.plot(updates, shares, color=PALETTE[number % len(PALETTE)], linewidth=1.5, marker="o", markersize=3.5, label=label)
-    if chance is not None:
-        ax.plot(chance[0], 100 * np.asarray(chance[1]), color=INK, linewidth=1.5, linestyle="--", label="random drops (expected)")
-    ax.set(xlabel="optimiser step at which an entry was last grown", ylabel="entries (%)", xlim=(0, steps), ylim=(0, None))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     legend(ax)
     return made

@@ -28,6 +28,8 @@ _SYSTEM_COLOURS = {
     "teacher-rand-sft": "#6b4c9a",
     "teacher-lora": "#a6761d",
     "teacher-ia3": "#e39ac0",
+    "teacher-spiel-ag": "#117733",
+    "teacher-spiel-ma": "#7cae00",
     "bistil-tf": "#0072b2",
     "bistil-st": "#56b4e9",
     "multilingual-distil": "#e69f00",
@@ -87,10 +89,16 @@ def legend(ax: Axes, *, outside: bool = False) -> None:
         ax.legend(frameon=False, fontsize=9, labelcolor=INK, **place)
 
 
-def heat_map(ax: Axes, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], label: str) -> None:
-    """Draw a matrix as a heat map with its numbers in the cells, NaN left empty. Shape of values: [rows, columns]."""
-    image = ax.imshow(values, cmap="cividis", aspect="auto")
-    middle = (np.nanmin(values) + np.nanmax(values)) / 2 if np.isfinite(values).any() else 0.0
+def heat_map(
+    ax: Axes, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], label: str, *, lowest: float = float("inf")
+) -> None:
+    """Draw a matrix as a heat map with its numbers in the cells, NaN left empty. Shape of values: [rows, columns].
+
+    lowest: a value that the darkest colour is not above, besides the smallest of the matrix.
+    """
+    low, high = (min(np.nanmin(values), lowest), np.nanmax(values)) if np.isfinite(values).any() else (0.0, 1.0)
+    image = ax.imshow(values, cmap="cividis", aspect="auto", vmin=low, vmax=max(high, low + 1e-9))
+    middle = (low + high) / 2
     for (y, x), value in np.ndenumerate(values):
         if np.isfinite(value):
             ax.text(x, y, f"{value:.3g}", ha="center", va="center", fontsize=9, color="#ffffff" if value < middle else "#000000")

@@ -23,6 +23,7 @@ class System:
         select: what may change in task tuning, and in the language SFTs of an adapted one, as `LotteryConfig.select`; None for what the
             experiment's settings say.
         peft: the task is tuned by this method of the `peft` library, at the density of the experiment's settings.
+        spiel: the task is tuned by this variant of SpIEL, at that density.
     """
 
     told: str
@@ -32,11 +33,12 @@ class System:
     forced: bool = False
     select: Literal["random", "biases", "all", "none"] | None = None
     peft: Literal["lora", "ia3"] | None = None
+    spiel: Literal["ag", "ma"] | None = None
 
     @property
     def one_phase(self) -> bool:
         """Whether task tuning is one phase, whatever the experiment's method."""
-        return bool(self.select or self.peft)
+        return bool(self.select or self.peft or self.spiel)
 
 
 SYSTEMS: Mapping[str, System] = {
@@ -72,6 +74,14 @@ SYSTEMS: Mapping[str, System] = {
     "teacher-ia3": System(
         told="The teacher tuned on the task by (IA)³, which has far fewer trainable values, without language SFTs.",
         peft="ia3",
+    ),
+    "teacher-spiel-ag": System(
+        told="The teacher tuned on the task by SpIEL-AG, whose changing entries are grown by averaged gradients, without language SFTs.",
+        spiel="ag",
+    ),
+    "teacher-spiel-ma": System(
+        told="The teacher tuned on the task by SpIEL-MA, whose changing entries are grown by SM3's accumulators, without language SFTs.",
+        spiel="ma",
     ),
     "bistil-tf": System(
         told="BiStil, teacher-forced: a bilingual student that follows the language-adapted teacher in both stages.",

@@ -67,11 +67,74 @@ def test_the_delta_map_shows_the_densities_it_is_given() -> None:
 def test_parameter_ages_are_shares_over_the_run_with_the_null_as_a_line() -> None:
     chance = ([0, 20, 40], [0.0, 0.75, 0.25])
     [ax] = plots.parameter_ages({"AG": [40, 20, 20, 40, 40]}, steps=60, chance=chance).axes
-    assert [line.get_xydata().tolist() for line in ax.lines] == [[[20, 40], [40, 60]], [[0, 0], [20, 75], [40, 25]]]
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[20, 40], [40, 60]], [[20, 75], [40, 25]]]
     assert [line.get_linestyle() for line in ax.lines] == ["-", "--"]
     assert ax.get_xlim() == (0, 60)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["AG", "random drops (expected)"]
     assert len(plots.parameter_ages({"MA": [20]}, steps=60).axes[0].lines) == 1
+    [ax] = plots.parameter_ages({"AG": {40: 3, 20: 2}}, steps=60, chance=([0, 20], [0.1, 0.9])).axes
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[20, 40], [40, 60]], [[0, 10], [20, 90]]]
+
+
+def test_the_diagonal_of_the_overlap_is_the_control_and_families_are_parted() -> None:
+    matrix = np.full((3, 3), 0.2)
+    made = plots.overlap(matrix, ["qaa", "qab", "qba"], chance=0.08, control=[0.6, 0.5, np.nan], families=["A", "A", "B"])
+    ax = made.axes[0]
+    assert [text.get_text() for text in ax.texts] == ["60", "20", "20", "20", "50", "20", "20", "20"]
+    assert len(ax.patches) == 2  # a frame for each control that there is
+    assert np.asarray(ax.lines[0].get_ydata()).tolist() == [1.5, 1.5]
+    assert len(ax.lines) == 2
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["A  qaa", "A  qab", "B  qba"]
+    assert "two seeds" in ax.get_title()
+    assert ax.images[0].get_clim() == (8, 60)  # the darkest is chance
+    assert matrix[0, 0] == 0.2
+
+
+def test_the_bands_of_a_support_are_shares_that_sum_to_the_whole() -> None:
+    births = [np.array([20, 20, 20, 20]), np.array([20, 40, 20, 40]), np.array([20, 60, 60, 60])]
+    ax = plots.support_over_time(births, [20, 40, 60]).axes[0]
+    heights = [np.asarray(band.get_paths()[0].vertices)[:, 1] for band in ax.collections]
+    assert [float(found.max()) for found in heights] == [100, 100, 100]
+    assert 25.0 in heights[0]  # a quarter is left of the first update at the end
+
+
+def test_entries_come_and_go_in_the_order_of_their_coming() -> None:
+    ax = plots.entries_over_time([[1, 9], [4, 9], [4, 7]], [10, 20, 30]).axes[0]
+    [mesh] = ax.collections
+    inside = np.asarray(mesh.get_array()).reshape(4, 3).tolist()
+    assert inside == [[1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]]
+    assert "4 of 4 entries" in ax.get_ylabel()
+    few = plots.entries_over_time([np.arange(200)], [10], most=60).axes[0]
+    assert "60 of 200" in few.get_ylabel()
+
+
+def test_loss_by_scale_marks_the_delta_as_trained() -> None:
+    ax = plots.loss_by_scale([0.0, 1.0, 2.0], {"qac": [3.0, 2.0, 2.5]}).axes[0]
+    assert np.asarray(ax.lines[0].get_xydata()).tolist() == [[0, 3], [1, 2], [2, 2.5]]
+    assert np.asarray(ax.lines[1].get_xdata()).tolist() == [1, 1]
+    assert "nats" in ax.get_ylabel()
+
+
+def test_scores_by_densities_mark_what_was_measured_and_the_best() -> None:
+    made = plots.score_by_densities([0.05, 0.3, 1.0], [0.1, 0.5], [[1.0, 2.0], [np.nan, 9.0], [3.0, 4.0]], label="LAS (%)")
+    ax = made.axes[0]
+    dots, star = (np.asarray(line.get_xydata()) for line in ax.lines)
+    assert sorted(dots.round().tolist()) == [[5, 10], [5, 50], [30, 50], [100, 10], [100, 50]]
+    assert star.tolist() == [[30, 50]]
+    assert "9.0" in ax.get_title()
+    made.canvas.draw()
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["5", "30", "100"]
+
+
+def test_costs_of_tuning_stand_at_time_and_memory_in_mebibytes() -> None:
+    tunings = [plots.Tuning("teacher-full", 60.0, 0.5, 2**20), plots.Tuning("teacher-lora", 60.0, 0.4, 2**21)]
+    left, right = plots.costs_of_tuning(tunings, label="LAS (%)").axes
+    places = [[np.asarray(item.get_offsets()).tolist()[0] for item in ax.collections] for ax in (left, right)]
+    assert places == [[[0.5, 60.0], [0.4, 60.0]], [[1.0, 60.0], [2.0, 60.0]]]
+    assert {text.get_text() for text in left.texts} == {"teacher-full", "teacher-lora"}
+    labels: list[Any] = list(left.texts)
+    heights = [label.xyann[1] for label in labels]
+    assert abs(heights[0] - heights[1]) > 0.01 * abs(left.get_ylim()[1] - left.get_ylim()[0])  # not one on the other
 
 
 def test_trade_off_is_relative_to_the_teacher() -> None:

@@ -81,6 +81,33 @@ def test_an_equal_score_is_enough_for_at_least_and_not_for_more_than() -> None:
     assert found["teacher-ltsft > teacher-no-adaptation"] == "does not hold"
 
 
+def test_orderings_of_sparse_tunings_are_told_where_both_sides_were_run() -> None:
+    tuned = {"teacher-rand-sft": 55.0, "teacher-bitfit": 51.0, "teacher-spiel-ag": 56.5, "teacher-spiel-ma": 57.0}
+    scores: dict[tuple[str, int | None], float] = {(name, None): value for name, value in tuned.items()}
+    found = verdicts(orderings(grid({**GOOD, **scores, ("teacher-lora", None): 57.4})))
+    assert found["teacher-ltsft > teacher-rand-sft"] == found["teacher-rand-sft > teacher-bitfit"] == "holds"
+    assert found["teacher-spiel-ag ≥ teacher-spiel-ma"] == "does not hold"
+    assert found["teacher-spiel-ag ≥ teacher-lora less 1 point, as level"] == "holds"
+    [short] = [claim for claim in orderings(grid({**scores, ("teacher-lora", None): 57.6})) if "level" in claim.text]
+    assert (short.verdict, short.wins) == ("does not hold", 0)
+    assert short.difference == pytest.approx(-1.1)
+    assert not any("level" in claim.text or "spiel" in claim.text for claim in orderings(grid(GOOD)))
+
+
+def test_adaptation_is_compared_between_unseen_and_seen_targets() -> None:
+    gains = {"aaa": (1.0, 1.0, 1.0), "bbb": (4.0, 6.0, 5.0), "ccc": (2.0, 2.0, 2.0)}  # aaa is seen
+    rows = [row("teacher-no-adaptation", None, 50.0, target=code, seed=seed) for code in gains for seed in range(3)]
+    rows += [row("teacher-ltsft", None, 50.0 + gain, target=code, seed=s) for code, found in gains.items() for s, gain in enumerate(found)]
+    text = "language SFTs lift unseen targets more than seen ones"
+    [claim] = [claim for claim in orderings(rows, seen=["aaa"]) if claim.text == text]
+    assert (claim.left, claim.right, claim.verdict, claim.targets, claim.wins) == (3.5, 1.0, "holds", ("bbb", "ccc"), 2)
+    assert claim.spread == pytest.approx(stdev([2.0, 3.0, 2.5]))
+    [reverse] = [claim for claim in orderings(rows, seen=["bbb"]) if claim.text == text]
+    assert reverse.verdict == "does not hold"
+    for seen in (None, [], list(gains)):  # nothing to compare with
+        assert text not in verdicts(orderings(rows, seen=seen))
+
+
 def test_systems_are_compared_on_common_targets_only() -> None:
     rows = [row("bistil-tf", 2, 50.0), row("bistil-tf", 2, 10.0, target="bbb"), row("bistil-st", 2, 45.0)]
     [claim] = [claim for claim in orderings(rows) if "bistil-st lrf 2" in claim.text]

@@ -127,6 +127,19 @@ def test_lora_and_ia3_run_from_the_yaml(experiment, data, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+def test_spiel_on_the_task_alone_is_what_an_experiment_by_spiel_does_without_adaptation(experiment, data, tmp_path: Path) -> None:
+    spiel = {"spiel": {"density": 0.1, "interval": 2, "estimation": 1}, "sparse": {"steps": 3, "learning_rate": 1e-3, "evaluations": 1}}
+    systems = ["teacher-spiel-ag", "teacher-spiel-ma", "teacher-no-adaptation"]
+    task = {"ner": {"batch_size": 4, "max_length": 48, "sft": spiel}}
+    pipeline = evaluated(experiment(systems=systems, targets={"ner": ["qac"]}, task=task), data, tmp_path)
+    ag, ma, bare = pipeline.experiment.cells()
+    assert pipeline.task_sft(ag).id == pipeline.task_sft(bare).id != pipeline.task_sft(ma).id
+    assert {pipeline.rows(cell)[0]["density"] for cell in (ag, ma, bare)} == {0.1}
+    assert pipeline._language_delta(ma, "qac") is None
+    assert pipeline.experiment.task_config(ma).sft.spiel.method == "ma"
+
+
+@pytest.mark.slow
 def test_students_by_other_recipes_run_from_the_yaml(experiment, data, tmp_path: Path) -> None:
     small = experiment(systems=STUDENTS, targets={"ner": ["qac"]}, minilm={"relation_heads": 8, "teacher_layer": 5})
     pipeline = evaluated(small, data, tmp_path)

@@ -26,7 +26,7 @@ class Baselines(Students):
     """General students by other recipes."""
 
     def _minilm_student(self, cell: Cell) -> Artefact:
-        codes = self._seen
+        codes = self.seen
         config = self._general(cell, codes)
 
         def build(folder: Path) -> Mapping[str, Any]:
@@ -42,7 +42,7 @@ class Baselines(Students):
 
     def _distilmbert_student(self, cell: Cell) -> Artefact:
         pair = SYSTEMS[cell.system].languages == "pair"
-        codes = self.experiment.languages(cell.target) if pair else self._seen
+        codes = self.experiment.languages(cell.target) if pair else self.seen
         config = self._general(cell, codes)
         vocabulary = self.vocabulary(cell.target) if pair else None
 

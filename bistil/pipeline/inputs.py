@@ -77,7 +77,7 @@ class Inputs:
                 kind.read(self.data.file(task, code, split))
         texts = [code for targets in experiment.targets.values() for target in targets for code in experiment.languages(target)]
         if any(SYSTEMS[cell.system].languages == "seen" for cell in experiment.cells()):
-            texts += self._seen
+            texts += self.seen
         for code in dict.fromkeys(texts):
             path = self.data.text(code)
             check_enough(teacher.tokenizer, read_lines(path, experiment.text.lines), experiment.text.length, path)
@@ -109,8 +109,8 @@ class Inputs:
         return cut(tokenizer, read_lines(self.data.text(code), text.lines), text.length, packed=text.packed)
 
     @property
-    def _seen(self) -> tuple[str, ...]:
-        """What a multilingual student is distilled on."""
+    def seen(self) -> tuple[str, ...]:
+        """The languages that the teacher saw, which a multilingual student is distilled on."""
         return self.experiment.seen or tuple(code for code, language in self.data.languages.items() if language.seen)
 
     def _placed(self, model: Any) -> Any:

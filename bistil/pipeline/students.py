@@ -57,16 +57,19 @@ class Students(Inputs):
         inputs = self._teacher_and_text(codes)
         return self.store.run("vocabulary", {"vocabulary": config, "lines": self.experiment.text.lines}, inputs, build)
 
-    def language_sft(self, code: str, student: Artefact | None = None, select: Selection | None = None) -> Artefact:
+    def language_sft(
+        self, code: str, student: Artefact | None = None, select: Selection | None = None, seed: int = LANGUAGE_SEED
+    ) -> Artefact:
         """The language SFT of the teacher, or of a multilingual student: `delta.safetensors`.
 
-        :param select: a baseline of LT-SFT, instead of the method that the experiment asks for.
+        :param select: a baseline of LT-SFT, instead of the method that the experiment asks for. :param seed: another one than all models
+            of the experiment wear, to see what of a delta is chance.
         :raises InputError: where the experiment has none.
         """
         experiment = self.experiment
         if experiment.language_sft is None:
             raise InputError(f"The experiment {experiment.name} adapts nothing to a language. Give it settings under `language_sft`.")
-        sft = SftConfig(**vars(experiment.language_sft), seed=LANGUAGE_SEED)
+        sft = SftConfig(**vars(experiment.language_sft), seed=seed)
         sft = sft.selecting(select) if select else sft
 
         def build(folder: Path) -> Mapping[str, Any]:
@@ -119,7 +122,7 @@ class Students(Inputs):
         return self.store.run("student", {"recipe": "bistil", "text": self.experiment.text, "general": config}, inputs, build)
 
     def _multilingual_student(self, cell: Cell) -> Artefact:
-        codes = self._seen
+        codes = self.seen
         config = self._general(cell, codes)
 
         def build(folder: Path) -> Mapping[str, Any]:

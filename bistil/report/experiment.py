@@ -5,7 +5,7 @@ Notable: the artefacts are found by following the inputs from each score back to
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 
 from bistil import plots
 from bistil.experiment import Experiment
+from bistil.report.orderings import orderings
 from bistil.report.page import Table, write_report
 from bistil.report.published import beside
 from bistil.report.readme import refresh
-from bistil.results import Row
+from bistil.results import Row, tidy
 from bistil.store import Artefact, Store
 
 KINDS = ("evaluation", "timing", "task-sft", "student", "language-sft", "vocabulary")
@@ -29,10 +30,18 @@ LOSSES = {
 }
 
 
-def write_experiment_report(folder: Path, experiment: Experiment, rows: Sequence[Row], store: Store, failures: Sequence[str]) -> Path:
+def write_experiment_report(
+    folder: Path,
+    experiment: Experiment,
+    rows: Sequence[Row],
+    store: Store,
+    failures: Sequence[str],
+    *,
+    seen: Collection[str] | None = None,
+) -> Path:
     """Write an experiment's report into `folder`, refresh its table in the README where that has one; return the page's path.
 
-    :param failures: what went wrong, one line a stage; told on the page.
+    :param failures: what went wrong, one line a stage; told on the page. :param seen: the languages that the teacher saw.
     :raises InputError: without a single row.
     """
     found = behind(rows, store)
@@ -43,6 +52,7 @@ def write_experiment_report(folder: Path, experiment: Experiment, rows: Sequence
         title=f"{experiment.name}: from a multilingual teacher to bilingual students",
         manifests=[artefact.manifest for artefact in found],
         notes=_notes(experiment, failures),
+        claims=orderings(tidy(rows), seen=seen),
         figures={**_student_curves(first, found), **_language_curves(first, found)},
         tables=[*_published_tables(rows), *_vocabulary_tables(found)],
         links={_title(path): f"notebooks/{path.name}" for path in sorted((folder / "notebooks").glob("[0-9]*.ipynb"))},

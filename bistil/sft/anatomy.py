@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from bistil.errors import InputError
 from bistil.sft.delta import SparseDelta
 
 Key = TypeVar("Key", bound=Hashable)
@@ -61,6 +62,20 @@ def densities(delta: SparseDelta) -> tuple[list[str], list[str], np.ndarray]:
     modules = list(dict.fromkeys(module for _, module in parts))
     shares = [[parts[layer, module].density if (layer, module) in parts else None for module in modules] for layer in layers]
     return layers, modules, np.array(shares, dtype=float).reshape(len(layers), len(modules))
+
+
+def overlap_by_chance(first: SparseDelta, second: SparseDelta) -> float:
+    """Return the expected share of the smaller support in common, had each delta drawn as many entries of each tensor at random.
+
+    Raises:
+        InputError: a delta does not know the shape of a tensor that both name.
+    """
+    common = 0.0
+    for name in first.tensors.keys() & second.tensors.keys():
+        if name not in first.shapes:
+            raise InputError(f"The overlap by chance needs the shape of {name}, which the delta does not have: make it with shapes.")
+        common += len(first.tensors[name][0]) * len(second.tensors[name][0]) / prod(first.shapes[name])
+    return common / max(min(first.size, second.size), 1)
 
 
 def _order(layer: str) -> int:

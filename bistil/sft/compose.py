@@ -1,4 +1,4 @@
-"""Algebra on deltas of one base: difference, scaling, supports, merging (sums are SparseDelta's `+`; TIES after Yadav et al. 2023).
+"""Algebra on deltas of one base: difference, scaling, trimming, supports, merging (`+` is SparseDelta's own; TIES: Yadav et al. 2023).
 
 Notable: every result is a delta of the same base; values are summed in float64 and rounded once, so the order of deltas does not matter
 beyond that rounding. Whole head tensors cannot be averaged entry by entry between tasks, so they follow the rule each function states.
@@ -59,6 +59,24 @@ def restricted(delta: SparseDelta, support: Support) -> SparseDelta:
         inside = torch.isin(positions, support.get(name, positions[:0]))
         kept[name] = (positions[inside], values[inside])
     return _with(delta, kept)
+
+
+def trimmed(delta: SparseDelta, share: float) -> SparseDelta:
+    """Return the delta's largest `share` of values, ranked over all tensors together, heads unchanged (the trimming of TIES).
+
+    At least one entry stays; ties go to the first tensor name and then the first position.
+
+    Raises:
+        InputError: share is outside (0, 1].
+    """
+    if not 0 < share <= 1:
+        raise InputError(f"The share of values to keep was expected in (0, 1], but is {share}.")
+    sizes = torch.cat([values.abs() for _, values in delta.tensors.values()]) if delta.tensors else torch.empty(0)
+    kept = torch.zeros(len(sizes), dtype=torch.bool)
+    kept[sizes.argsort(descending=True, stable=True)[: max(1, round(share * len(sizes)))]] = True
+    parts = kept.split([len(positions) for positions, _ in delta.tensors.values()])
+    inside = zip(delta.tensors.items(), parts, strict=True)
+    return _with(delta, {name: (positions[part], values[part]) for (name, (positions, values)), part in inside})
 
 
 def merged(*deltas: SparseDelta, how: Literal["mean", "sign"] = "mean") -> SparseDelta:

@@ -101,6 +101,11 @@ class SftMethod:
         chosen = dataclasses.replace(self.lottery or LotteryConfig(density=self.density), select=select)
         return dataclasses.replace(self, lottery=chosen, spiel=None, peft=None)
 
+    def by_spiel(self, method: Literal["ag", "ma"]) -> Self:
+        """SpIEL instead, with the settings under `spiel` where there are any and otherwise the thesis' at this density."""
+        chosen = dataclasses.replace(self.spiel or SpielSft(density=self.density), method=method)
+        return dataclasses.replace(self, lottery=None, spiel=chosen, peft=None)
+
     def by_peft(self, method: Method) -> Self:
         """LoRA or (IA)^3 instead, with the settings under `peft` where there are any and otherwise at this density."""
         chosen = dataclasses.replace(self.peft or PeftSft(density=self.density), method=method)

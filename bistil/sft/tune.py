@@ -4,6 +4,7 @@ Notable: whatever the method, what comes back is a SparseDelta of the encoder wi
 is deployed in the same way.
 """
 
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from bistil.sft.peers import peft_tuning
 from bistil.sft.spiel import MovingSupport, SpielCallback, spiel_optimizer
 from bistil.sft.train_sft import head_tensors, lottery_ticket
 from bistil.train import Evaluate, History, Objective, fit
+
+AGES = "ages.json"
 
 
 def fine_tune(
@@ -64,7 +67,10 @@ def _spiel(
     stage: str,
     **run: Any,
 ) -> tuple[SparseDelta, History]:
-    """SpIEL (thesis section 7.3) over the steps of the `sparse` schedule, whose weight decay pulls the delta towards 0."""
+    """SpIEL (thesis section 7.3) over the steps of the `sparse` schedule, whose weight decay pulls the delta towards 0.
+
+    Beside the delta it leaves in `folder`, as `ages.json`, how many entries of the support after the last step were last grown at which.
+    """
     assert config.spiel is not None
     schedule, count = config.sparse, sum(parameter.numel() for parameter in encoder.parameters())
     own_seed = int(np.random.SeedSequence([config.seed, *stage.encode()]).generate_state(1)[0])  # no two SFTs start from the same support
@@ -84,6 +90,9 @@ def _spiel(
             callbacks=[SpielCallback(optimizer)],
             **run,
         )
+        steps, counts = optimizer.born.unique(return_counts=True)
+        ages = dict(zip(map(str, steps.tolist()), counts.tolist(), strict=True))
+        (folder / AGES).write_text(json.dumps(ages), encoding="utf-8")
         return support.delta(base, full=head_tensors(head)), history
 
 

@@ -7,7 +7,8 @@ went wrong in the panel.
 from bistil.workbench.bench_model import Bench, Choice, StageStatus
 from bistil.workbench.bench_view import BenchPanel, bench
 from bistil.workbench.look import entities, history, show, typology
-from bistil.workbench.panels import DensityPanel, ThresholdPanel, density_panel, threshold_panel
+from bistil.workbench.panels import ThresholdPanel, threshold_panel
+from bistil.workbench.pictures import ages_panel, costs_panel, densities_panel, overlap_panel, places_panel
 from bistil.workbench.progress_view import NotebookProgress
 from bistil.workbench.session import open_pipeline, read_experiment
 
@@ -15,15 +16,18 @@ __all__ = [
     "Bench",
     "BenchPanel",
     "Choice",
-    "DensityPanel",
     "NotebookProgress",
     "StageStatus",
     "ThresholdPanel",
+    "ages_panel",
     "bench",
-    "density_panel",
+    "costs_panel",
+    "densities_panel",
     "entities",
     "history",
     "open_pipeline",
+    "overlap_panel",
+    "places_panel",
     "read_experiment",
     "show",
     "threshold_panel",

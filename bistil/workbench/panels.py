@@ -1,9 +1,9 @@
-"""Small panels for single questions: where to cut the vocabulary, and what a density means for overlap.
+"""A small panel for a single question: where to cut the vocabulary.
 
 Notable: counting tokens takes seconds and is done once; moving a slider only looks numbers up.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import ipywidgets as w
@@ -12,7 +12,6 @@ import numpy as np
 from bistil import vocab
 from bistil.errors import InputError
 from bistil.plots import vocabulary_curve
-from bistil.sft.delta import SparseDelta
 from bistil.workbench import html
 from bistil.workbench.guard import Guard
 from bistil.workbench.look import png
@@ -71,59 +70,3 @@ class ThresholdPanel(w.VBox):
 def threshold_panel(tokenizer: Any, counts: Mapping[str, np.ndarray], *, threshold: float = 1e-6) -> ThresholdPanel:
     """Return the threshold slider for counts from `vocab.count_tokens`, by language."""
     return ThresholdPanel(ThresholdModel(tokenizer, counts, threshold=threshold))
-
-
-class DensityModel:
-    """The overlap of deltas when each keeps only its largest values, next to chance."""
-
-    def __init__(self, deltas: Mapping[str, SparseDelta], n_parameters: int) -> None:
-        if len(deltas) < 2:
-            raise InputError(f"At least two deltas were expected, to compare them, but {len(deltas)} came.")
-        self.deltas, self.n_parameters = dict(deltas), n_parameters
-
-    def largest(self, name: str, share: float) -> np.ndarray:
-        """Return the positions of a delta's largest `share` of values, numbered through all tensors, as one sorted array."""
-        delta = self.deltas[name]
-        shapes = sorted({tensor for one in self.deltas.values() for tensor in one.tensors})
-        offset, starts = 0, {}
-        for tensor in shapes:
-            starts[tensor] = offset
-            offset += 1 + max(int(one.tensors[tensor][0][-1]) for one in self.deltas.values() if tensor in one.tensors)
-        places = np.concatenate([positions.numpy() + starts[tensor] for tensor, (positions, _) in delta.tensors.items()])
-        values = np.concatenate([values.abs().numpy() for _, values in delta.tensors.values()])
-        count = max(1, round(share * len(places)))
-        return np.sort(places[np.argsort(-values, kind="stable")[:count]])
-
-    def overlaps(self, share: float) -> list[tuple[str, float, float]]:
-        """Return, for each pair, its name, the share of values in common, and the share by chance; all from 0 to 1."""
-        names: Sequence[str] = list(self.deltas)
-        chosen = {name: self.largest(name, share) for name in names}
-        found = []
-        for place, first in enumerate(names):
-            for second in names[place + 1 :]:
-                small, large = sorted((len(chosen[first]), len(chosen[second])))
-                common = len(np.intersect1d(chosen[first], chosen[second], assume_unique=True))
-                found.append((f"{first} and {second}", common / small, large / self.n_parameters))
-        return found
-
-
-class DensityPanel(w.VBox):
-    """A slider over densities and a table of overlaps."""
-
-    def __init__(self, model: DensityModel) -> None:
-        self.model = model
-        self.table, self.error = w.HTML(), w.HTML()
-        self.slider = w.IntSlider(value=100, min=5, max=100, step=5, description="largest, %", continuous_update=False)
-        guard = Guard(lambda text: setattr(self.error, "value", html.error(text)))
-        self.slider.observe(guard(lambda change: self._draw(change["new"])), names="value")
-        super().__init__([self.slider, self.error, self.table])
-        guard(self._draw)(100)
-
-    def _draw(self, percent: int) -> None:
-        rows = [[pair, f"{100 * share:.1f} %", f"{100 * chance:.1f} %"] for pair, share, chance in self.model.overlaps(percent / 100)]
-        self.table.value = html.table(["pair", "in common", "by chance"], rows, numbers=(1, 2))
-
-
-def density_panel(deltas: Mapping[str, SparseDelta], n_parameters: int) -> DensityPanel:
-    """Return the overlap panel for deltas of one base, by name."""
-    return DensityPanel(DensityModel(deltas, n_parameters))

@@ -53,6 +53,17 @@ def filled(tmp_path: Path) -> tuple[Store, list[dict[str, Any]]]:
     return store, rows
 
 
+def test_the_page_tells_unseen_targets_from_seen_ones(experiment: Experiment, tmp_path: Path) -> None:
+    gains = {("teacher-ltsft", "qab"): 61.0, ("teacher-ltsft", "qac"): 64.0}
+    rows = [{**row(system, None, value, "made"), "target": code} for (system, code), value in gains.items()]
+    rows += [{**row("teacher-no-adaptation", None, 60.0, "made"), "target": code} for code in ("qab", "qac")]
+    store, claim = Store(tmp_path / "store"), "language SFTs lift unseen targets more than seen ones"
+    told = experiment_report.write_experiment_report(tmp_path / "one", experiment, rows, store, failures=[], seen=["qab"])
+    untold = experiment_report.write_experiment_report(tmp_path / "two", experiment, rows, store, failures=[])
+    assert claim in told.read_text(encoding="utf-8")
+    assert claim not in untold.read_text(encoding="utf-8")
+
+
 def test_only_what_the_scores_come_from_is_behind_them(filled: tuple[Store, list[dict[str, Any]]]) -> None:
     store, rows = filled
     kinds = [artefact.kind for artefact in experiment_report.behind(rows, store)]

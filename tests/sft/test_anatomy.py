@@ -5,7 +5,8 @@ import pytest
 import torch
 from sft_examples import encoder, random_delta
 
-from bistil.sft.anatomy import by_layer, by_tensor, densities, place
+from bistil.errors import InputError
+from bistil.sft.anatomy import by_layer, by_tensor, densities, overlap_by_chance, place
 from bistil.sft.delta import SparseDelta
 
 
@@ -48,3 +49,20 @@ def test_the_grid_has_the_density_of_each_module_and_nothing_elsewhere() -> None
     np.testing.assert_allclose(shares, [[4 / 24, 3 / 20], [3 / 20, np.nan]])
     assert np.isnan(densities(SparseDelta(tensors=tensors, base="b"))[2]).all()
     assert densities(SparseDelta(tensors={}, base="b"))[2].shape == (0, 0)
+
+
+def test_overlap_by_chance_is_the_expectation_over_random_entries_of_the_same_tensors() -> None:
+    shapes = {"a": (10,), "b": (100,)}
+    tensors = {"a": (torch.arange(5), torch.ones(5)), "b": (torch.arange(20), torch.ones(20))}
+    dense = SparseDelta(tensors=tensors, base="b", shapes=shapes)
+    assert overlap_by_chance(dense, dense) == pytest.approx((5 * 5 / 10 + 20 * 20 / 100) / 25)
+    random = np.random.default_rng(1)
+
+    def drawn() -> SparseDelta:
+        parts = {name: np.sort(random.choice(shapes[name][0], len(tensors[name][0]), replace=False)) for name in tensors}
+        return SparseDelta(tensors={name: (torch.from_numpy(part), torch.ones(len(part))) for name, part in parts.items()}, base="b")
+
+    seen = np.mean([drawn().overlap(drawn()) for _ in range(2000)])
+    assert seen == pytest.approx(overlap_by_chance(dense, dense), abs=0.01)
+    with pytest.raises(InputError, match="needs the shape of a"):
+        overlap_by_chance(drawn(), drawn())

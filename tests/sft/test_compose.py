@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bistil.errors import InputError
-from bistil.sft.compose import difference, intersection, merged, restricted, scaled, union
+from bistil.sft.compose import difference, intersection, merged, restricted, scaled, trimmed, union
 from bistil.sft.delta import SparseDelta, deltas_applied
 
 BASE = "0" * 64
@@ -118,3 +118,20 @@ def test_foreign_bases_heads_and_ways_of_merging() -> None:
         merged(headed, other)
     with pytest.raises(InputError, match="not finite"):
         scaled(mine, float("inf"))
+
+
+@given(entries, st.sampled_from([0.1, 0.5, 0.8, 1.0]))
+def test_trimming_keeps_the_largest_values(found: Entries, share: float) -> None:
+    delta = delta_of(found)
+    kept = as_entries(trimmed(delta, share))
+    assert len(kept) == (max(1, round(share * len(found))) if found else 0)
+    assert kept.items() <= found.items()
+    gone = [abs(value) for key, value in found.items() if key not in kept]
+    assert max(gone, default=0.0) <= min(map(abs, kept.values()), default=0.0)
+    assert trimmed(delta, 1.0) == delta
+
+
+def test_a_share_outside_its_range_is_told() -> None:
+    for share in (0.0, 1.01):
+        with pytest.raises(InputError, match="share of values to keep"):
+            trimmed(delta_of({("a", 1): 1.0}), share)

@@ -2,11 +2,9 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from transformers import BertTokenizer
 
 from bistil import vocab
@@ -15,10 +13,9 @@ from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.languages import DataFolder
 from bistil.progress import Event
-from bistil.sft.delta import SparseDelta
-from bistil.workbench import Bench, BenchPanel, density_panel, threshold_panel
+from bistil.workbench import Bench, BenchPanel, threshold_panel
 from bistil.workbench.guard import Guard
-from bistil.workbench.panels import DensityModel, ThresholdModel
+from bistil.workbench.panels import ThresholdModel
 from bistil.workbench.progress_view import words
 from bistil.workbench.recorder import Recorder
 
@@ -117,17 +114,3 @@ def test_the_threshold_slider_keeps_fewer_tokens_to_the_right(wordpiece: BertTok
     assert bytes(panel.curve.value).startswith(b"\x89PNG")
     with pytest.raises(InputError, match="counts"):
         ThresholdModel(wordpiece, {})
-
-
-def delta(positions: list[int], values: list[float]) -> SparseDelta:
-    return SparseDelta(tensors={"a": (torch.tensor(positions), torch.tensor(values))}, base="0" * 64)
-
-
-def test_overlap_by_density_against_a_plain_count() -> None:
-    deltas: dict[str, Any] = {"x": delta([0, 3, 5, 9], [4.0, 1.0, -3.0, 2.0]), "y": delta([0, 4, 5, 8], [5.0, 1.0, 2.0, -9.0])}
-    model = DensityModel(deltas, 10)
-    assert model.overlaps(1.0) == [("x and y", 0.5, 0.4)]
-    assert model.overlaps(0.5) == [("x and y", 0.5, 0.2)]
-    assert "50.0 %" in density_panel(deltas, 10).table.value
-    with pytest.raises(InputError, match="two deltas"):
-        DensityModel({"x": deltas["x"]}, 10)

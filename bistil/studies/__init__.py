@@ -1,0 +1,89 @@
+"""Studies of sparse fine-tuning that no single score answers: which parameters languages share, how old they are, which density is best.
+
+Notable: a study only says what it adds to an experiment file (languages, methods, densities), so all else is that experiment's and its
+artefacts are shared; what comes out is tidy tables, figures and verdicts, each with the artefacts that it was computed from.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bistil import batch
+from bistil.batch import Place
+from bistil.errors import InputError
+from bistil.experiment import RETRIEVAL, Experiment
+from bistil.pipeline import Pipeline
+from bistil.places import ROOT
+from bistil.provenance import git_state, plain, versions
+from bistil.settings import read_yaml
+from bistil.studies.densities import Densities, study_densities
+from bistil.studies.kept import Found, Jobs, built, save
+from bistil.studies.supports import Supports, study_supports
+
+__all__ = ["Densities", "Study", "Supports", "run_study"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A study file.
+
+    name: of the folder under reports/. experiment: the experiment file it builds on, relative to the project, for teacher, data and
+    every setting not named here. supports: by a name for the method, whose language SFTs to compare. densities: a grid of densities.
+    """
+
+    name: str
+    experiment: str
+    supports: Mapping[str, Supports] = field(default_factory=dict)
+    densities: Densities | None = None
+
+    def __post_init__(self) -> None:
+        if not self.supports and self.densities is None:
+            raise InputError(f"The study {self.name} asks nothing: give it `supports` or `densities`.")
+
+    @classmethod
+    def read(cls, path: Path) -> "Study":
+        """Read and check a study file."""
+        return read_yaml(cls, path)
+
+    def base(self) -> Experiment:
+        """The experiment that the study builds on.
+
+        :raises InputError: where that file is missing, or a method has no language SFT.
+        """
+        inside = ROOT / self.experiment
+        found = Experiment.read(inside if inside.is_file() else Path(self.experiment))
+        if found.language_sft is None and (self.densities or any(one.sft is None for one in self.supports.values())):
+            raise InputError(f"The study {self.name} needs language SFTs, but {self.experiment} has none under `language_sft`.")
+        if self.densities and (self.densities.task not in found.task or self.densities.task == RETRIEVAL):
+            raise InputError(f"The study {self.name} varies the density of {self.densities.task} SFTs, but {self.experiment} has none.")
+        return found
+
+
+def run_study(
+    study: Study, place: Place, folder: Path, *, workers: int = 1, device: str | None = None, say: Callable[[str], None]
+) -> list[str]:
+    """Build what the study needs and write its tables, figures, verdicts and manifests into `folder`; return the errors of stages.
+
+    What could be built is told even where a stage failed; whatever is in the store already is not built again.
+    """
+    start, base = time.perf_counter(), study.base()
+    errors, parts = list[str](), list[Found]()
+
+    def build(experiment: Experiment, jobs: Jobs) -> Pipeline:
+        reader = batch.reader(experiment, place)
+        there = built(reader, jobs)
+        missing = {job: tuple(one for one in after if one not in there) for job, after in jobs.items() if job not in there}
+        if missing:
+            errors.extend(batch.run(experiment, place, workers=workers, device=device, say=say, jobs=missing))
+        return reader
+
+    if study.supports:
+        parts.append(study_supports(base, study.supports, build))
+    if study.densities:
+        parts.append(study_densities(base, study.densities, build, say=say))
+    about = {"study": plain(study), "versions": versions(), "git": git_state(), "wall_seconds": round(time.perf_counter() - start, 1)}
+    save(folder, parts)
+    (folder / "study.json").write_text(json.dumps({**about, "errors": errors}, indent=1) + "\n", encoding="utf-8")
+    return errors
