@@ -52,12 +52,15 @@ class MovingSupport(SparseTraining):
         encoder: the encoder; its parameters may be in any floating-point type (phi is float32, and a write rounds once).
         config: says which tensors, how many entries, and the seed of the random support.
         support: sorted flat positions by name to start from, instead of random ones.
+        dense_gradients: see SparseTraining.
 
     Raises:
         InputError: K is larger than the chosen tensors, or the support does not fit the encoder.
     """
 
-    def __init__(self, encoder: nn.Module, config: SpielConfig, *, support: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(
+        self, encoder: nn.Module, config: SpielConfig, *, support: Mapping[str, Tensor] | None = None, dense_gradients: bool = False
+    ) -> None:
         parameters = dict(encoder.named_parameters())
         names = sorted(support) if support is not None else choose_tensors(encoder, embeddings=config.embeddings)
         numels = [parameters[name].numel() if name in parameters else 0 for name in names]
@@ -65,10 +68,11 @@ class MovingSupport(SparseTraining):
             random = np.random.default_rng(config.seed)
             quotas = config.quotas(numels)
             support = {name: random_positions(numel, count, random) for name, numel, count in zip(names, numels, quotas, strict=True)}
-        super().__init__(encoder, support=support, theta0=parameters)
+        super().__init__(encoder, support=support, theta0=parameters, dense_gradients=dense_gradients)
         self.config = config
         self.quotas = {name: len(positions) for name, positions in self._positions.items()}
         self.observer: Callable[[str, Tensor], None] | None = None
+        self.observing: Callable[[], bool] = lambda: False
         bounds = np.cumsum([0, *numels])
         self._bounds = torch.from_numpy(bounds).to(self._phi.device)
         self.offsets = dict(zip(names, bounds.tolist(), strict=False))
@@ -138,6 +142,9 @@ class MovingSupport(SparseTraining):
     def _observe(self, name: str, gradient: Tensor) -> None:
         if self.observer is not None:
             self.observer(name, gradient)
+
+    def _observing(self) -> bool:
+        return self.observing()
 
     def _split(self) -> None:
         """Refresh what is kept for each tensor from the vectors over all tensors."""
