@@ -33,7 +33,7 @@ def kth_largest(blocks: Callable[[], Iterable[Tensor]], k: int) -> tuple[float, 
     Raises:
         InputError: an entry is not finite.
     """
-    upper = _histogram((bits(block) >> 16 for block in blocks()))
+    upper = _histogram(bits(block) >> 16 for block in blocks())
     if bool(upper[0x7F80:].any()):  # the bits of infinity and of what is no number
         raise InputError("Some parameters are not finite after the dense phase: the training diverged, lower its learning rate.")
     high, larger = _bucket(upper, k)
