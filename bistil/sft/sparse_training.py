@@ -69,7 +69,8 @@ class SparseTraining:
             raise InputError("This context was entered before and has let go of theta0: make a new one.")
         self._required = {name: parameter.requires_grad for name, parameter in parameters.items()}
         for name, parameter in parameters.items():
-            parameter.detach().copy_(self._theta0[name])
+            if self._theta0[name].data_ptr() != parameter.data_ptr():
+                parameter.detach().copy_(self._theta0[name])
             parameter.requires_grad_(name in self._positions)
             parameter.grad = None
             if name in self._positions:
@@ -112,17 +113,15 @@ class SparseTraining:
     @torch.no_grad()
     def write_back(self) -> None:
         """Make the encoder's support theta0 + phi."""
-        parameters = dict(self.encoder.named_parameters())
         for name, positions in self._positions.items():
-            write_at(parameters[name], positions, add_at(self._start[name], self._phi[self._slices[name]]))
+            self._write(name, positions, add_at(self._start[name], self._phi[self._slices[name]]))
 
     @torch.no_grad()
     def rewind(self) -> None:
         """Put theta0 back, bit for bit, and phi to zero; take `delta` first. Also works after the context."""
         self._phi.zero_()
-        parameters = dict(self.encoder.named_parameters())
         for name, positions in self._positions.items():
-            write_at(parameters[name], positions, self._start[name])
+            self._write(name, positions, self._start[name])
 
     def l1_term(self, weight: float) -> Tensor:
         """Return weight / N * sum |phi| (N = all parameters of the encoder), with gradient: |theta - theta0| is 0 elsewhere. Shape: []."""
@@ -136,6 +135,9 @@ class SparseTraining:
         tensors = {name: (positions, self._phi[self._slices[name]]) for name, positions in self._positions.items()}
         shapes = {name: tuple(self._theta0[name].shape) for name in tensors}
         return SparseDelta(tensors=tensors, base=base, full=full or {}, shapes=shapes, notes=notes or {})
+
+    def _write(self, name: str, positions: Tensor, entries: Tensor) -> None:
+        write_at(self.encoder.get_parameter(name), positions, entries)
 
     def _gatherer(self, name: str) -> Any:
         def gather(parameter: Tensor) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bistil.errors import InputError
-from bistil.sft.flat import read_at, write_at
+from bistil.sft.flat import read_at
 from bistil.sft.lottery import random_positions
 from bistil.sft.sparse_training import SparseTraining
 from bistil.sft.spiel.config import SpielConfig
@@ -125,7 +125,7 @@ class MovingSupport(SparseTraining):
         """
         for name, place in self._slices.items():
             gone = dropped[place]
-            write_at(self.encoder.get_parameter(name), self._positions[name][gone], self._start[name][gone])
+            self._write(name, self._positions[name][gone], self._start[name][gone])
         keys, order = torch.cat([self._keys[~dropped], grown]).sort()
         where = order.argsort()
         surviving, new = where[: len(keys) - len(grown)], where[len(keys) - len(grown) :]
@@ -160,7 +160,7 @@ class MovingSupport(SparseTraining):
     @torch.no_grad()
     def _put_start_back(self) -> None:
         for name, positions in self._positions.items():
-            write_at(self.encoder.get_parameter(name), positions, self._start[name])
+            self._write(name, positions, self._start[name])
 
     def _after_load(self) -> None:
         self._keys, self._overwritten = self.encoder.get_buffer(KEYS), self.encoder.get_buffer(START)
