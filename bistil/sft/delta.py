@@ -148,7 +148,7 @@ class SparseDelta:
         except BaseException:
             put_back(targets, saved)
             raise
-        return Applied(encoder, saved)
+        return Applied(encoder, saved, {name: values for name, (_, values) in self.tensors.items()})
 
     def save(self, path: Path | str, *, n_parameters: int | None = None) -> None:
         """Write one safetensors file, atomically; `n_parameters` is the encoder's, for the density in the header (null without)."""
