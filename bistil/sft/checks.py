@@ -3,7 +3,8 @@
 Notable: a base is compared by hash only; computing the hash is the caller's choice, since it reads every weight.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,3 +47,32 @@ def checked(name: str, positions: Tensor, values: Tensor, shape: tuple[int, ...]
     if not bool(values.isfinite().all()):
         raise InputError(f"{name}: some values are not finite; did the training diverge?")
     return positions, values
+
+
+def check_gradients(
+    groups: Iterable[Mapping[str, Any]], phi: Tensor, parts: Mapping[str, slice], done: int, *, broken: Sequence[str] = ()
+) -> None:
+    """Refuse a step with gradients that are not finite, before anything has changed.
+
+    Args:
+        groups: the optimiser's parameter groups. phi: the sparse values among them.
+        parts: where in phi each tensor's entries are.
+        done: optimiser steps so far.
+        broken: what else the caller found not to be finite.
+
+    Raises:
+        InputError: it names the step, the first such tensor, and the state that is kept.
+    """
+    found = list(broken)
+    for parameter in (parameter for group in groups for parameter in group["params"]):
+        if parameter.grad is None or bool(parameter.grad.isfinite().all()):
+            continue
+        if parameter is phi:
+            found += [name for name, place in parts.items() if not bool(parameter.grad[place].isfinite().all())]
+        else:
+            found.append(f"a dense parameter of shape {tuple(parameter.shape)}")
+    if found:
+        raise InputError(
+            f"Gradients of step {done + 1} are not finite (first in {found[0]}): the training diverged or the batch is bad. "
+            f"Weights, support and optimiser are as after step {done}; lower the learning rate or clip the gradients."
+        )

@@ -148,7 +148,7 @@ class SparseDelta:
         except BaseException:
             put_back(targets, saved)
             raise
-        return Applied(encoder, saved)
+        return Applied(encoder, saved, {name: values for name, (_, values) in self.tensors.items()})
 
     def save(self, path: Path | str, *, n_parameters: int | None = None) -> None:
         """Write one safetensors file, atomically; `n_parameters` is the encoder's, for the density in the header (null without)."""
@@ -212,34 +212,6 @@ def deltas_applied(encoder: nn.Module, *deltas: SparseDelta) -> Iterator[nn.Modu
         for delta in deltas:
             stack.callback(delta.apply(encoder).revert)
         yield encoder
-
-
-def load_composable_sft(path: Path | str, *, base: str, prefix: str = "bert.") -> SparseDelta:
-    """Read a sparse fine-tuning of composable-sft (`pytorch_diff.bin`, or the folder with it), safely.
-
-    Args:
-        path: the file or its folder.
-        base: `base_hash` of the encoder it was made from; the file itself does not say.
-        prefix: what its names have before the encoder's ("bert.", "roberta."); its "abs" tensors (heads) keep their names.
-
-    Raises:
-        InputError: the file is missing, damaged or unsafe, or a sparse tensor lies outside the encoder.
-    """
-    file = Path(path) / "pytorch_diff.bin" if Path(path).is_dir() else Path(path)
-    diffs, full = files.read_composable(file)
-    foreign = sorted(name for name in diffs if not name.startswith(prefix))
-    if foreign:
-        raise InputError(
-            f"{file} has sparse tensors whose names do not begin with {prefix!r}: {', '.join(foreign[:5])}. Give their prefix."
-        )
-    bare = {name.removeprefix(prefix): parts for name, parts in diffs.items()}
-    return SparseDelta(
-        tensors={name: (positions, values) for name, (_, positions, values) in bare.items()},
-        base=base,
-        full=full,
-        shapes={name: shape for name, (shape, _, _) in bare.items()},
-        notes={"origin": "composable-sft"},
-    )
 
 
 def _united(mine: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """LT-SFT, Lottery Ticket Sparse Fine-Tuning (Ansell et al. 2022, Alg. 1): what to train, what to select, the L1 term.
 
-Notable: selection takes exactly k entries with one float32 copy of the differences and no Python list, ties going to the first tensor
-name and then the first position. The sparse phase is `SparseTraining`; the training loop itself is not in this room.
+Notable: selection takes exactly k entries without a copy of the differences (`top_k`), ties going to the first tensor name and then the
+first position. The sparse phase is `SparseTraining`; the training loop itself is not in this room.
 """
 
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ from bistil.architectures import ARCHITECTURES
 from bistil.errors import InputError
 from bistil.sft.checks import check_same_layout
 from bistil.sft.sparse_training import SparseTraining
+from bistil.sft.top_k import kth_largest, moved
 
 Selection = Literal["top-k", "random", "biases", "all", "none"]
 
@@ -135,17 +136,19 @@ def select_top_k(before: Mapping[str, Tensor], after: Mapping[str, Tensor], k: i
     names = sorted(before)
     available = sum(before[name].numel() for name in names)
     _check_k(k, available)
-    threshold = _kth_largest(before, after, k)
-    above = sum(int((_moved(before[name], after[name]) > threshold).sum()) for name in names)
-    ties_left = k - above
+    threshold, larger = kth_largest(lambda: (block for name in names for block in moved(before[name], after[name])), k)
+    ties_left = k - larger
     chosen = {}
     for name in names:
-        moved = _moved(before[name], after[name])
-        ties = (moved == threshold).nonzero().squeeze(1)[:ties_left]
-        ties_left -= len(ties)
-        positions = torch.cat([(moved > threshold).nonzero().squeeze(1), ties]).sort().values
+        found, start = [], 0
+        for block in moved(before[name], after[name]):
+            places = (block >= threshold).nonzero().squeeze(1)
+            tie = block[places] == threshold
+            found.append(places[~tie | (tie.cumsum(0) <= ties_left)].cpu() + start)
+            ties_left, start = ties_left - min(ties_left, int(tie.sum())), start + len(block)
+        positions = torch.cat(found)
         if len(positions):
-            chosen[name] = positions.cpu()
+            chosen[name] = positions
     return chosen
 
 
@@ -191,19 +194,3 @@ def _of_layer_norms(encoder: nn.Module) -> set[int]:
 def _check_k(k: int, available: int) -> None:
     if not 1 <= k <= available:
         raise InputError(f"Expected k between 1 and the {available} entries of the tensors given, got {k}: lower the density.")
-
-
-def _moved(before: Tensor, after: Tensor) -> Tensor:
-    return (after.detach().float() - before.detach().to(after.device).float()).abs_().reshape(-1)
-
-
-def _kth_largest(before: Mapping[str, Tensor], after: Mapping[str, Tensor], k: int) -> float:
-    everything = np.empty(sum(tensor.numel() for tensor in before.values()), dtype=np.float32)
-    start = 0
-    for name, tensor in before.items():
-        everything[start : start + tensor.numel()] = _moved(tensor, after[name]).cpu().numpy()
-        start += tensor.numel()
-    if not np.isfinite(everything.max()):
-        raise InputError("Some parameters are not finite after the dense phase: the training diverged, lower its learning rate.")
-    everything.partition(len(everything) - k)
-    return float(everything[len(everything) - k])

@@ -68,7 +68,7 @@ def lottery_ticket(
     :param base: hash of the base model that the delta belongs to, before any language delta that `encoder` wears already.
     The encoder and the head are left in their trained state.
     """
-    lottery, long = config.lottery, config.dense
+    lottery = config.lottery
     assert lottery is not None
     theta0 = snapshot(encoder)
     head0 = {name: tensor.clone() for name, tensor in head.state_dict().items()} if head is not None else {}
@@ -82,25 +82,13 @@ def lottery_ticket(
         random = np.random.default_rng([config.seed, *stage.encode()])  # so that no two SFTs have the same support by accident
         _write_support(chosen, select_biases(encoder) if lottery.select == "biases" else select_random(candidates, k, random))
     elif not chosen.exists():
-        assert long is not None
-        set_seed(config.seed)
-        l1 = lottery.l1
-        dense = Penalised(objective, lambda: l1_term(encoder, theta0, l1)) if l1 else objective
-        history = fit(
-            dense,
-            batches(long.steps, config.seed),
-            schedule=long,
-            folder=folder / "checkpoint-dense",
-            stage=f"{stage}, dense",
-            **run,
-        )
-        after = snapshot(encoder)
-        support = select_top_k(candidates, {name: after[name] for name in names}, k)
-        _write_support(chosen, {name: positions for name, positions in support.items() if len(positions)})
+        history = _dense_phase(objective, encoder, batches, theta0, config=config, folder=folder, stage=stage, run=run)
+        _write_support(chosen, select_top_k(candidates, {name: encoder.get_parameter(name) for name in names}, k))
     if head is not None:
         head.load_state_dict(head0)
     set_seed(config.seed)
     with SparseTraining(encoder, support=load_file(chosen), theta0=theta0) as sparse:
+        del theta0, candidates  # the encoder is at theta0 again: a copy of every weight less during the longer phase
         parameters = [sparse.values, *(head.parameters() if head is not None else ())]
         optimizer = torch.optim.AdamW(parameters, lr=config.sparse.learning_rate, weight_decay=config.sparse.weight_decay)
         sparse.attach(optimizer)
@@ -116,6 +104,32 @@ def lottery_ticket(
             **run,
         )
         return sparse.delta(base, full=head_tensors(head)), history
+
+
+def _dense_phase(
+    objective: Objective,
+    encoder: nn.Module,
+    batches: BatchesFor,
+    theta0: dict[str, Tensor],
+    *,
+    config: SftConfig,
+    folder: Path,
+    stage: str,
+    run: dict[str, Any],
+) -> History:
+    """Train what may train, all of it, under the L1 term (the first half of Alg. 1)."""
+    assert config.lottery is not None
+    assert config.dense is not None
+    set_seed(config.seed)
+    l1 = config.lottery.l1
+    return fit(
+        Penalised(objective, lambda: l1_term(encoder, theta0, l1)) if l1 else objective,
+        batches(config.dense.steps, config.seed),
+        schedule=config.dense,
+        folder=folder / "checkpoint-dense",
+        stage=f"{stage}, dense",
+        **run,
+    )
 
 
 def head_tensors(head: nn.Module | None) -> dict[str, Tensor]:

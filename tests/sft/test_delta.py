@@ -90,6 +90,52 @@ def test_reverting_twice_or_out_of_order_is_refused() -> None:
     assert same_bits(bits(model), before)
 
 
+def test_what_was_changed_meanwhile_is_told() -> None:
+    model = encoder()
+    before, delta = bits(model), random_delta(model, 1, 0.2)
+    handle, name = delta.apply(model), "embeddings.word_embeddings.weight"
+    assert handle.changed() == []
+    with torch.no_grad():
+        outside = torch.ones(60 * 32, dtype=torch.bool)
+        outside[delta.tensors[name][0]] = False
+        model.get_parameter(name).view(-1)[outside] += 1.0  # elsewhere than the delta
+        assert handle.changed() == []
+        model.get_parameter(name).view(-1)[delta.tensors[name][0][0]] += 1.0
+    assert handle.changed() == [name]
+    handle.revert()  # the entries at the delta's positions come back, whatever was done to them
+    assert torch.equal(model.get_parameter(name).view(-1)[~outside], before[name].view(-1)[~outside])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda model: setattr(model, "weight", nn.Parameter(torch.zeros(5, 4))), r"was \(4, 4\), torch.float32.* now \(5, 4\)"),
+        (lambda model: model.bfloat16(), r"now \(4, 4\), torch.bfloat16"),
+        (lambda model: delattr(model, "weight"), "now gone"),
+    ],
+)
+def test_an_encoder_of_another_make_is_not_reverted(change, message: str) -> None:
+    model = nn.Linear(4, 4)
+    handle = delta_of({0: 1.0}).apply(model)
+    change(model)
+    worn = bits(model)
+    for _ in range(2):
+        with pytest.raises(InputError, match=message):
+            handle.revert()
+    assert same_bits(bits(model), worn)
+
+
+def test_a_delta_for_another_vocabulary_is_refused() -> None:
+    model, other = encoder(), encoder()
+    delta = random_delta(other, 1, 0.1)
+    other.resize_token_embeddings(70)
+    before = bits(other)
+    with pytest.raises(InputError, match=r"word_embeddings.weight has shape \(70, 32\) in the encoder, the delta is for \(60, 32\)"):
+        delta.apply(other)
+    assert same_bits(bits(other), before)
+    delta.apply(model).revert()
+
+
 @pytest.mark.parametrize(
     ("delta", "message"),
     [

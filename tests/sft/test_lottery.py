@@ -7,6 +7,7 @@ from sft_examples import bits, encoder, masked_lm, same_bits
 from transformers import BertForMaskedLM
 
 from bistil.errors import InputError
+from bistil.sft import top_k
 from bistil.sft.lottery import (
     LotteryConfig,
     decouple_output_embedding,
@@ -17,6 +18,7 @@ from bistil.sft.lottery import (
     set_trainable,
     snapshot,
 )
+from bistil.sft.top_k import kth_largest
 
 
 def naive(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor], k: int) -> dict[str, list[int]]:
@@ -51,6 +53,23 @@ def test_top_k_of_half_precision_and_of_an_unchanged_model() -> None:
     after = {name: (tensor + torch.randn(tensor.shape)).bfloat16() for name, tensor in before.items()}
     assert as_lists(select_top_k(before, after, 17)) == naive(before, after, 17)
     assert as_lists(select_top_k(before, before, 42)) == {"v": list(range(40)), "w": [0, 1]}
+
+
+@given(st.lists(st.floats(0, width=32, allow_infinity=False), min_size=1, max_size=40), st.data())
+def test_the_kth_largest_is_that_of_the_sorted_entries(entries: list[float], data) -> None:
+    k, cut = data.draw(st.integers(1, len(entries))), data.draw(st.integers(0, len(entries)))
+    blocks = [torch.tensor(entries[:cut]), torch.tensor(entries[cut:])]
+    expected = sorted(entries, reverse=True)[k - 1]
+    assert kth_largest(lambda: blocks, k) == (expected, sum(entry > expected for entry in entries))
+
+
+@pytest.mark.parametrize("levels", [1, 1000])
+def test_blocks_of_differences_make_no_difference(levels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {"w": torch.zeros(7, 5), "v": torch.zeros(4)}
+    after = {name: torch.randint(-levels, levels + 1, tensor.shape).float() for name, tensor in before.items()}
+    monkeypatch.setattr(top_k, "BLOCK", 3)
+    for k in range(1, 40):
+        assert as_lists(select_top_k(before, after, k)) == naive(before, after, k)
 
 
 @pytest.mark.parametrize("k", [0, -1, 41])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bistil.errors import InputError
+from bistil.sft.checks import check_gradients
 from bistil.sft.spiel.config import SpielConfig
 from bistil.sft.spiel.ranking import exchange, largest
 from bistil.sft.spiel.support import MovingSupport
@@ -41,7 +42,7 @@ class SpielOptimizer(torch.optim.Optimizer, ABC):
         super().__init__(groups, {"lr": lr, "weight_decay": 0.0, **defaults})
         self.support, self.finished = support, 0
         self.last_replaced = 0
-        support.observer = self._look
+        support.observer, support.observing = self._look, self.estimating
         entries = support.values
         self.state[entries]["born"] = torch.zeros_like(entries)
         if support.config.drop == "change":
@@ -118,6 +119,10 @@ class SpielOptimizer(torch.optim.Optimizer, ABC):
             moved[surviving] = state[name][kept]
             state[name] = moved
 
+    def estimating(self) -> bool:
+        """Tell whether the step under way looks at dense gradients to find what to grow."""
+        return False
+
     def _look(self, name: str, gradient: Tensor) -> None:
         """Look at a dense gradient before it is freed."""
 
@@ -142,22 +147,11 @@ class SpielOptimizer(torch.optim.Optimizer, ABC):
         self._forget_batch()
 
     def _refuse_infinite(self) -> None:
-        phi = self.support.values
-        broken = self._broken()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None or bool(parameter.grad.isfinite().all()):
-                    continue
-                if parameter is phi:
-                    broken += [name for name, place in self.support.parts.items() if not bool(parameter.grad[place].isfinite().all())]
-                else:
-                    broken.append(f"a dense parameter of shape {tuple(parameter.shape)}")
-        if broken:
+        try:
+            check_gradients(self.param_groups, self.support.values, self.support.parts, self.finished, broken=self._broken())
+        except InputError:
             self._forget_batch()
-            raise InputError(
-                f"Gradients of step {self.finished + 1} are not finite (first in {broken[0]}): the training diverged or the batch is bad. "
-                f"Weights, support and optimiser are as after step {self.finished}; lower the learning rate or clip the gradients."
-            )
+            raise
 
     def _renew(self) -> None:
         """Drop and grow (thesis Algorithms 2 and 3)."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bistil.errors import InputError
-from bistil.sft.flat import read_at, write_at
+from bistil.sft.flat import read_at
 from bistil.sft.lottery import random_positions
 from bistil.sft.sparse_training import SparseTraining
 from bistil.sft.spiel.config import SpielConfig
@@ -52,12 +52,15 @@ class MovingSupport(SparseTraining):
         encoder: the encoder; its parameters may be in any floating-point type (phi is float32, and a write rounds once).
         config: says which tensors, how many entries, and the seed of the random support.
         support: sorted flat positions by name to start from, instead of random ones.
+        dense_gradients: see SparseTraining.
 
     Raises:
         InputError: K is larger than the chosen tensors, or the support does not fit the encoder.
     """
 
-    def __init__(self, encoder: nn.Module, config: SpielConfig, *, support: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(
+        self, encoder: nn.Module, config: SpielConfig, *, support: Mapping[str, Tensor] | None = None, dense_gradients: bool = False
+    ) -> None:
         parameters = dict(encoder.named_parameters())
         names = sorted(support) if support is not None else choose_tensors(encoder, embeddings=config.embeddings)
         numels = [parameters[name].numel() if name in parameters else 0 for name in names]
@@ -65,10 +68,11 @@ class MovingSupport(SparseTraining):
             random = np.random.default_rng(config.seed)
             quotas = config.quotas(numels)
             support = {name: random_positions(numel, count, random) for name, numel, count in zip(names, numels, quotas, strict=True)}
-        super().__init__(encoder, support=support, theta0=parameters)
+        super().__init__(encoder, support=support, theta0=parameters, dense_gradients=dense_gradients)
         self.config = config
         self.quotas = {name: len(positions) for name, positions in self._positions.items()}
         self.observer: Callable[[str, Tensor], None] | None = None
+        self.observing: Callable[[], bool] = lambda: False
         bounds = np.cumsum([0, *numels])
         self._bounds = torch.from_numpy(bounds).to(self._phi.device)
         self.offsets = dict(zip(names, bounds.tolist(), strict=False))
@@ -121,7 +125,7 @@ class MovingSupport(SparseTraining):
         """
         for name, place in self._slices.items():
             gone = dropped[place]
-            write_at(self.encoder.get_parameter(name), self._positions[name][gone], self._start[name][gone])
+            self._write(name, self._positions[name][gone], self._start[name][gone])
         keys, order = torch.cat([self._keys[~dropped], grown]).sort()
         where = order.argsort()
         surviving, new = where[: len(keys) - len(grown)], where[len(keys) - len(grown) :]
@@ -139,6 +143,9 @@ class MovingSupport(SparseTraining):
         if self.observer is not None:
             self.observer(name, gradient)
 
+    def _observing(self) -> bool:
+        return self.observing()
+
     def _split(self) -> None:
         """Refresh what is kept for each tensor from the vectors over all tensors."""
         cuts = torch.searchsorted(self._keys, self._bounds).tolist()
@@ -153,7 +160,7 @@ class MovingSupport(SparseTraining):
     @torch.no_grad()
     def _put_start_back(self) -> None:
         for name, positions in self._positions.items():
-            write_at(self.encoder.get_parameter(name), positions, self._start[name])
+            self._write(name, positions, self._start[name])
 
     def _after_load(self) -> None:
         self._keys, self._overwritten = self.encoder.get_buffer(KEYS), self.encoder.get_buffer(START)

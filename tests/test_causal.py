@@ -1,0 +1,40 @@
+"""A decoder through every method: the same start, the same number of values, and each learns the unseen language."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from bistil.causal import METHODS, DecoderSize, causal_loss, compare_on_decoder
+from bistil.languages import DataFolder
+
+TINY = DecoderSize(
+    seen=("qaa", "qab"), lines=150, vocabulary=300, layers=2, hidden=32, length=24, training_steps=40, steps=40, density=0.1,
+    rates=(3e-3,), sm3_rates=(1e-2,),
+)  # fmt: skip
+
+
+def test_the_loss_is_that_of_transformers_and_heeds_no_padding() -> None:
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=30, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2))
+    ids, mask = torch.randint(3, 30, (2, 7)), torch.ones(2, 7, dtype=torch.long)
+    expected = model(input_ids=ids, labels=ids).loss
+    torch.testing.assert_close(causal_loss(model, {"input_ids": ids, "attention_mask": mask}), expected)
+    mask[1, 4:] = 0
+    short = causal_loss(model, {"input_ids": ids, "attention_mask": mask})
+    ids[1, 4:] = 3
+    torch.testing.assert_close(causal_loss(model, {"input_ids": ids, "attention_mask": mask}), short)
+
+
+@pytest.mark.slow
+def test_every_method_learns_with_as_many_values(world: Path) -> None:
+    pytest.importorskip("peft")
+    found = compare_on_decoder(DataFolder(world), TINY)
+    rows = {row["method"]: row for row in found["rows"]}
+    assert list(rows) == list(METHODS) == ["full", "lt-sft", "spiel-ag", "spiel-ma", "lora"]
+    for row in rows.values():
+        assert row["test"] < found["before"]["test"]
+    counts = {name: row["trained values"] for name, row in rows.items() if name != "full"}
+    assert counts["lt-sft"] == counts["spiel-ag"] == counts["spiel-ma"] == pytest.approx(counts["lora"], rel=0.3)
+    assert rows["full"]["trained values"] > 5 * counts["lt-sft"]
