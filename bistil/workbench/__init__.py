@@ -4,6 +4,7 @@ Notable: this is the only room that imports ipywidgets; the work runs in a threa
 went wrong in the panel.
 """
 
+from bistil.workbench.answers import Answers, AnswersPanel, answers, answers_panel
 from bistil.workbench.bench_model import Bench, Choice, StageStatus
 from bistil.workbench.bench_view import BenchPanel, bench
 from bistil.workbench.look import entities, history, show, typology
@@ -12,6 +13,8 @@ from bistil.workbench.progress_view import NotebookProgress
 from bistil.workbench.session import open_pipeline, read_experiment
 
 __all__ = [
+    "Answers",
+    "AnswersPanel",
     "Bench",
     "BenchPanel",
     "Choice",
@@ -19,6 +22,8 @@ __all__ = [
     "NotebookProgress",
     "StageStatus",
     "ThresholdPanel",
+    "answers",
+    "answers_panel",
     "bench",
     "density_panel",
     "entities",
