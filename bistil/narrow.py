@@ -21,7 +21,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,8 @@ from transformers import BertModel, PreTrainedConfig
 from bistil.errors import InputError
 from bistil.models import Output, encode
 from bistil.student import layer_map
+
+Config = TypeVar("Config", bound=PreTrainedConfig)
 
 Text = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 """Calibration text: each call gives the same batches of ids and attention mask in the teacher's ids. Shape: [B, L] each."""
@@ -215,11 +217,17 @@ def _watched(modules: Sequence[nn.Module]) -> Iterator[dict[int, tuple[Tensor, T
             handle.remove()
 
 
-def _empty_student(encoder: BertModel, layers: int, drf: int) -> BertModel:
-    config = copy.deepcopy(encoder.config)
-    config.num_hidden_layers = layers
+def narrowed(config: Config, drf: int) -> Config:
+    """Return a copy of a configuration with states, heads and feed-forward layers divided by `drf`."""
+    config = copy.deepcopy(config)
     for name in ("hidden_size", "num_attention_heads", "intermediate_size"):
         setattr(config, name, getattr(config, name) // drf)
+    return config
+
+
+def _empty_student(encoder: BertModel, layers: int, drf: int) -> BertModel:
+    config = narrowed(encoder.config, drf)
+    config.num_hidden_layers = layers
     with torch.random.fork_rng(devices=[]):  # the numbers drawn here are overwritten: leave the caller's stream alone
         student = BertModel(config, add_pooling_layer=False)
     nn.Module.to(student, encoder.device, encoder.dtype)

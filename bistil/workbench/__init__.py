@@ -11,6 +11,7 @@ from bistil.workbench.look import entities, history, show, typology
 from bistil.workbench.panels import DensityPanel, ThresholdPanel, density_panel, threshold_panel
 from bistil.workbench.progress_view import NotebookProgress
 from bistil.workbench.session import open_pipeline, read_experiment
+from bistil.workbench.size_panel import SizePanel, size_panel
 
 __all__ = [
     "Answers",
@@ -20,6 +21,7 @@ __all__ = [
     "Choice",
     "DensityPanel",
     "NotebookProgress",
+    "SizePanel",
     "StageStatus",
     "ThresholdPanel",
     "answers",
@@ -31,6 +33,7 @@ __all__ = [
     "open_pipeline",
     "read_experiment",
     "show",
+    "size_panel",
     "threshold_panel",
     "typology",
 ]

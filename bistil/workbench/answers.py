@@ -1,6 +1,6 @@
 """One example of any task beside what models say of it: words with their tags, arcs or entities, pairs with labels, questions with spans.
 
-Notable: an example is a row of units, each with one gold text and one text a model, so that one table shows every task, a reader's own
+Notable: an example is a list of units, each with one gold text and one text a model, so that one table shows every task, a reader's own
 included; what a model lacks, a word cut off or a question without a span, is a wrong `–`.
 """
 
@@ -51,12 +51,13 @@ class Answers:
     said: Mapping[str, Said]
 
     def _repr_html_(self) -> str:
-        """The paragraph it is about, and a table: a column a unit, a row a model, what is wrong in another colour and struck through."""
-        rows = [["gold", *self.gold]]
-        for name, said in self.said.items():
-            rows.append([name, *(text if right else _struck(text) for text, right in zip(said.texts, said.right, strict=True))])
+        """The paragraph it is about, and a table: a row a unit, a column a model, what is wrong in another colour and struck through."""
+        rows = [[unit, gold] for unit, gold in zip(self.units, self.gold, strict=True)]
+        for said in self.said.values():
+            for row, text, right in zip(rows, said.texts, said.right, strict=True):
+                row.append(text if right else _struck(text))
         about = f'<p style="max-width: 60em; line-height: 1.5">{escape(self.about)}</p>' if self.about else ""
-        return about + html.table(["", *self.units], rows)
+        return about + html.table(["", "gold", *self.said], rows)
 
 
 def _struck(text: str) -> html.Markup:
