@@ -70,6 +70,19 @@ def test_a_bad_file_is_refused_with_its_line_before_any_work(
     assert not (tmp_path / "store").exists() or not any((tmp_path / "store").iterdir())
 
 
+def test_a_task_besides_the_targets_has_scores_but_no_timing_and_one_without_settings_is_refused(
+    teacher_folder: Path, data, tmp_path: Path
+) -> None:
+    whole = entries(teacher_folder, steps=1)
+    plan = {**whole, "targets": {"ner": ["qac"]}, "task": dict.fromkeys(("ner", "pos"), whole["task"]["ner"])}
+    pipeline = Pipeline(build(Experiment, plan, "tiny"), data, Store(tmp_path))
+    [row] = pipeline.rows(Cell("floor", "pos", "qac", 1, 1))
+    assert (row["metric"], row["latency_ms"]) == ("accuracy", None)
+    assert not (tmp_path / "timing").exists()
+    with pytest.raises(InputError, match="Settings for nli under `task` of the experiment tiny were expected"):
+        pipeline.task_sft(Cell("teacher-ltsft", "nli", "qac", 1, 1))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TITLES)
 def test_the_student_is_a_class_of_transformers(pipeline: Pipeline, name: str) -> None:
