@@ -103,6 +103,14 @@ def check_drf(config: PreTrainedConfig, drf: int) -> None:
         )
 
 
+def narrowed(config: Config, drf: int) -> Config:
+    """A copy of the configuration with hidden size, heads and feed-forward units divided by drf."""
+    config = copy.deepcopy(config)
+    for name in ("hidden_size", "num_attention_heads", "intermediate_size"):
+        setattr(config, name, getattr(config, name) // drf)
+    return config
+
+
 @torch.no_grad()
 def initialise_narrow(encoder: BertModel, lrf: int, drf: int, text: Text, *, learned: bool = False) -> tuple[BertModel, Narrowing]:
     """Return a student of every `lrf`-th layer, `drf` times narrower, projected from the teacher, and what ties the two.
@@ -215,14 +223,6 @@ def _watched(modules: Sequence[nn.Module]) -> Iterator[dict[int, tuple[Tensor, T
     finally:
         for handle in handles:
             handle.remove()
-
-
-def narrowed(config: Config, drf: int) -> Config:
-    """Return a copy of a configuration with states, heads and feed-forward layers divided by `drf`."""
-    config = copy.deepcopy(config)
-    for name in ("hidden_size", "num_attention_heads", "intermediate_size"):
-        setattr(config, name, getattr(config, name) // drf)
-    return config
 
 
 def _empty_student(encoder: BertModel, layers: int, drf: int) -> BertModel:

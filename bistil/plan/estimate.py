@@ -1,8 +1,8 @@
 """What a stage will cost before anything runs: optimiser steps, and FLOPs from the teacher's configuration and the stage's settings.
 
 Notable: FLOPs of a forward pass are counted on the meta device, by the model's own code and without its weights; a backward pass is taken
-as two forward passes, a student of layer reduction factor n as 1/n of its teacher. It is an estimate from above: every sequence has its
-full length, every vocabulary its full size. Task heads, held-out evaluations and scoring are left out.
+as two forward passes, a student of layer reduction factor n as 1/n of its teacher, or of its teacher narrowed by drf. It is an estimate
+from above: every sequence has its full length, every vocabulary its full size. Task heads, held-out evaluations and scoring are left out.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
 
 from bistil.languages import DATA
+from bistil.narrow import narrowed
 from bistil.plan import Stage
 from bistil.sft.train_sft import SftConfig
 from bistil.train import Schedule
@@ -62,28 +63,29 @@ class Estimator:
 
     def _step(self, stage: Stage, config: PreTrainedConfig) -> float:
         """FLOPs of one optimiser step."""
-        share = 1 / self._lrf(stage)
+        lrf, drf = self._reductions(stage)
         if stage.kind == "task-sft":
             settings = stage.config["settings"]
-            followed = 1 if stage.config["forced"] else 0
-            return settings.batch_size * self._forward(settings.max_length) * (TRAINING * share + followed)
+            student, teacher = self._forward(settings.max_length, drf) / lrf, self._forward(settings.max_length)
+            return settings.batch_size * (TRAINING * student + (teacher if stage.config["forced"] else 0))
         text = stage.config["text"]
         batch = next((part.batch_size for name, part in stage.config.items() if hasattr(part, "schedule")), text.batch_size)
-        encoder = batch * self._forward(text.length)
+        student, teacher = self._forward(text.length, drf) / lrf, self._forward(text.length)
         if stage.kind == "language-sft" or stage.config.get("recipe") == "scratch":
-            return TRAINING * (share * encoder + batch * text.length * text.mask_share * head_flops(config))
-        return encoder * (TRAINING * share + 1)
+            return TRAINING * batch * (student + text.length * text.mask_share * head_flops(config))
+        return batch * (TRAINING * student + teacher)
 
     @cache  # noqa: B019 - as long as its plan
-    def _forward(self, length: int) -> int:
-        return forward_flops(self.config, length) if self.config else 0
+    def _forward(self, length: int, drf: int = 1) -> int:
+        return forward_flops(narrowed(self.config, drf) if drf > 1 else self.config, length) if self.config else 0
 
-    def _lrf(self, stage: Stage) -> int:
-        """Layer reduction factor of the model that a stage trains: its own, or that of the student it starts from."""
+    def _reductions(self, stage: Stage) -> tuple[int, int]:
+        """Layer and hidden reduction factor of the model that a stage trains: its own, or those of the student it starts from."""
         general = stage.config.get("general")
-        own = stage.config.get("lrf") or getattr(general, "lrf", None)
+        if lrf := stage.config.get("lrf") or getattr(general, "lrf", None):
+            return int(lrf), int(getattr(general, "drf", 1))
         base = self.stages.get(stage.inputs.get("base", ""))
-        return int(own or (self._lrf(base) if base else 1))
+        return self._reductions(base) if base else (1, 1)
 
 
 def schedules(config: Any) -> Iterator[Schedule]:

@@ -50,6 +50,13 @@ def test_the_papers_student_takes_the_papers_nine_hours() -> None:
     assert found["evaluation bistil-tf parsing ara lrf 2 seed 1"] == (0, 0.0)
 
 
+def test_a_student_half_as_wide_takes_a_quarter_of_the_products_with_weights() -> None:
+    found = costs("miniworld-baselines")
+    wide, narrow = (found[f"task-sft bistil-tf parsing qab lrf 2{drf} seed 1"][1] for drf in ("", " drf 2"))
+    teacher = wide * 12 / (3 * 6 + 12)  # the student's six layers forward and backward, the teacher's twelve forward
+    assert (narrow - teacher) / (wide - teacher) == pytest.approx(0.25, rel=0.2)  # attention's own products are halved only
+
+
 def test_a_rate_of_nothing_is_refused(experiment, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="above 0"):
         list(plan_lines(experiment(), tmp_path, tflops=0.0))

@@ -51,6 +51,7 @@ def test_another_density_is_another_stage(model: Bench) -> None:
     assert model.chosen.language_sft.lottery.l1 == 0.1
 
 
+@pytest.mark.slow
 def test_a_run_builds_what_is_missing_and_status_says_so(model: Bench) -> None:
     model.choose(system="bistil-st", lrf=3)
     before = model.status()
@@ -73,6 +74,7 @@ def test_a_run_builds_what_is_missing_and_status_says_so(model: Bench) -> None:
     assert all(seconds is not None for seconds in missing.values())
 
 
+@pytest.mark.slow
 def test_stop_ends_after_a_step_and_the_next_run_goes_on(model: Bench) -> None:
     model.choose(system="bistil-st")
     told: list[Event] = []
