@@ -151,7 +151,12 @@ class Experiment:
         return self.source, *next((group for group in self.groups if target in group), (target,))
 
     def task_config(self, cell: Cell) -> TaskConfig:
-        """The task's settings with the cell's seed, and with the system's own choice of what changes and for how long."""
+        """The task's settings with the cell's seed, and with the system's own choice of what changes and for how long.
+
+        :raises InputError: where the experiment has none.
+        """
+        if cell.task not in self.task:
+            raise InputError(f"Settings for {cell.task} under `task` of the experiment {self.name} were expected; add them to its file.")
         config, system = self.task[cell.task], SYSTEMS[cell.system]
         sft = dataclasses.replace(config.sft, seed=cell.seed)
         if system.one_phase:

@@ -21,7 +21,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,8 @@ from transformers import BertModel, PreTrainedConfig
 from bistil.errors import InputError
 from bistil.models import Output, encode
 from bistil.student import layer_map
+
+Config = TypeVar("Config", bound=PreTrainedConfig)
 
 Text = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 """Calibration text: each call gives the same batches of ids and attention mask in the teacher's ids. Shape: [B, L] each."""
@@ -101,7 +103,7 @@ def check_drf(config: PreTrainedConfig, drf: int) -> None:
         )
 
 
-def narrowed(config: PreTrainedConfig, drf: int) -> PreTrainedConfig:
+def narrowed(config: Config, drf: int) -> Config:
     """A copy of the configuration with hidden size, heads and feed-forward units divided by drf."""
     config = copy.deepcopy(config)
     for name in ("hidden_size", "num_attention_heads", "intermediate_size"):

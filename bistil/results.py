@@ -193,6 +193,21 @@ def clearly_above_floor(rows: Iterable[Row], setting: Setting, *, margin: float 
     return above
 
 
+def front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Return the numbers of the points on the Pareto front, cheapest first: no other point is as cheap and better, or as good and cheaper.
+
+    :param points: cost (less is better) and score (more is better) of each; of equal points all are on the front or none.
+    """
+    found: list[int] = []
+    best = float("-inf")
+    for number in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
+        cost, score = points[number]
+        if score > best or (found and points[found[-1]] == (cost, score)):
+            found.append(number)
+            best = score
+    return found
+
+
 def _lrf(row: Row) -> int | None:
     return None if row["system"] in WHOLE_MODELS else row.get("lrf")
 

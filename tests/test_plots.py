@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from bistil import plots, style
 
@@ -185,3 +186,28 @@ def test_no_figure_is_kept_by_pyplot() -> None:
     plots.loss_curves({"kela": HISTORY})
     pyplot = sys.modules.get("matplotlib.pyplot")
     assert pyplot is None or pyplot.get_fignums() == []
+
+
+def test_length_curves_show_their_points_and_ring_the_chosen_ones() -> None:
+    [ax] = plots.length_curves({"one": [(200, 9.0), (100, 12.0)], "two": [(50, 20.0)]}, chosen=0).axes
+    lines = [line.get_xydata().tolist() for line in ax.lines]
+    assert lines == [[[100, 12], [200, 9]], [[200, 9]], [[50, 20]], [[50, 20]]]
+    assert "tokens a line" in ax.get_ylabel()
+
+
+def test_the_pareto_front_of_each_cost_is_joined_and_the_rest_is_hollow() -> None:
+    figure = plots.pareto({"big": (100, 10, 50.0), "odd": (90, 20, 40.0), "small": (50, 5, 45.0)}, metric="las")
+    sizes, flops = figure.axes
+    assert sizes.lines[0].get_xydata().tolist() == [[50, 45], [100, 50]]
+    assert flops.lines[0].get_xydata().tolist() == [[5, 45], [10, 50]]
+    pale = [points for points in sizes.collections if min(points.get_facecolor()[0]) > 0.9]
+    assert [np.asarray(points.get_offsets()).tolist() for points in pale] == [[[90, 40]]]
+    assert all(name in texts(figure) for name in ("big", "odd", "small", "LAS (%)", "FLOPs"))
+
+
+def test_scores_by_task_has_a_group_for_each_task_with_its_metric() -> None:
+    second = [{**row, "task": "ner", "metric": "f1"} for row in rows() if row["system"] != "floor"]
+    [ax] = plots.scores_by_task([*rows(), *second]).axes
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["Dependency parsing\nLAS (%)", "Named entities\nF1 (%)"]
+    assert sorted(round(bar.get_height(), 1) for bar in ax.patches if isinstance(bar, Rectangle)) == [9.5, 58.5, 58.5, 60.5, 60.5]
+    assert sorted(text.get_text() for text in ax.texts) == ["10", "58", "58", "60", "60"]

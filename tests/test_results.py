@@ -16,6 +16,7 @@ from bistil.results import (
     Variant,
     average,
     clearly_above_floor,
+    front,
     read_results,
     rows_of,
     select,
@@ -210,3 +211,13 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text((tmp_path / "b.csv").read_text().replace("1.0", "one"))
     with pytest.raises(InputError, match="line 2"):
         read_results(tmp_path / "b.csv")
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=9))
+def test_the_front_is_what_nothing_beats(points: list[tuple[int, int]]) -> None:
+    def beaten(cost: int, score: int) -> bool:
+        return any(c <= cost and s >= score and (c, s) != (cost, score) for c, s in points)
+
+    found = front(points)
+    assert sorted(found) == [i for i, point in enumerate(points) if not beaten(*point)]
+    assert [points[i][0] for i in found] == sorted(points[i][0] for i in found)

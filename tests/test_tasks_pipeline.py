@@ -1,12 +1,15 @@
 """POS, NLI and QA through the pipeline: scores, rows, titles and exports of teacher and student; retrieval on their encoders."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from tiny import entries
 
+from bistil.errors import InputError
 from bistil.experiment import Cell, Experiment
+from bistil.languages import DataFolder
 from bistil.pipeline import Pipeline
 from bistil.report.tables import score_tables, setting_name
 from bistil.results import COLUMNS, METRICS, Setting, primary_metric
@@ -43,6 +46,41 @@ def test_a_task_ends_in_rows_of_teacher_student_and_floor(pipeline: Pipeline, na
     setting = Setting(name, "tiny", "qaa")
     assert setting_name(setting) == f"{TITLES[name]} (tiny, from qaa)"
     assert next(table["metric"] for table in score_tables(rows, setting)) == f"{METRICS[primary_metric(rows, name)]} (%)"
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "said"),
+    [
+        ("nli", "\tneutral", "\tmaybe", r"qac-test.tsv, line \d+: expected a label, one of entailment, .* but got 'maybe'"),
+        ("qa", '"answer_start": ', '"answer_start": 1', r"qac-test.json, line \d+, question qac-test-0-0: expected the answer .* but got"),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_line_before_any_work(
+    teacher_folder: Path, world: Path, tmp_path: Path, name: str, old: str, new: str, said: str
+) -> None:
+    spoilt = DataFolder(shutil.copytree(world, tmp_path / "world"))
+    file = spoilt.file(name, "qac", "test")
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new, 1), encoding="utf-8")
+    whole = entries(teacher_folder, steps=1)
+    plan = {**whole, "targets": {name: ["qac"]}, "task": {name: whole["task"]["ner"]}, "systems": list(SYSTEMS)}
+    with pytest.raises(InputError, match=said):
+        Pipeline(build(Experiment, plan, "tiny"), spoilt, Store(tmp_path / "store")).check()
+    assert not (tmp_path / "store").exists() or not any((tmp_path / "store").iterdir())
+
+
+def test_a_task_besides_the_targets_has_scores_but_no_timing_and_one_without_settings_is_refused(
+    teacher_folder: Path, data, tmp_path: Path
+) -> None:
+    whole = entries(teacher_folder, steps=1)
+    plan = {**whole, "targets": {"ner": ["qac"]}, "task": dict.fromkeys(("ner", "pos"), whole["task"]["ner"])}
+    pipeline = Pipeline(build(Experiment, plan, "tiny"), data, Store(tmp_path))
+    [row] = pipeline.rows(Cell("floor", "pos", "qac", 1, 1))
+    assert (row["metric"], row["latency_ms"]) == ("accuracy", None)
+    assert not (tmp_path / "timing").exists()
+    with pytest.raises(InputError, match="Settings for nli under `task` of the experiment tiny were expected"):
+        pipeline.task_sft(Cell("teacher-ltsft", "nli", "qac", 1, 1))
 
 
 @pytest.mark.slow

@@ -124,7 +124,8 @@ class Pipeline(Tuned):
         found = self.evaluation(cell)
         measured = found.metrics
         with suppress(NotBuilt):
-            measured |= {} if cell.task == RETRIEVAL else self.timing(cell.task).metrics["systems"].get(f"{cell.in_results}:{cell.lrf}", {})
+            timed = self.timing(cell.task).metrics["systems"] if cell.task in self.experiment.tuned else {}
+            measured |= timed.get(f"{cell.in_results}:{cell.lrf}", {})
         shared = {
             "experiment": self.experiment.name,
             "system": cell.in_results,

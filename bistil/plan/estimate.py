@@ -103,8 +103,13 @@ def schedules(config: Any) -> Iterator[Schedule]:
 
 
 def forward_flops(config: PreTrainedConfig, length: int) -> int:
-    """FLOPs of the encoder on one sequence of `length` tokens, counted over its matrix products."""
-    model, ids = meta_encoder(config), torch.zeros(1, length, dtype=torch.long, device="meta")
+    """FLOPs of a configuration's encoder on one sequence of `length` tokens."""
+    return encoder_flops(meta_encoder(config), length)
+
+
+def encoder_flops(model: torch.nn.Module, length: int) -> int:
+    """FLOPs of an encoder on the meta device on one sequence of `length` tokens, counted over its matrix products."""
+    ids = torch.zeros(1, length, dtype=torch.long, device="meta")
     try:
         return _counted(model, ids, None)
     except RuntimeError:  # without numbers, some models cannot make a mask of their own, others cannot look into one they are given

@@ -1,17 +1,23 @@
-"""The README's result tables: each stands between two markers and comes from one results.csv, so that it is never out of date.
+"""Tables of a README that are written nowhere else: results from one results.csv each, and the notebooks from their first cells.
 
-Notable: scores only, no times, so that the same results always give the same text.
+Notable: each stands between two markers, so that it is never out of date; scores and claims only, no times, so that the same files always
+give the same text.
 """
 
+import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+from bistil.errors import InputError
 from bistil.places import ROOT
 from bistil.report.tables import score_tables
 from bistil.results import TASKS, average, read_results, rows_of, select, settings
 
 README = ROOT / "README.md"
 BLOCK = re.compile(r"(<!-- results:([\w-]+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
+INDEX = re.compile(r"(<!-- notebooks -->\n).*?(\n<!-- end -->)", re.DOTALL)
+CLAIM = re.compile(r"# (?P<title>[^\n]+)\n+\*\*(?P<claim>.+?)[.:]?\*\*", re.DOTALL)
 
 
 def markdown(results: Path) -> str:
@@ -52,3 +58,24 @@ def refreshed(text: str, reports: Path, *, only: str | None = None) -> str:
         return match[1] + markdown(reports / match[2] / "results.csv") + match[3]
 
     return BLOCK.sub(table, text)
+
+
+def index(notebooks: Sequence[Path], folder: Path) -> str:
+    """Return a table of notebooks as markdown, with links from a file in `folder`: the number and title of each, and its claim.
+
+    :raises InputError: where a notebook does not open with a title and a claim in bold.
+    """
+    lines = ["| | shows |", "| --- | --- |"]
+    for path in notebooks:
+        first = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
+        found = CLAIM.match(first)
+        if found is None:
+            raise InputError(f"{path} should open with a cell of `# title` and a claim between two `**`, but opens with {first[:60]!r}.")
+        link = path.resolve().relative_to(folder.resolve()).as_posix()
+        lines.append(f"| [{path.name.partition('_')[0]} {found['title']}]({link}) | {found['claim']} |")
+    return "\n".join(lines)
+
+
+def indexed(text: str, notebooks: Sequence[Path], folder: Path) -> str:
+    """Return the text of a README in `folder` with the table of notebooks as they are."""
+    return INDEX.sub(lambda match: match[1] + index(notebooks, folder) + match[2], text)

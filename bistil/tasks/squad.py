@@ -4,6 +4,7 @@ Notable: every answer is checked against its context, so a shifted offset is fou
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ def read_squad(path: Path) -> list[Question]:
     """All questions of a file, in order.
 
     :raises InputError: where the file is no JSON (with the line number), where a part is missing, where a question has no answer, or
-        where an answer is not at its place in the context (with the question's id).
+        where an answer is not at its place in the context (with the question's id and the line where that stands).
     """
     try:
         found = json.loads(read_text(path))
@@ -76,4 +77,13 @@ def _answer(path: Path, found: Any, name: str, context: str) -> tuple[str, int]:
 
 
 def _wrong(path: Path, place: str, expected: str, came: str) -> InputError:
-    return InputError(f"{path}, {place}: expected {expected}, but got {came}. Correct that entry, or get the file anew.")
+    where = f"{path}, {_line(path, place)}{place}"
+    return InputError(f"{where}: expected {expected}, but got {came}. Correct that entry, or get the file anew.")
+
+
+def _line(path: Path, place: str) -> str:
+    """`line N, ` where the place is a question whose id is found in the file, otherwise nothing."""
+    text, name = read_text(path), place.removeprefix("question ")
+    spellings = "|".join(re.escape(json.dumps(name, ensure_ascii=ascii_only)) for ascii_only in (False, True))
+    found = re.search(rf'"id"\s*:\s*(?:{spellings})', text) if name != place else None
+    return f"line {text.count(chr(10), 0, found.start()) + 1}, " if found else ""

@@ -4,6 +4,7 @@ Notable: this is the only room that imports ipywidgets; the work runs in a threa
 went wrong in the panel.
 """
 
+from bistil.workbench.answers import Answers, AnswersPanel, answers, answers_panel
 from bistil.workbench.bench_model import Bench, Choice, StageStatus
 from bistil.workbench.bench_view import BenchPanel, bench
 from bistil.workbench.look import entities, history, show, typology
@@ -11,15 +12,21 @@ from bistil.workbench.panels import ThresholdPanel, threshold_panel
 from bistil.workbench.pictures import ages_panel, costs_panel, densities_panel, overlap_panel, places_panel
 from bistil.workbench.progress_view import NotebookProgress
 from bistil.workbench.session import open_pipeline, read_experiment
+from bistil.workbench.size_panel import SizePanel, size_panel
 
 __all__ = [
+    "Answers",
+    "AnswersPanel",
     "Bench",
     "BenchPanel",
     "Choice",
     "NotebookProgress",
+    "SizePanel",
     "StageStatus",
     "ThresholdPanel",
     "ages_panel",
+    "answers",
+    "answers_panel",
     "bench",
     "costs_panel",
     "densities_panel",
@@ -30,6 +37,7 @@ __all__ = [
     "places_panel",
     "read_experiment",
     "show",
+    "size_panel",
     "threshold_panel",
     "typology",
 ]

@@ -3,7 +3,8 @@
 Notable: nbval skips a cell without an execution count, so a stripped notebook would pass with wrong answers. Outputs stay only in cells
 tagged `nbval-check-output` (compared by nbval) or `figure` (worth seeing).
 Tidy with `python tests/notebooks/normal_form.py notebooks/*.ipynb`, run anew and tidy with
-`python tests/notebooks/normal_form.py --execute notebooks/*.ipynb` (after `make demo`, whose artefacts the notebooks show).
+`python tests/notebooks/normal_form.py --execute notebooks/*.ipynb` (after `make demo`, whose artefacts the notebooks show); both also
+write the tables of notebooks anew, in README.md and notebooks/README.md.
 """
 
 import re
@@ -13,6 +14,9 @@ from typing import Any
 
 import nbformat
 
+from bistil.report.readme import indexed
+
+ROOT = Path(__file__).parents[2]
 CHECKED, FIGURE = "nbval-check-output", "figure"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 LARGEST = 150_000
@@ -94,9 +98,18 @@ def execute(path: Path) -> None:
     nbformat.write(notebook, path)
 
 
+def indexes() -> dict[Path, str]:
+    """The texts of both files with a table of notebooks, as the notebooks say."""
+    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    readmes = (ROOT / "README.md", ROOT / "notebooks" / "README.md")
+    return {path: indexed(path.read_text(encoding="utf-8"), notebooks, path.parent) for path in readmes}
+
+
 if __name__ == "__main__":
     for name in sys.argv[1:]:
         if not name.startswith("-"):
             if "--execute" in sys.argv:
                 execute(Path(name))
             tidy(Path(name))
+    for readme, text in indexes().items():
+        readme.write_text(text, encoding="utf-8", newline="\n")

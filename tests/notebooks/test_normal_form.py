@@ -4,9 +4,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from normal_form import problems, tidy
+from normal_form import indexes, problems, tidy
 
+from bistil.errors import InputError
 from bistil.notebooks import parameters_of
+from bistil.report.readme import indexed
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
@@ -53,3 +55,23 @@ def test_the_check_sees_stripped_and_untidy_notebooks_and_tidy_mends_them(tmp_pa
     mended.cells[1].outputs = []
     nbformat.write(mended, path)
     assert problems(path) == [f"{mended.cells[1]['id']}: is tagged but has no output"]
+
+
+def test_both_tables_of_notebooks_are_those_that_the_notebooks_give() -> None:
+    for readme, text in indexes().items():
+        assert text.count(".ipynb) |") == len(NOTEBOOKS)
+        assert readme.read_text(encoding="utf-8") == text
+
+
+def test_a_table_of_notebooks_is_made_of_their_first_cells(tmp_path: Path) -> None:
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Trees\n\n**A tree has one root:** see.\n\n**Not this.**")])
+    path = tmp_path / "notebooks" / "03_trees.ipynb"
+    path.parent.mkdir()
+    nbformat.write(made, path)
+    text = indexed("a\n<!-- notebooks -->\nold\n<!-- end -->\nb", [path], tmp_path)
+    line = "| [03 Trees](notebooks/03_trees.ipynb) | A tree has one root |"
+    assert text == f"a\n<!-- notebooks -->\n| | shows |\n| --- | --- |\n{line}\n<!-- end -->\nb"
+    made.cells[0].source = "# Trees\n\nno claim"
+    nbformat.write(made, path)
+    with pytest.raises(InputError, match="a claim between two"):
+        indexed("<!-- notebooks -->\n\n<!-- end -->", [path], tmp_path)

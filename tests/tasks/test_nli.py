@@ -58,6 +58,11 @@ def test_json_lines(tmp_path: Path) -> None:
         ("a.tsv", "premise\thypothesis\tlabel\n", "At least one labelled pair"),
         ("a.tsv", "language\tpremise\thypothesis\tlabel\nsw\ta\tb\tneutral\nur\ta\tb\tneutral\n", "holds sw, ur. Split the file"),
         ("a.jsonl", '{"sentence1": "a", "sentence2": "b", "gold_label": "neutral"}\n{"a"\n', "line 2: expected a JSON object"),
+        (
+            "a.jsonl",
+            '{"sentence1": "a", "sentence2": "b", "gold_label": "-"}\n{"sentence1": "a", "sentence2": "b", "gold_label": "yes"}\n',
+            r"a.jsonl, line 2: expected a label, one of entailment, .* but got 'yes'",
+        ),
         ("a.jsonl", '{"sentence1": "a", "sentence2": "b", "gold_label": 1}\n', "line 1: .* none for label"),
         ("a.jsonl", "[]\n", "line 1: .* among nothing"),
         ("a.tsv", "", "At least one labelled pair"),

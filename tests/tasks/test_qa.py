@@ -55,7 +55,7 @@ def test_questions_are_read_with_all_their_answers(tmp_path: Path) -> None:
     [
         (
             squad(answers=[{"text": "Ana", "answer_start": 1}]),
-            r"a.json, question q1: expected the answer 'Ana' at character 1, but got 'na '",
+            r"a.json, line 1, question q1: expected the answer 'Ana' at character 1, but got 'na '",
         ),
         (squad(answers=[{"text": "Ana", "answer_start": -9}]), "question q1: expected an answer with"),
         (squad(answers=[{"text": "", "answer_start": 0}]), "question q1: expected an answer with"),
@@ -73,6 +73,18 @@ def test_questions_are_read_with_all_their_answers(tmp_path: Path) -> None:
 def test_malformed_files_are_refused_with_the_question(tmp_path: Path, content: object, said: str) -> None:
     with pytest.raises(InputError, match=said):
         Qa().read(write(tmp_path / "a.json", content))
+
+
+@pytest.mark.parametrize("name", ["q2", "é\"2"])
+@pytest.mark.parametrize("ascii_only", [False, True])
+def test_a_shifted_answer_is_found_with_its_line(tmp_path: Path, name: str, ascii_only: bool) -> None:
+    content = squad()
+    entries = content["data"][0]["paragraphs"][0]["qas"]
+    entries.append({**entries[0], "id": name, "answers": [{"text": "sees", "answer_start": 5}]})
+    text = json.dumps(content, indent=1, ensure_ascii=ascii_only)
+    line = next(i for i, one in enumerate(text.split("\n"), start=1) if json.dumps(name, ensure_ascii=ascii_only) in one)
+    with pytest.raises(InputError, match=rf"a.json, line {line}, question .*: expected the answer 'sees' at character 5, but got 'ees.'"):
+        Qa().read(write(tmp_path / "a.json", text))
 
 
 def test_the_world_is_read_and_its_answers_are_in_place(data) -> None:

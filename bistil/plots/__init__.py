@@ -1,4 +1,4 @@
-"""Every figure of the workbench, as functions from plain data to a matplotlib `Figure`; those of sparse fine-tuning come from `plots_sft`.
+"""Every figure of the workbench, as functions from plain data to a matplotlib `Figure`.
 
 Notable: every label names its unit, rows may be a partial grid, and nothing here opens a window or keeps a figure (see bistil.style).
 """
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter
 
-from bistil.plots_sft import (
+from bistil.plots.sft import (
     Tuning,
     costs_of_tuning,
     delta_map,
@@ -23,6 +23,7 @@ from bistil.plots_sft import (
     score_by_densities,
     support_over_time,
 )
+from bistil.plots.tradeoffs import length_curves, pareto, scores_by_task
 from bistil.results import TASKS, TEACHER, Mean, Row, Variant, average, metric_label, primary_metric, rows_of, select, settings, variants
 from bistil.style import GRID, INK, PALETTE, PAPER, colour, figure, legend, style_colour_bar
 
@@ -33,12 +34,15 @@ __all__ = [
     "delta_map",
     "entries_over_time",
     "learning_curve",
+    "length_curves",
     "loss_by_scale",
     "loss_curves",
     "overlap",
     "parameter_ages",
+    "pareto",
     "score_by_densities",
     "scores_by_language",
+    "scores_by_task",
     "support_over_time",
     "trade_off",
     "typology",

@@ -1,0 +1,38 @@
+"""How large a student would be, before anything runs.
+
+Notable: a size is counted over the very model that the pipeline would make, on the meta device, without weights and without memory.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedConfig
+
+from bistil.architectures import architecture, student_config
+from bistil.narrow import check_drf, narrowed
+from bistil.plan.estimate import encoder_flops
+from bistil.student import layer_map
+
+
+@dataclass(frozen=True)
+class Size:
+    """An encoder's parameters, and the FLOPs (two a multiply-add) of one sequence of the length that was asked for."""
+
+    parameters: int
+    flops: int
+
+
+def student_size(teacher: PreTrainedConfig, *, lrf: int, drf: int = 1, tokens: int | None = None, length: int) -> Size:
+    """Return the size of a student's encoder, without pooler and task head.
+
+    :param tokens: of its vocabulary; None: the teacher's. :param length: tokens in the sequence whose FLOPs are counted.
+    :raises InputError: where the factors do not divide the teacher, or it cannot be made narrower.
+    """
+    check_drf(teacher, drf)
+    config = narrowed(student_config(teacher, layer_map(teacher.num_hidden_layers, lrf)), drf)
+    config.vocab_size = teacher.vocab_size if tokens is None else tokens
+    kind = architecture(config)
+    with torch.device("meta"):
+        encoder = kind.encoder(config, **kind.settings).eval()
+    encoder.set_attn_implementation("eager")
+    return Size(encoder.num_parameters(), encoder_flops(encoder, length))
