@@ -66,7 +66,9 @@ class GeneralDistillation(Objective):
         ids, mask = batch["input_ids"], batch["attention_mask"]
         teacher = self._teacher[0]
         teacher.wear(batch["language"])
-        return state_losses(encode(self.model, ids, mask, states=True), teacher.states(ids, mask), self._layers, mask, self.narrowing)
+        theirs = teacher.states(ids, mask, maps=False)
+        own = encode(self.model, ids, mask, states=True, maps=False)
+        return state_losses(own, theirs, self._layers, mask, self.narrowing)
 
 
 def state_losses(

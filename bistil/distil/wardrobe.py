@@ -36,7 +36,7 @@ class AdaptedTeacher:
         """Student token ids as the teacher's. Shape: [B, L]."""
         return input_ids if self.kept is None else self.kept.to(input_ids.device)[input_ids]
 
-    @torch.no_grad()
-    def states(self, input_ids: Tensor, attention_mask: Tensor) -> Output:
-        """All hidden states and attention distributions for a batch in the student's ids. Shape: [B, L] each."""
-        return encode(self.encoder, self.ids(input_ids), attention_mask, states=True)
+    @torch.inference_mode()
+    def states(self, input_ids: Tensor, attention_mask: Tensor, *, maps: bool = True) -> Output:
+        """All hidden states and attention distributions for a batch in the student's ids (see `encode`). Shape: [B, L] each."""
+        return encode(self.encoder, self.ids(input_ids), attention_mask, states=True, maps=maps)

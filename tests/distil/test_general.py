@@ -106,9 +106,9 @@ def test_the_teacher_wears_the_language_of_the_batch(corpora, wordpiece, tmp_pat
         teacher_of(wordpiece).deltas[code].apply(encoder)
     worn, original = [], AdaptedTeacher.states
 
-    def spy(self, ids, mask):
+    def spy(self, ids, mask, **asked):
         worn.append(next((c for c, e in zip(CODES, expected, strict=True) if same(bits(e), bits(self.encoder))), None))
-        return original(self, ids, mask)
+        return original(self, ids, mask, **asked)
 
     asked, wear = [], AdaptedTeacher.wear
 
