@@ -52,9 +52,9 @@ class Attention:
     def maps(self) -> Tensor:
         """The distributions themselves. Shape: [B, heads, L, L]."""
         wide = torch.promote_types(self.dtype, torch.float32)
-        scores = (self.query @ self.key.mT).to(wide) * self.scaling
+        scores = ((self.query * self.scaling) @ self.key.mT).to(wide)
         if self.allowed is not None:
-            scores = scores.masked_fill(~self.allowed, torch.finfo(wide).min)
+            scores = scores.masked_fill_(~self.allowed, torch.finfo(wide).min)
         return scores.softmax(dim=-1)
 
     def heads(self, kept: Tensor) -> "Attention":
@@ -83,7 +83,10 @@ def squared_distance(student: Attention, teacher: Attention, real: Tensor) -> Te
 
 
 class _SquaredDistance(torch.autograd.Function):
-    """With P = softmax(S), S = scaling Q K^T and G = 2 w (P - P^T): dS = P (G - sum_k G P), dQ = scaling dS K, dK = scaling dS^T Q."""
+    """With S = scaling Q K^T, P = softmax(S) and D = P^T - P: dS = -2 w P (D - sum_k D P), dQ = scaling dS K, dK = scaling dS^T Q.
+
+    The weights w of queries and the constant factors are multiplied into the thin matrices rather than into the maps.
+    """
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, student: Attention, teacher: Attention, real: Tensor) -> Tensor:
@@ -91,25 +94,25 @@ class _SquaredDistance(torch.autograd.Function):
         gradients = [torch.empty_like(one) if wanted else None for one in (query, key)]
         examples, heads, length, _ = student.shape
         for part in _blocks(examples, heads, length, BLOCK.get(student.device.type, 2**20)):
-            own = student.block(*part)
+            own, weight = student.block(*part), real[part[0], None, :, None]
             mine = own.maps()
-            difference = mine - teacher.block(*part).maps()
-            weighted = difference * real[part[0], None, :, None]
-            total += torch.dot(weighted.flatten(), difference.flatten())
+            difference = teacher.block(*part).maps().sub_(mine)
+            total += (torch.linalg.vector_norm(difference, dim=-1, keepdim=True).square() * weight).sum()
             if gradients[0] is None or gradients[1] is None:
                 continue
-            slope = weighted.mul_(mine)
-            slope.addcmul_(mine, slope.sum(dim=-1, keepdim=True), value=-1).mul_(2 * student.scaling)
-            slope = slope.to(query.dtype)
-            gradients[0][part], gradients[1][part] = slope @ own.key, slope.mT @ own.query
+            slope = difference.mul_(mine)
+            slope = slope.addcmul_(mine, slope.sum(dim=-1, keepdim=True), value=-1).to(query.dtype)
+            weight = weight.to(query.dtype)
+            gradients[0][part], gradients[1][part] = (slope @ own.key) * weight, slope.mT @ (own.query * weight)
         if wanted:
+            ctx.factor = -2 * student.scaling
             ctx.save_for_backward(*gradients)
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        query, key = (gradient * outer[0].to(gradient.dtype) for gradient in ctx.saved_tensors)
+        query, key = (gradient * (ctx.factor * outer[0]).to(gradient.dtype) for gradient in ctx.saved_tensors)
         return query, key, None, None, None
 
 

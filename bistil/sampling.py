@@ -32,15 +32,16 @@ def epochs(n_examples: int, n_batches: int, batch_size: int, *, seed: int, lengt
     return batches
 
 
-def languages(weights: Mapping[str, float], steps: int, *, seed: int) -> list[str]:
-    """The language of each step, drawn with the given weights (BiStil stage 1: one half each).
+def languages(weights: Mapping[str, float], steps: int, *, seed: int, run: int = 1) -> list[str]:
+    """The language of each step, drawn with the given weights (BiStil stage 1: one half each), anew every `run` steps.
 
     :returns: `steps` language codes.
     """
     codes = list(weights)
     share = np.array([weights[code] for code in codes], dtype=np.float64)
     rng = np.random.Generator(np.random.PCG64([seed, 0x1A9]))
-    return [codes[i] for i in rng.choice(len(codes), size=steps, p=share / share.sum())]
+    drawn = rng.choice(len(codes), size=-(-steps // run), p=share / share.sum())
+    return [codes[i] for i in np.repeat(drawn, run)[:steps]]
 
 
 def temperature(sizes: Mapping[str, int], alpha: float) -> dict[str, float]:

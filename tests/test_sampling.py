@@ -54,3 +54,11 @@ def test_temperature_flattens_sizes() -> None:
     assert sampling.temperature(sizes_of, 1.0) == {"big": 900.0, "small": 100.0}
     assert sampling.temperature(sizes_of, 0.0) == {"big": 1.0, "small": 1.0}
     assert sampling.temperature(sizes_of, 0.5)["big"] / sampling.temperature(sizes_of, 0.5)["small"] == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("run", [1, 3, 10])
+def test_a_language_stays_for_a_run_and_keeps_its_share(run: int) -> None:
+    drawn = sampling.languages({"a": 3.0, "b": 1.0}, 9001, seed=7, run=run)
+    assert len(drawn) == 9001
+    assert all(len(set(drawn[start : start + run])) == 1 for start in range(0, 9001, run))
+    assert Counter(drawn)["a"] / 9001 == pytest.approx(0.75, abs=0.05)

@@ -32,7 +32,8 @@ class GeneralConfig:
 
     drf: hidden reduction factor; in an experiment both factors come with the system's name. learn_map: the map from a narrower student's
     states to the teacher's trains along, instead of staying the projection that the student starts from. weights: how often a language is
-    drawn in relation to the others, 1 where none is given.
+    drawn in relation to the others, 1 where none is given. language_run: for how many steps at a time, so that the teacher changes its
+    SFT less often; each language's expected share of the steps stays the same.
     """
 
     lrf: int
@@ -44,10 +45,13 @@ class GeneralConfig:
     drf: int = field(default=1, metadata={"added_later": True})
     learn_map: bool = field(default=False, metadata={"added_later": True})
     weights: Mapping[str, float] | None = field(default=None, metadata={"added_later": True})
+    language_run: int = field(default=1, metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         if not all(0 < weight < float("inf") for weight in (self.weights or {}).values()):
             raise InputError(f"`weights` should be numbers above 0, but are {self.weights}.")
+        if self.language_run < 1:
+            raise InputError(f"`language_run` should be a number of steps, at least 1, but is {self.language_run}.")
 
 
 class GeneralDistillation(Objective):
@@ -142,6 +146,7 @@ def distil(
         steps=config.schedule.steps,
         mask_share=config.mask_share,
         seed=config.seed,
+        language_run=config.language_run,
     )
     evaluation = held_out(
         {code: kept for code, (_, kept) in parts.items()}, tokenizer, batch_size=16, mask_share=config.mask_share, most=32

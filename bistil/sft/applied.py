@@ -11,18 +11,24 @@ from torch import Tensor, nn
 from bistil.errors import InputError
 from bistil.sft.flat import write_at
 
+Entries = Mapping[str, tuple[Tensor, Tensor]]
+"""For each tensor flat positions and what stands there. Shape: [K_n], [K_n]."""
+
 _stacks: WeakKeyDictionary[nn.Module, list[object]] = WeakKeyDictionary()
 
 
 class Applied:
-    """A delta on an encoder; `revert` puts the overwritten values back, bit for bit.
+    """A delta on an encoder; `revert` puts the overwritten values back, bit for bit, and `again` the delta's.
 
-    Training done at the delta's positions meanwhile is overwritten by `revert`: take its delta first.
+    Training done at the delta's positions meanwhile is overwritten by `revert`: take its delta first. `saved` and `worn` are the entries
+    of the encoder's tensors without and with the delta.
     """
 
-    def __init__(self, encoder: nn.Module, saved: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-        self._encoder, self._saved, self._token = encoder, saved, object()
-        _stacks.setdefault(encoder, []).append(self._token)
+    def __init__(self, encoder: nn.Module, saved: Entries, worn: Entries) -> None:
+        self._encoder, self._saved, self._worn, self._token = encoder, saved, worn, object()
+        stack = _stacks.setdefault(encoder, [])
+        self._below = tuple(stack)
+        stack.append(self._token)
 
     def revert(self) -> None:
         """Restore the encoder.
@@ -38,11 +44,22 @@ class Applied:
             raise InputError(f"{later} delta(s) applied later are still on the encoder: revert those first (last applied, first reverted).")
         put_back(self._encoder.state_dict(), self._saved)
         stack.pop()
-        self._saved = {}
+
+    def again(self) -> None:
+        """Put the reverted delta on the same encoder once more: one write of its entries, which are those of the first time.
+
+        Raises:
+            InputError: it is on the encoder now, or other deltas are than were then.
+        """
+        stack = _stacks.setdefault(self._encoder, [])
+        if tuple(stack) != self._below:
+            raise InputError("This delta can come on again only after its `revert`, over the same deltas as the first time. Apply it anew.")
+        put_back(self._encoder.state_dict(), self._worn)
+        stack.append(self._token)
 
 
-def put_back(tensors: Mapping[str, Tensor], saved: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-    """Overwrite the saved positions of each named tensor with the saved entries. Shape: [K_n], [K_n]."""
+def put_back(tensors: Mapping[str, Tensor], saved: Entries) -> None:
+    """Overwrite the saved positions of each named tensor with the saved entries."""
     for name, (positions, old) in saved.items():
         tensor = tensors[name]
         write_at(tensor, positions.to(tensor.device), old.to(tensor.device))
