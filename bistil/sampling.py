@@ -8,11 +8,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 
-def epochs(n_examples: int, n_batches: int, batch_size: int, *, seed: int, lengths: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+def epochs(
+    n_examples: int,
+    n_batches: int,
+    batch_size: int,
+    *,
+    seed: int,
+    lengths: Sequence[int] | np.ndarray | None = None,
+    pool: int = 16,
+) -> np.ndarray:
     """Example indices of `n_batches` batches drawn epoch by epoch without replacement.
 
-    With `lengths`, batches are cut from length-sorted pools of 16 batches, so that little of a batch is padding; the order of the
-    batches stays random.
+    With `lengths`, batches are cut from length-sorted pools of `pool` batches, so that little of a batch is padding, the less the larger
+    the pool; the order of the batches in a pool stays random.
 
     :returns: Shape: [n_batches, batch_size], int64. Where fewer than `batch_size` examples exist, an epoch repeats inside a batch.
     """
@@ -25,10 +33,10 @@ def epochs(n_examples: int, n_batches: int, batch_size: int, *, seed: int, lengt
     if lengths is None:
         return batches
     size_of = np.asarray(lengths)
-    for start in range(0, n_batches, 16):
-        pool = batches[start : start + 16].ravel()
-        by_length = pool[np.argsort(size_of[pool], kind="stable")].reshape(-1, batch_size)
-        batches[start : start + 16] = by_length[rng.permutation(len(by_length))]
+    for start in range(0, n_batches, pool):
+        some = batches[start : start + pool].ravel()
+        by_length = some[np.argsort(size_of[some], kind="stable")].reshape(-1, batch_size)
+        batches[start : start + pool] = by_length[rng.permutation(len(by_length))]
     return batches
 
 

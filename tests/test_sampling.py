@@ -35,6 +35,15 @@ def test_length_sorting_leaves_less_padding() -> None:
     assert spread[1] < 0.3 * spread[0]
 
 
+def test_larger_pools_leave_a_few_percent_of_padding() -> None:
+    lengths = np.clip(np.random.default_rng(0).lognormal(3.2, 0.6, 20000), 4, 256).astype(int)
+    shares = []
+    for pool in (16, 64):
+        rows = lengths[sampling.epochs(len(lengths), 1500, 8, seed=1, lengths=lengths, pool=pool)]
+        shares.append(1 - rows.sum() / (rows.max(1).sum() * 8))
+    assert shares[1] < 0.05 < shares[0]
+
+
 @settings(max_examples=25)
 @given(seed=st.integers(0, 1000), other=st.integers(1001, 2000))
 def test_the_seed_decides(seed: int, other: int) -> None:

@@ -33,7 +33,8 @@ class GeneralConfig:
     drf: hidden reduction factor; in an experiment both factors come with the system's name. learn_map: the map from a narrower student's
     states to the teacher's trains along, instead of staying the projection that the student starts from. weights: how often a language is
     drawn in relation to the others, 1 where none is given. language_run: for how many steps at a time, so that the teacher changes its
-    SFT less often; each language's expected share of the steps stays the same.
+    SFT less often; each language's expected share of the steps stays the same. pool: out of how many batches at a time those of like length
+    are put together, where text is not packed: of 64 about a third of the padding is left that there is with 16.
     """
 
     lrf: int
@@ -46,12 +47,13 @@ class GeneralConfig:
     learn_map: bool = field(default=False, metadata={"added_later": True})
     weights: Mapping[str, float] | None = field(default=None, metadata={"added_later": True})
     language_run: int = field(default=1, metadata={"added_later": True})
+    pool: int = field(default=16, metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         if not all(0 < weight < float("inf") for weight in (self.weights or {}).values()):
             raise InputError(f"`weights` should be numbers above 0, but are {self.weights}.")
-        if self.language_run < 1:
-            raise InputError(f"`language_run` should be a number of steps, at least 1, but is {self.language_run}.")
+        if self.language_run < 1 or self.pool < 1:
+            raise InputError(f"`language_run` and `pool` should be at least 1 step, but are {self.language_run} and {self.pool}.")
 
 
 class GeneralDistillation(Objective):
@@ -147,6 +149,7 @@ def distil(
         mask_share=config.mask_share,
         seed=config.seed,
         language_run=config.language_run,
+        pool=config.pool,
     )
     evaluation = held_out(
         {code: kept for code, (_, kept) in parts.items()}, tokenizer, batch_size=16, mask_share=config.mask_share, most=32
