@@ -13,7 +13,7 @@ help:
 	@echo "make lab        JupyterLab on notebooks/"
 	@echo "make test       ruff, mypy, every test, the notebooks' checked outputs"
 	@echo "make test-fast  ruff, mypy and the quick tests"
-	@echo "make bench      what our way costs against the published way, into reports/bench/"
+	@echo "make bench      what our way costs against the published way and a floor, into reports/bench/"
 	@echo "make clean      removes caches and builds; keeps .venv, data/cache and reports"
 
 demo: $(INSTALLED)

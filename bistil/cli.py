@@ -23,6 +23,19 @@ BISTIL_TFLOPS = 5.7
 """What BiStil's own training sustained: 200,000 steps of stage 1 at lrf 2 in 9 hours on an RTX 3080 (paper appendix A.1 and note 8)."""
 
 
+BENCH = ("step", "sft", "vocab", "switch", "eval", "inference")
+BENCH_SIZES = (
+    ("layers", 12, "layers of the random BERT"),
+    ("hidden", 768, "its hidden size, a multiple of 64"),
+    ("vocabulary", 119547, "its vocabulary"),
+    ("kept", 31000, "that of its student"),
+    ("batch", 8, "sequences in a training batch"),
+    ("length", 256, "tokens of each"),
+    ("lines", 20000, "lines of text to tokenise; a sentence to parse for every 150"),
+    ("turns", 3, "how often each side is measured, after one turn to warm up"),
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="bistil", description=__doc__.splitlines()[0])
@@ -83,11 +96,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     study.add_argument("--reports", type=Path, default=ROOT / "reports", help="where reports go (default: reports/)")
     study.set_defaults(run=_study)
 
-    bench = commands.add_parser("bench", help="what our way costs against the published way, in one run on this machine")
+    bench = commands.add_parser("bench", help="what our way costs against the published way and a floor, in one run on this machine")
+    bench.add_argument("part", nargs="?", default="all", choices=(*BENCH, "all"), metavar="|".join((*BENCH, "all")))
     bench.add_argument("--to", type=Path, default=ROOT / "reports" / "bench", help="folder of the JSON (default: reports/bench/)")
-    bench.add_argument("--layers", type=int, default=6, help="layers of the random BERT (default: %(default)s)")
-    bench.add_argument("--hidden", type=int, default=256, help="its hidden size, a multiple of 64 (default: %(default)s)")
-    bench.add_argument("--vocabulary", type=int, default=30000, help="its vocabulary (default: %(default)s)")
+    for name, default, help_text in BENCH_SIZES:
+        bench.add_argument(f"--{name}", type=int, default=default, help=f"{help_text} (default: %(default)s)")
     bench.set_defaults(run=_bench)
 
     info = commands.add_parser("info", help="describe a delta file or an artefact folder")
@@ -296,8 +309,9 @@ def _world(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     from bistil.bench import Size, run_bench
 
-    size = Size(layers=options.layers, hidden=options.hidden, vocabulary=options.vocabulary)
-    print(run_bench(options.to, size, say=print))
+    size = Size(**{name: getattr(options, name) for name, _, _ in BENCH_SIZES})
+    for part in BENCH if options.part == "all" else (options.part,):
+        print(run_bench(options.to, part, size, say=print), flush=True)
     return 0
 
 

@@ -184,7 +184,7 @@ class Batches(Dataset):
     """Step number -> batch of one language: `language`, `input_ids`, `attention_mask`, and `labels` where tokens are masked.
 
     Shape: [batch_size, L] each. Nothing here has state: batch k is the same whenever it is asked for. `by_length` puts sequences of
-    like length together, which saves padding.
+    like length together, out of `pool` batches at a time, which saves padding; a language is drawn for `language_run` steps at a time.
     """
 
     def __init__(
@@ -198,13 +198,20 @@ class Batches(Dataset):
         mask_share: float,
         seed: int,
         by_length: bool = True,
+        language_run: int = 1,
+        pool: int = 16,
     ) -> None:
         self._corpora, self._tokenizer, self._mask_share, self._seed = corpora, tokenizer, mask_share, seed
-        self._language = sampling.languages(weights, steps, seed=seed)
+        self._language = sampling.languages(weights, steps, seed=seed, run=language_run)
         rows = {
             code: iter(
                 sampling.epochs(
-                    len(blocks), self._language.count(code), batch_size, seed=seed + i, lengths=blocks.lengths if by_length else None
+                    len(blocks),
+                    self._language.count(code),
+                    batch_size,
+                    seed=seed + i,
+                    lengths=blocks.lengths if by_length else None,
+                    pool=pool,
                 )
             )
             for i, (code, blocks) in enumerate(corpora.items())

@@ -3,7 +3,7 @@
 Notable: every mean is over real tokens of the whole batch, so neither the amount nor the content of padding changes a loss or its
 gradient (padded entries must be finite: they are multiplied by 0); the thesis leaves head dimension and padding open, and we read its
 MSE as the mean over heads and real positions. Nothing is selected by boolean masks: that would copy. An empty mask gives 0, not NaN.
-Half-precision inputs are accumulated in float32.
+Half-precision inputs are accumulated in float32. Attention may come as maps or, cheaper, unevaluated (see `attention`).
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from bistil.attention import Attention, squared_distance
 from bistil.errors import InputError
 
+Maps = Tensor | Attention
+"""A layer's attention distributions, evaluated or not."""
 
-def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:
+
+def attention_loss(student: Sequence[Maps], teacher: Sequence[Maps], mask: Tensor) -> Tensor:
     """Mean squared difference of attention distributions (BiStil eq. 5.1).
 
     For each layer the squares are summed over the real (query, key) pairs of every example and head, and divided by
@@ -23,9 +27,8 @@ def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: T
     """
     _check_layers(student, teacher, mask, "[B, heads, L, L]", dimensions=4)
     real = _weights(mask, student[0])
-    pairs = real[:, :, None] * real[:, None, :]
-    scale = student[0].shape[1] * pairs.sum().clamp(min=1)
-    total = sum((_squares(s, t).sum(dim=1) * pairs).sum() for s, t in zip(student, teacher, strict=True))
+    scale = student[0].shape[1] * real.sum(dim=1).square().sum().clamp(min=1)
+    total = sum(_attention_squares(s, t, real) for s, t in zip(student, teacher, strict=True))
     return torch.as_tensor(total / (scale * len(student)))
 
 
@@ -122,9 +125,17 @@ def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
     return torch.nn.functional.kl_div(student, teacher, log_target=True, reduction="none").sum(dim=-1)
 
 
-def _weights(mask: Tensor, like: Tensor) -> Tensor:
+def _weights(mask: Tensor, like: Maps) -> Tensor:
     """The mask as numbers, in float32 or better."""
     return mask.to(device=like.device, dtype=torch.promote_types(like.dtype, torch.float32))
+
+
+def _attention_squares(student: Maps, teacher: Maps, real: Tensor) -> Tensor:
+    """Sum of the squared differences over heads and real (query, key) pairs."""
+    if isinstance(student, Attention) and isinstance(teacher, Attention):
+        return squared_distance(student, teacher, real)
+    maps = (one.maps() if isinstance(one, Attention) else one for one in (student, teacher))
+    return (_squares(*maps).sum(dim=1) * real[:, :, None] * real[:, None, :]).sum()
 
 
 def _squares(student: Tensor, teacher: Tensor) -> Tensor:
@@ -132,7 +143,7 @@ def _squares(student: Tensor, teacher: Tensor) -> Tensor:
     return (student.to(accumulate) - teacher.to(accumulate)).square()
 
 
-def _check_layers(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor, form: str, *, dimensions: int) -> None:
+def _check_layers(student: Sequence[Maps], teacher: Sequence[Maps], mask: Tensor, form: str, *, dimensions: int) -> None:
     """Raise unless both sides have the same number of layers, and all layers one shape that fits the mask."""
     if len(student) != len(teacher) or not student:
         raise InputError(

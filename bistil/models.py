@@ -1,8 +1,9 @@
 """Teachers, encoders and task models: loading, running with all states, saving for plain transformers.
 
-Notable: the teacher's encoder and its masked-language-model head share one encoder; attention probabilities exist only under the
-eager implementation, so `encode` switches to it when states are wanted and back to sdpa otherwise; weights are read as float32 on the
-CPU, from safetensors where the file exists, and never with remote code. What differs between architectures is in `architectures`.
+Notable: the teacher's encoder and its masked-language-model head share one encoder; attention maps exist only under the eager
+implementation, so `encode` switches to it where maps are wanted and otherwise runs sdpa, which can note what maps are made of; weights
+are read as float32 on the CPU, from safetensors where the file exists, and never with remote code. What differs between architectures is
+in `architectures`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedT
 from transformers.utils import logging
 
 from bistil.architectures import Architecture, architecture
+from bistil.attention import NOTING, Attention, can_note
 from bistil.errors import InputError
 from bistil.word_marks import glues_words, mark_first_word
 
@@ -42,31 +44,46 @@ class Output:
 
     logits: name -> tensor, from the task head. last: the final hidden states. Shape: [B, L, H].
     hidden: H_0 (embedding layer) .. H_n, each of Shape: [B, L, H]; attention: A_1 .. A_n after the softmax, each of
-    Shape: [B, heads, L, L]; both are () unless states were asked for. A module in train mode has its dropout in all of them.
+    Shape: [B, heads, L, L]; both are () unless states were asked for. A module in train mode has its dropout in all of them, but where
+    attention is left unevaluated (an `Attention` in place of a tensor) it has none.
     """
 
     last: Tensor
     logits: Mapping[str, Tensor] = field(default_factory=dict)
     hidden: tuple[Tensor, ...] = ()
-    attention: tuple[Tensor, ...] = ()
+    attention: tuple[Tensor | Attention, ...] = ()
 
 
 def encode(
-    encoder: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, *, states: bool, token_type_ids: Tensor | None = None
+    encoder: PreTrainedModel,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    *,
+    states: bool,
+    maps: bool = True,
+    token_type_ids: Tensor | None = None,
 ) -> Output:
     """Run the encoder; with `states` also return all hidden states and attention distributions (BiStil eqs. 5.1, 5.2).
 
+    Without `maps` the distributions come unevaluated, for losses to compare, and every layer runs the fast attention. An architecture that
+    cannot do that (DeBERTa) gives maps all the same.
     Shape: input_ids, attention_mask (1 = real token) and token_type_ids are [B, L]; an encoder that knows one segment only is not given
     the latter. The logits of the result are empty.
 
     :raises InputError: where states are wanted and the encoder does not give the attention distributions of every layer.
     """
-    wanted = "eager" if states else _fastest(type(encoder))
+    noted: list[Attention] | None = [] if states and not maps and can_note(type(encoder)) else None
+    wanted = NOTING if noted is not None else "eager" if states else _fastest(type(encoder))
     if encoder.config._attn_implementation != wanted:
         encoder.set_attn_implementation(wanted)
-    segments = {"token_type_ids": token_type_ids} if getattr(encoder.config, "type_vocab_size", 0) > 1 else {}
-    out = encoder(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=states, output_attentions=states, **segments)
-    hidden, attention = tuple(out.hidden_states or ()), tuple(out.attentions or ())
+    inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
+    if getattr(encoder.config, "type_vocab_size", 0) > 1:
+        inputs["token_type_ids"] = token_type_ids
+    if noted is None:
+        out = encoder(**inputs, output_hidden_states=states, output_attentions=states)
+    else:
+        out = encoder(**inputs, output_hidden_states=True, noted=noted)
+    hidden, attention = tuple(out.hidden_states or ()), tuple(noted or out.attentions or ())
     if states and (len(attention), len(hidden)) != (encoder.config.num_hidden_layers, encoder.config.num_hidden_layers + 1):
         raise InputError(
             f"Attention distributions of the {encoder.config.num_hidden_layers} layers and one hidden state more were expected, but "
@@ -88,11 +105,10 @@ class TaskModel(nn.Module):
         self.encoder = encoder
         self.head = head
 
-    def forward(self, batch: Mapping[str, Tensor], *, states: bool = False) -> Output:
+    def forward(self, batch: Mapping[str, Tensor], *, states: bool = False, maps: bool = True) -> Output:
         """Encode `batch` (input_ids and attention_mask, token_type_ids where the task has two segments) and apply the head."""
-        out = encode(
-            self.encoder, batch["input_ids"], batch["attention_mask"], states=states, token_type_ids=batch.get("token_type_ids")
-        )
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        out = encode(self.encoder, ids, mask, states=states, maps=maps, token_type_ids=batch.get("token_type_ids"))
         return Output(last=out.last, logits=self.head(out.last, batch), hidden=out.hidden, attention=out.attention)
 
 

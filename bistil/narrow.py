@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 from transformers import BertModel, PreTrainedConfig
 
+from bistil.attention import Attention
 from bistil.errors import InputError
 from bistil.models import Output, encode
 from bistil.student import layer_map
@@ -57,7 +58,8 @@ class Narrowing(nn.Module):
         """Both outputs in one shape: the student's states times M, and of the teacher's `layers` the attention of the kept heads."""
         attention = list(teacher.attention)
         for layer, heads in zip(layers, self.heads, strict=True):
-            attention[layer - 1] = attention[layer - 1][:, heads]
+            whole = attention[layer - 1]
+            attention[layer - 1] = whole.heads(heads) if isinstance(whole, Attention) else whole[:, heads]
         hidden = tuple(states @ self.map for states in student.hidden)
         return dataclasses.replace(student, hidden=hidden), dataclasses.replace(teacher, attention=tuple(attention))
 

@@ -8,11 +8,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 
-def epochs(n_examples: int, n_batches: int, batch_size: int, *, seed: int, lengths: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+def epochs(
+    n_examples: int,
+    n_batches: int,
+    batch_size: int,
+    *,
+    seed: int,
+    lengths: Sequence[int] | np.ndarray | None = None,
+    pool: int = 16,
+) -> np.ndarray:
     """Example indices of `n_batches` batches drawn epoch by epoch without replacement.
 
-    With `lengths`, batches are cut from length-sorted pools of 16 batches, so that little of a batch is padding; the order of the
-    batches stays random.
+    With `lengths`, batches are cut from length-sorted pools of `pool` batches, so that little of a batch is padding, the less the larger
+    the pool; the order of the batches in a pool stays random.
 
     :returns: Shape: [n_batches, batch_size], int64. Where fewer than `batch_size` examples exist, an epoch repeats inside a batch.
     """
@@ -25,22 +33,23 @@ def epochs(n_examples: int, n_batches: int, batch_size: int, *, seed: int, lengt
     if lengths is None:
         return batches
     size_of = np.asarray(lengths)
-    for start in range(0, n_batches, 16):
-        pool = batches[start : start + 16].ravel()
-        by_length = pool[np.argsort(size_of[pool], kind="stable")].reshape(-1, batch_size)
-        batches[start : start + 16] = by_length[rng.permutation(len(by_length))]
+    for start in range(0, n_batches, pool):
+        some = batches[start : start + pool].ravel()
+        by_length = some[np.argsort(size_of[some], kind="stable")].reshape(-1, batch_size)
+        batches[start : start + pool] = by_length[rng.permutation(len(by_length))]
     return batches
 
 
-def languages(weights: Mapping[str, float], steps: int, *, seed: int) -> list[str]:
-    """The language of each step, drawn with the given weights (BiStil stage 1: one half each).
+def languages(weights: Mapping[str, float], steps: int, *, seed: int, run: int = 1) -> list[str]:
+    """The language of each step, drawn with the given weights (BiStil stage 1: one half each), anew every `run` steps.
 
     :returns: `steps` language codes.
     """
     codes = list(weights)
     share = np.array([weights[code] for code in codes], dtype=np.float64)
     rng = np.random.Generator(np.random.PCG64([seed, 0x1A9]))
-    return [codes[i] for i in rng.choice(len(codes), size=steps, p=share / share.sum())]
+    drawn = rng.choice(len(codes), size=-(-steps // run), p=share / share.sum())
+    return [codes[i] for i in np.repeat(drawn, run)[:steps]]
 
 
 def temperature(sizes: Mapping[str, int], alpha: float) -> dict[str, float]:

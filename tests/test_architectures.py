@@ -14,7 +14,8 @@ from zoo import GLOBAL, LOCAL, PATTERN, TOKENIZERS, masked_lm, write_teacher
 
 from bistil import vocab
 from bistil.architectures import ARCHITECTURES, longest_sequence, mlm_logits, student_config, with_encoder
-from bistil.distil.general import set_dropout
+from bistil.attention import Attention
+from bistil.distil.general import set_dropout, state_losses
 from bistil.errors import InputError
 from bistil.export import export, exportable
 from bistil.mlm import masked_lm_loss
@@ -80,6 +81,28 @@ def test_states_are_those_of_every_layer_and_agree_with_the_fast_attention(teach
         torch.testing.assert_close(attention.sum(-1).transpose(1, 2)[real], torch.ones(int(real.sum()), 2))
         padded = real[:, :, None] & ~real[:, None, :]  # [example, query, key]
         assert attention.sum(1)[padded].abs().sum() == 0
+
+
+@every()
+def test_states_compared_without_maps_give_the_loss_and_gradient_of_maps(teacher: Teacher) -> None:
+    inputs, layers = batch(teacher.tokenizer), layer_map(6, 2)
+    student = initialise(teacher.encoder, 2)
+    with torch.no_grad():  # away from the teacher
+        for parameter in student.parameters():
+            parameter.mul_(1.1)
+    found = []
+    for maps in (True, False):
+        own = encode(student, **inputs, states=True, maps=maps)
+        with torch.inference_mode():
+            theirs = encode(teacher.encoder, **inputs, states=True, maps=maps)
+        lazy = not maps and teacher.encoder.config.model_type != "deberta-v2"
+        assert all(isinstance(one, Attention) == lazy for one in (*own.attention, *theirs.attention))
+        loss, parts = state_losses(own, theirs, layers, inputs["attention_mask"])
+        assert float(parts["attention"]) > 1e-4
+        gradients = torch.autograd.grad(loss, list(student.parameters()))
+        found.append((parts["attention"], parts["hidden"], *gradients))
+    for with_maps, without in zip(*found, strict=True):
+        assert float((with_maps - without).norm()) <= 1e-5 * float(with_maps.norm()) + 1e-7
 
 
 @every()

@@ -35,6 +35,15 @@ def test_length_sorting_leaves_less_padding() -> None:
     assert spread[1] < 0.3 * spread[0]
 
 
+def test_larger_pools_leave_a_few_percent_of_padding() -> None:
+    lengths = np.clip(np.random.default_rng(0).lognormal(3.2, 0.6, 20000), 4, 256).astype(int)
+    shares = []
+    for pool in (16, 64):
+        rows = lengths[sampling.epochs(len(lengths), 1500, 8, seed=1, lengths=lengths, pool=pool)]
+        shares.append(1 - rows.sum() / (rows.max(1).sum() * 8))
+    assert shares[1] < 0.05 < shares[0]
+
+
 @settings(max_examples=25)
 @given(seed=st.integers(0, 1000), other=st.integers(1001, 2000))
 def test_the_seed_decides(seed: int, other: int) -> None:
@@ -54,3 +63,11 @@ def test_temperature_flattens_sizes() -> None:
     assert sampling.temperature(sizes_of, 1.0) == {"big": 900.0, "small": 100.0}
     assert sampling.temperature(sizes_of, 0.0) == {"big": 1.0, "small": 1.0}
     assert sampling.temperature(sizes_of, 0.5)["big"] / sampling.temperature(sizes_of, 0.5)["small"] == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("run", [1, 3, 10])
+def test_a_language_stays_for_a_run_and_keeps_its_share(run: int) -> None:
+    drawn = sampling.languages({"a": 3.0, "b": 1.0}, 9001, seed=7, run=run)
+    assert len(drawn) == 9001
+    assert all(len(set(drawn[start : start + run])) == 1 for start in range(0, 9001, run))
+    assert Counter(drawn)["a"] / 9001 == pytest.approx(0.75, abs=0.05)

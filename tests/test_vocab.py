@@ -202,3 +202,11 @@ def test_other_tokenizer_kinds_and_ones_that_do_not_come_back_are_refused() -> N
     changed.backend_tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     with pytest.raises(InputError, match="come back the same"):
         vocab.trim_tokenizer(changed, np.arange(len(WORDS)))
+
+
+@pytest.mark.slow
+def test_several_processes_count_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bistil.vocab.counting.CHUNK", 3)
+    tokenizer = make()
+    tokenizer(LINES, truncation=True, max_length=3, padding="max_length")
+    assert np.array_equal(vocab.count_tokens(tokenizer, iter(LINES * 4), processes=2), vocab.count_tokens(tokenizer, LINES * 4))

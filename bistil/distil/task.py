@@ -89,10 +89,11 @@ class TaskDistillation(Objective):
 
     def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss on one batch; parts `attention`, `hidden` and `prediction`."""
-        student = self.model(batch, states=True)
+        student = self.model(batch, states=True, maps=False)
         ids = batch["input_ids"]
-        with torch.no_grad():
-            teacher = self._teacher[0]({**batch, "input_ids": ids if self._kept is None else self._kept.to(ids.device)[ids]}, states=True)
+        theirs = {**batch, "input_ids": ids if self._kept is None else self._kept.to(ids.device)[ids]}
+        with torch.inference_mode():
+            teacher = self._teacher[0](theirs, states=True, maps=False)
         states, parts = state_losses(student, teacher, self._layers, batch["attention_mask"], self._narrowing[0])
         prediction = self._task.distillation_loss(student.logits, teacher.logits, batch)
         return states + prediction, {**parts, "prediction": prediction.detach()}

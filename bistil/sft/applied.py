@@ -10,26 +10,31 @@ import torch
 from torch import Tensor, nn
 
 from bistil.errors import InputError
-from bistil.sft.flat import add_at, read_at, write_at
+from bistil.sft.flat import read_at, write_at
+
+Entries = Mapping[str, tuple[Tensor, Tensor]]
+"""For each tensor flat positions and what stands there. Shape: [K_n], [K_n]."""
 
 _stacks: WeakKeyDictionary[nn.Module, list[object]] = WeakKeyDictionary()
 
 
 class Applied:
-    """A delta on an encoder; `revert` puts the overwritten values back, bit for bit.
+    """A delta on an encoder; `revert` puts the overwritten values back, bit for bit, and `again` the delta's.
 
     Training done at the delta's positions meanwhile is overwritten by `revert`: take its delta first. `changed` tells of it.
 
     Args:
         encoder: it wears the delta already.
-        saved: positions and the entries that were there before, by name. Shape: [K_n], [K_n].
-        values: what was added to them. Shape: [K_n].
+        saved: the entries of its tensors without the delta.
+        worn: the same entries with it.
     """
 
-    def __init__(self, encoder: nn.Module, saved: Mapping[str, tuple[Tensor, Tensor]], values: Mapping[str, Tensor]) -> None:
-        self._encoder, self._saved, self._values, self._token = encoder, saved, values, object()
+    def __init__(self, encoder: nn.Module, saved: Entries, worn: Entries) -> None:
+        self._encoder, self._saved, self._worn, self._token = encoder, saved, worn, object()
         self._shapes = {name: tensor.shape for name, tensor in encoder.state_dict().items() if name in saved}
-        _stacks.setdefault(encoder, []).append(self._token)
+        stack = _stacks.setdefault(encoder, [])
+        self._below = tuple(stack)
+        stack.append(self._token)
 
     def revert(self) -> None:
         """Restore the encoder.
@@ -55,20 +60,30 @@ class Applied:
                 )
         put_back(tensors, self._saved)
         stack.pop()
-        self._saved, self._values = {}, {}
 
     def changed(self) -> list[str]:
         """Return the tensors whose entries at the delta's positions are no longer what was written there, sorted.
 
-        Of a delta that was applied later too this says nothing useful: ask the one applied last.
+        Of a delta that was applied later too, or is reverted, this says nothing useful: ask the one applied last.
         """
         tensors = self._encoder.state_dict()
-        written = {name: add_at(old, self._values[name].to(old.device)) for name, (_, old) in self._saved.items()}
-        return sorted(name for name, (where, _) in self._saved.items() if not torch.equal(read_at(tensors[name], where), written[name]))
+        return sorted(name for name, (where, entries) in self._worn.items() if not torch.equal(read_at(tensors[name], where), entries))
+
+    def again(self) -> None:
+        """Put the reverted delta on the same encoder once more: one write of its entries, which are those of the first time.
+
+        Raises:
+            InputError: it is on the encoder now, or other deltas are than were then.
+        """
+        stack = _stacks.setdefault(self._encoder, [])
+        if tuple(stack) != self._below:
+            raise InputError("This delta can come on again only after its `revert`, over the same deltas as the first time. Apply it anew.")
+        put_back(self._encoder.state_dict(), self._worn)
+        stack.append(self._token)
 
 
-def put_back(tensors: Mapping[str, Tensor], saved: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-    """Overwrite the saved positions of each named tensor with the saved entries. Shape: [K_n], [K_n]."""
+def put_back(tensors: Mapping[str, Tensor], saved: Entries) -> None:
+    """Overwrite the saved positions of each named tensor with the saved entries."""
     for name, (positions, old) in saved.items():
         tensor = tensors[name]
         write_at(tensor, positions.to(tensor.device), old.to(tensor.device))

@@ -19,7 +19,7 @@ from bistil.errors import InputError
 from bistil.sft import files
 from bistil.sft.applied import Applied, put_back
 from bistil.sft.checks import check_base, check_same_layout, checked
-from bistil.sft.flat import add_at, digest, read_at, write_at
+from bistil.sft.flat import add_at, digest, read_at
 
 
 def base_hash(encoder: nn.Module) -> str:
@@ -141,14 +141,13 @@ class SparseDelta:
         targets = self._targets(encoder)
         places = {name: self.tensors[name][0].to(targets[name].device) for name in targets}
         saved = {name: (places[name], read_at(tensor, places[name])) for name, tensor in targets.items()}
+        worn = {name: (at, add_at(old, self.tensors[name][1].to(old.device))) for name, (at, old) in saved.items()}
         try:
-            for name, tensor in targets.items():
-                positions, old = saved[name]
-                write_at(tensor, positions, add_at(old, self.tensors[name][1].to(tensor.device)))
+            put_back(targets, worn)
         except BaseException:
             put_back(targets, saved)
             raise
-        return Applied(encoder, saved, {name: values for name, (_, values) in self.tensors.items()})
+        return Applied(encoder, saved, worn)
 
     def save(self, path: Path | str, *, n_parameters: int | None = None) -> None:
         """Write one safetensors file, atomically; `n_parameters` is the encoder's, for the density in the header (null without)."""

@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 LEAST = 2**18  # entries of a weight from which on it pays; below, the detour costs more than the product
-MOST = 0.1  # density up to which it pays: `bistil.bench_sft` measures about 0.5 of the dense time there, 1.0 at 0.2
+MOST = 0.1  # density up to which it pays: `bistil bench sft` measures about 0.5 of the dense time there, 1.0 at 0.2
 
 Take = Callable[[Tensor, Tensor], None]
 

@@ -2,7 +2,7 @@
 
 Notable: the single root costs nothing extra. Taking the same large number off every root edge makes each further root too expensive,
 so one run of Chu-Liu-Edmonds is enough, and the best of the trees with one root comes out. Most sentences skip even that: where the
-best head of each word already gives a tree, it is the answer.
+best head of each word already gives a tree, it is the answer, and that is looked at for the whole batch at once.
 """
 
 from collections.abc import Sequence
@@ -25,10 +25,13 @@ def decode(arcs: np.ndarray, words: np.ndarray) -> np.ndarray:
     :param words: True where there is a word; words come first in each row. Shape: [B, W].
     :returns: heads, -100 where there is no word. Shape: [B, W] int64.
     """
-    heads = np.full(words.shape, NOTHING, dtype=np.int64)
-    for row, n in enumerate(words.sum(1)):
-        if n:
-            heads[row, :n] = maximum_tree(arcs[row, :n, : n + 1])
+    possible = np.pad(words, ((0, 0), (1, 0)), constant_values=True)[:, None, :] & ~np.eye(words.shape[1] + 1, dtype=bool)[1:]
+    greedy = np.where(words, np.where(possible, arcs, -np.inf).argmax(2), 0)
+    loops = _ends(np.pad(greedy, ((0, 0), (1, 0)))).any(1)
+    heads = np.where(words, greedy, NOTHING)
+    for row in np.flatnonzero(loops | ((heads == 0).sum(1) > 1)):
+        n = words[row].sum()
+        heads[row, :n] = maximum_tree(arcs[row, :n, : n + 1])
     return heads
 
 
@@ -42,51 +45,52 @@ def maximum_tree(scores: np.ndarray) -> np.ndarray:
     full = np.full((n + 1, n + 1), -np.inf)
     full[1:] = scores
     np.fill_diagonal(full, -np.inf)
-    greedy = full[1:].argmax(1)
-    if is_tree(greedy):
-        return greedy
     finite = full[np.isfinite(full)]
     full[:, 0] -= 1.0 + n * (finite.max() - finite.min())
     return _arborescence(full)[1:]
 
 
 def _ends(pointers: np.ndarray) -> np.ndarray:
-    """Where each node stands after at least n steps towards its head: node 0, or a node on a cycle."""
-    for _ in range(len(pointers).bit_length()):
-        pointers = pointers[pointers]
+    """Where each node stands after at least n steps towards its head: node 0, or a node on a cycle. Shape: [..., n] -> [..., n]."""
+    for _ in range(pointers.shape[-1].bit_length()):
+        pointers = np.take_along_axis(pointers, pointers, -1)
     return pointers
 
 
-def _cycle(heads: np.ndarray) -> np.ndarray | None:
-    ends = _ends(heads)
-    if not ends.any():
-        return None
-    node = int(ends[ends.nonzero()[0][0]])
-    cycle = [node]
-    while heads[cycle[-1]] != node:
-        cycle.append(int(heads[cycle[-1]]))
-    return np.asarray(cycle)
-
-
 def _arborescence(scores: np.ndarray) -> np.ndarray:
-    """Chu-Liu-Edmonds: `scores[d, h]` for dependent d and head h, node 0 is the root. Shape: [n, n] -> heads [n] (heads[0] is 0)."""
-    heads = scores.argmax(1)
-    heads[0] = 0
-    cycle = _cycle(heads)
-    if cycle is None:
-        return heads
-    rest = np.setdiff1d(np.arange(len(scores)), cycle)
-    gains = scores[np.ix_(cycle, rest)] - scores[cycle, heads[cycle]][:, None]
-    leaving = scores[np.ix_(rest, cycle)]
-    entry, exit_ = gains.argmax(0), leaving.argmax(1)
-    merged = len(rest)
-    small = np.full((merged + 1, merged + 1), -np.inf)
-    small[:merged, :merged] = scores[np.ix_(rest, rest)]
-    small[merged, :merged], small[:merged, merged] = gains.max(0), leaving.max(1)
-    inner = _arborescence(small)
-    for dependent in range(1, merged):
-        head = inner[dependent]
-        heads[rest[dependent]] = cycle[exit_[dependent]] if head == merged else rest[head]
-    outside = inner[merged]
-    heads[cycle[entry[outside]]] = rest[outside]
-    return heads
+    """Chu-Liu-Edmonds: `scores[d, h]` for dependent d and head h, node 0 is the root. Shape: [n, n] -> heads [n] (heads[0] is 0).
+
+    A path grows from a node by best heads. Where it bites itself, the cycle becomes one new node, whose score for a head is what the best
+    of its members gains by taking that head; where it meets the root or an earlier path, it is done. Heads stay the original nodes.
+    """
+    n = len(scores)
+    rows, heads, done = list(scores), [0] * n, [True] + [False] * (n - 1)
+    outermost = np.arange(n)  # the node that each original node has become a part of
+    cycles: list[tuple[list[int], np.ndarray]] = []
+    for start in range(1, n):
+        path = [] if done[outermost[start]] else [int(outermost[start])]
+        while path:
+            node = path[-1]
+            heads[node] = int(rows[node].argmax())
+            above = int(outermost[heads[node]])
+            if done[above]:
+                for finished in path:
+                    done[finished] = True
+                path = []
+            elif above in path:
+                cycle = path[path.index(above) :]
+                gains = np.stack([rows[member] - rows[member][heads[member]] for member in cycle])
+                inside = np.isin(outermost, cycle)
+                rows.append(np.where(inside, -np.inf, gains.max(0)))
+                path = [*path[: -len(cycle)], len(heads)]
+                outermost[inside] = len(heads)
+                heads.append(0)
+                done.append(False)
+                cycles.append((cycle, gains.argmax(0)))
+            else:
+                path.append(above)
+    while cycles:  # the last contracted first: the member that gains most by the whole's head takes it, the others keep theirs
+        cycle, best = cycles.pop()
+        head = heads.pop()
+        heads[cycle[best[head]]] = head
+    return np.asarray(heads)

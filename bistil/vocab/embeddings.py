@@ -83,4 +83,4 @@ def _move_positions(embeddings: Any, by: int, configs: list[Any]) -> None:
 
 def _rows(parameter: nn.Parameter, kept: Ids) -> nn.Parameter:
     index = torch.as_tensor(kept, device=parameter.device)
-    return nn.Parameter(parameter.detach()[index].clone(), requires_grad=parameter.requires_grad)
+    return nn.Parameter(parameter.detach().index_select(0, index), requires_grad=parameter.requires_grad)

@@ -1,5 +1,6 @@
 """Stage 1: its loss, what it may look at, whose language the teacher wears, and that it resumes."""
 
+import dataclasses
 import threading
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from bistil import vocab
 from bistil.corpora import Batches, read_lines, to_blocks
 from bistil.distil.general import GeneralConfig, GeneralDistillation, distil_general, evaluate_general, set_dropout
 from bistil.distil.wardrobe import AdaptedTeacher
+from bistil.errors import InputError
 from bistil.models import encode
 from bistil.progress import Event
 from bistil.sft.delta import SparseDelta, base_hash
@@ -106,9 +108,9 @@ def test_the_teacher_wears_the_language_of_the_batch(corpora, wordpiece, tmp_pat
         teacher_of(wordpiece).deltas[code].apply(encoder)
     worn, original = [], AdaptedTeacher.states
 
-    def spy(self, ids, mask):
+    def spy(self, ids, mask, **asked):
         worn.append(next((c for c, e in zip(CODES, expected, strict=True) if same(bits(e), bits(self.encoder))), None))
-        return original(self, ids, mask)
+        return original(self, ids, mask, **asked)
 
     asked, wear = [], AdaptedTeacher.wear
 
@@ -188,3 +190,25 @@ def test_dropout_is_set_everywhere(wordpiece) -> None:
     encoder = masked_lm(len(wordpiece)).bert
     set_dropout(encoder, 0.25)
     assert {module.p for module in encoder.modules() if isinstance(module, torch.nn.Dropout)} == {0.25}
+
+
+@pytest.mark.parametrize("wrong", [{"language_run": 0}, {"pool": 0}])
+def test_runs_and_pools_are_at_least_one_step(wrong: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="at least 1 step"):
+        GeneralConfig(lrf=2, schedule=CONFIG.schedule, **wrong)
+
+
+def test_a_run_of_steps_is_one_language(corpora, wordpiece, tmp_path: Path, monkeypatch) -> None:
+    asked, wear = [], AdaptedTeacher.wear
+
+    def note(self, language):
+        asked.append(language)
+        wear(self, language)
+
+    monkeypatch.setattr(AdaptedTeacher, "wear", note)
+    teacher = teacher_of(wordpiece)
+    config = dataclasses.replace(CONFIG, language_run=4)
+    distil_general(initialise(teacher.encoder, 2), teacher, wordpiece, corpora, config=config, folder=tmp_path)
+    assert len(set(asked[:4])) == 1
+    batches = Batches(corpora, wordpiece, weights=dict.fromkeys(CODES, 1.0), batch_size=4, steps=8, mask_share=0.15, seed=1, language_run=4)
+    assert asked[:4] == [batches[step]["language"] for step in range(4)]

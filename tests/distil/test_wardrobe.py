@@ -1,5 +1,6 @@
 """The teacher's wardrobe: however it changes, the base comes back bit for bit."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -45,6 +46,18 @@ def test_what_is_worn_is_that_delta_alone() -> None:
     assert base_hash(ENCODER) == expected
     teacher.wear("bare")
     assert base_hash(ENCODER) == BASE
+
+
+def test_a_known_language_is_put_on_without_reading_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = AdaptedTeacher(ENCODER, DELTAS, None)
+    seen: list[str] = []
+    for language in ("a", "b"):
+        teacher.wear(language)
+        seen.append(base_hash(ENCODER))
+    monkeypatch.setattr(SparseDelta, "apply", lambda self, encoder: pytest.fail("a delta was applied anew"))
+    for again, expected in zip(("a", "b", "a", None), (*seen, seen[0], BASE), strict=True):
+        teacher.wear(again)
+        assert base_hash(ENCODER) == expected
 
 
 def test_a_teacher_is_frozen_and_maps_ids() -> None:

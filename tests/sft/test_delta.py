@@ -136,6 +136,24 @@ def test_a_delta_for_another_vocabulary_is_refused() -> None:
     delta.apply(model).revert()
 
 
+def test_a_delta_comes_on_again_with_the_same_bits_and_only_where_it_was() -> None:
+    model = nn.Linear(4, 4)
+    before, delta, other = bits(model), random_delta(model, 1), random_delta(model, 2)
+    applied = delta.apply(model)
+    worn = bits(model)
+    with pytest.raises(InputError, match="only after its `revert`"):
+        applied.again()
+    for _ in range(2):
+        applied.revert()
+        assert same_bits(bits(model), before)
+        applied.again()
+        assert same_bits(bits(model), worn)
+    applied.revert()
+    with deltas_applied(model, other), pytest.raises(InputError, match="over the same deltas"):
+        applied.again()
+    assert same_bits(bits(model), before)
+
+
 @pytest.mark.parametrize(
     ("delta", "message"),
     [

@@ -68,3 +68,18 @@ def test_decode_pads_with_minus_100_and_ignores_padding_scores() -> None:
     assert (heads[1, 2:] == trees.NOTHING).all()
     assert (heads[2] == trees.NOTHING).all()
     assert heads[1, :2].tolist() == trees.maximum_tree(arcs[1, :2, :3]).tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 9), st.integers(0, 10_000), st.sampled_from([0.0, 1.0, 3.0]))
+def test_a_batch_is_decoded_as_its_sentences_one_by_one(sentences: int, longest: int, seed: int, treeness: float) -> None:
+    rng = np.random.default_rng(seed)
+    arcs, words = rng.normal(size=(sentences, longest, longest + 1)), np.zeros((sentences, longest), dtype=bool)
+    for row, n in enumerate(rng.integers(0, longest + 1, sentences)):
+        words[row, :n] = True
+        arcs[row, :, 0] -= treeness
+        arcs[row, np.arange(longest), np.arange(longest)] += treeness  # each word on the one before it: often a tree already
+    heads = trees.decode(arcs, words)
+    for row, n in enumerate(words.sum(1)):
+        assert heads[row, n:].tolist() == [trees.NOTHING] * (longest - n)
+        assert heads[row, :n].tolist() == (trees.maximum_tree(arcs[row, :n, : n + 1]).tolist() if n else [])

@@ -1,0 +1,58 @@
+"""Evaluation: a parser's predictions, trees and all, against the forward passes alone."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from transformers import BertModel
+
+from bistil.bench.measure import FLOOR, OURS, PUBLISHED, Row, Size, alternate, comparison
+from bistil.bench.models import config
+from bistil.evaluate import predict_rows
+from bistil.models import TaskModel, encode
+from bistil.tasks.parsing import Parsing
+from bistil.tasks.task import Row as Example
+
+RELATIONS = tuple(f"relation-{number}" for number in range(37))
+BATCH = 64
+
+
+def decoding(size: Size) -> list[Row]:
+    """Parsing sentences with the student's encoder and a random head, whose trees are the hardest to find there are."""
+    torch.manual_seed(1)
+    task = Parsing(labels=RELATIONS)
+    encoder = BertModel(config(size, layers=size.layers // size.lrf, vocabulary=size.kept), add_pooling_layer=False)
+    model = TaskModel(encoder=encoder, head=task.head(size.hidden)).eval()
+    for parameter in model.head.parameters():
+        torch.nn.init.normal_(parameter, std=0.02)
+    rows = _sentences(size)
+    ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
+
+    def published() -> None:
+        with torch.inference_mode():
+            for start in range(0, len(rows), BATCH):
+                task.predict(model, task.collate(rows[start : start + BATCH], 0))
+
+    def floor() -> None:
+        with torch.inference_mode():
+            for start in range(0, len(ordered), BATCH):
+                batch = task.collate(ordered[start : start + BATCH], 0)
+                encode(encoder, batch["input_ids"], batch["attention_mask"], states=False)
+
+    sides = {PUBLISHED: published, OURS: lambda: predict_rows(model, task, rows, pad_id=0, batch_size=BATCH), FLOOR: floor}
+    note = (
+        f"{len(rows)} sentences in batches of {BATCH}; published: batches in the order of the file; floor: the encoder's forward passes "
+        "over batches sorted by length, no head and no trees"
+    )
+    return [comparison(f"parsing, {size.layers // size.lrf} x {size.hidden}", note, alternate(size.turns, sides))]
+
+
+def _sentences(size: Size) -> Sequence[Example]:
+    """Sentences as long as those of treebanks: about 20 words of 1.5 sub-words."""
+    rng = np.random.default_rng(1)
+    rows = []
+    for words in np.clip(rng.lognormal(2.8, 0.6, max(4, size.lines // 150)).astype(int), 2, 80):
+        first = 1 + np.cumsum(rng.integers(1, 3, words))
+        ids = [2, *rng.integers(5, size.kept, int(first[-1])).tolist(), 3]
+        rows.append({"input_ids": ids, "first_subwords": first.tolist(), "heads": [0] * words, "relations": [0] * words})
+    return rows

@@ -1,0 +1,123 @@
+"""What a student costs to use: teacher and student on a CPU, over batch sizes and lengths, by every way of running that there is here.
+
+Notable: what a way needs may be missing (a C++ compiler for torch.compile, the extra `onnx` for ONNX Runtime); the table then says so
+instead. Outputs of every way are compared with plain PyTorch before it is timed.
+"""
+
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import BertModel
+
+from bistil.bench.measure import OURS, Row, Size, alternate, comparison
+from bistil.bench.models import config
+from bistil.errors import InputError
+from bistil.models import encode
+from bistil.student import initialise
+
+BATCHES, LENGTHS = (1, 32), (32, 128, 512)
+MOST = 4096
+"""Larger batches, in tokens, take one turn only."""
+Run = Callable[[Tensor], Tensor]
+
+
+def inference(size: Size) -> list[Row]:
+    """One row a batch size and length; `ours` is the student in plain PyTorch, which every other way is set against."""
+    torch.manual_seed(1)
+    teacher = BertModel(config(size), add_pooling_layer=False).eval()
+    student = initialise(BertModel(config(size, vocabulary=size.kept), add_pooling_layer=False), size.lrf).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        ways, missing = _ways(student, Path(folder))
+        ways = {"teacher": partial(_plain, teacher), **ways}
+        rows = []
+        for batch in BATCHES:
+            for length in (one for one in LENGTHS if one <= size.length * 2):
+                ids = torch.randint(5, size.kept, (batch, length))
+                with torch.inference_mode():
+                    _check(ways, ids)
+                    turns = 1 if batch * length > MOST else size.turns
+                    columns = alternate(turns, {name: partial(run, ids) for name, run in ways.items()})
+                rows.append(comparison(f"inference, batch {batch} x {length}", "; ".join(missing) or "every way is here", columns))
+    return rows
+
+
+def _ways(student: BertModel, folder: Path) -> tuple[dict[str, Run], list[str]]:
+    """How the student can be run on this machine, and why it cannot be run otherwise."""
+    ways: dict[str, Run] = {OURS: partial(_plain, student), "student bf16": partial(_half, student)}
+    missing = []
+    if shutil.which("g++") or shutil.which("clang++"):
+        ways["student torch.compile"] = torch.compile(_WithoutMask(student), dynamic=True)
+    else:
+        missing.append("torch.compile needs a C++ compiler, and there is none")
+    lacking = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if lacking:
+        missing.append(f"ONNX Runtime needs {', '.join(lacking)}: pip install 'bistil[onnx]'")
+    else:
+        ways |= _onnx(student, folder)
+    return ways, missing
+
+
+@torch.no_grad()
+def _plain(model: Any, ids: Tensor) -> Tensor:
+    return encode(model, ids, torch.ones_like(ids), states=False).last
+
+
+@torch.no_grad()
+def _half(model: BertModel, ids: Tensor) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        return encode(model, ids, torch.ones_like(ids), states=False).last.float()
+
+
+class _WithoutMask(torch.nn.Module):
+    """The encoder as one function of token ids that are all real."""
+
+    def __init__(self, encoder: BertModel) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Shape: [B, L] -> [B, L, H]."""
+        hidden: Tensor = self.encoder(input_ids=ids).last_hidden_state
+        return hidden
+
+
+def _onnx(student: BertModel, folder: Path) -> dict[str, Run]:
+    """The student in ONNX Runtime, in float32 and with its matrices in int8."""
+    import onnxruntime
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    whole, small = str(folder / "student.onnx"), str(folder / "student-int8.onnx")
+    ids, shapes = torch.randint(5, 100, (2, 16)), {"ids": {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(_WithoutMask(student), (ids,), whole, dynamo=True, dynamic_shapes=shapes, input_names=["ids"], verbose=False)
+        quantize_dynamic(whole, small, weight_type=QuantType.QInt8)
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = torch.get_num_threads()
+    settings.log_severity_level = 3
+
+    def runner(path: str) -> Run:
+        session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+        return lambda given: torch.from_numpy(session.run(None, {"ids": given.numpy()})[0])
+
+    return {"student ONNX": runner(whole), "student ONNX int8": runner(small)}
+
+
+def _check(ways: dict[str, Run], ids: Tensor) -> None:
+    """Refuse to time what computes something else: nearly the same states in float32, the same direction in fewer bits."""
+    expected = ways[OURS](ids)
+    for name, run in ways.items():
+        if name == "teacher":
+            continue
+        found = run(ids)
+        cosine = float(torch.cosine_similarity(found.flatten(0, 1), expected.flatten(0, 1), dim=-1).mean())
+        if cosine < (0.95 if name.endswith(("bf16", "int8")) else 0.9999):
+            raise InputError(f"{name} gives other states than plain PyTorch, mean cosine {cosine:.4f}: this way cannot be used here.")

@@ -1,0 +1,111 @@
+"""How the bench measures: sides take turns, the fastest of several turns counts, and ratios are what is meant to be read.
+
+Notable: processor seconds of the measuring process are kept beside those of the clock. On a machine that does other work as well, the
+former are what can be compared; on a quiet one the two say the same where one thread is used.
+"""
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Turn = Callable[[], Any]
+Column = Mapping[str, float]
+Row = dict[str, Any]
+"""One comparison: `name`, `note`, `columns` by name, each {unit: number}, and `ratios` by unit, ours against each other column."""
+OURS, PUBLISHED, FLOOR = "ours", "published", "floor"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """What is measured: a random BERT of mBERT's size unless told otherwise, and how often each side takes its turn.
+
+    layers, hidden (a multiple of 64) and vocabulary are the teacher's; the student has the layers divided by `lrf` and `kept` tokens. A
+    training batch is batch x length tokens. lines: of text to tokenise. turns: at least 1, after one that warms up.
+    """
+
+    layers: int = 12
+    hidden: int = 768
+    vocabulary: int = 119547
+    kept: int = 31000
+    lrf: int = 2
+    batch: int = 8
+    length: int = 256
+    lines: int = 20000
+    turns: int = 3
+
+
+def alternate(turns: int, sides: Mapping[str, Turn]) -> dict[str, dict[str, float]]:
+    """Let the sides take turns after one turn to warm up; seconds of each side's fastest turn, by processor and clock, and the median."""
+    clock: dict[str, list[float]] = defaultdict(list)
+    processor: dict[str, list[float]] = defaultdict(list)
+    for turn in range(turns + 1):
+        for name, side in sides.items():
+            start, spent = time.perf_counter(), time.process_time()
+            side()
+            if turn:
+                processor[name].append(time.process_time() - spent)
+                clock[name].append(time.perf_counter() - start)
+    return {
+        name: {"cpu seconds": min(processor[name]), "seconds": min(clock[name]), "median seconds": statistics.median(clock[name])}
+        for name in sides
+    }
+
+
+def comparison(name: str, note: str, columns: Mapping[str, Column], *, ours: str = OURS) -> Row:
+    """A row; ratios are ours divided by each other column, for every unit that both have."""
+    units = [unit for unit in columns[ours] if any(unit in column for other, column in columns.items() if other != ours)]
+    ratios = {
+        unit: {other: columns[ours][unit] / column[unit] for other, column in columns.items() if other != ours and column.get(unit)}
+        for unit in units
+    }
+    return {"name": name, "note": note, "columns": {key: dict(column) for key, column in columns.items()}, "ratios": ratios}
+
+
+def sentence(row: Row) -> str:
+    """A row as a line of text, seconds being those of the processor."""
+    parts = []
+    for unit in dict.fromkeys(unit for column in row["columns"].values() for unit in column):
+        found = {name: column[unit] for name, column in row["columns"].items() if unit in column}
+        ratios = [f"{ratio:.2f}x {other}" for other, ratio in row["ratios"].get(unit, {}).items()]
+        if unit not in ("seconds", "median seconds"):
+            told = ", ".join(f"{value:.4g} {name}" for name, value in found.items())
+            parts.append(f"{unit}: {told}" + (f" (ours {', '.join(ratios)})" if ratios else ""))
+    return f"{row['name']}: {'; '.join(parts)}"
+
+
+class Kept:
+    """Counts what a forward pass keeps for the backward pass, in bytes: every storage once, parameters left out.
+
+    Use it as a context around the forward pass.
+    """
+
+    def __init__(self, parameters: Any) -> None:
+        self._own = {parameter.untyped_storage().data_ptr() for parameter in parameters}
+        self._sizes: dict[int, int] = {}
+        self._alive: list[Tensor] = []  # a freed storage's address could come again
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._note, lambda tensor: tensor)
+
+    def __enter__(self) -> "Kept":
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._hooks.__exit__(*error)
+
+    @property
+    def bytes(self) -> int:
+        """What was kept so far."""
+        return sum(self._sizes.values())
+
+    def _note(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._own and storage.data_ptr() not in self._sizes:
+            self._sizes[storage.data_ptr()] = storage.nbytes()
+            self._alive.append(tensor.detach())
+        return tensor

@@ -1,0 +1,87 @@
+"""One step of stage 1 (forward, backward, optimiser), the teacher and the student of one batch of one language.
+
+Notable: the floor is what no method that compares two models' states can do without: both encoders forward and the student's backward
+through the fastest attention, and the same optimiser. All columns share one teacher, one student and one optimiser. Taking a language's
+SFT off and another's on is measured apart (`switch`).
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import BertForMaskedLM
+
+from bistil.bench.measure import FLOOR, OURS, PUBLISHED, Kept, Row, Size, alternate, comparison
+from bistil.bench.models import config
+from bistil.bench.published import stage_one_loss
+from bistil.distil.general import GeneralDistillation
+from bistil.distil.wardrobe import AdaptedTeacher
+from bistil.models import encode
+from bistil.student import initialise, layer_map
+
+Loss = Callable[[], Tensor]
+
+
+def step(size: Size) -> list[Row]:
+    """The step in float32, and ours and the floor under bfloat16 autocast. Teacher and student both know the student's vocabulary."""
+    torch.manual_seed(1)
+    sides, student = losses(size)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-6, fused=True)
+
+    def whole(loss: Loss, half: bool) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            found = loss()
+        found.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    turns = {name: partial(whole, loss, False) for name, loss in sides.items()}
+    turns |= {f"{name} bf16": partial(whole, sides[name], True) for name in (OURS, FLOOR)}
+    seconds = alternate(size.turns, turns)
+    columns = {name: {**found, **_kept(name, sides, student)} for name, found in seconds.items()}
+    note = (
+        "published: both whole masked-LM models with their heads, every attention map, losses on boolean selections (as the code of BiStil "
+        "does); floor: both encoders forward and the student's backward through the fastest attention, and the same optimiser"
+    )
+    shape = f"{size.layers} x {size.hidden}, lrf {size.lrf}, {size.kept} tokens, batch {size.batch} x {size.length}"
+    single = {name: columns[name] for name in (PUBLISHED, OURS, FLOOR)}
+    half = {name.removesuffix(" bf16"): column for name, column in columns.items() if name.endswith(" bf16")}
+    return [
+        comparison(f"stage-1 step, float32, {shape}", note, single),
+        comparison(f"stage-1 step, bfloat16 autocast, {shape}", note, {**half, "ours in float32": columns[OURS]}),
+    ]
+
+
+def losses(size: Size) -> tuple[dict[str, Loss], Any]:
+    """The loss of one full batch by each of the three ways, and the student."""
+    teacher = BertForMaskedLM(config(size, vocabulary=size.kept)).eval().requires_grad_(False)
+    student = BertForMaskedLM(config(size, layers=size.layers // size.lrf, vocabulary=size.kept)).eval()
+    student.bert = initialise(teacher.bert, size.lrf).requires_grad_(True)
+    ids = torch.randint(5, size.kept, (size.batch, size.length))
+    mask = torch.ones_like(ids)
+    layers = layer_map(size.layers, size.lrf)
+    adapted = AdaptedTeacher(teacher.bert, {}, None)
+    objective = GeneralDistillation(student.bert, adapted, layers)
+    batch: Mapping[str, Any] = {"language": "none", "input_ids": ids, "attention_mask": mask}
+
+    def floor() -> Tensor:
+        with torch.inference_mode():
+            encode(teacher.bert, ids, mask, states=False)
+        return encode(student.bert, ids, mask, states=False).last.square().mean()
+
+    sides: dict[str, Loss] = {
+        PUBLISHED: lambda: stage_one_loss(student, teacher, ids, mask, layers),
+        OURS: lambda: objective(batch)[0],
+        FLOOR: floor,
+    }
+    return sides, student.bert
+
+
+def _kept(name: str, sides: Mapping[str, Loss], student: Any) -> dict[str, float]:
+    """Bytes that the loss of a column keeps for the backward pass."""
+    kept = Kept(student.parameters())
+    with kept, torch.autocast("cpu", torch.bfloat16, enabled=name.endswith("bf16")):
+        sides[name.removesuffix(" bf16")]()
+    return {"kept for the backward pass, bytes": kept.bytes}

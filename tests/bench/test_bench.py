@@ -1,0 +1,121 @@
+"""The bench runs at any size and says what it compared with what; its plain references compute what ours computes."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import masked_lm
+
+from bistil import cli
+from bistil.bench import PARTS, Size, run_bench
+from bistil.bench.measure import FLOOR, OURS, PUBLISHED, Kept, alternate, comparison, sentence
+from bistil.bench.models import delta
+from bistil.bench.published import add_sparse, stage_one_loss
+from bistil.bench.step import losses
+from bistil.bench.switch import _sparse
+from bistil.distil.general import GeneralDistillation
+from bistil.distil.wardrobe import AdaptedTeacher
+from bistil.sft.delta import base_hash, deltas_applied
+from bistil.sft.lottery import snapshot
+from bistil.student import initialise, layer_map
+
+TINY = Size(layers=2, hidden=64, vocabulary=300, kept=200, batch=2, length=16, turns=1, lines=20)
+
+
+def measured(part: str, folder: Path) -> list[dict]:
+    said: list[str] = []
+    found = json.loads(run_bench(folder, part, TINY, say=said.append).read_text(encoding="utf-8"))
+    assert found["environment"]["torch"]
+    assert found["size"] == dataclasses.asdict(TINY)
+    assert len(said) == len(found["comparisons"]) > 0
+    return found["comparisons"]
+
+
+@pytest.mark.parametrize("part", ["step", pytest.param("sft", marks=pytest.mark.slow), "vocab", "switch", "eval"])
+def test_every_part_sets_ours_against_what_it_names(part: str, tmp_path: Path) -> None:
+    for row in measured(part, tmp_path / "bench"):
+        assert row["note"]
+        assert {OURS} < set(row["columns"])
+        for other, ratio in row["ratios"]["cpu seconds"].items():
+            assert ratio == pytest.approx(row["columns"][OURS]["cpu seconds"] / row["columns"][other]["cpu seconds"])
+    assert (tmp_path / "bench" / f"{part}.json").is_file()
+
+
+def test_what_can_be_counted_is_less_than_the_published_way_needs(tmp_path: Path) -> None:
+    step, switch = (measured(part, tmp_path)[0] for part in ("step", "switch"))
+    assert step["ratios"]["kept for the backward pass, bytes"][PUBLISHED] < 0.9
+    assert switch["columns"][OURS]["largest change of the base"] == 0.0 < switch["columns"][PUBLISHED]["largest change of the base"]
+
+
+@pytest.mark.slow
+def test_a_student_is_run_in_every_way_there_is_and_the_others_are_named(tmp_path: Path) -> None:
+    for row in measured("inference", tmp_path):
+        assert {"teacher", OURS, "student bf16"} <= set(row["columns"])
+        assert ("student ONNX" in row["columns"]) != ("bistil[onnx]" in row["note"])
+
+
+def test_the_command_line_knows_every_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tuple(PARTS) == cli.BENCH
+    assert [name for name, _, _ in cli.BENCH_SIZES] == [one.name for one in dataclasses.fields(Size) if one.name != "lrf"]
+    assert all(getattr(Size(), name) == default for name, default, _ in cli.BENCH_SIZES)
+    sizes = [text for name in ("layers", "hidden", "vocabulary", "kept", "batch", "length", "lines", "turns")
+             for text in (f"--{name}", str(getattr(TINY, name)))]  # fmt: skip
+    assert cli.main(["bench", "eval", "--to", str(tmp_path), *sizes]) == 0
+    assert str(tmp_path / "eval.json") in capsys.readouterr().out
+
+
+def test_the_published_loss_and_gradient_are_ours_on_full_batches() -> None:
+    teacher = masked_lm(60)
+    student = masked_lm(60, layers=3, seed=1)
+    student.bert = initialise(teacher.bert, 2)
+    with torch.no_grad():
+        for parameter in student.bert.parameters():
+            parameter.mul_(1.1)
+    ids = torch.randint(5, 60, (3, 20), generator=torch.Generator().manual_seed(0))
+    mask, parameters = torch.ones_like(ids), list(student.bert.parameters())
+    ours, _ = GeneralDistillation(student.bert, AdaptedTeacher(teacher.bert, {}, None), layer_map(6, 2))(
+        {"language": "none", "input_ids": ids, "attention_mask": mask}
+    )
+    published = stage_one_loss(student, teacher, ids, mask, layer_map(6, 2))
+    torch.testing.assert_close(ours, published, rtol=1e-5, atol=0)
+    for mine, theirs in zip(*(torch.autograd.grad(loss, parameters) for loss in (ours, published)), strict=True):
+        assert float((mine - theirs).norm()) <= 1e-5 * float(theirs.norm()) + 1e-7
+
+
+def test_the_published_switch_is_ours_but_for_rounding() -> None:
+    encoder = masked_lm(60).bert
+    theta = snapshot(encoder)
+    one = delta(theta, base_hash(encoder))
+    with deltas_applied(encoder, one):
+        expected = snapshot(encoder)
+    add_sparse(encoder, _sparse(one, theta), 1.0)
+    for name, parameter in encoder.named_parameters():
+        torch.testing.assert_close(parameter.detach(), expected[name], rtol=0, atol=1e-7)
+
+
+def test_the_floor_of_the_step_trains_every_parameter_too() -> None:
+    sides, student = losses(TINY)
+    for name in (PUBLISHED, OURS, FLOOR):
+        student.zero_grad()
+        sides[name]().backward()
+        used = {key for key, parameter in student.named_parameters() if parameter.grad is not None}
+        assert used == {key for key, _ in student.named_parameters()}
+
+
+def test_ratios_sentences_and_turns() -> None:
+    row = comparison("a thing", "with a note", {OURS: {"seconds": 1.0, "bytes": 2.0}, FLOOR: {"seconds": 4.0}, "other": {"bytes": 8.0}})
+    assert row["ratios"] == {"seconds": {FLOOR: 0.25}, "bytes": {"other": 0.25}}
+    assert sentence(row) == "a thing: bytes: 2 ours, 8 other (ours 0.25x other)"
+    calls: list[str] = []
+    alternate(2, {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")})
+    assert calls == ["a", "b"] * 3
+
+
+def test_what_is_kept_counts_every_storage_once_and_no_parameter() -> None:
+    weight, x = torch.nn.Parameter(torch.ones(5, 5)), torch.ones(7, 5, requires_grad=True)
+    kept = Kept([weight])
+    with kept:
+        (x @ weight).square().sum() + (x @ weight.T).exp().sum()
+    assert kept.bytes == 4 * 3 * 35  # x, the squared product, the exponential
