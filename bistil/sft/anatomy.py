@@ -71,7 +71,7 @@ def overlap_by_chance(first: SparseDelta, second: SparseDelta) -> float:
         InputError: a delta does not know the shape of a tensor that both name.
     """
     common = 0.0
-    for name in first.tensors.keys() & second.tensors.keys():
+    for name in sorted(first.tensors.keys() & second.tensors.keys()):
         if name not in first.shapes:
             raise InputError(f"The overlap by chance needs the shape of {name}, which the delta does not have: make it with shapes.")
         common += len(first.tensors[name][0]) * len(second.tensors[name][0]) / prod(first.shapes[name])
