@@ -19,6 +19,8 @@ from bistil.report.experiment import write_experiment_report
 from bistil.store import NotBuilt, Store
 
 EXPERIMENT = ROOT / "data" / "experiments" / "demo.yaml"
+TOUR = "0[0-6]_*.ipynb"
+"""The notebooks that show what the demo's stages built; those after them train what they need themselves."""
 
 
 def run_demo(
@@ -31,7 +33,7 @@ def run_demo(
 ) -> int:
     """Run the demo in `workers` processes; return the exit status.
 
-    :param tour: the notebooks to execute; by default the numbered ones of the project.
+    :param tour: the notebooks to execute; by default those of TOUR.
     :raises InputError: before long work, where the teacher is missing or a notebook has no parameters.
     """
     start = time.perf_counter()
@@ -40,7 +42,7 @@ def run_demo(
         print(f"{time.perf_counter() - start:7.0f} s  {text}", flush=True)
 
     plan = Experiment.read(experiment)
-    tour = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")) if tour is None else tour
+    tour = sorted((ROOT / "notebooks").glob(TOUR)) if tour is None else tour
     here = {"experiment": _from_notebooks(experiment), "store": _from_notebooks(store)}
     for notebook in tour:
         notebooks.check_parameters(notebook, here)

@@ -52,3 +52,7 @@ def test_a_notebook_that_cannot_take_the_parameters_is_refused_before_any_stage(
     with pytest.raises(InputError, match="experiment"):
         run(tmp_path, [tmp_path / "01_bad.ipynb"])
     assert called["stages"] == 0
+
+
+def test_the_tour_is_the_notebooks_of_what_the_demo_builds() -> None:
+    assert [path.name[:2] for path in sorted((demo.ROOT / "notebooks").glob(demo.TOUR))] == [f"0{number}" for number in range(7)]
