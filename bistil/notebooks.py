@@ -4,6 +4,7 @@ Notable: a copy is named by the hash of its notebook, its parameters and the res
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -79,6 +80,7 @@ def _run(notebook: Path, copy: Path, parameters: Mapping[str, Any]) -> None:
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a kernel's threads should not spin where others need the processor
     copy.parent.mkdir(parents=True, exist_ok=True)
     growing = copy.with_suffix(".failed.ipynb")
     try:
