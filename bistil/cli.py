@@ -43,10 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     batch = commands.add_parser("batch", help="run an experiment file and write its report")
     batch.add_argument("experiment", type=Path, help="for example data/experiments/miniworld-claims.yaml")
-    _place_options(batch)
-    batch.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes, one thread each (default: %(default)s)")
-    batch.add_argument("--device", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
-    batch.add_argument("--reports", type=Path, default=ROOT / "reports", help="where reports go (default: reports/)")
+    _run_options(batch)
     batch.add_argument("--dry-run", action="store_true", help="print every stage, what it needs and an estimate of its cost, and stop")
     batch.add_argument("--tflops", type=float, default=BISTIL_TFLOPS, help="TFLOP/s sustained, for that estimate (default: %(default)s)")
     batch.set_defaults(run=_batch)
@@ -90,10 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     study = commands.add_parser("study", help="which parameters sparse fine-tunings share, their ages, and the best densities")
     study.add_argument("study", type=Path, help="for example data/studies/miniworld-anatomy.yaml")
-    _place_options(study)
-    study.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes, one thread each (default: %(default)s)")
-    study.add_argument("--device", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
-    study.add_argument("--reports", type=Path, default=ROOT / "reports", help="where reports go (default: reports/)")
+    _run_options(study)
     study.set_defaults(run=_study)
 
     bench = commands.add_parser("bench", help="what our way costs against the published way and a floor, in one run on this machine")
@@ -130,6 +124,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nbistil: interrupted. Finished stages are kept; the same command goes on from the last checkpoint.", file=sys.stderr)
         return 130
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    """Where a command that runs stages finds its input, with what it runs them, and where its report goes."""
+    _place_options(parser)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes, one thread each (default: %(default)s)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
+    parser.add_argument("--reports", type=Path, default=ROOT / "reports", help="where reports go (default: reports/)")
 
 
 def _place_options(parser: argparse.ArgumentParser) -> None:

@@ -102,9 +102,10 @@ def _environment() -> Environment:
 
 
 def _figures(rows: Sequence[Row], found: Sequence[Setting]) -> dict[str, tuple[Figure, str]]:
-    """Draw the figures every report has: the trade-off, and the scores by language for each setting."""
+    """Draw the figures every report has: the trade-off where models were reduced, and the scores by language for each setting."""
     caption = "What a system costs against what it scores. Marker area is the number of parameters; up and to the left is better."
-    drawn = {"trade-off": (plots.trade_off(rows), caption)}
+    reduced = any(row["lrf"] for row in rows)  # models of one size are no trade-off
+    drawn = {"trade-off": (plots.trade_off(rows), caption)} if reduced else {}
     for setting in found:
         own = rows_of(rows, setting)
         if own:
