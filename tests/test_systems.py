@@ -102,7 +102,7 @@ def test_teachers_tuned_otherwise_run_from_the_yaml_and_change_what_they_say(exp
     assert 0.5 < rows["teacher-full"]["density"] <= 1.0
     assert pipeline.task_sft(cells["teacher-full"]).metrics["steps"] == 3
     bitfit = delta_of(pipeline, cells["teacher-bitfit"])
-    assert rows["teacher-bitfit"]["density"] == pytest.approx(bitfit.size / total, abs=1e-6)
+    assert rows["teacher-bitfit"]["density"] == pytest.approx(bitfit.size / total, rel=5e-3)
     assert all(name.endswith("bias") for name in bitfit.tensors)
     worn = [pipeline._language_delta(cells[name], "qac") for name in TEACHERS]
     assert worn[:2] == [None, None]
