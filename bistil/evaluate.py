@@ -1,9 +1,10 @@
 """Scores of a model on a task.
 
-Notable: sentences are batched by length, so little is padding, and predictions come back in the order of the examples.
+Notable: sentences are batched by length, the longest in small batches, so little is padding; predictions come back in the order of the
+examples.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,9 @@ from bistil.errors import InputError
 from bistil.models import TaskModel
 from bistil.progress import Event, Listener, silent
 from bistil.tasks.task import Row, Task
+
+TOKENS = 2048
+"""Tokens of a batch, padding included: the longest sentences, few and far apart in length, then waste little on it."""
 
 
 def evaluate(
@@ -59,21 +63,29 @@ def predict_rows(
 ) -> list[Any]:
     """As `predict_all`, for examples that are encoded already."""
     device = next(model.parameters()).device
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]), reverse=True)
     predictions: list[Any] = [None] * len(rows)
     training = model.training
     model.eval()
     try:
         with torch.inference_mode():
-            for start in range(0, len(order), batch_size):
-                chosen = order[start : start + batch_size]
+            done = 0
+            for chosen in by_length(rows, batch_size):
                 batch = to_device(task.collate([rows[i] for i in chosen], pad_id), device)
                 for i, prediction in zip(chosen, task.predict(model, batch), strict=True):
                     predictions[i] = prediction
-                progress(Event("evaluate", start + len(chosen), len(order)))
+                progress(Event("evaluate", done := done + len(chosen), len(rows)))
     finally:
         model.train(training)
     return predictions
+
+
+def by_length(rows: Sequence[Row], batch_size: int) -> Iterator[list[int]]:
+    """Indices of the rows of each batch, the longest first: at most `batch_size` rows, and TOKENS tokens where more than one row."""
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]), reverse=True)
+    while order:
+        size = max(1, min(batch_size, TOKENS // max(1, len(rows[order[0]]["input_ids"]))))
+        yield order[:size]
+        del order[:size]
 
 
 def to_device(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:

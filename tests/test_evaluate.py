@@ -5,7 +5,7 @@ import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from bistil.errors import InputError
-from bistil.evaluate import evaluate, predict_all
+from bistil.evaluate import by_length, evaluate, predict_all
 from bistil.models import TaskModel
 from bistil.progress import Event
 from bistil.tasks import Task
@@ -88,3 +88,9 @@ def test_no_examples_and_no_batch_size_are_refused(tokenizer: BertTokenizer) -> 
         evaluate(model, task, [], tokenizer)
     with pytest.raises(InputError, match="batch size"):
         evaluate(model, task, examples, tokenizer, batch_size=0)
+
+
+def test_batches_take_every_row_once_and_the_longest_come_in_small_ones() -> None:
+    rows = [{"input_ids": [0] * n} for n in (3, 3000, 5, 700, 900, 2, 1)]
+    found = list(by_length(rows, 3))
+    assert found == [[1], [4, 3], [2, 0, 5], [6]]

@@ -6,6 +6,7 @@ BISTIL_EXAMPLES sets the number of vocabularies drawn for each property and fami
 import json
 import os
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -32,10 +33,24 @@ drawn = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=lis
 @st.composite
 def wordpieces(draw: Any) -> Tokenizer:
     pieces = [form for piece in (*draw(PIECES), *LETTERS) for form in (piece, "##" + piece) if draw(st.booleans())]
+    if draw(st.booleans()):
+        pieces += chain.from_iterable(map(spelled, pieces))
     tokens = draw(st.permutations([*dict.fromkeys(pieces), "[UNK]"]))
     tokenizer = Tokenizer(models.WordPiece({token: i for i, token in enumerate(tokens)}, unk_token="[UNK]", max_input_chars_per_word=100))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return with_specials(tokenizer, "[UNK]")
+
+
+def spelled(piece: str) -> list[str]:
+    """A piece of WordPiece, character by character."""
+    bare = piece.removeprefix("##")
+    return [c if i == 0 and bare == piece else f"##{c}" for i, c in enumerate(bare)]
+
+
+def unknown_stays_unknown(tokenizer: Tokenizer) -> bool:
+    """Whether the tokens of WordPiece can all be spelled, as in every trained vocabulary; elsewhere a shorter piece may spell more."""
+    known = tokenizer.get_vocab().keys() - {"[UNK]", "[CLS]"}
+    return all(c in known for token in known for c in spelled(token))
 
 
 @st.composite
@@ -135,7 +150,8 @@ def test_text_whose_tokens_are_all_kept_does_not_change(name: str) -> None:
         assert sorted(trimmed.get_vocab().values()) == list(range(len(kept)))
         for text in (*texts, *others):
             before = tokenizer.encode(text, add_special_tokens=False)
-            if set(before.ids) <= set(kept.tolist()):
+            exact = name != "WordPiece" or "[UNK]" not in before.tokens or unknown_stays_unknown(tokenizer)
+            if exact and set(before.ids) <= set(kept.tolist()):
                 after = trimmed.encode(text, add_special_tokens=False)
                 assert after.tokens == before.tokens
                 assert kept[after.ids].tolist() == before.ids

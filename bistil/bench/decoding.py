@@ -8,7 +8,7 @@ from transformers import BertModel
 
 from bistil.bench.measure import FLOOR, OURS, PUBLISHED, Row, Size, alternate, comparison
 from bistil.bench.models import config
-from bistil.evaluate import predict_rows
+from bistil.evaluate import by_length, predict_rows
 from bistil.models import TaskModel, encode
 from bistil.tasks.parsing import Parsing
 from bistil.tasks.task import Row as Example
@@ -18,15 +18,19 @@ BATCH = 64
 
 
 def decoding(size: Size) -> list[Row]:
-    """Parsing sentences with the student's encoder and a random head, whose trees are the hardest to find there are."""
+    """Parsing sentences with the teacher's and the student's encoder."""
+    return [parsing(size, layers) for layers in (size.layers, size.layers // size.lrf)]
+
+
+def parsing(size: Size, layers: int) -> Row:
+    """One encoder of so many layers and a random head, whose trees are the hardest to find there are."""
     torch.manual_seed(1)
     task = Parsing(labels=RELATIONS)
-    encoder = BertModel(config(size, layers=size.layers // size.lrf, vocabulary=size.kept), add_pooling_layer=False)
+    encoder = BertModel(config(size, layers=layers, vocabulary=size.kept), add_pooling_layer=False)
     model = TaskModel(encoder=encoder, head=task.head(size.hidden)).eval()
     for parameter in model.head.parameters():
         torch.nn.init.normal_(parameter, std=0.02)
     rows = _sentences(size)
-    ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
 
     def published() -> None:
         with torch.inference_mode():
@@ -35,16 +39,16 @@ def decoding(size: Size) -> list[Row]:
 
     def floor() -> None:
         with torch.inference_mode():
-            for start in range(0, len(ordered), BATCH):
-                batch = task.collate(ordered[start : start + BATCH], 0)
+            for chosen in by_length(rows, BATCH):
+                batch = task.collate([rows[i] for i in chosen], 0)
                 encode(encoder, batch["input_ids"], batch["attention_mask"], states=False)
 
     sides = {PUBLISHED: published, OURS: lambda: predict_rows(model, task, rows, pad_id=0, batch_size=BATCH), FLOOR: floor}
     note = (
-        f"{len(rows)} sentences in batches of {BATCH}; published: batches in the order of the file; floor: the encoder's forward passes "
-        "over batches sorted by length, no head and no trees"
+        f"{len(rows)} sentences in batches of at most {BATCH}; published: batches in the order of the file; floor: the encoder's forward "
+        "passes over our batches, no head and no trees"
     )
-    return [comparison(f"parsing, {size.layers // size.lrf} x {size.hidden}", note, alternate(size.turns, sides))]
+    return comparison(f"parsing, {layers} x {size.hidden}", note, alternate(size.turns, sides))
 
 
 def _sentences(size: Size) -> Sequence[Example]:

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import BertModel, PreTrainedTokenizerFast
 
 from bistil import vocab
@@ -72,16 +72,17 @@ def _words(count: int) -> list[str]:
 
 
 def _tokenizer(words: list[str]) -> PreTrainedTokenizerFast:
-    """A WordPiece tokenizer of these words and of letters."""
+    """A WordPiece tokenizer of these words and of letters, with mBERT's normaliser and word splitter."""
     letters = [chr(ord("a") + i) for i in range(26)]
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters), *words]
     raw = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(dict.fromkeys(pieces))}, unk_token="[UNK]"))
-    raw.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
+    raw.normalizer = normalizers.BertNormalizer(lowercase=False)  # type: ignore[assignment]
+    raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
     names = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
     return PreTrainedTokenizerFast(tokenizer_object=raw, **names)
 
 
 def _lines(words: list[str], count: int) -> list[str]:
-    """Lines of 20 of the words and one that falls into pieces."""
+    """Lines of 20 of the words, every third of two pieces, as words are in text."""
     rng = np.random.Generator(np.random.PCG64(2))
-    return [" ".join(words[i] for i in row) + " zzzyx" for row in rng.integers(0, len(words), (count, 20))]
+    return [" ".join(words[i] + "zx"[: i % 3 // 2] for i in row) + "." for row in rng.integers(0, len(words), (count, 20))]

@@ -3,7 +3,8 @@
 Notable:
 * there is no layer between encoder and biaffine products, and no copy for heads and dependents: that is what "shallow" means;
 * the state of [CLS] stands for the root, as in that paper;
-* relations are scored only for one head of each word, packed over real words: one large matrix product, no [B, W, W, R] tensor;
+* relations are scored only for one head of each word, packed over real words, no [B, W, W, R] tensor; the large matrix product is done
+  once for each word that governs any, and in a tree about half of them do;
 * weights start at zero: directions that source-language training never visits then add nothing in another language.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, pad
+from torch.nn.functional import dropout, linear, pad
 
 from bistil.tasks.trees import decode
 
@@ -65,7 +66,7 @@ class ShallowBiaffine(nn.Module):
         Shape: states [B, W + 1, H + 1], heads [B, W] -> [B, W, R].
         """
         row, word = (heads >= 0).nonzero(as_tuple=True)
-        dependents, governors = states[row, word + 1], states[row, heads[row, word]]
-        products = (self.relations.flatten(0, 1) @ governors.mT).unflatten(0, self.relations.shape[:2])
-        packed = (products * dependents.mT).sum(1).mT
+        governors, which = torch.unique(row * states.shape[1] + heads[row, word], return_inverse=True)
+        products = linear(states.flatten(0, 1)[governors], self.relations.flatten(0, 1)).unflatten(1, self.relations.shape[:2])
+        packed = (products[which] @ states[row, word + 1][:, :, None]).squeeze(2)
         return packed.new_zeros(*heads.shape, packed.shape[1]).index_put((row, word), packed)

@@ -1,8 +1,9 @@
 """WordPiece: any choice of tokens is exact, and each character is kept as c and as ##c.
 
 Notable: WordPiece always takes the longest match, and removing tokens can only make a match shorter: a word whose original pieces are
-all kept finds the same longest match at every step, so its tokens do not change. (A word that was unknown to the teacher may become
-spellable, because a shorter first piece can leave a rest that is known.)
+all kept finds the same longest match at every step, so its tokens do not change. A word that was unknown to the teacher stays unknown where
+every token's characters are tokens too, as in every vocabulary that was trained; elsewhere it may become spellable, because a shorter
+first piece can leave a rest that is known.
 """
 
 from collections.abc import Mapping
