@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bistil.attention import Attention, squared_distance
 from bistil.errors import InputError
+from bistil.parallel import counted
 
 Maps = Tensor | Attention
 """A layer's attention distributions, evaluated or not."""
@@ -27,7 +28,7 @@ def attention_loss(student: Sequence[Maps], teacher: Sequence[Maps], mask: Tenso
     """
     _check_layers(student, teacher, mask, "[B, heads, L, L]", dimensions=4)
     real = _weights(mask, student[0])
-    scale = student[0].shape[1] * real.sum(dim=1).square().sum().clamp(min=1)
+    scale = student[0].shape[1] * counted(real.sum(dim=1).square().sum())
     total = sum(_attention_squares(s, t, real) for s, t in zip(student, teacher, strict=True))
     return torch.as_tensor(total / (scale * len(student)))
 
@@ -41,7 +42,7 @@ def hidden_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tens
     """
     _check_layers(student, teacher, mask, "[B, L, H]", dimensions=3)
     real = _weights(mask, student[0])
-    scale = student[0].shape[2] * real.sum().clamp(min=1)
+    scale = student[0].shape[2] * counted(real.sum())
     total = sum((_squares(s, t).sum(dim=2) * real).sum() for s, t in zip(student, teacher, strict=True))
     return torch.as_tensor(total / (scale * len(student)))
 
@@ -61,7 +62,7 @@ def prediction_loss(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor
     rows = _weights(mask, student_logits)
     probabilities = teacher_logits.to(rows.dtype).softmax(dim=-1)
     log_probabilities = student_logits.to(rows.dtype).log_softmax(dim=-1).masked_fill(probabilities == 0, 0.0)
-    return -((probabilities * log_probabilities).sum(dim=-1) * rows).sum() / rows.sum().clamp(min=1)
+    return -((probabilities * log_probabilities).sum(dim=-1) * rows).sum() / counted(rows.sum())
 
 
 def tempered_loss(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor, *, temperature: float) -> Tensor:
@@ -77,7 +78,7 @@ def tempered_loss(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor, 
         )
     rows = _weights(mask, student_logits)
     logs = [(logits.to(rows.dtype) / temperature).log_softmax(dim=-1) for logits in (student_logits, teacher_logits)]
-    return temperature**2 * (_divergence(*logs) * rows).sum() / rows.sum().clamp(min=1)
+    return temperature**2 * (_divergence(*logs) * rows).sum() / counted(rows.sum())
 
 
 def cosine_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -88,7 +89,7 @@ def cosine_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     _check_layers([student], [teacher], mask, "[B, L, H]", dimensions=3)
     real = _weights(mask, student)
     cosine = torch.nn.functional.cosine_similarity(student.to(real.dtype), teacher.to(real.dtype), dim=-1)
-    return ((1 - cosine) * real).sum() / real.sum().clamp(min=1)
+    return ((1 - cosine) * real).sum() / counted(real.sum())
 
 
 def relation_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor, *, heads: int) -> Tensor:
@@ -110,7 +111,7 @@ def relation_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Te
     real = _weights(mask, student[0])
     pairs = [(_relations(s, real, heads), _relations(t, real, heads)) for s, t in zip(student, teacher, strict=True)]
     total = sum((_divergence(s, t).sum(dim=1) * real).sum() for s, t in pairs)
-    return torch.as_tensor(total / (heads * real.sum().clamp(min=1)))
+    return torch.as_tensor(total / (heads * counted(real.sum())))
 
 
 def _relations(vectors: Tensor, real: Tensor, heads: int) -> Tensor:

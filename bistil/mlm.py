@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from bistil.architectures import mlm_logits
 from bistil.corpora import IGNORED
+from bistil.parallel import counted
 from bistil.train import Objective
 
 
@@ -21,9 +22,8 @@ def masked_lm_loss(mlm: PreTrainedModel, batch: Mapping[str, Any]) -> Tensor:
     """Mean cross-entropy over the predicted tokens of a batch, in nats; 0 where no token is predicted."""
     hidden = mlm.base_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
     predicted = batch["labels"] != IGNORED
-    if not bool(predicted.any()):
-        return hidden.sum() * 0.0
-    return cross_entropy(mlm_logits(mlm, hidden[predicted]).float(), batch["labels"][predicted])
+    total = cross_entropy(mlm_logits(mlm, hidden[predicted]).float(), batch["labels"][predicted], reduction="sum")
+    return total / counted(predicted.sum())
 
 
 class MaskedLM(Objective):

@@ -1,7 +1,8 @@
 """The one training path: a thin subclass of transformers.Trainer that every stage goes through.
 
 Notable:
-* a stage hands over an `Objective`, a module whose forward maps a batch to (loss, named parts of it): so data-parallel training works;
+* a stage hands over an `Objective`, a module whose forward maps a batch to (loss, named parts of it); several processes share out each
+  batch and take the steps that one would (`parallel`);
 * batches come from a dataset whose item k *is* the batch of step k, so a resumed run continues with the very same data;
 * a checkpoint counts only while its `complete` marker is there (written last, removed first), so a kill in the middle of saving or of
   deleting costs one interval, never the run;
@@ -13,6 +14,7 @@ import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from torch.utils.data import Dataset, SequentialSampler
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from bistil.errors import InputError
+from bistil.parallel import Shared, exchange, over_processes, processes
 from bistil.progress import Event, Listener, silent
 
 History = list[dict[str, float]]
@@ -131,20 +134,21 @@ def fit(
         remove_unused_columns=False,
         disable_tqdm=True,
         report_to="none",
-        ddp_find_unused_parameters=False,
         dataloader_pin_memory=False,
     )
     watcher = _Watcher(stage, progress, stop)
     trainer = _Trainer(
         model=objective,
         args=arguments,
-        train_dataset=batches,
+        train_dataset=Shared(batches, processes()),
         eval_dataset=(),
         data_collator=_only,
         optimizers=(optimizer, None),
         callbacks=[watcher, *callbacks],
     )
     trainer.evaluate_model = evaluate
+    prepare: Any = trainer.accelerator.prepare_model
+    trainer.accelerator.prepare_model = partial(prepare, evaluation_mode=True)  # gradients are exchanged by us
     for chatty in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(chatty)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -189,6 +193,11 @@ class _Trainer(Trainer):
         self._counted += 1
         return (loss, parts) if return_outputs else loss
 
+    def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        loss = super().training_step(model, *args, **kwargs)
+        exchange(model.parameters())
+        return loss
+
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         model: Any = self.model
         model.eval()
@@ -201,7 +210,7 @@ class _Trainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self._counted:
-            logs |= {name: float(value) / self._counted for name, value in self._parts.items()}
+            logs |= {name: float(over_processes(torch.as_tensor(value))) / self._counted for name, value in self._parts.items()}
             self._parts, self._counted = {}, 0
         super().log(logs, start_time)
 

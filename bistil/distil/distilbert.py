@@ -17,6 +17,7 @@ from bistil.architectures import mlm_logits, with_encoder
 from bistil.corpora import IGNORED
 from bistil.losses import cosine_loss, tempered_loss
 from bistil.models import encode
+from bistil.parallel import counted
 from bistil.student import initialise
 from bistil.train import Objective
 
@@ -50,7 +51,7 @@ class DistilBertDistillation(Objective):
         parts = {
             "soft": tempered_loss(logits, their_logits, torch.ones_like(labels), temperature=TEMPERATURE),
             "cosine": cosine_loss(own, theirs, mask),
-            "masked": cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum") / (labels != IGNORED).sum().clamp(min=1),
+            "masked": cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum") / counted((labels != IGNORED).sum()),
         }
         loss = SOFT * parts["soft"] + COSINE * parts["cosine"] + MASKED * parts["masked"]
         return loss, {name: value.detach() for name, value in parts.items()}

@@ -148,8 +148,7 @@ class MaskedLMAndTranslation(Objective):
         (reference,) = self._reference
         if "links" not in batch or reference is None:
             return masked_lm_loss(self.model, batch), {}
-        idle = sum(parameter.sum() for parameter in self.model.cls.parameters()) * 0.0  # data-parallel training waits for every gradient
-        return self._weight * translation_loss(self.model.bert, reference, batch) + idle, {}
+        return self._weight * translation_loss(self.model.bert, reference, batch), {}
 
 
 def pretrain(
@@ -157,7 +156,7 @@ def pretrain(
 ) -> tuple[BertForMaskedLM, PreTrainedTokenizerBase, History]:
     """Train and return the teacher; `folder` keeps the checkpoints, and the run resumes from them.
 
-    In a process group (torchrun) each process takes every n-th batch, so that the batch grows n-fold.
+    In a process group (torchrun) the processes share out each batch.
     """
     set_seed(config.seed)
     mlm, tokenizer, translations, reference = initial_model(config, text)
@@ -180,7 +179,7 @@ def pretrain(
         tokenizer,
         weights=weights,
         batch_size=config.batch_size,
-        steps=config.schedule.steps * _world_size(),
+        steps=config.schedule.steps,
         mask_share=config.mask_share,
         seed=config.seed,
         by_length=config.packed,
@@ -314,10 +313,6 @@ def _pair_blocks(tokenizer: PreTrainedTokenizerBase, text: Text, config: Pretrai
     pairs = [pair for found in text.pairs.values() for pair in found]
     random.Random(config.seed).shuffle(pairs)
     return pairs_to_blocks(tokenizer, pairs, config.length)
-
-
-def _world_size() -> int:
-    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
 def save_teacher(folder: Path, mlm: BertForMaskedLM, tokenizer: PreTrainedTokenizerBase, history: History, *, half: bool = False) -> None:

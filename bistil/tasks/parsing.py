@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from bistil.errors import InputError
 from bistil.losses import prediction_loss
 from bistil.models import TaskModel
+from bistil.parallel import counted
 from bistil.tasks.biaffine import ShallowBiaffine
 from bistil.tasks.sentences import IGNORED, pad, pad_inputs, tokenize
 from bistil.tasks.task import Batch, Row
@@ -147,4 +148,4 @@ def right_attachment(examples: Sequence[Sentence], relation: str) -> list[Tree]:
 def _cross_entropy(logits: Tensor, gold: Tensor) -> Tensor:
     """Mean over the entries of `gold` that are not -100; zero where there is none. Shape: [B, W, C], [B, W] -> []."""
     total = cross_entropy(logits.flatten(0, 1).float(), gold.flatten(), ignore_index=IGNORED, reduction="sum")
-    return total / (gold != IGNORED).sum().clamp(min=1)
+    return total / counted((gold != IGNORED).sum())

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from bistil.errors import InputError
 from bistil.losses import prediction_loss
 from bistil.models import TaskModel
+from bistil.parallel import counted
 from bistil.tasks.sentences import IGNORED, pad, pad_inputs, tokenize
 from bistil.tasks.task import Batch, Row
 
@@ -74,7 +75,7 @@ class Tagging:
     def loss(self, logits: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Cross-entropy of the tags, a mean over words. Shape: []."""
         total = cross_entropy(logits["labels"].flatten(0, 1).float(), batch["labels"].flatten(), ignore_index=IGNORED, reduction="sum")
-        return total / (batch["labels"] != IGNORED).sum().clamp(min=1)
+        return total / counted((batch["labels"] != IGNORED).sum())
 
     def distillation_loss(self, student_logits: Mapping[str, Tensor], teacher_logits: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Soft cross-entropy of the tags at first sub-words (BiStil eq. 5.3), a mean over words. Shape: []."""

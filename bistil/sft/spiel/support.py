@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bistil.errors import InputError
+from bistil.parallel import processes
 from bistil.sft.flat import read_at
 from bistil.sft.lottery import random_positions
 from bistil.sft.sparse_training import SparseTraining
@@ -55,12 +56,15 @@ class MovingSupport(SparseTraining):
         dense_gradients: see SparseTraining.
 
     Raises:
-        InputError: K is larger than the chosen tensors, or the support does not fit the encoder.
+        InputError: K is larger than the chosen tensors, the support does not fit the encoder, or several processes train together: each
+            would grow what its own share of a batch asks for.
     """
 
     def __init__(
         self, encoder: nn.Module, config: SpielConfig, *, support: Mapping[str, Tensor] | None = None, dense_gradients: bool = False
     ) -> None:
+        if processes() > 1:
+            raise InputError(f"SpIEL trains in one process, but there are {processes()}. Start it without torchrun, or use LT-SFT.")
         parameters = dict(encoder.named_parameters())
         names = sorted(support) if support is not None else choose_tensors(encoder, embeddings=config.embeddings)
         numels = [parameters[name].numel() if name in parameters else 0 for name in names]
