@@ -31,9 +31,7 @@ class Estimate:
 class SpielAG(SpielOptimizer):
     """AdamW on phi, where a grown weight starts with the moments that the estimation phase found for it.
 
-    Args:
-        support, others, lr, weight_decay: see SpielOptimizer.
-        betas, eps: Adam's.
+    What it is given is SpielOptimizer's, and Adam's betas and eps.
     """
 
     _per_entry = ("born", "anchor", "age", "exp_avg", "exp_avg_sq")
