@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 SELECT := not browser and not real_data and not cuda
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
 
-.PHONY: help demo test test-fast lab bench clean
+.PHONY: help demo test test-fast lab bench docs clean
 
 help:
 	@echo "make demo       the whole tour on miniworld: stages, notebooks, reports/demo/index.html (second run: seconds)"
@@ -14,6 +14,7 @@ help:
 	@echo "make test       ruff, mypy, every test, the notebooks' checked outputs"
 	@echo "make test-fast  ruff, mypy and the quick tests"
 	@echo "make bench      what our way costs against the published way and a floor, into reports/bench/"
+	@echo "make docs       a page a concept from the docstrings, into build/docs/index.html"
 	@echo "make clean      removes caches and builds; keeps .venv, data/cache and reports"
 
 demo: $(INSTALLED)
@@ -37,6 +38,10 @@ lab: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/bistil bench
+
+docs: $(INSTALLED)
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis reports/demo/notebooks
