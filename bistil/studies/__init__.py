@@ -1,4 +1,4 @@
-"""Studies of sparse fine-tuning that no single score answers: which parameters languages share, how old they are, which density is best.
+"""Studies of sparse fine-tuning that no single score answers: which parameters are shared, their ages, the best density, decoders.
 
 Notable: a study only says what it adds to an experiment file (languages, methods, densities), so all else is that experiment's and its
 artefacts are shared; what comes out is tidy tables, figures and verdicts, each with the artefacts that it was computed from.
@@ -14,15 +14,18 @@ from bistil import batch
 from bistil.batch import Place
 from bistil.errors import InputError
 from bistil.experiment import RETRIEVAL, Experiment
+from bistil.languages import DataFolder
 from bistil.pipeline import Pipeline
 from bistil.places import ROOT
 from bistil.provenance import git_state, plain, versions
 from bistil.settings import read_yaml
+from bistil.store import Store
+from bistil.studies.decoder import Decoder, study_decoder
 from bistil.studies.densities import Densities, study_densities
 from bistil.studies.kept import Found, Jobs, built, save
 from bistil.studies.supports import Supports, study_supports
 
-__all__ = ["Densities", "Study", "Supports", "run_study"]
+__all__ = ["Decoder", "Densities", "Study", "Supports", "run_study"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,16 +34,18 @@ class Study:
 
     name: of the folder under reports/. experiment: the experiment file it builds on, relative to the project, for teacher, data and
     every setting not named here. supports: by a name for the method, whose language SFTs to compare. densities: a grid of densities.
+    decoder: ways of tuning a small decoder, on that experiment's data.
     """
 
     name: str
     experiment: str
     supports: Mapping[str, Supports] = field(default_factory=dict)
     densities: Densities | None = None
+    decoder: Decoder | None = None
 
     def __post_init__(self) -> None:
-        if not self.supports and self.densities is None:
-            raise InputError(f"The study {self.name} asks nothing: give it `supports` or `densities`.")
+        if not self.supports and self.densities is None and self.decoder is None:
+            raise InputError(f"The study {self.name} asks nothing: give it `supports`, `densities` or `decoder`.")
 
     @classmethod
     def read(cls, path: Path) -> "Study":
@@ -83,6 +88,8 @@ def run_study(
         parts.append(study_supports(base, study.supports, build))
     if study.densities:
         parts.append(study_densities(base, study.densities, build, say=say))
+    if study.decoder:
+        parts.append(study_decoder(DataFolder(place.data), Store(place.store), study.decoder, say=say))
     about = {"study": plain(study), "versions": versions(), "git": git_state(), "wall_seconds": round(time.perf_counter() - start, 1)}
     save(folder, parts)
     (folder / "study.json").write_text(json.dumps({**about, "errors": errors}, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,54 @@
+"""Methods of tuning on a decoder: a small Llama trained here, tuned to a language it never saw by each method (thesis chapter 7).
+
+Notable: each seed is an artefact of its own, so an interrupted study goes on with the next seed.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from bistil.causal import DecoderSize, compare_on_decoder
+from bistil.errors import InputError
+from bistil.languages import DataFolder
+from bistil.store import Artefact, Store, file_id
+from bistil.studies.kept import Found, Verdict
+
+CLAIMS = (("SpIEL-AG learns at least as much as LoRA", "spiel-ag", "lora"), ("SpIEL-AG learns more than SpIEL-MA", "spiel-ag", "spiel-ma"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoder(DecoderSize):
+    """The comparison's sizes, for each of `seeds`."""
+
+    seeds: tuple[int, ...] = (1,)
+
+    def __post_init__(self) -> None:
+        if not self.seeds or not self.rates or not self.sm3_rates or not self.seen:
+            raise InputError("`decoder` needs at least one seed, one language that is seen, and one learning rate for every method.")
+
+
+def study_decoder(data: DataFolder, store: Store, decoder: Decoder, *, say: Callable[[str], None]) -> Found:
+    """Compare the methods once a seed; the table has nats a token on held-out text, and how much was learned by tuning."""
+    found, rows = Found(), list[dict[str, Any]]()
+    for seed in decoder.seeds:
+        size = DecoderSize(**{one.name: getattr(decoder, one.name) for one in dataclasses.fields(DecoderSize)} | {"seed": seed})
+        artefact = _compared(data, store, size, say)
+        found.artefacts[artefact.id] = artefact
+        before = artefact.metrics["before"]["test"]
+        for row in artefact.metrics["rows"]:
+            kept = {"method": row["method"], "seed": seed, "before": round(before, 4), "loss": round(row["test"], 4)}
+            learned = {"learned": round(before - row["test"], 4), "learning_rate": row["learning rate"], "values": row["trained values"]}
+            rows.append({**kept, **learned, "processor_seconds": round(row["processor seconds"], 1), "artefact": artefact.id})
+    found.tables["decoder"] = rows
+    learned_by = {name: [row["learned"] for row in rows if row["method"] == name] for name in {row["method"] for row in rows}}
+    for claim, one, other in CLAIMS:
+        mean = [1000 * fmean(learned_by[name]) for name in (one, other)]
+        found.verdicts.append(Verdict(f"on a decoder {claim} (in 0.001 nats a token)", *mean))
+    return found
+
+
+def _compared(data: DataFolder, store: Store, size: DecoderSize, say: Callable[[str], None]) -> Artefact:
+    inputs = {f"text {code}": file_id(data.text(code)) for code in (*size.seen, size.unseen)}
+    return store.run("decoder", size, inputs, lambda folder: compare_on_decoder(data, size, say=say))
