@@ -15,7 +15,7 @@ from bistil.batch import Place
 from bistil.errors import InputError
 from bistil.experiment import RETRIEVAL, Experiment
 from bistil.pipeline import Pipeline
-from bistil.places import ROOT
+from bistil.places import ROOT, check_name
 from bistil.provenance import git_state, plain, versions
 from bistil.settings import read_yaml
 from bistil.studies.densities import Densities, study_densities
@@ -39,6 +39,7 @@ class Study:
     densities: Densities | None = None
 
     def __post_init__(self) -> None:
+        check_name(self.name)
         if not self.supports and self.densities is None:
             raise InputError(f"The study {self.name} asks nothing: give it `supports` or `densities`.")
 
