@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -116,8 +117,8 @@ def test_snakemake_takes_the_profile_and_plans_every_stage(profile: str, experim
     command = [sys.executable, "-m", "snakemake", *where, *FIXED, "--dry-run", "--resources", "gpu=1"]
     ran = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    counts = dict(line.split()[:2] for line in (ran.stdout + ran.stderr).splitlines() if line.split()[:1] in (["stage"], ["total"]))
-    assert counts == {"stage": str(len(stages)), "total": str(len(stages) + 1)}
+    counts = set(re.findall(r"^(stage|total) +(\d+)$", ran.stdout + ran.stderr, re.MULTILINE))
+    assert counts == {("stage", str(len(stages))), ("total", str(len(stages) + 1))}
 
 
 def scores(reports: Path) -> list[dict[str, Any]]:
