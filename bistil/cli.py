@@ -1,4 +1,4 @@
-"""The command line: `bistil demo | batch | study | data | pretrain | world | report | bench | info | predict | doctor`.
+"""The command line: `bistil demo | batch | stage | study | data | pretrain | world | report | bench | info | predict | doctor`.
 
 Notable: commands only parse, call and print; an `InputError` is shown as its paragraph, without a traceback, and Ctrl-C says how to go on.
 """
@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from bistil.errors import InputError
 from bistil.places import CACHE, ROOT, open_data
 
 if TYPE_CHECKING:
-    from bistil.experiment import Experiment
+    from bistil.batch.snakemake import Scheduling
 
 BISTIL_TFLOPS = 5.7
 """What BiStil's own training sustained: 200,000 steps of stage 1 at lrf 2 in 9 hours on an RTX 3080 (paper appendix A.1 and note 8)."""
@@ -46,7 +46,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _run_options(batch)
     batch.add_argument("--dry-run", action="store_true", help="print every stage, what it needs and an estimate of its cost, and stop")
     batch.add_argument("--tflops", type=float, default=BISTIL_TFLOPS, help="TFLOP/s sustained, for that estimate (default: %(default)s)")
+    batch.add_argument("--no-notebooks", action="store_true", help="leave out the executed notebooks of the results")
+    _scheduling_options(batch.add_argument_group("Snakemake", "what gives every stage a process of its own, here or through a scheduler"))
     batch.set_defaults(run=_batch)
+
+    stage = commands.add_parser("stage", help="build one stage of an experiment, as a scheduler's job does; without an id, list them")
+    stage.add_argument("experiment", type=Path)
+    stage.add_argument("id", nargs="?", help="the 16 digits that name it in the store")
+    _place_options(stage)
+    stage.add_argument("--device", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
+    stage.add_argument("--run", dest="folder", type=Path, help="folder of a run, to note there how it went")
+    stage.set_defaults(run=_stage)
+
+    schema = commands.add_parser("schema", help="the JSON schema of experiment files, for editors")
+    schema.set_defaults(run=_schema)
 
     data = commands.add_parser("data", help="list data sets, get them from the hub, check a data folder").add_subparsers(
         required=True, metavar="list | get | check"
@@ -129,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run_options(parser: argparse.ArgumentParser) -> None:
     """Where a command that runs stages finds its input, with what it runs them, and where its report goes."""
     _place_options(parser)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes, one thread each (default: %(default)s)")
+    parser.add_argument("--workers", "--cores", type=int, help=f"processes, one thread each (default: {os.cpu_count() or 1})")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
     parser.add_argument("--reports", type=Path, default=ROOT / "reports", help="where reports go (default: reports/)")
 
@@ -139,52 +152,86 @@ def _place_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", type=Path, default=CACHE / "store", help="where artefacts are kept (default: data/cache/store)")
 
 
+def _scheduling_options(parser: argparse._ArgumentGroup) -> None:
+    """How Snakemake runs stages; each of these options asks for it."""
+    parser.add_argument("--engine", choices=("pool", "snakemake"), help="default: warm workers of this machine (pool)")
+    parser.add_argument("--profile", help="where stages run: local, slurm, kubernetes, submit, or a folder with a config.yaml")
+    parser.add_argument("--retries", type=int, help="how often a failed stage is tried again (default: 1)")
+    parser.add_argument("--resources", nargs="+", metavar="NAME=N", help="limits, as gpu=2: so many stages that run a model at once")
+
+
 def _batch(options: argparse.Namespace) -> int:
     from bistil.experiment import Experiment
     from bistil.plan.text import plan_lines
 
-    experiment = Experiment.read(options.experiment)
     if options.dry_run:
-        for line in plan_lines(experiment, options.store, tflops=options.tflops, data=options.data):
+        for line in plan_lines(Experiment.read(options.experiment), options.store, tflops=options.tflops, data=options.data):
             print(line)
         return 0
-    return run_experiment(experiment, options.data, options.store, options.reports, workers=options.workers, device=options.device)
+    from bistil.run import run_experiment
+
+    failed = run_experiment(
+        options.experiment,
+        options.data,
+        options.store,
+        options.reports,
+        workers=options.workers or os.cpu_count() or 1,
+        say=_clock(),
+        device=options.device,
+        scheduling=_scheduling(options),
+        lectures=not options.no_notebooks,
+    )
+    return 1 if failed else 0
 
 
-def run_experiment(
-    experiment: "Experiment", data: str | None, store: Path, reports: Path, *, workers: int, device: str | None = None
-) -> int:
-    """Check, run and report an experiment; the number of failed stages decides the exit status."""
-    from bistil import batch
-    from bistil.pipeline import Pipeline
-    from bistil.report.experiment import write_experiment_report
-    from bistil.results import write_results
-    from bistil.store import Store
+def _scheduling(options: argparse.Namespace) -> "Scheduling | None":
+    """What was asked of Snakemake, None where it was not asked for."""
+    from bistil.batch.snakemake import Scheduling
 
+    asked = {"profile": options.profile, "retries": options.retries, "resources": tuple(options.resources or ()) or None}
+    given = {name: value for name, value in asked.items() if value is not None}
+    if options.engine == "pool" and given:
+        raise InputError(f"--engine pool goes without --{next(iter(given))}, which is for Snakemake. Leave out one of the two.")
+    if options.engine != "snakemake" and not given:
+        return None
+    return Scheduling(cores=options.workers, **given)
+
+
+def _clock() -> Callable[[str], None]:
+    """Prints lines after the seconds since now."""
     start = time.perf_counter()
-    folder_of_data = open_data(experiment.data, data)
-    place = batch.Place(folder_of_data.root, store)
-    Pipeline(experiment, folder_of_data, Store(place.store), device=device).check()
-    folder = reports / experiment.name
 
     def say(text: str) -> None:
         print(f"{time.perf_counter() - start:7.0f} s  {text}", flush=True)
 
-    say(f"{experiment.name}: {len(batch.plan(experiment))} stages, {workers} workers, artefacts in {place.store}")
-    reader = batch.reader(experiment, place)
-    before = len(batch.rows(reader))
+    return say
 
-    def keep_scores() -> None:
-        write_results(folder / "results.csv", batch.rows(reader))
 
-    errors = batch.run(experiment, place, workers=workers, device=device, say=say, on_score=keep_scores)
-    rows = batch.rows(reader)
-    if len(rows) == before and not errors and (folder / "index.html").exists():
-        say("everything was there already; nothing to do")
+def _stage(options: argparse.Namespace) -> int:
+    from bistil.batch import Place
+    from bistil.batch.stage import build_stage, stages_of
+    from bistil.experiment import Experiment
+    from bistil.pipeline import Pipeline
+    from bistil.plan.text import THERE
+    from bistil.store import Store
+
+    experiment = Experiment.read(options.experiment)
+    data = open_data(experiment.data, options.data)
+    if options.id:
+        place = Place(data.root, options.store)
+        print(build_stage(experiment, place, options.id, device=options.device, run=options.folder).folder)
         return 0
-    write_experiment_report(folder, experiment, rows, Store(place.store), failures=errors, seen=reader.seen)
-    say(f"report: {folder / 'index.html'}" + (f"; {len(errors)} stages failed" if errors else ""))
-    return 1 if errors else 0
+    for name, stage in stages_of(Pipeline(experiment, data, Store(options.store, read_only=True), device=options.device)).items():
+        print(f"{name}  {THERE[stage.there]:7}  {stage.name}")
+    return 0
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from bistil.experiment import Experiment
+    from bistil.schema import as_json
+
+    print(as_json(Experiment), end="")
+    return 0
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -209,7 +256,8 @@ def _study(options: argparse.Namespace) -> int:
 
     study = Study.read(options.study)
     place, folder = Place(open_data(study.base().data, options.data).root, options.store), options.reports / study.name
-    errors = run_study(study, place, folder, workers=options.workers, device=options.device, say=lambda text: print(text, flush=True))
+    workers = options.workers or os.cpu_count() or 1
+    errors = run_study(study, place, folder, workers=workers, device=options.device, say=lambda text: print(text, flush=True))
     for row in read_table(folder / "verdicts.csv") if (folder / "verdicts.csv").is_file() else ():
         verdict = "holds" if row["holds"] == "True" else "does not hold"
         print(f"{verdict}: {row['claim']} ({float(row['left']):.1f} against {float(row['right']):.1f})")

@@ -3,19 +3,19 @@
 Notable: each part asks what is there already, so a second run only says so, and one that was interrupted goes on where it was.
 """
 
-import os
 import time
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 
-from bistil import cli, notebooks
+from bistil import notebooks
 from bistil.batch import Place, reader, rows
 from bistil.experiment import Cell, Experiment
 from bistil.languages import DataFolder
 from bistil.pipeline import Pipeline
 from bistil.places import CACHE, ROOT, open_data
 from bistil.report.experiment import write_experiment_report
+from bistil.results import results_id
+from bistil.run import run_experiment
 from bistil.store import NotBuilt, Store
 
 EXPERIMENT = ROOT / "data" / "experiments" / "demo.yaml"
@@ -43,33 +43,27 @@ def run_demo(
 
     plan = Experiment.read(experiment)
     tour = sorted((ROOT / "notebooks").glob(TOUR)) if tour is None else tour
-    here = {"experiment": _from_notebooks(experiment), "store": _from_notebooks(store)}
+    here = {"experiment": notebooks.from_notebooks(experiment), "store": notebooks.from_notebooks(store)}
     for notebook in tour:
         notebooks.check_parameters(notebook, here)
     place = Place(open_data(plan.data).root, store)
     folder = reports / plan.name
     new = not _is_finished(plan, place)
     if new:
-        status = cli.run_experiment(plan, None, store, reports, workers=workers)
-        if status:
-            return status
+        if run_experiment(experiment, None, store, reports, workers=workers, say=say, lectures=False):
+            return 1
         for cell in _to_take_away(plan)[:1]:
             student = Pipeline(plan, DataFolder(place.data), Store(store)).deployed(cell)
             say(f"a student to take away, for plain transformers: {student.path('model')}")
     found = rows(reader(plan, place))
-    results = sha256(",".join(sorted({row["artefact"] for row in found})).encode()).hexdigest()
-    ran = notebooks.execute(tour, folder / "notebooks", results=results, parameters=here, say=say)
+    copies = [notebooks.Copy(notebook, here) for notebook in tour]
+    ran = notebooks.execute(copies, folder / "notebooks", results=results_id(found), say=say)
     if not new and not ran and (folder / "index.html").is_file():
         say(f"everything is there already, nothing to do: {folder / 'index.html'}")
         return 0
     write_experiment_report(folder, plan, found, Store(store), failures=[], seen=reader(plan, place).seen)
     say(f"done: {folder / 'index.html'}")
     return 0
-
-
-def _from_notebooks(path: Path) -> str:
-    """A path as a notebook names it, so that executed copies tell no machine's folders."""
-    return Path(os.path.relpath(path, ROOT / "notebooks")).as_posix()
 
 
 def _to_take_away(plan: Experiment) -> list[Cell]:

@@ -13,6 +13,7 @@ from bistil.distil.general import GeneralConfig
 from bistil.distil.minilm import MiniLMConfig
 from bistil.distil.task import TaskConfig
 from bistil.errors import InputError
+from bistil.places import check_name
 from bistil.settings import read_yaml
 from bistil.sft.config import SftMethod
 from bistil.sft.language import TextConfig
@@ -118,23 +119,30 @@ class Experiment:
     data_sets: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in self.systems:
-            parse_system(name)
+        check_name(self.name)
+        for number, name in enumerate(self.systems):
+            parse_system(name, at=("systems", number))
         single = [name for name, system in SYSTEMS.items() if system.one_phase]
         if strangers := sorted(set(self.schedules) - set(single)):
-            raise InputError(f"`schedules` is for systems tuned in one phase, {', '.join(single)}; {strangers[0]!r} is none of them.")
+            told = f"`schedules` is for systems tuned in one phase, {', '.join(single)}; {strangers[0]!r} is none of them."
+            raise InputError(told, at=("schedules", strangers[0]))
         if any(name.startswith("distilmbert") for name in self.systems) and not self.general.mask_share:
-            raise InputError("DistilBERT's recipe predicts masked tokens: give a `mask_share` above 0 under `general`.")
+            told = "DistilBERT's recipe predicts masked tokens: give a `mask_share` above 0 under `general`."
+            raise InputError(told, at=("general",))
         lacking = sorted(set(self.targets) - set(self.task) - {RETRIEVAL})
         if lacking:
-            raise InputError(f"The experiment {self.name} has targets for {lacking[0]} but no settings for it under `task`.")
+            told = f"The experiment {self.name} has targets for {lacking[0]} but no settings for it under `task`."
+            raise InputError(told, at=("targets", lacking[0]))
         if self.data not in ("miniworld", "folder"):
-            raise InputError(f"`data` of the experiment {self.name} should be `miniworld` or `folder`, but is {self.data!r}.")
+            told = f"`data` of the experiment {self.name} should be `miniworld` or `folder`, but is {self.data!r}."
+            raise InputError(told, at=("data",))
         if not self.seeds or not any(self.targets.values()):
-            raise InputError(f"The experiment {self.name} needs at least one seed and one target.")
+            told = f"The experiment {self.name} needs at least one seed and one target."
+            raise InputError(told, at=("targets" if self.seeds else "seeds",))
         grouped = [self.source, *(code for group in self.groups for code in group)]
         if len(set(grouped)) < len(grouped) or not all(self.groups):
-            raise InputError(f"Each of `groups` should name languages other than the source, none of them twice, but got {self.groups}.")
+            told = f"Each of `groups` should name languages other than the source, none of them twice, but got {self.groups}."
+            raise InputError(told, at=("groups",))
 
     @classmethod
     def read(cls, path: Path) -> "Experiment":
@@ -182,7 +190,7 @@ class Experiment:
         ]
 
 
-def parse_system(name: str) -> tuple[str, int, int]:
+def parse_system(name: str, *, at: tuple[str | int, ...] = ()) -> tuple[str, int, int]:
     """The system, layer and hidden reduction factor of a name in an experiment file: bistil-tf:2x2 has 2 and 2, a whole model 1 and 1.
 
     :raises InputError: where it names no system.
@@ -192,6 +200,7 @@ def parse_system(name: str) -> tuple[str, int, int]:
     if system not in SYSTEMS or (system in REDUCED) != bool(lrf) or (drf and system not in NARROW):
         raise InputError(
             f"{name!r} is not a system. Whole models: {', '.join(WHOLE)}; students, each with its layer reduction factor after a "
-            f"colon, as in bistil-tf:2: {', '.join(REDUCED)}. {' and '.join(NARROW)} take a hidden reduction factor too: bistil-tf:2x2."
+            f"colon, as in bistil-tf:2: {', '.join(REDUCED)}. {' and '.join(NARROW)} take a hidden reduction factor too: bistil-tf:2x2.",
+            at=at,
         )
     return system, int(lrf or 1), int(drf or 1)

@@ -7,13 +7,44 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bistil.errors import InputError
+from bistil.places import ROOT
 from bistil.provenance import canonical_json
 
 KEPT = "manifest.json"
+NOTEBOOKS = ROOT / "notebooks"
+
+
+class Copy(NamedTuple):
+    """A notebook to execute: its parameters, and what its copy's name has after the notebook's own."""
+
+    notebook: Path
+    parameters: Mapping[str, Any]
+    suffix: str = ""
+
+    @property
+    def name(self) -> str:
+        """The file name of the executed copy."""
+        return f"{self.notebook.stem}{self.suffix}.ipynb"
+
+
+def numbered(number: str) -> Path:
+    """The lecture with this number."""
+    return next(NOTEBOOKS.glob(f"{number}_*.ipynb"))
+
+
+def from_notebooks(path: Path) -> str:
+    """A path as a notebook names it, so that executed copies tell no machine's folders."""
+    return Path(os.path.relpath(path, NOTEBOOKS)).as_posix()
+
+
+def can_execute() -> bool:
+    """Whether what the notebooks need is installed: papermill, a kernel, widgets."""
+    return all(find_spec(name) for name in ("papermill", "ipykernel", "ipywidgets"))
 
 
 def parameters_of(notebook: Path) -> dict[str, Any]:
@@ -53,23 +84,24 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
             )
 
 
-def execute(notebooks: Sequence[Path], to: Path, *, results: str, parameters: Mapping[str, Any], say: Callable[[str], None]) -> int:
-    """Run every notebook whose copy in `to` is not of this notebook, these parameters and these `results` (an id); return how many.
+def execute(copies: Sequence[Copy], to: Path, *, results: str, say: Callable[[str], None]) -> int:
+    """Run every notebook whose copy in `to` is not of this notebook, its parameters and these `results` (an id); return how many.
 
     A failure leaves the copy with the error in it, named `….failed.ipynb`.
 
     :raises InputError: before anything runs, for a parameter that a notebook lacks or that has another type there; or where a cell fails.
     """
-    for notebook in notebooks:
-        check_parameters(notebook, parameters)
-    kept, ran, given = _kept(to), 0, canonical_json({"parameters": parameters, "results": results}).encode()
-    for number, notebook in enumerate(notebooks, start=1):
-        wanted = sha256(notebook.read_bytes() + given).hexdigest()
-        if kept.get(notebook.name) == wanted and (to / notebook.name).is_file():
+    for copy in copies:
+        check_parameters(copy.notebook, copy.parameters)
+    kept, ran = _kept(to), 0
+    for number, copy in enumerate(copies, start=1):
+        given = canonical_json({"parameters": copy.parameters, "results": results}).encode()
+        wanted = sha256(copy.notebook.read_bytes() + given).hexdigest()
+        if kept.get(copy.name) == wanted and (to / copy.name).is_file():
             continue
-        say(f"[notebook {number}/{len(notebooks)}] {notebook.name}")
-        _run(notebook, to / notebook.name, parameters)
-        kept[notebook.name] = wanted
+        say(f"[notebook {number}/{len(copies)}] {copy.name}")
+        _run(copy.notebook, to / copy.name, copy.parameters)
+        kept[copy.name] = wanted
         (to / KEPT).write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         ran += 1
     return ran

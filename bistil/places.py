@@ -1,12 +1,23 @@
 """Where the project keeps things, and which data folder a run reads."""
 
 import os
+import re
 from pathlib import Path
 
 from bistil.errors import InputError
 from bistil.languages import DATA, DataFolder
 
 ROOT, CACHE = DATA.parent, DATA / "cache"
+
+
+def check_name(name: str) -> None:
+    """Refuse the name of an experiment or a study that is no plain folder name, since reports and runs have folders of that name.
+
+    :raises InputError: for anything but letters, digits, '.', '_' and '-', or what begins with a mark.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        told = f"A name of letters, digits, '.', '_' and '-' was expected, beginning with a letter or digit, but {name!r} came."
+        raise InputError(f"{told} Folders get that name.", at=("name",))
 
 
 def open_data(kind: str, named: str | None = None) -> DataFolder:

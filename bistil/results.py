@@ -7,6 +7,7 @@ normal (a missing cell is left out, never counted as zero), and two systems are 
 import csv
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
@@ -99,6 +100,11 @@ def read_results(path: Path) -> list[dict[str, Any]]:
             return [{column: _parse(column, cell) for column, cell in row.items()} for row in reader]
         except ValueError as error:
             raise InputError(f"A number was expected in {path}, line {reader.line_num}, but {error}. Correct that line.") from error
+
+
+def results_id(rows: Iterable[Row]) -> str:
+    """What names a set of results: a hash of the artefacts that they come from."""
+    return sha256(",".join(sorted({row["artefact"] for row in rows})).encode()).hexdigest()
 
 
 def tidy(rows: Iterable[Row]) -> list[dict[str, Any]]:

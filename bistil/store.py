@@ -2,7 +2,8 @@
 
 Notable: an artefact's id is the hash of what it is made from (kind, config, ids of its inputs), so no work is done twice, nor by two
 processes at once. A build works in `<kind>/<id>.partial`; its manifest is written last and one rename makes it an artefact. Whatever
-ends a build early (a bug, Ctrl-C, kill, a full disk) leaves the partial folder with its checkpoints for the next try.
+ends a build early (a bug, Ctrl-C, kill, a full disk) leaves the partial folder with its checkpoints for the next try. The manifest holds
+the size and hash of every file, and a file is held against them before it is first used.
 """
 
 import errno
@@ -63,7 +64,10 @@ class Artefact:
         return dict(self.manifest["metrics"])
 
     def path(self, name: str) -> Path:
-        """Return the path of a file or folder of this artefact, which need not exist; a name that leads outside is an `InputError`."""
+        """Return the path of a file or folder of this artefact, which need not exist where the manifest does not name it.
+
+        :raises InputError: for a name that leads outside, and for a file that is no longer what was written.
+        """
         folder = self.folder.resolve()
         path = (folder / name).resolve()
         if path == folder or not path.is_relative_to(folder) or Path(name).is_absolute() or ".." in Path(name).parts:
@@ -71,7 +75,29 @@ class Artefact:
                 f"A name inside the artefact {self.kind}/{self.id} was expected, but {name!r} leads outside of it. "
                 "Use a relative name without '..'."
             )
+        inside = Path(name).as_posix()
+        for file in self.manifest.get("files", {}):
+            if file == inside or file.startswith(f"{inside}/"):
+                self._check(file)
         return self.folder / name
+
+    def check(self) -> None:
+        """Hold every file against the manifest; manifests of before there were hashes in them pass.
+
+        :raises InputError: at the first file that is no longer what was written.
+        """
+        for file in self.manifest.get("files", {}):
+            self._check(file)
+
+    def _check(self, file: str) -> None:
+        path, written = self.folder / file, self.manifest["files"][file]
+        found = path.stat().st_size if path.is_file() else None
+        if found != written["bytes"] or file_id(path) != written["hash"]:
+            told = "is gone" if found is None else f"has {found} bytes" if found != written["bytes"] else "has other content"
+            raise InputError(
+                f"{path} {told}, but it should be as it was written, {written['bytes']} bytes of {written['hash']}. The artefact was "
+                f"damaged from outside: delete the folder {self.folder}, and the next run builds it again."
+            )
 
 
 def artefact_id(kind: str, config: Any, inputs: Mapping[str, Artefact | str]) -> str:
@@ -91,6 +117,8 @@ class Store:
         self.root = Path(root)
         self.progress = progress
         self.read_only = read_only
+        self.built: set[str] = set()
+        """The ids of what this store object has built, not found."""
 
     def find(self, kind: str, config: Any, inputs: Mapping[str, Artefact | str]) -> Artefact | None:
         """Return the finished artefact, or None; a folder whose manifest cannot be read is an `InputError` that names it."""
@@ -122,6 +150,7 @@ class Store:
             with self._alone(kind, folder.with_name(folder.name + ".lock")):
                 if not folder.is_dir():
                     _build(folder, {"kind": kind, "config": plain(config), "inputs": _ids(inputs)}, build)
+                    self.built.add(folder.name)
                 return _read(folder)
 
     @contextmanager
@@ -178,7 +207,7 @@ def _build(folder: Path, made_from: Mapping[str, Any], build: Build) -> None:
             with suppress(OSError):
                 _write_json(partial / FAILED, {"error": f"{type(error).__name__}: {error}", "seconds": time.perf_counter() - started})
             raise
-        _sync_files(partial)
+        files = _sync_files(partial)
         manifest = {
             "id": folder.name,
             **made_from,
@@ -193,6 +222,7 @@ def _build(folder: Path, made_from: Mapping[str, Any], build: Build) -> None:
             "versions": versions(),
             "git": git_state(),
             "metrics": metrics,
+            "files": files,
         }
         _write_json(partial / MANIFEST, manifest)
     for path in partial.glob("checkpoint*"):
@@ -221,11 +251,18 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     temporary.replace(path)
 
 
-def _sync_files(folder: Path) -> None:
-    """Make the contents durable before the manifest that vouches for them (checkpoints aside: they are about to go)."""
-    for path in folder.rglob("*"):
-        if path.is_file() and not path.relative_to(folder).parts[0].startswith("checkpoint"):
+def _sync_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Make the contents durable before the manifest that vouches for them, and return size and hash of each file by its name.
+
+    Checkpoints are about to go, and the manifest does not vouch for itself.
+    """
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and not name.startswith(("checkpoint", MANIFEST)):
             _sync(path)
+            files[name] = {"bytes": path.stat().st_size, "hash": file_id(path)}
+    return files
 
 
 def _sync(path: Path) -> None:

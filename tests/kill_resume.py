@@ -26,6 +26,7 @@ import torch
 from tiny import entries, write_tiny_teacher, write_tiny_world
 
 from bistil import batch
+from bistil.batch import pool
 from bistil.experiment import Cell, Experiment
 from bistil.languages import DataFolder
 from bistil.pipeline import Pipeline
@@ -71,7 +72,7 @@ def work(root: Path, kind: str, store: Path) -> None:
         pipeline.language_sft("qac")
     else:
         forked = multiprocessing.get_context("fork")
-        batch.multiprocessing.get_context = lambda method: forked  # type: ignore[assignment, misc, return-value]
+        pool.multiprocessing.get_context = lambda method: forked  # type: ignore[assignment, misc, return-value]
         errors = batch.run(experiment, batch.Place(root / "world", store), workers=1, say=lambda text: None)
         if errors:
             raise SystemExit("\n".join(errors))

@@ -51,7 +51,9 @@ ARROWS = {
     "bistil.sft.delta": ("bistil.train", "bistil.tasks", "bistil.models"),
     "bistil.miniworld": ("bistil.tasks", "bistil.sft", "bistil.distil", "bistil.models", "bistil.pipeline", "bistil.train"),
     "bistil.pipeline": ("bistil.batch", "bistil.cli", "bistil.report", "bistil.plots", "bistil.workbench"),
-    "bistil.batch": ("bistil.cli", "bistil.workbench", "bistil.report", "bistil.plots"),
+    "bistil.batch": ("bistil.cli", "bistil.run", "bistil.workbench", "bistil.report", "bistil.plots", "bistil.notebooks"),
+    "bistil.schema": ("bistil.experiment", "bistil.settings", *ABOVE),
+    "bistil.run": ("bistil.cli", "bistil.demo", "bistil.workbench"),
 }  # fmt: skip
 
 
@@ -76,6 +78,9 @@ def test_arrows_run_one_way(room: str) -> None:
         ("jinja2", ("bistil.report",)),
         ("pandas", ("bistil.workbench",)),
         ("datasets", ("bistil.sources.get",)),
+        ("jsonschema", ("bistil.schema",)),
+        ("snakemake", ()),
+        ("psutil", ("bistil.batch.snakemake",)),
     ],
 )
 def test_only_some_rooms_import(package: str, rooms: tuple[str, ...]) -> None:

@@ -1,6 +1,10 @@
 """The plan is complete, a failure takes only its dependants along, and a finished batch has nothing to do."""
 
+import multiprocessing
+import os
+import signal
 from concurrent.futures import Future
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +12,11 @@ import pytest
 from tiny import SYSTEMS
 
 from bistil import batch
-from bistil.batch import Place
+from bistil.batch import Place, pool
+from bistil.batch.stage import stages_of
+from bistil.errors import InputError
 from bistil.experiment import Cell
+from bistil.languages import DataFolder
 from bistil.pipeline import Pipeline
 from bistil.plan import Job, perform, plan
 from bistil.store import Store
@@ -160,7 +167,7 @@ def test_a_failing_stage_takes_only_its_dependants(which: int, experiment, tmp_p
     jobs = plan(grid)
     failed = list(jobs)[which % len(jobs)]
     monkeypatch.setattr(Here, "fails", failed, raising=False)
-    monkeypatch.setattr(batch, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", Here)
     said: list[str] = []
     errors = batch.run(grid, Place(tmp_path, tmp_path), workers=3, say=said.append)
     assert errors == [f"{failed}: ValueError: broken on purpose"]
@@ -195,3 +202,78 @@ def test_two_workers_build_a_grid_and_a_second_run_builds_nothing(experiment, wo
     assert batch.run(grid, place, workers=1, say=said.append) == []
     assert said == []
     assert {path: path.stat().st_mtime_ns for path in place.store.rglob("manifest.json")} == before
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are forked, so that what a test changes is changed in them too."""
+    context = multiprocessing.get_context("fork")
+    monkeypatch.setattr(pool.multiprocessing, "get_context", lambda method: context)
+
+
+SMALL: dict[str, Any] = {"systems": ["teacher-ltsft", "bistil-tf:2", "floor"], "targets": {"ner": ["qac"]}}
+
+
+def killing(monkeypatch: pytest.MonkeyPatch, memory: Path, *, once: bool) -> None:
+    """Make the vocabulary stage kill its process, as the kernel does for want of memory, until there is a file `memory`."""
+    build = Pipeline.vocabulary
+
+    @wraps(build)
+    def killed(self: Pipeline, target: str) -> Any:
+        if not self.store.read_only and not memory.exists():
+            if once:
+                memory.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return build(self, target)
+
+    monkeypatch.setattr(Pipeline, "vocabulary", killed)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forked")
+def test_a_killed_worker_costs_no_score(experiment, world: Path, tmp_path: Path, monkeypatch) -> None:
+    killing(monkeypatch, tmp_path / "memory", once=True)
+    grid, place, said = experiment(**SMALL), Place(world, tmp_path / "store"), list[str]()
+    assert batch.run(grid, place, workers=2, say=said.append) == []
+    [told] = [line for line in said if "was killed" in line]
+    assert "vocabulary qac" in told
+    assert {row["system"] for row in batch.rows(batch.reader(grid, place))} == {"teacher-ltsft", "bistil-tf", "floor"}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forked")
+def test_a_stage_that_kills_every_worker_takes_only_its_dependants(experiment, world: Path, tmp_path: Path, monkeypatch) -> None:
+    killing(monkeypatch, tmp_path / "memory", once=False)
+    grid, place = experiment(**SMALL), Place(world, tmp_path / "store")
+    errors = batch.run(grid, place, workers=2, say=lambda text: None)
+    assert [error.partition(":")[0] for error in errors] == ["vocabulary qac"]
+    assert "memory" in errors[0]
+    assert {row["system"] for row in batch.rows(batch.reader(grid, place))} == {"teacher-ltsft", "floor"}
+    (tmp_path / "memory").touch()
+    assert batch.run(grid, place, workers=1, say=lambda text: None) == []  # with more memory it goes on
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_disk_that_is_full_for_one_stage_costs_its_dependants_only_and_no_work(experiment, world: Path, tmp_path: Path) -> None:
+    """The manifest of a language SFT is written to /dev/full, in a real worker."""
+    grid, place = experiment(**SMALL), Place(world, tmp_path / "store")
+    pipeline = Pipeline(grid, DataFolder(world), Store(place.store))
+    [name] = [name for name, stage in stages_of(pipeline).items() if stage.job == Job("language_sft", ("qac",))]
+    partial = place.store / "language-sft" / f"{name}.partial"
+    partial.mkdir(parents=True)
+    (partial / "manifest.json.tmp").symlink_to("/dev/full")
+    [error] = batch.run(grid, place, workers=1, say=lambda text: None)
+    assert error.startswith("language sft qac: StoreError")
+    assert "The disk is full" in error
+    assert {row["system"] for row in batch.rows(batch.reader(grid, place))} == {"floor"}
+    assert (partial / "delta.safetensors").is_file()
+    (partial / "manifest.json.tmp").unlink()
+    assert batch.run(grid, place, workers=1, say=lambda text: None) == []
+    assert Store(place.store).all("language-sft")[0].manifest["status"] == "complete"
+
+
+@pytest.mark.parametrize("name", ["../tiny", "a/b", "", ".hidden", "-x", "a\n", "/etc"])
+def test_names_of_experiments_cannot_leave_their_folders(name: str, experiment) -> None:
+    with pytest.raises(InputError, match="Folders get that name"):
+        experiment(name=name)

@@ -220,11 +220,12 @@ def test_a_batch_of_what_is_there_only_reports(capsys, finished, experiment_file
     store = shutil.copytree(finished.store.root, tmp_path / "store")
     where = ("--data", world, "--store", store, "--reports", tmp_path / "reports")
     path = experiment_file(targets={"ner": ["qac"]})
-    status, out, err = run(capsys, "batch", path, *where, "--workers", 1)
+    status, out, err = run(capsys, "batch", path, *where, "--workers", 1, "--no-notebooks")
     assert status == 0, err
+    assert not (tmp_path / "reports" / "tiny" / "notebooks").exists()
     assert (tmp_path / "reports" / "tiny" / "index.html").is_file()
     assert (tmp_path / "reports" / "tiny" / "results.csv").is_file()
-    status, out, _ = run(capsys, "batch", path, *where, "--workers", 1)
+    status, out, _ = run(capsys, "batch", path, *where, "--workers", 1, "--no-notebooks")
     assert status == 0
     assert "nothing to do" in out
     status, out, _ = run(capsys, "report", path, *where)
@@ -260,3 +261,25 @@ def test_info_tells_the_density_of_each_tensor_and_layer(capsys, tmp_path: Path)
         ["embeddings.word_embeddings.weight", "1", "norm", "3.0000"],
         [name, "2", "density", "5.0000", "%", "norm", "5.0000"],
     ]
+
+
+def test_the_schema_is_printed_as_it_lies_beside_the_experiments(capsys) -> None:
+    status, out, _ = run(capsys, "schema")
+    assert status == 0
+    assert out == (Path(__file__).parent.parent / "data" / "experiments" / "schema.json").read_text(encoding="utf-8")
+
+
+def test_a_stage_is_built_by_its_id(capsys, experiment_file, world: Path, tmp_path: Path) -> None:
+    where = ("--data", world, "--store", tmp_path / "store", experiment_file(systems=["floor"]))
+    status, out, _ = run(capsys, "stage", *where)
+    assert status == 0
+    [line] = [line for line in out.splitlines() if "evaluation floor ner" in line]
+    name, there = line.split(maxsplit=1)
+    assert there.startswith("not yet")
+    status, out, _ = run(capsys, "stage", *where, name)
+    assert (status, out.strip()) == (0, str(tmp_path / "store" / "evaluation" / name))
+    status, out, _ = run(capsys, "stage", *where)
+    assert f"{name}  there" in out
+    status, _, err = run(capsys, "stage", *where, "f" * 16)
+    assert status == 2
+    assert is_one_paragraph(err), err

@@ -6,7 +6,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from bistil import cli, demo, notebooks
+from bistil import demo, notebooks
 from bistil.errors import InputError
 from bistil.languages import DataFolder
 
@@ -20,7 +20,7 @@ def called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
         return 1
 
     monkeypatch.setattr(demo, "open_data", lambda *_: DataFolder(tmp_path))
-    monkeypatch.setattr(cli, "run_experiment", stages)
+    monkeypatch.setattr(demo, "run_experiment", stages)
     monkeypatch.setattr(demo, "_is_finished", lambda *_: calls["finished"])
     monkeypatch.setattr(demo, "rows", lambda *_: [{"artefact": "a" * 16}])
     monkeypatch.setattr(notebooks, "execute", lambda *_, **__: calls["ran"])

@@ -8,6 +8,7 @@ import pytest
 
 from bistil import notebooks
 from bistil.errors import InputError
+from bistil.notebooks import Copy
 
 
 def notebook(path: Path, *lines: str, tags: tuple[str, ...] = ("parameters",)) -> Path:
@@ -23,7 +24,7 @@ def first(tmp_path: Path) -> Path:
 
 
 def run(paths: list[Path], to: Path, results: str = "r", **parameters: Any) -> int:
-    return notebooks.execute(paths, to, results=results, parameters=parameters, say=lambda text: None)
+    return notebooks.execute([Copy(path, parameters) for path in paths], to, results=results, say=lambda text: None)
 
 
 def test_parameters_are_read_without_running(first: Path) -> None:

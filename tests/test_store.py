@@ -4,6 +4,8 @@ import errno
 import hashlib
 import json
 import multiprocessing
+import os
+import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -256,3 +258,50 @@ def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(provenance.subprocess, "run", missing)
     assert provenance.git_state() == {"commit": None, "dirty": None}
     provenance.git_state.cache_clear()
+
+
+def test_the_manifest_has_size_and_hash_of_every_file(tmp_path: Path) -> None:
+    def nested(folder: Path) -> dict[str, object]:
+        (folder / "model").mkdir()
+        (folder / "model" / "weights.bin").write_bytes(b"123")
+        return build(folder)
+
+    artefact = Store(tmp_path).run("student", {}, {}, nested)
+    assert artefact.manifest["files"] == {
+        name: {"bytes": len(text), "hash": f"sha256:{hashlib.sha256(text).hexdigest()}"}
+        for name, text in {"model/weights.bin": b"123", "weights.txt": b"1 2 3"}.items()
+    }
+    artefact.check()
+
+
+@pytest.mark.parametrize(("text", "told"), [("1 2 4", "other content"), ("1 2", "has 3 bytes"), (None, "is gone")])
+def test_a_damaged_file_is_found_when_it_is_used_and_its_artefact_can_be_built_again(text: str | None, told: str, tmp_path: Path) -> None:
+    path = Store(tmp_path).run("student", {}, {}, build).path("weights.txt")
+    path.unlink() if text is None else path.write_text(text)
+    artefact = Store(tmp_path).run("student", {}, {}, lambda folder: pytest.fail("built, though it is there"))
+    for use in (artefact.check, lambda: artefact.path("weights.txt"), lambda: artefact.path("./weights.txt")):
+        with pytest.raises(InputError, match=rf"{told}.*delete the folder .*{artefact.id}"):
+            use()
+    shutil.rmtree(artefact.folder)
+    Store(tmp_path).run("student", {}, {}, build).check()
+
+
+def test_an_artefact_of_before_there_were_hashes_is_as_good_as_ever(tmp_path: Path) -> None:
+    artefact = Store(tmp_path).run("student", {}, {}, build)
+    manifest = {name: value for name, value in artefact.manifest.items() if name != "files"}
+    (artefact.folder / "manifest.json").write_text(json.dumps(manifest))
+    again = Store(tmp_path).run("student", {}, {}, lambda folder: pytest.fail("built twice"))
+    again.check()
+    assert (again.id, again.path("weights.txt").read_text()) == (artefact.id, "1 2 3")
+
+
+def test_a_clock_that_jumps_back_changes_nothing_but_what_is_told_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Store(tmp_path).run("corpus", {}, {}, build)
+    monkeypatch.setattr(store.time, "gmtime", lambda: time.struct_time((1999, 1, 1, 0, 0, 0, 4, 1, 0)))
+    second = Store(tmp_path).run("student", {}, {"corpus": first}, build)
+    os.utime(first.folder / "manifest.json", (4e9, 4e9))  # what it is made from is newer than itself
+    bench = Store(tmp_path)
+    again = bench.run("student", {}, {"corpus": bench.run("corpus", {}, {}, build)}, lambda folder: pytest.fail("built twice"))
+    assert second.manifest["finished"].startswith("1999")
+    assert 0 <= again.manifest["wall_seconds"] < 60
+    assert bench.built == set()

@@ -83,17 +83,22 @@ def plan(experiment: Experiment) -> dict[Job, tuple[Job, ...]]:
     return {stage.job: tuple(stages[name].job for name in stage.after) for stage in stages.values()}
 
 
-def foresee(experiment: Experiment, data: DataFolder | None = None, store: Store | None = None) -> dict[str, Stage]:
+def foresee(
+    experiment: Experiment, data: DataFolder | None = None, store: Store | None = None, *, teacher_id: str | None = None
+) -> dict[str, Stage]:
     """Every stage of the grid by id, in an order that can be run.
 
     :param data: where files are that are at hand.
     :param store: where to look for what is there already; None: neither that nor a teacher is read.
+    :param teacher_id: of a pipeline that has loaded the teacher; by default one that is a folder is loaded here.
     """
     with tempfile.TemporaryDirectory() as spare:
         folder = Foreseen(data.root if data else DATA, Path(spare))
         notes = Notes(folder.stand_ins)
         pipeline = ForeseenPipeline(experiment, folder, notes, device="cpu")
-        if store is None or not pipeline.teacher_is_here:
+        if teacher_id is not None:
+            pipeline.__dict__["teacher_id"] = teacher_id
+        elif store is None or not pipeline.teacher_is_here:
             pipeline.__dict__["teacher_id"] = folder.stand_in("teacher", "id").name
             folder.stand_ins.add(pipeline.teacher_id)
         users: dict[str, list[Cell]] = {}

@@ -205,7 +205,9 @@ def _history(artefact: Artefact) -> list[dict[str, float]]:
 
 
 def _title(notebook: Path) -> str:
-    """The first heading of a notebook, or its name."""
+    """The first heading of a notebook, or its name; after it what its name has behind a hyphen, as the task in 05_…-ner.ipynb."""
     cells: list[Mapping[str, Any]] = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     lines = [line for cell in cells if cell["cell_type"] == "markdown" for line in "".join(cell["source"]).splitlines()]
-    return next((line.removeprefix("# ") for line in lines if line.startswith("# ")), notebook.stem)
+    title = next((line.removeprefix("# ") for line in lines if line.startswith("# ")), notebook.stem)
+    of = notebook.stem.partition("-")[2]
+    return f"{title} ({of})" if of and title != notebook.stem else title

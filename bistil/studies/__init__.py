@@ -16,7 +16,7 @@ from bistil.errors import InputError
 from bistil.experiment import RETRIEVAL, Experiment
 from bistil.languages import DataFolder
 from bistil.pipeline import Pipeline
-from bistil.places import ROOT
+from bistil.places import ROOT, check_name
 from bistil.provenance import git_state, plain, versions
 from bistil.settings import read_yaml
 from bistil.store import Store
@@ -44,6 +44,7 @@ class Study:
     decoder: Decoder | None = None
 
     def __post_init__(self) -> None:
+        check_name(self.name)
         if not self.supports and self.densities is None and self.decoder is None:
             raise InputError(f"The study {self.name} asks nothing: give it `supports`, `densities` or `decoder`.")
 

@@ -13,6 +13,7 @@ import nbformat
 import pytest
 
 from bistil import notebooks
+from bistil.notebooks import Copy
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -44,11 +45,12 @@ def test_the_checked_outputs_come_out_the_same(store: Path, tmp_path: Path) -> N
 
 def test_papermill_runs_them_with_another_language_task_and_depth(store: Path, tmp_path: Path) -> None:
     parameters = {"experiment": str(SMALL), "store": str(store), "target": "qab", "task": "ner", "lrf": 3}
-    assert notebooks.execute(NOTEBOOKS, tmp_path, results="", parameters=parameters, say=lambda text: None) == len(NOTEBOOKS)
+    copies = [Copy(path, parameters) for path in NOTEBOOKS]
+    assert notebooks.execute(copies, tmp_path, results="", say=lambda text: None) == len(NOTEBOOKS)
 
 
 @pytest.mark.parametrize("task", ["pos", "nli", "qa"])
 def test_task_distillation_is_shown_for_the_tasks_that_the_experiment_has_no_targets_for(store: Path, tmp_path: Path, task: str) -> None:
     [notebook] = [path for path in NOTEBOOKS if path.name.startswith("05_")]
     parameters = {"experiment": str(SMALL), "store": str(store), "task": task}
-    assert notebooks.execute([notebook], tmp_path, results="", parameters=parameters, say=lambda text: None) == 1
+    assert notebooks.execute([Copy(notebook, parameters)], tmp_path, results="", say=lambda text: None) == 1
