@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter
 
+from bistil.plots.live import series, training_curves
 from bistil.plots.sft import (
     Tuning,
     costs_of_tuning,
@@ -45,6 +46,7 @@ __all__ = [
     "scores_by_task",
     "support_over_time",
     "trade_off",
+    "training_curves",
     "typology",
     "vocabulary_curve",
 ]
@@ -58,7 +60,7 @@ def loss_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figur
     made, [ax] = figure()
     for number, (label, history) in enumerate(histories.items()):
         shade = PALETTE[number % len(PALETTE)]
-        train, held_out = (_series(history, key) for key in ("loss", "eval_loss"))
+        train, held_out = (series(history, key) for key in ("loss", "eval_loss"))
         ax.plot(*train, color=shade, linewidth=1, alpha=0.55, label=None if len(held_out[0]) else label)
         if len(held_out[0]):
             ax.plot(*held_out, color=shade, linewidth=2, marker="o", markersize=4, label=f"{label} (held out)")
@@ -72,7 +74,7 @@ def learning_curve(histories: Mapping[str, Sequence[Mapping[str, float]]], *, me
     """Draw one metric over steps, one line for each language; entries without the metric are passed over."""
     made, [ax] = figure()
     for number, (language, history) in enumerate(histories.items()):
-        ax.plot(*_series(history, metric), color=PALETTE[number % len(PALETTE)], linewidth=2, marker="o", markersize=4, label=language)
+        ax.plot(*series(history, metric), color=PALETTE[number % len(PALETTE)], linewidth=2, marker="o", markersize=4, label=language)
     ax.set(xlabel="optimiser step", ylabel=label or metric_label(metric.removeprefix("eval_")))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     legend(ax)
@@ -214,8 +216,3 @@ def typology(table: Mapping[str, Mapping[str, object]]) -> Figure:
 def _title(setting: Any, panels: Sequence[Any]) -> str:
     several = len({(other.teacher, other.source) for other in panels}) > 1
     return f"{setting.task} ({setting.teacher}, {setting.source})" if several else TASKS.get(setting.task, setting.task)
-
-
-def _series(history: Sequence[Mapping[str, float]], key: str) -> tuple[list[float], list[float]]:
-    points = [(entry["step"], entry[key]) for entry in history if key in entry and "step" in entry]
-    return [x for x, _ in points], [y for _, y in points]
