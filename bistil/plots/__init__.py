@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter
@@ -24,9 +23,9 @@ from bistil.plots.sft import (
     score_by_densities,
     support_over_time,
 )
-from bistil.plots.tradeoffs import length_curves, pareto, scores_by_task
+from bistil.plots.tradeoffs import label_points, length_curves, pareto, scores_by_task
 from bistil.results import TASKS, TEACHER, Mean, Row, Variant, average, metric_label, primary_metric, rows_of, select, settings, variants
-from bistil.style import GRID, INK, PALETTE, PAPER, colour, figure, legend, style_colour_bar
+from bistil.style import INK, PALETTE, PAPER, colour, figure, legend, style_colour_bar
 
 __all__ = [
     "Tuning",
@@ -121,28 +120,11 @@ def trade_off(rows: Sequence[Row]) -> Figure:
                 part = f" ({score.targets} of {targets} targets)" if score.targets < targets else ""
                 points.append((x, score.mean, variant.label + part))
         ax.margins(0.12, 0.12)
-        _label_points(ax, points)
+        label_points(ax, points)
         metric = primary_metric(rows, setting.task)
         unit = "FLOPs an example, relative to the teacher" if flops else "FLOPs an example"
         ax.set(title=_title(setting, panels), xlabel=unit, ylabel=f"{metric_label(metric)}, mean over targets")
     return made
-
-
-def _label_points(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Write each label right of its point, moved up from the label below; the leftmost stands under its point, clear of the others."""
-    first = min((x for x, _, _ in points), default=0.0)
-    alone = sum(x == first for x, _, _ in points) == 1 < len(points)
-    low, high = ax.get_xlim()
-    ax.set_xlim(low, high + 0.42 * (high - low))
-    reach, gap, placed = 0.45 * (high - low), 0.055 * (ax.get_ylim()[1] - ax.get_ylim()[0]), list[tuple[float, float]]()
-    for x, y, label in sorted(points, key=lambda point: point[1]):
-        if alone and x == first:
-            ax.annotate(label, (x, y), xytext=(0, -9), textcoords="offset points", ha="center", va="top", fontsize=9, color=INK)
-            continue
-        height = max([y, *(other + gap for place, other in placed if abs(place - x) < reach)])
-        placed.append((x, height))
-        ax.annotate(label, (x, y), xytext=(x + 0.06 * (high - low), height), va="center", fontsize=9, color=INK,
-                    arrowprops={"arrowstyle": "-", "color": GRID, "shrinkA": 0, "shrinkB": 4})  # fmt: skip
 
 
 def scores_by_language(rows: Sequence[Row]) -> Figure:

@@ -14,6 +14,8 @@ from bistil.style import PALETTE, figure, legend
 
 Entries = Sequence[Mapping[str, float]]
 MARKERS = "osD^v"
+NO_LOSS = ("learning_rate", "grad_norm", "epoch", "tokens_per_second", "seconds_left", "seconds", "eval_n_examples")
+"""What a log or an event tells besides losses and scores."""
 
 
 def training_curves(entries: Entries, *, title: str = "") -> Figure:
@@ -22,7 +24,7 @@ def training_curves(entries: Entries, *, title: str = "") -> Figure:
     entries: with `step` and any of `loss`, its parts, `loss_<code>` of a language, the same held out (`eval_loss`), and scores
     `eval_<metric>` in percent. Left: the loss and its parts. Right: the loss by language where there are several, and else the scores.
     """
-    names = list(dict.fromkeys(name for entry in entries for name in entry if name != "step"))
+    names = list(dict.fromkeys(name for entry in entries for name in entry if name not in ("step", *NO_LOSS)))
     codes = sorted({name.rpartition("loss_")[2] for name in names if "loss_" in name})
     parts = [name for name in names if not name.startswith(("eval_", "loss_"))]
     scores = [name for name in names if name.removeprefix("eval_") in METRICS and name.startswith("eval_")]

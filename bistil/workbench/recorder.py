@@ -8,9 +8,9 @@ import threading
 import time
 from collections.abc import Callable
 
+from bistil.plots.live import NO_LOSS
 from bistil.progress import Event
 
-NO_CURVES = ("learning_rate", "grad_norm", "epoch", "tokens_per_second", "seconds_left", "seconds", "eval_n_examples")
 MOST = 400
 
 
@@ -28,7 +28,7 @@ class Recorder:
         """Take an event; `on_change` is called at most once every `seconds`, and at the end of a stage."""
         with self._lock:
             self._newest = event
-            known = {name: value for name, value in event.metrics.items() if name not in NO_CURVES}
+            known = {name: value for name, value in event.metrics.items() if name not in NO_LOSS}
             curve = self._curves.setdefault(event.stage, [])
             if known and (not curve or any(curve[-1].get(name) != value for name, value in known.items())):
                 curve.append({"step": event.step, **known})
