@@ -21,6 +21,7 @@ from bistil.systems import REDUCED, SYSTEMS, from_results
 from bistil.tasks import task as find_task
 from bistil.workbench import html
 from bistil.workbench.answers import Answers, beside
+from bistil.workbench.training_view import in_time
 
 WORST = 5
 
@@ -104,7 +105,7 @@ class Comparison:
         """What finding the worst errors will take, by what the score's row says."""
         row = self._row(system, target)
         rate, number = row.get("examples_per_second"), row.get("n_examples")
-        time = f"about {number / rate / 60:.1f} min" if rate and number else "a moment"
+        time = f"about {in_time(number / rate)}" if rate and number else "a moment"
         return f"The model is asked about {number or 'all'} test examples again: {time}, and a moment to load it."
 
     def worst(self, system: str, target: str, *, most: int = WORST) -> list[Wrong]:

@@ -96,7 +96,7 @@ def page(lab: str) -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 1800})
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
         page.errors = []
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         page.on("console", lambda said: page.errors.append(said.text) if said.type == "error" else None)
@@ -118,6 +118,7 @@ def pictures(page: Any, panel: Any, name: str, folder: Path) -> None:
     """Save a picture of a panel in the light and in the dark theme."""
     folder = Path(os.environ.get("BISTIL_SCREENSHOTS", folder / "screenshots"))
     folder.mkdir(exist_ok=True)
+    page.set_viewport_size({"width": 1280, "height": min(int(panel.bounding_box()["height"]) + 300, 6000)})  # or what is below is cut off
     for theme in ("Dark", "Light"):
         page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", f"JupyterLab {theme}")
         page.wait_for_function("theme => document.body.dataset.jpThemeName === theme", arg=f"JupyterLab {theme}")
