@@ -39,7 +39,7 @@ class BenchPanel(w.VBox):
         self.model, self._following = model, False
         self.training = TrainingPanel(model.training)
         self.guard = self.training.guard
-        self.stages, self.results, self.page = (w.HTML() for _ in range(3))
+        self.stages, self.results, self.page, self.pair = (w.HTML() for _ in range(4))
         self.inputs = self._inputs()
         self.look_button = w.Button(description="Refresh", icon="refresh", tooltip="read the store again")
         self.report_button = w.Button(description="Report", icon="file-text", tooltip="write and show a report of all scores in the store")
@@ -49,7 +49,7 @@ class BenchPanel(w.VBox):
         model.on_stage = self.guard(self.look)
         model.training.on_end = self._ended
         buttons = w.HBox([self.look_button, self.report_button])
-        left = w.VBox([*self.inputs.values(), buttons], layout=w.Layout(flex="0 0 330px"))
+        left = w.VBox([*self.inputs.values(), buttons, self.pair], layout=w.Layout(flex="0 0 330px"))
         right = w.VBox([self.training, self.stages], layout=w.Layout(flex="1 1 420px"))
         box = w.Layout(display="flex", flex_flow="row wrap", grid_gap="8px 28px")
         super().__init__([w.Box([left, right], layout=box), self.results, self.page])
@@ -61,6 +61,7 @@ class BenchPanel(w.VBox):
         status = self.model.status()
         self.stages.value = _stage_table(status)
         self.results.value = _result_table(self.model)
+        self.pair.value = _pair(self.model)
         self.model.training.cost = summary(status)
         self.training.draw()
 
@@ -136,6 +137,16 @@ class BenchPanel(w.VBox):
     def _ended(self) -> None:
         self.guard(self.look)()
         self.training.ended()
+
+
+def _pair(model: Bench) -> str:
+    """Family of both languages, whether the teacher saw them, and how much text there is."""
+    rows = []
+    for code in (model.choice.source, model.choice.target):
+        language, text = model.data.languages[code], model.data.text(code)
+        size = f"{text.stat().st_size / 1e6:.1f} MB" if text.is_file() else "none"
+        rows.append([language.name, language.family, "seen" if language.seen else "unseen", size])
+    return html.table(["language", "family", "by teacher", "text"], rows)
 
 
 def _stage_table(status: list[StageStatus]) -> str:

@@ -31,6 +31,8 @@ def test_the_panel_shows_every_stage_and_follows_its_choices(panel: BenchPanel) 
     assert panel.model.choice.lrf == 3
     assert "student, bistil-tf lrf 3" in panel.stages.value
     assert "stages are missing" in panel.training.message.value
+    panel.inputs["target"].value = "qab"
+    assert [panel.pair.value.count(word) for word in (">Arvel<", ">Arvan<", ">seen<", ">unseen<")] == [1, 2, 2, 0]
 
 
 def test_a_refused_choice_is_told_and_taken_back(panel: BenchPanel) -> None:
