@@ -18,9 +18,9 @@ from bistil.corpora import read_lines
 from bistil.errors import InputError
 from bistil.evaluate import predict_all
 from bistil.models import TaskModel, load_encoder, load_tokenizer, quiet
+from bistil.tasks.asking import asked
 from bistil.tasks.parsing import Parsing
 from bistil.tasks.sentences import tokenize
-from bistil.tasks.treebank import Sentence
 
 BATCH = 32
 
@@ -71,8 +71,8 @@ def _parses(folder: Path, sentences: Sequence[list[str]], tokenizer: PreTrainedT
     encoder, task = load_encoder(folder), Parsing(labels=labels)
     head = task.head(encoder.config.hidden_size)
     head.load_state_dict(load_file(folder / "head.safetensors"))
-    asked = [Sentence(tuple(words), (0,) * len(words), ("root",) * len(words)) for words in sentences]
-    found = predict_all(TaskModel(encoder=encoder, head=head), task, asked, tokenizer, batch_size=BATCH, max_length=_length(encoder))
+    examples = [asked("parsing", " ".join(words)) for words in sentences]
+    found = predict_all(TaskModel(encoder=encoder, head=head), task, examples, tokenizer, batch_size=BATCH, max_length=_length(encoder))
     for words, parse in zip(sentences, found, strict=True):
         rest = len(words) - len(parse.heads)
         heads, relations = [*map(str, parse.heads), *["_"] * rest], [*parse.relations, *["_"] * rest]

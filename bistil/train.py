@@ -6,7 +6,8 @@ Notable:
 * batches come from a dataset whose item k *is* the batch of step k, so a resumed run continues with the very same data;
 * a checkpoint counts only while its `complete` marker is there (written last, removed first), so a kill in the middle of saving or of
   deleting costs one interval, never the run;
-* at the end the model holds the state of its best evaluation.
+* at the end the model holds the state of its best evaluation;
+* events tell means since the last half second, so a curve moves long before the first entry of the log.
 """
 
 import math
@@ -24,6 +25,7 @@ from torch.utils.data import Dataset, SequentialSampler
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from bistil.errors import InputError
+from bistil.meter import Meter, Pace, of_step
 from bistil.parallel import Shared, exchange, over_processes, processes
 from bistil.progress import Event, Listener, silent
 
@@ -107,6 +109,8 @@ def fit(
 
     :param evaluate: returns metrics; called in eval mode without gradients.
     :param select: the metric that picks the best checkpoint; a name that ends in "loss" is minimised, any other maximised.
+    :param progress: told after every step; until it returns, training waits. The newest numbers of the log and of the last half second
+        come along, with `learning_rate`, `tokens_per_second` and `seconds_left` (of this call, listeners' time left out).
     :returns: one entry per log and evaluation, each with its step. The model is left in its best state.
     :raises Stopped: where `stop` was set; a checkpoint was written first.
     """
@@ -146,7 +150,7 @@ def fit(
         optimizers=(optimizer, None),
         callbacks=[watcher, *callbacks],
     )
-    trainer.evaluate_model = evaluate
+    trainer.evaluate_model, trainer.live = evaluate, watcher.live
     prepare: Any = trainer.accelerator.prepare_model
     trainer.accelerator.prepare_model = partial(prepare, evaluation_mode=True)  # gradients are exchanged by us
     for chatty in (PrinterCallback, ProgressCallback):
@@ -184,13 +188,13 @@ class _Trainer(Trainer):
     """transformers.Trainer for objectives: the loss is the module's output, the evaluation a callable, the order sequential."""
 
     evaluate_model: Evaluate
-    _parts: dict[str, Tensor | float]
-    _counted: int
+    live: Meter
+    _parts: Meter
 
     def compute_loss(self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         loss, parts = model(inputs)
-        self._parts = {name: self._parts.get(name, 0.0) + value.detach() for name, value in parts.items()}
-        self._counted += 1
+        self._parts.add(parts)
+        self.live.add(of_step(loss, parts, inputs))
         return (loss, parts) if return_outputs else loss
 
     def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
@@ -209,9 +213,8 @@ class _Trainer(Trainer):
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "loss" in logs and self._counted:
-            logs |= {name: float(over_processes(torch.as_tensor(value))) / self._counted for name, value in self._parts.items()}
-            self._parts, self._counted = {}, 0
+        if "loss" in logs:
+            logs |= {name: float(over_processes(torch.tensor(value))) for name, value in self._parts.take().items()}
         super().log(logs, start_time)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
@@ -219,8 +222,7 @@ class _Trainer(Trainer):
         return SequentialSampler(dataset)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        self._parts = {}
-        self._counted = 0
+        self._parts = Meter()
         return super().train(*args, **kwargs)
 
 
@@ -229,20 +231,34 @@ class _Watcher(TrainerCallback):
 
     def __init__(self, stage: str, progress: Listener, stop: threading.Event | None) -> None:
         self.stage, self.progress, self.stop, self.stopped = stage, progress, stop, False
+        self.live = Meter()
         self._latest: dict[str, float] = {}
+        self._pace = Pace()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._pace = Pace(state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         self._latest |= {name: value for name, value in (logs or {}).items() if isinstance(value, float)}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.progress(Event(self.stage, state.global_step, state.max_steps, dict(self._latest)))
+        self._pace.stepped(state.global_step)
+        if self._pace.due or state.global_step == state.max_steps:
+            self._latest |= {"learning_rate": float(kwargs["optimizer"].param_groups[0]["lr"])}
+            self._latest |= self._pace.read(self.live.take(), state.max_steps)
+        with self._pace.aside():
+            self.progress(Event(self.stage, state.global_step, state.max_steps, dict(self._latest)))
         if state.global_step == state.max_steps:
             control.should_evaluate = control.should_save = True
         elif self.stop is not None and self.stop.is_set():
             self.stopped = control.should_save = control.should_training_stop = True
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._pace.rested()
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             newest = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             (newest / "complete").touch()
             _keep_only(Path(args.output_dir), {newest.name, Path(state.best_model_checkpoint or newest).name})
+        self._pace.rested()

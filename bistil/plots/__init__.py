@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter
 
+from bistil.plots.live import series, training_curves
 from bistil.plots.sft import (
     Tuning,
     costs_of_tuning,
@@ -23,9 +23,9 @@ from bistil.plots.sft import (
     score_by_densities,
     support_over_time,
 )
-from bistil.plots.tradeoffs import length_curves, pareto, scores_by_task
+from bistil.plots.tradeoffs import label_points, length_curves, pareto, scores_by_task
 from bistil.results import TASKS, TEACHER, Mean, Row, Variant, average, metric_label, primary_metric, rows_of, select, settings, variants
-from bistil.style import GRID, INK, PALETTE, PAPER, colour, figure, legend, style_colour_bar
+from bistil.style import INK, PALETTE, PAPER, colour, figure, legend, style_colour_bar
 
 __all__ = [
     "Tuning",
@@ -45,6 +45,7 @@ __all__ = [
     "scores_by_task",
     "support_over_time",
     "trade_off",
+    "training_curves",
     "typology",
     "vocabulary_curve",
 ]
@@ -58,7 +59,7 @@ def loss_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figur
     made, [ax] = figure()
     for number, (label, history) in enumerate(histories.items()):
         shade = PALETTE[number % len(PALETTE)]
-        train, held_out = (_series(history, key) for key in ("loss", "eval_loss"))
+        train, held_out = (series(history, key) for key in ("loss", "eval_loss"))
         ax.plot(*train, color=shade, linewidth=1, alpha=0.55, label=None if len(held_out[0]) else label)
         if len(held_out[0]):
             ax.plot(*held_out, color=shade, linewidth=2, marker="o", markersize=4, label=f"{label} (held out)")
@@ -72,7 +73,7 @@ def learning_curve(histories: Mapping[str, Sequence[Mapping[str, float]]], *, me
     """Draw one metric over steps, one line for each language; entries without the metric are passed over."""
     made, [ax] = figure()
     for number, (language, history) in enumerate(histories.items()):
-        ax.plot(*_series(history, metric), color=PALETTE[number % len(PALETTE)], linewidth=2, marker="o", markersize=4, label=language)
+        ax.plot(*series(history, metric), color=PALETTE[number % len(PALETTE)], linewidth=2, marker="o", markersize=4, label=language)
     ax.set(xlabel="optimiser step", ylabel=label or metric_label(metric.removeprefix("eval_")))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     legend(ax)
@@ -119,28 +120,11 @@ def trade_off(rows: Sequence[Row]) -> Figure:
                 part = f" ({score.targets} of {targets} targets)" if score.targets < targets else ""
                 points.append((x, score.mean, variant.label + part))
         ax.margins(0.12, 0.12)
-        _label_points(ax, points)
+        label_points(ax, points)
         metric = primary_metric(rows, setting.task)
         unit = "FLOPs an example, relative to the teacher" if flops else "FLOPs an example"
         ax.set(title=_title(setting, panels), xlabel=unit, ylabel=f"{metric_label(metric)}, mean over targets")
     return made
-
-
-def _label_points(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Write each label right of its point, moved up from the label below; the leftmost stands under its point, clear of the others."""
-    first = min((x for x, _, _ in points), default=0.0)
-    alone = sum(x == first for x, _, _ in points) == 1 < len(points)
-    low, high = ax.get_xlim()
-    ax.set_xlim(low, high + 0.42 * (high - low))
-    reach, gap, placed = 0.45 * (high - low), 0.055 * (ax.get_ylim()[1] - ax.get_ylim()[0]), list[tuple[float, float]]()
-    for x, y, label in sorted(points, key=lambda point: point[1]):
-        if alone and x == first:
-            ax.annotate(label, (x, y), xytext=(0, -9), textcoords="offset points", ha="center", va="top", fontsize=9, color=INK)
-            continue
-        height = max([y, *(other + gap for place, other in placed if abs(place - x) < reach)])
-        placed.append((x, height))
-        ax.annotate(label, (x, y), xytext=(x + 0.06 * (high - low), height), va="center", fontsize=9, color=INK,
-                    arrowprops={"arrowstyle": "-", "color": GRID, "shrinkA": 0, "shrinkB": 4})  # fmt: skip
 
 
 def scores_by_language(rows: Sequence[Row]) -> Figure:
@@ -214,8 +198,3 @@ def typology(table: Mapping[str, Mapping[str, object]]) -> Figure:
 def _title(setting: Any, panels: Sequence[Any]) -> str:
     several = len({(other.teacher, other.source) for other in panels}) > 1
     return f"{setting.task} ({setting.teacher}, {setting.source})" if several else TASKS.get(setting.task, setting.task)
-
-
-def _series(history: Sequence[Mapping[str, float]], key: str) -> tuple[list[float], list[float]]:
-    points = [(entry["step"], entry[key]) for entry in history if key in entry and "step" in entry]
-    return [x for x, _ in points], [y for _, y in points]

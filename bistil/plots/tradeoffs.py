@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from bistil.results import TASKS, Row, average, front, metric_label, primary_metric, rows_of, select, settings, variants
-from bistil.style import INK, PALETTE, PAPER, colour, figure, legend
+from bistil.style import GRID, INK, PALETTE, PAPER, colour, figure, legend
 
 
 def length_curves(curves: Mapping[str, Sequence[tuple[int, float]]], *, chosen: int | None = None) -> Figure:
@@ -67,17 +67,23 @@ def pareto(options: Mapping[str, tuple[float, float, float]], *, metric: str) ->
         ax.margins(0.16, 0.16)
         ax.set(xlabel=label, ylabel=metric_label(metric))
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-        _label_above(ax, [(x, y, name) for (x, y), name in zip(points, options, strict=True)])
+        label_points(ax, [(x, y, name) for (x, y), name in zip(points, options, strict=True)])
         ax.legend(frameon=False, fontsize=9, labelcolor=INK, loc="lower right")
     return made
 
 
-def _label_above(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Write each label above its point, or below it where a label to the left is in the way."""
-    reach, gap = (0.25 * (high - low) for low, high in (ax.get_xlim(), ax.get_ylim()))
-    above: list[tuple[float, float]] = []
-    for x, y, label in sorted(points):
-        free = all(x - left > reach or abs(y - height) > gap / 4 for left, height in above)
-        above += [(x, y)] * free
-        ax.annotate(label, (x, y), xytext=(0, 8 if free else -8), textcoords="offset points", ha="center", va="bottom" if free else "top",
-                    fontsize=9, color=INK)  # fmt: skip
+def label_points(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Write each label right of its point, moved up from the label below; the leftmost stands under its point, clear of the others."""
+    first = min((x for x, _, _ in points), default=0.0)
+    alone = sum(x == first for x, _, _ in points) == 1 < len(points)
+    low, high = ax.get_xlim()
+    ax.set_xlim(low, high + 0.42 * (high - low))
+    reach, gap, placed = 0.45 * (high - low), 0.055 * (ax.get_ylim()[1] - ax.get_ylim()[0]), list[tuple[float, float]]()
+    for x, y, label in sorted(points, key=lambda point: point[1]):
+        if alone and x == first:
+            ax.annotate(label, (x, y), xytext=(0, -9), textcoords="offset points", ha="center", va="top", fontsize=9, color=INK)
+            continue
+        height = max([y, *(other + gap for place, other in placed if abs(place - x) < reach)])
+        placed.append((x, height))
+        ax.annotate(label, (x, y), xytext=(x + 0.06 * (high - low), height), va="center", fontsize=9, color=INK,
+                    arrowprops={"arrowstyle": "-", "color": GRID, "shrinkA": 0, "shrinkB": 4})  # fmt: skip

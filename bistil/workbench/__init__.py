@@ -7,12 +7,15 @@ went wrong in the panel.
 from bistil.workbench.answers import Answers, AnswersPanel, answers, answers_panel
 from bistil.workbench.bench_model import Bench, Choice, StageStatus
 from bistil.workbench.bench_view import BenchPanel, bench
+from bistil.workbench.comparison_view import ComparisonPanel, comparison_panel
 from bistil.workbench.look import entities, history, show, typology
 from bistil.workbench.panels import ThresholdPanel, threshold_panel
 from bistil.workbench.pictures import ages_panel, costs_panel, densities_panel, overlap_panel, places_panel
 from bistil.workbench.progress_view import NotebookProgress
 from bistil.workbench.session import open_pipeline, read_experiment
 from bistil.workbench.size_panel import SizePanel, size_panel
+from bistil.workbench.training_view import Training, TrainingPanel, training_panel
+from bistil.workbench.tryout import TryPanel, try_panel
 
 __all__ = [
     "Answers",
@@ -20,14 +23,19 @@ __all__ = [
     "Bench",
     "BenchPanel",
     "Choice",
+    "ComparisonPanel",
     "NotebookProgress",
     "SizePanel",
     "StageStatus",
     "ThresholdPanel",
+    "Training",
+    "TrainingPanel",
+    "TryPanel",
     "ages_panel",
     "answers",
     "answers_panel",
     "bench",
+    "comparison_panel",
     "costs_panel",
     "densities_panel",
     "entities",
@@ -39,5 +47,7 @@ __all__ = [
     "show",
     "size_panel",
     "threshold_panel",
+    "training_panel",
+    "try_panel",
     "typology",
 ]

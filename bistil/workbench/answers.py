@@ -52,12 +52,13 @@ class Answers:
 
     def _repr_html_(self) -> str:
         """The paragraph it is about, and a table: a row a unit, a column a model, what is wrong in another colour and struck through."""
-        rows = [[unit, gold] for unit, gold in zip(self.units, self.gold, strict=True)]
+        judged = any(self.gold)
+        rows = [[unit, gold] if judged else [unit] for unit, gold in zip(self.units, self.gold, strict=True)]
         for said in self.said.values():
             for row, text, right in zip(rows, said.texts, said.right, strict=True):
                 row.append(text if right else _struck(text))
         about = f'<p style="max-width: 60em; line-height: 1.5">{escape(self.about)}</p>' if self.about else ""
-        return about + html.table(["", "gold", *self.said], rows)
+        return about + html.table(["", *["gold"] * judged, *self.said], rows)
 
 
 def _struck(text: str) -> html.Markup:
@@ -75,11 +76,18 @@ def answers(pipeline: Pipeline, cells: Sequence[Cell], examples: Sequence[Any]) 
     return [beside(example, {name: said[number] for name, said in found.items()}) for number, example in enumerate(examples)]
 
 
-def beside(example: Any, predictions: Mapping[str, Any]) -> Answers:
-    """Return one example with predictions of it, as `predict` of its task gives them, by the name of their model."""
-    about, units, gold = _parts(example)
-    said = {name: _said(example, gold, _texts(example, prediction)) for name, prediction in predictions.items()}
-    return Answers(about, units, gold, said)
+def beside(example: Any, predictions: Mapping[str, Any], *, gold: bool = True) -> Answers:
+    """Return one example with predictions of it, as `predict` of its task gives them, by the name of their model.
+
+    gold: whether the example has any; without, nothing is right or wrong.
+    """
+    about, units, golds = _parts(example)
+    if not gold:
+        texts = {name: _texts(example, prediction) for name, prediction in predictions.items()}
+        unjudged = {name: Said((*found, *[NONE] * (len(units) - len(found))), (True,) * len(units)) for name, found in texts.items()}
+        return Answers(about, units, ("",) * len(units), unjudged)
+    said = {name: _said(example, golds, _texts(example, prediction)) for name, prediction in predictions.items()}
+    return Answers(about, units, golds, said)
 
 
 def _parts(example: Any) -> tuple[str, tuple[str, ...], tuple[str, ...]]:

@@ -1,7 +1,6 @@
-"""The bench without its widgets: what is chosen, what exists, a run in a thread with a stop button, results.
+"""The bench without its widgets: what is chosen, what exists, a run of what is missing, results.
 
-Notable: choosing never builds; a run does the missing stages only, in the batch planner's order; stopping writes a checkpoint first, and
-the next run goes on from there. What a run raises ends up in `error`, in words.
+Notable: choosing never builds; a run (`training`) does the missing stages only, in the batch planner's order.
 """
 
 import dataclasses
@@ -20,14 +19,15 @@ from bistil.experiment import Cell, Experiment, parse_system
 from bistil.languages import DATA, DataFolder
 from bistil.pipeline import Pipeline
 from bistil.plan import perform
+from bistil.progress import Listener
 from bistil.store import NotBuilt, Store
 from bistil.student import layer_map
 from bistil.systems import REDUCED, WHOLE
-from bistil.train import Stopped
-from bistil.workbench.guard import in_words
-from bistil.workbench.recorder import Recorder
+from bistil.tasks import task as find_task
+from bistil.tasks.asking import texts_of
 from bistil.workbench.session import located
-from bistil.workbench.stages import StageStatus, describe, jobs_of, status_of
+from bistil.workbench.stages import StageStatus, describe, jobs_of, status_of, summary
+from bistil.workbench.training import Training
 
 DENSITIES = (0.02, 0.04, 0.08, 0.16, 0.3)
 
@@ -47,17 +47,13 @@ class Choice:
 
 
 class Bench:
-    """The view-model: it knows nothing of widgets, and every method but `run` returns at once or in seconds."""
+    """The view-model: it knows nothing of widgets, and every method returns at once or in seconds."""
 
     def __init__(self, experiment: Experiment, data: DataFolder, store: Path | str, *, device: str | None = None) -> None:
         self.experiment, self.data, self.store, self.device = experiment, data, Path(store), device
-        self.recorder = Recorder()
-        self.error, self.message = "", ""
-        self.on_choice: Callable[[], None] = lambda: None
+        self.training = Training(self._work)
+        self.on_choice: list[Callable[[], None]] = []
         self.on_stage: Callable[[], None] = lambda: None
-        self.on_end: Callable[[], None] = lambda: None
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
         cells = [cell for cell in experiment.cells() if cell.task in experiment.task]
         student = next((cell for cell in cells if cell.system in REDUCED), cells[0])
         self.choice = Choice(
@@ -109,7 +105,7 @@ class Bench:
         return tuple(sorted({*DENSITIES, *(settings.sft.density for settings in self.experiment.task.values())}))
 
     def choose(self, **changes: Any) -> None:
-        """Change the choice, for example choose(task="ner", lrf=3), and call `on_choice`.
+        """Change the choice, for example choose(task="ner", lrf=3), and call everything in `on_choice`.
 
         :raises InputError: where the choice cannot be run; the choice then stays as it was.
         """
@@ -131,7 +127,10 @@ class Bench:
             layer_map(_layers(choice.teacher), choice.lrf)
         _chosen_experiment(self.experiment, choice)
         self.choice = choice
-        self.on_choice()
+        if not self.training.running:
+            self.training.message = ""
+        for follow in self.on_choice:
+            follow()
 
     @property
     def chosen(self) -> Experiment:
@@ -148,12 +147,20 @@ class Bench:
 
     def status(self) -> list[StageStatus]:
         """Return every stage of the chosen score: whether the store has it, and what it took or may take."""
-        pipeline = self._pipeline(read_only=True)
+        pipeline = self.reader()
         return [status_of(pipeline, job) for job in jobs_of(self.chosen, self.cell)]
+
+    def summary(self) -> str:
+        """What exists of the chosen score and what a run will take, in a sentence."""
+        return summary(self.status())
+
+    def first_texts(self) -> tuple[str, ...]:
+        """The texts of the target's first test example of the chosen task, to ask a model about."""
+        return texts_of(find_task(self.choice.task).read(self.data.file(self.choice.task, self.choice.target, "test"))[0])
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the result rows in the store for the chosen task and target: every system of the experiment, and the chosen one."""
-        pipeline, choice = self._pipeline(read_only=True), self.choice
+        pipeline, choice = self.reader(), self.choice
         names = map(parse_system, self.experiment.systems)
         cells = [Cell(system, choice.task, choice.target, lrf, choice.seed, drf) for system, lrf, drf in names]
         found: list[dict[str, Any]] = []
@@ -164,57 +171,34 @@ class Bench:
 
     # -- running --------------------------------------------------------------------------------------------------------------------
 
-    @property
-    def running(self) -> bool:
-        """Whether a run is under way."""
-        return self._thread is not None and self._thread.is_alive()
+    def _work(self, progress: Listener, stop: threading.Event) -> None:
+        """Build what the chosen score lacks; `on_stage` is called after each stage."""
+        experiment, cell = self.chosen, self.cell
+        pipeline = Pipeline(experiment, self.data, Store(self.store, progress), device=self.device, progress=progress, stop=stop)
+        for job in jobs_of(experiment, cell):
+            self.training.tell(f"working on: {describe(job)}")
+            perform(pipeline, job)
+            self.on_stage()
 
-    def run(self) -> None:
-        """Start building what the chosen score lacks, in a thread; `on_stage` is called after each stage, `on_end` when it ends.
+    def report(self) -> Path:
+        """Write the report of every score of the chosen experiment that the store has, beside the store; return the page's path.
 
-        :raises InputError: where a run is under way already.
+        :raises InputError: where there is none yet.
         """
-        if self.running:
-            raise InputError("A run is under way. Wait for it, or press Stop first.")
-        self._stop.clear()
-        self.recorder.clear()
-        self.error, self.message = "", "starting"
-        self._thread = threading.Thread(target=self._work, args=(self.chosen, self.cell), name="bench", daemon=True)
-        self._thread.start()
+        from bistil.report.experiment import write_experiment_report
 
-    def stop(self) -> None:
-        """Ask the run to stop: it writes a checkpoint after the step it is in."""
-        self._stop.set()
-        if self.running:
-            self.message = "stopping after this step"
+        pipeline = self.reader()
+        rows: list[dict[str, Any]] = []
+        for cell in dict.fromkeys([*self.chosen.cells(), self.cell]):
+            with suppress(NotBuilt):
+                rows += pipeline.rows(cell)
+        folder = self.store.parent / "reports" / self.experiment.name
+        seen = [code for code, language in self.data.languages.items() if language.seen]
+        return write_experiment_report(folder, self.chosen, rows, pipeline.store, failures=[], seen=seen)
 
-    def join(self, seconds: float | None = None) -> None:
-        """Wait for the run's end, at most `seconds`."""
-        thread = self._thread
-        if thread is not None:
-            thread.join(seconds)
-
-    def _work(self, experiment: Experiment, cell: Cell) -> None:
-        try:
-            pipeline = self._pipeline(read_only=False)
-            for job in jobs_of(experiment, cell):
-                if self._stop.is_set():
-                    raise Stopped("Stopped between two stages; Run goes on from there.")
-                self.message = f"working on: {describe(job)}"
-                perform(pipeline, job)
-                self.on_stage()
-            self.message = "finished: every stage is in the store"
-        except Stopped as stopped:
-            self.message = str(stopped)
-        except BaseException as error:
-            self.error, self.message = in_words(error), "ended by an error"
-        finally:
-            self._thread = None
-            self.on_end()
-
-    def _pipeline(self, *, read_only: bool) -> Pipeline:
-        store = Store(self.store, self.recorder, read_only=read_only)
-        return Pipeline(self.chosen, self.data, store, device=self.device, progress=self.recorder, stop=self._stop)
+    def reader(self) -> Pipeline:
+        """A pipeline of the chosen experiment that builds nothing."""
+        return Pipeline(self.chosen, self.data, Store(self.store, read_only=True), device=self.device)
 
 
 def _chosen_experiment(experiment: Experiment, choice: Choice) -> Experiment:

@@ -1,4 +1,4 @@
-"""The bench as a panel: choices on the left, what exists and what runs on the right, results below.
+"""The bench as a panel: choices on the left, the training panel and what exists on the right, results and the report below.
 
 Notable: the view holds no state of its own; it draws what the view-model says, and every callback goes through the guard.
 """
@@ -11,16 +11,13 @@ import ipywidgets as w
 
 from bistil.experiment import Experiment
 from bistil.places import CACHE, open_data
-from bistil.plots import loss_curves
 from bistil.results import metric_label, primary_metric
 from bistil.systems import REDUCED
 from bistil.workbench import html
 from bistil.workbench.bench_model import Bench
-from bistil.workbench.guard import Guard
-from bistil.workbench.look import png
-from bistil.workbench.progress_view import words
 from bistil.workbench.session import read_experiment, short
-from bistil.workbench.stages import StageStatus
+from bistil.workbench.stages import StageStatus, summary
+from bistil.workbench.training_view import TrainingPanel, in_time
 
 
 def bench(
@@ -40,26 +37,22 @@ class BenchPanel(w.VBox):
 
     def __init__(self, model: Bench) -> None:
         self.model, self._following = model, False
-        self.message, self.progress, self.stages, self.results = (w.HTML() for _ in range(4))
-        self.error = w.HTML()
-        self.curve = w.Image(format="png", layout=w.Layout(max_width="560px", display="none"))
-        self.guard = Guard(lambda text: setattr(self.error, "value", html.error(text)))
+        self.training = TrainingPanel(model.training)
+        self.guard = self.training.guard
+        self.stages, self.results, self.page, self.pair = (w.HTML() for _ in range(4))
         self.inputs = self._inputs()
-        self.run_button = w.Button(description="Run", icon="play", button_style="primary", tooltip="build what is missing")
-        self.stop_button = w.Button(description="Stop", icon="stop", disabled=True, tooltip="stop after this step; Run goes on from there")
         self.look_button = w.Button(description="Refresh", icon="refresh", tooltip="read the store again")
-        self.run_button.on_click(self.guard(self._run))
-        self.stop_button.on_click(self.guard(self._stop))
+        self.report_button = w.Button(description="Report", icon="file-text", tooltip="write and show a report of all scores in the store")
         self.look_button.on_click(self.guard(self.look))
-        model.recorder.on_change = self._draw_progress
-        model.on_choice = self._follow
+        self.report_button.on_click(self.guard(self._report))
+        model.on_choice.append(self._follow)
         model.on_stage = self.guard(self.look)
-        model.on_end = self._ended
-        buttons = w.HBox([self.run_button, self.stop_button, self.look_button])
-        left = w.VBox([*self.inputs.values(), buttons], layout=w.Layout(flex="0 0 330px"))
-        right = w.VBox([self.message, self.progress, self.error, self.stages, self.curve], layout=w.Layout(flex="1 1 420px"))
+        model.training.on_end = self._ended
+        buttons = w.HBox([self.look_button, self.report_button])
+        left = w.VBox([*self.inputs.values(), buttons, self.pair], layout=w.Layout(flex="0 0 330px"))
+        right = w.VBox([self.training, self.stages], layout=w.Layout(flex="1 1 420px"))
         box = w.Layout(display="flex", flex_flow="row wrap", grid_gap="8px 28px")
-        super().__init__([w.Box([left, right], layout=box), self.results])
+        super().__init__([w.Box([left, right], layout=box), self.results, self.page])
         self.add_class("bistil-bench")
         self.guard(self.look)()
 
@@ -68,8 +61,9 @@ class BenchPanel(w.VBox):
         status = self.model.status()
         self.stages.value = _stage_table(status)
         self.results.value = _result_table(self.model)
-        if not self.model.running:
-            self.message.value = f"<b>{_summary(status)}</b>"
+        self.pair.value = _pair(self.model)
+        self.model.training.cost = summary(status)
+        self.training.draw()
 
     def _inputs(self) -> dict[str, w.Widget]:
         model, choice = self.model, self.model.choice
@@ -133,35 +127,26 @@ class BenchPanel(w.VBox):
                 widget.options = options
         lrf.disabled = choice.system not in REDUCED
 
-    def _run(self, *_: Any) -> None:
-        self.run_button.disabled, self.stop_button.disabled = True, False
-        try:
-            self.model.run()
-        except BaseException:
-            self._ended()
-            raise
-        self.message.value = "<b>running</b>"
-
-    def _stop(self, *_: Any) -> None:
-        self.model.stop()
-        self.message.value = f"<b>{escape(self.model.message)}</b>"
-
-    def _draw_progress(self) -> None:
-        """Called from the working thread, at most twice a second."""
-        self.message.value = f"<b>{escape(self.model.message)}</b>"
-        self.progress.value = words(self.model.recorder.newest)
-        curves = self.model.recorder.curves()
-        if curves:
-            self.curve.value = png(loss_curves(curves), dots=90)
-            self.curve.layout.display = ""
+    def _report(self, *_: Any) -> None:
+        """Write the report and show it below: a page of its own, which needs nothing from elsewhere."""
+        path = self.model.report()
+        page = escape(path.read_text(encoding="utf-8"))
+        frame = f'<iframe class="bistil-report" title="report" srcdoc="{page}" style="width: 100%; height: 640px; border: 0"></iframe>'
+        self.page.value = f"<p>The report, also in <code>{escape(str(path))}</code></p>{frame}"
 
     def _ended(self) -> None:
         self.guard(self.look)()
-        self.run_button.disabled, self.stop_button.disabled = False, True
-        self.progress.value = ""
-        self.message.value = f"<b>{escape(self.model.message)}</b>"
-        if self.model.error:
-            self.error.value = html.error(self.model.error)
+        self.training.ended()
+
+
+def _pair(model: Bench) -> str:
+    """Family of both languages, whether the teacher saw them, and how much text there is."""
+    rows = []
+    for code in (model.choice.source, model.choice.target):
+        language, text = model.data.languages[code], model.data.text(code)
+        size = f"{text.stat().st_size / 1e6:.1f} MB" if text.is_file() else "none"
+        rows.append([language.name, language.family, "seen" if language.seen else "unseen", size])
+    return html.table(["language", "family", "by teacher", "text"], rows)
 
 
 def _stage_table(status: list[StageStatus]) -> str:
@@ -177,17 +162,7 @@ def duration(stage: StageStatus) -> str:
     """Return what a stage took, or may take, in words."""
     if stage.seconds is None:
         return "not known yet"
-    text = f"{stage.seconds:.0f} s" if stage.seconds < 100 else f"{stage.seconds / 60:.0f} min"
-    return f"took {text}" if stage.there else f"about {text}"
-
-
-def _summary(status: list[StageStatus]) -> str:
-    missing = [stage for stage in status if not stage.there]
-    if not missing:
-        return "Everything is in the store."
-    known = [stage.seconds for stage in missing if stage.seconds is not None]
-    cost = f", about {sum(known) / 60:.1f} min" if len(known) == len(missing) else f", {sum(stage.steps for stage in missing):,} steps"
-    return f"{len(missing)} of {len(status)} stages are missing{cost}."
+    return f"{'took' if stage.there else 'about'} {in_time(stage.seconds)}"
 
 
 def _result_table(model: Bench) -> str:

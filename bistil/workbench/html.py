@@ -6,7 +6,9 @@ Notable: colours are JupyterLab's own CSS variables with a fallback, so panels f
 from collections.abc import Sequence
 from html import escape
 
-from bistil.style import PALETTE
+from matplotlib.figure import Figure
+
+from bistil.style import GRID, INK, PALETTE, PAPER, svg
 
 QUIET = "color: var(--jp-ui-font-color2, #5c6670)"
 
@@ -29,6 +31,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequen
     return f'<table style="border-collapse: collapse; line-height: 1.35"><tr>{top}</tr>{body}</table>'
 
 
+def picture(made: Figure, name: str) -> str:
+    """Return a figure whose ink, ground and grid are those of JupyterLab's theme; `name`, for screen readers, is not in the page twice."""
+    theme = {"--ink": f"--jp-content-font-color1, {INK}", "--card": f"--jp-layout-color0, {PAPER}", "--line": f"--jp-border-color2, {GRID}"}
+    style = "; ".join(f"{name}: var({theirs})" for name, theirs in theme.items())
+    return f'<div style="{style}; max-width: {115 * made.get_figwidth():.0f}px">{svg(made, name, themed=True)}</div>'
+
+
 def bar(share: float) -> str:
     """Return a progress bar, `share` from 0 to 1."""
     percent = 100 * min(max(share, 0.0), 1.0)
@@ -36,6 +45,11 @@ def bar(share: float) -> str:
         '<div style="background: var(--jp-border-color2, #d9dee4); height: 8px; border-radius: 4px; overflow: hidden">'
         f'<div style="background: {PALETTE[0]}; width: {percent:.1f}%; height: 8px"></div></div>'
     )
+
+
+def line(text: str) -> str:
+    """Return a quiet line of text, or nothing for the empty text."""
+    return f'<p style="{QUIET}; max-width: 70em">{escape(text)}</p>' if text else ""
 
 
 def error(text: str) -> str:

@@ -1,17 +1,21 @@
 """What a run has reported so far, for whoever wants to draw it.
 
-Notable: a recorder is written by the working thread and read by the view, and hands out copies only.
+Notable: a recorder is written by the working thread and read by the view, and hands out copies only. It keeps at most some hundreds of
+entries a stage, by leaving out every other one of the older when there are more.
 """
 
 import threading
 import time
 from collections.abc import Callable
 
+from bistil.plots.live import NO_LOSS
 from bistil.progress import Event
+
+MOST = 400
 
 
 class Recorder:
-    """A progress listener that keeps, for each stage, its newest event and its loss entries, and calls `on_change` now and then."""
+    """A progress listener that keeps, for each stage, its newest event and its curves, and calls `on_change` now and then."""
 
     def __init__(self, on_change: Callable[[], None] = lambda: None, *, seconds: float = 0.5) -> None:
         self.on_change, self._seconds = on_change, seconds
@@ -24,10 +28,12 @@ class Recorder:
         """Take an event; `on_change` is called at most once every `seconds`, and at the end of a stage."""
         with self._lock:
             self._newest = event
-            known = {name: event.metrics[name] for name in ("loss", "eval_loss") if name in event.metrics}
+            known = {name: value for name, value in event.metrics.items() if name not in NO_LOSS}
             curve = self._curves.setdefault(event.stage, [])
             if known and (not curve or any(curve[-1].get(name) != value for name, value in known.items())):
                 curve.append({"step": event.step, **known})
+                if len(curve) > MOST:
+                    del curve[1 : MOST // 2 : 2]
             due = event.step >= event.of or time.monotonic() - self._told >= self._seconds
             if due:
                 self._told = time.monotonic()
@@ -40,7 +46,7 @@ class Recorder:
         return self._newest
 
     def curves(self) -> dict[str, list[dict[str, float]]]:
-        """For each stage that reported a loss: entries with `step`, and `loss` or `eval_loss` where it is new at that step."""
+        """For each stage that reported a number worth a curve: entries with `step`, and every such number that is new at that step."""
         with self._lock:
             return {stage: _changes(curve) for stage, curve in self._curves.items() if curve}
 

@@ -4,6 +4,7 @@ Notable: the list is the batch planner's own, so the bench and `bistil batch` ne
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -48,6 +49,16 @@ def status_of(pipeline: Pipeline, job: Job) -> StageStatus:
     except NotBuilt:
         return StageStatus(describe(job), False, estimate(pipeline.store, job, steps), steps)
     return StageStatus(describe(job), True, float(found.manifest["wall_seconds"]), steps, f"{found.kind}/{found.id}")
+
+
+def summary(status: Sequence[StageStatus]) -> str:
+    """Return how many stages are missing, and what they will take in minutes, or in steps where there is nothing to go by."""
+    missing = [stage for stage in status if not stage.there]
+    if not missing:
+        return "Everything is in the store."
+    known = [stage.seconds for stage in missing if stage.seconds is not None]
+    cost = f"about {sum(known) / 60:.1f} min" if len(known) == len(missing) else f"{sum(stage.steps for stage in missing):,} steps"
+    return f"{len(missing)} of {len(status)} stages are missing, {cost}."
 
 
 def steps_of(experiment: Experiment, job: Job) -> int:

@@ -1,13 +1,16 @@
-"""The notebooks run without the demo's artefacts: under papermill with other parameters, and under nbval with the outputs they hold.
+"""The notebooks run without the demo's artefacts: under papermill with other parameters, and under nbval with the outputs they hold, which
+fails where one of them holds a wrong number.
 
 Notable: data/experiments/small.yaml has a handful of steps a stage, but the demo's texts, threshold and density, so that everything a
 checked output says (counts, layer maps, exactness) is the same. With the demo's artefacts nbval runs on the notebooks themselves, see the
 Makefile.
 """
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -29,18 +32,57 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("notebooks") / "store"
 
 
+def on_small(path: Path, store: Path) -> Any:
+    """A notebook whose parameters cell names the small experiment."""
+    notebook = nbformat.read(path, as_version=4)
+    cell = next(cell for cell in notebook.cells if "parameters" in cell["metadata"].get("tags", ()))
+    cell.source = "\n".join([f"experiment = {str(SMALL)!r}", f"store = {str(store)!r}", *cell.source.splitlines()[2:]])
+    return notebook
+
+
+def nbval(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", "-q", "--nbval-lax", "--nbval-cell-timeout=600", "-p", "no:cacheprovider", *more, str(folder)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
 def test_the_checked_outputs_come_out_the_same(store: Path, tmp_path: Path) -> None:
-    """nbval on copies whose parameters cell names the small experiment."""
     for path in NOTEBOOKS:
-        notebook = nbformat.read(path, as_version=4)
-        cell = next(cell for cell in notebook.cells if "parameters" in cell["metadata"].get("tags", ()))
-        lines = [f"experiment = {str(SMALL)!r}", f"store = {str(store)!r}", *cell.source.splitlines()[2:]]
-        cell.source = "\n".join(lines)
-        nbformat.write(notebook, tmp_path / path.name)
-    command = [sys.executable, "-m", "pytest", "-q", "--nbval-lax", "--nbval-cell-timeout=600", "-p", "no:cacheprovider", str(tmp_path)]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        nbformat.write(on_small(path, store), tmp_path / path.name)
+    run = nbval(tmp_path)
     assert run.returncode == 0, run.stdout[-6000:]
     assert "skipped" not in run.stdout.splitlines()[-1]
+
+
+def plant(notebook: Any) -> None:
+    """Change the last digit of the first checked output that has one, and leave out every cell after it: these would only take time."""
+    for place, cell in enumerate(notebook.cells):
+        for output in cell.get("outputs", ()) if "nbval-check-output" in cell["metadata"].get("tags", ()) else ():
+            if found := re.search(r"[0-9](?=[^0-9]*$)", output.get("text", "")):
+                wrong = str((int(found[0]) + 1) % 10)
+                output["text"] = output["text"][: found.start()] + wrong + output["text"][found.end() :]
+                notebook.cells = notebook.cells[: place + 1]
+                return
+    pytest.fail("a checked output with a number was expected")
+
+
+@pytest.fixture(scope="module")
+def planted(store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What nbval says of each cell of notebooks with one wrong number each, in their order."""
+    folder = tmp_path_factory.mktemp("planted")
+    for path in NOTEBOOKS:
+        notebook = on_small(path, store)
+        plant(notebook)
+        nbformat.write(notebook, folder / path.name)
+    said = re.findall(r"^(PASSED|FAILED|ERROR|SKIPPED) (\S+?)\.ipynb::Cell (\d+)", nbval(folder, "-rA").stdout, re.MULTILINE)
+    cells = sorted((Path(name).name, int(number), verdict) for verdict, name, number in said)
+    return {path.stem: [verdict for name, _, verdict in cells if name == path.stem] for path in NOTEBOOKS}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_planted_wrong_number_fails_and_nothing_before_it(planted: dict[str, list[str]], path: Path) -> None:
+    *before, last = planted[path.stem]
+    assert last == "FAILED"
+    assert set(before) == {"PASSED"}
 
 
 def test_papermill_runs_them_with_another_language_task_and_depth(store: Path, tmp_path: Path) -> None:

@@ -58,16 +58,16 @@ def test_a_run_builds_what_is_missing_and_status_says_so(model: Bench) -> None:
     assert not any(stage.there for stage in before)
     assert [stage.steps for stage in before if stage.name.startswith("student")] == [4]
     ended = threading.Event()
-    model.on_end = ended.set
-    model.run()
+    model.training.on_end = ended.set
+    model.training.run()
     with pytest.raises(InputError, match="under way"):
-        model.run()
-    model.join(120)
-    assert (ended.is_set(), model.error, model.running) == (True, "", False)
-    assert model.message.startswith("finished")
+        model.training.run()
+    model.training.join(120)
+    assert (ended.is_set(), model.training.error, model.training.running) == (True, "", False)
+    assert model.training.message.startswith("finished")
     assert all(stage.there and stage.artefact for stage in model.status())
     assert {row["metric"] for row in model.rows()} == {"uas", "las"}
-    assert any("stage 1" in stage for stage in model.recorder.curves())
+    assert any("stage 1" in stage for stage in model.training.recorder.curves())
     model.choose(lrf=2)
     missing = {stage.name: stage.seconds for stage in model.status() if not stage.there}
     assert "student, bistil-st lrf 2" in missing
@@ -78,25 +78,25 @@ def test_a_run_builds_what_is_missing_and_status_says_so(model: Bench) -> None:
 def test_stop_ends_after_a_step_and_the_next_run_goes_on(model: Bench) -> None:
     model.choose(system="bistil-st")
     told: list[Event] = []
-    model.recorder.on_change = lambda: (told.append(model.recorder.newest), model.stop())[0]  # type: ignore[arg-type,func-returns-value]
-    model.run()
-    model.join(60)
-    assert model.error == ""
-    assert "topped" in model.message
+    model.training.recorder.on_change = lambda: (told.append(model.training.recorder.newest), model.training.stop())[0]  # type: ignore[arg-type,func-returns-value]
+    model.training.run()
+    model.training.join(60)
+    assert model.training.error == ""
+    assert "topped" in model.training.message
     assert told
     assert not all(stage.there for stage in model.status())
-    model.recorder.on_change = lambda: None
-    model.run()
-    model.join(120)
-    assert model.message.startswith("finished")
+    model.training.recorder.on_change = lambda: None
+    model.training.run()
+    model.training.join(120)
+    assert model.training.message.startswith("finished")
 
 
 def test_what_a_run_raises_is_told_in_words(model: Bench, tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file where the store should be")
-    model.run()
-    model.join(60)
-    assert model.error
-    assert model.message == "ended by an error"
+    model.training.run()
+    model.training.join(60)
+    assert model.training.error
+    assert model.training.message == "ended by an error"
 
 
 def test_whole_systems_need_no_student(model: Bench) -> None:

@@ -30,46 +30,48 @@ def test_the_panel_shows_every_stage_and_follows_its_choices(panel: BenchPanel) 
     panel.inputs["lrf"].value = 3
     assert panel.model.choice.lrf == 3
     assert "student, bistil-tf lrf 3" in panel.stages.value
-    assert "stages are missing" in panel.message.value
+    assert "stages are missing" in panel.training.message.value
+    panel.inputs["target"].value = "qab"
+    assert [panel.pair.value.count(word) for word in (">Arvel<", ">Arvan<", ">seen<", ">unseen<")] == [1, 2, 2, 0]
 
 
 def test_a_refused_choice_is_told_and_taken_back(panel: BenchPanel) -> None:
     panel.inputs["target"].value = "qaa"
-    assert "two languages" in panel.error.value
+    assert "two languages" in panel.training.error.value
     assert panel.inputs["target"].value == "qac" == panel.model.choice.target
     panel.inputs["target"].value = "qab"
-    assert panel.error.value == ""
+    assert panel.training.error.value == ""
 
 
 def test_the_panel_follows_a_choice_made_in_code(panel: BenchPanel) -> None:
     panel.model.choose(target="qab", lrf=6, density=0.25, task="ner")
     assert [panel.inputs[name].value for name in ("target", "lrf", "density", "task")] == ["qab", 6, 0.25, "ner"]
     assert "score on qab" in panel.stages.value
-    assert panel.error.value == ""
+    assert panel.training.error.value == ""
 
 
 def test_another_teacher_that_is_none_is_told(panel: BenchPanel) -> None:
     before = panel.inputs["teacher"].value
     panel.inputs["teacher"].value = "/nowhere/at/all"
-    assert "No teacher" in panel.error.value
+    assert "No teacher" in panel.training.error.value
     assert panel.inputs["teacher"].value == before
 
 
 def test_run_draws_progress_and_ends_with_a_result(panel: BenchPanel) -> None:
     panel.inputs["system"].value = "floor"
-    panel.run_button.click()
-    panel.model.join(60)
-    assert panel.error.value == ""
-    assert "finished" in panel.message.value
+    panel.training.run_button.click()
+    panel.model.training.join(60)
+    assert panel.training.error.value == ""
+    assert "finished" in panel.training.message.value
     assert "floor" in panel.results.value
-    assert (panel.run_button.disabled, panel.stop_button.disabled) == (False, True)
+    assert (panel.training.run_button.disabled, panel.training.stop_button.disabled) == (False, True)
 
 
 def test_an_error_of_a_run_is_in_the_panel(panel: BenchPanel, tmp_path: Path) -> None:
     (tmp_path / "store").write_text("no folder")
-    panel.run_button.click()
-    panel.model.join(60)
-    assert "bistil-error" in panel.error.value
+    panel.training.run_button.click()
+    panel.model.training.join(60)
+    assert "bistil-error" in panel.training.error.value
 
 
 def test_the_guard_shows_any_error_and_clears_the_last() -> None:

@@ -1,0 +1,159 @@
+"""One text of the reader's own, asked of a teacher and its student side by side, with the time that each takes.
+
+Notable: a model is loaded once and kept; a model that is not there is no error of the reader's, so the panel says what is missing and
+what training it will take. Nothing is built here.
+"""
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import ipywidgets as w
+
+from bistil.errors import InputError
+from bistil.evaluate import predict_all
+from bistil.experiment import Cell
+from bistil.store import NotBuilt
+from bistil.tasks.asking import ASKED, asked
+from bistil.tasks.parsing import Tree
+from bistil.tasks.tagging import Tagged
+from bistil.tasks.treebank import Sentence
+from bistil.workbench import html
+from bistil.workbench.answers import Answers, beside
+from bistil.workbench.bench_model import Bench
+from bistil.workbench.guard import Guard
+from bistil.workbench.look import tree
+
+REPEATS = 5
+
+
+class Tried(NamedTuple):
+    """What was asked, and by the name of each model its prediction and the median milliseconds it took."""
+
+    example: Any
+    predictions: Mapping[str, Any]
+    milliseconds: Mapping[str, float]
+
+    @property
+    def answers(self) -> Answers:
+        """The answers side by side, without gold."""
+        return beside(self.example, self.predictions, gold=False)
+
+
+class Tryout:
+    """Asks the models of a bench's choice: the chosen one and the language-adapted teacher."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self._models: dict[str, Any] = {}
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The scores whose models are asked, the teacher's first."""
+        return list(dict.fromkeys([self.bench.cell.of_teacher, self.bench.cell]))
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What there is to fill in for the chosen task."""
+        return ASKED.get(self.bench.choice.task, ())
+
+    def ask(self, texts: Sequence[str]) -> Tried:
+        """Return what each model says of the texts, one for each field.
+
+        :raises InputError: where a text is empty, the system is no model, or a model is not there yet.
+        """
+        cell, example = self.bench.cell, asked(self.bench.choice.task, *texts)
+        if cell.system == "floor":
+            raise InputError("A system with a model was expected, but the floor has none. Choose another system in the bench.")
+        length = self.bench.experiment.task[cell.task].max_length
+        predictions, milliseconds = {}, {}
+        for one in self.cells:
+            model, task, tokenizer = self._model(one)
+            times = []
+            for _ in range(REPEATS + 1):
+                begun = perf_counter()
+                [predictions[one.named]] = predict_all(model, task, [example], tokenizer, max_length=length)
+                times.append(1000 * (perf_counter() - begun))
+            milliseconds[one.named] = median(times[1:])
+        return Tried(example, predictions, milliseconds)
+
+    def _model(self, cell: Cell) -> Any:
+        """A model with its task and tokenizer; of another choice, the models kept are dropped."""
+        reader = self.bench.reader()
+        try:
+            key = f"{cell} {reader.task_sft(cell).id} {cell.target}"
+            if key not in self._models:
+                if len(self._models) > 3:
+                    self._models.clear()
+                self._models[key] = reader.task_model(cell, cell.target)
+        except NotBuilt as error:
+            raise InputError(f"The model of {cell} is not in the store yet. {self.bench.summary()} Press Run in the bench.") from error
+        return self._models[key]
+
+
+class TryPanel(w.VBox):
+    """Fields for the chosen task, a button, and the answers beneath."""
+
+    def __init__(self, model: Tryout) -> None:
+        self.model = model
+        self.about, self.shown, self.error = w.HTML(), w.HTML(), w.HTML()
+        self.fields = w.VBox()
+        self.button = w.Button(description="Ask", icon="comment", button_style="primary", tooltip="ask teacher and student")
+        guard = Guard(lambda text: setattr(self.error, "value", html.error(text)))
+        self.button.on_click(guard(self._ask))
+        self._follow = guard(self.follow)
+        model.bench.on_choice.append(self._follow)
+        super().__init__([self.about, self.fields, self.button, self.error, self.shown])
+        self.add_class("bistil-try")
+        self._follow()
+
+    def follow(self) -> None:
+        """Offer the fields of the task that the bench has chosen, filled with the target's first test example."""
+        bench, names = self.model.bench, self.model.fields
+        language = bench.data.languages[bench.choice.target]
+        models = " beside ".join(cell.named for cell in self.model.cells)
+        self.about.value = html.line(f"{language.name} ({language.code}), {bench.choice.task}: {models}")
+        wide = w.Layout(width="min(760px, 95%)")
+        style = {"description_width": "90px"}
+        made = [w.Textarea(description=name, rows=3, layout=wide, style=style) if name == "paragraph" else
+                w.Text(description=name, layout=wide, style=style, continuous_update=False) for name in names]  # fmt: skip
+        for field, text in zip(made, bench.first_texts(), strict=False):
+            field.value = text
+        self.fields.children, self.shown.value = made, ""
+
+    def _ask(self, *_: Any) -> None:
+        self.shown.value = html.line("asking …")
+        try:
+            tried = self.model.ask([field.value for field in self.fields.children])
+        except Exception:
+            self.shown.value = ""
+            raise
+        busy = " A run is under way, so these times are too long." if self.model.bench.training.running else ""
+        self.shown.value = tried.answers._repr_html_() + html.line(in_words(tried.milliseconds) + busy) + _pictures(tried)
+
+
+def in_words(milliseconds: Mapping[str, float]) -> str:
+    """Return how long each model took, and how many times faster the last is than the first."""
+    each = ", ".join(f"{name} {took:.1f} ms" for name, took in milliseconds.items())
+    first, *_, last = [*milliseconds.values(), *milliseconds.values()]
+    faster = f"; the student is {first / last:.1f} times as fast" if len(milliseconds) > 1 and first > last else ""
+    return f"Median of {REPEATS}: {each}{faster}."
+
+
+def _pictures(tried: Tried) -> str:
+    """Both parses in one picture, where they differ in another colour; both taggings with their entities marked."""
+    match tried.example, list(tried.predictions.values()):
+        case Sentence(words=words), [Tree() as first, *others] if len(first.heads) == len(words):
+            guess = (others[-1].heads, others[-1].relations) if others else ((), ())
+            caption = "Above the teacher's parse, below the student's; arcs that differ are in another colour." if others else ""
+            return html.line(caption) + html.picture(tree(words, first.heads, first.relations, guess=guess), "parses")
+        case Tagged(words=words), taggings if any(tag.startswith("B-") for tags in taggings for tag in tags):
+            lines = [html.line(name) + html.marked(words, tags) for name, tags in tried.predictions.items() if len(tags) == len(words)]
+            return "".join(lines)
+    return ""
+
+
+def try_panel(bench: Bench) -> TryPanel:
+    """Return the panel that asks the models of a bench's choice (`panel.model` of a `BenchPanel`); it follows the choice."""
+    return TryPanel(Tryout(bench))

@@ -1,0 +1,30 @@
+"""Plain text as examples of every task, and back."""
+
+from pathlib import Path
+
+import pytest
+
+from bistil.errors import InputError
+from bistil.languages import DataFolder
+from bistil.tasks import TASKS
+from bistil.tasks.asking import ASKED, asked, texts_of
+
+
+@pytest.mark.parametrize("task", ASKED)
+def test_the_texts_of_an_example_ask_for_the_same_again(task: str, data: DataFolder) -> None:
+    example = TASKS[task].read(Path(data.file(task, "qac", "test")))[0]
+    texts = texts_of(example)
+    assert len(texts) == len(ASKED[task])
+    again = asked(task, *texts)
+    assert type(again) is type(example)
+    assert texts_of(again) == texts
+
+
+def test_empty_texts_and_other_tasks_are_told() -> None:
+    with pytest.raises(InputError, match="premise and a hypothesis with at least one word"):
+        asked("nli", "a b", "  ")
+    with pytest.raises(InputError, match="premise and a hypothesis"):
+        asked("nli", "a b")
+    with pytest.raises(InputError, match="cannot be asked here"):
+        asked("topic", "a b")
+    assert texts_of(["topic", "a b"]) == ()

@@ -1,0 +1,69 @@
+"""Asking teacher and student: the answers are the pipeline's own, what is missing is told, the fields follow the task."""
+
+from pathlib import Path
+
+import pytest
+from tiny import entries
+
+from bistil.experiment import Experiment
+from bistil.languages import DataFolder
+from bistil.settings import build
+from bistil.tasks.asking import ASKED, asked
+from bistil.workbench import Bench, try_panel
+from bistil.workbench.tryout import Tryout, in_words
+
+
+@pytest.fixture(scope="module")
+def bench(teacher_folder: Path, data: DataFolder, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    whole = entries(teacher_folder, steps=1)
+    plan = {**whole, "targets": {"parsing": ["qac"], "nli": ["qac"]}, "task": dict.fromkeys(ASKED, whole["task"]["ner"])}
+    return Bench(build(Experiment, plan, "tiny"), data, tmp_path_factory.mktemp("store"))
+
+
+def test_the_fields_follow_the_task_and_start_with_a_test_example(bench: Bench) -> None:
+    panel = try_panel(bench)
+    for task, names in ASKED.items():
+        bench.choose(task=task)
+        assert tuple(field.description for field in panel.fields.children) == names
+        assert all(field.value for field in panel.fields.children)
+    bench.choose(task="parsing")
+
+
+def test_a_model_that_is_not_there_is_told_with_its_cost(bench: Bench) -> None:
+    panel = try_panel(bench)
+    panel.button.click()
+    assert "not in the store yet" in panel.error.value
+    assert "stages are missing" in panel.error.value
+    assert panel.shown.value == ""
+    bench.choose(system="floor")
+    panel.button.click()
+    assert "the floor has none" in panel.error.value
+    bench.choose(system="bistil-tf")
+    panel.fields.children[0].value = " "
+    panel.button.click()
+    assert "at least one word" in panel.error.value
+
+
+@pytest.mark.slow
+def test_both_answer_as_the_pipeline_does_with_their_times(bench: Bench) -> None:
+    bench.training.run()
+    bench.training.join(120)
+    assert bench.training.error == ""
+    text = "anna <b> sees ben"
+    tried = Tryout(bench).ask([text])
+    assert list(tried.predictions) == list(tried.milliseconds) == ["teacher-ltsft", "bistil-tf:2"]
+    assert [tried.predictions["bistil-tf:2"]] == bench.reader().predictions(bench.cell, [asked("parsing", text)])
+    assert all(took > 0 for took in tried.milliseconds.values())
+    panel = try_panel(bench)
+    panel.fields.children[0].value = text
+    panel.button.click()
+    assert panel.error.value == ""
+    for shown in ("&lt;b&gt;", "bistil-tf:2", "Median of", 'aria-label="parses"'):
+        assert shown in panel.shown.value
+    assert "gold" not in panel.shown.value
+
+
+def test_times_in_words() -> None:
+    assert "the student is 2.0 times as fast" in in_words({"teacher": 10.0, "student": 5.0})
+    assert "times" not in in_words({"teacher": 10.0})
+    assert "times" not in in_words({"teacher": 5.0, "student": 10.0})
