@@ -79,8 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     world.add_argument("--to", type=Path, default=CACHE / "miniworld")
     world.set_defaults(run=_world)
 
-    report = commands.add_parser("report", help="write the report of an experiment again from what is in the store")
-    report.add_argument("experiment", type=Path)
+    report = commands.add_parser("report", help="write an experiment's report again from what is in the store, or compare two of them")
+    report.add_argument(
+        "experiments", type=Path, nargs="+", metavar="A [B]", help="an experiment file; to compare, also a report's folder or a results.csv"
+    )
     _place_options(report)
     report.add_argument("--reports", type=Path, default=ROOT / "reports")
     report.set_defaults(run=_report)
@@ -188,17 +190,34 @@ def run_experiment(
 
 
 def _report(options: argparse.Namespace) -> int:
+    if len(options.experiments) == 2:
+        left, right = options.experiments
+        return _compare(left, right, options.reports)
+    if len(options.experiments) > 2:
+        raise InputError(f"One experiment file to report on, or two to compare, were expected, but got {len(options.experiments)}.")
     from bistil import batch
     from bistil.experiment import Experiment
     from bistil.report.experiment import write_experiment_report
     from bistil.store import Store
 
-    experiment = Experiment.read(options.experiment)
+    experiment = Experiment.read(options.experiments[0])
     place = batch.Place(open_data(experiment.data, options.data).root, options.store)
     folder = options.reports / experiment.name
     reader = batch.reader(experiment, place)
     write_experiment_report(folder, experiment, batch.rows(reader), Store(place.store), failures=[], seen=reader.seen)
     print(folder / "index.html")
+    return 0
+
+
+def _compare(left: Path, right: Path, reports: Path) -> int:
+    from bistil.report.compare import METHOD, as_text, compare, known_settings, write_comparison
+    from bistil.report.sides import read_side
+
+    a, b = read_side(left, reports), read_side(right, reports)
+    tables = compare(a, b)
+    for line in as_text(tables):
+        print(line)
+    print(f"\n{known_settings(a, b)} {METHOD}\n{write_comparison(reports, a, b, tables)}")
     return 0
 
 

@@ -27,7 +27,7 @@ from bistil.tasks.biaffine import IMPOSSIBLE
 from bistil.tasks.sentences import pad, pad_inputs
 from bistil.tasks.spans import best_spans, exact_match, f1
 from bistil.tasks.squad import Question, read_squad
-from bistil.tasks.task import Batch, Row
+from bistil.tasks.task import Batch, Outcomes, Row, ratios
 
 SHORTEST_WINDOW = 24
 
@@ -146,13 +146,17 @@ class Qa:
 
     def score(self, examples: Sequence[Question], predictions: Sequence[Sequence[Answer]]) -> dict[str, float]:
         """`em` and `f1` in percent: the best prediction against the closest gold answer, a mean over questions."""
+        return ratios(self.outcomes(examples, predictions))
+
+    def outcomes(self, examples: Sequence[Question], predictions: Sequence[Sequence[Answer]]) -> Outcomes:
+        """Exact match and F1 of each question, 0 to 1."""
         texts = [
             example.context[answers[0].start : answers[0].end] if answers else ""
             for example, answers in zip(examples, predictions, strict=True)
         ]
         pairs = [(text, [gold for gold, _ in example.answers]) for text, example in zip(texts, examples, strict=True)]
         return {
-            name: 100 * sum(max(metric(text, gold) for gold in golds) for text, golds in pairs) / max(len(pairs), 1)
+            name: ([max(metric(text, gold) for gold in golds) for text, golds in pairs], [1] * len(pairs))
             for name, metric in (("em", exact_match), ("f1", f1))
         }
 
