@@ -50,9 +50,14 @@ class SpanHead(nn.Module):
 
     def forward(self, hidden: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Logits `start` and `end`; impossible outside [CLS] and context. Shape: [N, L, H] -> [N, L] each."""
-        possible = (batch["starts"] >= 0).index_fill(1, torch.zeros(1, dtype=torch.long, device=hidden.device), True)
-        start, end = self.qa_outputs(hidden).masked_fill(~possible[:, :, None], IMPOSSIBLE).unbind(-1)
-        return {"start": start, "end": end}
+        start, end = self.qa_outputs(hidden).unbind(-1)
+        return on_context(start, end, batch)
+
+
+def on_context(start: Tensor, end: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Logits `start` and `end` with tokens other than [CLS] and the context impossible. Shape: [N, L] each."""
+    possible = (batch["starts"] >= 0).index_fill(1, torch.zeros(1, dtype=torch.long, device=start.device), True)
+    return {name: logits.masked_fill(~possible, IMPOSSIBLE) for name, logits in (("start", start), ("end", end))}
 
 
 @dataclass(frozen=True)
