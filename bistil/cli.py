@@ -1,4 +1,4 @@
-"""The command line: `bistil demo | batch | study | data | pretrain | world | report | bench | info | predict | doctor`.
+"""The command line: `bistil demo | batch | study | data | pretrain | world | report | bench | info | export | predict | doctor`.
 
 Notable: commands only parse, call and print; an `InputError` is shown as its paragraph, without a traceback, and Ctrl-C says how to go on.
 """
@@ -103,9 +103,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     info.add_argument("path", type=Path)
     info.set_defaults(run=_info)
 
-    predict = commands.add_parser("predict", help="what a finished student says of a text file: tags, parses, or labels of pairs")
-    predict.add_argument("model", type=Path, help="folder of a deployed student")
-    predict.add_argument("file", type=Path, help="one sentence a line, or for inference two with a tab between them")
+    export = commands.add_parser("export", help="a finished student as a folder for transformers or ONNX Runtime, with its model card")
+    export.add_argument("which", metavar="RUN", help="an experiment file, or the id of an evaluation in a results.csv under reports/")
+    export.add_argument("--to", default="folder", choices=("folder", "onnx", "onnx-int8", "hub"), help="in which form (default: folder)")
+    for name in ("system", "task", "target"):
+        export.add_argument(f"--{name}", help=f"which {name} of the experiment's; default: the first")
+    export.add_argument("--seed", type=int, help="which seed of the experiment's; default: the first")
+    export.add_argument("--out", type=Path, help="the new folder (default: data/cache/exports/NAME)")
+    export.add_argument("--repo", help="OWNER/NAME on the hub, for --to hub")
+    _place_options(export)
+    export.add_argument("--reports", type=Path, default=ROOT / "reports", help="where results.csv files are looked for")
+    export.set_defaults(run=_export)
+
+    predict = commands.add_parser("predict", help="what a finished student says of a text file: tags, parses, labels of pairs, answers")
+    predict.add_argument("model", type=Path, help="folder of a finished student")
+    predict.add_argument("file", type=Path, help="one sentence a line; for inference and questions two texts with a tab between them")
     predict.set_defaults(run=_predict)
 
     doctor = commands.add_parser("doctor", help="what this machine has for bistil, and what is missing")
@@ -349,6 +361,30 @@ def _info(options: argparse.Namespace) -> int:
         for name, part in parts.items():
             density = "" if part.density is None else f"  density {100 * part.density:8.4f} %"
             print(f"{name:70} {part.entries:>9}{density}  norm {part.norm:.4f}")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from bistil import deploy
+    from bistil.experiment import Experiment
+    from bistil.pipeline import Pipeline
+    from bistil.store import Store
+
+    file, asked = Path(options.which), deploy.Asked(options.system, options.task, options.target, options.seed)
+    if file.suffix not in (".yaml", ".yml"):
+        file, asked = deploy.of_evaluation(options.which, sorted(options.reports.glob("*/results.csv")), ROOT / "data" / "experiments")
+    experiment = Experiment.read(file)
+    cell = deploy.choose(experiment, asked)
+    if options.to == "hub":
+        deploy.check_hub(options.repo)
+    pipeline = Pipeline(experiment, open_data(experiment.data, options.data), Store(options.store))
+    form = "folder" if options.to == "hub" else options.to
+    name = "-".join((experiment.name, cell.named.replace(":", "-"), cell.task, cell.target, str(cell.seed), form))
+    folder = options.out or CACHE / "exports" / name
+    deploy.export(pipeline, cell, form, folder, say=print)
+    print(folder)
+    if options.to == "hub":
+        print(deploy.upload(folder, options.repo))
     return 0
 
 

@@ -85,7 +85,7 @@ def load_deployed(folder: Path) -> tuple[Deployed, Task, PreTrainedTokenizerFast
     if graph is None:
         with quiet():
             kind: Any = AutoModel if state is not None else getattr(transformers, form)
-            model = kind.from_pretrained(folder, **({"add_pooling_layer": False} if _pools(kind, config) else {})).eval()
+            model = kind.from_pretrained(folder, **({"add_pooling_layer": False} if kind is AutoModel and pools(config) else {})).eval()
     return Deployed(config, model, graph, finish), task, load_tokenizer(str(folder))
 
 
@@ -122,6 +122,6 @@ def _by_head(head: nn.Module) -> Finish:
     return finish
 
 
-def _pools(kind: Any, config: Any) -> bool:
+def pools(config: Any) -> bool:
     """Whether the bare encoder would come with a pooler that nothing here needs."""
-    return kind is AutoModel and config.model_type in ("bert", "roberta", "xlm-roberta")
+    return config.model_type in ("bert", "roberta", "xlm-roberta")
