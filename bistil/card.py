@@ -55,7 +55,7 @@ def card(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Measure
         "## Size and speed",
         _costs(evaluation, measured),
         "## Use",
-        code(cell.task, folder, segments=getattr(config, "type_vocab_size", 0) > 1, bare=pools(config)),
+        code(cell.task, folder, segments=getattr(config, "type_vocab_size", 0) > 1, bare=pools(config), longest=longest_sequence(config)),
         "## Made from",
         _origin(pipeline, cell, evaluation, teacher),
         "## Licences",

@@ -5,7 +5,8 @@ Notable: tests run them as they stand, so what a card shows works.
 
 from pathlib import Path
 
-from bistil.deployed import GRAPHS, HEAD
+from bistil.deployed import GRAPHS
+from bistil.export import HEAD
 
 _CLASSES = {
     "ner": "AutoModelForTokenClassification",
@@ -65,7 +66,8 @@ found = config.id2label[int(run(inputs)[0][0].argmax())]
 """
 _QUESTION = """
 question, context = "A question?", "The paragraph that holds the answer."
-inputs = tokenizer(question, context, return_offsets_mapping=True, return_token_type_ids={segments}, return_tensors="pt")
+most = {{"truncation": "only_second", "max_length": {longest}}}  # bistil reads a longer paragraph in windows
+inputs = tokenizer(question, context, **most, return_offsets_mapping=True, return_token_type_ids={segments}, return_tensors="pt")
 places = inputs.pop("offset_mapping")[0]
 inside = torch.tensor([part == 1 for part in inputs.sequence_ids()])  # an answer lies in the paragraph
 start, end = (logits[0].masked_fill(~inside, -1e4) for logits in run(inputs)[:2])
@@ -76,10 +78,10 @@ found = context[places[first, 0] : places[last, 1]]
 """
 
 
-def code(task: str, folder: Path, *, segments: bool, bare: bool) -> str:
+def code(task: str, folder: Path, *, segments: bool, bare: bool, longest: int) -> str:
     """Python between fences that ends with `found`, what the student in the exported folder says of an example.
 
-    :param segments: the model takes `token_type_ids`. bare: the model's class would come with a pooler.
+    :param segments: the model takes `token_type_ids`. bare: its class would come with a pooler. longest: tokens that it takes.
     """
     path = next((name for name in GRAPHS.values() if (folder / name).is_file()), None)
     beside = (folder / HEAD).is_file()
@@ -89,6 +91,6 @@ def code(task: str, folder: Path, *, segments: bool, bare: bool) -> str:
     kind = "AutoModel" if beside else _CLASSES[task]
     begin = _ONNX.format(graph=path) if path else _TORCH.format(kind=kind, extra=extra)
     texts = {"nli": _PAIR, "qa": _QUESTION}
-    body = texts.get(task, _WORDS).format(segments=segments, text="Words with blanks between them .")
+    body = texts.get(task, _WORDS).format(segments=segments, longest=longest, text="Words with blanks between them .")
     rest = {"parsing": _PARSE, "ner": _TAGS, "pos": _TAGS}.get(task, "")
     return f"```python\n{begin}{body}{rest}print(found)\n```"

@@ -100,7 +100,7 @@ def export(pipeline: Pipeline, cell: Cell, form: str, to: Path, *, say: Callable
     settings = pipeline.experiment.task[cell.task]
     rows, pad_id = task.encode(examples, tokenizer, max_length=settings.max_length), int(tokenizer.pad_token_id)
     if form in GRAPHS:
-        _write_graph(partial, form, model, task.collate(rows[:2], pad_id))
+        write_graph(partial, form, model, task.collate(rows[:2], pad_id))
     written, _, _ = load_deployed(partial)
     batch = task.collate(rows[:COMPARED], pad_id)
     apart = largest_difference(model, written, batch)
@@ -143,7 +143,7 @@ def _evaluated(pipeline: Pipeline, cell: Cell) -> Artefact:
         ) from error
 
 
-def _write_graph(folder: Path, form: str, model: Deployed, batch: Mapping[str, Tensor]) -> None:
+def write_graph(folder: Path, form: str, model: Deployed, batch: Mapping[str, Tensor]) -> None:
     """Replace the weights in a folder by a graph of the model; `batch` is an example of two rows."""
     whole = folder / GRAPHS["onnx"]
     onnx.to_onnx(whole, model.encoder, model.inputs(batch))

@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from bistil import onnx
 from bistil.errors import InputError
+from bistil.export import HEAD, LABELS
 from bistil.models import Output, TaskModel, load_tokenizer, quiet
 from bistil.tasks.ner import Ner
 from bistil.tasks.nli import Nli
@@ -25,7 +26,6 @@ from bistil.tasks.pos import Pos
 from bistil.tasks.qa import Qa, on_context
 from bistil.tasks.task import Task
 
-HEAD, LABELS = "head.safetensors", "labels.json"
 GRAPHS = {"onnx": "model.onnx", "onnx-int8": "model-int8.onnx"}
 """Form -> the graph's file."""
 Batch = Mapping[str, Tensor]

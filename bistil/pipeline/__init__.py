@@ -4,19 +4,15 @@ Notable: nothing is computed twice. A notebook, the demo and a batch worker call
 The stages come in the order of the rooms: `inputs`, `students`, `tuned`, and here what is measured and handed on.
 """
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
 from bistil import cost
 from bistil.evaluate import predict_all
 from bistil.experiment import RETRIEVAL, Cell
-from bistil.export import export, exportable
-from bistil.models import save_student
+from bistil.export import save_finished
 from bistil.pipeline.tuned import Tuned
 from bistil.results import METRICS
 from bistil.significance import KEPT, keep_outcomes
@@ -111,12 +107,7 @@ class Pipeline(Tuned):
 
         def build(folder: Path) -> Mapping[str, Any]:
             model, task, tokenizer = self.task_model(cell, cell.target)
-            if exportable(model):
-                export(folder / "model", model, task.labels, tokenizer)
-            else:
-                save_student(folder / "model", model.encoder, tokenizer)
-                save_file(dict(model.head.state_dict()), folder / "model" / "head.safetensors")
-                (folder / "model" / "labels.json").write_text(json.dumps(list(task.labels)), encoding="utf-8")
+            save_finished(folder / "model", model, task.labels, tokenizer)
             return {"labels": list(task.labels)}
 
         target_sft = self._language_delta(cell, cell.target)
