@@ -64,10 +64,13 @@ def to_onnx(path: Path, model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
 
 def to_int8(whole: Path, small: Path) -> None:
     """Write the graph `whole` again with its matrices in int8."""
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    model = onnx.load(str(whole))
+    del model.graph.value_info[:]  # the quantiser turns some matrices over, and would stumble over the shapes noted of them
     with _in_peace():
-        quantize_dynamic(whole, small, weight_type=QuantType.QInt8, per_channel=True)
+        quantize_dynamic(model, small, weight_type=QuantType.QInt8, per_channel=True)
 
 
 def graph(path: Path) -> Graph:

@@ -35,7 +35,7 @@ def compare(left: Side, right: Side) -> list[Table]:
         a, b = rows_of(left.rows, ours), rows_of(right.rows, theirs)
         title = setting_name(ours) if ours == theirs else f"{setting_name(ours)} and {setting_name(theirs)}"
         metric = metric_label(primary_metric([*a, *b], ours.task))
-        drawn = draws([*a, *b], {**left.kept, **right.kept})
+        drawn = draws(a, left.kept), draws(b, right.kept)
         head = ("system", *names, "difference", "95 % interval", "p", "targets")
         common = [variant for variant in variants([*a, *b]) if select(a, variant) and select(b, variant)]
         lines = [_score_line(variant, select(a, variant), select(b, variant), drawn, names) for variant in common]
@@ -108,8 +108,10 @@ def _shared(left: Sequence[Row], right: Sequence[Row]) -> list[tuple[Setting, Se
     return sorted(pairs)
 
 
-def _score_line(variant: Variant, a: Sequence[Row], b: Sequence[Row], drawn: Draws, names: tuple[str, str]) -> tuple[str, ...]:
-    found = pair(b, a, drawn, (names[1], names[0]))
+def _score_line(
+    variant: Variant, a: Sequence[Row], b: Sequence[Row], drawn: tuple[Draws, Draws], names: tuple[str, str]
+) -> tuple[str, ...]:
+    found = pair(b, a, (drawn[1], drawn[0]), (names[1], names[0]))
     means = [average(side, targets=found.targets) for side in (a, b)] if found.targets else [average(a), average(b)]
     return (variant.label, *map(_mean, means), _difference(found), *_certainty(found), str(len(found.targets)))
 

@@ -55,8 +55,11 @@ def draws(rows: Iterable[Row], kept: Kept) -> dict[str, tuple[str, np.ndarray]]:
     return found
 
 
-def pair(left: Sequence[Row], right: Sequence[Row], drawn: Draws, names: tuple[str, str]) -> Pair:
-    """Compare two systems, each given by its rows of one metric, on the targets both have and the seeds that both have of all of these."""
+def pair(left: Sequence[Row], right: Sequence[Row], drawn: tuple[Draws, Draws], names: tuple[str, str]) -> Pair:
+    """Compare two systems, each given by its rows of one metric, on the targets both have and the seeds that both have of all of these.
+
+    :param drawn: of each side by itself: an id says what a score was made from, and the same made twice, on other machines, may differ.
+    """
     a, b = ({(row["target"], row["seed"]): row for row in side} for side in (left, right))
     targets = tuple(sorted({target for target, _ in a} & {target for target, _ in b}))
     complete = [seed for seed in {seed for _, seed in a} if all((target, seed) in a and (target, seed) in b for target in targets)]
@@ -64,18 +67,18 @@ def pair(left: Sequence[Row], right: Sequence[Row], drawn: Draws, names: tuple[s
     by_seed = tuple(fmean(a[target, seed]["value"] - b[target, seed]["value"] for target in targets) for seed in seeds)
     cells = [(a[target, seed]["artefact"] or "", b[target, seed]["artefact"] or "") for seed in seeds for target in targets]
     why = _missing(cells, drawn)
-    found = None if why else difference([drawn[one][1] for one, _ in cells], [drawn[other][1] for _, other in cells])
+    found = None if why else difference([drawn[0][one][1] for one, _ in cells], [drawn[1][other][1] for _, other in cells])
     return Pair(*names, targets, by_seed, found, why)
 
 
-def _missing(cells: Sequence[tuple[str, str]], drawn: Draws) -> str:
+def _missing(cells: Sequence[tuple[str, str]], drawn: tuple[Draws, Draws]) -> str:
     """Why two systems cannot be compared example by example; "" where they can."""
     if not cells:
         return "no target and seed in common"
-    names = {name for cell in cells for name in cell}
-    if lacking := names - drawn.keys():
+    names = {(side, name) for cell in cells for side, name in enumerate(cell)}
+    if lacking := [name for side, name in names if name not in drawn[side]]:
         return f"{len(lacking)} of {len(names)} evaluations kept no outcomes"
-    return "" if all(drawn[one][0] == drawn[other][0] for one, other in cells) else "not the same test files"
+    return "" if all(drawn[0][one][0] == drawn[1][other][0] for one, other in cells) else "not the same test files"
 
 
 def paired(rows: Iterable[Row], kept: Kept) -> list[tuple[Setting, list[Pair]]]:
@@ -87,7 +90,7 @@ def paired(rows: Iterable[Row], kept: Kept) -> list[tuple[Setting, list[Pair]]]:
         drawn, own = draws(chosen, kept), {variant: select(chosen, variant) for variant in variants(chosen)}
         asked = [(variant, Variant(TEACHER)) for variant in own if variant.system not in WHOLE_MODELS and Variant(TEACHER) in own]
         asked += [(variant, best) for variant in own if variant.system.startswith("bistil-tf") and (best := _best(own, variant))]
-        pairs = [pair(own[left], own[right], drawn, (left.label, right.label)) for left, right in asked]
+        pairs = [pair(own[left], own[right], (drawn, drawn), (left.label, right.label)) for left, right in asked]
         found += [(setting, pairs)] if pairs else []
     return found
 

@@ -1,6 +1,7 @@
 """Two experiments compared: from folders, tables and experiment files; what changed is told once, with its certainty, or why not."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,14 @@ def test_a_table_alone_has_neither_outcomes_nor_settings(two, tmp_path: Path) ->
     [line] = found["Natural language inference (t, from qaa): accuracy (%)"].lines
     assert line[4] == "2 of 4 evaluations kept no outcomes"
     assert tables(two[0], two[1] / "results.csv").keys() == tables(*two).keys()
+
+
+def test_the_same_id_made_twice_keeps_its_own_outcomes(two, tmp_path: Path) -> None:
+    again = tmp_path / "one"
+    shutil.copytree(two[0], again)
+    shutil.rmtree(again / "outcomes")  # as of an older version
+    [line, _] = tables(two[0], again)["Natural language inference (t, from qaa): accuracy (%)"].lines
+    assert line[4] == "4 of 8 evaluations kept no outcomes"
 
 
 def test_experiment_files_stand_for_their_reports(tmp_path: Path) -> None:
