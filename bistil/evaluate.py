@@ -62,7 +62,7 @@ def predict_rows(
     model: TaskModel, task: Task, rows: Sequence[Row], *, pad_id: int, batch_size: int, progress: Listener = silent
 ) -> list[Any]:
     """As `predict_all`, for examples that are encoded already."""
-    device = next(model.parameters()).device
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))  # a graph has none
     predictions: list[Any] = [None] * len(rows)
     training = model.training
     model.eval()

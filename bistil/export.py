@@ -6,29 +6,43 @@ leave out).
 """
 
 import copy
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from bistil.architectures import Form, architecture
 from bistil.errors import InputError
-from bistil.models import TaskModel, quiet
+from bistil.models import TaskModel, quiet, save_student
 from bistil.tasks.nli import ClsClassifier
 from bistil.tasks.qa import SpanHead
 from bistil.tasks.tagging import TokenClassifier
 
 HEADS: Mapping[type[nn.Module], str] = {TokenClassifier: "words", ClsClassifier: "sentence", SpanHead: "span"}
 """Head -> what it does, as `architectures` calls it."""
+HEAD, LABELS = "head.safetensors", "labels.json"
+"""What stands beside an encoder whose head no class of transformers has."""
 
 
 def exportable(model: TaskModel) -> bool:
     """Whether transformers has a class with such a head for such an encoder."""
     return _form(model) is not None
+
+
+def save_finished(folder: Path, model: TaskModel, labels: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> None:
+    """Save a task model as a class of transformers where there is one, or else its encoder with the head and the labels beside it."""
+    if exportable(model):
+        export(folder, model, labels, tokenizer)
+    else:
+        save_student(folder, model.encoder, tokenizer)
+        save_file(dict(model.head.state_dict()), folder / HEAD)
+        (folder / LABELS).write_text(json.dumps(list(labels)), encoding="utf-8")
 
 
 def export(folder: str | Path, model: TaskModel, labels: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> None:

@@ -1,26 +1,24 @@
 """What a finished student says of plain text: `bistil predict MODEL FILE`.
 
-Notable: MODEL is the folder of a deployed student, as `Pipeline.deployed` writes it; what is in it says what it does. Words are what white
-space separates, so text should be tokenised as the training data was.
+Notable: MODEL is the folder of a finished student, as `Pipeline.deployed` and `bistil export` write it, ONNX graphs too; what is in it says
+what it does. Words are what white space separates, so text should be tokenised as the training data was.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification, PreTrainedTokenizerBase
-
 from bistil.architectures import longest_sequence
 from bistil.corpora import read_lines
+from bistil.deployed import load_deployed
 from bistil.errors import InputError
 from bistil.evaluate import predict_all
-from bistil.models import TaskModel, load_encoder, load_tokenizer, quiet
-from bistil.tasks.asking import asked
-from bistil.tasks.parsing import Parsing
-from bistil.tasks.sentences import tokenize
+from bistil.tasks.asking import ASKED, asked
+from bistil.tasks.nli import Pair
+from bistil.tasks.parsing import Tree
+from bistil.tasks.qa import Answer
+from bistil.tasks.squad import Question
+from bistil.tasks.treebank import Sentence
 
 BATCH = 32
 
@@ -28,81 +26,59 @@ BATCH = 32
 def predict(model: Path, file: Path) -> Iterator[str]:
     """Lines of what the model says of each line of the file.
 
-    A tagger (entities, parts of speech) gives `word<TAB>tag` lines and a blank line after each sentence; a parser gives CoNLL-U; a model of
-    sentence pairs, of which the file has one a line with a tab between them, gives `label<TAB>premise<TAB>hypothesis`.
+    A tagger (entities, parts of speech) gives `word<TAB>tag` lines and a blank line after each sentence; a parser gives CoNLL-U. A model of
+    sentence pairs, of which the file has one a line with a tab between them, gives `label<TAB>premise<TAB>hypothesis`, and one for
+    questions, `question<TAB>paragraph` a line, gives `answer<TAB>question<TAB>paragraph`.
 
     :raises InputError: where the folder holds no such model, or a line is no pair where one is needed.
     """
-    if not (model / "config.json").is_file():
-        raise InputError(
-            f"The folder of a finished student was expected at {model}, but it has no config.json. `make demo` says where it puts one."
-        )
-    lines, tokenizer = read_lines(file), load_tokenizer(str(model))
-    if (model / "head.safetensors").is_file():
-        return _parses(model, [line.split() for line in lines], tokenizer)
-    form = str((AutoConfig.from_pretrained(model).architectures or [""])[0])
-    if form.endswith("ForTokenClassification"):
-        return _tags(_loaded(AutoModelForTokenClassification, model), [line.split() for line in lines], tokenizer)
-    if form.endswith("ForSequenceClassification"):
-        return _pairs(_loaded(AutoModelForSequenceClassification, model), _pairs_of(file, lines), tokenizer)
-    raise InputError(
-        f"A tagger, a parser or a classifier of sentence pairs was expected in {model}, but it holds {form or 'a bare encoder'}."
-    )
+    student, task, tokenizer = load_deployed(model)
+    lines = read_lines(file)
+    examples = _examples(task, file, lines)
+    found = predict_all(student, task, examples, tokenizer, batch_size=BATCH, max_length=longest_sequence(student.config))
+    for example, said in zip(examples, found, strict=True):
+        yield from _told(example, said)
 
 
-def _loaded(kind: Any, folder: Path) -> Any:
-    with quiet():
-        return kind.from_pretrained(folder).eval()
+def _examples(task: Any, file: Path, lines: Sequence[str]) -> list[Any]:
+    """The lines as examples of the task."""
+    wanted = ASKED[task.name]
+    return [asked(task.name, *texts) for texts in (_columns(file, lines, wanted) if len(wanted) == 2 else ((line,) for line in lines))]
 
 
-@torch.inference_mode()
-def _tags(model: Any, sentences: Sequence[list[str]], tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
-    """One tag a word, that of its first sub-word; `_` for a word beyond the model's length."""
-    for tokens, words in zip(tokenize(sentences, tokenizer, max_length=_length(model)), sentences, strict=True):
-        best = model(input_ids=torch.tensor([tokens.input_ids])).logits[0].argmax(-1).tolist()
-        tags = [model.config.id2label[best[position]] for position in tokens.first_subwords]
-        yield from (f"{word}\t{tag}" for word, tag in zip(words, [*tags, *["_"] * (len(words) - len(tags))], strict=True))
+def _told(example: Any, said: Any) -> Iterator[str]:
+    """The lines of one example; `_` for a word beyond the model's length."""
+    if isinstance(example, Pair):
+        yield f"{said}\t{example.premise}\t{example.hypothesis}"
+    elif isinstance(example, Question):
+        best: Sequence[Answer] = said
+        answer = example.context[best[0].start : best[0].end] if best else ""
+        yield f"{answer}\t{example.question}\t{example.context}"
+    elif isinstance(example, Sentence):
+        yield from _parse(example.words, said)
+    else:
+        tags = [*said, *["_"] * (len(example.words) - len(said))]
+        yield from (f"{word}\t{tag}" for word, tag in zip(example.words, tags, strict=True))
         yield ""
 
 
-def _parses(folder: Path, sentences: Sequence[list[str]], tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
-    """CoNLL-U with heads and universal relations; `_` for a word beyond the model's length."""
-    labels = tuple(json.loads((folder / "labels.json").read_text(encoding="utf-8")))
-    encoder, task = load_encoder(folder), Parsing(labels=labels)
-    head = task.head(encoder.config.hidden_size)
-    head.load_state_dict(load_file(folder / "head.safetensors"))
-    examples = [asked("parsing", " ".join(words)) for words in sentences]
-    found = predict_all(TaskModel(encoder=encoder, head=head), task, examples, tokenizer, batch_size=BATCH, max_length=_length(encoder))
-    for words, parse in zip(sentences, found, strict=True):
-        rest = len(words) - len(parse.heads)
-        heads, relations = [*map(str, parse.heads), *["_"] * rest], [*parse.relations, *["_"] * rest]
-        yield f"# text = {' '.join(words)}"
-        for number, (word, governor, relation) in enumerate(zip(words, heads, relations, strict=True), start=1):
-            yield f"{number}\t{word}\t_\t_\t_\t_\t{governor}\t{relation}\t_\t_"
-        yield ""
+def _parse(words: Sequence[str], tree: Tree) -> Iterator[str]:
+    """CoNLL-U with heads and universal relations."""
+    rest = ["_"] * (len(words) - len(tree.heads))
+    yield f"# text = {' '.join(words)}"
+    for number, (word, head, relation) in enumerate(zip(words, [*tree.heads, *rest], [*tree.relations, *rest], strict=True), start=1):
+        yield f"{number}\t{word}\t_\t_\t_\t_\t{head}\t{relation}\t_\t_"
+    yield ""
 
 
-@torch.inference_mode()
-def _pairs(model: Any, pairs: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
-    """One label a pair."""
-    for premise, hypothesis in pairs:
-        encoded = tokenizer(premise, hypothesis, truncation="longest_first", max_length=_length(model), return_tensors="pt")
-        best = int(model(**encoded).logits[0].argmax())
-        yield f"{model.config.id2label[best]}\t{premise}\t{hypothesis}"
-
-
-def _pairs_of(file: Path, lines: Sequence[str]) -> list[tuple[str, str]]:
+def _columns(file: Path, lines: Sequence[str], wanted: Sequence[str]) -> list[tuple[str, str]]:
     found = []
     for number, line in enumerate(lines, start=1):
         columns = line.split("\t")
-        if len(columns) != 2:
+        if len(columns) != 2 or not all(column.strip() for column in columns):
             raise InputError(
-                f"{file}, line {number} of those with text: two sentences with a tab between them were expected, but got {line!r}."
+                f"{file}, line {number} of those with text: a {' and a '.join(wanted)} with a tab between them were expected, "
+                f"but got {line!r}."
             )
         found.append((columns[0], columns[1]))
     return found
-
-
-def _length(model: Any) -> int:
-    """The most tokens that the model takes."""
-    return longest_sequence(model.config)

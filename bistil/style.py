@@ -63,14 +63,16 @@ def figure(width: float = 8.0, height: float = 4.5, panels: int = 1) -> tuple[Fi
     return made, axes
 
 
-def svg(made: Figure, name: str, *, themed: bool = False) -> str:
-    """Return a figure as SVG text without dates; `themed` fits it into an HTML page: no links, colours from the page's CSS variables."""
+def svg(made: Figure, name: str) -> str:
+    """Return a figure as SVG text without dates."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "path", "hatch.linewidth": 0.8}):
         made.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = buffer.getvalue()
-    if not themed:
-        return text
+    return buffer.getvalue()
+
+
+def themed(text: str, made: Figure, name: str) -> str:
+    """Fit what `svg` returned of a figure into an HTML page: no links, names of its own, colours from the page's CSS variables."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'\s+xmlns(:xlink)?="[^"]*"', "", text).replace("xlink:href", "href")

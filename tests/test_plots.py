@@ -175,7 +175,8 @@ def test_the_other_figures_are_drawn_with_labels() -> None:
 def test_svg_is_the_same_each_time_and_themed_svg_stands_alone() -> None:
     first, again = (style.svg(plots.loss_curves({"kela": HISTORY}), "loss") for _ in range(2))
     assert first == again
-    themed = style.svg(plots.loss_curves({"kela": HISTORY}), "loss", themed=True)
+    drawn = plots.loss_curves({"kela": HISTORY})
+    themed = style.themed(style.svg(drawn, "loss"), drawn, "loss")
     assert "http" not in themed
     assert "var(--ink)" in themed
     assert style.INK not in themed

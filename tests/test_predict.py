@@ -1,20 +1,18 @@
 """What a finished student says of a text file is what its task model says of the same words."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from tiny import masked_lm
 from transformers import BertTokenizer
 
 from bistil import cli
 from bistil.evaluate import predict_all
-from bistil.export import export
+from bistil.export import export, save_finished
 from bistil.languages import DataFolder
-from bistil.models import TaskModel, save_student
+from bistil.models import TaskModel
 from bistil.tasks import task as find_task
 
 
@@ -49,11 +47,24 @@ def test_tags(name: str, data: DataFolder, wordpiece: BertTokenizer, tmp_path: P
     assert told(capsys, tmp_path / "model", file) == lines
 
 
+def test_answers(data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path, capsys) -> None:
+    model, task, examples = trained("qa", data, wordpiece)
+    export(tmp_path / "model", model, task.labels, wordpiece)
+    file = tmp_path / "questions.tsv"
+    file.write_text("".join(f"{one.question}\t{one.context}\n" for one in examples), encoding="utf-8")
+    expected = predict_all(model, task, examples, wordpiece, max_length=64)
+    lines = told(capsys, tmp_path / "model", file)
+    assert [line[0] for line in lines] == [one.context[said[0].start : said[0].end] for one, said in zip(examples, expected, strict=True)]
+    assert [tuple(line[1:]) for line in lines] == [(one.question, one.context) for one in examples]
+    assert len({line[0] for line in lines}) > 1
+    file.write_text("a question?\t\n", encoding="utf-8")
+    assert cli.main(["predict", str(tmp_path / "model"), str(file)]) == 2
+    assert "a question and a paragraph" in capsys.readouterr().err
+
+
 def test_parses(data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path, capsys) -> None:
     model, task, examples = trained("parsing", data, wordpiece)
-    save_student(tmp_path / "model", model.encoder, wordpiece)
-    save_file(dict(model.head.state_dict()), tmp_path / "model" / "head.safetensors")
-    (tmp_path / "model" / "labels.json").write_text(json.dumps(task.labels), encoding="utf-8")
+    save_finished(tmp_path / "model", model, task.labels, wordpiece)
     file = tmp_path / "text.txt"
     file.write_text("".join(" ".join(example.words) + "\n" for example in examples), encoding="utf-8")
     assert cli.main(["predict", str(tmp_path / "model"), str(file)]) == 0

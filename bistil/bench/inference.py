@@ -6,10 +6,8 @@ instead. Outputs of every way are compared with plain PyTorch before it is timed
 
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import BertModel
 
+from bistil import onnx
 from bistil.bench.measure import OURS, Row, Size, alternate, comparison
 from bistil.bench.models import config
 from bistil.errors import InputError
@@ -57,9 +56,8 @@ def _ways(student: BertModel, folder: Path) -> tuple[dict[str, Run], list[str]]:
         ways["student torch.compile"] = torch.compile(_WithoutMask(student), dynamic=True)
     else:
         missing.append("torch.compile needs a C++ compiler, and there is none")
-    lacking = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
-    if lacking:
-        missing.append(f"ONNX Runtime needs {', '.join(lacking)}: pip install 'bistil[onnx]'")
+    if onnx.missing():
+        missing.append(onnx.missing())
     else:
         ways |= _onnx(student, folder)
     return ways, missing
@@ -91,22 +89,13 @@ class _WithoutMask(torch.nn.Module):
 
 def _onnx(student: BertModel, folder: Path) -> dict[str, Run]:
     """The student in ONNX Runtime, in float32 and with its matrices in int8."""
-    import onnxruntime
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+    whole, small = folder / "student.onnx", folder / "student-int8.onnx"
+    onnx.to_onnx(whole, student, {"input_ids": torch.randint(5, 100, (2, 16))})
+    onnx.to_int8(whole, small)
 
-    whole, small = str(folder / "student.onnx"), str(folder / "student-int8.onnx")
-    ids, shapes = torch.randint(5, 100, (2, 16)), {"ids": {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(_WithoutMask(student), (ids,), whole, dynamo=True, dynamic_shapes=shapes, input_names=["ids"], verbose=False)
-        quantize_dynamic(whole, small, weight_type=QuantType.QInt8)
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = torch.get_num_threads()
-    settings.log_severity_level = 3
-
-    def runner(path: str) -> Run:
-        session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
-        return lambda given: torch.from_numpy(session.run(None, {"ids": given.numpy()})[0])
+    def runner(path: Path) -> Run:
+        graph = onnx.graph(path)
+        return lambda given: graph({"input_ids": given})[0]
 
     return {"student ONNX": runner(whole), "student ONNX int8": runner(small)}
 

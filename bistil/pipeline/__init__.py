@@ -4,21 +4,18 @@ Notable: nothing is computed twice. A notebook, the demo and a batch worker call
 The stages come in the order of the rooms: `inputs`, `students`, `tuned`, and here what is measured and handed on.
 """
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
 from bistil import cost
-from bistil.evaluate import evaluate
+from bistil.evaluate import predict_all
 from bistil.experiment import RETRIEVAL, Cell
-from bistil.export import export, exportable
-from bistil.models import save_student
+from bistil.export import save_finished
 from bistil.pipeline.tuned import Tuned
 from bistil.results import METRICS
+from bistil.significance import KEPT, keep_outcomes
 from bistil.store import Artefact, NotBuilt, file_id
 from bistil.systems import SYSTEMS
 from bistil.tasks import task as find_task
@@ -29,7 +26,10 @@ class Pipeline(Tuned):
     """All stages of one experiment over one store and one data folder."""
 
     def evaluation(self, cell: Cell) -> Artefact:
-        """The zero-shot score of a cell on the target's test file, with what the model costs, as metrics."""
+        """The zero-shot score of a cell on the target's test file, with what the model costs, as metrics.
+
+        What each example adds to the scores is kept beside them (`significance.read_outcomes`), where the task can tell.
+        """
         if cell.task == RETRIEVAL:
             return self._retrieval(cell)
         task_artefact = self.task_sft(cell) if cell.system != "floor" else None
@@ -43,10 +43,11 @@ class Pipeline(Tuned):
                 return {**task.floor(training, examples), "n_examples": len(examples)}
             model, task, tokenizer = self.task_model(cell, cell.target)
             settings = self.experiment.task[cell.task]
-            scores = evaluate(model, task, examples, tokenizer, max_length=settings.max_length, progress=self.progress)
+            found = predict_all(model, task, examples, tokenizer, max_length=settings.max_length, progress=self.progress)
+            keep_outcomes(folder / KEPT, task, examples, found, test=file_id(test))
             rows = task.encode(examples, tokenizer, max_length=settings.max_length)
             costs = cost.measure(model, task, rows, batch_size=settings.batch_size, repeats=3, pad_id=int(tokenizer.pad_token_id))
-            return {**scores, **vars(costs), **self._where}
+            return {**task.score(examples, found), "n_examples": len(examples), **vars(costs), **self._where}
 
         inputs: dict[str, Artefact | str] = {"test": file_id(test), **({"target sft": target_sft} if target_sft else {})}
         inputs["task sft"] = task_artefact or file_id(self.data.file(cell.task, self.experiment.source, "train"))
@@ -106,12 +107,7 @@ class Pipeline(Tuned):
 
         def build(folder: Path) -> Mapping[str, Any]:
             model, task, tokenizer = self.task_model(cell, cell.target)
-            if exportable(model):
-                export(folder / "model", model, task.labels, tokenizer)
-            else:
-                save_student(folder / "model", model.encoder, tokenizer)
-                save_file(dict(model.head.state_dict()), folder / "model" / "head.safetensors")
-                (folder / "model" / "labels.json").write_text(json.dumps(list(task.labels)), encoding="utf-8")
+            save_finished(folder / "model", model, task.labels, tokenizer)
             return {"labels": list(task.labels)}
 
         target_sft = self._language_delta(cell, cell.target)

@@ -13,14 +13,19 @@ from matplotlib.figure import Figure
 
 from bistil import plots
 from bistil.experiment import Experiment
+from bistil.provenance import plain
 from bistil.report.orderings import orderings
-from bistil.report.page import Table, write_report
+from bistil.report.page import write_report
 from bistil.report.published import beside
 from bistil.report.readme import refresh
+from bistil.report.tables import Table
 from bistil.results import Row, tidy
+from bistil.significance import KEPT, read_outcomes
 from bistil.store import Artefact, Store
 
 KINDS = ("evaluation", "timing", "task-sft", "student", "language-sft", "vocabulary")
+EXPERIMENT = "experiment.json"
+"""The settings that were asked for, in the report's folder."""
 LOSSES = {
     "bistil": ("stage-1", "Stage 1, general distillation", "held-out loss (attention + hidden states)"),
     "multilingual": ("stage-1-multilingual", "Distillation on all seen languages", "held-out loss (attention + hidden states)"),
@@ -56,7 +61,10 @@ def write_experiment_report(
         figures={**_student_curves(first, found), **_language_curves(first, found)},
         tables=[*_published_tables(rows), *_vocabulary_tables(found)],
         links={_title(path): f"notebooks/{path.name}" for path in sorted((folder / "notebooks").glob("[0-9]*.ipynb"))},
+        kept={artefact.id: kept for artefact in found if artefact.kind == "evaluation" and (kept := read_outcomes(artefact.path(KEPT)))},
     )
+    asked = {**plain(experiment), **({"teacher": Path(experiment.teacher).name} if Path(experiment.teacher).is_absolute() else {})}
+    (folder / EXPERIMENT).write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
     refresh(folder)
     return path
 

@@ -1,4 +1,4 @@
-"""One self-contained HTML page from result rows and manifests, for a reader who was not there.
+"""One self-contained HTML page from result rows and manifests, for a reader who was not there, and the same tables for LaTeX.
 
 Notable: nothing is fetched from anywhere (styles, figures and data are inside the page) and nothing in it depends on when or where it was
 written, so the same rows give the same bytes. Needs the `batch` extra (jinja2, matplotlib).
@@ -7,7 +7,7 @@ written, so the same rows give the same bytes. Needs the `batch` extra (jinja2, 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -15,8 +15,10 @@ from matplotlib.figure import Figure
 
 from bistil import plots
 from bistil.errors import InputError
+from bistil.report.latex import latex_tables
 from bistil.report.orderings import Claim, orderings
-from bistil.report.tables import cost_table, headline, score_tables, setting_name
+from bistil.report.paired import Kept, paired
+from bistil.report.tables import Table, cost_table, headline, score_tables, setting_name, setting_slugs, slug
 from bistil.results import (
     COLUMNS,
     Row,
@@ -27,20 +29,17 @@ from bistil.results import (
     tidy,
     write_results,
 )
-from bistil.style import svg
-from bistil.systems import rank, told
+from bistil.significance import RESAMPLES, write_outcomes
+from bistil.style import svg, themed
+from bistil.systems import WHOLE, rank, told
 
-__all__ = ["COLUMNS", "Claim", "orderings", "read_results", "write_report", "write_results"]
+__all__ = ["COLUMNS", "Claim", "Table", "orderings", "read_results", "write_report", "write_results"]
 
 Figures = Mapping[str, tuple[Figure, str]]
-
-
-class Table(NamedTuple):
-    """A further table of the page: plain text cells, the first column left-aligned."""
-
-    title: str
-    head: Sequence[str]
-    lines: Sequence[Sequence[str]]
+LONG = 30
+"""Tables with more lines, or more columns, than this are folded up."""
+WHOLE_MANIFESTS = 500
+"""With more manifests than this the page links to their files instead of holding them."""
 
 
 def write_report(
@@ -54,10 +53,13 @@ def write_report(
     figures: Figures | None = None,
     tables: Sequence[Table] = (),
     links: Mapping[str, str] | None = None,
+    kept: Kept | None = None,
 ) -> Path:
-    """Write `index.html`, `results.csv`, `manifests/<kind>-<id>.json` and `figures/*.svg|png`; return the path of `index.html`.
+    """Write the report; return the path of its `index.html`. Beside it `results.csv`, `tables/*.tex`, `figures/*.svg|png`,
+    `manifests/<kind>-<id>.json` and `outcomes/<id>.safetensors`.
 
-    manifests: those of every artefact behind the rows; those of an earlier report in this folder are removed. notes: plain text, blank
+    manifests: those of every artefact behind the rows; those of an earlier report in this folder are removed. kept: outcomes of single
+    examples by evaluation, as far as there are any, for paired significance; an earlier report's go too. notes: plain text, blank
     lines between paragraphs. claims: from `orderings`, which is called on the rows when None. figures: further figures by file name, each
     with its caption. tables: further tables. links: places of executed notebooks, relative to the page, by title.
     No rows at all is an `InputError`.
@@ -65,40 +67,54 @@ def write_report(
     rows = tidy(rows)
     if not rows:
         raise InputError("A report needs at least one result row, but none came. Run an experiment first.")
-    claims = orderings(rows) if claims is None else claims
+    claims, kept = orderings(rows) if claims is None else claims, kept or {}
     found = settings(rows)
-    drawn = {**_figures(rows, found), **(figures or {})}
-    page = _environment().get_template("page.html.j2").render(
+    drawn = {slug(name): figure for name, figure in {**_figures(rows, found), **(figures or {})}.items()}
+    images = {name: svg(made, name) for name, (made, _) in drawn.items()}
+    page = environment().get_template("page.html.j2").render(
         title=title,
         notes=[" ".join(paragraph.split()) for paragraph in notes.split("\n\n") if paragraph.strip()],
         headlines=[first for setting in found if (first := headline(rows, setting))],
         facts=_facts(rows, manifests),
         systems=[(name, text) for name in sorted({row["system"] for row in rows}, key=rank) if (text := told(name))],
         claims=[(setting, [claim for claim in claims if claim.setting == setting]) for setting in found],
+        pairs=paired(rows, kept),
+        resamples=RESAMPLES,
+        long=LONG,
+        whole=WHOLE,
+        whole_manifests=WHOLE_MANIFESTS,
         scores=[(setting, score_tables(rows, setting)) for setting in found],
         costs=[(setting, cost_table(rows, setting)) for setting in found],
-        figures=[(made.get_figwidth() > 9, Markup(svg(made, _slug(name), themed=True)), text) for name, (made, text) in drawn.items()],
+        figures=[
+            (made.get_figwidth() > 9, Markup(themed(images[name], made, name)), caption) for name, (made, caption) in drawn.items()
+        ],
         tables=tables,
         links=links or {},
         manifests=sorted(manifests, key=lambda manifest: (manifest.get("kind", ""), manifest.get("finished", ""), manifest.get("id", ""))),
         missing=sorted({row["artefact"] for row in rows if row["artefact"]} - {str(manifest.get("id")) for manifest in manifests}),
         software=sorted({f"{name} {number}" for manifest in manifests for name, number in manifest.get("versions", {}).items()}),
     )  # fmt: skip
-    _save_figures(folder / "figures", drawn)
+    _save(folder / "figures", "*.svg", {f"{name}.svg": image for name, image in images.items()})
+    for name, (made, _) in drawn.items():
+        made.savefig(folder / "figures" / f"{name}.png", metadata={"Software": None})
     write_results(folder / "results.csv", rows)
-    _save_manifests(folder / "manifests", manifests)
+    _save(folder / "tables", "*.tex", {f"{name}.tex": text for name, text in latex_tables(rows).items()})
+    _save(folder / "manifests", "*.json", {_manifest_name(manifest): _json(manifest) + "\n" for manifest in manifests})
+    write_outcomes(folder / "outcomes", kept)
     path = folder / "index.html"
     path.write_text(page, encoding="utf-8")
     return path
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """What fills the templates of this folder."""
+    made = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(score=_score, signed=_signed, duration=_duration, size=_size, json=_json)
-    environment.globals.update(setting_name=setting_name)
-    return environment
+    made.filters.update(score=_score, signed=signed, duration=_duration, size=_size, json=_json)
+    made.filters.update(manifest_name=_manifest_name, probability=probability)
+    made.globals.update(setting_name=setting_name)
+    return made
 
 
 def _figures(rows: Sequence[Row], found: Sequence[Setting]) -> dict[str, tuple[Figure, str]]:
@@ -106,29 +122,25 @@ def _figures(rows: Sequence[Row], found: Sequence[Setting]) -> dict[str, tuple[F
     caption = "What a system costs against what it scores. Marker area is the number of parameters; up and to the left is better."
     reduced = any(row["lrf"] for row in rows)  # models of one size are no trade-off
     drawn = {"trade-off": (plots.trade_off(rows), caption)} if reduced else {}
-    for setting in found:
+    for setting, name in setting_slugs(found).items():
         own = rows_of(rows, setting)
         if own:
             text = f"{setting_name(setting)}: zero-shot score on each target language; hatched bars are students of a higher lrf."
-            name = f"scores-{_slug('-'.join(part for part in (setting if len(found) > _tasks(found) else setting[:1]) if part))}"
-            drawn[name] = (plots.scores_by_language(own), text)
+            drawn[f"scores-{name}"] = (plots.scores_by_language(own), text)
     return drawn
 
 
-def _save_figures(folder: Path, drawn: Figures) -> None:
+def _save(folder: Path, pattern: str, files: Mapping[str, str]) -> None:
+    """Write these files and remove what else an earlier report left there."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, (made, _) in drawn.items():
-        (folder / f"{_slug(name)}.svg").write_text(svg(made, _slug(name)), encoding="utf-8")
-        made.savefig(folder / f"{_slug(name)}.png", metadata={"Software": None})
-
-
-def _save_manifests(folder: Path, manifests: Sequence[Mapping[str, Any]]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.json"):
+    for old in folder.glob(pattern):
         old.unlink()
-    for manifest in manifests:
-        path = folder / f"{_slug(str(manifest['kind']))}-{_slug(str(manifest['id']))}.json"
-        path.write_text(_json(manifest) + "\n", encoding="utf-8")
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _manifest_name(manifest: Mapping[str, Any]) -> str:
+    return f"{slug(str(manifest['kind']))}-{slug(str(manifest['id']))}.json"
 
 
 def _facts(rows: Sequence[Row], manifests: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -142,20 +154,18 @@ def _facts(rows: Sequence[Row], manifests: Sequence[Mapping[str, Any]]) -> list[
     return [(name, value) for name, value in facts if value]
 
 
-def _tasks(found: Sequence[Setting]) -> int:
-    return len({setting.task for setting in found})
-
-
-def _slug(name: str) -> str:
-    return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in name.lower()).strip("-") or "figure"
-
-
 def _score(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}"
 
 
-def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.1f}".replace("-", "−")
+def signed(value: float | None) -> str:
+    """A difference in points, with a real minus sign."""
+    return "–" if value is None else f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")
+
+
+def probability(p: float) -> str:
+    """A p-value, no finer than the draws allow."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _duration(seconds: float | None) -> str:

@@ -5,7 +5,7 @@ Notable: everything is computed from the rows at hand, so a cell that was not ru
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from bistil.results import (
     TASKS,
@@ -23,7 +23,7 @@ from bistil.results import (
     variants,
 )
 
-_COSTS = (
+COSTS = (
     ("parameters", "parameters", 1e6, "M", True),
     ("vocabulary", "vocabulary", 1e3, "k tokens", True),
     ("disk_bytes", "on disk", 1e6, "MB", True),
@@ -40,6 +40,25 @@ class Cell:
     text: str
     small: str = ""
     best: bool = False
+
+
+class Table(NamedTuple):
+    """A further table of the page: plain text cells, the first column left-aligned."""
+
+    title: str
+    head: Sequence[str]
+    lines: Sequence[Sequence[str]]
+
+
+def slug(name: str) -> str:
+    """A name as a file name."""
+    return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in name.lower()).strip("-") or "figure"
+
+
+def setting_slugs(found: Sequence[Setting]) -> dict[Setting, str]:
+    """A file name for each setting: its task, with teacher and source only where a task has several."""
+    several = len(found) > len({setting.task for setting in found})
+    return {setting: slug("-".join(part for part in (setting if several else setting[:1]) if part)) for setting in found}
 
 
 def setting_name(setting: Setting) -> str:
@@ -82,7 +101,7 @@ def score_tables(rows: Sequence[Row], setting: Setting) -> list[dict[str, Any]]:
 def _score_table(chosen: Sequence[Row], metric: str) -> dict[str, Any]:
     targets, systems = sorted({row["target"] for row in chosen}), variants(chosen)
     columns = [[target] for target in targets] + ([targets] if len(targets) > 1 else [])
-    means = {variant: [average(select(chosen, variant), targets=column) for column in columns] for variant in systems}
+    means = {variant: [average(own, targets=column) for column in columns] for variant in systems if (own := select(chosen, variant))}
     best = _best(means, len(columns), len(targets))
     teacher = means.get(Variant(TEACHER), [None])[-1]
     lines = []
@@ -117,7 +136,7 @@ def cost_table(rows: Sequence[Row], setting: Setting) -> dict[str, Any]:
     """Return what each system costs, means over targets and seeds, each with its ratio to the teacher."""
     chosen = rows_of(rows, setting)
     teacher = select(chosen, Variant(TEACHER))
-    columns = [cost for cost in _COSTS if average(chosen, cost[0]) is not None]
+    columns = [cost for cost in COSTS if average(chosen, cost[0]) is not None]
     lines = []
     for variant in variants(chosen):
         own, cells = select(chosen, variant), []
@@ -125,7 +144,7 @@ def cost_table(rows: Sequence[Row], setting: Setting) -> dict[str, Any]:
             mean, ratio = average(own, column), _ratio(own, teacher, column)
             better = variant.system != TEACHER and ratio is not None and (ratio < 0.995 if smaller else ratio > 1.005)
             times = "" if ratio is None or variant.system == TEACHER else f"{ratio:.2f}×"
-            cells.append(Cell("–") if mean is None else Cell(_number(mean.mean / unit), times, better))
+            cells.append(Cell("–") if mean is None else Cell(number(mean.mean / unit), times, better))
         if any(cell.text != "–" for cell in cells):
             lines.append((variant, cells))
     return {"head": [(label, unit) for _, label, _, unit, _ in columns], "lines": lines}
@@ -141,6 +160,6 @@ def _is_student(variant: Variant) -> bool:
     return variant.system not in WHOLE_MODELS
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Return three significant digits, and no fewer than the whole number."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from seqeval.metrics import f1_score, precision_score, recall_score
+from seqeval.metrics.sequence_labeling import get_entities
 
 from bistil.errors import InputError
 from bistil.tasks.sentences import sentence_blocks
 from bistil.tasks.tagging import Tagged, Tagging
+from bistil.tasks.task import Outcomes
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,23 @@ class Ner(Tagging):
 
     def score(self, examples: Sequence[Tagged], predictions: Sequence[Sequence[str]]) -> dict[str, float]:
         """Micro-averaged `precision`, `recall` and `f1` of entities in percent, by seqeval's default mode."""
-        known = set(self._labels())
-        gold = [[tag if tag in known else "O" for tag in example.tags] for example in examples]
-        guess = [[*tags, *["O"] * (len(row) - len(tags))] for row, tags in zip(gold, predictions, strict=True)]
+        gold, guess = self._whole(examples, predictions)
         metrics = {"precision": precision_score, "recall": recall_score, "f1": f1_score}
         return {name: 100 * float(metric(gold, guess, zero_division=0)) for name, metric in metrics.items()}
+
+    def outcomes(self, examples: Sequence[Tagged], predictions: Sequence[Sequence[str]]) -> Outcomes:
+        """Entities of each sentence: the right ones of the found (precision), of the gold (recall), and twice those of both (F1)."""
+        gold, guess = ([set(get_entities(tags)) for tags in rows] for rows in self._whole(examples, predictions))
+        right = [len(a & b) for a, b in zip(gold, guess, strict=True)]
+        found, wanted = [len(entities) for entities in guess], [len(entities) for entities in gold]
+        both = [a + b for a, b in zip(found, wanted, strict=True)]
+        return {"precision": (right, found), "recall": (right, wanted), "f1": ([2 * n for n in right], both)}
+
+    def _whole(self, examples: Sequence[Tagged], predictions: Sequence[Sequence[str]]) -> tuple[list[list[str]], list[list[str]]]:
+        """Gold tags, O where the labels lack them, and predicted ones, O where words were cut off."""
+        known = set(self._labels())
+        gold = [[tag if tag in known else "O" for tag in example.tags] for example in examples]
+        return gold, [[*tags, *["O"] * (len(row) - len(tags))] for row, tags in zip(gold, predictions, strict=True)]
 
     def floor(self, train: Sequence[Tagged], test: Sequence[Tagged]) -> dict[str, float]:
         """The majority tag O for every word: no entity is found, so each score is 0."""

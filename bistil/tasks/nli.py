@@ -23,7 +23,7 @@ from bistil.errors import InputError
 from bistil.losses import prediction_loss
 from bistil.models import TaskModel
 from bistil.tasks.sentences import pad_inputs, read_text
-from bistil.tasks.task import Batch, Row
+from bistil.tasks.task import Batch, Outcomes, Row, ratios
 
 LABELS = ("entailment", "neutral", "contradiction")
 _LABEL_OF = {label: label for label in LABELS} | {"contradictory": "contradiction"}
@@ -123,8 +123,12 @@ class Nli:
 
     def score(self, examples: Sequence[Pair], predictions: Sequence[str]) -> dict[str, float]:
         """`accuracy` in percent."""
-        right = sum(example.label == label for example, label in zip(examples, predictions, strict=True))
-        return {"accuracy": 100 * right / max(len(examples), 1)}
+        return ratios(self.outcomes(examples, predictions))
+
+    def outcomes(self, examples: Sequence[Pair], predictions: Sequence[str]) -> Outcomes:
+        """Whether each pair has the right label."""
+        right = [int(example.label == label) for example, label in zip(examples, predictions, strict=True)]
+        return {"accuracy": (right, [1] * len(right))}
 
     def floor(self, train: Sequence[Pair], test: Sequence[Pair]) -> dict[str, float]:
         """The most frequent label of the training pairs for every pair; the first in the order of `labels` among equals."""

@@ -24,7 +24,7 @@ from bistil.models import TaskModel
 from bistil.parallel import counted
 from bistil.tasks.biaffine import ShallowBiaffine
 from bistil.tasks.sentences import IGNORED, pad, pad_inputs, tokenize
-from bistil.tasks.task import Batch, Row
+from bistil.tasks.task import Batch, Outcomes, Row, ratios
 from bistil.tasks.treebank import Sentence, read_conllu, universal
 
 
@@ -108,13 +108,17 @@ class Parsing:
 
     def score(self, examples: Sequence[Sentence], predictions: Sequence[Tree]) -> dict[str, float]:
         """`uas` and `las` in percent over all words of all examples."""
-        right_head = right_both = words = 0
-        for example, tree in zip(examples, predictions, strict=True):
-            words += len(example.words)
-            for gold, head, relation, guess in zip(example.heads, tree.heads, example.relations, tree.relations, strict=False):
-                right_head += gold == head
-                right_both += gold == head and universal(relation) == guess
-        return {"uas": 100 * right_head / max(words, 1), "las": 100 * right_both / max(words, 1)}
+        return ratios(self.outcomes(examples, predictions))
+
+    def outcomes(self, examples: Sequence[Sentence], predictions: Sequence[Tree]) -> Outcomes:
+        """Words with the right head, and with the right relation too, of the words of each sentence."""
+        words = [len(example.words) for example in examples]
+        heads = [[a == b for a, b in zip(e.heads, tree.heads, strict=False)] for e, tree in zip(examples, predictions, strict=True)]
+        both = [
+            sum(head and universal(gold) == guess for head, gold, guess in zip(right, e.relations, tree.relations, strict=False))
+            for right, e, tree in zip(heads, examples, predictions, strict=True)
+        ]
+        return {"uas": ([sum(right) for right in heads], words), "las": (both, words)}
 
     def floor(self, train: Sequence[Sentence], test: Sequence[Sentence]) -> dict[str, float]:
         """For each metric the better of left and right attachment, with the most frequent relation of the training sentences."""

@@ -15,6 +15,7 @@ from typing import ClassVar, Self
 from bistil.errors import InputError
 from bistil.tasks.sentences import sentence_blocks
 from bistil.tasks.tagging import Tagged, Tagging
+from bistil.tasks.task import Outcomes, ratios
 
 UPOS = (
     *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM"),
@@ -49,11 +50,13 @@ class Pos(Tagging):
 
     def score(self, examples: Sequence[Tagged], predictions: Sequence[Sequence[str]]) -> dict[str, float]:
         """`accuracy` in percent over all words of all examples."""
-        right = words = 0
-        for example, tags in zip(examples, predictions, strict=True):
-            words += len(example.tags)
-            right += sum(gold == guess for gold, guess in zip(example.tags, tags, strict=False))
-        return {"accuracy": 100 * right / max(words, 1)}
+        return ratios(self.outcomes(examples, predictions))
+
+    def outcomes(self, examples: Sequence[Tagged], predictions: Sequence[Sequence[str]]) -> Outcomes:
+        """Words with the right tag, of the words of each sentence."""
+        pairs = list(zip(examples, predictions, strict=True))
+        right = [sum(gold == guess for gold, guess in zip(example.tags, tags, strict=False)) for example, tags in pairs]
+        return {"accuracy": (right, [len(example.tags) for example in examples])}
 
     def floor(self, train: Sequence[Tagged], test: Sequence[Tagged]) -> dict[str, float]:
         """The most frequent tag of the training sentences for every word; the alphabetically first of equals."""

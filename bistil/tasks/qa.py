@@ -27,7 +27,7 @@ from bistil.tasks.biaffine import IMPOSSIBLE
 from bistil.tasks.sentences import pad, pad_inputs
 from bistil.tasks.spans import best_spans, exact_match, f1
 from bistil.tasks.squad import Question, read_squad
-from bistil.tasks.task import Batch, Row
+from bistil.tasks.task import Batch, Outcomes, Row, ratios
 
 SHORTEST_WINDOW = 24
 
@@ -50,9 +50,14 @@ class SpanHead(nn.Module):
 
     def forward(self, hidden: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Logits `start` and `end`; impossible outside [CLS] and context. Shape: [N, L, H] -> [N, L] each."""
-        possible = (batch["starts"] >= 0).index_fill(1, torch.zeros(1, dtype=torch.long, device=hidden.device), True)
-        start, end = self.qa_outputs(hidden).masked_fill(~possible[:, :, None], IMPOSSIBLE).unbind(-1)
-        return {"start": start, "end": end}
+        start, end = self.qa_outputs(hidden).unbind(-1)
+        return on_context(start, end, batch)
+
+
+def on_context(start: Tensor, end: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Logits `start` and `end` with tokens other than [CLS] and the context impossible. Shape: [N, L] each."""
+    possible = (batch["starts"] >= 0).index_fill(1, torch.zeros(1, dtype=torch.long, device=start.device), True)
+    return {name: logits.masked_fill(~possible, IMPOSSIBLE) for name, logits in (("start", start), ("end", end))}
 
 
 @dataclass(frozen=True)
@@ -146,13 +151,17 @@ class Qa:
 
     def score(self, examples: Sequence[Question], predictions: Sequence[Sequence[Answer]]) -> dict[str, float]:
         """`em` and `f1` in percent: the best prediction against the closest gold answer, a mean over questions."""
+        return ratios(self.outcomes(examples, predictions))
+
+    def outcomes(self, examples: Sequence[Question], predictions: Sequence[Sequence[Answer]]) -> Outcomes:
+        """Exact match and F1 of each question, 0 to 1."""
         texts = [
             example.context[answers[0].start : answers[0].end] if answers else ""
             for example, answers in zip(examples, predictions, strict=True)
         ]
         pairs = [(text, [gold for gold, _ in example.answers]) for text, example in zip(texts, examples, strict=True)]
         return {
-            name: 100 * sum(max(metric(text, gold) for gold in golds) for text, golds in pairs) / max(len(pairs), 1)
+            name: ([max(metric(text, gold) for gold in golds) for text, golds in pairs], [1] * len(pairs))
             for name, metric in (("em", exact_match), ("f1", f1))
         }
 

@@ -8,7 +8,7 @@ from html import escape
 
 from matplotlib.figure import Figure
 
-from bistil.style import GRID, INK, PALETTE, PAPER, svg
+from bistil.style import GRID, INK, PALETTE, PAPER, svg, themed
 
 QUIET = "color: var(--jp-ui-font-color2, #5c6670)"
 
@@ -35,7 +35,7 @@ def picture(made: Figure, name: str) -> str:
     """Return a figure whose ink, ground and grid are those of JupyterLab's theme; `name`, for screen readers, is not in the page twice."""
     theme = {"--ink": f"--jp-content-font-color1, {INK}", "--card": f"--jp-layout-color0, {PAPER}", "--line": f"--jp-border-color2, {GRID}"}
     style = "; ".join(f"{name}: var({theirs})" for name, theirs in theme.items())
-    return f'<div style="{style}; max-width: {115 * made.get_figwidth():.0f}px">{svg(made, name, themed=True)}</div>'
+    return f'<div style="{style}; max-width: {115 * made.get_figwidth():.0f}px">{themed(svg(made, name), made, name)}</div>'
 
 
 def bar(share: float) -> str:
