@@ -15,6 +15,7 @@ from bistil.bench.models import delta
 from bistil.bench.published import add_sparse, stage_one_loss
 from bistil.bench.step import losses
 from bistil.bench.switch import _sparse
+from bistil.cli import machine
 from bistil.distil.general import GeneralDistillation
 from bistil.distil.wardrobe import AdaptedTeacher
 from bistil.sft.delta import base_hash, deltas_applied
@@ -57,9 +58,9 @@ def test_a_student_is_run_in_every_way_there_is_and_the_others_are_named(tmp_pat
 
 
 def test_the_command_line_knows_every_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert tuple(PARTS) == cli.BENCH
-    assert [name for name, _, _ in cli.BENCH_SIZES] == [one.name for one in dataclasses.fields(Size) if one.name != "lrf"]
-    assert all(getattr(Size(), name) == default for name, default, _ in cli.BENCH_SIZES)
+    assert tuple(PARTS) == machine.BENCH
+    assert [name for name, _, _ in machine.BENCH_SIZES] == [one.name for one in dataclasses.fields(Size) if one.name != "lrf"]
+    assert all(getattr(Size(), name) == default for name, default, _ in machine.BENCH_SIZES)
     sizes = [text for name in ("layers", "hidden", "vocabulary", "kept", "batch", "length", "lines", "turns")
              for text in (f"--{name}", str(getattr(TINY, name)))]  # fmt: skip
     assert cli.main(["bench", "eval", "--to", str(tmp_path), *sizes]) == 0

@@ -6,7 +6,7 @@ import pytest
 from tiny import ROOT
 from transformers import BertConfig
 
-from bistil.cli import BISTIL_TFLOPS
+from bistil.cli.runs import BISTIL_TFLOPS
 from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.plan import foresee

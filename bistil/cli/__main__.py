@@ -1,0 +1,7 @@
+"""`python -m bistil.cli`."""
+
+import sys
+
+from bistil.cli import main
+
+sys.exit(main())

@@ -1,0 +1,52 @@
+"""Commands about this machine: what it has, and what things cost on it."""
+
+import argparse
+from pathlib import Path
+
+from bistil.cli.options import Commands
+from bistil.places import CACHE, ROOT
+
+BENCH = ("step", "sft", "vocab", "switch", "eval", "inference")
+BENCH_SIZES = (
+    ("layers", 12, "layers of the random BERT"),
+    ("hidden", 768, "its hidden size, a multiple of 64"),
+    ("vocabulary", 119547, "its vocabulary"),
+    ("kept", 31000, "that of its student"),
+    ("batch", 8, "sequences in a training batch"),
+    ("length", 256, "tokens of each"),
+    ("lines", 20000, "lines of text to tokenise; a sentence to parse for every 150"),
+    ("turns", 3, "how often each side is measured, after one turn to warm up"),
+)
+
+
+def add_commands(commands: Commands) -> None:
+    """Declare them."""
+    bench = commands.add_parser("bench", help="what our way costs against the published way and a floor, in one run on this machine")
+    bench.add_argument("part", nargs="?", default="all", choices=(*BENCH, "all"), metavar="|".join((*BENCH, "all")))
+    bench.add_argument("--to", type=Path, default=ROOT / "reports" / "bench", help="folder of the JSON (default: reports/bench/)")
+    for name, default, help_text in BENCH_SIZES:
+        bench.add_argument(f"--{name}", type=int, default=default, help=f"{help_text} (default: %(default)s)")
+    bench.set_defaults(run=_bench)
+
+    doctor = commands.add_parser("doctor", help="what this machine has for bistil, and what is missing")
+    doctor.add_argument("--store", type=Path, default=CACHE / "store", help="where artefacts are kept (default: data/cache/store)")
+    doctor.set_defaults(run=_doctor)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from bistil.bench import Size, run_bench
+
+    size = Size(**{name: getattr(options, name) for name, _, _ in BENCH_SIZES})
+    for part in BENCH if options.part == "all" else (options.part,):
+        print(run_bench(options.to, part, size, say=print), flush=True)
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from bistil.doctor import examine
+
+    broken = False
+    for finding in examine(options.store):
+        broken |= finding.state == "broken"
+        print(f"{finding.state:8} {finding.what:18} {finding.told}", flush=True)
+    return 1 if broken else 0

@@ -1,0 +1,154 @@
+"""Commands that run something: experiments, their stages, studies, the demo."""
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bistil.cli.options import Commands, place_options, run_options
+from bistil.errors import InputError
+from bistil.places import open_data
+
+if TYPE_CHECKING:
+    from bistil.batch.snakemake import Scheduling
+
+BISTIL_TFLOPS = 5.7
+"""What BiStil's own training sustained: 200,000 steps of stage 1 at lrf 2 in 9 hours on an RTX 3080 (paper appendix A.1 and note 8)."""
+
+
+def add_commands(commands: Commands) -> None:
+    """Declare them."""
+    batch = commands.add_parser("batch", help="run an experiment file and write its report")
+    batch.add_argument("experiment", type=Path, help="for example data/experiments/miniworld-claims.yaml")
+    run_options(batch)
+    batch.add_argument("--dry-run", action="store_true", help="print every stage, what it needs and an estimate of its cost, and stop")
+    batch.add_argument("--tflops", type=float, default=BISTIL_TFLOPS, help="TFLOP/s sustained, for that estimate (default: %(default)s)")
+    batch.add_argument("--no-notebooks", action="store_true", help="leave out the executed notebooks of the results")
+    _scheduling_options(batch.add_argument_group("Snakemake", "what gives every stage a process of its own, here or through a scheduler"))
+    batch.set_defaults(run=_batch)
+
+    stage = commands.add_parser("stage", help="build one stage of an experiment, as a scheduler's job does; without an id, list them")
+    stage.add_argument("experiment", type=Path)
+    stage.add_argument("id", nargs="?", help="the 16 digits that name it in the store")
+    place_options(stage)
+    stage.add_argument("--device", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
+    stage.add_argument("--run", dest="folder", type=Path, help="folder of a run, to note there how it went")
+    stage.set_defaults(run=_stage)
+
+    schema = commands.add_parser("schema", help="the JSON schema of experiment files, for editors")
+    schema.set_defaults(run=_schema)
+
+    study = commands.add_parser("study", help="which parameters sparse fine-tunings share, their ages, and the best densities")
+    study.add_argument("study", type=Path, help="for example data/studies/miniworld-anatomy.yaml")
+    run_options(study)
+    study.set_defaults(run=_study)
+
+    demo = commands.add_parser("demo", help="the whole tour on miniworld: stages, notebooks, report")
+    demo.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    demo.set_defaults(run=_demo)
+
+
+def _batch(options: argparse.Namespace) -> int:
+    from bistil.experiment import Experiment
+    from bistil.plan.text import plan_lines
+
+    if options.dry_run:
+        for line in plan_lines(Experiment.read(options.experiment), options.store, tflops=options.tflops, data=options.data):
+            print(line)
+        return 0
+    from bistil.run import run_experiment
+
+    failed = run_experiment(
+        options.experiment,
+        options.data,
+        options.store,
+        options.reports,
+        workers=options.workers or os.cpu_count() or 1,
+        say=_clock(),
+        device=options.device,
+        scheduling=_scheduling(options),
+        lectures=not options.no_notebooks,
+    )
+    return 1 if failed else 0
+
+
+def _scheduling_options(parser: argparse._ArgumentGroup) -> None:
+    """How Snakemake runs stages; each of these options asks for it."""
+    parser.add_argument("--engine", choices=("pool", "snakemake"), help="default: warm workers of this machine (pool)")
+    parser.add_argument("--profile", help="where stages run: local, slurm, kubernetes, submit, or a folder with a config.yaml")
+    parser.add_argument("--retries", type=int, help="how often a failed stage is tried again (default: 1)")
+    parser.add_argument("--resources", nargs="+", metavar="NAME=N", help="limits, as gpu=2: so many stages that run a model at once")
+
+
+def _scheduling(options: argparse.Namespace) -> "Scheduling | None":
+    """What was asked of Snakemake, None where it was not asked for."""
+    from bistil.batch.snakemake import Scheduling
+
+    asked = {"profile": options.profile, "retries": options.retries, "resources": tuple(options.resources or ()) or None}
+    given = {name: value for name, value in asked.items() if value is not None}
+    if options.engine == "pool" and given:
+        raise InputError(f"--engine pool goes without --{next(iter(given))}, which is for Snakemake. Leave out one of the two.")
+    if options.engine != "snakemake" and not given:
+        return None
+    return Scheduling(cores=options.workers, **given)
+
+
+def _clock() -> Callable[[str], None]:
+    """Prints lines after the seconds since now."""
+    start = time.perf_counter()
+
+    def say(text: str) -> None:
+        print(f"{time.perf_counter() - start:7.0f} s  {text}", flush=True)
+
+    return say
+
+
+def _stage(options: argparse.Namespace) -> int:
+    from bistil.batch import Place
+    from bistil.batch.stage import build_stage, stages_of
+    from bistil.experiment import Experiment
+    from bistil.pipeline import Pipeline
+    from bistil.plan.text import THERE
+    from bistil.store import Store
+
+    experiment = Experiment.read(options.experiment)
+    data = open_data(experiment.data, options.data)
+    if options.id:
+        place = Place(data.root, options.store)
+        print(build_stage(experiment, place, options.id, device=options.device, run=options.folder).folder)
+        return 0
+    for name, stage in stages_of(Pipeline(experiment, data, Store(options.store, read_only=True), device=options.device)).items():
+        print(f"{name}  {THERE[stage.there]:7}  {stage.name}")
+    return 0
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from bistil.experiment import Experiment
+    from bistil.schema import as_json
+
+    print(as_json(Experiment), end="")
+    return 0
+
+
+def _study(options: argparse.Namespace) -> int:
+    from bistil.batch import Place
+    from bistil.studies import Study, run_study
+    from bistil.studies.kept import read_table
+
+    study = Study.read(options.study)
+    place, folder = Place(open_data(study.base().data, options.data).root, options.store), options.reports / study.name
+    workers = options.workers or os.cpu_count() or 1
+    errors = run_study(study, place, folder, workers=workers, device=options.device, say=lambda text: print(text, flush=True))
+    for row in read_table(folder / "verdicts.csv") if (folder / "verdicts.csv").is_file() else ():
+        verdict = "holds" if row["holds"] == "True" else "does not hold"
+        print(f"{verdict}: {row['claim']} ({float(row['left']):.1f} against {float(row['right']):.1f})")
+    print(folder)
+    return 1 if errors else 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from bistil.demo import run_demo
+
+    return run_demo(workers=options.workers)
