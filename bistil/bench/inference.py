@@ -22,7 +22,8 @@ from bistil.errors import InputError
 from bistil.models import encode
 from bistil.student import initialise
 
-BATCHES, LENGTHS = (1, 32), (32, 128, 512)
+BATCHES, LENGTHS, FURTHER = (1, 32), (32, 128, 512), (3,)
+"""FURTHER: layer reduction factors whose students are measured as well."""
 MOST = 4096
 """Larger batches, in tokens, take one turn only."""
 Run = Callable[[Tensor], Tensor]
@@ -32,10 +33,12 @@ def inference(size: Size) -> list[Row]:
     """One row a batch size and length; `ours` is the student in plain PyTorch, which every other way is set against."""
     torch.manual_seed(1)
     teacher = BertModel(config(size), add_pooling_layer=False).eval()
-    student = initialise(BertModel(config(size, vocabulary=size.kept), add_pooling_layer=False), size.lrf).eval()
+    trimmed = BertModel(config(size, vocabulary=size.kept), add_pooling_layer=False)
+    student = initialise(trimmed, size.lrf).eval()
+    others: dict[str, Any] = {"teacher": teacher, **{f"student lrf {lrf}": initialise(trimmed, lrf).eval() for lrf in FURTHER if size.layers % lrf == 0}}
     with tempfile.TemporaryDirectory() as folder:
         ways, missing = _ways(student, Path(folder))
-        ways = {"teacher": partial(_plain, teacher), **ways}
+        turns_of = {**{name: partial(_plain, model) for name, model in others.items()}, **ways}
         rows = []
         for batch in BATCHES:
             for length in (one for one in LENGTHS if one <= size.length * 2):
@@ -43,7 +46,7 @@ def inference(size: Size) -> list[Row]:
                 with torch.inference_mode():
                     _check(ways, ids)
                     turns = 1 if batch * length > MOST else size.turns
-                    columns = alternate(turns, {name: partial(run, ids) for name, run in ways.items()})
+                    columns = alternate(turns, {name: partial(run, ids) for name, run in turns_of.items()})
                 rows.append(comparison(f"inference, batch {batch} x {length}", "; ".join(missing) or "every way is here", columns))
     return rows
 
@@ -104,8 +107,6 @@ def _check(ways: dict[str, Run], ids: Tensor) -> None:
     """Refuse to time what computes something else: nearly the same states in float32, the same direction in fewer bits."""
     expected = ways[OURS](ids)
     for name, run in ways.items():
-        if name == "teacher":
-            continue
         found = run(ids)
         cosine = float(torch.cosine_similarity(found.flatten(0, 1), expected.flatten(0, 1), dim=-1).mean())
         if cosine < (0.95 if name.endswith(("bf16", "int8")) else 0.9999):
