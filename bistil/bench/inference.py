@@ -35,10 +35,11 @@ def inference(size: Size) -> list[Row]:
     teacher = BertModel(config(size), add_pooling_layer=False).eval()
     trimmed = BertModel(config(size, vocabulary=size.kept), add_pooling_layer=False)
     student = initialise(trimmed, size.lrf).eval()
-    others: dict[str, Any] = {"teacher": teacher, **{f"student lrf {lrf}": initialise(trimmed, lrf).eval() for lrf in FURTHER if size.layers % lrf == 0}}
+    others: dict[str, Any] = {"teacher": teacher}
+    others |= {f"student lrf {lrf}": initialise(trimmed, lrf).eval() for lrf in FURTHER if size.layers % lrf == 0}
     with tempfile.TemporaryDirectory() as folder:
         ways, missing = _ways(student, Path(folder))
-        turns_of = {**{name: partial(_plain, model) for name, model in others.items()}, **ways}
+        measured: dict[str, Run] = {**{name: partial(_plain, model) for name, model in others.items()}, **ways}
         rows = []
         for batch in BATCHES:
             for length in (one for one in LENGTHS if one <= size.length * 2):
@@ -46,7 +47,7 @@ def inference(size: Size) -> list[Row]:
                 with torch.inference_mode():
                     _check(ways, ids)
                     turns = 1 if batch * length > MOST else size.turns
-                    columns = alternate(turns, {name: partial(run, ids) for name, run in turns_of.items()})
+                    columns = alternate(turns, {name: partial(run, ids) for name, run in measured.items()})
                 rows.append(comparison(f"inference, batch {batch} x {length}", "; ".join(missing) or "every way is here", columns))
     return rows
 
