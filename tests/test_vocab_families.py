@@ -34,7 +34,7 @@ drawn = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=lis
 def wordpieces(draw: Any) -> Tokenizer:
     pieces = [form for piece in (*draw(PIECES), *LETTERS) for form in (piece, "##" + piece) if draw(st.booleans())]
     if draw(st.booleans()):
-        pieces += chain.from_iterable(map(spelled, pieces))
+        pieces = [*pieces, *chain.from_iterable(map(spelled, pieces))]
     tokens = draw(st.permutations([*dict.fromkeys(pieces), "[UNK]"]))
     tokenizer = Tokenizer(models.WordPiece({token: i for i, token in enumerate(tokens)}, unk_token="[UNK]", max_input_chars_per_word=100))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
