@@ -214,7 +214,8 @@ class _Trainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
-            logs |= {name: float(over_processes(torch.tensor(value))) for name, value in self._parts.take().items()}
+            parts = {name: torch.tensor(value, device=self.args.device) for name, value in self._parts.take().items()}
+            logs |= {name: float(over_processes(value)) for name, value in parts.items()}
         super().log(logs, start_time)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:

@@ -17,7 +17,7 @@ from bistil.errors import InputError
 from bistil.experiment import Cell, Experiment
 from bistil.languages import DataFolder
 from bistil.pipeline import Pipeline, inputs, tuned
-from bistil.provenance import plain
+from bistil.provenance import file_id, plain
 from bistil.results import COLUMNS, read_results, write_results
 from bistil.sft.delta import SparseDelta
 from bistil.store import NotBuilt, Store, StoreError
@@ -161,9 +161,12 @@ def test_the_saved_ner_student_needs_transformers_only(finished: Pipeline, tmp_p
 def test_a_delta_for_another_base_is_refused_before_training(finished: Pipeline, tmp_path: Path) -> None:
     root = shutil.copytree(finished.store.root, tmp_path / "store")
     broken = Pipeline(finished.experiment, finished.data, Store(root))
-    own = broken.language_sft("qac").path("delta.safetensors")
-    delta = SparseDelta.load(own)
-    SparseDelta(tensors=delta.tensors, base="f" * 64, shapes=delta.shapes).save(own)
+    own = broken.language_sft("qac")
+    path = own.path("delta.safetensors")
+    delta = SparseDelta.load(path)
+    SparseDelta(tensors=delta.tensors, base="f" * 64, shapes=delta.shapes).save(path)
+    files = {**own.manifest["files"], path.name: {"bytes": path.stat().st_size, "hash": file_id(path)}}
+    (own.folder / "manifest.json").write_text(json.dumps({**own.manifest, "files": files}))
     with pytest.raises(InputError, match=f"{'f' * 64}, expected {delta.base}"):
         broken.task_model(NER._replace(system="teacher-ltsft", lrf=1), "qac")
     with pytest.raises(InputError, match="nothing on another base"):

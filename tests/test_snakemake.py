@@ -131,7 +131,6 @@ def run_batch(path: Path, world: Path, folder: Path, *options: str) -> int:
     return cli.main(["batch", str(path), *where, *options])
 
 
-@pytest.mark.xfail(strict=False, reason="open: not yet seen to pass on a quiet machine, see reports/LOG.md")
 @pytest.mark.slow
 @needs_snakemake
 def test_a_cluster_gives_the_results_of_the_pool_and_a_second_run_does_nothing(capsys, experiment_file, world, tmp_path: Path) -> None:
@@ -168,7 +167,6 @@ def test_a_failing_stage_is_tried_again_and_takes_only_its_dependants(capsys, ex
     assert len(batch.rows(batch.reader(experiment, Place(world, folder / "store")))) == len(scores(folder / "reports"))
 
 
-@pytest.mark.xfail(strict=False, reason="open: not yet seen to pass on a quiet machine, see reports/LOG.md")
 @pytest.mark.slow
 @needs_snakemake
 @pytest.mark.parametrize("profile", ["local", "submit"])
