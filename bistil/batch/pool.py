@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 
-from bistil.batch import Account, Place
+from bistil.batch.account import Account, Place
 from bistil.experiment import Experiment
 from bistil.languages import DataFolder
 from bistil.pipeline import Pipeline

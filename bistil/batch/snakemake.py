@@ -20,7 +20,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from bistil.batch import Account, Place
+from bistil.batch.account import Account, Place
 from bistil.batch.stage import ended, failure, open_run, stages_of
 from bistil.errors import InputError
 from bistil.experiment import Experiment

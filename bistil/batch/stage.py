@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from bistil.batch import Place
+from bistil.batch.account import Place
 from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.languages import DataFolder
