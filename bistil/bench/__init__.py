@@ -14,6 +14,7 @@ import torch
 from bistil.bench.decoding import decoding
 from bistil.bench.inference import inference
 from bistil.bench.measure import Row, Size, sentence
+from bistil.bench.scaling import scaling
 from bistil.bench.sft import sft
 from bistil.bench.step import step
 from bistil.bench.switch import switch
@@ -29,6 +30,7 @@ PARTS: Mapping[str, Callable[[Size], list[Row]]] = {
     "switch": switch,
     "eval": decoding,
     "inference": inference,
+    "scaling": scaling,
 }
 """The parts by name."""
 

@@ -11,13 +11,15 @@ from tiny import masked_lm
 from bistil import cli
 from bistil.bench import PARTS, Size, run_bench
 from bistil.bench.measure import FLOOR, OURS, PUBLISHED, Kept, alternate, comparison, sentence
-from bistil.bench.models import delta
+from bistil.bench.models import config, delta
 from bistil.bench.published import add_sparse, stage_one_loss
+from bistil.bench.scaling import flops, settings
 from bistil.bench.step import losses
 from bistil.bench.switch import _sparse
 from bistil.cli import machine
 from bistil.distil.general import GeneralDistillation
 from bistil.distil.wardrobe import AdaptedTeacher
+from bistil.plan.estimate import forward_flops
 from bistil.sft.delta import base_hash, deltas_applied
 from bistil.sft.lottery import snapshot
 from bistil.student import initialise, layer_map
@@ -120,3 +122,23 @@ def test_what_is_kept_counts_every_storage_once_and_no_parameter() -> None:
     with kept:
         (x @ weight).square().sum() + (x @ weight.T).exp().sum()
     assert kept.bytes == 4 * 3 * 35  # x, the squared product, the exponential
+
+
+def test_a_prediction_grows_with_the_products_of_a_step() -> None:
+    size = dataclasses.replace(TINY, layers=4)
+    named = dict(settings(size))
+    assert named.keys() == {"4 x 8 tokens", "1 x 32 tokens", "batch 4", "2 layers", "width 32"}
+    assert {one.batch * one.length for name, one in named.items() if "tokens" in name} == {32}
+    assert flops(named["batch 4"]) == 2 * flops(size)
+    assert flops(size) == pytest.approx(2 * flops(named["2 layers"]), rel=0.01)  # a pooler is counted, and does not shrink
+    assert flops(named["4 x 8 tokens"]) < flops(size) < flops(named["1 x 32 tokens"])
+    student, teacher = 2, 4  # layers; a student's backward pass is worth two forward passes
+    assert flops(size) * teacher == size.batch * forward_flops(config(size), size.length) * (teacher + 3 * student)
+
+
+def test_scaling_sets_a_prediction_against_a_measurement(tmp_path: Path) -> None:
+    for row in measured("scaling", tmp_path):
+        [(unit, ratios)] = row["ratios"].items()
+        columns = row["columns"]
+        assert ratios["measured"] == columns["predicted"][unit] / columns["measured"][unit] > 0
+        assert columns["predicted"][unit] != columns["base"][unit] > 0
