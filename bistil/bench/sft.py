@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from bistil.bench.measure import OURS, PUBLISHED, Row, Size, alternate, comparison
 from bistil.bench.models import DENSITY, bert
+from bistil.bench.published import top_k_of_list
 from bistil.sft.config import PeftSft
 from bistil.sft.lottery import SparseTraining, select_top_k, snapshot
 from bistil.sft.peers import library, peft_settings
@@ -37,6 +38,7 @@ WAYS = {
 }
 FULL, LORA = "full fine-tuning", "LoRA"
 
+
 def sft(size: Size, *, apart: bool = True) -> list[Row]:
     """Every way's step beside full fine-tuning's and others'; then choosing K entries, and the gradient of a few of a weight's.
 
@@ -49,8 +51,12 @@ def sft(size: Size, *, apart: bool = True) -> list[Row]:
         comparison(f"{name}, density {DENSITY}: a step", note, {OURS: _run(cost_of, way, size, apart=apart), **against})
         for name, way in WAYS.items()
     ]
-    choices = {name: _run(cost_of_choice, how, size, apart=apart) for name, how in {OURS: "ours", "array": "array"}.items()}
-    rows.append(comparison("choosing the top K of all differences", "array: one of all differences in float32, then np.partition", choices))
+    choices = {name: _run(cost_of_choice, name, size, apart=apart) for name in (OURS, PUBLISHED, "array")}
+    note = (
+        "published: a Python list of all differences, then np.partition (as composable-sft does); array: the same from one array of all "
+        "differences in float32"
+    )
+    rows.append(comparison("choosing the top K of all differences", note, choices))
     return rows + [gradient_of_few(size, density) for density in (0.01, DENSITY, 0.1, 0.2)]
 
 
@@ -89,8 +95,10 @@ def cost_of_choice(how: str, size: Size) -> Found:
     after = {name: tensor + 1e-3 * torch.randn_like(tensor) for name, tensor in before.items()}
     k = round(DENSITY * sum(tensor.numel() for tensor in before.values()))
     resident, start = _resident(), time.process_time()
-    if how == "ours":
+    if how == OURS:
         select_top_k(before, after, k)
+    elif how == PUBLISHED:
+        top_k_of_list(before, after, k)
     else:
         everything = np.concatenate([(after[name] - tensor).abs_().numpy().reshape(-1) for name, tensor in before.items()])
         threshold = np.partition(everything, len(everything) - k)[len(everything) - k]
