@@ -48,8 +48,8 @@ def add_sparse(model: nn.Module, differences: Mapping[str, Tensor], sign: float)
 def top_k_of_list(before: Mapping[str, Tensor], after: Mapping[str, Tensor], k: int) -> dict[str, Tensor]:
     """The k entries that moved most, as composable-sft chooses them: a Python list of every |after - before|, partly sorted by NumPy.
 
-    All entries at the threshold are taken, so ties can make it more than k. The list costs 32 bytes an entry, and its
-    arrays 16 more: 8.5 GB at mBERT's size.
+    All entries at the threshold are taken, so ties can make it more than k. An entry takes 40 bytes in the list and 16 in the arrays made
+    of it: 10 GB at mBERT's size.
 
     :returns: for each tensor with a chosen entry its sorted flat positions, int64. Shape: [K_n].
     """

@@ -89,8 +89,9 @@ def _rehearsal(options: argparse.Namespace) -> "Rehearsal":
     from bistil.plan.rehearse import rehearse
 
     torch.set_num_threads(1)
-    experiment = Experiment.read(options.experiment)
-    return partial(rehearse, experiment, open_data(experiment.data, options.data), device=options.device)
+    experiment, beside = Experiment.read(options.experiment), options.store.parent
+    data = open_data(experiment.data, options.data)
+    return partial(rehearse, experiment, data, beside=beside if beside.is_dir() else None, device=options.device)
 
 
 def _scheduling_options(parser: argparse._ArgumentGroup) -> None:

@@ -22,6 +22,7 @@ def test_losses_and_students_differ_by_rounding_and_by_far_less_than_seeds(world
     _, elsewhere = student_by("ours", teacher_folder, text, other)
     assert len(curve) == STEPS
     assert curve[-1] < 0.8 * curve[0]
+    assert curve != published  # two computations: they round differently
     assert distance(curve, published)[0] < 1e-5
     assert max(distance(curve, published)) < 1e-3 < 0.05 * max(distance(curve, elsewhere))
     for mine, other_tensor in zip(ours.parameters(), theirs.parameters(), strict=True):
