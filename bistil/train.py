@@ -146,7 +146,7 @@ def fit(
         args=arguments,
         train_dataset=Shared(batches, processes()),
         eval_dataset=(),
-        data_collator=_only,
+        data_collator=one_item,
         optimizers=(optimizer, None),
         callbacks=[watcher, *callbacks],
     )
@@ -161,7 +161,8 @@ def fit(
     return [dict(entry) for entry in trainer.state.log_history if "train_runtime" not in entry]
 
 
-def _only(rows: list[Any]) -> Any:
+def one_item(rows: list[Any]) -> Any:
+    """Collate what is a batch already."""
     return rows[0]
 
 

@@ -111,6 +111,25 @@ def test_a_dry_run_prints_the_plan_only(capsys, experiment_file, tmp_path: Path)
     assert nothing_begun(tmp_path / "store")
 
 
+@pytest.mark.slow
+def test_a_rehearsed_dry_run_tells_minutes_and_leaves_nothing(capsys, experiment_file, world: Path, tmp_path: Path) -> None:
+    file = experiment_file(systems=["teacher-ltsft", "floor"], targets={"parsing": ["qac"]})
+    places = ("--data", world, "--store", tmp_path / "store", "--workers", "2")
+    status, out, err = run(capsys, "batch", file, "--dry-run", "--rehearse", *places)
+    assert (status, err) == (0, "")
+    header, *_ = [line for line in out.splitlines() if "GPU h" in line]
+    assert header.split()[-2:] == ["min", "after"]
+    assert "min with 2 workers" in out
+    assert nothing_begun(tmp_path / "store")
+
+
+def test_a_rehearsal_goes_with_a_dry_run_only(capsys, experiment_file, world: Path, tmp_path: Path) -> None:
+    status, _, err = run(capsys, "batch", experiment_file(), "--rehearse", "--data", world, "--store", tmp_path / "store")
+    assert status == 2
+    assert is_one_paragraph(err)
+    assert nothing_begun(tmp_path / "store")
+
+
 PRETRAIN = """languages: [qaa, qab]
 layers: 1
 hidden: 16

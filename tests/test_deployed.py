@@ -113,6 +113,21 @@ def test_graphs_say_the_same_at_every_shape(name: str, data: DataFolder, wordpie
                 assert shown(text, name, examples[0], tmp_path / form) == expected(name, model, task, examples[0], wordpiece)
 
 
+@needs_onnx
+@pytest.mark.slow
+def test_int8_weights_leave_a_bit_for_processors_that_add_in_16(data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path) -> None:
+    import onnx
+
+    _, task, examples = saved("ner", data, wordpiece, tmp_path / "onnx-int8")
+    plain, _, _ = load_deployed(tmp_path / "onnx-int8")
+    rows = task.encode(examples, wordpiece, max_length=64)
+    deploy.write_graph(tmp_path / "onnx-int8", "onnx-int8", plain, task.collate(rows[:2], 0))
+    graph = onnx.load(str(tmp_path / "onnx-int8" / deploy.GRAPHS["onnx-int8"])).graph
+    weights = [onnx.numpy_helper.to_array(one).astype(int) for one in graph.initializer if one.data_type == onnx.TensorProto.INT8]
+    assert sum(weight.ndim == 2 for weight in weights) >= 6 * plain.encoder.config.num_hidden_layers
+    assert all(abs(weight).max() <= 64 for weight in weights if weight.size)
+
+
 @pytest.mark.slow
 def test_an_export_is_scored_and_told_with_numbers_of_the_manifest(finished, tmp_path: Path, data: DataFolder) -> None:
     lines: list[str] = []

@@ -6,7 +6,7 @@ instead. Outputs of every way are compared with plain PyTorch before it is timed
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import BertModel
 
 from bistil import onnx
-from bistil.bench.measure import OURS, Row, Size, alternate, comparison
+from bistil.bench.measure import OURS, Column, Row, Size, alternate, comparison
 from bistil.bench.models import config
 from bistil.errors import InputError
 from bistil.models import encode
@@ -26,11 +26,17 @@ BATCHES, LENGTHS, FURTHER = (1, 32), (32, 128, 512), (3,)
 """FURTHER: layer reduction factors whose students are measured as well."""
 MOST = 4096
 """Larger batches, in tokens, take one turn only."""
+SPEED = "times the teacher's speed"
+EXPORTED = ("student ONNX", "student ONNX int8")
+"""What a student can be exported to besides its folder of PyTorch weights."""
 Run = Callable[[Tensor], Tensor]
 
 
 def inference(size: Size) -> list[Row]:
-    """One row a batch size and length; `ours` is the student in plain PyTorch, which every other way is set against."""
+    """One row a batch size and length; `ours` is the student in plain PyTorch, which every other way is set against.
+
+    Then, for batches of one, the fastest of the forms that a student can be exported to, beside the teacher.
+    """
     torch.manual_seed(1)
     teacher = BertModel(config(size), add_pooling_layer=False).eval()
     trimmed = BertModel(config(size, vocabulary=size.kept), add_pooling_layer=False)
@@ -40,7 +46,7 @@ def inference(size: Size) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         ways, missing = _ways(student, Path(folder))
         measured: dict[str, Run] = {**{name: partial(_plain, model) for name, model in others.items()}, **ways}
-        rows = []
+        rows, best = [], []
         for batch in BATCHES:
             for length in (one for one in LENGTHS if one <= size.length * 2):
                 ids = torch.randint(5, size.kept, (batch, length))
@@ -48,8 +54,20 @@ def inference(size: Size) -> list[Row]:
                     _check(ways, ids)
                     turns = 1 if batch * length > MOST else size.turns
                     columns = alternate(turns, {name: partial(run, ids) for name, run in measured.items()})
+                for column in columns.values():
+                    column[SPEED] = columns["teacher"]["median seconds"] / column["median seconds"]
                 rows.append(comparison(f"inference, batch {batch} x {length}", "; ".join(missing) or "every way is here", columns))
-    return rows
+                if batch == 1:
+                    best.append(_best_exported(length, columns))
+    return rows + best
+
+
+def _best_exported(length: int, columns: Mapping[str, Column]) -> Row:
+    """The fastest exported form of the student on one sequence, beside the teacher in plain PyTorch."""
+    form = min((name for name in (OURS, *EXPORTED) if name in columns), key=lambda name: columns[name]["median seconds"])
+    name = f"fastest exported form, batch 1 x {length}: {'student PyTorch' if form == OURS else form}"
+    note = f"teacher: plain PyTorch; forms: {', '.join(('PyTorch', *EXPORTED))}"
+    return comparison(name, note, {OURS: columns[form], "teacher": columns["teacher"]})
 
 
 def _ways(student: BertModel, folder: Path) -> tuple[dict[str, Run], list[str]]:
@@ -101,7 +119,7 @@ def _onnx(student: BertModel, folder: Path) -> dict[str, Run]:
         graph = onnx.graph(path)
         return lambda given: graph({"input_ids": given})[0]
 
-    return {"student ONNX": runner(whole), "student ONNX int8": runner(small)}
+    return dict(zip(EXPORTED, (runner(whole), runner(small)), strict=True))
 
 
 def _check(ways: dict[str, Run], ids: Tensor) -> None:

@@ -4,11 +4,14 @@ Notable: processor seconds of the measuring process are kept beside those of the
 former are what can be compared; on a quiet one the two say the same where one thread is used.
 """
 
+import multiprocessing
+import resource
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +19,7 @@ from torch import Tensor
 
 Turn = Callable[[], Any]
 Column = Mapping[str, float]
+Found = dict[str, float]
 Row = dict[str, Any]
 """One comparison: `name`, `note`, `columns` by name, each {unit: number}, and `ratios` by unit, ours against each other column."""
 OURS, PUBLISHED, FLOOR = "ours", "published", "floor"
@@ -77,6 +81,24 @@ def sentence(row: Row) -> str:
             told = ", ".join(f"{value:.4g} {name}" for name, value in found.items())
             parts.append(f"{unit}: {told}" + (f" (ours {', '.join(ratios)})" if ratios else ""))
     return f"{row['name']}: {'; '.join(parts)}"
+
+
+def in_process(measure: Callable[[str, Size], Found], way: str, size: Size, *, apart: bool) -> Found:
+    """What a measurement finds for one way, in a new process where `apart`: its peak of memory is then its own."""
+    if not apart:
+        return measure(way, size)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(measure, (way, size))
+
+
+def resident() -> int:
+    """Bytes of memory that this process has now."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+
+
+def peak() -> int:
+    """Bytes of memory that this process had at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 class Kept:

@@ -1,4 +1,4 @@
-"""What a step of sparse fine-tuning costs against full fine-tuning, at the size of mBERT, and what choosing K entries costs.
+"""What a step of sparse fine-tuning costs against full fine-tuning, at the size of mBERT.
 
 Notable: every way runs in a process of its own on the same random encoder, so that its peak of memory is its own; time is the processor's,
 which other work on the machine disturbs least, and counts as a ratio only. Baselines are written here after what the published
@@ -6,29 +6,25 @@ implementations do.
 """
 
 import gc
-import multiprocessing
-import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bistil.bench.measure import OURS, PUBLISHED, Row, Size, alternate, comparison
+from bistil.bench.choosing import choosing
+from bistil.bench.measure import OURS, PUBLISHED, Found, Row, Size, alternate, comparison, in_process, peak, resident
 from bistil.bench.models import DENSITY, bert
 from bistil.sft.config import PeftSft
-from bistil.sft.lottery import SparseTraining, select_top_k, snapshot
+from bistil.sft.lottery import SparseTraining, snapshot
 from bistil.sft.peers import library, peft_settings
 from bistil.sft.sampled import linear_entries
 from bistil.sft.spiel import MovingSupport, SpielConfig, spiel_optimizer
 
 Step = Callable[[], None]
-Found = dict[str, float]
 WAYS = {
     "LT-SFT phase 2": "sparse",
     "LT-SFT phase 2, dense gradients gathered": "gathered",
@@ -37,20 +33,20 @@ WAYS = {
 }
 FULL, LORA = "full fine-tuning", "LoRA"
 
+
 def sft(size: Size, *, apart: bool = True) -> list[Row]:
     """Every way's step beside full fine-tuning's and others'; then choosing K entries, and the gradient of a few of a weight's.
 
     :param apart: each way in a new process, without which peaks of memory mean nothing.
     """
     others = {FULL: "full", PUBLISHED: "masked"} | ({LORA: "lora"} if find_spec("peft") else {})
-    against = {name: _run(cost_of, way, size, apart=apart) for name, way in others.items()}
+    against = {name: in_process(cost_of, way, size, apart=apart) for name, way in others.items()}
     note = "published: dense AdamW, every gradient times a 0/1 mask (as composable-sft does); LoRA (peft): as many trainable values"
     rows = [
-        comparison(f"{name}, density {DENSITY}: a step", note, {OURS: _run(cost_of, way, size, apart=apart), **against})
+        comparison(f"{name}, density {DENSITY}: a step", note, {OURS: in_process(cost_of, way, size, apart=apart), **against})
         for name, way in WAYS.items()
     ]
-    choices = {name: _run(cost_of_choice, how, size, apart=apart) for name, how in {OURS: "ours", "array": "array"}.items()}
-    rows.append(comparison("choosing the top K of all differences", "array: one of all differences in float32, then np.partition", choices))
+    rows.append(choosing(size, apart=apart))
     return rows + [gradient_of_few(size, density) for density in (0.01, DENSITY, 0.1, 0.2)]
 
 
@@ -60,7 +56,7 @@ def cost_of(way: str, size: Size) -> Found:
     encoder = bert(size)
     ids = torch.randint(5, size.vocabulary, (size.batch, size.length))
     gc.collect()
-    held, resident = _held(), _resident()
+    held, had = _held(), resident()
 
     def backward() -> None:
         encoder(input_ids=ids).last_hidden_state.square().mean().backward()
@@ -78,25 +74,8 @@ def cost_of(way: str, size: Size) -> Found:
     return {
         "cpu seconds": _typical(way, seconds),
         "optimiser, gradients and all else kept, bytes": kept,
-        "peak beyond the model, bytes": _peak() - resident,
+        "peak beyond the model, bytes": peak() - had,
     }
-
-
-def cost_of_choice(how: str, size: Size) -> Found:
-    """Seconds and memory of choosing the K entries that moved most."""
-    torch.manual_seed(1)
-    before = snapshot(bert(size))
-    after = {name: tensor + 1e-3 * torch.randn_like(tensor) for name, tensor in before.items()}
-    k = round(DENSITY * sum(tensor.numel() for tensor in before.values()))
-    resident, start = _resident(), time.process_time()
-    if how == "ours":
-        select_top_k(before, after, k)
-    else:
-        everything = np.concatenate([(after[name] - tensor).abs_().numpy().reshape(-1) for name, tensor in before.items()])
-        threshold = np.partition(everything, len(everything) - k)[len(everything) - k]
-        for name, tensor in before.items():
-            ((after[name] - tensor).abs_() >= threshold).reshape(-1).nonzero()
-    return {"cpu seconds": time.process_time() - start, "peak beyond both models, bytes": _peak() - resident}
 
 
 @contextmanager
@@ -149,13 +128,6 @@ def gradient_of_few(size: Size, density: float) -> Row:
     return comparison(name, "dense: the whole gradient, gathered", alternate(5, sides))
 
 
-def _run(measure: Callable[[str, Size], Found], way: str, size: Size, *, apart: bool) -> Found:
-    if not apart:
-        return measure(way, size)
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(measure, (way, size))
-
-
 def _masks(encoder: nn.Module, density: float) -> dict[str, Tensor]:
     """Random masks: what is chosen does not change what a step costs, only how it is spread over the tensors."""
     return {name: torch.rand(parameter.shape) < density for name, parameter in encoder.named_parameters()}
@@ -166,11 +138,3 @@ def _held() -> int:
     found = [item for item in gc.get_objects() if type(item) in (Tensor, nn.Parameter)]  # no stand-ins without bytes
     found += [item.grad for item in found if item.is_leaf and item.grad is not None]
     return sum({item.untyped_storage().data_ptr(): item.untyped_storage().nbytes() for item in found if not item.is_meta}.values())
-
-
-def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
-
-
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -6,21 +6,30 @@ SFT off and another's on is measured apart (`switch`).
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 from transformers import BertForMaskedLM
 
 from bistil.bench.measure import FLOOR, OURS, PUBLISHED, Kept, Row, Size, alternate, comparison
 from bistil.bench.models import config
 from bistil.bench.published import stage_one_loss
+from bistil.bench.vocabulary import random_text
+from bistil.corpora import Batches, to_blocks
 from bistil.distil.general import GeneralDistillation
 from bistil.distil.wardrobe import AdaptedTeacher
 from bistil.models import encode
+from bistil.parallel import Shared
 from bistil.student import initialise, layer_map
+from bistil.train import one_item
 
+INPUTS = 20
+"""Batches whose making is one turn."""
+KEPT = "kept for the backward pass, bytes"
 Loss = Callable[[], Tensor]
 
 
@@ -51,7 +60,41 @@ def step(size: Size) -> list[Row]:
     return [
         comparison(f"stage-1 step, float32, {shape}", note, single),
         comparison(f"stage-1 step, bfloat16 autocast, {shape}", note, {**half, "ours in float32": columns[OURS]}),
+        kept_by_length(size),
+        waiting_for_input(size, seconds[OURS]),
     ]
+
+
+def kept_by_length(size: Size) -> Row:
+    """Bytes kept for the backward pass at half, once and twice the length, and how often those at half of it."""
+    lengths = (size.length // 2, size.length, 2 * size.length)
+    columns: dict[str, dict[str, float]] = {PUBLISHED: {}, OURS: {}, FLOOR: {}}
+    for length in lengths:
+        sides, student = losses(replace(size, length=length))
+        for name, column in columns.items():
+            column[f"kept at {length} tokens, bytes"] = _kept(name, sides, student)[KEPT]
+    for column in columns.values():
+        least, *others = column.values()
+        column |= {f"kept at {length} to kept at {lengths[0]}": other / least for length, other in zip(lengths[1:], others, strict=True)}
+    name = f"kept by length, {size.layers} x {size.hidden}, batch {size.batch}"
+    return comparison(name, "linear growth is 2 and 4 times what half the length keeps; an attention map alone would be 4 and 16", columns)
+
+
+def waiting_for_input(size: Size, a_step: Mapping[str, float]) -> Row:
+    """Making a batch as training does, two languages of packed text with masking, against one of our steps in float32."""
+    tokenizer, lines = random_text(size.kept, size.lines)
+    halves = {"aaa": lines[::2], "bbb": lines[1::2]}
+    corpora = {code: to_blocks(tokenizer, found, size.length) for code, found in halves.items()}
+    weights = dict.fromkeys(corpora, 1.0)
+    batches = Batches(corpora, tokenizer, weights=weights, batch_size=size.batch, steps=INPUTS, mask_share=0.15, seed=1)
+    loader = DataLoader(Shared(batches, 1), batch_size=1, shuffle=False, collate_fn=one_item)
+    found = alternate(size.turns, {OURS: lambda: list(loader)})[OURS]
+    note = "ours: rows of tokenised blocks, masking and collation of one batch, in the process that trains; tokenising is done once, before"
+    return comparison(
+        f"waiting for input, batch {size.batch} x {size.length}",
+        note,
+        {OURS: {unit: seconds / INPUTS for unit, seconds in found.items()}, "a stage-1 step": a_step},
+    )
 
 
 def losses(size: Size) -> tuple[dict[str, Loss], Any]:
@@ -84,4 +127,4 @@ def _kept(name: str, sides: Mapping[str, Loss], student: Any) -> dict[str, float
     kept = Kept(student.parameters())
     with kept, torch.autocast("cpu", torch.bfloat16, enabled=name.endswith("bf16")):
         sides[name.removesuffix(" bf16")]()
-    return {"kept for the backward pass, bytes": kept.bytes}
+    return {KEPT: kept.bytes}

@@ -18,9 +18,13 @@ LARGEST = 250002
 
 def vocabulary(size: Size) -> list[Row]:
     """Counting and trimming."""
-    words = _words(size.vocabulary)
-    tokenizer, lines = _tokenizer(words), _lines(words, size.lines)
-    return [counting(tokenizer, lines, size), trimming(size)]
+    return [counting(*random_text(size.vocabulary, size.lines), size), trimming(size)]
+
+
+def random_text(words: int, lines: int) -> tuple[PreTrainedTokenizerFast, list[str]]:
+    """A tokenizer of so many random words and lines of these words."""
+    drawn = _words(words)
+    return _tokenizer(drawn), _lines(drawn, lines)
 
 
 def counting(tokenizer: PreTrainedTokenizerFast, lines: list[str], size: Size) -> Row:

@@ -4,6 +4,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from bistil.places import open_data
 
 if TYPE_CHECKING:
     from bistil.batch.snakemake import Scheduling
+    from bistil.plan.text import Rehearsal
 
 BISTIL_TFLOPS = 5.7
 """What BiStil's own training sustained: 200,000 steps of stage 1 at lrf 2 in 9 hours on an RTX 3080 (paper appendix A.1 and note 8)."""
@@ -25,6 +27,7 @@ def add_commands(commands: Commands) -> None:
     run_options(batch)
     batch.add_argument("--dry-run", action="store_true", help="print every stage, what it needs and an estimate of its cost, and stop")
     batch.add_argument("--tflops", type=float, default=BISTIL_TFLOPS, help="TFLOP/s sustained, for that estimate (default: %(default)s)")
+    batch.add_argument("--rehearse", action="store_true", help="with --dry-run: run each kind of stage for a few steps and say minutes")
     batch.add_argument("--no-notebooks", action="store_true", help="leave out the executed notebooks of the results")
     _scheduling_options(batch.add_argument_group("Snakemake", "what gives every stage a process of its own, here or through a scheduler"))
     batch.set_defaults(run=_batch)
@@ -55,9 +58,13 @@ def _batch(options: argparse.Namespace) -> int:
     from bistil.plan.text import plan_lines
 
     if options.dry_run:
-        for line in plan_lines(Experiment.read(options.experiment), options.store, tflops=options.tflops, data=options.data):
+        experiment, rehearsal = Experiment.read(options.experiment), _rehearsal(options) if options.rehearse else None
+        asked = {"tflops": options.tflops, "data": options.data, "workers": options.workers or os.cpu_count() or 1}
+        for line in plan_lines(experiment, options.store, rehearse=rehearsal, **asked):
             print(line)
         return 0
+    if options.rehearse:
+        raise InputError("--rehearse tells what a run will take and stops: give --dry-run with it.")
     from bistil.run import run_experiment
 
     failed = run_experiment(
@@ -72,6 +79,19 @@ def _batch(options: argparse.Namespace) -> int:
         lectures=not options.no_notebooks,
     )
     return 1 if failed else 0
+
+
+def _rehearsal(options: argparse.Namespace) -> "Rehearsal":
+    """Tells the seconds of stages by a rehearsal as a worker of the pool would work, with one thread."""
+    import torch
+
+    from bistil.experiment import Experiment
+    from bistil.plan.rehearse import rehearse
+
+    torch.set_num_threads(1)
+    experiment, beside = Experiment.read(options.experiment), options.store.parent
+    data = open_data(experiment.data, options.data)
+    return partial(rehearse, experiment, data, beside=beside if beside.is_dir() else None, device=options.device)
 
 
 def _scheduling_options(parser: argparse._ArgumentGroup) -> None:

@@ -3,8 +3,9 @@
 Notable: nothing is built and nothing is fetched; what a stage is made from decides whether the store can be asked for it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from bistil.errors import InputError
 from bistil.experiment import Experiment
@@ -12,15 +13,20 @@ from bistil.languages import DATA, DataFolder
 from bistil.places import open_data
 from bistil.plan import Stage, foresee
 from bistil.plan.estimate import Cost, Estimator, teacher_config
+from bistil.plan.rehearse import makespan
 from bistil.store import Store
 
+Rehearsal = Callable[[Mapping[str, Stage]], Mapping[str, float]]
 THERE = {True: "there", False: "not yet", None: "?"}
 
 
-def plan_lines(experiment: Experiment, store: Path, *, tflops: float, data: str | None = None) -> Iterator[str]:
+def plan_lines(
+    experiment: Experiment, store: Path, *, tflops: float, data: str | None = None, rehearse: Rehearsal | None = None, workers: int = 1
+) -> Iterator[str]:
     """The lines of the plan: one a stage, the sums of each kind, and what the estimate rests on.
 
-    :param tflops: TFLOP/s that the device sustains in training.
+    :param tflops: TFLOP/s that the device sustains in training. :param rehearse: tells the seconds of each stage that is left to do.
+    :param workers: that share these stages.
     :raises InputError: where that is no positive number.
     """
     if not tflops > 0:
@@ -30,22 +36,29 @@ def plan_lines(experiment: Experiment, store: Path, *, tflops: float, data: str 
     config = teacher_config(experiment.teacher)
     estimator = Estimator(stages, config)
     costs = {name: estimator.cost(stage) for name, stage in stages.items()}
+    seconds = rehearse(stages) if rehearse else {}
+    shown, minutes = Shown(costs, seconds, tflops), "min".rjust(8) if seconds else ""
     number = {name: str(place) for place, name in enumerate(stages, start=1)}
     width = max(len(stage.name) for stage in stages.values())
     yield f"{experiment.name}: {len(stages)} stages for {len(experiment.cells())} scores"
-    yield f"{'':>5} {'stage':{width}} {'scores':>6} {'store':>7} {'steps':>10} {'GPU h':>8}  after"
+    yield f"{'':>5} {'stage':{width}} {'scores':>6} {'store':>7} {'steps':>10} {'GPU h':>8}{minutes}  after"
     for name, stage in stages.items():
         after = ", ".join(number[one] for one in stage.after)
-        told = f"{number[name]:>5} {stage.name:{width}} {len(stage.cells):>6} {THERE[stage.there]:>7} {_cost(costs[name], tflops)}  {after}"
+        told = f"{number[name]:>5} {stage.name:{width}} {len(stage.cells):>6} {THERE[stage.there]:>7} {shown.of([stage])}  {after}"
         yield told.rstrip()
     yield ""
     for kind in dict.fromkeys(stage.kind for stage in stages.values()):
-        yield _sum(kind, [stage for stage in stages.values() if stage.kind == kind], costs, width, tflops)
-    yield _sum("all", list(stages.values()), costs, width, tflops)
+        yield shown.sum(kind, [stage for stage in stages.values() if stage.kind == kind], width)
+    yield shown.sum("all", list(stages.values()), width)
     left = [stage for stage in stages.values() if not stage.there]
     if len(left) < len(stages):
-        yield _sum("left to do", left, costs, width, tflops)
+        yield shown.sum("left to do", left, width)
     yield ""
+    if rehearse:
+        yield (
+            f"About {makespan(stages, seconds, workers) / 60:.1f} min with {workers} worker{'s' * (workers > 1)}, by a rehearsal on this "
+            "machine: each kind of stage once, with phases of a few steps, alone. Starting up and notebooks of the results come on top."
+        )
     yield from _footnotes(experiment, stages, tflops, known=config is not None, folder=folder)
 
 
@@ -62,17 +75,26 @@ def data_at_hand(experiment: Experiment, named: str | None) -> DataFolder | None
         return None
 
 
-def _cost(cost: Cost, tflops: float) -> str:
-    steps = f"{cost.steps:,}" if cost.steps else "–"
-    hours = cost.hours(tflops)
-    told = f"{hours:.2f}" if hours >= 0.095 else f"{hours:.1g}"
-    return f"{steps:>10} {told if cost.flops else '–':>8}"
+class Shown(NamedTuple):
+    """What is shown of stages: steps, hours by FLOPs at a rate in TFLOP/s, and minutes by seconds, where they are known."""
 
+    costs: Mapping[str, Cost]
+    seconds: Mapping[str, float]
+    tflops: float
 
-def _sum(kind: str, stages: list[Stage], costs: dict[str, Cost], width: int, tflops: float) -> str:
-    found = [costs[stage.id] for stage in stages]
-    total = Cost(sum(cost.steps for cost in found), sum(cost.flops for cost in found))
-    return f"{len(stages):>5} {kind:{width}} {'':>14} {_cost(total, tflops)}"
+    def of(self, stages: Sequence[Stage]) -> str:
+        """The numbers of some stages together."""
+        found = [self.costs[stage.id] for stage in stages]
+        total = Cost(sum(cost.steps for cost in found), sum(cost.flops for cost in found))
+        hours = total.hours(self.tflops)
+        minutes = sum(self.seconds.get(stage.id, 0.0) for stage in stages) / 60
+        told = (f"{hours:.2f}" if hours >= 0.095 else f"{hours:.1g}") if total.flops else "–"
+        shown = (f"{minutes:.2f}" if minutes else "–").rjust(8) if self.seconds else ""
+        return f"{f'{total.steps:,}' if total.steps else '–':>10} {told:>8}{shown}"
+
+    def sum(self, kind: str, stages: Sequence[Stage], width: int) -> str:
+        """A line of the sums."""
+        return f"{len(stages):>5} {kind:{width}} {'':>14} {self.of(stages)}"
 
 
 def _footnotes(experiment: Experiment, stages: dict[str, Stage], tflops: float, *, known: bool, folder: DataFolder | None) -> Iterator[str]:

@@ -4,7 +4,8 @@ Notable: selection takes exactly k entries without a copy of the differences (`t
 first position. The sparse phase is `SparseTraining`; the training loop itself is not in this room.
 """
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -17,7 +18,7 @@ from bistil.architectures import ARCHITECTURES
 from bistil.errors import InputError
 from bistil.sft.checks import check_same_layout
 from bistil.sft.sparse_training import SparseTraining
-from bistil.sft.top_k import kth_largest, moved
+from bistil.sft.top_k import entries_from, kth_largest, likely_bound, moved
 
 Selection = Literal["top-k", "random", "biases", "all", "none"]
 
@@ -133,23 +134,20 @@ def select_top_k(before: Mapping[str, Tensor], after: Mapping[str, Tensor], k: i
         InputError: names or shapes differ, k is below 1 or above the number of entries, or a difference is not finite.
     """
     check_same_layout(before, after)
-    names = sorted(before)
-    available = sum(before[name].numel() for name in names)
-    _check_k(k, available)
-    threshold, larger = kth_largest(lambda: (block for name in names for block in moved(before[name], after[name])), k)
-    ties_left = k - larger
-    chosen = {}
-    for name in names:
-        found, start = [], 0
-        for block in moved(before[name], after[name]):
-            places = (block >= threshold).nonzero().squeeze(1)
-            tie = block[places] == threshold
-            found.append(places[~tie | (tie.cumsum(0) <= ties_left)].cpu() + start)
-            ties_left, start = ties_left - min(ties_left, int(tie.sum())), start + len(block)
-        positions = torch.cat(found)
-        if len(positions):
-            chosen[name] = positions
-    return chosen
+    _check_k(k, sum(tensor.numel() for tensor in before.values()))
+    bound = likely_bound(before, after, k)
+    found: Iterable[tuple[str, Tensor, Tensor]] = list(entries_from(bound, before, after)) if bound > 0 else []
+    if sum(len(values) for _, _, values in found) >= k:
+        threshold, larger = kth_largest(lambda: (values for _, _, values in found), k)
+    else:
+        threshold, larger = kth_largest(lambda: (block for name in before for block in moved(before[name], after[name])), k)
+        found = entries_from(threshold, before, after)
+    chosen, ties_left = defaultdict[str, list[Tensor]](list), k - larger
+    for name, positions, values in found:
+        tie = values == threshold
+        chosen[name].append(positions[(values > threshold) | tie & (tie.cumsum(0) <= ties_left)])
+        ties_left -= min(ties_left, int(tie.sum()))
+    return {name: positions for name, parts in chosen.items() if len(positions := torch.cat(parts))}
 
 
 def select_random(tensors: Mapping[str, Tensor], k: int, random: np.random.Generator) -> dict[str, Tensor]:

@@ -10,11 +10,12 @@ from tiny import masked_lm
 
 from bistil import cli
 from bistil.bench import PARTS, Size, run_bench
+from bistil.bench.inference import EXPORTED, SPEED
 from bistil.bench.measure import FLOOR, OURS, PUBLISHED, Kept, alternate, comparison, sentence
 from bistil.bench.models import config, delta
 from bistil.bench.published import add_sparse, stage_one_loss
 from bistil.bench.scaling import flops, settings
-from bistil.bench.step import losses
+from bistil.bench.step import kept_by_length, losses, waiting_for_input
 from bistil.bench.switch import _sparse
 from bistil.cli import machine
 from bistil.distil.general import GeneralDistillation
@@ -41,8 +42,10 @@ def test_every_part_sets_ours_against_what_it_names(part: str, tmp_path: Path) -
     for row in measured(part, tmp_path / "bench"):
         assert row["note"]
         assert {OURS} < set(row["columns"])
-        for other, ratio in row["ratios"]["cpu seconds"].items():
-            assert ratio == pytest.approx(row["columns"][OURS]["cpu seconds"] / row["columns"][other]["cpu seconds"])
+        assert row["ratios"]
+        for unit, ratios in row["ratios"].items():
+            for other, ratio in ratios.items():
+                assert ratio == pytest.approx(row["columns"][OURS][unit] / row["columns"][other][unit])
     assert (tmp_path / "bench" / f"{part}.json").is_file()
 
 
@@ -52,11 +55,36 @@ def test_what_can_be_counted_is_less_than_the_published_way_needs(tmp_path: Path
     assert switch["columns"][OURS]["largest change of the base"] == 0.0 < switch["columns"][PUBLISHED]["largest change of the base"]
 
 
+def test_what_is_kept_grows_with_the_length_and_maps_with_its_square() -> None:
+    row = kept_by_length(dataclasses.replace(TINY, length=128))
+    twice, four_times = "kept at 128 to kept at 64", "kept at 256 to kept at 64"
+    for name in (OURS, FLOOR):
+        assert row["columns"][name][twice] == pytest.approx(2, rel=0.01)
+        assert row["columns"][name][four_times] == pytest.approx(4, rel=0.01)
+    assert row["columns"][PUBLISHED][four_times] > 4.8
+
+
+def test_input_is_timed_a_batch_at_a_time() -> None:
+    row = waiting_for_input(TINY, {"cpu seconds": 2.0, "seconds": 4.0})
+    assert row["columns"]["a stage-1 step"] == {"cpu seconds": 2.0, "seconds": 4.0}
+    assert 0 < row["columns"][OURS]["seconds"] < 1  # of one batch of two rows
+    assert row["ratios"]["seconds"]["a stage-1 step"] == row["columns"][OURS]["seconds"] / 4
+
+
 @pytest.mark.slow
 def test_a_student_is_run_in_every_way_there_is_and_the_others_are_named(tmp_path: Path) -> None:
-    for row in measured("inference", tmp_path):
+    rows = measured("inference", tmp_path)
+    speeds = [row for row in rows if row["name"].startswith("inference")]
+    for row in speeds:
         assert {"teacher", OURS, "student bf16"} <= set(row["columns"])
         assert ("student ONNX" in row["columns"]) != ("bistil[onnx]" in row["note"])
+        for column in row["columns"].values():
+            assert column[SPEED] == pytest.approx(row["columns"]["teacher"]["median seconds"] / column["median seconds"])
+    for row, best in zip(speeds, [row for row in rows if row not in speeds], strict=False):
+        forms = {name: column["median seconds"] for name, column in row["columns"].items() if name in (OURS, *EXPORTED)}
+        assert best["columns"][OURS]["median seconds"] == min(forms.values())
+        assert min(forms, key=lambda name: forms[name]) in best["name"].replace("PyTorch", OURS)
+        assert set(best["columns"]) == {OURS, "teacher"}
 
 
 def test_the_command_line_knows_every_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,10 +1,14 @@
 """The bench of sparse fine-tuning runs at any size, and what is kept between steps is what the methods need."""
 
 import pytest
+import torch
 
-from bistil.bench.measure import Size
+from bistil.bench import choosing as part
+from bistil.bench.measure import OURS, PUBLISHED, Size
 from bistil.bench.models import DENSITY
-from bistil.bench.sft import WAYS, cost_of, cost_of_choice, sft
+from bistil.bench.published import top_k_of_list
+from bistil.bench.sft import WAYS, cost_of, sft
+from bistil.sft.lottery import select_top_k
 
 TINY = Size(layers=2, hidden=64, vocabulary=600, batch=2, length=8, turns=1)
 KEPT = "optimiser, gradients and all else kept, bytes"
@@ -29,5 +33,23 @@ def test_every_way_stands_beside_full_fine_tuning_the_published_way_and_lora() -
     assert all(ratio > 0 for row in rows for ratio in row["ratios"]["cpu seconds"].values())
 
 
-def test_the_choice_is_measured_both_ways() -> None:
-    assert all(cost_of_choice(how, TINY)["cpu seconds"] > 0 for how in ("ours", "array"))
+def test_the_choice_is_measured_in_every_way() -> None:
+    assert all(part.cost_of_choice(how, TINY)["cpu seconds"] > 0 for how in (OURS, PUBLISHED, "array"))
+
+
+def test_the_published_choice_is_left_out_and_named_where_its_list_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(part.choosing(TINY, apart=False)["columns"]) == {OURS, PUBLISHED, "array"}
+    monkeypatch.setattr(part, "available", lambda: 2**20)
+    row = part.choosing(TINY, apart=False)
+    assert set(row["columns"]) == {OURS, "array"}
+    assert "published is left out" in row["note"]
+
+
+def test_the_published_choice_is_ours_where_no_two_entries_moved_as_far() -> None:
+    steps = (torch.randperm(900, generator=torch.Generator().manual_seed(1)) + 1) * torch.tensor([1, -1]).repeat(450) / 1024
+    before = {"w": torch.zeros(20, 40), "b": torch.zeros(100)}
+    after = {"w": steps[:800].view(20, 40), "b": steps[800:]}
+    for k in (1, 90, 450):
+        ours, theirs = select_top_k(before, after, k), top_k_of_list(before, after, k)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(positions, theirs[name]) for name, positions in ours.items())

@@ -7,7 +7,7 @@ from sft_examples import bits, encoder, masked_lm, same_bits
 from transformers import BertForMaskedLM
 
 from bistil.errors import InputError
-from bistil.sft import top_k
+from bistil.sft import lottery, top_k
 from bistil.sft.lottery import (
     LotteryConfig,
     decouple_output_embedding,
@@ -70,6 +70,28 @@ def test_blocks_of_differences_make_no_difference(levels: int, monkeypatch: pyte
     monkeypatch.setattr(top_k, "BLOCK", 3)
     for k in range(1, 40):
         assert as_lists(select_top_k(before, after, k)) == naive(before, after, k)
+
+
+@pytest.mark.parametrize("bound", [None, 0.0, float("inf")], ids=["sampled", "unknown", "too high"])
+@pytest.mark.parametrize("levels", [2, 40, 10**6])
+def test_a_sampled_bound_makes_no_difference(bound: float | None, levels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(levels)
+    before = {"w": torch.zeros(70, 50), "v": torch.zeros(500)}
+    after = {name: torch.randint(-levels, levels + 1, tensor.shape, generator=generator).float() for name, tensor in before.items()}
+    if bound is not None:
+        monkeypatch.setattr(lottery, "likely_bound", lambda *given: bound)
+    for k in (1, 40, 170, 1500, 4000):
+        assert as_lists(select_top_k(before, after, k)) == naive(before, after, k)
+
+
+def test_a_sample_of_many_entries_leaves_few_candidates_and_one_of_ties_none() -> None:
+    before = {"w": torch.zeros(1000, 600), "v": torch.zeros(40000)}
+    after = {name: torch.randn(tensor.shape, generator=torch.Generator().manual_seed(1)) for name, tensor in before.items()}
+    k = round(0.04 * 640000)
+    bound = top_k.likely_bound(before, after, k)
+    candidates = sum(len(values) for _, _, values in top_k.entries_from(bound, before, after))
+    assert k <= candidates < 1.1 * k
+    assert top_k.likely_bound(before, {name: torch.ones_like(tensor) for name, tensor in before.items()}, k) == 0.0
 
 
 @pytest.mark.parametrize("k", [0, -1, 41])
