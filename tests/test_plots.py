@@ -206,6 +206,14 @@ def test_the_pareto_front_of_each_cost_is_joined_and_the_rest_is_hollow() -> Non
     assert all(name in texts(figure) for name in ("big", "odd", "small", "LAS (%)", "FLOPs"))
 
 
+def test_bars_of_one_system_are_as_wide_as_those_of_three() -> None:
+    for draw in (plots.scores_by_language, plots.scores_by_task):
+        figures = (draw(found) for found in (rows(), [row for row in rows() if row["system"] == "floor"]))
+        three, one = ([bar for bar in made.axes[0].patches if isinstance(bar, Rectangle)] for made in figures)
+        assert len({round(bar.get_width(), 6) for bar in (*three, *one)}) == 1
+        assert one[0].get_x() + one[0].get_width() / 2 == pytest.approx(0.0)
+
+
 def test_scores_by_task_has_a_group_for_each_task_with_its_metric() -> None:
     second = [{**row, "task": "ner", "metric": "f1"} for row in rows() if row["system"] != "floor"]
     [ax] = plots.scores_by_task([*rows(), *second]).axes

@@ -137,7 +137,7 @@ def scores_by_language(rows: Sequence[Row]) -> Figure:
     targets, systems = sorted({row["target"] for row in chosen}), variants(chosen)
     made, [ax] = figure(max(10.0, 2.5 + 0.13 * (len(targets) + 1) * (len(systems) + 2)), 4.6)
     places = np.append(np.arange(len(targets)), len(targets) + 0.35)
-    width = 0.84 / max(len(systems), 1)
+    width = 0.84 / max(len(systems), 3)  # one or two systems have no wider bars than three
     for number, variant in enumerate(systems):
         own = select(chosen, variant)
         means = [average(own, targets=[target]) for target in targets] + [_over_all(own, targets)]
