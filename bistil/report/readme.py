@@ -83,8 +83,9 @@ def index(notebooks: Sequence[Path], folder: Path) -> str:
 
 
 def _minutes(turns: Mapping[str, Mapping[str, float]] | None) -> str:
-    """Processor minutes of both turns, – where none were measured."""
-    return " / ".join(f"{turns[turn]['processor'] / 60:.1f}" for turn in TURNS) if turns else "–"
+    """Whole processor minutes of both turns, – where none were measured."""
+    minutes = [turns[turn]["processor"] / 60 for turn in TURNS] if turns else []
+    return " / ".join(f"{one:.0f}" if one >= 1 else "< 1" for one in minutes) or "–"
 
 
 def _measured(times: Mapping[str, Any]) -> list[str]:
@@ -93,7 +94,7 @@ def _measured(times: Mapping[str, Any]) -> list[str]:
         return []
     cores, threads = (times["machine"][name] for name in ("cores", "threads"))
     many = f"{threads} thread{'s' * (threads != 1)}, {cores} core{'s' * (cores != 1)}"
-    return ["", f"Minutes: processor time ({many}), the first time, in this order over an empty store, / again, with all of that built."]
+    return ["", f"Minutes of processor time ({many}): the first time, in this order over an empty store / again, over what that built."]
 
 
 def indexed(text: str, notebooks: Sequence[Path], folder: Path) -> str:

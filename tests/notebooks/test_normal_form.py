@@ -76,7 +76,7 @@ def test_a_table_of_notebooks_is_made_of_their_first_cells_and_measured_times(tm
     times = {"machine": {"cores": 4, "threads": 1}, "seconds": {"03_trees": turns}}
     (path.parent / TIMES).write_text(json.dumps(times), encoding="utf-8")
     timed = indexed("<!-- notebooks -->\n\n<!-- end -->", [path], tmp_path)
-    assert f"{line} 1.6 / 0.1 |\n\nMinutes: processor time (1 thread, 4 cores), " in timed
+    assert f"{line} 2 / < 1 |\n\nMinutes of processor time (1 thread, 4 cores): " in timed
     made.cells[0].source = "# Trees\n\nno claim"
     nbformat.write(made, path)
     with pytest.raises(InputError, match="a claim between two"):
