@@ -157,12 +157,18 @@ def rows_of(rows: Iterable[Row], setting: Setting, metric: str | None = None) ->
 
 
 def variants(rows: Iterable[Row]) -> list[Variant]:
-    """Return the systems in the rows in the order of their table, told apart by density only where a system was run at several."""
-    densities: dict[tuple[str, int | None], set[float | None]] = {}
+    """Return the systems in the rows in the order of their table, told apart by density only where a system was run at several on a task.
+
+    A density that came of the task is none that was chosen: full fine-tuning leaves the embeddings alone that a task's text does not use.
+    """
+    densities: dict[tuple[str, int | None], dict[str, set[float | None]]] = {}
     for row in rows:
-        densities.setdefault((row["system"], _lrf(row)), set()).add(row.get("density"))
-    found = [Variant(*key, density if len(values) > 1 else None) for key, values in densities.items() for density in values]
-    return sorted(set(found), key=lambda variant: (rank(variant.system), variant.system, variant.lrf or 0, variant.density or 0.0))
+        densities.setdefault((row["system"], _lrf(row)), {}).setdefault(row["task"], set()).add(row.get("density"))
+    found = set[Variant]()
+    for key, by_task in densities.items():
+        several = any(len(values) > 1 for values in by_task.values())
+        found |= {Variant(*key, density) for density in set().union(*by_task.values())} if several else {Variant(*key)}
+    return sorted(found, key=lambda variant: (rank(variant.system), variant.system, variant.lrf or 0, variant.density or 0.0))
 
 
 def select(rows: Iterable[Row], variant: Variant) -> list[Row]:

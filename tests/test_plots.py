@@ -206,6 +206,28 @@ def test_the_pareto_front_of_each_cost_is_joined_and_the_rest_is_hollow() -> Non
     assert all(name in texts(figure) for name in ("big", "odd", "small", "LAS (%)", "FLOPs"))
 
 
+def test_coverage_has_a_row_for_each_language_the_best_covered_first() -> None:
+    left, right = plots.coverage({"aaa": (2.5, 0.2), "bbb": (1.5, 0.0), "ccc": (1.2, 0.0)}, seen=["bbb", "ccc"], marked=["aaa"]).axes
+    assert [name.get_text() for name in left.get_yticklabels()] == ["ccc", "bbb", "aaa"]
+    assert [name.get_fontweight() for name in left.get_yticklabels()] == ["normal", "normal", "bold"]
+    points = [[line.get_xydata().tolist() for line in ax.lines] for ax in (left, right)]
+    assert points == [[[[1.2, 0], [1.5, 1]], [[2.5, 2]]], [[[0.0, 0], [0.0, 1]], [[20.0, 2]]]]
+    assert [line.get_label() for line in left.lines] == ["seen by the teacher", "unseen"]
+    assert left.get_legend()
+    alone = plots.coverage({"aaa": (1.0, 0.0)})
+    alone.canvas.draw()
+    assert alone.axes[0].get_position().width > 0.3
+    assert alone.axes[1].get_xlim()[1] > 1  # an axis of a hundredth of a percent would show noise
+
+
+def test_bars_of_one_system_are_as_wide_as_those_of_three() -> None:
+    for draw in (plots.scores_by_language, plots.scores_by_task):
+        figures = (draw(found) for found in (rows(), [row for row in rows() if row["system"] == "floor"]))
+        three, one = ([bar for bar in made.axes[0].patches if isinstance(bar, Rectangle)] for made in figures)
+        assert len({round(bar.get_width(), 6) for bar in (*three, *one)}) == 1
+        assert one[0].get_x() + one[0].get_width() / 2 == pytest.approx(0.0)
+
+
 def test_scores_by_task_has_a_group_for_each_task_with_its_metric() -> None:
     second = [{**row, "task": "ner", "metric": "f1"} for row in rows() if row["system"] != "floor"]
     [ax] = plots.scores_by_task([*rows(), *second]).axes

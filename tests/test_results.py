@@ -160,6 +160,13 @@ def test_variants_tell_densities_apart_only_where_there_are_several() -> None:
     assert len(select(rows, Variant("bistil-tf", 2, 0.04))) == 1
 
 
+def test_densities_that_came_of_two_tasks_are_one_system() -> None:
+    rows = [row("teacher-full", None, 1.0, density=0.823), row("teacher-full", None, 1.0, density=0.82, task="ner", metric="f1")]
+    assert variants(rows) == [Variant("teacher-full")]
+    again = row("teacher-full", None, 1.0, density=0.5, task="ner", metric="f1")
+    assert [variant.density for variant in variants([*rows, again])] == [0.5, 0.82, 0.823]
+
+
 @given(st.lists(st.lists(st.floats(0, 100), min_size=3, max_size=3), min_size=1, max_size=4))
 def test_the_mean_of_a_full_grid_is_the_plain_mean_and_its_spread_is_over_seeds(values: list[list[float]]) -> None:
     rows = [row("x", 2, value, target=str(place), seed=seed) for place, line in enumerate(values) for seed, value in enumerate(line)]

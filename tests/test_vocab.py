@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel, BertTokenizer, PreTrainedTokenizerFast
+from zoo import TOKENIZERS
 
 from bistil import vocab
 from bistil.errors import InputError
@@ -210,3 +211,26 @@ def test_several_processes_count_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     tokenizer = make()
     tokenizer(LINES, truncation=True, max_length=3, padding="max_length")
     assert np.array_equal(vocab.count_tokens(tokenizer, iter(LINES * 4), processes=2), vocab.count_tokens(tokenizer, LINES * 4))
+
+
+def test_coverage_counts_tokens_and_words_with_something_unknown() -> None:
+    tokenizer = make()
+    tokenizer(LINES, truncation=True, max_length=3, padding="max_length")  # leaves both switched on
+    found = vocab.coverage(tokenizer, ["abcd é!", "zz abc zaz!z", "ab"])
+    assert found == vocab.Coverage(tokens_per_word=(2 + 2 + 1 + 1 + 3 + 1) / 6, unknown=2 / 6)
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_coverage_is_that_of_words_one_by_one(name: str) -> None:
+    tokenizer = TOKENIZERS[name](["the cat sat on the mat", "a cat is no mat"] * 20)
+    lines = ["the cat é sat", " zebra,quick mat  no ☃☃ ☃ a", "cat"]
+    words = [word for line in lines for word in line.split()]
+    encoded = [tokenizer(" " + word, add_special_tokens=False).input_ids for word in words]
+    unknown = sum(tokenizer.unk_token_id in ids for ids in encoded)
+    assert vocab.coverage(tokenizer, lines).unknown == pytest.approx(unknown / len(words))
+    assert (unknown > 0) == (name in ("bert", "xlm-roberta", "deberta-v2"))  # the others fall back to bytes
+
+
+def test_coverage_without_a_word_is_refused() -> None:
+    with pytest.raises(InputError, match="at least one word"):
+        vocab.coverage(make(), ["", " "])

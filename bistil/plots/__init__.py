@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter
 
+from bistil.plots.languages import coverage, typology
 from bistil.plots.live import series, training_curves
 from bistil.plots.sft import (
     Tuning,
@@ -31,6 +31,7 @@ __all__ = [
     "Tuning",
     "attention_map",
     "costs_of_tuning",
+    "coverage",
     "delta_map",
     "entries_over_time",
     "learning_curve",
@@ -137,7 +138,7 @@ def scores_by_language(rows: Sequence[Row]) -> Figure:
     targets, systems = sorted({row["target"] for row in chosen}), variants(chosen)
     made, [ax] = figure(max(10.0, 2.5 + 0.13 * (len(targets) + 1) * (len(systems) + 2)), 4.6)
     places = np.append(np.arange(len(targets)), len(targets) + 0.35)
-    width = 0.84 / max(len(systems), 1)
+    width = 0.84 / max(len(systems), 3)  # one or two systems have no wider bars than three
     for number, variant in enumerate(systems):
         own = select(chosen, variant)
         means = [average(own, targets=[target]) for target in targets] + [_over_all(own, targets)]
@@ -172,26 +173,6 @@ def attention_map(student: Any, teacher: Any, tokens: Sequence[str] = ()) -> Fig
             ax.set_xticks(range(len(tokens)), tokens, rotation=90, fontsize=8)
             ax.set_yticks(range(len(tokens)), tokens, fontsize=8)
     style_colour_bar(made.colorbar(image, ax=axes, shrink=0.85), "attention probability")
-    return made
-
-
-def typology(table: Mapping[str, Mapping[str, object]]) -> Figure:
-    """Draw languages (rows) by features (columns): each cell shows its value, equal values of a feature have one colour."""
-    features = list(dict.fromkeys(name for values in table.values() for name in values))
-    made, [ax] = figure(max(6.0, 1.5 + 1.15 * len(features)), 1.2 + 0.36 * len(table))
-    seen: dict[str, list[str]] = {name: sorted({str(row.get(name, "")) for row in table.values()}) for name in features}
-    for y, values in enumerate(table.values()):
-        for x, name in enumerate(features):
-            text = str(values.get(name, ""))
-            shade = PALETTE[seen[name].index(text) % len(PALETTE)]
-            ax.add_patch(Rectangle((x - 0.47, y - 0.43), 0.94, 0.86, facecolor=shade, alpha=0.35, linewidth=0))
-            ax.text(x, y, text, ha="center", va="center", fontsize=8.5, color=INK)
-    ax.set(xlim=(-0.5, len(features) - 0.5), ylim=(len(table) - 0.5, -0.5))
-    ax.set_xticks(range(len(features)), features, rotation=20, ha="left")
-    ax.set_yticks(range(len(table)), list(table))
-    ax.xaxis.tick_top()
-    ax.grid(False)
-    ax.spines[:].set_visible(False)
     return made
 
 

@@ -35,7 +35,7 @@ def scores_by_task(rows: Sequence[Row]) -> Figure:
     found = sorted(settings(rows), key=lambda setting: order.index(setting.task))
     made, [ax] = figure(max(7.0, 2.2 * len(found)), 4.2)
     systems = variants(rows)
-    width = 0.84 / max(len(systems), 1)
+    width = 0.84 / max(len(systems), 3)
     for number, variant in enumerate(systems):
         means = [average(select(rows_of(rows, setting), variant)) for setting in found]
         places = [place + (number - (len(systems) - 1) / 2) * width for place in range(len(found))]

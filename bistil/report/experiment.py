@@ -18,6 +18,7 @@ from bistil.report.orderings import orderings
 from bistil.report.page import write_report
 from bistil.report.published import beside
 from bistil.report.readme import refresh
+from bistil.report.supports import support_figures
 from bistil.report.tables import Table
 from bistil.results import Row, tidy
 from bistil.significance import KEPT, read_outcomes
@@ -51,6 +52,7 @@ def write_experiment_report(
     """
     found = behind(rows, store)
     first = [artefact for artefact in found if _seed(artefact, found) in (None, experiment.seeds[0])]
+    sfts = _language_sfts(first, found)
     path = write_report(
         folder,
         rows,
@@ -58,7 +60,7 @@ def write_experiment_report(
         manifests=[artefact.manifest for artefact in found],
         notes=_notes(experiment, failures),
         claims=orderings(tidy(rows), seen=seen),
-        figures={**_student_curves(first, found), **_language_curves(first, found)},
+        figures={**_student_curves(first, found), **_language_curves(sfts), **support_figures(sfts.get("teacher", {}))},
         tables=[*_published_tables(rows), *_vocabulary_tables(found)],
         links={_title(path): f"notebooks/{path.name}" for path in sorted((folder / "notebooks").glob("[0-9]*.ipynb"))},
         kept={artefact.id: kept for artefact in found if artefact.kind == "evaluation" and (kept := read_outcomes(artefact.path(KEPT)))},
@@ -116,19 +118,25 @@ def _student_curves(artefacts: Iterable[Artefact], found: Iterable[Artefact]) ->
     return drawn
 
 
-def _language_curves(artefacts: Iterable[Artefact], found: Iterable[Artefact]) -> dict[str, tuple[Figure, str]]:
-    """Draw held-out loss of every language SFT: one figure for each owner (teacher, kind of student) and choice of what changes."""
+def _language_sfts(artefacts: Iterable[Artefact], found: Iterable[Artefact]) -> dict[str, dict[str, Artefact]]:
+    """Language SFTs by language, for each owner (teacher, kind of student) and choice of what changes."""
     known = {artefact.id: artefact for artefact in found}
-    groups: dict[str, dict[str, list[dict[str, float]]]] = defaultdict(dict)
+    groups: dict[str, dict[str, Artefact]] = defaultdict(dict)
     for artefact in artefacts:
         if artefact.kind == "language-sft":
-            groups[_owner(artefact, known)][_languages(artefact, {})] = _sparse_phase(_history(artefact))
+            groups[_owner(artefact, known)][_languages(artefact, {})] = artefact
+    return dict(sorted(groups.items()))
+
+
+def _language_curves(sfts: Mapping[str, Mapping[str, Artefact]]) -> dict[str, tuple[Figure, str]]:
+    """Draw held-out loss of every language SFT: one figure for each owner."""
+    label = "held-out loss (nats a masked token)"
     return {
         f"language-sfts-{owner}": (
-            plots.learning_curve(dict(sorted(histories.items())), metric="eval_loss", label="held-out loss (nats a masked token)"),
+            plots.learning_curve({code: _sparse_phase(_history(own[code])) for code in sorted(own)}, metric="eval_loss", label=label),
             f"Language SFTs of the {owner}, sparse phase: held-out loss, one line a language.",
         )
-        for owner, histories in sorted(groups.items())
+        for owner, own in sfts.items()
     }
 
 

@@ -1,13 +1,14 @@
 """Tables of a README that are written nowhere else: results from one results.csv each, and the notebooks from their first cells.
 
-Notable: each stands between two markers, so that it is never out of date; scores and claims only, no times, so that the same files always
-give the same text.
+Notable: each stands between two markers, so that it is never out of date; scores and claims only, so that the same files always
+give the same text; running times of notebooks are read from the file that they were measured into.
 """
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from bistil.errors import InputError
 from bistil.places import ROOT
@@ -17,6 +18,8 @@ from bistil.results import TASKS, average, read_results, rows_of, select, settin
 README = ROOT / "README.md"
 BLOCK = re.compile(r"(<!-- results:([\w-]+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
 INDEX = re.compile(r"(<!-- notebooks -->\n).*?(\n<!-- end -->)", re.DOTALL)
+TIMES, TURNS = "times.json", ("first", "again")
+"""The file beside the notebooks, and the turns in it: over an empty store in the order of the table, and over what that built."""
 CLAIM = re.compile(r"# (?P<title>[^\n]+)\n+\*\*(?P<claim>.+?)[.:]?\*\*", re.DOTALL)
 
 
@@ -61,19 +64,37 @@ def refreshed(text: str, reports: Path, *, only: str | None = None) -> str:
 
 
 def index(notebooks: Sequence[Path], folder: Path) -> str:
-    """Return a table of notebooks as markdown, with links from a file in `folder`: the number and title of each, and its claim.
+    """Return a table of notebooks as markdown, with links from a file in `folder`: number and title of each, its claim, its running times.
 
     :raises InputError: where a notebook does not open with a title and a claim in bold.
     """
-    lines = ["| | shows |", "| --- | --- |"]
+    kept = notebooks[0].parent / TIMES
+    times = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {"seconds": {}}
+    lines = ["| | shows | minutes |", "| --- | --- | ---: |"]
     for path in notebooks:
         first = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
         found = CLAIM.match(first)
         if found is None:
             raise InputError(f"{path} should open with a cell of `# title` and a claim between two `**`, but opens with {first[:60]!r}.")
         link = path.resolve().relative_to(folder.resolve()).as_posix()
-        lines.append(f"| [{path.name.partition('_')[0]} {found['title']}]({link}) | {found['claim']} |")
-    return "\n".join(lines)
+        name, minutes = f"{path.name.partition('_')[0]} {found['title']}", _minutes(times["seconds"].get(path.stem))
+        lines.append(f"| [{name}]({link}) | {found['claim']} | {minutes} |")
+    return "\n".join([*lines, *_measured(times)])
+
+
+def _minutes(turns: Mapping[str, Mapping[str, float]] | None) -> str:
+    """Whole processor minutes of both turns, – where none were measured."""
+    minutes = [turns[turn]["processor"] / 60 for turn in TURNS] if turns else []
+    return " / ".join(f"{one:.0f}" if one >= 1 else "< 1" for one in minutes) or "–"
+
+
+def _measured(times: Mapping[str, Any]) -> list[str]:
+    """What the minutes are, below the table; nothing where none were measured."""
+    if not times["seconds"]:
+        return []
+    cores, threads = (times["machine"][name] for name in ("cores", "threads"))
+    many = f"{threads} thread{'s' * (threads != 1)}, {cores} core{'s' * (cores != 1)}"
+    return ["", f"Minutes of processor time ({many}): the first time, in this order over an empty store / again, over what that built."]
 
 
 def indexed(text: str, notebooks: Sequence[Path], folder: Path) -> str:

@@ -62,10 +62,16 @@ def chunks(lines: Iterable[str]) -> Iterator[list[str]]:
     return iter(lambda: list(islice(source, CHUNK)), [])
 
 
-def _encoder(data: str) -> Callable[[list[str]], list[list[int]]]:
+def plain(data: str) -> Tokenizer:
+    """A tokenizer of its own from what `to_str` wrote, without truncation and padding."""
     backend = Tokenizer.from_str(data)
     backend.no_truncation()
     backend.no_padding()
+    return backend
+
+
+def _encoder(data: str) -> Callable[[list[str]], list[list[int]]]:
+    backend = plain(data)
     return lambda chunk: [encoding.ids for encoding in backend.encode_batch_fast(chunk, add_special_tokens=False)]
 
 

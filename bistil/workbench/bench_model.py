@@ -8,15 +8,17 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig
 
+from bistil.corpora import read_lines
 from bistil.errors import InputError
 from bistil.experiment import Cell, Experiment, parse_system
 from bistil.languages import DATA, DataFolder
+from bistil.models import load_tokenizer
 from bistil.pipeline import Pipeline
 from bistil.plan import perform
 from bistil.progress import Listener
@@ -25,11 +27,14 @@ from bistil.student import layer_map
 from bistil.systems import REDUCED, WHOLE
 from bistil.tasks import task as find_task
 from bistil.tasks.asking import texts_of
+from bistil.vocab import Coverage, coverage
 from bistil.workbench.session import located
 from bistil.workbench.stages import StageStatus, describe, jobs_of, status_of, summary
 from bistil.workbench.training import Training
 
 DENSITIES = (0.02, 0.04, 0.08, 0.16, 0.3)
+SAMPLE = 500
+"""Lines of a text that tell how a vocabulary covers its language: enough for two digits, and read in a moment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +155,14 @@ class Bench:
         pipeline = self.reader()
         return [status_of(pipeline, job) for job in jobs_of(self.chosen, self.cell)]
 
+    def coverage(self, code: str) -> Coverage | None:
+        """How the chosen teacher's vocabulary covers a language, by the first SAMPLE lines of its text; None where there is no text.
+
+        Read once for each teacher and text.
+        """
+        text = self.data.text(code)
+        return _coverage(located(self.choice.teacher), text) if text.is_file() else None
+
     def summary(self) -> str:
         """What exists of the chosen score and what a run will take, in a sentence."""
         return summary(self.status())
@@ -210,6 +223,14 @@ def _chosen_experiment(experiment: Experiment, choice: Choice) -> Experiment:
         tasks = experiment.task.items()
         changes["task"] = {name: dataclasses.replace(one, sft=one.sft.at_density(choice.density)) for name, one in tasks}
     return dataclasses.replace(experiment, **changes)
+
+
+@cache
+def _coverage(teacher: str, text: Path) -> Coverage:
+    return coverage(_tokenizer(teacher), read_lines(text, SAMPLE))
+
+
+_tokenizer = cache(load_tokenizer)
 
 
 def _layers(teacher: str) -> int:

@@ -61,9 +61,9 @@ class BenchPanel(w.VBox):
         status = self.model.status()
         self.stages.value = _stage_table(status)
         self.results.value = _result_table(self.model)
-        self.pair.value = _pair(self.model)
         self.model.training.cost = summary(status)
         self.training.draw()
+        self.pair.value = _pair(self.model)
 
     def _inputs(self) -> dict[str, w.Widget]:
         model, choice = self.model, self.model.choice
@@ -140,13 +140,16 @@ class BenchPanel(w.VBox):
 
 
 def _pair(model: Bench) -> str:
-    """Family of both languages, whether the teacher saw them, and how much text there is."""
-    rows = []
+    """Of both languages: family, whether the teacher saw them, how much text there is, and how its vocabulary covers that."""
+    head, columns = [""], []
     for code in (model.choice.source, model.choice.target):
-        language, text = model.data.languages[code], model.data.text(code)
+        language, text, cover = model.data.languages[code], model.data.text(code), model.coverage(code)
         size = f"{text.stat().st_size / 1e6:.1f} MB" if text.is_file() else "none"
-        rows.append([language.name, language.family, "seen" if language.seen else "unseen", size])
-    return html.table(["language", "family", "by teacher", "text"], rows)
+        covered = [f"{cover.tokens_per_word:.2f}", f"{100 * cover.unknown:.1f} %"] if cover else ["–", "–"]
+        head.append(language.name)
+        columns.append([language.family, "seen" if language.seen else "unseen", size, *covered])
+    names = ("family", "by teacher", "text", "tokens a word", "unknown words")
+    return html.table(head, [[name, *cells] for name, *cells in zip(names, *columns, strict=True)])
 
 
 def _stage_table(status: list[StageStatus]) -> str:

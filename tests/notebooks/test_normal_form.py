@@ -1,5 +1,6 @@
 """Every notebook is in normal form, and the check sees what is not."""
 
+import json
 from pathlib import Path
 
 import nbformat
@@ -8,7 +9,7 @@ from normal_form import indexes, problems, tidy
 
 from bistil.errors import InputError
 from bistil.notebooks import parameters_of
-from bistil.report.readme import indexed
+from bistil.report.readme import TIMES, indexed
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
@@ -63,14 +64,19 @@ def test_both_tables_of_notebooks_are_those_that_the_notebooks_give() -> None:
         assert readme.read_text(encoding="utf-8") == text
 
 
-def test_a_table_of_notebooks_is_made_of_their_first_cells(tmp_path: Path) -> None:
+def test_a_table_of_notebooks_is_made_of_their_first_cells_and_measured_times(tmp_path: Path) -> None:
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Trees\n\n**A tree has one root:** see.\n\n**Not this.**")])
     path = tmp_path / "notebooks" / "03_trees.ipynb"
     path.parent.mkdir()
     nbformat.write(made, path)
     text = indexed("a\n<!-- notebooks -->\nold\n<!-- end -->\nb", [path], tmp_path)
     line = "| [03 Trees](notebooks/03_trees.ipynb) | A tree has one root |"
-    assert text == f"a\n<!-- notebooks -->\n| | shows |\n| --- | --- |\n{line}\n<!-- end -->\nb"
+    assert text == f"a\n<!-- notebooks -->\n| | shows | minutes |\n| --- | --- | ---: |\n{line} – |\n<!-- end -->\nb"
+    turns = {"first": {"clock": 500.0, "processor": 93.0}, "again": {"clock": 9.0, "processor": 6.0}}
+    times = {"machine": {"cores": 4, "threads": 1}, "seconds": {"03_trees": turns}}
+    (path.parent / TIMES).write_text(json.dumps(times), encoding="utf-8")
+    timed = indexed("<!-- notebooks -->\n\n<!-- end -->", [path], tmp_path)
+    assert f"{line} 2 / < 1 |\n\nMinutes of processor time (1 thread, 4 cores): " in timed
     made.cells[0].source = "# Trees\n\nno claim"
     nbformat.write(made, path)
     with pytest.raises(InputError, match="a claim between two"):

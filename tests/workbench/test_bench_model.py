@@ -5,7 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from transformers import BertTokenizer
 
+from bistil import vocab
+from bistil.corpora import read_lines
 from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.languages import DataFolder
@@ -24,6 +27,15 @@ def test_choices_follow_from_the_experiment_and_the_data(model: Bench) -> None:
     assert model.lrfs() == (2, 3, 6)
     assert set(model.languages("train")) == {"qaa", "qab", "qac"}
     assert 0.1 in model.densities
+
+
+def test_coverage_is_that_of_the_teachers_vocabulary_and_read_once(model: Bench, wordpiece: BertTokenizer, tmp_path: Path) -> None:
+    lines = read_lines(model.data.text("qac"))
+    assert model.coverage("qac") == vocab.coverage(wordpiece, lines)
+    assert model.coverage("qac") is model.coverage("qac")
+    assert model.coverage("qac") != model.coverage("qaa")
+    (tmp_path / "languages.csv").write_bytes((model.data.root / "languages.csv").read_bytes())
+    assert Bench(model.experiment, DataFolder(tmp_path), tmp_path / "store").coverage("qac") is None
 
 
 @pytest.mark.parametrize(

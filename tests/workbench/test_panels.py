@@ -33,6 +33,9 @@ def test_the_panel_shows_every_stage_and_follows_its_choices(panel: BenchPanel) 
     assert "stages are missing" in panel.training.message.value
     panel.inputs["target"].value = "qab"
     assert [panel.pair.value.count(word) for word in (">Arvel<", ">Arvan<", ">seen<", ">unseen<")] == [1, 2, 2, 0]
+    found = [panel.model.coverage(code) for code in ("qaa", "qab")]
+    assert all(f">{cover.tokens_per_word:.2f}<" in panel.pair.value for cover in found if cover)
+    assert panel.pair.value.count("0.0 %") == 2  # a tiny teacher's vocabulary was trained on these two
 
 
 def test_a_refused_choice_is_told_and_taken_back(panel: BenchPanel) -> None:
