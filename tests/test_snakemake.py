@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,9 @@ def test_an_interrupt_ends_the_jobs_and_says_how_to_go_on(profile: str, experime
     store = tmp_path / "store"
     where = ["--data", world, "--store", store, "--reports", tmp_path, "--no-notebooks"]
     command = [sys.executable, "-m", "bistil.cli", "batch", *map(str, where), "--profile", profile, str(experiment_file(**SMALL))]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    heeded = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests that run in the background ignore it, as would their children
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True, preexec_fn=heeded)
     try:
         until = time.monotonic() + 240
         while not list(store.glob(".runs/tiny/begun/*")) and time.monotonic() < until:
