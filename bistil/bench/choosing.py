@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bistil.bench.measure import OURS, PUBLISHED, Found, Row, Size, comparison, in_process, peak, resident
+from bistil.bench.measure import OURS, PUBLISHED, Found, Row, Size, comparison, in_process, resident
 from bistil.bench.models import DENSITY, bert, config
 from bistil.bench.published import top_k_of_list
 from bistil.plan.estimate import meta_encoder
+from bistil.provenance import peak_memory_bytes
 from bistil.sft.lottery import select_top_k, snapshot
 
 LISTED = 64
@@ -43,7 +44,7 @@ def cost_of_choice(how: str, size: Size) -> Found:
         threshold = np.partition(everything, len(everything) - k)[len(everything) - k]
         for name, tensor in before.items():
             ((after[name] - tensor).abs_() >= threshold).reshape(-1).nonzero()
-    return {"cpu seconds": time.process_time() - start, "peak beyond both models, bytes": peak() - had}
+    return {"cpu seconds": time.process_time() - start, "peak beyond both models, bytes": (peak_memory_bytes() or had) - had}
 
 
 def available() -> int:

@@ -27,47 +27,52 @@ BATCHES, LENGTHS, FURTHER = (1, 32), (32, 128, 512), (3,)
 MOST = 4096
 """Larger batches, in tokens, take one turn only."""
 SPEED = "times the teacher's speed"
-EXPORTED = ("student ONNX", "student ONNX int8")
-"""What a student can be exported to besides its folder of PyTorch weights."""
+EXPORTED = (" ONNX", " ONNX int8")
+"""What a student can be exported to besides its folder of PyTorch weights, after the student's name."""
 Run = Callable[[Tensor], Tensor]
 
 
 def inference(size: Size) -> list[Row]:
     """One row a batch size and length; `ours` is the student in plain PyTorch, which every other way is set against.
 
-    Then, for batches of one, the fastest of the forms that a student can be exported to, beside the teacher.
+    Then, for batches of one, the fastest of the forms that each student can be exported to, beside the teacher.
     """
     torch.manual_seed(1)
     teacher = BertModel(config(size), add_pooling_layer=False).eval()
     trimmed = BertModel(config(size, vocabulary=size.kept), add_pooling_layer=False)
     student = initialise(trimmed, size.lrf).eval()
-    others: dict[str, Any] = {"teacher": teacher}
-    others |= {f"student lrf {lrf}": initialise(trimmed, lrf).eval() for lrf in FURTHER if size.layers % lrf == 0}
+    further = {f"student lrf {lrf}": initialise(trimmed, lrf).eval() for lrf in FURTHER if size.layers % lrf == 0}
     with tempfile.TemporaryDirectory() as folder:
         ways, missing = _ways(student, Path(folder))
-        measured: dict[str, Run] = {**{name: partial(_plain, model) for name, model in others.items()}, **ways}
+        students: dict[str, dict[str, Run]] = {OURS: ways}
+        students |= {name: {name: partial(_plain, model), **_exported(name, model, Path(folder))} for name, model in further.items()}
         rows, best = [], []
         for batch in BATCHES:
             for length in (one for one in LENGTHS if one <= size.length * 2):
                 ids = torch.randint(5, size.kept, (batch, length))
                 with torch.inference_mode():
-                    _check(ways, ids)
+                    measured: dict[str, Run] = {"teacher": partial(_plain, teacher)}
+                    for plain, forms in students.items():
+                        _check(plain, forms, ids)
+                        measured |= forms
                     turns = 1 if batch * length > MOST else size.turns
                     columns = alternate(turns, {name: partial(run, ids) for name, run in measured.items()})
                 for column in columns.values():
                     column[SPEED] = columns["teacher"]["median seconds"] / column["median seconds"]
                 rows.append(comparison(f"inference, batch {batch} x {length}", "; ".join(missing) or "every way is here", columns))
                 if batch == 1:
-                    best.append(_best_exported(length, columns))
+                    best += [_best_exported(plain, length, columns) for plain in students]
     return rows + best
 
 
-def _best_exported(length: int, columns: Mapping[str, Column]) -> Row:
-    """The fastest exported form of the student on one sequence, beside the teacher in plain PyTorch."""
-    form = min((name for name in (OURS, *EXPORTED) if name in columns), key=lambda name: columns[name]["median seconds"])
-    name = f"fastest exported form, batch 1 x {length}: {'student PyTorch' if form == OURS else form}"
-    note = f"teacher: plain PyTorch; forms: {', '.join(('PyTorch', *EXPORTED))}"
-    return comparison(name, note, {OURS: columns[form], "teacher": columns["teacher"]})
+def _best_exported(plain: str, length: int, columns: Mapping[str, Column]) -> Row:
+    """The fastest exported form of a student on one sequence, beside the teacher in plain PyTorch; `plain`: its column in PyTorch."""
+    student = "student" if plain == OURS else plain
+    forms = {"PyTorch": plain, **{form.strip(): f"{student}{form}" for form in EXPORTED}}
+    found = {form: columns[name] for form, name in forms.items() if name in columns}
+    fastest = min(found, key=lambda form: found[form]["median seconds"])
+    name = f"fastest exported form of {student}, batch 1 x {length}: {fastest}"
+    return comparison(name, f"teacher: plain PyTorch; forms: {', '.join(found)}", {OURS: found[fastest], "teacher": columns["teacher"]})
 
 
 def _ways(student: BertModel, folder: Path) -> tuple[dict[str, Run], list[str]]:
@@ -80,9 +85,7 @@ def _ways(student: BertModel, folder: Path) -> tuple[dict[str, Run], list[str]]:
         missing.append("torch.compile needs a C++ compiler, and there is none")
     if onnx.missing():
         missing.append(onnx.missing())
-    else:
-        ways |= _onnx(student, folder)
-    return ways, missing
+    return {**ways, **_exported("student", student, folder)}, missing
 
 
 @torch.no_grad()
@@ -109,9 +112,11 @@ class _WithoutMask(torch.nn.Module):
         return hidden
 
 
-def _onnx(student: BertModel, folder: Path) -> dict[str, Run]:
-    """The student in ONNX Runtime, in float32 and with its matrices in int8."""
-    whole, small = folder / "student.onnx", folder / "student-int8.onnx"
+def _exported(name: str, student: BertModel, folder: Path) -> dict[str, Run]:
+    """A student in ONNX Runtime, in float32 and with its matrices in int8; nothing where the extra is missing."""
+    if onnx.missing():
+        return {}
+    whole, small = folder / f"{name}.onnx", folder / f"{name}-int8.onnx"
     onnx.to_onnx(whole, student, {"input_ids": torch.randint(5, 100, (2, 16))})
     onnx.to_int8(whole, small)
 
@@ -119,12 +124,12 @@ def _onnx(student: BertModel, folder: Path) -> dict[str, Run]:
         graph = onnx.graph(path)
         return lambda given: graph({"input_ids": given})[0]
 
-    return dict(zip(EXPORTED, (runner(whole), runner(small)), strict=True))
+    return {f"{name}{form}": runner(path) for form, path in zip(EXPORTED, (whole, small), strict=True)}
 
 
-def _check(ways: dict[str, Run], ids: Tensor) -> None:
-    """Refuse to time what computes something else: nearly the same states in float32, the same direction in fewer bits."""
-    expected = ways[OURS](ids)
+def _check(plain: str, ways: Mapping[str, Run], ids: Tensor) -> None:
+    """Refuse to time what computes something else than `plain`: nearly the same states in float32, the same direction in fewer bits."""
+    expected = ways[plain](ids)
     for name, run in ways.items():
         found = run(ids)
         cosine = float(torch.cosine_similarity(found.flatten(0, 1), expected.flatten(0, 1), dim=-1).mean())

@@ -1,17 +1,18 @@
 """How the cost of stage 1 grows with length, batch, depth and width, and how well one measured step predicts the others.
 
-Notable: the prediction is that of `bistil plan`: FLOPs of a forward pass of the teacher and three of the student, at the rate of one
-calibrating step. What it leaves out (softmax, norms, optimiser, memory) is what makes it wrong, and by how much is told here.
+Notable: the prediction is that of a dry run's GPU hours: FLOPs of a forward pass of the teacher and three of the student, at the rate of
+one calibrating step. What it leaves out (softmax, norms, optimiser, memory) is what makes it wrong, and by how much is told here.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import torch
 
 from bistil.bench.measure import OURS, Row, Size, Turn, alternate, comparison
 from bistil.bench.models import config
-from bistil.bench.step import losses
+from bistil.bench.step import losses, whole_step
 from bistil.plan.estimate import TRAINING, forward_flops
 
 LONGEST = 2048
@@ -39,7 +40,7 @@ def settings(size: Size) -> Iterator[tuple[str, Size]]:
 
 
 def flops(size: Size) -> float:
-    """FLOPs of a stage-1 step by `bistil plan`'s model."""
+    """FLOPs of a stage-1 step, as a dry run counts them."""
     teacher = forward_flops(config(size), size.length)
     return size.batch * teacher * (1 + TRAINING / size.lrf)
 
@@ -54,14 +55,7 @@ def _step(size: Size) -> Turn:
     """One whole step on random models of a size."""
     torch.manual_seed(1)
     sides, student = losses(size)
-    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-6, fused=True)
-
-    def step() -> None:
-        sides[OURS]().backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return step
+    return partial(whole_step, sides[OURS], torch.optim.AdamW(student.parameters(), lr=1e-6, fused=True))
 
 
 def _row(name: str, size: Size, base: float, measured: float, times: float) -> Row:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from transformers import BertForMaskedLM
 
@@ -39,15 +40,8 @@ def step(size: Size) -> list[Row]:
     sides, student = losses(size)
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-6, fused=True)
 
-    def whole(loss: Loss, half: bool) -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            found = loss()
-        found.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    turns = {name: partial(whole, loss, False) for name, loss in sides.items()}
-    turns |= {f"{name} bf16": partial(whole, sides[name], True) for name in (OURS, FLOOR)}
+    turns = {name: partial(whole_step, loss, optimizer) for name, loss in sides.items()}
+    turns |= {f"{name} bf16": partial(whole_step, sides[name], optimizer, half=True) for name in (OURS, FLOOR)}
     seconds = alternate(size.turns, turns)
     columns = {name: {**found, **_kept(name, sides, student)} for name, found in seconds.items()}
     note = (
@@ -95,6 +89,15 @@ def waiting_for_input(size: Size, a_step: Mapping[str, float]) -> Row:
         note,
         {OURS: {unit: seconds / INPUTS for unit, seconds in found.items()}, "a stage-1 step": a_step},
     )
+
+
+def whole_step(loss: Loss, optimizer: Optimizer, *, half: bool = False) -> None:
+    """Forward, backward and update; in bfloat16 where `half`."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        found = loss()
+    found.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    optimizer.zero_grad()
 
 
 def losses(size: Size) -> tuple[dict[str, Loss], Any]:

@@ -28,11 +28,11 @@ from bistil.student import initialise, layer_map
 TINY = Size(layers=2, hidden=64, vocabulary=300, kept=200, batch=2, length=16, turns=1, lines=20)
 
 
-def measured(part: str, folder: Path) -> list[dict]:
+def measured(part: str, folder: Path, size: Size = TINY) -> list[dict]:
     said: list[str] = []
-    found = json.loads(run_bench(folder, part, TINY, say=said.append).read_text(encoding="utf-8"))
+    found = json.loads(run_bench(folder, part, size, say=said.append).read_text(encoding="utf-8"))
     assert found["environment"]["torch"]
-    assert found["size"] == dataclasses.asdict(TINY)
+    assert found["size"] == dataclasses.asdict(size)
     assert len(said) == len(found["comparisons"]) > 0
     return found["comparisons"]
 
@@ -73,18 +73,34 @@ def test_input_is_timed_a_batch_at_a_time() -> None:
 
 @pytest.mark.slow
 def test_a_student_is_run_in_every_way_there_is_and_the_others_are_named(tmp_path: Path) -> None:
-    rows = measured("inference", tmp_path)
+    rows = measured("inference", tmp_path, dataclasses.replace(TINY, layers=6))
     speeds = [row for row in rows if row["name"].startswith("inference")]
     for row in speeds:
         assert {"teacher", OURS, "student bf16"} <= set(row["columns"])
         assert ("student ONNX" in row["columns"]) != ("bistil[onnx]" in row["note"])
         for column in row["columns"].values():
             assert column[SPEED] == pytest.approx(row["columns"]["teacher"]["median seconds"] / column["median seconds"])
-    for row, best in zip(speeds, [row for row in rows if row not in speeds], strict=False):
-        forms = {name: column["median seconds"] for name, column in row["columns"].items() if name in (OURS, *EXPORTED)}
-        assert best["columns"][OURS]["median seconds"] == min(forms.values())
-        assert min(forms, key=lambda name: forms[name]) in best["name"].replace("PyTorch", OURS)
-        assert set(best["columns"]) == {OURS, "teacher"}
+    best = {row["name"].split(": ")[0]: (row["name"].split(": ")[1], row["columns"]) for row in rows if row not in speeds}
+    for row in (one for one in speeds if one["name"].startswith("inference, batch 1 ")):
+        for student, plain in {"student": OURS, "student lrf 3": "student lrf 3"}.items():
+            forms = {"PyTorch": plain, **{form.strip(): f"{student}{form}" for form in EXPORTED}}
+            found = {form: row["columns"][name] for form, name in forms.items() if name in row["columns"]}
+            fastest = min(found, key=lambda form: found[form]["median seconds"])
+            expected = fastest, {OURS: found[fastest], "teacher": row["columns"]["teacher"]}
+            assert best[row["name"].replace("inference", f"fastest exported form of {student}")] == expected
+
+
+def test_the_speeds_that_the_readme_tells_are_those_measured() -> None:
+    """Columns of the table: batch x tokens, then `times the teacher's speed` of these forms, to a tenth."""
+    forms = (OURS, "student lrf 3", "student bf16", "student ONNX", "student ONNX int8", "student lrf 3 ONNX int8")
+    root = Path(__file__).parents[2]
+    rows = json.loads((root / "reports/bench/inference.json").read_text(encoding="utf-8"))["comparisons"]
+    table = (root / "README.md").read_text(encoding="utf-8").split("**Speed**")[1].split("\n\n")[1]
+    told = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    assert len(told) >= 4
+    for shape, *speeds in told:
+        columns = next(row["columns"] for row in rows if row["name"] == f"inference, batch {shape.replace('×', 'x')}")
+        assert speeds == [f"{columns[form][SPEED]:.1f}" for form in forms if form in columns]
 
 
 def test_the_command_line_knows_every_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
