@@ -55,7 +55,7 @@ def _sentences(size: Size) -> Sequence[Example]:
     """Sentences as long as those of treebanks: about 20 words of 1.5 sub-words."""
     rng = np.random.default_rng(1)
     rows = []
-    for words in np.clip(rng.lognormal(2.8, 0.6, max(4, size.lines // 150)).astype(int), 2, 80):
+    for words in np.clip(rng.lognormal(2.8, 0.6, max(4, size.lines // 750)).astype(int), 2, 80):
         first = 1 + np.cumsum(rng.integers(1, 3, words))
         ids = [2, *rng.integers(5, size.kept, int(first[-1])).tolist(), 3]
         rows.append({"input_ids": ids, "first_subwords": first.tolist(), "heads": [0] * words, "relations": [0] * words})

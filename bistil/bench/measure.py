@@ -40,7 +40,7 @@ class Size:
     lrf: int = 2
     batch: int = 8
     length: int = 256
-    lines: int = 20000
+    lines: int = 100000
     turns: int = 3
 
 

@@ -76,7 +76,7 @@ def kept_by_length(size: Size) -> Row:
 
 def waiting_for_input(size: Size, a_step: Mapping[str, float]) -> Row:
     """Making a batch as training does, two languages of packed text with masking, against one of our steps in float32."""
-    tokenizer, lines = random_text(size.kept, size.lines)
+    tokenizer, lines = random_text(size.kept, max(20, size.lines // 5))
     halves = {"aaa": lines[::2], "bbb": lines[1::2]}
     corpora = {code: to_blocks(tokenizer, found, size.length) for code, found in halves.items()}
     weights = dict.fromkeys(corpora, 1.0)

@@ -14,7 +14,7 @@ BENCH_SIZES = (
     ("kept", 31000, "that of its student"),
     ("batch", 8, "sequences in a training batch"),
     ("length", 256, "tokens of each"),
-    ("lines", 20000, "lines of text to tokenise; a sentence to parse for every 150"),
+    ("lines", 100000, "lines of text to tokenise; a sentence to parse for every 750"),
     ("turns", 3, "how often each side is measured, after one turn to warm up"),
 )
 
