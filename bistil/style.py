@@ -92,22 +92,31 @@ def legend(ax: Axes, *, outside: bool = False) -> None:
 
 
 def heat_map(
-    ax: Axes, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], label: str, *, lowest: float = float("inf")
+    ax: Axes,
+    values: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    label: str,
+    *,
+    lowest: float = float("inf"),
+    highest: float | None = None,
 ) -> None:
     """Draw a matrix as a heat map with its numbers in the cells, NaN left empty. Shape of values: [rows, columns].
 
-    lowest: a value that the darkest colour is not above, besides the smallest of the matrix.
+    lowest: a value that the darkest colour is not above, besides the smallest of the matrix. highest: what the brightest colour stands for,
+    and all above it; default: the largest of the matrix.
     """
-    low, high = (min(np.nanmin(values), lowest), np.nanmax(values)) if np.isfinite(values).any() else (0.0, 1.0)
-    image = ax.imshow(values, cmap="cividis", aspect="auto", vmin=low, vmax=max(high, low + 1e-9))
-    middle = (low + high) / 2
+    low, most = (min(np.nanmin(values), lowest), np.nanmax(values)) if np.isfinite(values).any() else (0.0, 1.0)
+    high = max(most if highest is None else highest, low + 1e-9)
+    image = ax.imshow(values, cmap="cividis", aspect="auto", vmin=low, vmax=high)
+    middle, digits = (low + high) / 2, ".1f" if most >= 10 else ".3g"
     for (y, x), value in np.ndenumerate(values):
         if np.isfinite(value):
-            ax.text(x, y, f"{value:.3g}", ha="center", va="center", fontsize=9, color="#ffffff" if value < middle else "#000000")
+            ax.text(x, y, f"{value:{digits}}", ha="center", va="center", fontsize=9, color="#ffffff" if value < middle else "#000000")
     ax.set_xticks(range(len(columns)), columns)
     ax.set_yticks(range(len(rows)), rows)
     ax.grid(False)
-    style_colour_bar(ax.figure.colorbar(image, ax=ax), label)
+    style_colour_bar(ax.figure.colorbar(image, ax=ax, extend="max" if most > high else "neither"), label)
 
 
 def style_colour_bar(bar: Any, label: str) -> None:

@@ -50,7 +50,7 @@ def test_learning_curve_passes_over_entries_without_the_metric() -> None:
 def test_overlap_writes_percent_and_chance() -> None:
     matrix = np.array([[1.0, 0.25], [0.25, 1.0]])
     found = texts(plots.overlap(matrix, ["aaa", "bbb"], chance=0.08))
-    assert "25" in found
+    assert "25.0" in found
     assert "by chance: 8 %" in found
     assert matrix[0, 0] == 1.0
 
@@ -60,7 +60,7 @@ def test_the_delta_map_shows_the_densities_it_is_given() -> None:
     ax = plots.delta_map(layers, modules, densities).axes[0]
     [image] = ax.images
     np.testing.assert_allclose(np.ma.filled(image.get_array(), np.nan), 100 * densities)
-    assert [text.get_text() for text in ax.texts] == ["50", "2.5"]
+    assert [text.get_text() for text in ax.texts] == ["50.0", "2.5"]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == modules
     assert [tick.get_text() for tick in ax.get_yticklabels()] == layers
 
@@ -81,13 +81,13 @@ def test_the_diagonal_of_the_overlap_is_the_control_and_families_are_parted() ->
     matrix = np.full((3, 3), 0.2)
     made = plots.overlap(matrix, ["qaa", "qab", "qba"], chance=0.08, control=[0.6, 0.5, np.nan], families=["A", "A", "B"])
     ax = made.axes[0]
-    assert [text.get_text() for text in ax.texts] == ["60", "20", "20", "20", "50", "20", "20", "20"]
+    assert [text.get_text() for text in ax.texts] == ["60.0", "20.0", "20.0", "20.0", "50.0", "20.0", "20.0", "20.0"]
     assert len(ax.patches) == 2  # a frame for each control that there is
     assert np.asarray(ax.lines[0].get_ydata()).tolist() == [1.5, 1.5]
     assert len(ax.lines) == 2
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["A  qaa", "A  qab", "B  qba"]
     assert "two seeds" in ax.get_title()
-    assert ax.images[0].get_clim() == (8, 60)  # the darkest is chance
+    assert ax.images[0].get_clim() == (8, 20)  # from chance to the most that two languages share
     assert matrix[0, 0] == 0.2
 
 

@@ -34,12 +34,15 @@ def overlap(
 
     matrix: shape [N, N]. chance: the share that two random selections of the same density have in common.
     control: for each language the share that two seeds of it have in common, framed on the diagonal, which is empty without; shape [N].
-    families: of each language, equal ones side by side; lines part them.
+    families: of each language, equal ones side by side; lines part them. Colours end at the largest share of two languages, since two seeds
+    of one share far more.
     """
     made, [ax] = figure(2.4 + 0.72 * len(labels), 1.9 + 0.58 * len(labels))
     shares = np.array(matrix, dtype=float) * 100
+    between = shares[~np.eye(len(labels), dtype=bool) & np.isfinite(shares)]
     np.fill_diagonal(shares, np.nan if control is None else 100 * np.asarray(control, dtype=float))
-    heat_map(ax, shares, labels, labels, "parameters shared (%)", lowest=100 * chance)
+    highest = float(between.max()) if len(between) else None
+    heat_map(ax, shares, labels, labels, "parameters shared (%)", lowest=100 * chance, highest=highest)
     for place in range(len(labels)) if control is not None else ():
         if np.isfinite(shares[place, place]):
             ax.add_patch(Rectangle((place - 0.46, place - 0.46), 0.92, 0.92, fill=False, edgecolor=PALETTE[3], linewidth=2))
