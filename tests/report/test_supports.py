@@ -44,7 +44,7 @@ def test_the_overlap_of_each_pair_is_drawn_beside_chance(store: Store) -> None:
     assert list(drawn) == ["language-sfts-overlap"]
     ax = drawn["language-sfts-overlap"][0].axes[0]
     assert [name.get_text() for name in ax.get_xticklabels()] == ["qaa", "qab", "qac"]
-    assert [text.get_text() for text in ax.texts] == ["50", "25", "50", "25", "25", "25"]
+    assert [text.get_text() for text in ax.texts] == ["50.0", "25.0", "50.0", "25.0", "25.0", "25.0"]
     assert ax.get_title() == "by chance: 4 %"  # 4 * 4 / 100 of 4 entries
 
 

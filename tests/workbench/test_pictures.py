@@ -34,11 +34,11 @@ def numbers(panel: PicturePanel) -> list[str]:
 
 def test_a_list_changes_what_is_drawn() -> None:
     panel = overlap_panel(DELTAS, 20, control=[0.75, 0.5])
-    assert numbers(panel) == ["75", "50", "50", "50"]
+    assert numbers(panel) == ["75.0", "50.0", "50.0", "50.0"]
     assert "by chance: 20 %" in panel.model.figure().axes[0].get_title()
     first = bytes(panel.image.value)
     panel.lists["largest"].value = "25 %"  # one value each: 0 and 8
-    assert numbers(panel) == ["0", "0"]
+    assert numbers(panel) == ["0.0", "0.0"]
     assert bytes(panel.image.value) != first
     assert first.startswith(b"\x89PNG")
     assert panel.error.value == ""
@@ -46,9 +46,9 @@ def test_a_list_changes_what_is_drawn() -> None:
 
 def test_places_are_those_of_the_chosen_delta() -> None:
     panel = places_panel({**DELTAS, "small": delta([1], [1.0])})
-    assert numbers(panel) == ["20"]
+    assert numbers(panel) == ["20.0"]
     panel.lists["delta"].value = "small"
-    assert numbers(panel) == ["5"]
+    assert numbers(panel) == ["5.0"]
 
 
 def test_ages_stand_beside_the_null_of_the_chosen_schedule() -> None:
