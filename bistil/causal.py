@@ -50,8 +50,8 @@ class DecoderSize:
     training_steps: int = 600
     steps: int = 200
     density: float = 0.05
-    rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
-    sm3_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+    rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2)
+    sm3_rates: tuple[float, ...] = (1e-2, 3e-2, 1e-1)
     seed: int = 1
 
 
