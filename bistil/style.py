@@ -104,10 +104,11 @@ def heat_map(
     """Draw a matrix as a heat map with its numbers in the cells, NaN left empty. Shape of values: [rows, columns].
 
     lowest: a value that the darkest colour is not above, besides the smallest of the matrix. highest: what the brightest colour stands for,
-    and all above it; default: the largest of the matrix.
+    and all above it; default: the largest of the matrix. Colours span at least a tenth of that, so that rounding shows no pattern.
     """
     low, most = (min(np.nanmin(values), lowest), np.nanmax(values)) if np.isfinite(values).any() else (0.0, 1.0)
     high = max(most if highest is None else highest, low + 1e-9)
+    low = min(low, 0.9 * high)
     image = ax.imshow(values, cmap="cividis", aspect="auto", vmin=low, vmax=high)
     middle, digits = (low + high) / 2, ".1f" if most >= 10 else ".3g"
     for (y, x), value in np.ndenumerate(values):

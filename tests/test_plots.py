@@ -65,6 +65,12 @@ def test_the_delta_map_shows_the_densities_it_is_given() -> None:
     assert [tick.get_text() for tick in ax.get_yticklabels()] == layers
 
 
+def test_equal_densities_have_nearly_one_colour() -> None:
+    [image] = plots.delta_map(["0"], ["query", "key"], np.array([[0.10295, 0.10296]])).axes[0].images
+    colours = image.cmap(image.norm(image.get_array()))
+    assert np.abs(colours[0, 0] - colours[0, 1]).max() < 0.02
+
+
 def test_parameter_ages_are_shares_over_the_run_with_the_null_as_a_line() -> None:
     chance = ([0, 20, 40], [0.0, 0.75, 0.25])
     [ax] = plots.parameter_ages({"AG": [40, 20, 20, 40, 40]}, steps=60, chance=chance).axes
