@@ -67,7 +67,7 @@ def test_the_delta_map_shows_the_densities_it_is_given() -> None:
 
 def test_equal_densities_have_nearly_one_colour() -> None:
     [image] = plots.delta_map(["0"], ["query", "key"], np.array([[0.10295, 0.10296]])).axes[0].images
-    colours = image.cmap(image.norm(image.get_array()))
+    colours = np.asarray(image.cmap(image.norm(image.get_array())))
     assert np.abs(colours[0, 0] - colours[0, 1]).max() < 0.02
 
 
