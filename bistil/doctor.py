@@ -92,11 +92,11 @@ def _lacking(needed: Requirement) -> str:
 def _device() -> tuple[State, str]:
     import torch
 
-    from bistil.models import device_and_dtype
+    from bistil.models import choose_device
 
-    device, dtype, reason = device_and_dtype()
-    (torch.ones(2, device=device, dtype=dtype) + 1).sum().item()
-    return "ok", f"{device}, {str(dtype).removeprefix('torch.')}: {reason}; {torch.get_num_threads()} threads"
+    device, reason = choose_device()
+    (torch.ones(2, device=device) + 1).sum().item()
+    return "ok", f"{device}: {reason}; {torch.get_num_threads()} threads"
 
 
 def _store(folder: Path) -> tuple[State, str]:

@@ -145,24 +145,21 @@ def save_student(folder: str | Path, encoder: PreTrainedModel, tokenizer: PreTra
         tokenizer.save_pretrained(folder)
 
 
-def device_and_dtype(requested: str | None = None) -> tuple[torch.device, torch.dtype, str]:
-    """Pick device and compute dtype, with the reason as a sentence: cuda > cpu, mps only when asked, bfloat16 where cuda has it."""
+def choose_device(requested: str | None = None) -> tuple[torch.device, str]:
+    """Pick the device, with the reason as a sentence: cuda > cpu, mps only when asked. Precision is each schedule's `bf16`."""
     try:
         device = torch.device(requested or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:
         raise InputError(f"The device should be cpu, cuda, cuda:<number> or mps, not {requested!r}.") from error
-    why = f"{device} was asked for" if requested else "a CUDA device is present" if device.type == "cuda" else "no CUDA device is present"
-    if device.type == "cuda":
-        if not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():
-            raise InputError(f"{device} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices. Ask for cpu.")
-        if torch.cuda.is_bf16_supported(including_emulation=False):
-            return device, torch.bfloat16, f"{why}; bfloat16 because the hardware has it"
-        return device, torch.float32, f"{why}; float32 because the hardware lacks bfloat16"
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise InputError(f"{device} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices. Ask for cpu.")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise InputError("mps was asked for, but torch finds no Apple GPU on this machine. Ask for cpu.")
-    if device.type not in ("cpu", "mps"):
+    if device.type not in ("cuda", "cpu", "mps"):
         raise InputError(f"The device should be cpu, cuda, cuda:<number> or mps, not {requested!r}.")
-    return device, torch.float32, f"{why}; float32 because bfloat16 is used on CUDA only"
+    if requested:
+        return device, f"{device} was asked for"
+    return device, "a CUDA device is present" if device.type == "cuda" else "no CUDA device is present"
 
 
 def _checked_source(name_or_folder: str | Path) -> tuple[str, Architecture, str]:

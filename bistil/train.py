@@ -74,7 +74,8 @@ class Schedule:
     """How long and how fast to train.
 
     steps: optimiser steps. learning_rate: peak, then linear to 0. warmup_share: share of the steps with rising rate.
-    evaluations: how many evenly spaced evaluations (each is a checkpoint). clip: largest gradient norm, 0 for none.
+    evaluations: how many evenly spaced evaluations (each is a checkpoint). clip: largest gradient norm, 0 for none. bf16: autocast to
+    bfloat16, weights and optimiser states staying in float32.
     """
 
     steps: int
@@ -113,7 +114,11 @@ def fit(
         come along, with `learning_rate`, `tokens_per_second` and `seconds_left` (of this call, listeners' time left out).
     :returns: one entry per log and evaluation, each with its step. The model is left in its best state.
     :raises Stopped: where `stop` was set; a checkpoint was written first.
+    :raises InputError: where the schedule asks for bfloat16 and the objective is on a CUDA device without it.
     """
+    device = next(objective.parameters()).device
+    if schedule.bf16 and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise InputError(f"The schedule asks for bf16, but {torch.cuda.get_device_name(device)} lacks bfloat16. Set bf16: false.")
     checkpoint = _newest_complete(folder)
     every = math.ceil(schedule.steps / schedule.evaluations)
     arguments = TrainingArguments(
@@ -134,7 +139,7 @@ def fit(
         greater_is_better=not select.endswith("loss"),
         seed=seed,
         bf16=schedule.bf16,
-        use_cpu=next(objective.parameters()).device.type == "cpu",
+        use_cpu=device.type == "cpu",
         remove_unused_columns=False,
         disable_tqdm=True,
         report_to="none",

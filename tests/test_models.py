@@ -163,18 +163,15 @@ def test_a_tokenizer_without_mask_is_refused(folder: Path) -> None:
         models.load_teacher(folder)
 
 
-def test_device_and_dtype_give_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_device_comes_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    device, dtype, reason = models.device_and_dtype(None)
-    assert (device.type, dtype) == ("cpu", torch.float32)
-    assert "no CUDA" in reason
-    assert "asked" in models.device_and_dtype("cpu")[2]
+    device, reason = models.choose_device(None)
+    assert (device.type, reason) == ("cpu", "no CUDA device is present")
+    assert "asked" in models.choose_device("cpu")[1]
     for wrong in ("cuda", "toaster", "meta"):
         with pytest.raises(InputError):
-            models.device_and_dtype(wrong)
+            models.choose_device(wrong)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    for has_bf16, expected in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has=has_bf16: has)
-        assert models.device_and_dtype(None)[:2] == (torch.device("cuda"), expected)
+    assert models.choose_device(None) == (torch.device("cuda"), "a CUDA device is present")

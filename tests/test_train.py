@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -105,3 +106,13 @@ def test_a_half_written_checkpoint_is_ignored(tmp_path: Path) -> None:
 def test_bad_schedules_are_refused() -> None:
     with pytest.raises(InputError, match="steps"):
         Schedule(steps=0, learning_rate=0.1)
+
+
+def test_bf16_is_refused_where_a_gpu_lacks_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "an old GPU")
+    objective, elsewhere = make(), SimpleNamespace(device=torch.device("cuda"))
+    monkeypatch.setattr(objective, "parameters", lambda: iter([elsewhere]))
+    schedule = Schedule(steps=1, learning_rate=0.1, bf16=True)
+    with pytest.raises(InputError, match="an old GPU lacks bfloat16"):
+        fit(objective, Points(1), dict, schedule=schedule, select="loss", folder=tmp_path, seed=1, stage="test")

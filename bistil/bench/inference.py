@@ -26,6 +26,8 @@ BATCHES, LENGTHS, FURTHER = (1, 32), (32, 128, 512), (3,)
 """FURTHER: layer reduction factors whose students are measured as well."""
 MOST = 4096
 """Larger batches, in tokens, take one turn only."""
+REST = 0.2
+"""Seconds before a turn: PyTorch's and ONNX Runtime's threads would take the processor from each other."""
 SPEED = "times the teacher's speed"
 EXPORTED = (" ONNX", " ONNX int8")
 """What a student can be exported to besides its folder of PyTorch weights, after the student's name."""
@@ -56,7 +58,7 @@ def inference(size: Size) -> list[Row]:
                         _check(plain, forms, ids)
                         measured |= forms
                     turns = 1 if batch * length > MOST else size.turns
-                    columns = alternate(turns, {name: partial(run, ids) for name, run in measured.items()})
+                    columns = alternate(turns, {name: partial(run, ids) for name, run in measured.items()}, rest=REST)
                 for column in columns.values():
                     column[SPEED] = columns["teacher"]["median seconds"] / column["median seconds"]
                 rows.append(comparison(f"inference, batch {batch} x {length}", "; ".join(missing) or "every way is here", columns))

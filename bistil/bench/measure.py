@@ -44,12 +44,16 @@ class Size:
     turns: int = 3
 
 
-def alternate(turns: int, sides: Mapping[str, Turn]) -> dict[str, dict[str, float]]:
-    """Let the sides take turns after one turn to warm up; seconds of each side's fastest turn, by processor and clock, and the median."""
+def alternate(turns: int, sides: Mapping[str, Turn], *, rest: float = 0.0) -> dict[str, dict[str, float]]:
+    """Let the sides take turns after one turn to warm up; seconds of each side's fastest turn, by processor and clock, and the median.
+
+    :param rest: seconds before each turn. Threads that the last side's library left waiting in a loop go to sleep in the meantime.
+    """
     clock: dict[str, list[float]] = defaultdict(list)
     processor: dict[str, list[float]] = defaultdict(list)
     for turn in range(turns + 1):
         for name, side in sides.items():
+            time.sleep(rest)
             start, spent = time.perf_counter(), time.process_time()
             side()
             if turn:

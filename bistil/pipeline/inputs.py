@@ -16,7 +16,7 @@ from bistil.corpora import Blocks, check_enough, cut, read_lines
 from bistil.errors import InputError
 from bistil.experiment import RETRIEVAL, Experiment
 from bistil.languages import DATA, DataFolder
-from bistil.models import Teacher, device_and_dtype, load_teacher, save_student
+from bistil.models import Teacher, choose_device, load_teacher, save_student
 from bistil.narrow import check_drf
 from bistil.progress import Listener, silent
 from bistil.sft import peers
@@ -44,7 +44,7 @@ class Inputs:
         stop: threading.Event | None = None,
     ) -> None:
         self.experiment, self.data, self.store = experiment, data, store
-        self.device, _, self.device_reason = device_and_dtype(device)
+        self.device, self.device_reason = choose_device(device)
         self.progress, self.stop = progress, stop
 
     def check(self) -> None:
