@@ -6,16 +6,17 @@ INSTALLED := .venv/.installed
 SELECT := not browser and not real_data and not cuda
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
 
-.PHONY: help demo test test-fast lab bench docs clean
+.PHONY: help demo test test-fast test-browser lab bench docs clean
 
 help:
-	@echo "make demo       the whole tour on miniworld: stages, notebooks, reports/demo/index.html (second run: seconds)"
-	@echo "make lab        JupyterLab on notebooks/"
-	@echo "make test       ruff, mypy, every test, the notebooks' checked outputs"
-	@echo "make test-fast  ruff, mypy and the quick tests"
-	@echo "make bench      what our way costs against the published way and a floor, into reports/bench/"
-	@echo "make docs       a page a concept from the docstrings, into build/docs/index.html"
-	@echo "make clean      removes caches and builds; keeps .venv, data/cache and reports"
+	@echo "make demo          the whole tour on miniworld: stages, notebooks, reports/demo/index.html (second run: seconds)"
+	@echo "make lab           JupyterLab on notebooks/"
+	@echo "make test          ruff, mypy, every test, the notebooks' checked outputs"
+	@echo "make test-fast     ruff, mypy and the quick tests"
+	@echo "make test-browser  the workbench in Chromium"
+	@echo "make bench         what our way costs against the published way and a floor, into reports/bench/"
+	@echo "make docs          a page a concept from the docstrings, into build/docs/index.html"
+	@echo "make clean         removes caches and builds; keeps .venv, data/cache and reports"
 
 demo: $(INSTALLED)
 	$(BIN)/bistil demo --workers $(WORKERS)
@@ -27,6 +28,9 @@ test: $(INSTALLED) lint
 
 test-fast: $(INSTALLED) lint
 	$(PYTEST) -n $(WORKERS) --dist loadfile -m "$(SELECT) and not slow" tests
+
+test-browser: $(INSTALLED)
+	$(PYTEST) -m browser tests/browser
 
 .PHONY: lint
 lint: $(INSTALLED)
