@@ -115,10 +115,10 @@ def _run(notebook: Path, copy: Path, parameters: Mapping[str, Any]) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a kernel's threads should not spin where others need the processor
     copy.parent.mkdir(parents=True, exist_ok=True)
     growing = copy.with_suffix(".failed.ipynb")
+    quietly = ["--log-level=ERROR"]  # a kernel warns at every start that it listens on this machine without encryption
+    kernel = {"cwd": notebook.parent, "kernel_name": "python3", "extra_arguments": quietly}
     try:
-        papermill.execute_notebook(
-            notebook, growing, dict(parameters), cwd=notebook.parent, kernel_name="python3", progress_bar=True, log_output=False
-        )
+        papermill.execute_notebook(notebook, growing, dict(parameters), progress_bar=True, log_output=False, **kernel)
     except PapermillExecutionError as error:
         raise InputError(
             f"Cell {error.exec_count} of {notebook.name} was expected to run, but it ended with {error.ename}: {error.evalue}. "

@@ -240,3 +240,11 @@ def test_scores_by_task_has_a_group_for_each_task_with_its_metric() -> None:
     assert [label.get_text() for label in ax.get_xticklabels()] == ["Dependency parsing\nLAS (%)", "Named entities\nF1 (%)"]
     assert sorted(round(bar.get_height(), 1) for bar in ax.patches if isinstance(bar, Rectangle)) == [9.5, 58.5, 58.5, 60.5, 60.5]
     assert sorted(text.get_text() for text in ax.texts) == ["10", "58", "58", "60", "60"]
+
+
+def test_numbers_by_seed_are_dots_around_their_mean_in_its_order() -> None:
+    [ax] = plots.by_seed({"one": [3.0, 5.0], "two": [1.0]}, label="nats").axes
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["two", "one"]
+    shown = [line.get_xydata().tolist() for line in ax.lines]
+    assert shown == [[[1, 0]], [[1, -0.25], [1, 0.25]], [[3, 1], [5, 1]], [[4, 0.75], [4, 1.25]]]
+    assert ax.get_xlabel() == "nats"

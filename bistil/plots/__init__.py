@@ -14,6 +14,7 @@ from bistil.plots.languages import coverage, typology
 from bistil.plots.live import series, training_curves
 from bistil.plots.sft import (
     Tuning,
+    by_seed,
     costs_of_tuning,
     delta_map,
     entries_over_time,
@@ -30,6 +31,7 @@ from bistil.style import INK, PALETTE, PAPER, colour, figure, legend, style_colo
 __all__ = [
     "Tuning",
     "attention_map",
+    "by_seed",
     "costs_of_tuning",
     "coverage",
     "delta_map",

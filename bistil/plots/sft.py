@@ -162,6 +162,18 @@ def score_by_densities(language: Sequence[float], task: Sequence[float], scores:
     return made
 
 
+def by_seed(values: Mapping[str, Sequence[float]], *, label: str) -> Figure:
+    """Draw a number of every seed for each of several methods: a dot a seed, a bar at their mean, the largest mean on top."""
+    ordered = sorted(values, key=lambda name: float(np.mean(values[name])))
+    made, [ax] = figure(7.2, 1.2 + 0.5 * len(ordered))
+    for place, name in enumerate(ordered):
+        ax.plot(values[name], [place] * len(values[name]), linestyle="", marker="o", color=PALETTE[0], markeredgecolor=PAPER)
+        ax.plot([np.mean(values[name])] * 2, [place - 0.25, place + 0.25], color=INK, linewidth=1.5)
+    ax.set(xlabel=label, ylim=(-0.6, len(ordered) - 0.4))
+    ax.set_yticks(range(len(ordered)), ordered)
+    return made
+
+
 def costs_of_tuning(tunings: Sequence[Tuning], *, label: str) -> Figure:
     """Draw score against time (left) and memory (right) of tuning by several systems (thesis Figure 7.3). label: of the score."""
     made, [left, right] = figure(11.0, 4.4, 2)

@@ -4,13 +4,10 @@ Notable: nothing is fetched from anywhere (styles, figures and data are inside t
 written, so the same rows give the same bytes. Needs the `batch` extra (jinja2, matplotlib).
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from bistil import plots
@@ -19,6 +16,7 @@ from bistil.report.latex import latex_tables
 from bistil.report.orderings import Claim, orderings
 from bistil.report.paired import Kept, paired
 from bistil.report.tables import Table, cost_table, headline, score_tables, setting_name, setting_slugs, slug
+from bistil.report.templates import Figures, duration, environment, save, save_figures, save_manifests, software
 from bistil.results import (
     COLUMNS,
     Row,
@@ -30,16 +28,9 @@ from bistil.results import (
     write_results,
 )
 from bistil.significance import RESAMPLES, write_outcomes
-from bistil.style import svg, themed
 from bistil.systems import WHOLE, rank, told
 
 __all__ = ["COLUMNS", "Claim", "Table", "orderings", "read_results", "write_report", "write_results"]
-
-Figures = Mapping[str, tuple[Figure, str]]
-LONG = 30
-"""Tables with more lines, or more columns, than this are folded up."""
-WHOLE_MANIFESTS = 500
-"""With more manifests than this the page links to their files instead of holding them."""
 
 
 def write_report(
@@ -70,7 +61,6 @@ def write_report(
     claims, kept = orderings(rows) if claims is None else claims, kept or {}
     found = settings(rows)
     drawn = {slug(name): figure for name, figure in {**_figures(rows, found), **(figures or {})}.items()}
-    images = {name: svg(made, name) for name, (made, _) in drawn.items()}
     page = environment().get_template("page.html.j2").render(
         title=title,
         notes=[" ".join(paragraph.split()) for paragraph in notes.split("\n\n") if paragraph.strip()],
@@ -80,41 +70,22 @@ def write_report(
         claims=[(setting, [claim for claim in claims if claim.setting == setting]) for setting in found],
         pairs=paired(rows, kept),
         resamples=RESAMPLES,
-        long=LONG,
         whole=WHOLE,
-        whole_manifests=WHOLE_MANIFESTS,
         scores=[(setting, score_tables(rows, setting)) for setting in found],
         costs=[(setting, cost_table(rows, setting)) for setting in found],
-        figures=[
-            (made.get_figwidth() > 9, Markup(themed(images[name], made, name)), caption) for name, (made, caption) in drawn.items()
-        ],
+        figures=save_figures(folder / "figures", drawn),
         tables=tables,
         links=links or {},
-        manifests=sorted(manifests, key=lambda manifest: (manifest.get("kind", ""), manifest.get("finished", ""), manifest.get("id", ""))),
+        manifests=save_manifests(folder / "manifests", manifests),
         missing=sorted({row["artefact"] for row in rows if row["artefact"]} - {str(manifest.get("id")) for manifest in manifests}),
-        software=sorted({f"{name} {number}" for manifest in manifests for name, number in manifest.get("versions", {}).items()}),
+        software=software(manifests),
     )  # fmt: skip
-    _save(folder / "figures", "*.svg", {f"{name}.svg": image for name, image in images.items()})
-    for name, (made, _) in drawn.items():
-        made.savefig(folder / "figures" / f"{name}.png", metadata={"Software": None})
     write_results(folder / "results.csv", rows)
-    _save(folder / "tables", "*.tex", {f"{name}.tex": text for name, text in latex_tables(rows).items()})
-    _save(folder / "manifests", "*.json", {_manifest_name(manifest): _json(manifest) + "\n" for manifest in manifests})
+    save(folder / "tables", "*.tex", {f"{name}.tex": text for name, text in latex_tables(rows).items()})
     write_outcomes(folder / "outcomes", kept)
     path = folder / "index.html"
     path.write_text(page, encoding="utf-8")
     return path
-
-
-def environment() -> Environment:
-    """What fills the templates of this folder."""
-    made = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    made.filters.update(score=_score, signed=signed, duration=_duration, size=_size, json=_json)
-    made.filters.update(manifest_name=_manifest_name, probability=probability)
-    made.globals.update(setting_name=setting_name)
-    return made
 
 
 def _figures(rows: Sequence[Row], found: Sequence[Setting]) -> dict[str, tuple[Figure, str]]:
@@ -130,19 +101,6 @@ def _figures(rows: Sequence[Row], found: Sequence[Setting]) -> dict[str, tuple[F
     return drawn
 
 
-def _save(folder: Path, pattern: str, files: Mapping[str, str]) -> None:
-    """Write these files and remove what else an earlier report left there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob(pattern):
-        old.unlink()
-    for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
-
-
-def _manifest_name(manifest: Mapping[str, Any]) -> str:
-    return f"{slug(str(manifest['kind']))}-{slug(str(manifest['id']))}.json"
-
-
 def _facts(rows: Sequence[Row], manifests: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     def listed(column: str) -> str:
         return ", ".join(str(value) for value in sorted({row[column] for row in rows if row[column] not in (None, "")}))
@@ -150,35 +108,5 @@ def _facts(rows: Sequence[Row], manifests: Sequence[Mapping[str, Any]]) -> list[
     names = {"experiment": "experiment", "teacher": "teacher", "source": "source language", "target": "target languages", "task": "tasks"}
     facts = [(name, listed(column)) for column, name in {**names, "seed": "seeds"}.items()]
     seconds = sum(manifest.get("wall_seconds") or 0 for manifest in manifests)
-    facts += [("artefacts", f"{len(manifests)}, built in {_duration(seconds)} of machine time")] if manifests else []
+    facts += [("artefacts", f"{len(manifests)}, built in {duration(seconds)} of machine time")] if manifests else []
     return [(name, value) for name, value in facts if value]
-
-
-def _score(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
-
-
-def signed(value: float | None) -> str:
-    """A difference in points, with a real minus sign."""
-    return "–" if value is None else f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")
-
-
-def probability(p: float) -> str:
-    """A p-value, no finer than the draws allow."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    if seconds < 90:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _size(size: float | None) -> str:
-    return "–" if size is None else f"{size / 2**20:,.0f} MiB"
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)

@@ -32,13 +32,14 @@ __all__ = ["Decoder", "Densities", "Study", "Supports", "run_study"]
 class Study:
     """A study file.
 
-    name: of the folder under reports/. experiment: the experiment file it builds on, relative to the project, for teacher, data and
-    every setting not named here. supports: by a name for the method, whose language SFTs to compare. densities: a grid of densities.
-    decoder: ways of tuning a small decoder, on that experiment's data.
+    name: of the folder under reports/. question: what is asked, in words, for its page. experiment: the experiment file it builds on,
+    relative to the project, for teacher, data and every setting not named here. supports: by a name for the method, whose language SFTs
+    to compare. densities: a grid of densities. decoder: ways of tuning a small decoder, on that experiment's data.
     """
 
     name: str
     experiment: str
+    question: str = ""
     supports: Mapping[str, Supports] = field(default_factory=dict)
     densities: Densities | None = None
     decoder: Decoder | None = None
@@ -92,6 +93,6 @@ def run_study(
     if study.decoder:
         parts.append(study_decoder(DataFolder(place.data), Store(place.store), study.decoder, say=say))
     about = {"study": plain(study), "versions": versions(), "git": git_state(), "wall_seconds": round(time.perf_counter() - start, 1)}
-    save(folder, parts)
+    save(folder, parts, title=study.name, question=study.question, errors=errors)
     (folder / "study.json").write_text(json.dumps({**about, "errors": errors}, indent=1) + "\n", encoding="utf-8")
     return errors

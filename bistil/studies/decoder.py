@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from bistil import plots
 from bistil.causal import DecoderSize, compare_on_decoder
 from bistil.errors import InputError
 from bistil.languages import DataFolder
@@ -42,7 +43,9 @@ def study_decoder(data: DataFolder, store: Store, decoder: Decoder, *, say: Call
             learned = {"learned": round(before - row["test"], 4), "learning_rate": row["learning rate"], "values": row["trained values"]}
             rows.append({**kept, **learned, "processor_seconds": round(row["processor seconds"], 1), "artefact": artefact.id})
     found.tables["decoder"] = rows
-    learned_by = {name: [row["learned"] for row in rows if row["method"] == name] for name in {row["method"] for row in rows}}
+    learned_by = {name: [row["learned"] for row in rows if row["method"] == name] for name in dict.fromkeys(row["method"] for row in rows)}
+    figure = plots.by_seed(learned_by, label="learned by tuning (nats a token of held-out text)")
+    found.figures["learned"] = figure, "What each method learned of a language that the decoder never saw: a dot a seed, a bar at the mean."
     for claim, one, other in CLAIMS:
         mean = [1000 * fmean(learned_by[name]) for name in (one, other)]
         found.verdicts.append(Verdict(f"on a decoder {claim} (in 0.001 nats a token)", *mean))

@@ -70,7 +70,8 @@ def study_densities(base: Experiment, grid: Densities, build: Build, *, say: Cal
         found.artefacts |= {artefact.id: artefact for artefact in built(reader, jobs).values()}
     found.tables["densities"] = rows
     if len(grid.language) > 1 and len(grid.of_task) > 1 and rows:
-        found.figures["densities"] = contour(rows)
+        caption = "Zero-shot score over the densities of language and task SFTs, mean over targets and seeds."
+        found.figures["densities"] = contour(rows), caption
     found.verdicts += _verdicts(rows)
     return found
 

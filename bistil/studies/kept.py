@@ -1,10 +1,9 @@
-"""What a study finds, and how it is kept: tables as CSV, verdicts, figures as SVG and PNG, manifests.
+"""What a study finds, and how it is kept: a page, tables and verdicts as CSV, figures as SVG and PNG, manifests.
 
 Notable: nothing written depends on when or where, `study.json` aside, so the same artefacts give the same bytes.
 """
 
 import csv
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,8 +15,9 @@ from matplotlib.figure import Figure
 from bistil.batch import Job, perform
 from bistil.experiment import Experiment
 from bistil.pipeline import Pipeline
+from bistil.report.tables import Table
+from bistil.report.templates import environment, save_figures, save_manifests, software
 from bistil.store import Artefact, NotBuilt
-from bistil.style import svg
 
 Jobs = Mapping[Job, tuple[Job, ...]]
 Build = Callable[[Experiment, Jobs], Pipeline]
@@ -42,32 +42,35 @@ class Found:
     """Tables by name (rows with the same columns), figures by name, verdicts, and the artefacts behind them."""
 
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    figures: dict[str, Figure] = field(default_factory=dict)
+    figures: dict[str, tuple[Figure, str]] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
     artefacts: dict[str, Artefact] = field(default_factory=dict)
 
 
-def save(folder: Path, parts: Sequence[Found]) -> None:
-    """Write everything into `folder`; manifests of an earlier run that are no longer behind it are removed."""
-    for name in ("figures", "manifests"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for old in (folder / name).iterdir():
-            old.unlink()
-    verdicts = [
-        {"claim": one.claim, "left": round(one.left, 4), "right": round(one.right, 4), "holds": one.holds}
-        for part in parts
-        for one in part.verdicts
-    ]
-    _write(folder / "verdicts.csv", verdicts)
-    for name, rows in ((name, rows) for part in parts for name, rows in part.tables.items()):
+def save(folder: Path, parts: Sequence[Found], *, title: str, question: str = "", errors: Sequence[str] = ()) -> Path:
+    """Write everything into `folder` and return its page; figures and manifests of an earlier run are removed.
+
+    :param question: what the study asks. :param errors: of stages that failed; told on the page.
+    """
+    verdicts = [verdict for part in parts for verdict in part.verdicts]
+    tables = {name: rows for part in parts for name, rows in part.tables.items()}
+    manifests = [artefact.manifest for part in parts for artefact in part.artefacts.values()]
+    rounded = [{"claim": one.claim, "left": round(one.left, 4), "right": round(one.right, 4), "holds": one.holds} for one in verdicts]
+    for name, rows in {"verdicts": rounded, **tables}.items():
         _write(folder / f"{name}.csv", rows)
-    for part in parts:
-        for name, made in part.figures.items():
-            (folder / "figures" / f"{name}.svg").write_text(svg(made, name), encoding="utf-8")
-            made.savefig(folder / "figures" / f"{name}.png", metadata={"Software": None})
-        for artefact in part.artefacts.values():
-            path = folder / "manifests" / f"{artefact.kind}-{artefact.id}.json"
-            path.write_text(json.dumps(artefact.manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    page = environment().get_template("study.html.j2").render(
+        title=title,
+        question=question,
+        errors=errors,
+        verdicts=verdicts,
+        figures=save_figures(folder / "figures", {name: figure for part in parts for name, figure in part.figures.items()}),
+        tables=[Table(f"{name}.csv", list(rows[0]), [[*map(str, row.values())] for row in rows]) for name, rows in tables.items() if rows],
+        manifests=save_manifests(folder / "manifests", manifests),
+        software=software(manifests),
+    )  # fmt: skip
+    path = folder / "index.html"
+    path.write_text(page, encoding="utf-8")
+    return path
 
 
 def built(reader: Pipeline, jobs: Jobs) -> dict[Job, Artefact]:
@@ -87,6 +90,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a table; without rows an old one goes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     if not rows:
         path.unlink(missing_ok=True)
         return

@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from bistil import plots
 from bistil.batch import Job
@@ -158,23 +159,25 @@ def _born(rows: list[dict[str, Any]]) -> float | None:
 
 def _figures(
     method: str, rows: list[dict[str, Any]], deltas: Mapping[tuple[str, int], SparseDelta], families: Mapping[str, str], seed: int
-) -> dict[str, Any]:
+) -> dict[str, tuple[Figure, str]]:
     """The overlap of languages with its controls, and where the first language's entries sit."""
     codes = [code for code in sorted(families, key=lambda code: (families[code], code)) if (code, seed) in deltas]
-    drawn, name = {}, method.lower().replace(" ", "-")
+    drawn, name = dict[str, tuple[Figure, str]](), method.lower().replace(" ", "-")
     if len(codes) > 1:
         matrix = [[deltas[a, seed].overlap(deltas[b, seed]) for b in codes] for a in codes]
         again = {row["first"]: row["overlap"] / 100 for row in _of(rows, "seeds") if seed in (row["first_seed"], row["second_seed"])}
-        drawn[f"overlap-{name}"] = plots.overlap(
+        made = plots.overlap(
             matrix, codes, chance=rows[0]["chance"] / 100, families=[families[code] for code in codes],
             control=[again.get(code, np.nan) for code in codes] if again else None,
         )  # fmt: skip
+        drawn[f"overlap-{name}"] = made, f"{method}: how many of their parameters two language SFTs share."
     if codes:
-        drawn[f"places-{name}"] = plots.delta_map(*densities(deltas[codes[0], seed]))
+        where = f"{method}: where in the encoder the parameters of {codes[0]}'s SFT sit, in percent of each tensor."
+        drawn[f"places-{name}"] = plots.delta_map(*densities(deltas[codes[0], seed])), where
     return drawn
 
 
-def _ages_figure(methods: Mapping[str, Supports], ages: list[dict[str, Any]]) -> dict[str, Any]:
+def _ages_figure(methods: Mapping[str, Supports], ages: list[dict[str, Any]]) -> dict[str, tuple[Figure, str]]:
     """Ages of every method and language with the first seed, against random drops; methods of another schedule would need another null."""
     firsts = {name: methods[name].seeds[0] for name in methods}
     rows = [row for row in ages if row["seed"] == firsts[row["method"]]]
@@ -187,4 +190,5 @@ def _ages_figure(methods: Mapping[str, Supports], ages: list[dict[str, Any]]) ->
     null = [(row["born"], row["chance"] / 100) for row in rows if f"{row['method']}, {row['language']}" == label]
     chance = ([step for step, _ in null], [share for _, share in null])
     grown = {label: {step: share for step, share in found.items() if share} for label, found in born.items()}
-    return {"ages": plots.parameter_ages(grown, steps=rows[0]["steps"], chance=chance)}
+    caption = "How old the entries of SpIEL's final supports are, by the step at which they were last grown."
+    return {"ages": (plots.parameter_ages(grown, steps=rows[0]["steps"], chance=chance), caption)}

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from bistil import batch
+from bistil import batch, plots
 from bistil.cli import main
 from bistil.errors import InputError
 from bistil.experiment import Experiment, LanguageSftConfig
@@ -116,7 +116,7 @@ def test_the_grid_of_densities_shares_language_sfts(experiment: Callable[..., Ex
     kinds = [artefact.kind for artefact in found.artefacts.values()]
     assert (kinds.count("language-sft"), kinds.count("task-sft"), kinds.count("evaluation"), kinds.count("timing")) == (4, 4, 4, 0)
     assert len(said) == 4
-    save(tmp_path / "kept", [found])
+    save(tmp_path / "kept", [found], title="t")
     rows = read_densities(tmp_path / "kept" / "densities.csv")
     language, task, values, metric = scores(rows)
     assert (language, task, metric, values.shape) == ([0.1, 0.5], [0.1, 0.5], "f1", (2, 2))
@@ -165,10 +165,17 @@ def test_the_studies_of_the_project_can_be_read(path: Path) -> None:
 
 
 def test_verdicts_and_tables_are_kept_and_old_files_go(tmp_path: Path) -> None:
-    save(tmp_path, [Found(tables={"overlaps": [{"a": 1}]}, verdicts=[Verdict("more", 2.0, 1.0), Verdict("less", 1.0, 2.0)])])
+    found = Found(tables={"overlaps": [{"a": 1}]}, verdicts=[Verdict("more", 2.0, 1.0), Verdict("less", 1.0, 2.0)])
+    found.figures["curve"] = plots.learning_curve({"one": [{"step": 1, "x": 2.0}, {"step": 2, "x": 3.0}]}, metric="x"), "How x grows"
+    page = save(tmp_path, [found], title="A study", question="Is a < b?", errors=["b failed."]).read_text(encoding="utf-8")
     assert [row["holds"] for row in read_table(tmp_path / "verdicts.csv")] == ["True", "False"]
-    save(tmp_path, [Found(tables={"overlaps": []})])
-    assert [path.name for path in tmp_path.glob("*.csv")] == []
+    told = ("A study", "Is a &lt; b?", "1 stage failed", "b failed.", "✓ holds", "✗ does not hold", "How x grows", "<svg", "overlaps.csv")
+    for words in told:
+        assert words in page
+    assert "http" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace("http://creativecommons.org", "")
+    page = save(tmp_path, [Found(tables={"overlaps": []})], title="A study").read_text(encoding="utf-8")
+    assert "Do the claims hold?" not in page
+    assert [path.name for path in tmp_path.rglob("*") if path.suffix in {".csv", ".svg", ".png"}] == []
 
 
 @pytest.mark.slow
@@ -186,6 +193,7 @@ def test_a_study_runs_from_the_command_line_and_a_second_time_builds_nothing(
     about = json.loads((folder / "study.json").read_text())
     assert about["errors"] == []
     assert len(list((folder / "manifests").glob("language-sft-*.json"))) == 4
+    assert "how many of their parameters two" in (folder / "index.html").read_text(encoding="utf-8")
     before = (folder / "overlaps.csv").read_bytes()
     assert main([*command, "--workers", "1"]) == 0
     assert (folder / "overlaps.csv").read_bytes() == before

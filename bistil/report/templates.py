@@ -1,0 +1,100 @@
+"""What every page of this folder has in common: its template's words for numbers, and the files that lie beside it.
+
+Notable: a folder holds what the last page was made of and nothing else of the same kind. Figures stand in the page and beside it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from bistil.report.tables import setting_name, slug
+from bistil.style import svg, themed
+
+Figures = Mapping[str, tuple[Figure, str]]
+"""By file name, each with its caption."""
+Manifest = Mapping[str, Any]
+LONG = 30
+"""Tables with more lines, or more columns, than this are folded up."""
+WHOLE_MANIFESTS = 500
+"""With more manifests than this a page links to their files instead of holding them."""
+
+
+def environment() -> Environment:
+    """What fills the templates of this folder."""
+    made = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    made.filters.update(score=_score, signed=signed, duration=duration, size=_size, json=_json)
+    made.filters.update(manifest_name=_manifest_name, probability=probability)
+    made.globals.update(setting_name=setting_name, long=LONG, whole_manifests=WHOLE_MANIFESTS)
+    return made
+
+
+def save(folder: Path, pattern: str, files: Mapping[str, str]) -> None:
+    """Write these files and remove what else an earlier page left there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob(pattern):
+        old.unlink()
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def save_figures(folder: Path, figures: Figures) -> list[tuple[bool, Markup, str]]:
+    """Write figures as SVG and PNG; return what a page shows of each: is it wide, the image, and its caption."""
+    images = {name: svg(made, name) for name, (made, _) in figures.items()}
+    save(folder, "*.png", {})
+    save(folder, "*.svg", {f"{name}.svg": image for name, image in images.items()})
+    for name, (made, _) in figures.items():
+        made.savefig(folder / f"{name}.png", metadata={"Software": None})
+    return [(made.get_figwidth() > 9, Markup(themed(images[name], made, name)), caption) for name, (made, caption) in figures.items()]
+
+
+def save_manifests(folder: Path, manifests: Sequence[Manifest]) -> list[Manifest]:
+    """Write manifests; return them as a page lists them."""
+    save(folder, "*.json", {_manifest_name(manifest): _json(manifest) + "\n" for manifest in manifests})
+    return sorted(manifests, key=lambda manifest: (manifest.get("kind", ""), manifest.get("finished", ""), manifest.get("id", "")))
+
+
+def software(manifests: Sequence[Manifest]) -> list[str]:
+    """Names and versions of what made these artefacts."""
+    return sorted({f"{name} {number}" for manifest in manifests for name, number in manifest.get("versions", {}).items()})
+
+
+def signed(value: float | None) -> str:
+    """A difference in points, with a real minus sign."""
+    return "–" if value is None else f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")
+
+
+def probability(p: float) -> str:
+    """A p-value, no finer than the draws allow."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds, minutes or hours."""
+    if seconds is None:
+        return "–"
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _score(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
+
+
+def _manifest_name(manifest: Manifest) -> str:
+    return f"{slug(str(manifest['kind']))}-{slug(str(manifest['id']))}.json"
+
+
+def _size(size: float | None) -> str:
+    return "–" if size is None else f"{size / 2**20:,.0f} MiB"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
