@@ -24,8 +24,8 @@ from bistil.student import initialise
 
 BATCHES, LENGTHS, FURTHER = (1, 32), (32, 128, 512), (3,)
 """FURTHER: layer reduction factors whose students are measured as well."""
-MOST = 4096
-"""Larger batches, in tokens, take one turn only."""
+FEW, MOST = 512, 4096
+"""Batches of no more than FEW tokens take four times the turns, since each is over in milliseconds; of more than MOST, one turn only."""
 REST = 0.2
 """Seconds before a turn: PyTorch's and ONNX Runtime's threads would take the processor from each other."""
 SPEED = "times the teacher's speed"
@@ -57,7 +57,8 @@ def inference(size: Size) -> list[Row]:
                     for plain, forms in students.items():
                         _check(plain, forms, ids)
                         measured |= forms
-                    turns = 1 if batch * length > MOST else size.turns
+                    tokens = batch * length
+                    turns = 4 * size.turns if tokens <= FEW else size.turns if tokens <= MOST else 1
                     columns = alternate(turns, {name: partial(run, ids) for name, run in measured.items()}, rest=REST)
                 for column in columns.values():
                     column[SPEED] = columns["teacher"]["median seconds"] / column["median seconds"]
