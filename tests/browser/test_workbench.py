@@ -122,6 +122,7 @@ def pictures(page: Any, panel: Any, name: str, folder: Path) -> None:
     for theme in ("Dark", "Light"):
         page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", f"JupyterLab {theme}")
         page.wait_for_function("theme => document.body.dataset.jpThemeName === theme", arg=f"JupyterLab {theme}")
+        page.wait_for_function("!document.getElementById('jupyterlab-splash')", timeout=30_000)  # it dims the page while styles load
         panel.screenshot(path=folder / f"{name}-{theme.lower()}.png")
 
 
