@@ -13,13 +13,13 @@ from bistil.distil.general import GeneralConfig
 from bistil.distil.minilm import MiniLMConfig
 from bistil.distil.task import TaskConfig
 from bistil.errors import InputError
-from bistil.places import check_name
-from bistil.settings import read_yaml
+from bistil.settings.places import check_name
+from bistil.settings.yaml import read_yaml
 from bistil.sft.config import SftMethod
 from bistil.sft.language import TextConfig
-from bistil.systems import NARROW, REDUCED, SYSTEMS, TEACHER, WHOLE, in_results
+from bistil.systems.table import NARROW, REDUCED, SYSTEMS, TEACHER, WHOLE, in_results
 from bistil.tasks.retrieval import RetrievalConfig
-from bistil.train import Schedule
+from bistil.training.loop import Schedule
 
 RETRIEVAL = "retrieval"
 

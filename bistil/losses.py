@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bistil.attention import Attention, squared_distance
 from bistil.errors import InputError
-from bistil.parallel import counted
+from bistil.models.attention import Attention, squared_distance
+from bistil.training.parallel import counted
 
 Maps = Tensor | Attention
 """A layer's attention distributions, evaluated or not."""

@@ -12,8 +12,8 @@ from tiny import entries, write_tiny_teacher, write_tiny_world
 from transformers import BertTokenizer
 
 from bistil.experiment import Experiment
-from bistil.languages import DataFolder
-from bistil.settings import build
+from bistil.settings.yaml import build
+from bistil.text.languages import DataFolder
 
 torch.set_num_threads(1)
 settings.register_profile("bistil", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure

@@ -29,10 +29,10 @@ from kill_resume import finish, start
 from tiny import entries, write_tiny_teacher, write_tiny_world
 
 from bistil.batch import plan, pool
+from bistil.batch.experiments import run_experiment
 from bistil.batch.snakemake import Scheduling
+from bistil.evaluation.results import read_results
 from bistil.experiment import Experiment
-from bistil.results import read_results
-from bistil.run import run_experiment
 
 ENGINES = ("pool", "snakemake", "submit")
 GRID = {

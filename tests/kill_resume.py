@@ -28,10 +28,10 @@ from tiny import entries, write_tiny_teacher, write_tiny_world
 from bistil import batch
 from bistil.batch import pool
 from bistil.experiment import Cell, Experiment
-from bistil.languages import DataFolder
 from bistil.pipeline import Pipeline
-from bistil.settings import build
-from bistil.store import Store
+from bistil.settings.yaml import build
+from bistil.store.artefacts import Store
+from bistil.text.languages import DataFolder
 
 CELL = Cell("bistil-tf", "ner", "qac", 2, 1)
 KINDS = ("stage 1", "LT-SFT", "batch")

@@ -17,19 +17,19 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from bistil.bench.published import stage_one_loss
-from bistil.corpora import Blocks, read_lines, to_blocks
 from bistil.distil.general import GeneralConfig, GeneralDistillation, distil
+from bistil.distil.start import initialise, layer_map
 from bistil.distil.task import TaskConfig, task_sft
-from bistil.distil.wardrobe import AdaptedTeacher
-from bistil.evaluate import evaluate
+from bistil.distil.teachers import AdaptedTeacher
+from bistil.evaluation.score import evaluate
 from bistil.experiment import Experiment
-from bistil.languages import DATA
-from bistil.models import TaskModel, load_teacher
-from bistil.places import open_data
+from bistil.models.load import TaskModel, load_teacher
+from bistil.settings.places import open_data
 from bistil.sft.delta import base_hash
-from bistil.student import initialise, layer_map
 from bistil.tasks import task as find_task
-from bistil.train import Objective, Schedule
+from bistil.text.corpora import Blocks, read_lines, to_blocks
+from bistil.text.languages import DATA
+from bistil.training.loop import Objective, Schedule
 
 LENGTH, TASK, TARGETS = 64, "parsing", ("qab", "qac")
 

@@ -13,7 +13,7 @@ import bistil.pipeline
 from bistil.experiment import Experiment
 from bistil.pipeline import Pipeline, students, tuned
 from bistil.plan import perform, plan
-from bistil.store import Artefact, Store, artefact_id
+from bistil.store.artefacts import Artefact, Store, artefact_id
 
 DEMO = {
     "vocabulary": (2, "6e172a7a5d7cf23e"),

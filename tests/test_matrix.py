@@ -12,14 +12,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 from zoo import TOKENIZERS, write_teacher
 
-from bistil.corpora import read_lines
 from bistil.errors import InputError
 from bistil.experiment import Cell, Experiment
-from bistil.models import encode, load_encoder
+from bistil.models.load import encode, load_encoder
 from bistil.pipeline import Pipeline
-from bistil.settings import build
-from bistil.store import Store
+from bistil.settings.yaml import build
+from bistil.store.artefacts import Store
 from bistil.tasks.retrieval import Side, parallel, retrieve
+from bistil.text.corpora import read_lines
 
 TASKS = {"parsing": {"uas", "las"}, "ner": {"f1"}, "pos": {"accuracy"}, "nli": {"accuracy"}, "qa": {"em", "f1"}}
 OTHERS = ("bistil-st:3", "multilingual-distil:2", "scratch:2")

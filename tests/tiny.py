@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from transformers import BertConfig, BertForMaskedLM
 
-from bistil.corpora import read_lines
 from bistil.miniworld import load_settings, write_world
 from bistil.miniworld.settings import Sizes, Splits
 from bistil.pretrain.wordpiece import train_wordpiece
+from bistil.text.corpora import read_lines
 
 ROOT = Path(__file__).parent.parent
 LAYERS = 6

@@ -20,7 +20,7 @@ from transformers import (
     XLMRobertaTokenizer,
 )
 
-from bistil.architectures import ARCHITECTURES
+from bistil.models.architectures import ARCHITECTURES
 from bistil.pretrain.wordpiece import train_wordpiece
 
 ROBERTA = ["<s>", "<pad>", "</s>", "<unk>"]

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from bistil.experiment import Experiment
-from bistil.languages import DataFolder
 from bistil.pipeline import Pipeline
 from bistil.plan import Job
-from bistil.store import NotBuilt, Store
+from bistil.store.artefacts import NotBuilt, Store
+from bistil.text.languages import DataFolder
 
 SCORED = ("evaluation", "timing")
 """The stages after which there is more to report."""

@@ -14,10 +14,10 @@ from concurrent.futures.process import BrokenProcessPool
 
 from bistil.batch.account import Account, Place
 from bistil.experiment import Experiment
-from bistil.languages import DataFolder
 from bistil.pipeline import Pipeline
 from bistil.plan import Job, perform, plan
-from bistil.store import Store
+from bistil.store.artefacts import Store
+from bistil.text.languages import DataFolder
 
 KILLED = "its worker was killed twice, most likely for want of memory. Lower its batch size or the number of workers; the rest goes on"
 

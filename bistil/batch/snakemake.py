@@ -24,10 +24,10 @@ from bistil.batch.account import Account, Place
 from bistil.batch.stage import ended, failure, open_run, stages_of
 from bistil.errors import InputError
 from bistil.experiment import Experiment
-from bistil.languages import DATA, DataFolder
 from bistil.pipeline import Pipeline
 from bistil.plan import Stage
-from bistil.store import Store
+from bistil.store.artefacts import Store
+from bistil.text.languages import DATA, DataFolder
 
 PROFILES = DATA / "profiles"
 SNAKEFILE = Path(__file__).with_name("Snakefile")

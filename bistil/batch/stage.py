@@ -14,10 +14,10 @@ from typing import NamedTuple
 from bistil.batch.account import Place
 from bistil.errors import InputError
 from bistil.experiment import Experiment
-from bistil.languages import DataFolder
 from bistil.pipeline import Pipeline
 from bistil.plan import Stage, foresee, perform
-from bistil.store import Artefact, Store
+from bistil.store.artefacts import Artefact, Store
+from bistil.text.languages import DataFolder
 
 BEGUN, DONE, FAILED = "begun", "done", "failed"
 

@@ -19,7 +19,7 @@ from bistil.bench.sft import sft
 from bistil.bench.step import step
 from bistil.bench.switch import switch
 from bistil.bench.vocabulary import vocabulary
-from bistil.provenance import git_state, versions
+from bistil.store.provenance import git_state, versions
 
 __all__ = ["PARTS", "Size", "run_bench", "sentence"]
 

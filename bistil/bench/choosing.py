@@ -10,8 +10,8 @@ from bistil.bench.measure import OURS, PUBLISHED, Found, Row, Size, comparison, 
 from bistil.bench.models import DENSITY, bert, config
 from bistil.bench.published import top_k_of_list
 from bistil.plan.estimate import meta_encoder
-from bistil.provenance import peak_memory_bytes
 from bistil.sft.lottery import select_top_k, snapshot
+from bistil.store.provenance import peak_memory_bytes
 
 LISTED = 64
 """Bytes an entry that the published choice needs: 40 in a list, 16 in float64 arrays of it, 8 before and after training."""

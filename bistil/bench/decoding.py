@@ -8,8 +8,8 @@ from transformers import BertModel
 
 from bistil.bench.measure import FLOOR, OURS, PUBLISHED, Row, Size, alternate, comparison
 from bistil.bench.models import config
-from bistil.evaluate import by_length, predict_rows
-from bistil.models import TaskModel, encode
+from bistil.evaluation.score import by_length, predict_rows
+from bistil.models.load import TaskModel, encode
 from bistil.tasks.parsing import Parsing
 from bistil.tasks.task import Row as Example
 

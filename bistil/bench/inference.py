@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from transformers import BertModel
 
-from bistil import onnx
 from bistil.bench.measure import OURS, Column, Row, Size, alternate, comparison
 from bistil.bench.models import config
+from bistil.deploy import graph
+from bistil.distil.start import initialise
 from bistil.errors import InputError
-from bistil.models import encode
-from bistil.student import initialise
+from bistil.models.load import encode
 
 BATCHES, LENGTHS, FURTHER = (1, 32), (32, 128, 512), (3,)
 """FURTHER: layer reduction factors whose students are measured as well."""
@@ -86,8 +86,8 @@ def _ways(student: BertModel, folder: Path) -> tuple[dict[str, Run], list[str]]:
         ways["student torch.compile"] = torch.compile(_WithoutMask(student), dynamic=True)
     else:
         missing.append("torch.compile needs a C++ compiler, and there is none")
-    if onnx.missing():
-        missing.append(onnx.missing())
+    if graph.missing():
+        missing.append(graph.missing())
     return {**ways, **_exported("student", student, folder)}, missing
 
 
@@ -117,15 +117,15 @@ class _WithoutMask(torch.nn.Module):
 
 def _exported(name: str, student: BertModel, folder: Path) -> dict[str, Run]:
     """A student in ONNX Runtime, in float32 and with its matrices in int8; nothing where the extra is missing."""
-    if onnx.missing():
+    if graph.missing():
         return {}
     whole, small = folder / f"{name}.onnx", folder / f"{name}-int8.onnx"
-    onnx.to_onnx(whole, student, {"input_ids": torch.randint(5, 100, (2, 16))})
-    onnx.to_int8(whole, small)
+    graph.to_onnx(whole, student, {"input_ids": torch.randint(5, 100, (2, 16))})
+    graph.to_int8(whole, small)
 
     def runner(path: Path) -> Run:
-        graph = onnx.graph(path)
-        return lambda given: graph({"input_ids": given})[0]
+        session = graph.open_graph(path)
+        return lambda given: session({"input_ids": given})[0]
 
     return {f"{name}{form}": runner(path) for form, path in zip(EXPORTED, (whole, small), strict=True)}
 

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from bistil.bench.choosing import choosing
 from bistil.bench.measure import OURS, PUBLISHED, Found, Row, Size, alternate, comparison, in_process, resident
 from bistil.bench.models import DENSITY, bert
-from bistil.provenance import peak_memory_bytes
 from bistil.sft.config import PeftSft
 from bistil.sft.lottery import SparseTraining, snapshot
 from bistil.sft.peers import library, peft_settings
 from bistil.sft.sampled import linear_entries
 from bistil.sft.spiel import MovingSupport, SpielConfig, spiel_optimizer
+from bistil.store.provenance import peak_memory_bytes
 
 Step = Callable[[], None]
 WAYS = {

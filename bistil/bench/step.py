@@ -20,13 +20,13 @@ from bistil.bench.measure import FLOOR, OURS, PUBLISHED, Kept, Row, Size, altern
 from bistil.bench.models import config
 from bistil.bench.published import stage_one_loss
 from bistil.bench.vocabulary import random_text
-from bistil.corpora import Batches, to_blocks
 from bistil.distil.general import GeneralDistillation
-from bistil.distil.wardrobe import AdaptedTeacher
-from bistil.models import encode
-from bistil.parallel import Shared
-from bistil.student import initialise, layer_map
-from bistil.train import one_item
+from bistil.distil.start import initialise, layer_map
+from bistil.distil.teachers import AdaptedTeacher
+from bistil.models.load import encode
+from bistil.text.corpora import Batches, to_blocks
+from bistil.training.loop import one_item
+from bistil.training.parallel import Shared
 
 INPUTS = 20
 """Batches whose making is one turn."""

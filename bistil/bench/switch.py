@@ -10,7 +10,7 @@ from torch import Tensor
 from bistil.bench.measure import FLOOR, OURS, PUBLISHED, Row, Size, alternate, comparison
 from bistil.bench.models import DENSITY, bert, delta
 from bistil.bench.published import add_sparse
-from bistil.distil.wardrobe import AdaptedTeacher
+from bistil.distil.teachers import AdaptedTeacher
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.sft.lottery import snapshot
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from bistil.cli.options import Commands
-from bistil.places import CACHE, ROOT
+from bistil.settings.places import CACHE, ROOT
 
 BENCH = ("step", "sft", "vocab", "switch", "eval", "inference", "scaling")
 BENCH_SIZES = (
@@ -43,7 +43,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from bistil.doctor import examine
+    from bistil.cli.doctor import examine
 
     broken = False
     for finding in examine(options.store):

@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from bistil.places import CACHE, ROOT
+from bistil.settings.places import CACHE, ROOT
 
 Commands = argparse._SubParsersAction
 """What commands are declared in."""

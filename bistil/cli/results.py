@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bistil.cli.options import Commands, place_options
 from bistil.errors import InputError
-from bistil.places import CACHE, ROOT, open_data
+from bistil.settings.places import CACHE, ROOT, open_data
 
 
 def add_commands(commands: Commands) -> None:
@@ -49,7 +49,7 @@ def _report(options: argparse.Namespace) -> int:
     from bistil import batch
     from bistil.experiment import Experiment
     from bistil.report.experiment import write_experiment_report
-    from bistil.store import Store
+    from bistil.store.artefacts import Store
 
     experiment = Experiment.read(options.experiments[0])
     place = batch.Place(open_data(experiment.data, options.data).root, options.store)
@@ -89,10 +89,10 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from bistil import deploy
+    from bistil.deploy import write as deploy
     from bistil.experiment import Experiment
     from bistil.pipeline import Pipeline
-    from bistil.store import Store
+    from bistil.store.artefacts import Store
 
     file, asked = Path(options.which), deploy.Asked(options.system, options.task, options.target, options.seed)
     if file.suffix not in (".yaml", ".yml"):
@@ -113,7 +113,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from bistil.predict import predict
+    from bistil.deploy.predict import predict
 
     for line in predict(options.model, options.file):
         print(line)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bistil.cli.options import Commands, place_options, run_options
 from bistil.errors import InputError
-from bistil.places import open_data
+from bistil.settings.places import open_data
 
 if TYPE_CHECKING:
     from bistil.batch.snakemake import Scheduling
@@ -65,7 +65,7 @@ def _batch(options: argparse.Namespace) -> int:
         return 0
     if options.rehearse:
         raise InputError("--rehearse tells what a run will take and stops: give --dry-run with it.")
-    from bistil.run import run_experiment
+    from bistil.batch.experiments import run_experiment
 
     failed = run_experiment(
         options.experiment,
@@ -131,7 +131,7 @@ def _stage(options: argparse.Namespace) -> int:
     from bistil.experiment import Experiment
     from bistil.pipeline import Pipeline
     from bistil.plan.text import THERE
-    from bistil.store import Store
+    from bistil.store.artefacts import Store
 
     experiment = Experiment.read(options.experiment)
     data = open_data(experiment.data, options.data)
@@ -146,7 +146,7 @@ def _stage(options: argparse.Namespace) -> int:
 
 def _schema(options: argparse.Namespace) -> int:
     from bistil.experiment import Experiment
-    from bistil.schema import as_json
+    from bistil.settings.schema import as_json
 
     print(as_json(Experiment), end="")
     return 0
@@ -169,6 +169,6 @@ def _study(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from bistil.demo import run_demo
+    from bistil.batch.demo import run_demo
 
     return run_demo(workers=options.workers)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bistil.cli.options import Commands
 from bistil.errors import InputError
-from bistil.places import CACHE, open_data
+from bistil.settings.places import CACHE, open_data
 
 
 def add_commands(commands: Commands) -> None:
@@ -61,8 +61,8 @@ def _data_get(options: argparse.Namespace) -> int:
 
 
 def _data_check(options: argparse.Namespace) -> int:
-    from bistil.languages import DataFolder
     from bistil.sources.check import check_folder, lines
+    from bistil.text.languages import DataFolder
 
     checked = check_folder(DataFolder(options.folder))
     for line in lines(checked, options.folder):
@@ -81,8 +81,8 @@ def _pretrain(options: argparse.Namespace) -> int:
     import torch
 
     from bistil.pretrain import PretrainConfig, pretrain, read_text, save_teacher
-    from bistil.progress import Terminal, silent
-    from bistil.settings import read_yaml
+    from bistil.settings.yaml import read_yaml
+    from bistil.training.progress import Terminal, silent
 
     config = read_yaml(PretrainConfig, options.config)
     if (options.to / "history.json").is_file():  # what is written last

@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from bistil.architectures import mlm_logits, with_encoder
-from bistil.corpora import IGNORED
+from bistil.distil.start import initialise
 from bistil.losses import cosine_loss, tempered_loss
-from bistil.models import encode
-from bistil.parallel import counted
-from bistil.student import initialise
-from bistil.train import Objective
+from bistil.models.architectures import mlm_logits, with_encoder
+from bistil.models.load import encode
+from bistil.text.corpora import IGNORED
+from bistil.training.loop import Objective
+from bistil.training.parallel import counted
 
 SOFT, COSINE, MASKED, TEMPERATURE = 5.0, 1.0, 2.0, 2.0
 

@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from bistil.corpora import Batches, Blocks, held_out
-from bistil.distil.wardrobe import AdaptedTeacher
+from bistil.distil.start import layer_map
+from bistil.distil.teachers import AdaptedTeacher
+from bistil.distil.width import Narrowing
 from bistil.errors import InputError
 from bistil.losses import attention_loss, hidden_loss
-from bistil.models import Output, encode
-from bistil.narrow import Narrowing
-from bistil.progress import Listener, silent
-from bistil.student import layer_map
-from bistil.train import History, Objective, Schedule, fit
+from bistil.models.load import Output, encode
+from bistil.text.corpora import Batches, Blocks, held_out
+from bistil.training.loop import History, Objective, Schedule, fit
+from bistil.training.progress import Listener, silent
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,8 @@ from transformers import PreTrainedModel
 
 from bistil.errors import InputError
 from bistil.losses import relation_loss
-from bistil.models import encode
-from bistil.train import Objective
+from bistil.models.load import encode
+from bistil.training.loop import Objective
 
 KINDS = ("query", "key", "value")
 LAYOUTS = ("bert", "roberta", "xlm-roberta")

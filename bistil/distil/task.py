@@ -16,17 +16,17 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from bistil import sampling
 from bistil.distil.general import set_dropout, state_losses
-from bistil.models import TaskModel
-from bistil.narrow import Narrowing
-from bistil.progress import Listener, silent
+from bistil.distil.start import layer_map
+from bistil.distil.width import Narrowing
+from bistil.models.load import TaskModel
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta
 from bistil.sft.tune import fine_tune
-from bistil.student import layer_map
 from bistil.tasks.task import Row, Task
-from bistil.train import Evaluate, History, Objective
+from bistil.text import sampling
+from bistil.training.loop import Evaluate, History, Objective
+from bistil.training.progress import Listener, silent
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from bistil.languages import DATA
 from bistil.miniworld.settings import load_settings
 from bistil.miniworld.write import write_world
-from bistil.progress import Listener, silent
-from bistil.provenance import canonical_json
+from bistil.store.provenance import canonical_json
+from bistil.text.languages import DATA
+from bistil.training.progress import Listener, silent
 
 MARKER = ".settings.sha256"
 FORMAT = 2

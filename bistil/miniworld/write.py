@@ -21,7 +21,7 @@ from bistil.miniworld.settings import SPLITS, TYPOLOGY, WorldSettings
 from bistil.miniworld.stream import Stream
 from bistil.miniworld.surface import surface, text
 from bistil.miniworld.world import World
-from bistil.progress import Event, Listener, silent
+from bistil.training.progress import Event, Listener, silent
 
 SHORTEST, LONGEST, _PATIENCE = 4, 18, 1000
 

@@ -9,15 +9,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bistil import cost
-from bistil.evaluate import predict_all
+from bistil.evaluation import cost
+from bistil.evaluation.results import METRICS
+from bistil.evaluation.score import predict_all
+from bistil.evaluation.significance import KEPT, keep_outcomes
 from bistil.experiment import RETRIEVAL, Cell
-from bistil.export import save_finished
+from bistil.pipeline.finished import save_finished
 from bistil.pipeline.tuned import Tuned
-from bistil.results import METRICS
-from bistil.significance import KEPT, keep_outcomes
-from bistil.store import Artefact, NotBuilt, file_id
-from bistil.systems import SYSTEMS
+from bistil.store.artefacts import Artefact, NotBuilt, file_id
+from bistil.systems.table import SYSTEMS
 from bistil.tasks import task as find_task
 from bistil.tasks.retrieval import Side, parallel, parallel_files, retrieve
 

@@ -11,15 +11,15 @@ from typing import Any
 from safetensors.torch import save_file
 
 from bistil import vocab
-from bistil.architectures import head_state
 from bistil.distil.distilbert import DistilBertDistillation, with_head
 from bistil.distil.general import distil
 from bistil.distil.minilm import MiniLMDistillation
+from bistil.distil.start import initialise
 from bistil.experiment import Cell
+from bistil.models.architectures import head_state
 from bistil.pipeline.students import OWN_HEAD, Students, kept_ids, trimmed_tokenizer
-from bistil.store import Artefact
-from bistil.student import initialise
-from bistil.systems import SYSTEMS
+from bistil.store.artefacts import Artefact
+from bistil.systems.table import SYSTEMS
 
 
 class Baselines(Students):

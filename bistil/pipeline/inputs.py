@@ -11,22 +11,22 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from bistil.architectures import longest_sequence, student_config
-from bistil.corpora import Blocks, check_enough, cut, read_lines
+from bistil.distil.start import layer_map
+from bistil.distil.width import check_drf
 from bistil.errors import InputError
 from bistil.experiment import RETRIEVAL, Experiment
-from bistil.languages import DATA, DataFolder
-from bistil.models import Teacher, choose_device, load_teacher, save_student
-from bistil.narrow import check_drf
-from bistil.progress import Listener, silent
+from bistil.models.architectures import longest_sequence, student_config
+from bistil.models.load import Teacher, choose_device, load_teacher, save_student
 from bistil.sft import peers
 from bistil.sft.delta import SparseDelta, base_hash
-from bistil.store import Store
-from bistil.student import layer_map
-from bistil.systems import SYSTEMS
+from bistil.store.artefacts import Store
+from bistil.systems.table import SYSTEMS
 from bistil.tasks import task as find_task
 from bistil.tasks.retrieval import parallel
 from bistil.tasks.task import Task
+from bistil.text.corpora import Blocks, check_enough, cut, read_lines
+from bistil.text.languages import DATA, DataFolder
+from bistil.training.progress import Listener, silent
 from bistil.vocab.family import family_of
 
 

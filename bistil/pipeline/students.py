@@ -11,24 +11,24 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from bistil import vocab
-from bistil.architectures import load_head, student_config, with_encoder
-from bistil.corpora import Batches, held_out, read_lines
 from bistil.distil.general import GeneralConfig, distil_general
-from bistil.distil.wardrobe import AdaptedTeacher
+from bistil.distil.start import initialise, layer_map
+from bistil.distil.teachers import AdaptedTeacher
+from bistil.distil.width import Narrowing, initialise_narrow
 from bistil.errors import InputError
 from bistil.experiment import Cell
-from bistil.mlm import MaskedLM, evaluate_mlm
-from bistil.models import load_encoder
-from bistil.narrow import Narrowing, initialise_narrow
+from bistil.models.architectures import load_head, student_config, with_encoder
+from bistil.models.load import load_encoder
 from bistil.pipeline.inputs import Inputs
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.sft.language import language_sft
 from bistil.sft.lottery import Selection
-from bistil.store import Artefact, file_id
-from bistil.student import initialise, layer_map
-from bistil.systems import SYSTEMS
-from bistil.train import fit
+from bistil.store.artefacts import Artefact, file_id
+from bistil.systems.table import SYSTEMS
+from bistil.text.corpora import Batches, held_out, read_lines
+from bistil.training.loop import fit
+from bistil.training.mlm import MaskedLM, evaluate_mlm
 
 LANGUAGE_SEED = 1
 CALIBRATION = 256  # sequences a language that a narrower student is projected by

@@ -9,15 +9,15 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from bistil.distil.task import task_sft
-from bistil.evaluate import evaluate, predict_all
+from bistil.distil.width import Narrowing
+from bistil.evaluation.score import evaluate, predict_all
 from bistil.experiment import Cell
-from bistil.models import TaskModel, load_encoder
-from bistil.narrow import Narrowing
+from bistil.models.load import TaskModel, load_encoder
 from bistil.pipeline.baselines import Baselines
 from bistil.pipeline.students import NARROWING, kept_ids, trimmed_tokenizer
 from bistil.sft.delta import SparseDelta, base_hash
-from bistil.store import Artefact, file_id
-from bistil.systems import SYSTEMS
+from bistil.store.artefacts import Artefact, file_id
+from bistil.systems.table import SYSTEMS
 from bistil.tasks.task import Task
 
 

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 from bistil.errors import InputError
 from bistil.experiment import Cell, Experiment
-from bistil.languages import DATA, DataFolder, Language
 from bistil.pipeline import Pipeline
-from bistil.store import Artefact, Build, Store, artefact_id, file_id
+from bistil.store.artefacts import Artefact, Build, Store, artefact_id, file_id
+from bistil.text.languages import DATA, DataFolder, Language
 
 METHODS = tuple(
     name

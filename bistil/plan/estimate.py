@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
 
-from bistil.languages import DATA
-from bistil.narrow import narrowed
+from bistil.distil.width import narrowed
 from bistil.plan import Stage
 from bistil.sft.train_sft import SftConfig
-from bistil.train import Schedule
+from bistil.text.languages import DATA
+from bistil.training.loop import Schedule
 
 TRAINING = 3
 """Forward passes that a training step is worth: one forward, and a backward of twice its FLOPs."""

@@ -15,13 +15,13 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from bistil.experiment import Cell, Experiment
-from bistil.languages import DataFolder
 from bistil.pipeline import Pipeline
 from bistil.plan import Job, Stage, perform
 from bistil.plan.estimate import schedules
-from bistil.progress import Event
-from bistil.store import Store
-from bistil.train import Schedule
+from bistil.store.artefacts import Store
+from bistil.text.languages import DataFolder
+from bistil.training.loop import Schedule
+from bistil.training.progress import Event
 
 FEW = 24
 """Steps of a phase: more than a pool of 16 batches of like length, and than an interval of SpIEL."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedConfig
 
-from bistil.architectures import architecture, student_config
-from bistil.narrow import check_drf, narrowed
+from bistil.distil.start import layer_map
+from bistil.distil.width import check_drf, narrowed
+from bistil.models.architectures import architecture, student_config
 from bistil.plan.estimate import encoder_flops
-from bistil.student import layer_map
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from bistil.errors import InputError
 from bistil.experiment import Experiment
-from bistil.languages import DATA, DataFolder
-from bistil.places import open_data
 from bistil.plan import Stage, foresee
 from bistil.plan.estimate import Cost, Estimator, teacher_config
 from bistil.plan.rehearse import makespan
-from bistil.store import Store
+from bistil.settings.places import open_data
+from bistil.store.artefacts import Store
+from bistil.text.languages import DATA, DataFolder
 
 Rehearsal = Callable[[Mapping[str, Stage]], Mapping[str, float]]
 THERE = {True: "there", False: "not yet", None: "?"}

@@ -1,6 +1,6 @@
 """Every figure of the workbench, as functions from plain data to a matplotlib `Figure`.
 
-Notable: every label names its unit, rows may be a partial grid, and nothing here opens a window or keeps a figure (see bistil.style).
+Notable: every label names its unit, rows may be a partial grid, and nothing here opens a window or keeps a figure (see bistil.plots.style).
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,20 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from bistil.evaluation.results import (
+    TASKS,
+    TEACHER,
+    Mean,
+    Row,
+    Variant,
+    average,
+    metric_label,
+    primary_metric,
+    rows_of,
+    select,
+    settings,
+    variants,
+)
 from bistil.plots.languages import coverage, typology
 from bistil.plots.live import series, training_curves
 from bistil.plots.sft import (
@@ -24,9 +38,8 @@ from bistil.plots.sft import (
     score_by_densities,
     support_over_time,
 )
+from bistil.plots.style import INK, PALETTE, PAPER, colour, figure, legend, style_colour_bar
 from bistil.plots.tradeoffs import label_points, length_curves, pareto, scores_by_task
-from bistil.results import TASKS, TEACHER, Mean, Row, Variant, average, metric_label, primary_metric, rows_of, select, settings, variants
-from bistil.style import INK, PALETTE, PAPER, colour, figure, legend, style_colour_bar
 
 __all__ = [
     "Tuning",

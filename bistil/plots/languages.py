@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from bistil.style import INK, PALETTE, figure
+from bistil.plots.style import INK, PALETTE, figure
 
 
 def coverage(found: Mapping[str, tuple[float, float]], *, seen: Collection[str] = (), marked: Collection[str] = ()) -> Figure:

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from bistil.results import METRICS
-from bistil.style import PALETTE, figure, legend
+from bistil.evaluation.results import METRICS
+from bistil.plots.style import PALETTE, figure, legend
 
 Entries = Sequence[Mapping[str, float]]
 MARKERS = "osD^v"

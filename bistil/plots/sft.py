@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, FixedFormatter, FixedLocator, NullLocator
 
-from bistil.style import GRID, INK, PALETTE, PAPER, colour, figure, heat_map, legend, style_colour_bar
+from bistil.plots.style import GRID, INK, PALETTE, PAPER, colour, figure, heat_map, legend, style_colour_bar
 
 
 class Tuning(NamedTuple):

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-from bistil.results import TASKS, Row, average, front, metric_label, primary_metric, rows_of, select, settings, variants
-from bistil.style import GRID, INK, PALETTE, PAPER, colour, figure, legend
+from bistil.evaluation.results import TASKS, Row, average, front, metric_label, primary_metric, rows_of, select, settings, variants
+from bistil.plots.style import GRID, INK, PALETTE, PAPER, colour, figure, legend
 
 
 def length_curves(curves: Mapping[str, Sequence[tuple[int, float]]], *, chosen: int | None = None) -> Figure:

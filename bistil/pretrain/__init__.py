@@ -25,14 +25,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel, PreTrainedTokenizerBase, set_seed
 
-from bistil import sampling
-from bistil.corpora import Batches, Blocks, cut, held_out, pairs_to_blocks, read_lines
 from bistil.errors import InputError
-from bistil.mlm import evaluate_mlm, masked_lm_loss
 from bistil.pretrain.translation import Translations, translation_loss
 from bistil.pretrain.wordpiece import extend_wordpiece, train_wordpiece
-from bistil.progress import Listener, silent
-from bistil.train import History, Objective, Schedule, fit
+from bistil.text import sampling
+from bistil.text.corpora import Batches, Blocks, cut, held_out, pairs_to_blocks, read_lines
+from bistil.training.loop import History, Objective, Schedule, fit
+from bistil.training.mlm import evaluate_mlm, masked_lm_loss
+from bistil.training.progress import Listener, silent
 
 PARALLEL = "parallel"
 

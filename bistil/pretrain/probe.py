@@ -11,11 +11,11 @@ import torch
 from transformers import set_seed
 
 from bistil.distil.task import TaskBatches
-from bistil.evaluate import predict_all
-from bistil.languages import DataFolder
-from bistil.models import TaskModel, load_encoder, load_tokenizer
+from bistil.evaluation.score import predict_all
+from bistil.models.load import TaskModel, load_encoder, load_tokenizer
 from bistil.tasks.ner import Ner
 from bistil.tasks.pos import Pos
+from bistil.text.languages import DataFolder
 
 TASKS: dict[str, Pos | Ner] = {"pos": Pos(), "ner": Ner()}
 

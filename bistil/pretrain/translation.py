@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 from transformers import BertModel, PreTrainedTokenizerBase
 
-from bistil import sampling
 from bistil.pretrain.align import ibm1
+from bistil.text import sampling
 
 Pair = tuple[list[int], list[int]]
 

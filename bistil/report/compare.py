@@ -8,12 +8,24 @@ from itertools import zip_longest
 from pathlib import Path
 from statistics import stdev
 
+from bistil.evaluation.results import (
+    Mean,
+    Row,
+    Setting,
+    Variant,
+    average,
+    metric_label,
+    primary_metric,
+    rows_of,
+    select,
+    settings,
+    variants,
+)
+from bistil.evaluation.significance import RESAMPLES
 from bistil.report.paired import Draws, Pair, draws, pair
 from bistil.report.sides import Side, differing, of_rows
 from bistil.report.tables import COSTS, Table, number, setting_name, slug
 from bistil.report.templates import environment, probability, signed
-from bistil.results import Mean, Row, Setting, Variant, average, metric_label, primary_metric, rows_of, select, settings, variants
-from bistil.significance import RESAMPLES
 
 COLUMNS = {"task": "task", "teacher": "teacher", "source": "source language", "target": "target", "seed": "seed", "metric": "metric"}
 METHOD = (

@@ -12,17 +12,17 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from bistil import plots
+from bistil.evaluation.results import Row, tidy
+from bistil.evaluation.significance import KEPT, read_outcomes
 from bistil.experiment import Experiment
-from bistil.provenance import plain
 from bistil.report.orderings import orderings
 from bistil.report.page import write_report
 from bistil.report.published import beside
 from bistil.report.readme import refresh
 from bistil.report.supports import support_figures
 from bistil.report.tables import Table
-from bistil.results import Row, tidy
-from bistil.significance import KEPT, read_outcomes
-from bistil.store import Artefact, Store
+from bistil.store.artefacts import Artefact, Store
+from bistil.store.provenance import plain
 
 KINDS = ("evaluation", "timing", "task-sft", "student", "language-sft", "vocabulary")
 EXPERIMENT = "experiment.json"

@@ -5,8 +5,8 @@ Notable: the same cells as on the page; what is needed in the preamble stands in
 
 from collections.abc import Sequence
 
+from bistil.evaluation.results import Row, Variant, settings
 from bistil.report.tables import Cell, cost_table, score_tables, setting_name, setting_slugs
-from bistil.results import Row, Variant, settings
 
 _ESCAPED = str.maketrans({**{letter: f"\\{letter}" for letter in "&%$#_{}"}, "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
                           "\\": r"\textbackslash{}", "±": r"$\pm$", "–": "--", "×": r"$\times$", "−": "$-$"})  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from bistil.results import TEACHER, Row, Setting, Variant, average, rows_of, select, settings
+from bistil.evaluation.results import TEACHER, Row, Setting, Variant, average, rows_of, select, settings
 
 HOLDS, FAILS, NOT_RUN = "holds", "does not hold", "not run"
 _EXPECTED = (

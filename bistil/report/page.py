@@ -12,12 +12,7 @@ from matplotlib.figure import Figure
 
 from bistil import plots
 from bistil.errors import InputError
-from bistil.report.latex import latex_tables
-from bistil.report.orderings import Claim, orderings
-from bistil.report.paired import Kept, paired
-from bistil.report.tables import Table, cost_table, headline, score_tables, setting_name, setting_slugs, slug
-from bistil.report.templates import Figures, duration, environment, save, save_figures, save_manifests, software
-from bistil.results import (
+from bistil.evaluation.results import (
     COLUMNS,
     Row,
     Setting,
@@ -27,8 +22,13 @@ from bistil.results import (
     tidy,
     write_results,
 )
-from bistil.significance import RESAMPLES, write_outcomes
-from bistil.systems import WHOLE, rank, told
+from bistil.evaluation.significance import RESAMPLES, write_outcomes
+from bistil.report.latex import latex_tables
+from bistil.report.orderings import Claim, orderings
+from bistil.report.paired import Kept, paired
+from bistil.report.tables import Table, cost_table, headline, score_tables, setting_name, setting_slugs, slug
+from bistil.report.templates import Figures, duration, environment, save, save_figures, save_manifests, software
+from bistil.systems.table import WHOLE, rank, told
 
 __all__ = ["COLUMNS", "Claim", "Table", "orderings", "read_results", "write_report", "write_results"]
 

@@ -11,8 +11,8 @@ from statistics import fmean
 
 import numpy as np
 
-from bistil.results import TEACHER, WHOLE_MODELS, Row, Setting, Variant, average, rows_of, select, settings, variants
-from bistil.significance import Difference, Outcomes, difference, resampled
+from bistil.evaluation.results import TEACHER, WHOLE_MODELS, Row, Setting, Variant, average, rows_of, select, settings, variants
+from bistil.evaluation.significance import Difference, Outcomes, difference, resampled
 
 Kept = Mapping[str, Outcomes]
 """Outcomes by the artefact that they are of."""

@@ -12,8 +12,8 @@ from pathlib import Path
 from statistics import fmean
 
 from bistil.errors import InputError
-from bistil.languages import DATA
-from bistil.results import TASKS, Row, Variant, average, metric_label, rows_of, select, settings, variants
+from bistil.evaluation.results import TASKS, Row, Variant, average, metric_label, rows_of, select, settings, variants
+from bistil.text.languages import DATA
 
 SCORES = DATA / "published" / "bistil.csv"
 COLUMNS = ("reference", "task", "metric", "system", "lrf", "teacher", "source", "target", "value")

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from bistil.errors import InputError
-from bistil.places import ROOT
+from bistil.evaluation.results import TASKS, average, read_results, rows_of, select, settings
 from bistil.report.tables import score_tables
-from bistil.results import TASKS, average, read_results, rows_of, select, settings
+from bistil.settings.places import ROOT
 
 README = ROOT / "README.md"
 BLOCK = re.compile(r"(<!-- results:([\w-]+) -->\n).*?(\n<!-- end -->)", re.DOTALL)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from bistil.errors import InputError
+from bistil.evaluation.results import Row, read_results
+from bistil.evaluation.significance import read_all_outcomes
 from bistil.experiment import Experiment
-from bistil.provenance import plain
 from bistil.report.experiment import EXPERIMENT
 from bistil.report.paired import Kept
-from bistil.results import Row, read_results
-from bistil.significance import read_all_outcomes
+from bistil.store.provenance import plain
 
 Settings = Mapping[str, str]
 """Values as text by their place, such as `task.ner.batch_size`."""

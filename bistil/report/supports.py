@@ -13,12 +13,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bistil import plots
-from bistil.settings import build
+from bistil.settings.yaml import build
 from bistil.sft.anatomy import overlap_by_chance
 from bistil.sft.delta import SparseDelta
 from bistil.sft.spiel.config import SpielSft
 from bistil.sft.tune import AGES
-from bistil.store import Artefact
+from bistil.store.artefacts import Artefact
 
 
 def support_figures(sfts: Mapping[str, Artefact]) -> dict[str, tuple[Figure, str]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from bistil.results import (
+from bistil.evaluation.results import (
     TASKS,
     TEACHER,
     WHOLE_MODELS,

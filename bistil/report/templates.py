@@ -12,8 +12,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from bistil.plots.style import svg, themed
 from bistil.report.tables import setting_name, slug
-from bistil.style import svg, themed
 
 Figures = Mapping[str, tuple[Figure, str]]
 """By file name, each with its caption."""

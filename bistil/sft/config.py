@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from bistil.errors import InputError
 from bistil.sft.lottery import LotteryConfig, Selection
 from bistil.sft.spiel.config import SpielSft
-from bistil.train import Schedule
+from bistil.training.loop import Schedule
 
 Method = Literal["lora", "ia3"]
 

@@ -11,15 +11,15 @@ from pathlib import Path
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from bistil.corpora import Batches, Blocks, held_out
 from bistil.errors import InputError
-from bistil.mlm import MaskedLM, evaluate_mlm
-from bistil.progress import Listener, silent
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.sft.lottery import decouple_output_embedding
 from bistil.sft.tune import fine_tune
-from bistil.train import History
+from bistil.text.corpora import Batches, Blocks, held_out
+from bistil.training.loop import History
+from bistil.training.mlm import MaskedLM, evaluate_mlm
+from bistil.training.progress import Listener, silent
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from bistil.architectures import ARCHITECTURES
 from bistil.errors import InputError
+from bistil.models.architectures import ARCHITECTURES
 from bistil.sft.checks import check_same_layout
 from bistil.sft.sparse_training import SparseTraining
 from bistil.sft.top_k import entries_from, kth_largest, likely_bound, moved

@@ -16,7 +16,7 @@ from bistil.sft.delta import SparseDelta
 from bistil.sft.lottery import snapshot
 from bistil.sft.spiel.support import choose_tensors
 from bistil.sft.train_sft import head_tensors
-from bistil.train import Evaluate, History, Objective, fit
+from bistil.training.loop import Evaluate, History, Objective, fit
 
 
 def library() -> Any:

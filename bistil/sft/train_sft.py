@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import set_seed
 
-from bistil.progress import Listener, silent
 from bistil.sft.config import BatchesFor, SftConfig
 from bistil.sft.delta import SparseDelta
 from bistil.sft.lottery import (
@@ -26,7 +25,8 @@ from bistil.sft.lottery import (
     set_trainable,
     snapshot,
 )
-from bistil.train import Evaluate, History, Objective, fit
+from bistil.training.loop import Evaluate, History, Objective, fit
+from bistil.training.progress import Listener, silent
 
 
 class Penalised(Objective):

@@ -13,14 +13,14 @@ import numpy as np
 from torch import nn
 from transformers import set_seed
 
-from bistil.progress import Listener, silent
 from bistil.sft.config import BatchesFor, SftConfig
 from bistil.sft.delta import SparseDelta
 from bistil.sft.lottery import set_trainable, snapshot
 from bistil.sft.peers import peft_tuning
 from bistil.sft.spiel import MovingSupport, SpielCallback, spiel_optimizer
 from bistil.sft.train_sft import head_tensors, lottery_ticket
-from bistil.train import Evaluate, History, Objective, fit
+from bistil.training.loop import Evaluate, History, Objective, fit
+from bistil.training.progress import Listener, silent
 
 AGES = "ages.json"
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bistil.corpora import read_lines
 from bistil.errors import InputError
-from bistil.languages import SPLITS, DataFolder, Language
 from bistil.tasks import task as find_task
 from bistil.tasks.retrieval import read_parallel
 from bistil.tasks.treebank import universal
+from bistil.text.corpora import read_lines
+from bistil.text.languages import SPLITS, DataFolder, Language
 
 EVALUATION = ("dev", "test")
 MOST_LABELS = 6

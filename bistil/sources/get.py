@@ -15,9 +15,9 @@ from typing import Any
 
 from bistil.errors import InputError
 from bistil.experiment import Experiment
-from bistil.languages import COLUMN_OF, DATA, OPTIONAL, REQUIRED, read_table
 from bistil.sources.table import DataSet, data_set
 from bistil.sources.write import SUFFIXES, WRITERS
+from bistil.text.languages import COLUMN_OF, DATA, OPTIONAL, REQUIRED, read_table
 
 Load = Callable[[str, str, str | None, bool], Mapping[str, Any]]
 """From (id, configuration, revision, streamed) to the splits by name, each iterable over rows, with `features`."""

@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 
 from bistil.errors import InputError
-from bistil.languages import DATA
-from bistil.settings import read_yaml
+from bistil.settings.yaml import read_yaml
+from bistil.text.languages import DATA
 
 FORMATS = ("lines", "conllu", "iob2", "pairs", "squad", "tsv")
 

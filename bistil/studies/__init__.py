@@ -14,16 +14,16 @@ from bistil import batch
 from bistil.batch import Place
 from bistil.errors import InputError
 from bistil.experiment import RETRIEVAL, Experiment
-from bistil.languages import DataFolder
 from bistil.pipeline import Pipeline
-from bistil.places import ROOT, check_name
-from bistil.provenance import git_state, plain, versions
-from bistil.settings import read_yaml
-from bistil.store import Store
+from bistil.settings.places import ROOT, check_name
+from bistil.settings.yaml import read_yaml
+from bistil.store.artefacts import Store
+from bistil.store.provenance import git_state, plain, versions
 from bistil.studies.decoder import Decoder, study_decoder
 from bistil.studies.densities import Densities, study_densities
 from bistil.studies.kept import Found, Jobs, built, save
 from bistil.studies.supports import Supports, study_supports
+from bistil.text.languages import DataFolder
 
 __all__ = ["Decoder", "Densities", "Study", "Supports", "run_study"]
 

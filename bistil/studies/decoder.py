@@ -10,11 +10,11 @@ from statistics import fmean
 from typing import Any
 
 from bistil import plots
-from bistil.causal import DecoderSize, compare_on_decoder
 from bistil.errors import InputError
-from bistil.languages import DataFolder
-from bistil.store import Artefact, Store, file_id
+from bistil.pretrain.causal import DecoderSize, compare_on_decoder
+from bistil.store.artefacts import Artefact, Store, file_id
 from bistil.studies.kept import Found, Verdict
+from bistil.text.languages import DataFolder
 
 CLAIMS = (("SpIEL-AG learns at least as much as LoRA", "spiel-ag", "lora"), ("SpIEL-AG learns more than SpIEL-MA", "spiel-ag", "spiel-ma"))
 

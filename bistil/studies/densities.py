@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 
 from bistil import batch, plots
 from bistil.errors import InputError
+from bistil.evaluation.results import metric_label, primary_metric
 from bistil.experiment import Experiment
-from bistil.results import metric_label, primary_metric
 from bistil.studies.kept import Build, Found, Verdict, built, read_table
-from bistil.systems import TEACHER
+from bistil.systems.table import TEACHER
 
 DENSE = 0.3
 """The density above which the thesis sees scores fall (section 4.4.6)."""

@@ -17,7 +17,7 @@ from bistil.experiment import Experiment
 from bistil.pipeline import Pipeline
 from bistil.report.tables import Table
 from bistil.report.templates import environment, save_figures, save_manifests, software
-from bistil.store import Artefact, NotBuilt
+from bistil.store.artefacts import Artefact, NotBuilt
 
 Jobs = Mapping[Job, tuple[Job, ...]]
 Build = Callable[[Experiment, Jobs], Pipeline]

@@ -17,15 +17,15 @@ from matplotlib.figure import Figure
 
 from bistil import plots
 from bistil.batch import Job
-from bistil.corpora import read_lines
 from bistil.errors import InputError
 from bistil.experiment import Experiment, LanguageSftConfig
 from bistil.sft.anatomy import densities, overlap_by_chance
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta
 from bistil.sft.tune import AGES
-from bistil.store import Artefact
+from bistil.store.artefacts import Artefact
 from bistil.studies.kept import Build, Found, Jobs, Verdict, built
+from bistil.text.corpora import read_lines
 
 NEAR = 1.25
 """An overlap below this many times its chance level is called near it."""

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from bistil.errors import InputError
 from bistil.losses import prediction_loss
-from bistil.models import TaskModel
+from bistil.models.load import TaskModel
 from bistil.tasks.sentences import pad_inputs, read_text
 from bistil.tasks.task import Batch, Outcomes, Row, ratios
 

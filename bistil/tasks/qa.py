@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 
 from bistil.errors import InputError
 from bistil.losses import prediction_loss
-from bistil.models import TaskModel
+from bistil.models.load import TaskModel
 from bistil.tasks.biaffine import IMPOSSIBLE
 from bistil.tasks.sentences import pad, pad_inputs
 from bistil.tasks.spans import best_spans, exact_match, f1

@@ -17,11 +17,11 @@ from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from bistil.architectures import longest_sequence
 from bistil.errors import InputError
-from bistil.languages import DataFolder
-from bistil.models import encode
+from bistil.models.architectures import longest_sequence
+from bistil.models.load import encode
 from bistil.tasks.sentences import pad, pad_inputs, read_text
+from bistil.text.languages import DataFolder
 
 
 @dataclass(frozen=True, kw_only=True)

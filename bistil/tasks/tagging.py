@@ -16,10 +16,10 @@ from transformers import PreTrainedTokenizerBase
 
 from bistil.errors import InputError
 from bistil.losses import prediction_loss
-from bistil.models import TaskModel
-from bistil.parallel import counted
+from bistil.models.load import TaskModel
 from bistil.tasks.sentences import IGNORED, pad, pad_inputs, tokenize
 from bistil.tasks.task import Batch, Row
+from bistil.training.parallel import counted
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from bistil.models import TaskModel
+from bistil.models.load import TaskModel
 
 Row = dict[str, list[int]]
 Batch = Mapping[str, Tensor]

@@ -13,8 +13,8 @@ from typing import Any
 from tokenizers.pre_tokenizers import ByteLevel
 
 from bistil.errors import InputError
+from bistil.models.word_marks import components
 from bistil.vocab.unigram import BYTES
-from bistil.word_marks import components
 
 Ranks = Mapping[tuple[str, str], int]
 

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from bistil.architectures import architecture
 from bistil.errors import InputError
+from bistil.models.architectures import architecture
 from bistil.vocab.counting import Ids
 
 TOKEN_IDS = tuple(f"{name}_token_id" for name in ("pad", "bos", "eos", "cls", "sep", "mask", "unk"))

@@ -15,7 +15,7 @@ import ipywidgets as w
 from bistil.errors import InputError
 from bistil.experiment import Cell
 from bistil.pipeline import Pipeline
-from bistil.style import PALETTE
+from bistil.plots.style import PALETTE
 from bistil.tasks.nli import Pair
 from bistil.tasks.parsing import Tree
 from bistil.tasks.spans import exact_match

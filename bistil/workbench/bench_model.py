@@ -14,19 +14,19 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from bistil.corpora import read_lines
+from bistil.distil.start import layer_map
 from bistil.errors import InputError
 from bistil.experiment import Cell, Experiment, parse_system
-from bistil.languages import DATA, DataFolder
-from bistil.models import load_tokenizer
+from bistil.models.load import load_tokenizer
 from bistil.pipeline import Pipeline
 from bistil.plan import perform
-from bistil.progress import Listener
-from bistil.store import NotBuilt, Store
-from bistil.student import layer_map
-from bistil.systems import REDUCED, WHOLE
+from bistil.store.artefacts import NotBuilt, Store
+from bistil.systems.table import REDUCED, WHOLE
 from bistil.tasks import task as find_task
 from bistil.tasks.asking import texts_of
+from bistil.text.corpora import read_lines
+from bistil.text.languages import DATA, DataFolder
+from bistil.training.progress import Listener
 from bistil.vocab import Coverage, coverage
 from bistil.workbench.session import located
 from bistil.workbench.stages import StageStatus, describe, jobs_of, status_of, summary

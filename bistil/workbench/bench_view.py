@@ -9,10 +9,10 @@ from typing import Any
 
 import ipywidgets as w
 
+from bistil.evaluation.results import metric_label, primary_metric
 from bistil.experiment import Experiment
-from bistil.places import CACHE, open_data
-from bistil.results import metric_label, primary_metric
-from bistil.systems import REDUCED
+from bistil.settings.places import CACHE, open_data
+from bistil.systems.table import REDUCED
 from bistil.workbench import html
 from bistil.workbench.bench_model import Bench
 from bistil.workbench.session import read_experiment, short

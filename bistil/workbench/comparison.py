@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 
 from bistil import plots
 from bistil.errors import InputError
+from bistil.evaluation.results import Row, Variant, average, primary_metric, read_results, rows_of, select, settings, tidy, variants
 from bistil.experiment import Cell
 from bistil.pipeline import Pipeline
 from bistil.report.tables import cost_table, score_tables, setting_name
-from bistil.results import Row, Variant, average, primary_metric, read_results, rows_of, select, settings, tidy, variants
-from bistil.store import NotBuilt
-from bistil.systems import REDUCED, SYSTEMS, from_results
+from bistil.store.artefacts import NotBuilt
+from bistil.systems.table import REDUCED, SYSTEMS, from_results
 from bistil.tasks import task as find_task
 from bistil.workbench import html
 from bistil.workbench.answers import Answers, beside

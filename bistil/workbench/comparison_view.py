@@ -9,8 +9,8 @@ from typing import Any
 
 import ipywidgets as w
 
+from bistil.evaluation.results import Row
 from bistil.pipeline import Pipeline
-from bistil.results import Row
 from bistil.tasks.parsing import Tree
 from bistil.tasks.tagging import Tagged
 from bistil.tasks.treebank import Sentence

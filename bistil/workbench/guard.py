@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bistil.errors import InputError
-from bistil.store import NotBuilt
+from bistil.store.artefacts import NotBuilt
 
 
 def in_words(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from html import escape
 
 from matplotlib.figure import Figure
 
-from bistil.style import GRID, INK, PALETTE, PAPER, svg, themed
+from bistil.plots.style import GRID, INK, PALETTE, PAPER, svg, themed
 
 QUIET = "color: var(--jp-ui-font-color2, #5c6670)"
 

@@ -12,9 +12,9 @@ import PIL.Image
 from IPython.display import HTML, Image
 from matplotlib.figure import Figure
 
-from bistil.languages import DATA, OPTIONAL, REQUIRED, DataFolder
-from bistil.store import Artefact
-from bistil.style import INK, PALETTE, PAPER, figure
+from bistil.plots.style import INK, PALETTE, PAPER, figure
+from bistil.store.artefacts import Artefact
+from bistil.text.languages import DATA, OPTIONAL, REQUIRED, DataFolder
 from bistil.workbench import html
 
 COLUMNS = (*REQUIRED, *OPTIONAL)

@@ -8,7 +8,7 @@ from html import escape
 import ipywidgets
 from IPython.display import display
 
-from bistil.progress import Event
+from bistil.training.progress import Event
 from bistil.workbench import html
 from bistil.workbench.recorder import Recorder
 

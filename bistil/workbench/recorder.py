@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from bistil.plots.live import NO_LOSS
-from bistil.progress import Event
+from bistil.training.progress import Event
 
 MOST = 400
 

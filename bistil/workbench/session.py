@@ -10,9 +10,9 @@ from pathlib import Path
 from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.pipeline import Pipeline
-from bistil.places import ROOT, open_data
-from bistil.progress import Listener, silent
-from bistil.store import Store
+from bistil.settings.places import ROOT, open_data
+from bistil.store.artefacts import Store
+from bistil.training.progress import Listener, silent
 
 
 def read_experiment(experiment: str | Path | Experiment) -> Experiment:

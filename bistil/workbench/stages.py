@@ -12,7 +12,7 @@ from typing import Any
 from bistil.experiment import Cell, Experiment
 from bistil.pipeline import Pipeline
 from bistil.plan import Job, perform, plan
-from bistil.store import NotBuilt, Store
+from bistil.store.artefacts import NotBuilt, Store
 
 KINDS = {"language_sft": "language-sft", "task_sft": "task-sft"}
 WORDS = {

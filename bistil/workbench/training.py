@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable
 
 from bistil.errors import InputError
-from bistil.progress import Event, Listener
-from bistil.train import Stopped
+from bistil.training.loop import Stopped
+from bistil.training.progress import Event, Listener
 from bistil.workbench.guard import in_words
 from bistil.workbench.recorder import Recorder
 

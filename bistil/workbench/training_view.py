@@ -11,7 +11,7 @@ from typing import Any
 import ipywidgets as w
 
 from bistil.plots import training_curves
-from bistil.progress import Event
+from bistil.training.progress import Event
 from bistil.workbench import html
 from bistil.workbench.guard import Guard
 from bistil.workbench.progress_view import words

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import ipywidgets as w
 
 from bistil.errors import InputError
-from bistil.evaluate import predict_all
+from bistil.evaluation.score import predict_all
 from bistil.experiment import Cell
-from bistil.store import NotBuilt
+from bistil.store.artefacts import NotBuilt
 from bistil.tasks.asking import ASKED, asked
 from bistil.tasks.parsing import Tree
 from bistil.tasks.tagging import Tagged

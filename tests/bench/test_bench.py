@@ -19,11 +19,11 @@ from bistil.bench.step import kept_by_length, losses, waiting_for_input
 from bistil.bench.switch import _sparse
 from bistil.cli import machine
 from bistil.distil.general import GeneralDistillation
-from bistil.distil.wardrobe import AdaptedTeacher
+from bistil.distil.start import initialise, layer_map
+from bistil.distil.teachers import AdaptedTeacher
 from bistil.plan.estimate import forward_flops
 from bistil.sft.delta import base_hash, deltas_applied
 from bistil.sft.lottery import snapshot
-from bistil.student import initialise, layer_map
 
 TINY = Size(layers=2, hidden=64, vocabulary=300, kept=200, batch=2, length=16, turns=1, lines=20)
 

@@ -12,9 +12,9 @@ from transformers import BertConfig
 from bistil.distil.distilbert import DistilBertDistillation, with_head
 from bistil.distil.general import distil
 from bistil.distil.minilm import MiniLMConfig, MiniLMDistillation, attention_vectors
+from bistil.distil.start import initialise
 from bistil.errors import InputError
 from bistil.losses import relation_loss
-from bistil.student import initialise
 
 
 def masked_batch(corpora):  # noqa: F811

@@ -10,15 +10,15 @@ import torch
 from tiny import masked_lm
 
 from bistil import vocab
-from bistil.corpora import Batches, read_lines, to_blocks
 from bistil.distil.general import GeneralConfig, GeneralDistillation, distil_general, evaluate_general, set_dropout
-from bistil.distil.wardrobe import AdaptedTeacher
+from bistil.distil.start import initialise, layer_map
+from bistil.distil.teachers import AdaptedTeacher
 from bistil.errors import InputError
-from bistil.models import encode
-from bistil.progress import Event
+from bistil.models.load import encode
 from bistil.sft.delta import SparseDelta, base_hash
-from bistil.student import initialise, layer_map
-from bistil.train import Schedule, Stopped
+from bistil.text.corpora import Batches, read_lines, to_blocks
+from bistil.training.loop import Schedule, Stopped
+from bistil.training.progress import Event
 
 CODES = ("qaa", "qac")
 CONFIG = GeneralConfig(lrf=2, schedule=Schedule(steps=8, learning_rate=1e-3, evaluations=2), batch_size=4)

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from parity import distance, student_by
 
-from bistil.corpora import read_lines, to_blocks
 from bistil.distil.general import GeneralConfig
-from bistil.train import Schedule
+from bistil.text.corpora import read_lines, to_blocks
+from bistil.training.loop import Schedule
 
 STEPS = 30
 

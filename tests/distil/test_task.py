@@ -9,16 +9,16 @@ import torch
 from tiny import masked_lm
 from transformers import set_seed
 
+from bistil.distil.start import initialise
 from bistil.distil.task import TaskBatches, TaskConfig, TaskDistillation, TaskLearning, task_sft
-from bistil.evaluate import evaluate
-from bistil.models import TaskModel
-from bistil.progress import Event
+from bistil.evaluation.score import evaluate
+from bistil.models.load import TaskModel
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import base_hash
 from bistil.sft.lottery import LotteryConfig
-from bistil.student import initialise
 from bistil.tasks import task as find_task
-from bistil.train import Schedule, Stopped
+from bistil.training.loop import Schedule, Stopped
+from bistil.training.progress import Event
 
 PHASE = Schedule(steps=4, learning_rate=3e-3, evaluations=2)
 CONFIG = TaskConfig(sft=SftConfig(lottery=LotteryConfig(density=0.1), dense=PHASE, sparse=PHASE), batch_size=4, max_length=48)

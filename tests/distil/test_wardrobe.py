@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import masked_lm
 
-from bistil.distil.wardrobe import AdaptedTeacher
+from bistil.distil.teachers import AdaptedTeacher
 from bistil.sft.delta import SparseDelta, base_hash, deltas_applied
 
 ENCODER = masked_lm(60, layers=2).bert

@@ -16,11 +16,11 @@ from safetensors.torch import save_file
 from tiny import entries
 
 from bistil.experiment import Experiment
-from bistil.languages import read_table
 from bistil.sft.delta import SparseDelta
 from bistil.sft.flat import digest
 from bistil.tasks import task
 from bistil.tasks.retrieval import read_parallel
+from bistil.text.languages import read_table
 
 
 class Reader(NamedTuple):

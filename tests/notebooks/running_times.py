@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 
-from bistil import notebooks
-from bistil.notebooks import NOTEBOOKS, Copy
-from bistil.places import open_data
+from bistil.batch import notebooks
+from bistil.batch.notebooks import NOTEBOOKS, Copy
+from bistil.settings.places import open_data
 from bistil.report.readme import TIMES, TURNS
 
 Seconds = dict[str, dict[str, dict[str, float]]]

@@ -8,7 +8,7 @@ import pytest
 from normal_form import indexes, problems, tidy
 
 from bistil.errors import InputError
-from bistil.notebooks import parameters_of
+from bistil.batch.notebooks import parameters_of
 from bistil.report.readme import TIMES, indexed
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))

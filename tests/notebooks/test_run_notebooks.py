@@ -15,8 +15,8 @@ from typing import Any
 import nbformat
 import pytest
 
-from bistil import notebooks
-from bistil.notebooks import Copy
+from bistil.batch import notebooks
+from bistil.batch.notebooks import Copy
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

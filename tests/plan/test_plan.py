@@ -7,11 +7,11 @@ import pytest
 from tiny import ROOT, SYSTEMS
 
 from bistil.experiment import Experiment
-from bistil.languages import DataFolder
 from bistil.pipeline import Pipeline
 from bistil.plan import METHODS, foresee, perform
 from bistil.plan.text import plan_lines
-from bistil.store import Store
+from bistil.store.artefacts import Store
+from bistil.text.languages import DataFolder
 
 EXPERIMENTS = sorted((ROOT / "data" / "experiments").glob("*.yaml"))
 

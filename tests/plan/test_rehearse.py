@@ -6,13 +6,13 @@ import pytest
 
 from bistil.errors import InputError
 from bistil.experiment import Cell, Experiment
-from bistil.languages import DataFolder
 from bistil.plan import Job, Stage, foresee
 from bistil.plan.estimate import schedules
 from bistil.plan.rehearse import FEW, Phase, Rehearsed, evaluations, kind_of, makespan, phase, rehearse, shortened
 from bistil.plan.text import plan_lines
-from bistil.store import Store
-from bistil.train import Schedule
+from bistil.store.artefacts import Store
+from bistil.text.languages import DataFolder
+from bistil.training.loop import Schedule
 
 
 def schedule(steps: int, evaluations: int) -> Schedule:

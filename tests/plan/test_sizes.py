@@ -10,10 +10,10 @@ from transformers import BertModel
 from zoo import TOKENIZERS, masked_lm
 
 from bistil import vocab
+from bistil.distil.start import initialise
+from bistil.distil.width import initialise_narrow
 from bistil.errors import InputError
-from bistil.narrow import initialise_narrow
 from bistil.plan.sizes import student_size
-from bistil.student import initialise
 from bistil.workbench.size_panel import SizeModel, size_panel
 
 LINES = ["the cat sat on the mat", "a dog ran after the cats"] * 8

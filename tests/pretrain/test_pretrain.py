@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from bistil.errors import InputError
-from bistil.models import load_teacher
+from bistil.models.load import load_teacher
 from bistil.pretrain import PretrainConfig, Text, initial_model, pretrain, read_text, save_teacher, weights_folder
-from bistil.progress import Event
-from bistil.train import Schedule, Stopped
+from bistil.training.loop import Schedule, Stopped
+from bistil.training.progress import Event
 
 CONFIG = PretrainConfig(
     languages=("qaa", "qab"),

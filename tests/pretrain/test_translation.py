@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 from bistil.errors import InputError
 from bistil.pretrain import MaskedLMAndTranslation, PretrainConfig, Steps, Text, initial_model, pretrain, read_text
 from bistil.pretrain.translation import links, translation_loss
-from bistil.train import Schedule
+from bistil.training.loop import Schedule
 
 CONFIG = PretrainConfig(
     languages=("qaa", "qab"),

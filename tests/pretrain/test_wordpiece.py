@@ -4,8 +4,8 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from bistil.corpora import read_lines
 from bistil.pretrain.wordpiece import SPECIAL, extend_wordpiece, train_wordpiece
+from bistil.text.corpora import read_lines
 
 
 def lines_of(world: Path, code: str) -> list[str]:

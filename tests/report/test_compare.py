@@ -11,13 +11,13 @@ import pytest
 
 from bistil import cli
 from bistil.errors import InputError
+from bistil.evaluation.results import write_results
+from bistil.evaluation.significance import Outcomes, write_outcomes
 from bistil.experiment import Experiment
-from bistil.provenance import plain
 from bistil.report.compare import as_text, compare
 from bistil.report.sides import differing, read_side
 from bistil.report.tables import Table
-from bistil.results import write_results
-from bistil.significance import Outcomes, write_outcomes
+from bistil.store.provenance import plain
 
 ROOT = Path(__file__).parents[2]
 DEMO = Experiment.read(ROOT / "data" / "experiments" / "demo.yaml")

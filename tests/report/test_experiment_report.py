@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from bistil.evaluation.results import write_results
 from bistil.experiment import Experiment
 from bistil.report import experiment as experiment_report
 from bistil.report import readme
-from bistil.results import write_results
-from bistil.store import Artefact, Store
+from bistil.store.artefacts import Artefact, Store
 
 ROOT = Path(__file__).parents[2]
 TEACHER = "sha256:" + "0" * 64

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from bistil.evaluation.results import read_results, write_results
 from bistil.report.latex import escaped, latex_tables
 from bistil.report.page import write_report
-from bistil.results import read_results, write_results
-from bistil.systems import SYSTEMS
+from bistil.systems.table import SYSTEMS
 
 ROOT = Path(__file__).parents[2]
 CLAIMS = read_results(ROOT / "reports" / "miniworld-claims" / "results.csv")

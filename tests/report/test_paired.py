@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bistil.evaluation.significance import Outcomes, read_all_outcomes
 from bistil.report.page import write_report
 from bistil.report.paired import Pair, paired
-from bistil.significance import Outcomes, read_all_outcomes
 
 SHARES = {("teacher-ltsft", None): 0.80, ("bistil-tf", 2): 0.60, ("minilm", 2): 0.59, ("scratch", 2): 0.30}
 N = 400

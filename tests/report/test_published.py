@@ -10,9 +10,9 @@ import pytest
 from tiny import ROOT
 
 from bistil.errors import InputError
+from bistil.evaluation.results import Variant
 from bistil.experiment import Experiment
 from bistil.report.published import MEAN, beside, read_scores
-from bistil.results import Variant
 
 PUBLISHED = ROOT / "data" / "published"
 

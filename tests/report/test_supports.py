@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from bistil.experiment import Experiment
-from bistil.languages import DataFolder
 from bistil.pipeline import Pipeline
 from bistil.report.experiment import write_experiment_report
 from bistil.report.supports import support_figures
 from bistil.sft.delta import SparseDelta
-from bistil.store import Artefact, Store
+from bistil.store.artefacts import Artefact, Store
+from bistil.text.languages import DataFolder
 
 LOTTERY = {"lottery": {"density": 0.04}, "sparse": {"steps": 4}, "seed": 1}
 SPIEL = {"spiel": {"density": 0.04, "interval": 1, "estimation": 1, "rate": 0.5}, "sparse": {"steps": 4}, "seed": 1}

@@ -6,13 +6,13 @@ import pytest
 import torch
 from sft_examples import bits, same_bits
 
-from bistil.corpora import read_lines, to_blocks
-from bistil.models import load_teacher
+from bistil.models.load import load_teacher
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta, base_hash, deltas_applied
 from bistil.sft.language import TextConfig, language_sft
 from bistil.sft.lottery import LotteryConfig
-from bistil.train import Schedule
+from bistil.text.corpora import read_lines, to_blocks
+from bistil.training.loop import Schedule
 
 PHASE = Schedule(steps=8, learning_rate=3e-3, evaluations=2)
 CONFIG = SftConfig(lottery=LotteryConfig(density=0.1, l1=0.1, freeze_layer_norms=True), dense=PHASE, sparse=PHASE)

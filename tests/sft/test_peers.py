@@ -12,11 +12,11 @@ from test_train_sft import CONFIG, model
 from test_tune import tuned
 
 from bistil.errors import InputError
-from bistil.progress import Event
 from bistil.sft.config import PeftSft
 from bistil.sft.delta import deltas_applied
 from bistil.sft.peers import library, rank
-from bistil.train import Stopped
+from bistil.training.loop import Stopped
+from bistil.training.progress import Event
 
 LORA = CONFIG.by_peft("lora")
 IA3 = CONFIG.by_peft("ia3")

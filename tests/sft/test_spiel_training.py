@@ -1,4 +1,4 @@
-"""SpIEL in a hand-written loop, in transformers.Trainer and in bistil.train.fit, and that an interruption changes nothing."""
+"""SpIEL in a hand-written loop, in transformers.Trainer and in bistil.training.loop.fit, and that an interruption changes nothing."""
 
 import copy
 import doctest
@@ -17,11 +17,11 @@ from torch import nn
 from transformers import BertForSequenceClassification, Trainer, TrainingArguments
 
 from bistil.errors import InputError
-from bistil.progress import Event, Listener, silent
 from bistil.sft import spiel
 from bistil.sft.delta import SparseDelta, base_hash, deltas_applied
 from bistil.sft.spiel import MovingSupport, SpielCallback, SpielConfig, spiel_optimizer
-from bistil.train import Schedule, Stopped, fit
+from bistil.training.loop import Schedule, Stopped, fit
+from bistil.training.progress import Event, Listener, silent
 
 STEPS = 12
 

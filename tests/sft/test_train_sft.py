@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import BertModel, set_seed
 
-from bistil.progress import Event, Listener, silent
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta, base_hash, deltas_applied
 from bistil.sft.lottery import LotteryConfig, Selection, snapshot
 from bistil.sft.train_sft import lottery_ticket
-from bistil.train import History, Objective, Schedule, Stopped
+from bistil.training.loop import History, Objective, Schedule, Stopped
+from bistil.training.progress import Event, Listener, silent
 
 PHASE = Schedule(steps=6, learning_rate=5e-3, evaluations=3)
 CONFIG = SftConfig(lottery=LotteryConfig(density=0.05, l1=0.1, freeze_layer_norms=True), dense=PHASE, sparse=PHASE, seed=4)

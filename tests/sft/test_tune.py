@@ -11,13 +11,13 @@ from sft_examples import bits, same_bits
 from test_train_sft import CONFIG, PHASE, Classifier, Parity, Sentences, model
 
 from bistil.errors import InputError
-from bistil.progress import Event
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta, base_hash, deltas_applied
 from bistil.sft.lottery import LotteryConfig
 from bistil.sft.spiel.config import SpielSft
 from bistil.sft.tune import fine_tune
-from bistil.train import Stopped
+from bistil.training.loop import Stopped
+from bistil.training.progress import Event
 
 AG = SpielSft(density=0.05, interval=2, estimation=1, rate=0.5)
 SPIEL = SftConfig(spiel=AG, sparse=PHASE, seed=4)

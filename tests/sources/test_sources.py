@@ -11,12 +11,12 @@ from tiny import ROOT
 from bistil import cli
 from bistil.errors import InputError
 from bistil.experiment import Experiment
-from bistil.languages import DataFolder
 from bistil.sources import get as sources
 from bistil.sources.check import check_folder, lines
 from bistil.sources.get import get, wanted
 from bistil.sources.table import data_set, data_sets
 from bistil.tasks import task
+from bistil.text.languages import DataFolder
 
 datasets = pytest.importorskip("datasets")
 UPOS = [

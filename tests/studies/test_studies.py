@@ -15,15 +15,15 @@ from bistil import batch, plots
 from bistil.cli import main
 from bistil.errors import InputError
 from bistil.experiment import Experiment, LanguageSftConfig
-from bistil.languages import DataFolder
 from bistil.pipeline import Pipeline
-from bistil.settings import build as settings
+from bistil.settings.yaml import build as settings
 from bistil.sft.delta import SparseDelta
-from bistil.store import Store
+from bistil.store.artefacts import Store
 from bistil.studies import Densities, Study, Supports
 from bistil.studies.densities import at_densities, read_densities, scores, study_densities
 from bistil.studies.kept import Build, Found, Jobs, Verdict, read_table, save
 from bistil.studies.supports import across, study_supports, verdicts
+from bistil.text.languages import DataFolder
 
 ROOT = Path(__file__).parents[2]
 SPIEL = {"spiel": {"density": 0.1, "interval": 1, "estimation": 1, "rate": 0.5}, "sparse": {"steps": 4, "learning_rate": 1e-3}}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from bistil.models import TaskModel
+from bistil.models.load import TaskModel
 from bistil.tasks import Task
 
 PIECES = "[PAD] [UNK] [CLS] [SEP] [MASK] anna ben rome oslo sees likes visit ##s the big small old cat dog house , . in and"

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from bistil.errors import InputError
-from bistil.languages import DataFolder
 from bistil.tasks import TASKS
 from bistil.tasks.asking import ASKED, asked, texts_of
+from bistil.text.languages import DataFolder
 
 
 @pytest.mark.parametrize("task", ASKED)

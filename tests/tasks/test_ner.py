@@ -8,7 +8,7 @@ import torch
 from transformers import BertTokenizer
 
 from bistil.errors import InputError
-from bistil.models import TaskModel
+from bistil.models.load import TaskModel
 from bistil.tasks import Task, floor
 from bistil.tasks.ner import Ner, Tagged
 

@@ -11,10 +11,10 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
 from bistil.errors import InputError
-from bistil.languages import DataFolder
-from bistil.models import TaskModel
+from bistil.models.load import TaskModel
 from bistil.tasks import Task, floor
 from bistil.tasks.nli import LABELS, Nli, Pair
+from bistil.text.languages import DataFolder
 
 PAIRS = [
     Pair("anna sees the big cat .", "anna sees the cat .", "entailment"),

@@ -8,7 +8,7 @@ import torch
 from transformers import BertTokenizer
 
 from bistil.errors import InputError
-from bistil.models import TaskModel
+from bistil.models.load import TaskModel
 from bistil.tasks import Task, floor, task
 from bistil.tasks.biaffine import IMPOSSIBLE, ShallowBiaffine
 from bistil.tasks.parsing import Parsing, Tree, left_attachment, most_frequent_relation, right_attachment

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from transformers import BertConfig, BertForQuestionAnswering, BertTokenizer
 
 from bistil.errors import InputError
-from bistil.evaluate import predict_all
-from bistil.languages import DataFolder
-from bistil.models import TaskModel
+from bistil.evaluation.score import predict_all
+from bistil.models.load import TaskModel
 from bistil.tasks import Task, floor
 from bistil.tasks.qa import Answer, Qa
 from bistil.tasks.spans import best_spans, exact_match, f1, normalise
 from bistil.tasks.squad import Question
+from bistil.text.languages import DataFolder
 
 WORDS = ("anna", "ben", "rome", "oslo", "sees", "visits", "the", "big", "small", "cat", "dog", "house", ",", ".", "and")
 CONTEXT = "anna sees the big cat . ben visits rome and oslo . the old dog likes the small house in rome . ben and anna visits the cat ."

@@ -11,9 +11,9 @@ from tiny import masked_lm
 from transformers import BertTokenizer
 
 from bistil.errors import InputError
-from bistil.languages import DataFolder
 from bistil.tasks import retrieval
 from bistil.tasks.retrieval import Side, bertscore, cosine, parallel, read_parallel, retrieve, token_states
+from bistil.text.languages import DataFolder
 
 
 @pytest.fixture

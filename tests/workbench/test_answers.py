@@ -9,8 +9,8 @@ from tiny import entries
 from bistil.errors import InputError
 from bistil.experiment import Cell, Experiment
 from bistil.pipeline import Pipeline
-from bistil.settings import build
-from bistil.store import Store
+from bistil.settings.yaml import build
+from bistil.store.artefacts import Store
 from bistil.tasks import TASKS
 from bistil.tasks.nli import Pair
 from bistil.tasks.parsing import Tree

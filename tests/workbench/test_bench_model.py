@@ -8,11 +8,11 @@ import pytest
 from transformers import BertTokenizer
 
 from bistil import vocab
-from bistil.corpora import read_lines
 from bistil.errors import InputError
 from bistil.experiment import Experiment
-from bistil.languages import DataFolder
-from bistil.progress import Event
+from bistil.text.corpora import read_lines
+from bistil.text.languages import DataFolder
+from bistil.training.progress import Event
 from bistil.workbench.bench_model import Bench
 from bistil.workbench.stages import describe, jobs_of
 

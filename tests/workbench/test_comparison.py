@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from bistil.errors import InputError
+from bistil.evaluation.results import write_results
 from bistil.experiment import Cell
-from bistil.languages import DataFolder
 from bistil.pipeline import Pipeline
-from bistil.results import write_results
-from bistil.store import Store
+from bistil.store.artefacts import Store
+from bistil.text.languages import DataFolder
 from bistil.workbench import comparison_panel
 from bistil.workbench.comparison import Comparison
 

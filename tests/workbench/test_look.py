@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from bistil.errors import InputError
-from bistil.languages import DataFolder
-from bistil.store import Artefact
+from bistil.store.artefacts import Artefact
+from bistil.text.languages import DataFolder
 from bistil.workbench import html
 from bistil.workbench.look import _levels, bars, entities, history, png, show, tree, typology
 from bistil.workbench.session import open_pipeline, read_experiment

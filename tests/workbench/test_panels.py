@@ -8,11 +8,11 @@ import pytest
 from transformers import BertTokenizer
 
 from bistil import vocab
-from bistil.corpora import read_lines
 from bistil.errors import InputError
 from bistil.experiment import Experiment
-from bistil.languages import DataFolder
-from bistil.progress import Event
+from bistil.text.corpora import read_lines
+from bistil.text.languages import DataFolder
+from bistil.training.progress import Event
 from bistil.workbench import Bench, BenchPanel, threshold_panel
 from bistil.workbench.guard import Guard
 from bistil.workbench.panels import ThresholdModel

@@ -13,8 +13,8 @@ from torch.utils.data import Dataset
 
 from bistil.errors import InputError
 from bistil.plots import training_curves
-from bistil.progress import Event, Listener
-from bistil.train import Objective, Schedule, fit
+from bistil.training.loop import Objective, Schedule, fit
+from bistil.training.progress import Event, Listener
 from bistil.workbench import Training, training_panel
 from bistil.workbench.recorder import MOST, Recorder
 from bistil.workbench.training_view import DRAWN_SHARE, in_time, numbers

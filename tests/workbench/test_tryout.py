@@ -6,9 +6,9 @@ import pytest
 from tiny import entries
 
 from bistil.experiment import Experiment
-from bistil.languages import DataFolder
-from bistil.settings import build
+from bistil.settings.yaml import build
 from bistil.tasks.asking import ASKED, asked
+from bistil.text.languages import DataFolder
 from bistil.workbench import Bench, try_panel
 from bistil.workbench.tryout import Tryout, in_words
 

@@ -13,7 +13,7 @@ dense gradient at a time. `SpielAG` (Adam) grows by averaged gradients, `SpielMA
 ...     delta = support.delta(base, full={"head.weight": model.head.weight})
 ...     support.rewind()
 
-The same optimiser goes into `transformers.Trainer(optimizers=(optimizer, None))` and `bistil.train.fit(optimizer=optimizer)`, there best
+The same optimiser goes into `transformers.Trainer(optimizers=(optimizer, None))` and `training.loop.fit(optimizer=optimizer)`, there best
 with a `SpielCallback`. A checkpoint is the model's and the optimiser's `state_dict`; it continues in the very bits.
 """
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from bistil.errors import InputError
-from bistil.parallel import processes
 from bistil.sft.flat import read_at
 from bistil.sft.lottery import random_positions
 from bistil.sft.sparse_training import SparseTraining
 from bistil.sft.spiel.config import SpielConfig
+from bistil.training.parallel import processes
 
 KEYS, START = "sft_keys", "sft_start"
 

@@ -1,0 +1,111 @@
+"""An experiment from its file to its report: checked, built by an engine, told in a results.csv as scores come, in notebooks, on a page.
+
+Notable: everything that can be refused is refused before anything runs; a second call finds what the first one made and says so.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bistil import batch
+from bistil.batch import Place, notebooks
+from bistil.batch.notebooks import Copy
+from bistil.batch.snakemake import Scheduling
+from bistil.batch.snakemake import run as run_by_snakemake
+from bistil.errors import InputError
+from bistil.evaluation.results import Row, results_id, write_results
+from bistil.experiment import Experiment
+from bistil.pipeline import Pipeline
+from bistil.report.experiment import write_experiment_report
+from bistil.settings.places import open_data
+from bistil.store.artefacts import Store
+from bistil.systems.table import TEACHER
+
+Say = Callable[[str], None]
+
+
+def run_experiment(
+    file: Path,
+    data: str | None,
+    store: Path,
+    reports: Path,
+    *,
+    workers: int,
+    say: Say,
+    device: str | None = None,
+    scheduling: Scheduling | None = None,
+    lectures: bool = True,
+) -> int:
+    """Check, run and report an experiment; return how many stages failed.
+
+    :param workers: processes of this machine. :param scheduling: run by Snakemake instead. :param lectures: whether results shall open as
+        notebooks in `reports/NAME/notebooks`. :raises InputError: before anything runs, for whatever would fail later.
+    """
+    experiment = Experiment.read(file)
+    if scheduling:
+        scheduling.check()
+    folder_of_data = open_data(experiment.data, data)
+    place, folder = Place(folder_of_data.root, store), reports / experiment.name
+    copies = lecture_copies(experiment, file, store) if lectures else []
+    for copy in copies:
+        notebooks.check_parameters(copy.notebook, copy.parameters)
+    Pipeline(experiment, folder_of_data, Store(place.store), device=device).check()
+    by = f"Snakemake, profile {scheduling.profile}" if scheduling else f"{workers} workers"
+    say(f"{experiment.name}: {len(batch.plan(experiment))} stages, {by}, artefacts in {place.store}")
+    reader = batch.reader(experiment, place)
+    before = len(batch.rows(reader))
+
+    def keep_scores() -> None:
+        write_results(folder / "results.csv", batch.rows(reader))
+
+    if scheduling:
+        errors = run_by_snakemake(experiment, file, place, scheduling=scheduling, device=device, say=say, on_score=keep_scores)
+    else:
+        errors = batch.run(experiment, place, workers=workers, device=device, say=say, on_score=keep_scores)
+    rows = batch.rows(reader)
+    shown = 0 if errors else _show(copies, folder / "notebooks", folder_of_data.root, experiment, rows, say)
+    if len(rows) == before and not errors and not shown and (folder / "index.html").exists():
+        say("everything was there already; nothing to do")
+        return 0
+    if not rows:
+        say(f"no score is there, so there is no report; {len(errors)} stages failed")
+        return len(errors)
+    write_experiment_report(folder, experiment, rows, Store(place.store), failures=errors, seen=reader.seen)
+    say(f"report: {folder / 'index.html'}" + (f"; {len(errors)} stages failed" if errors else ""))
+    return len(errors)
+
+
+def lecture_copies(experiment: Experiment, file: Path, store: Path) -> list[Copy]:
+    """The notebooks that show an experiment's results: 05 for every task, 06 for the first, where it has the systems that they compare."""
+    students = [cell for cell in experiment.cells() if cell.system == "bistil-tf" and cell.drf == 1 and cell.task in experiment.tuned]
+    if not students or TEACHER not in experiment.systems:
+        return []
+    paths = {"experiment": notebooks.from_notebooks(file), "store": notebooks.from_notebooks(store), "source": experiment.source}
+    found = []
+    for number, task in enumerate(experiment.tuned):
+        cell = next(cell for cell in students if cell.task == task)
+        chosen = {**paths, "target": cell.target, "task": task, "lrf": cell.lrf, "seed": cell.seed}
+        if cell._replace(system="bistil-st") in experiment.cells():
+            found.append(Copy(notebooks.numbered("05"), chosen, f"-{task}"))
+        if number == 0:
+            found.append(Copy(notebooks.numbered("06"), chosen))
+    return found
+
+
+def _show(copies: Sequence[Copy], to: Path, data: Path, experiment: Experiment, rows: Sequence[Row], say: Say) -> int:
+    """Execute the copies that are not there yet; a notebook that fails is told of, and costs no score."""
+    if copies and not notebooks.can_execute():
+        say("no notebooks: they need pip install 'bistil[lab]'")
+        return 0
+    if experiment.data == "miniworld" and data.resolve() != open_data("miniworld").root.resolve():
+        say("no notebooks: they read the miniworld itself, and this run read another folder")
+        return 0
+    if experiment.data == "folder":
+        os.environ["BISTIL_DATA"] = str(data.resolve())  # where a notebook's kernel looks
+    try:
+        return notebooks.execute(copies, to, results=results_id(rows), say=say)
+    except InputError as error:
+        say(f"FAILED notebook: {error}")
+        return 1
+
+

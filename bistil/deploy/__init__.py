@@ -1,0 +1,1 @@
+"""A finished student taken away: written, read back, described, asked."""

@@ -1,0 +1,149 @@
+"""The model card of an exported student: what it scores, what it was made from, under which licences, its limits, and how to use it.
+
+Notable: every number comes from a manifest or from the export itself; what nobody wrote down, a licence for example, the card says is
+unknown.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from bistil.deploy.card_code import code
+from bistil.deploy.read import load_deployed, pools
+from bistil.evaluation.results import METRICS, TASKS
+from bistil.experiment import Cell
+from bistil.models.architectures import longest_sequence
+from bistil.pipeline import Pipeline
+from bistil.sources.table import DataSet, data_set
+from bistil.store.artefacts import Artefact, NotBuilt, Store
+from bistil.systems.table import SYSTEMS, told
+from bistil.text.languages import DATA
+
+TAGS = {"ner": "token-classification", "pos": "token-classification", "nli": "text-classification", "qa": "question-answering"}
+FORMS = {"folder": "PyTorch", "onnx": "ONNX, float32", "onnx-int8": "ONNX, int8"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an export found: scores in percent, the largest difference of outputs, median milliseconds of one example, size."""
+
+    form: str
+    metric: str
+    score: float
+    exported_score: float
+    apart: float
+    torch_ms: float
+    exported_ms: float
+    megabytes: float
+
+
+def card(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Measured, folder: Path) -> str:
+    """The text of README.md for the exported `folder`."""
+    experiment, config = pipeline.experiment, load_deployed(folder)[0].config
+    languages = {code: pipeline.data.language(code).name for code in experiment.languages(cell.target)}
+    names = " and ".join(languages.values())
+    sets = [data_set(name) for part in ("text", cell.task) for name in experiment.data_sets.get(part, ())]
+    local = (DATA.parent / experiment.teacher).is_dir() or Path(experiment.teacher).is_dir()
+    teacher = Path(experiment.teacher).name if local else experiment.teacher
+    parts = [
+        _front(cell, list(languages), sets, None if local else teacher),
+        f"# {TASKS.get(cell.task, cell.task)} in {names}: {cell.named}",
+        f"{told(cell.in_results)} Made with bistil from the teacher `{teacher}`; task data was in {languages[experiment.source]} only.",
+        "## Scores",
+        _scores(pipeline, cell, evaluation, measured),
+        "## Size and speed",
+        _costs(evaluation, measured),
+        "## Use",
+        code(cell.task, folder, segments=getattr(config, "type_vocab_size", 0) > 1, bare=pools(config), longest=longest_sequence(config)),
+        "## Made from",
+        _origin(pipeline, cell, evaluation, teacher),
+        "## Licences",
+        _licences(experiment.data, sets, teacher),
+        "## Limits",
+        _limits(pipeline, cell, evaluation, names, longest_sequence(config)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front(cell: Cell, codes: Sequence[str], sets: Sequence[DataSet], teacher: str | None) -> str:
+    """The hub's metadata."""
+    lines = [f"language: [{', '.join(codes)}]", "library_name: transformers", "tags: [bistil, distillation, cross-lingual]"]
+    lines += [f"pipeline_tag: {TAGS[cell.task]}"] if cell.task in TAGS else []
+    lines += [f"base_model: {teacher}"] if teacher else []
+    hub = [one.hub for one in sets if one.hub]
+    lines += [f"datasets: [{', '.join(hub)}]"] if hub else []
+    return "\n".join(["---", *lines, "---"])
+
+
+def _scores(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Measured) -> str:
+    """The student's scores next to its teacher's and a trivial guess's, as far as these are in the store."""
+    reader = Pipeline(pipeline.experiment, pipeline.data, Store(pipeline.store.root, read_only=True))
+    found = {f"{cell.named} (this)": evaluation}
+    for name in ("teacher-ltsft", "floor"):
+        if name != cell.system and name in pipeline.experiment.systems:
+            with suppress(NotBuilt):
+                found[name] = reader.evaluation(cell._replace(system=name, lrf=1, drf=1))
+    metrics = [name for name in METRICS if name in evaluation.metrics]
+    head = " | ".join(f"{METRICS[name]} (%)" for name in metrics)
+    lines = [f"| | {head} | evaluation |", "| --- |" + " ---: |" * len(metrics) + " --- |"]
+    for name, one in found.items():
+        lines.append(f"| {name} | {' | '.join(f'{one.metrics[metric]:.1f}' for metric in metrics)} | `{one.id}` |")
+    lost = measured.score - measured.exported_score
+    exported = (
+        f"This folder, as exported ({FORMS[measured.form]}), scores {measured.exported_score:.2f} {METRICS[measured.metric]} on the same "
+        f"examples, {abs(lost):.2f} points {'less' if lost >= 0 else 'more'} than the evaluation; its outputs are up to "
+        f"{measured.apart:.2g} from those of PyTorch."
+    )
+    about = f"Zero-shot on the {evaluation.metrics['n_examples']} examples of the test file of {cell.target}, seed {cell.seed}."
+    return "\n".join([about, "", *lines, "", exported])
+
+
+def _costs(evaluation: Artefact, measured: Measured) -> str:
+    metrics = evaluation.metrics
+    return (
+        f"{metrics['parameters']:,} parameters, {metrics['vocabulary']:,} tokens in the vocabulary, {measured.megabytes:.1f} MB in this "
+        f"folder, {metrics['flops_per_example'] / 1e9:.3g} GFLOPs an example. One example, decoding included, took "
+        f"{measured.exported_ms:.2f} ms as exported and {measured.torch_ms:.2f} ms in PyTorch, both in turns on the CPU that exported it."
+    )
+
+
+def _origin(pipeline: Pipeline, cell: Cell, evaluation: Artefact, teacher: str) -> str:
+    """Experiment, ids and versions."""
+    manifest, config = evaluation.manifest, pipeline.experiment.task_config(cell)
+    versions = ", ".join(f"{name} {number}" for name, number in manifest["versions"].items() if name != "platform")
+    lines = [
+        f"* teacher `{teacher}`, {pipeline.teacher_id}",
+        f"* experiment `{pipeline.experiment.name}`, system `{cell.named}`, seed {cell.seed}",
+        *(f"* {name} `{number}`" for name, number in {"evaluation": evaluation.id, **manifest["inputs"]}.items()),
+        f"* task training: batches of {config.batch_size}, sequences of up to {config.max_length} tokens",
+        f"* {versions}" + (f", commit `{manifest['git']['commit'][:10]}`" if manifest["git"]["commit"] else ""),
+    ]
+    return "\n".join(lines)
+
+
+def _licences(data: str, sets: Sequence[DataSet], teacher: str) -> str:
+    """The licences that are written down, and that others are not."""
+    lines = [f"* {one.name} ({one.task}): {one.licence}; {one.homepage}" for one in sets]
+    if data == "miniworld":
+        lines.append("* text and task data: miniworld, invented languages generated by bistil (Apache-2.0)")
+    elif not sets:
+        lines.append("* text and task data: from a folder whose licences the experiment does not name; look them up before you share this")
+    return "\n".join([*lines, f"* the teacher `{teacher}`: its own licence goes on applying to what was made from it"])
+
+
+def _limits(pipeline: Pipeline, cell: Cell, evaluation: Artefact, names: str, longest: int) -> str:
+    """What not to expect of it."""
+    lines = [
+        f"* It never saw task data of {pipeline.data.language(cell.target).name}; the scores above are of one seed and one test file.",
+        f"* It takes up to {longest} tokens; it was tested on up to {evaluation.manifest['config']['max_length']}.",
+    ]
+    if SYSTEMS[cell.system].recipe and SYSTEMS[cell.system].languages == "pair":
+        lines.append(f"* Its vocabulary was cut to {names}: text of other languages falls into small or unknown pieces.")
+    if cell.task in ("ner", "pos", "parsing"):
+        lines.append("* Words are what the training data calls words: split punctuation off before you ask.")
+    if cell.task == "parsing":
+        lines.append("* The parser's head is no class of transformers. The lines above take each word's best head: no tree, at times.")
+    if pipeline.experiment.data == "miniworld":
+        lines.append("* Its languages are invented: it is of no use for real text.")
+    return "\n".join(lines)

@@ -1,0 +1,197 @@
+"""A finished student taken away: `bistil export RUN --to folder|onnx|onnx-int8|hub`.
+
+Notable: what is written is read back and scored on the target's test file before it is handed over, next to the score in the store; nothing
+is trained here, so a student that has not been evaluated yet is refused.
+"""
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bistil.deploy import graph
+from bistil.deploy.card import Measured, card
+from bistil.deploy.read import GRAPHS, Deployed, load_deployed
+from bistil.errors import InputError
+from bistil.evaluation.results import read_results
+from bistil.evaluation.score import predict_all
+from bistil.experiment import RETRIEVAL, Cell, Experiment
+from bistil.pipeline import Pipeline
+from bistil.store.artefacts import Artefact, NotBuilt, Store
+from bistil.systems.table import from_results
+from bistil.tasks.task import Row, Task
+
+FORMS = ("folder", *GRAPHS)
+EXACT = 1e-4
+"""How far logits of a float32 graph may be from PyTorch's."""
+NEAR = 0.5
+"""Points that an int8 graph may score less before that is called a loss."""
+COMPARED, TIMED = 64, 30
+"""Test examples whose logits are compared, and those that are timed one by one."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One score of an experiment, by the options of the command line; None is whatever the experiment has."""
+
+    system: str | None = None
+    task: str | None = None
+    target: str | None = None
+    seed: int | None = None
+
+
+def choose(experiment: Experiment, asked: Asked) -> Cell:
+    """The first cell of an experiment that is what was asked for; a student, where the system is left open.
+
+    :raises InputError: where there is none, with what there is.
+    """
+    wanted = {name: value for name, value in vars(asked).items() if value is not None}
+    cells = [cell for cell in experiment.cells() if cell.system != "floor" and cell.task != RETRIEVAL]
+    found = [cell for cell in cells if all(_named(cell)[name] == value for name, value in wanted.items())]
+    if not found:
+        known = "; ".join(f"{name} {', '.join(sorted({str(_named(cell)[name]) for cell in cells}))}" for name in vars(asked))
+        raise InputError(f"The experiment {experiment.name} has no score with {wanted}. It has: {known}.")
+    return next((cell for cell in found if cell.system.startswith("bistil")), found[0])
+
+
+def _named(cell: Cell) -> dict[str, Any]:
+    return {"system": cell.named, "task": cell.task, "target": cell.target, "seed": cell.seed}
+
+
+def of_evaluation(name: str, reports: Iterable[Path], experiments: Path) -> tuple[Path, Asked]:
+    """The experiment file and the cell of an evaluation, by its id in the first results.csv that has it.
+
+    :raises InputError: where none has it, or the folder of experiments has no file of that name.
+    """
+    row = next((row for path in reports for row in read_results(path) if row["artefact"] == name), None)
+    file = experiments / f"{row['experiment']}.yaml" if row else None
+    if row is None or file is None or not file.is_file():
+        lacking = f"{file} is not there: give the experiment file and --system, --task, --target" if file else f"none names {name!r}"
+        raise InputError(f"An experiment file, or the id of an evaluation in a results.csv under reports/, was expected, but {lacking}.")
+    system, drf = from_results(row["system"])
+    named = Cell(system, row["task"], row["target"], row["lrf"] or 1, row["seed"], drf).named
+    return file, Asked(named, row["task"], row["target"], row["seed"])
+
+
+def export(pipeline: Pipeline, cell: Cell, form: str, to: Path, *, say: Callable[[str], None]) -> Measured:
+    """Write a cell's student into the new folder `to` in one of FORMS, with its model card; say and return what was measured.
+
+    :raises InputError: where `to` exists, the extra is missing, the cell has not been evaluated, or a float32 graph differs from PyTorch.
+    """
+    if form not in FORMS:
+        raise InputError(f"A form, one of {', '.join(FORMS)}, was expected, but got {form!r}.")
+    if to.exists():
+        raise InputError(f"A new folder was expected at {to}, but it is there already. Delete it, or name another with --out.")
+    if form in GRAPHS and graph.missing():
+        raise InputError(f"{graph.missing()}.")
+    evaluation = _evaluated(pipeline, cell)
+    source = pipeline.deployed(cell).path("model")
+    partial = to.with_name(f"{to.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(source, partial)
+    model, task, tokenizer = load_deployed(source)
+    examples = task.read(pipeline.data.file(cell.task, cell.target, "test"))
+    settings = pipeline.experiment.task[cell.task]
+    rows, pad_id = task.encode(examples, tokenizer, max_length=settings.max_length), int(tokenizer.pad_token_id)
+    if form in GRAPHS:
+        write_graph(partial, form, model, task.collate(rows[:2], pad_id))
+    written, _, _ = load_deployed(partial)
+    batch = task.collate(rows[:COMPARED], pad_id)
+    apart = largest_difference(model, written, batch)
+    if form != "onnx-int8" and apart > EXACT:
+        raise InputError(f"The same logits to {EXACT:g} were expected of the {form}, but they are up to {apart:.2g} apart: do not use it.")
+    scores = task.score(examples, predict_all(written, task, examples, tokenizer, max_length=settings.max_length))
+    times = latencies([model, written], task, rows[:TIMED], pad_id)
+    measured = Measured(
+        form=form, metric=task.metric, score=float(evaluation.metrics[task.metric]), exported_score=scores[task.metric], apart=apart,
+        torch_ms=times[0], exported_ms=times[1], megabytes=sum(path.stat().st_size for path in partial.rglob("*") if path.is_file()) / 1e6,
+    )  # fmt: skip
+    (partial / "README.md").write_text(card(pipeline, cell, evaluation, measured, partial), encoding="utf-8")
+    partial.rename(to)
+    for line in told(measured):
+        say(line)
+    return measured
+
+
+def told(measured: Measured) -> list[str]:
+    """What was measured, in sentences."""
+    lost = measured.score - measured.exported_score
+    verdict = "" if lost <= NEAR else f": {lost:.1f} points lost, more than {NEAR:g}; measure before you use it"
+    return [
+        f"logits: up to {measured.apart:.2g} from PyTorch's",
+        f"{measured.metric}: {measured.exported_score:.2f} as exported, {measured.score:.2f} in the store{verdict}",
+        f"one example, decoding included: {measured.exported_ms:.2f} ms as exported, {measured.torch_ms:.2f} ms in PyTorch, here",
+        f"{measured.megabytes:.1f} MB",
+    ]
+
+
+def _evaluated(pipeline: Pipeline, cell: Cell) -> Artefact:
+    """The cell's evaluation, which has to be there."""
+    reader = Pipeline(pipeline.experiment, pipeline.data, Store(pipeline.store.root, read_only=True))
+    try:
+        return reader.evaluation(cell)
+    except NotBuilt as error:
+        raise InputError(
+            f"A finished score was expected for {cell} of {pipeline.experiment.name}, but the store has none. Run `bistil batch` with the "
+            "experiment file first, or name the store with --store."
+        ) from error
+
+
+def write_graph(folder: Path, form: str, model: Deployed, batch: Mapping[str, Tensor]) -> None:
+    """Replace the weights in a folder by a graph of the model; `batch` is an example of two rows."""
+    whole = folder / GRAPHS["onnx"]
+    graph.to_onnx(whole, model.encoder, model.inputs(batch))
+    if form == "onnx-int8":
+        graph.to_int8(whole, folder / GRAPHS[form])
+        whole.unlink()
+    (folder / "model.safetensors").unlink()
+
+
+@torch.inference_mode()
+def largest_difference(one: Deployed, other: Deployed, batch: Mapping[str, Tensor]) -> float:
+    """The largest difference of the outputs of two models on the real tokens of a batch."""
+    real, pairs = batch["attention_mask"].bool(), zip(one.outputs(batch), other.outputs(batch), strict=True)
+    return max(float((a - b)[real].abs().max() if a.shape[:2] == real.shape else (a - b).abs().max()) for a, b in pairs)
+
+
+@torch.inference_mode()
+def latencies(models: Sequence[Deployed], task: Task, rows: Sequence[Row], pad_id: int) -> list[float]:
+    """Median milliseconds of one example, in turns; the first example warms up."""
+    times: list[list[float]] = [[] for _ in models]
+    for batch in (task.collate([row], pad_id) for row in [rows[0], *rows]):
+        for own, model in zip(times, models, strict=True):
+            start = perf_counter()
+            task.predict(model, batch)
+            own.append(1000 * (perf_counter() - start))
+    return [median(own[1:]) for own in times]
+
+
+def check_hub(repository: str | None) -> str:
+    """The hub's token, where there is one and the repository has a name; asked before any work.
+
+    :raises InputError: without a name OWNER/NAME or without a token.
+    """
+    import huggingface_hub
+
+    if repository is None or repository.count("/") != 1 or not all(repository.split("/")):
+        raise InputError(f"The hub's repository was expected as --repo OWNER/NAME, but got {repository!r}.")
+    token = huggingface_hub.get_token()
+    if not token:
+        raise InputError("A token of the hub was expected, to upload with, but there is none. `hf auth login` asks for one and keeps it.")
+    return token
+
+
+def upload(folder: Path, repository: str) -> str:
+    """Put an exported folder into a private repository of the hub, which is made where it is missing; return its address."""
+    import huggingface_hub
+
+    hub = huggingface_hub.HfApi(token=check_hub(repository))
+    address = str(hub.create_repo(repository, private=True, exist_ok=True))
+    hub.upload_folder(repo_id=repository, folder_path=str(folder), commit_message="A student made with bistil")
+    return address

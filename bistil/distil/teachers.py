@@ -1,0 +1,51 @@
+"""A teacher that wears one language's sparse fine-tuning at a time.
+
+Notable: changing languages writes only the values of the two deltas, in place, and the base comes back bit for bit. What a language
+changes is read once and kept, 8 bytes a value.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from bistil.models.load import Output, encode
+from bistil.sft.delta import Applied, SparseDelta
+
+
+class AdaptedTeacher:
+    """A frozen encoder, the language SFTs it may wear, and the map from the student's token ids to its own.
+
+    :param kept: the teacher's id of each student token. Shape: [V_student]; None where both use the same vocabulary.
+    """
+
+    def __init__(self, encoder: PreTrainedModel, deltas: Mapping[str, SparseDelta], kept: Tensor | None) -> None:
+        self.encoder = encoder.eval().requires_grad_(False)
+        self.deltas, self.kept = deltas, kept
+        self._worn: str | None = None
+        self._applied: dict[str, Applied] = {}
+
+    def wear(self, language: str | None) -> None:
+        """Apply that language's delta, taking off the one worn before; a language without a delta leaves the base as it is."""
+        if language == self._worn:
+            return
+        if self._worn is not None:
+            self._applied[self._worn].revert()
+            self._worn = None
+        if language is None or language not in self.deltas:
+            return
+        if language in self._applied:
+            self._applied[language].again()
+        else:
+            self._applied[language] = self.deltas[language].apply(self.encoder)
+        self._worn = language
+
+    def ids(self, input_ids: Tensor) -> Tensor:
+        """Student token ids as the teacher's. Shape: [B, L]."""
+        return input_ids if self.kept is None else self.kept.to(input_ids.device)[input_ids]
+
+    @torch.inference_mode()
+    def states(self, input_ids: Tensor, attention_mask: Tensor, *, maps: bool = True) -> Output:
+        """All hidden states and attention distributions for a batch in the student's ids (see `encode`). Shape: [B, L] each."""
+        return encode(self.encoder, self.ids(input_ids), attention_mask, states=True, maps=maps)

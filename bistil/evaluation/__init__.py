@@ -1,0 +1,1 @@
+"""Scores, result rows, costs, and the significance of differences."""

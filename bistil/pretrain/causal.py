@@ -1,0 +1,152 @@
+"""Sparse fine-tuning of a decoder: a small Llama learns the miniworld's seen languages, then an unseen one, by several methods.
+
+Notable: all methods start from the same weights, change as many values (full fine-tuning aside), see the same batches, and each takes the
+learning rate, of the same number of rates, that is best on one half of the held-out text; the other half is what is reported.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import Dataset
+from transformers import LlamaConfig, LlamaForCausalLM, set_seed
+
+from bistil.pretrain.wordpiece import train_wordpiece
+from bistil.sft.config import PeftSft, SftConfig
+from bistil.sft.delta import base_hash, deltas_applied
+from bistil.sft.lottery import LotteryConfig
+from bistil.sft.spiel.config import SpielSft
+from bistil.sft.tune import fine_tune
+from bistil.text.corpora import IGNORED, Batches, held_out, read_lines, to_blocks
+from bistil.text.languages import DataFolder
+from bistil.training.loop import Objective, Schedule, fit
+
+METHODS = ("full", "lt-sft", "spiel-ag", "spiel-ma", "lora")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderSize:
+    """The decoder, its training (steps of `batch` sequences of `length` tokens) and the tuning; half of LT-SFT's steps are dense.
+
+    seen: languages to train on; unseen: the one to tune to. lines: of each corpus. rates: learning rates to choose from.
+    sm3_rates: those of SpIEL-MA, whose steps are of another scale.
+    """
+
+    seen: tuple[str, ...] = ("qaa", "qab", "qad")
+    unseen: str = "qac"
+    lines: int = 6000
+    vocabulary: int = 1500
+    layers: int = 4
+    hidden: int = 128
+    length: int = 64
+    batch: int = 8
+    training_steps: int = 600
+    steps: int = 200
+    density: float = 0.05
+    rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2)
+    sm3_rates: tuple[float, ...] = (1e-2, 3e-2, 1e-1)
+    seed: int = 1
+
+
+class CausalLM(Objective):
+    """Minimises the next-token loss of `model`, a causal language model."""
+
+    def forward(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of one batch; no further parts."""
+        return causal_loss(self.model, batch), {}
+
+
+def causal_loss(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
+    """Mean cross-entropy of each real token given those before it, in nats. Shape: []."""
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
+    return cross_entropy(logits.flatten(0, 1), ids.masked_fill(mask == 0, IGNORED)[:, 1:].flatten(), ignore_index=IGNORED)
+
+
+@torch.no_grad()
+def evaluate_causal(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """The mean loss over batches, as `loss`."""
+    losses = [float(causal_loss(model, batch)) for batch in batches]
+    return {"loss": sum(losses) / len(losses)}
+
+
+def settings(method: str, rate: float, size: DecoderSize) -> SftConfig:
+    """A method's settings at one learning rate."""
+
+    def schedule(share: float) -> Schedule:
+        return Schedule(steps=round(share * size.steps), learning_rate=rate, evaluations=1, warmup_share=0.05, clip=1.0)
+
+    if method == "lt-sft":
+        return SftConfig(lottery=LotteryConfig(density=size.density), dense=schedule(0.5), sparse=schedule(0.5), seed=size.seed)
+    whole = {"sparse": schedule(1.0), "seed": size.seed}
+    if method == "full":
+        return SftConfig(lottery=LotteryConfig(density=1.0, select="all"), **whole)  # type: ignore[arg-type]
+    if method == "lora":
+        return SftConfig(peft=PeftSft(density=size.density), **whole)  # type: ignore[arg-type]
+    moving = {"density": size.density, "interval": max(2, size.steps // 20), "estimation": max(1, size.steps // 80)}
+    return SftConfig(spiel=SpielSft(method="ma" if method == "spiel-ma" else "ag", **moving), **whole)  # type: ignore[arg-type]
+
+
+def compare_on_decoder(data: DataFolder, size: DecoderSize, *, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+    """Train the decoder, tune it by every method, and return held-out losses in nats a token: before, and after by method."""
+    lines = {code: read_lines(data.text(code))[: size.lines] for code in (*size.seen, size.unseen)}
+    tokenizer = train_wordpiece([line for code in size.seen for line in lines[code]], size.vocabulary, lowercase=False)
+    blocks = {code: to_blocks(tokenizer, lines[code], size.length) for code in lines}
+    training, kept = blocks[size.unseen].split(0.1, least=4)
+    held = held_out({size.unseen: kept}, tokenizer, batch_size=2, mask_share=0.0, most=len(kept))
+    dev, test = held[::2], held[1::2]
+
+    def batches(corpora: Mapping[str, Any]) -> Callable[[int, int], Dataset]:
+        alike = dict.fromkeys(corpora, 1.0)
+        return lambda steps, seed: Batches(
+            corpora, tokenizer, weights=alike, batch_size=size.batch, steps=steps, mask_share=0.0, seed=seed
+        )
+
+    with tempfile.TemporaryDirectory() as scratch:
+        model = _trained(len(tokenizer), batches({code: blocks[code] for code in size.seen}), size, Path(scratch))
+        before = {"dev": evaluate_causal(model, dev)["loss"], "test": evaluate_causal(model, test)["loss"]}
+        say(f"before: {before}")
+        rows = []
+        tuning = batches({size.unseen: training})
+        for name in METHODS:
+            rates = size.sm3_rates if name == "spiel-ma" else size.rates
+            runs = [_tuned(model, settings(name, rate, size), tuning, dev, test, Path(scratch) / f"{name}-{rate}") for rate in rates]
+            best = min(runs, key=lambda run: run["dev"])
+            rows.append({"method": name, **best, "rates": list(rates), "dev of each rate": [run["dev"] for run in runs]})
+            say(f"{name}: {rows[-1]}")
+    return {"before": before, "rows": rows}
+
+
+def _trained(vocabulary: int, batches: Callable[[int, int], Dataset], size: DecoderSize, scratch: Path) -> LlamaForCausalLM:
+    set_seed(size.seed)
+    config = LlamaConfig(
+        vocab_size=vocabulary, hidden_size=size.hidden, intermediate_size=3 * size.hidden, num_hidden_layers=size.layers,
+        num_attention_heads=max(1, size.hidden // 32), num_key_value_heads=max(1, size.hidden // 64),
+        max_position_embeddings=size.length, tie_word_embeddings=False,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    schedule = Schedule(steps=size.training_steps, learning_rate=2e-3, evaluations=1, warmup_share=0.05, clip=1.0)
+    seen = batches(size.training_steps, size.seed)
+    run: dict[str, Any] = {"select": "loss", "folder": scratch / "base", "seed": size.seed, "stage": "base"}
+    fit(CausalLM(model), seen, lambda: {"loss": 0.0}, schedule=schedule, **run)
+    model.lm_head.requires_grad_(False)  # what a delta carries is the encoder below it
+    return model.eval()
+
+
+def _tuned(base: LlamaForCausalLM, config: SftConfig, batches: Any, dev: list[Any], test: list[Any], folder: Path) -> dict[str, Any]:
+    """Tune a copy and measure the base wearing the delta, so that what is scored is what is kept."""
+    model, clean, start = deepcopy(base), base_hash(base.model), time.process_time()
+    run: dict[str, Any] = {"select": "loss", "folder": folder, "stage": folder.name}
+    delta, _ = fine_tune(CausalLM(model), model.model, None, batches, lambda: evaluate_causal(model, dev), config=config, base=clean, **run)
+    seconds = time.process_time() - start
+    with deltas_applied(base.model, delta):
+        found = {"dev": evaluate_causal(base, dev)["loss"], "test": evaluate_causal(base, test)["loss"]}
+    trained = int(delta.notes.get("trainable", delta.size))
+    return {**found, "learning rate": config.sparse.learning_rate, "trained values": trained, "processor seconds": seconds}

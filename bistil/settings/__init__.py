@@ -1,0 +1,1 @@
+"""From YAML files to checked values, and where the project keeps things."""

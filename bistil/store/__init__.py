@@ -1,0 +1,1 @@
+"""Artefacts named by what they are made from, and the circumstances of their making."""

@@ -1,0 +1,1 @@
+"""Languages, their unlabelled text, and the order in which it is read."""

@@ -1,0 +1,271 @@
+"""The one training path: a thin subclass of transformers.Trainer that every stage goes through.
+
+Notable:
+* a stage hands over an `Objective`, a module whose forward maps a batch to (loss, named parts of it); several processes share out each
+  batch and take the steps that one would (`parallel`);
+* batches come from a dataset whose item k *is* the batch of step k, so a resumed run continues with the very same data;
+* a checkpoint counts only while its `complete` marker is there (written last, removed first), so a kill in the middle of saving or of
+  deleting costs one interval, never the run;
+* at the end the model holds the state of its best evaluation;
+* events tell means since the last half second, so a curve moves long before the first entry of the log.
+"""
+
+import math
+import shutil
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, SequentialSampler
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
+
+from bistil.errors import InputError
+from bistil.training.meter import Meter, Pace, of_step
+from bistil.training.parallel import Shared, exchange, over_processes, processes
+from bistil.training.progress import Event, Listener, silent
+
+History = list[dict[str, float]]
+Evaluate = Callable[[], Mapping[str, float]]
+
+
+class Stopped(KeyboardInterrupt):
+    """The run was asked to stop; its last checkpoint is on disk and the same call resumes there."""
+
+
+class Objective(nn.Module):
+    """What is minimised. Subclasses define `forward(batch) -> (loss, parts)`; `parts` are detached numbers worth watching.
+
+    Only `self.model` is trained and saved; a teacher belongs in a tuple, where nn.Module does not see it.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """Parameters and buffers, each storage once: safetensors refuses tied tensors."""
+        state = super().state_dict(*args, **kwargs)
+        owner = self._owner(state)
+        return {name: tensor for name, tensor in state.items() if owner[name] == name}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load what `state_dict` returned; a tied tensor takes its owner's values."""
+        owner = self._owner(super().state_dict())
+        whole = {name: state_dict[owned] for name, owned in owner.items() if owned in state_dict}
+        return super().load_state_dict({**whole, **state_dict}, strict=strict, assign=assign)
+
+    @staticmethod
+    def _owner(state: Mapping[str, Tensor]) -> dict[str, str]:
+        """For each name, the first name that shares its storage."""
+        first: dict[Any, str] = {}
+        keys = {name: (tensor.data_ptr(), tensor.shape) if tensor.numel() else name for name, tensor in state.items()}
+        for name, key in keys.items():
+            first.setdefault(key, name)
+        return {name: first[key] for name, key in keys.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long and how fast to train.
+
+    steps: optimiser steps. learning_rate: peak, then linear to 0. warmup_share: share of the steps with rising rate.
+    evaluations: how many evenly spaced evaluations (each is a checkpoint). clip: largest gradient norm, 0 for none. bf16: autocast to
+    bfloat16, weights and optimiser states staying in float32.
+    """
+
+    steps: int
+    learning_rate: float
+    evaluations: int = 4
+    warmup_share: float = 0.0
+    weight_decay: float = 0.0
+    clip: float = 0.0
+    bf16: bool = False
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.evaluations < 1 or not 0 < self.learning_rate < math.inf:
+            raise InputError(f"A schedule needs steps >= 1, evaluations >= 1 and a learning rate above 0, but got {self}.")
+
+
+def fit(
+    objective: Objective,
+    batches: Dataset,
+    evaluate: Evaluate,
+    *,
+    schedule: Schedule,
+    select: str,
+    folder: Path,
+    seed: int,
+    stage: str,
+    optimizer: torch.optim.Optimizer | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    progress: Listener = silent,
+    stop: threading.Event | None = None,
+) -> History:
+    """Train `objective` on `batches`, resuming from the newest complete checkpoint in `folder`.
+
+    :param evaluate: returns metrics; called in eval mode without gradients.
+    :param select: the metric that picks the best checkpoint; a name that ends in "loss" is minimised, any other maximised.
+    :param progress: told after every step; until it returns, training waits. The newest numbers of the log and of the last half second
+        come along, with `learning_rate`, `tokens_per_second` and `seconds_left` (of this call, listeners' time left out).
+    :returns: one entry per log and evaluation, each with its step. The model is left in its best state.
+    :raises Stopped: where `stop` was set; a checkpoint was written first.
+    :raises InputError: where the schedule asks for bfloat16 and the objective is on a CUDA device without it.
+    """
+    device = next(objective.parameters()).device
+    if schedule.bf16 and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise InputError(f"The schedule asks for bf16, but {torch.cuda.get_device_name(device)} lacks bfloat16. Set bf16: false.")
+    checkpoint = _newest_complete(folder)
+    every = math.ceil(schedule.steps / schedule.evaluations)
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=schedule.steps,
+        learning_rate=schedule.learning_rate,
+        warmup_steps=round(schedule.warmup_share * schedule.steps),
+        weight_decay=schedule.weight_decay,
+        max_grad_norm=schedule.clip,
+        lr_scheduler_type="linear",
+        per_device_train_batch_size=1,
+        eval_strategy="steps",
+        eval_steps=every,
+        save_steps=every,
+        logging_steps=max(1, every // 4),
+        load_best_model_at_end=True,
+        metric_for_best_model=f"eval_{select}",
+        greater_is_better=not select.endswith("loss"),
+        seed=seed,
+        bf16=schedule.bf16,
+        use_cpu=device.type == "cpu",
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to="none",
+        dataloader_pin_memory=False,
+    )
+    watcher = _Watcher(stage, progress, stop)
+    trainer = _Trainer(
+        model=objective,
+        args=arguments,
+        train_dataset=Shared(batches, processes()),
+        eval_dataset=(),
+        data_collator=one_item,
+        optimizers=(optimizer, None),
+        callbacks=[watcher, *callbacks],
+    )
+    trainer.evaluate_model, trainer.live = evaluate, watcher.live
+    prepare: Any = trainer.accelerator.prepare_model
+    trainer.accelerator.prepare_model = partial(prepare, evaluation_mode=True)  # gradients are exchanged by us
+    for chatty in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(chatty)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if watcher.stopped:
+        raise Stopped(f"{stage} stopped at step {trainer.state.global_step} of {schedule.steps}; run the same call to go on from there.")
+    return [dict(entry) for entry in trainer.state.log_history if "train_runtime" not in entry]
+
+
+def one_item(rows: list[Any]) -> Any:
+    """Collate what is a batch already."""
+    return rows[0]
+
+
+def _newest_complete(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; half-written ones are deleted."""
+    complete = []
+    for checkpoint in folder.glob("checkpoint-*"):
+        if (checkpoint / "complete").exists():
+            complete.append(checkpoint)
+        else:
+            shutil.rmtree(checkpoint)
+    return max(complete, key=lambda path: int(path.name.split("-")[1]), default=None)
+
+
+def _keep_only(folder: Path, names: set[str]) -> None:
+    """Delete the other checkpoints, each one's marker first: a kill in between must not leave half of one that counts."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        if checkpoint.name not in names:
+            (checkpoint / "complete").unlink(missing_ok=True)
+            shutil.rmtree(checkpoint)
+
+
+class _Trainer(Trainer):
+    """transformers.Trainer for objectives: the loss is the module's output, the evaluation a callable, the order sequential."""
+
+    evaluate_model: Evaluate
+    live: Meter
+    _parts: Meter
+
+    def compute_loss(self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+        loss, parts = model(inputs)
+        self._parts.add(parts)
+        self.live.add(of_step(loss, parts, inputs))
+        return (loss, parts) if return_outputs else loss
+
+    def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        loss = super().training_step(model, *args, **kwargs)
+        exchange(model.parameters())
+        return loss
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        model: Any = self.model
+        model.eval()
+        with torch.no_grad():
+            metrics = {f"eval_{name}": float(value) for name, value in self.evaluate_model().items()}
+        model.train()
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            parts = {name: torch.tensor(value, device=self.args.device) for name, value in self._parts.take().items()}
+            logs |= {name: float(over_processes(value)) for name, value in parts.items()}
+        super().log(logs, start_time)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
+        dataset: Any = train_dataset if train_dataset is not None else self.train_dataset
+        return SequentialSampler(dataset)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        self._parts = Meter()
+        return super().train(*args, **kwargs)
+
+
+class _Watcher(TrainerCallback):
+    """Reports progress, obeys the stop event, evaluates at the last step and marks checkpoints complete."""
+
+    def __init__(self, stage: str, progress: Listener, stop: threading.Event | None) -> None:
+        self.stage, self.progress, self.stop, self.stopped = stage, progress, stop, False
+        self.live = Meter()
+        self._latest: dict[str, float] = {}
+        self._pace = Pace()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._pace = Pace(state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        self._latest |= {name: value for name, value in (logs or {}).items() if isinstance(value, float)}
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._pace.stepped(state.global_step)
+        if self._pace.due or state.global_step == state.max_steps:
+            self._latest |= {"learning_rate": float(kwargs["optimizer"].param_groups[0]["lr"])}
+            self._latest |= self._pace.read(self.live.take(), state.max_steps)
+        with self._pace.aside():
+            self.progress(Event(self.stage, state.global_step, state.max_steps, dict(self._latest)))
+        if state.global_step == state.max_steps:
+            control.should_evaluate = control.should_save = True
+        elif self.stop is not None and self.stop.is_set():
+            self.stopped = control.should_save = control.should_training_stop = True
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._pace.rested()
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            newest = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (newest / "complete").touch()
+            _keep_only(Path(args.output_dir), {newest.name, Path(state.best_model_checkpoint or newest).name})
+        self._pace.rested()

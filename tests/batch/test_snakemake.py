@@ -1,0 +1,199 @@
+"""Snakemake as the engine: what is refused beforehand, that profiles are sound, and that the results are those of the warm pool."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bistil import batch, cli
+from bistil.batch import Account, Place, snakemake
+from bistil.batch.snakemake import FIXED, PROFILES, SNAKEFILE, Scheduling
+from bistil.batch.stage import BEGUN, DONE, FAILED, Ended, build_stage, ended, failure, open_run, stages_of
+from bistil.errors import InputError
+from bistil.evaluation.results import read_results
+from bistil.experiment import Experiment
+from bistil.pipeline import Pipeline
+from bistil.plan import foresee, plan
+from bistil.store.artefacts import Store
+from bistil.text.languages import DataFolder
+
+needs_snakemake = pytest.mark.skipif(find_spec("snakemake") is None, reason="Snakemake is not installed (bistil[batch])")
+PLUGINS = {"slurm": "snakemake_executor_plugin_slurm", "kubernetes": "snakemake_executor_plugin_kubernetes"}
+SMALL: dict[str, Any] = {"systems": ["teacher-no-adaptation", "floor"], "targets": {"ner": ["qac"]}}
+
+
+@pytest.mark.parametrize(
+    ("scheduling", "told"),
+    [
+        (Scheduling(profile="slrum"), "kubernetes, local, slurm, submit"),
+        (Scheduling(resources=("gpu",)), "as in gpu=1"),
+        (Scheduling(resources=("gpu=one",)), "as in gpu=1"),
+        (Scheduling(retries=-1), "no fewer than 0 retries"),
+        (Scheduling(cores=0), "At least one core"),
+    ],
+)
+def test_what_snakemake_could_not_do_is_refused_beforehand(scheduling: Scheduling, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        scheduling.check()
+
+
+@pytest.mark.parametrize("options", [["--retries", "2"], ["--resources", "gpu=1"], ["--profile", "local"]])
+def test_the_pool_takes_no_options_of_snakemake(options: list[str], capsys, experiment_file, tmp_path: Path) -> None:
+    assert cli.main(["batch", str(experiment_file()), "--engine", "pool", *options, "--store", str(tmp_path / "store")]) == 2
+    assert f"goes without {options[0]}" in capsys.readouterr().err
+
+
+def test_ids_of_stages_are_known_beforehand_and_the_same_in_every_process(experiment, world: Path, tmp_path: Path) -> None:
+    pipeline = Pipeline(experiment(), DataFolder(world), Store(tmp_path))
+    stages = stages_of(pipeline)
+    assert {stage.job for stage in stages.values()} == set(plan(pipeline.experiment))
+    assert list(stages) == list(foresee(experiment(), DataFolder(world), Store(tmp_path)))
+    assert all(set(stage.after) <= set(stages) for stage in stages.values())
+
+
+def test_a_run_notes_how_its_stages_went(experiment, world: Path, tmp_path: Path) -> None:
+    place, run = Place(world, tmp_path / "store"), tmp_path / "run"
+    stages = stages_of(Pipeline(experiment(**SMALL), DataFolder(world), Store(place.store)))
+    [floor] = [name for name, stage in stages.items() if stage.name == "evaluation floor ner qac seed 1"]
+    open_run(run, stages)
+    assert ended(run) == {}
+    artefact = build_stage(experiment(**SMALL), place, floor, run=run)
+    assert artefact.folder == place.store / "evaluation" / floor
+    assert (set(ended(run)), ended(run)[floor].new) == ({floor}, True)
+    with pytest.raises(InputError, match="has no stage '0123456789abcdef'"):
+        build_stage(experiment(**SMALL), place, "0123456789abcdef", run=run)
+    assert "has no stage" in str(failure(run, "0123456789abcdef"))
+    shutil.rmtree(run)
+    open_run(run, stages_of(Pipeline(experiment(**SMALL), DataFolder(world), Store(place.store))))
+    assert ended(run) == {floor: Ended(0.0, False)}
+
+
+def test_what_was_begun_and_is_not_there_has_failed_and_what_waited_for_it_goes_without_saying(experiment, tmp_path: Path) -> None:
+    stages = foresee(experiment(**SMALL))
+    first, *rest = stages
+    for folder in (BEGUN, DONE, FAILED):
+        (tmp_path / folder).mkdir()
+    (tmp_path / BEGUN / first).touch()
+    account = Account(len(stages), say=lambda text: None)
+    snakemake._tell_failures(tmp_path, stages, {}, account)
+    assert len(account.errors) == 1
+    assert "killed" in account.errors[0]
+    (tmp_path / FAILED / first).write_text("ValueError: broken", encoding="utf-8")
+    snakemake._tell_failures(tmp_path, stages, {}, account)
+    assert account.errors[1] == f"{stages[first].job}: ValueError: broken"
+    snakemake._tell_failures(tmp_path, stages, {first: None}, account)
+    assert len(account.errors) == 2
+    assert rest
+
+
+@pytest.mark.parametrize("profile", sorted(PROFILES.glob("*/config.yaml")), ids=lambda path: path.parent.name)
+def test_a_profile_names_its_commands_and_these_are_there(profile: Path) -> None:
+    settings = yaml.safe_load(profile.read_text(encoding="utf-8"))
+    for name, value in settings.items():
+        if name.startswith("cluster-generic-") and name.endswith("-cmd"):
+            assert os.access(profile.parent / value, os.X_OK), value
+
+
+@pytest.mark.slow
+@needs_snakemake
+@pytest.mark.parametrize("profile", sorted(path.parent.name for path in PROFILES.glob("*/config.yaml")))
+def test_snakemake_takes_the_profile_and_plans_every_stage(profile: str, experiment, tmp_path: Path) -> None:
+    if profile in PLUGINS and find_spec(PLUGINS[profile]) is None:
+        pytest.skip(f"{PLUGINS[profile]} is not installed")
+    stages = foresee(experiment(**SMALL))
+    table = {name: {"after": stage.after, "gpu": 1} for name, stage in stages.items()}
+    (tmp_path / "config.json").write_text(json.dumps({"stages": table, "command": "false"}), encoding="utf-8")
+    where = ["--snakefile", SNAKEFILE, "--directory", tmp_path, "--configfile", tmp_path / "config.json", "--profile", PROFILES / profile]
+    command = [sys.executable, "-m", "snakemake", *where, *FIXED, "--dry-run", "--resources", "gpu=1"]
+    ran = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    counts = set(re.findall(r"^(stage|total) +(\d+)$", ran.stdout + ran.stderr, re.MULTILINE))
+    assert counts == {("stage", str(len(stages))), ("total", str(len(stages) + 1))}
+
+
+def scores(reports: Path) -> list[dict[str, Any]]:
+    timed = ("latency_ms", "examples_per_second")
+    return [{name: value for name, value in row.items() if name not in timed} for row in read_results(reports / "tiny" / "results.csv")]
+
+
+def run_batch(path: Path, world: Path, folder: Path, *options: str) -> int:
+    where = ["--data", str(world), "--store", str(folder / "store"), "--reports", str(folder / "reports"), "--no-notebooks"]
+    return cli.main(["batch", str(path), *where, *options])
+
+
+@pytest.mark.slow
+@needs_snakemake
+def test_a_cluster_gives_the_results_of_the_pool_and_a_second_run_does_nothing(capsys, experiment_file, world, tmp_path: Path) -> None:
+    path = experiment_file(**SMALL)
+    assert run_batch(path, world, tmp_path / "pool", "--cores", "2") == 0
+    assert run_batch(path, world, tmp_path / "cluster", "--profile", "submit", "--resources", "gpu=1") == 0
+    assert scores(tmp_path / "pool" / "reports") == scores(tmp_path / "cluster" / "reports")
+    out = capsys.readouterr().out
+    assert "4/4" in out
+    assert (tmp_path / "cluster" / "store" / ".runs" / "tiny" / "jobs").is_dir()  # they went through submit-job
+    assert run_batch(path, world, tmp_path / "cluster", "--engine", "snakemake", "--cores", "2") == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@needs_snakemake
+def test_a_failing_stage_is_tried_again_and_takes_only_its_dependants(capsys, experiment_file, world: Path, tmp_path: Path) -> None:
+    path, folder = experiment_file(**SMALL), tmp_path / "run"
+    experiment = Experiment.read(path)
+    pipeline = Pipeline(experiment, DataFolder(world), Store(folder / "store"))
+    [name] = [name for name, stage in stages_of(pipeline).items() if stage.kind == "task-sft"]
+    (folder / "store" / "task-sft").mkdir(parents=True)
+    (folder / "store" / "task-sft" / f"{name}.partial").write_text("in the way of the folder", encoding="utf-8")
+    assert run_batch(path, world, folder, "--engine", "snakemake", "--cores", "2") == 1
+    out = capsys.readouterr().out
+    assert "FAILED task sft teacher-no-adaptation ner qac 1 1: FileExistsError" in out
+    assert out.count("FAILED") == 1
+    assert [row["system"] for row in scores(folder / "reports")][:1] == ["floor"]
+    log = (folder / "store" / ".runs" / "tiny" / "snakemake.log").read_text(encoding="utf-8")
+    assert log.count("FileExistsError: ") == 2  # once more than once
+    (folder / "store" / "task-sft" / f"{name}.partial").unlink()
+    assert run_batch(path, world, folder, "--engine", "snakemake", "--cores", "2") == 0
+    assert {row["system"] for row in scores(folder / "reports")} == {"teacher-no-adaptation", "floor"}
+    assert len(batch.rows(batch.reader(experiment, Place(world, folder / "store")))) == len(scores(folder / "reports"))
+
+
+@pytest.mark.slow
+@needs_snakemake
+@pytest.mark.parametrize("profile", ["local", "submit"])
+def test_an_interrupt_ends_the_jobs_and_says_how_to_go_on(profile: str, experiment_file, world: Path, tmp_path: Path) -> None:
+    """Ctrl-C reaches `bistil batch` alone, as when it is sent by its process id."""
+    store = tmp_path / "store"
+    where = ["--data", world, "--store", store, "--reports", tmp_path, "--no-notebooks"]
+    command = [sys.executable, "-m", "bistil.cli", "batch", *map(str, where), "--profile", profile, str(experiment_file(**SMALL))]
+    heeded = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests that run in the background ignore it, as would their children
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True, preexec_fn=heeded)
+    try:
+        until = time.monotonic() + 240
+        while not list(store.glob(".runs/tiny/begun/*")) and time.monotonic() < until:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "the same command goes on" in err
+    time.sleep(1)
+    assert [line for line in all_processes() if str(store) in line] == []
+
+
+def all_processes() -> list[str]:
+    import psutil
+
+    return [" ".join(one.info["cmdline"] or ()) for one in psutil.process_iter(["cmdline"])]

@@ -1,0 +1,215 @@
+"""Finished students taken away: folders and graphs say what the model said, model cards work, the hub is asked only when told."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from test_pipeline import NER, finished, reader
+from test_predict import trained
+from transformers import BertTokenizer
+
+from bistil import cli
+from bistil.deploy import graph
+from bistil.deploy import write as deploy
+from bistil.deploy.card_code import code
+from bistil.deploy.read import load_deployed
+from bistil.errors import InputError
+from bistil.evaluation.score import predict_all
+from bistil.pipeline.finished import save_finished
+from bistil.store.artefacts import Store
+from bistil.text.languages import DataFolder
+
+__all__ = ["finished"]
+TASKS = ("ner", "pos", "nli", "qa", "parsing")
+needs_onnx = pytest.mark.skipif(bool(graph.missing()), reason=graph.missing())
+
+
+def saved(name: str, data: DataFolder, wordpiece: BertTokenizer, folder: Path) -> tuple[Any, Any, list[Any]]:
+    model, task, examples = trained(name, data, wordpiece)
+    save_finished(folder, model, task.labels, wordpiece)
+    if name == "qa":  # a card's code reads one window
+        examples = [replace(one, context=" ".join(one.context.split()[:9]), answers=(("", 0),)) for one in examples]
+    return model, task, examples
+
+
+def shown(text: str, name: str, example: Any, folder: Path) -> Any:
+    """What the code of a card says of an example instead of its own."""
+    [python] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    if name in ("nli", "qa"):
+        own, given = {
+            "nli": (('"A premise."', '"A hypothesis."'), lambda: (example.premise, example.hypothesis)),
+            "qa": (('"A question?"', '"The paragraph that holds the answer."'), lambda: (example.question, example.context)),
+        }[name]
+        for old, new in zip(own, given(), strict=True):
+            python = python.replace(old, repr(new))
+    else:
+        python = python.replace('"Words with blanks between them ."', repr(" ".join(example.words)))
+    space: dict[str, Any] = {}
+    exec(python.replace('FOLDER = "."', f"FOLDER = {str(folder)!r}"), space)
+    return space["found"]
+
+
+def expected(name: str, model: Any, task: Any, example: Any, wordpiece: BertTokenizer) -> Any:
+    """What bistil says of the same example, in the words of the card's code."""
+    [said] = predict_all(model, task, [example], wordpiece, max_length=64)
+    if name == "qa":
+        return example.context[said[0].start : said[0].end]
+    if name == "nli":
+        return said
+    if name != "parsing":
+        return list(zip(example.words, said, strict=True))
+    batch = task.collate(task.encode([example], wordpiece, max_length=64), 0)
+    heads = model({key: batch[key] for key in ("input_ids", "attention_mask", "first_subwords")}).logits["arcs"].argmax(-1)
+    relations = model({**batch, "heads": heads}).logits["relations"].argmax(-1)[0]
+    return [(word, int(head), task.labels[one]) for word, head, one in zip(example.words, heads[0], relations, strict=True)]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_folder_says_what_the_model_said_and_its_card_works(
+    name: str, data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path, capsys
+) -> None:
+    model, task, examples = saved(name, data, wordpiece, tmp_path / "x")
+    loaded, found, tokenizer = load_deployed(tmp_path / "x")
+    assert (found.name, found.labels) == (task.name, task.labels)
+    assert predict_all(loaded, found, examples, tokenizer, max_length=64) == predict_all(model, task, examples, wordpiece, max_length=64)
+    text = code(name, tmp_path / "x", segments=True, bare=True, longest=64)
+    assert max(map(len, text.splitlines())) <= 140
+    with torch.inference_mode():
+        assert shown(text, name, examples[0], tmp_path / "x") == expected(name, model, task, examples[0], wordpiece)
+    assert "MISSING" not in capsys.readouterr().out
+
+
+def test_a_bare_encoder_is_refused(data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path) -> None:
+    saved("parsing", data, wordpiece, tmp_path / "x")
+    (tmp_path / "x" / "head.safetensors").unlink()
+    with pytest.raises(InputError, match="but it holds BertModel"):
+        load_deployed(tmp_path / "x")
+
+
+@needs_onnx
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TASKS)
+def test_graphs_say_the_same_at_every_shape(name: str, data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path) -> None:
+    model, task, examples = saved(name, data, wordpiece, tmp_path / "onnx")
+    saved(name, data, wordpiece, tmp_path / "onnx-int8")
+    plain, _, _ = load_deployed(tmp_path / "onnx")
+    rows = task.encode(examples, wordpiece, max_length=64)
+    for form in ("onnx", "onnx-int8"):
+        deploy.write_graph(tmp_path / form, form, plain, task.collate(rows[:2], 0))
+        assert not (tmp_path / form / "model.safetensors").exists()
+        graph, found, tokenizer = load_deployed(tmp_path / form)
+        for chosen in (rows[:1], rows[1:3], rows):
+            apart = deploy.largest_difference(plain, graph, task.collate(chosen, 0))
+            assert apart < deploy.EXACT if form == "onnx" else 1e-3 < apart < 1.0
+        said = predict_all(graph, found, examples, tokenizer, max_length=64)
+        if form == "onnx":
+            whole = predict_all(model, task, examples, wordpiece, max_length=64)
+            assert [[one.start for one in answers[:1]] for answers in said] == [[one.start for one in answers[:1]] for answers in whole] \
+                if name == "qa" else said == whole  # fmt: skip
+            with torch.inference_mode():
+                text = code(name, tmp_path / form, segments=True, bare=True, longest=64)
+                assert shown(text, name, examples[0], tmp_path / form) == expected(name, model, task, examples[0], wordpiece)
+
+
+@needs_onnx
+@pytest.mark.slow
+def test_int8_weights_leave_a_bit_for_processors_that_add_in_16(data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path) -> None:
+    import onnx
+
+    _, task, examples = saved("ner", data, wordpiece, tmp_path / "onnx-int8")
+    plain, _, _ = load_deployed(tmp_path / "onnx-int8")
+    rows = task.encode(examples, wordpiece, max_length=64)
+    deploy.write_graph(tmp_path / "onnx-int8", "onnx-int8", plain, task.collate(rows[:2], 0))
+    made = onnx.load(str(tmp_path / "onnx-int8" / deploy.GRAPHS["onnx-int8"])).graph
+    weights = [onnx.numpy_helper.to_array(one).astype(int) for one in made.initializer if one.data_type == onnx.TensorProto.INT8]
+    assert sum(weight.ndim == 2 for weight in weights) >= 6 * plain.encoder.config.num_hidden_layers
+    assert all(abs(weight).max() <= 64 for weight in weights if weight.size)
+
+
+@pytest.mark.slow
+def test_an_export_is_scored_and_told_with_numbers_of_the_manifest(finished, tmp_path: Path, data: DataFolder) -> None:
+    lines: list[str] = []
+    measured = deploy.export(finished, NER, "folder", tmp_path / "x", say=lines.append)
+    metrics = finished.evaluation(NER).metrics
+    assert measured.score == metrics["f1"]
+    assert measured.exported_score == pytest.approx(metrics["f1"], abs=1e-6)
+    assert measured.apart < deploy.EXACT
+    assert any("in the store" in line for line in lines)
+    text = (tmp_path / "x" / "README.md").read_text(encoding="utf-8")
+    for number in (f"{metrics['parameters']:,} parameters", f"{metrics['f1']:.1f}", finished.evaluation(NER).id, finished.teacher_id):
+        assert number in text
+    assert "licences the experiment does not name" in text
+    assert data.language("qac").name in text
+    assert "pipeline_tag: token-classification" in text
+    assert load_deployed(tmp_path / "x")[1].name == "ner"
+    with pytest.raises(InputError, match="there already"):
+        deploy.export(finished, NER, "folder", tmp_path / "x", say=lines.append)
+    nothing = reader(finished)
+    nothing.store = Store(tmp_path / "empty")
+    with pytest.raises(InputError, match="Run `bistil batch`"):
+        deploy.export(nothing, NER, "folder", tmp_path / "y", say=lines.append)
+    assert not list(tmp_path.glob("y*"))
+
+
+@needs_onnx
+@pytest.mark.slow
+def test_a_parser_leaves_as_a_graph(finished, tmp_path: Path) -> None:
+    cell = deploy.choose(finished.experiment, deploy.Asked(system="bistil-st:2", task="parsing"))
+    measured = deploy.export(finished, cell, "onnx", tmp_path / "x", say=lambda line: None)
+    assert measured.apart < deploy.EXACT
+    assert measured.exported_score == pytest.approx(measured.score, abs=0.01)
+    assert {"model.onnx", "head.safetensors", "labels.json", "README.md"} <= {path.name for path in (tmp_path / "x").iterdir()}
+
+
+def test_what_is_asked_for_is_found_or_what_there_is_is_told(experiment) -> None:
+    plan = experiment()
+    assert deploy.choose(plan, deploy.Asked(task="ner")).named == "bistil-tf:2"
+    assert deploy.choose(plan, deploy.Asked(system="teacher-ltsft")).system == "teacher-ltsft"
+    with pytest.raises(InputError, match=r"has no score with .*qax.*target qac"):
+        deploy.choose(plan, deploy.Asked(target="qax"))
+
+
+def test_an_evaluation_of_a_report_is_found_by_its_id() -> None:
+    from bistil.evaluation.results import read_results
+    from bistil.settings.places import ROOT
+
+    results = ROOT / "reports" / "miniworld-claims" / "results.csv"
+    row = next(row for row in read_results(results) if row["lrf"] == 3 and row["seed"] == 2)
+    file, asked = deploy.of_evaluation(row["artefact"], [results], ROOT / "data" / "experiments")
+    assert file.name == "miniworld-claims.yaml"
+    assert (asked.system, asked.task, asked.target, asked.seed) == (f"{row['system']}:3", row["task"], row["target"], 2)
+    with pytest.raises(InputError, match="none names 'nothing'"):
+        deploy.of_evaluation("nothing", [results], ROOT / "data" / "experiments")
+    with pytest.raises(InputError, match=r"miniworld-claims.yaml is not there"):
+        deploy.of_evaluation(row["artefact"], [results], ROOT / "data")
+
+
+def test_the_hub_needs_a_name_and_a_token_before_any_work(monkeypatch, capsys, experiment_file) -> None:
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    for repository in (None, "name", "/name"):
+        with pytest.raises(InputError, match="--repo OWNER/NAME"):
+            deploy.check_hub(repository)
+    assert cli.main(["export", str(experiment_file()), "--to", "hub", "--repo", "me/student"]) == 2
+    assert "token" in capsys.readouterr().err
+
+
+def test_an_upload_is_private_and_whole(monkeypatch, tmp_path: Path) -> None:
+    calls: list[tuple[str, Any]] = []
+
+    def api(token: str) -> Any:
+        def create(*named: str, **more: Any) -> str:
+            calls.append(("create", (*named, token, more)))
+            return "address"
+
+        return SimpleNamespace(create_repo=create, upload_folder=lambda **more: calls.append(("upload", more)))
+
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "secret")
+    monkeypatch.setattr("huggingface_hub.HfApi", api)
+    assert deploy.upload(tmp_path, "me/student") == "address"
+    (_, created), (_, uploaded) = calls
+    assert created == ("me/student", "secret", {"private": True, "exist_ok": True})
+    assert (uploaded["repo_id"], uploaded["folder_path"]) == ("me/student", str(tmp_path))

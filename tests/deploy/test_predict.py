@@ -1,0 +1,91 @@
+"""What a finished student says of a text file is what its task model says of the same words."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import masked_lm
+from transformers import BertTokenizer
+
+from bistil import cli
+from bistil.evaluation.score import predict_all
+from bistil.models.load import TaskModel
+from bistil.pipeline.finished import export, save_finished
+from bistil.tasks import task as find_task
+from bistil.text.languages import DataFolder
+
+
+def trained(name: str, data: DataFolder, wordpiece: BertTokenizer) -> tuple[TaskModel, Any, list[Any]]:
+    kind = find_task(name)
+    examples = kind.read(data.file(name, "qaa", "test"))[:5]
+    task = kind.for_training(examples)
+    torch.manual_seed(1)
+    model = TaskModel(encoder=masked_lm(len(wordpiece), layers=2).bert, head=task.head(32)).eval()
+    for parameter in model.head.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return model, task, examples
+
+
+def told(capsys: pytest.CaptureFixture[str], model: Path, file: Path) -> list[list[str]]:
+    assert cli.main(["predict", str(model), str(file)]) == 0
+    return [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize("name", ["ner", "pos"])
+def test_tags(name: str, data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path, capsys) -> None:
+    model, task, examples = trained(name, data, wordpiece)
+    export(tmp_path / "model", model, task.labels, wordpiece)
+    file = tmp_path / "text.txt"
+    file.write_text("".join(" ".join(example.words) + "\n" for example in examples), encoding="utf-8")
+    expected = predict_all(model, task, examples, wordpiece, max_length=64)
+    lines = [
+        line
+        for example, tags in zip(examples, expected, strict=True)
+        for line in (*([word, tag] for word, tag in zip(example.words, tags, strict=True)), [""])
+    ]
+    assert told(capsys, tmp_path / "model", file) == lines
+
+
+def test_answers(data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path, capsys) -> None:
+    model, task, examples = trained("qa", data, wordpiece)
+    export(tmp_path / "model", model, task.labels, wordpiece)
+    file = tmp_path / "questions.tsv"
+    file.write_text("".join(f"{one.question}\t{one.context}\n" for one in examples), encoding="utf-8")
+    expected = predict_all(model, task, examples, wordpiece, max_length=64)
+    lines = told(capsys, tmp_path / "model", file)
+    assert [line[0] for line in lines] == [one.context[said[0].start : said[0].end] for one, said in zip(examples, expected, strict=True)]
+    assert [tuple(line[1:]) for line in lines] == [(one.question, one.context) for one in examples]
+    assert len({line[0] for line in lines}) > 1
+    file.write_text("a question?\t\n", encoding="utf-8")
+    assert cli.main(["predict", str(tmp_path / "model"), str(file)]) == 2
+    assert "a question and a paragraph" in capsys.readouterr().err
+
+
+def test_parses(data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path, capsys) -> None:
+    model, task, examples = trained("parsing", data, wordpiece)
+    save_finished(tmp_path / "model", model, task.labels, wordpiece)
+    file = tmp_path / "text.txt"
+    file.write_text("".join(" ".join(example.words) + "\n" for example in examples), encoding="utf-8")
+    assert cli.main(["predict", str(tmp_path / "model"), str(file)]) == 0
+    (tmp_path / "parsed.conllu").write_text(capsys.readouterr().out, encoding="utf-8")
+    found = find_task("parsing").read(tmp_path / "parsed.conllu")
+    expected = predict_all(model, task, examples, wordpiece, max_length=64)
+    assert [(one.words, one.heads, one.relations) for one in found] == [
+        (example.words, tree.heads, tree.relations) for example, tree in zip(examples, expected, strict=True)
+    ]
+
+
+def test_pairs_and_what_is_none(data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path, capsys) -> None:
+    model, task, examples = trained("nli", data, wordpiece)
+    export(tmp_path / "model", model, task.labels, wordpiece)
+    file = tmp_path / "pairs.tsv"
+    file.write_text("".join(f"{one.premise}\t{one.hypothesis}\n" for one in examples), encoding="utf-8")
+    expected = predict_all(model, task, examples, wordpiece, max_length=64)
+    assert [line[0] for line in told(capsys, tmp_path / "model", file)] == expected
+    file.write_text("a sentence alone\n", encoding="utf-8")
+    assert cli.main(["predict", str(tmp_path / "model"), str(file)]) == 2
+    assert "line 1" in capsys.readouterr().err
+    for folder in (tmp_path / "nowhere", tmp_path):
+        assert cli.main(["predict", str(folder), str(file)]) == 2
+        assert "config.json" in capsys.readouterr().err

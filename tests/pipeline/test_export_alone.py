@@ -1,0 +1,106 @@
+"""Every trimmed student, every architecture with every tokenizer, in a Python that has no bistil: the same tokens, the same numbers."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import PreTrainedTokenizerFast
+from zoo import TOKENIZERS, masked_lm, modernbert_tokenizer
+
+from bistil import vocab
+from bistil.distil.start import initialise
+from bistil.models.architectures import ARCHITECTURES
+from bistil.models.load import TaskModel, save_student
+from bistil.pipeline.finished import export, exportable
+from bistil.tasks.nli import ClsClassifier
+from bistil.tasks.qa import SpanHead
+from bistil.tasks.tagging import TokenClassifier
+
+LINES = ["the cat sat on the mat", "a dog ran after the cats", "where is the dog now ?", "é è ñandú corrió rápido", "der Hund läuft"] * 8
+HEADS: dict[str, Callable[[], torch.nn.Module]] = {
+    "TokenClassification": lambda: TokenClassifier(hidden_size=32, labels=3, dropout=0.1),
+    "SequenceClassification": lambda: ClsClassifier(hidden_size=32, labels=3, dropout=0.1),
+    "QuestionAnswering": lambda: SpanHead(hidden_size=32),
+}
+ALONE = """
+import sys
+sys.modules["bistil"] = None  # any import of it fails
+import torch, transformers
+from pathlib import Path
+from safetensors.torch import load_file, save_file
+
+for folder in sorted(path.parent for path in Path(sys.argv[1]).glob("*/config.json")):
+    _, _, kind = folder.name.rpartition("=")
+    model = getattr(transformers, f"AutoModel{kind}").from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    inputs = tokenizer(LINES, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        out = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+    names = ("last_hidden_state",) if not kind else ("start_logits", "end_logits") if "Question" in kind else ("logits",)
+    save_file({"ids": inputs["input_ids"], **{name: out[name].contiguous() for name in names}}, folder / "found.safetensors")
+print(*(name for name, module in sys.modules.items() if name.partition(".")[0] == "bistil" and module is not None))
+"""
+
+
+def students(root: Path, name: str, tokenizer: PreTrainedTokenizerFast) -> dict[str, dict[str, torch.Tensor]]:
+    """Write an encoder and one student a head, all trimmed and of half the layers; what each should give, by its folder."""
+    kept = vocab.choose(tokenizer, [vocab.count_tokens(tokenizer, LINES[:3])])
+    trimmed, expected = vocab.trim_tokenizer(tokenizer, kept), {}
+    positions = 64 + int(tokenizer.pad_token_id)  # RoBERTa's begin behind the padding id
+    encoder = initialise(masked_lm(name, tokenizer, max_position_embeddings=positions).base_model, 2).eval()
+    vocab.trim_model(encoder, kept)
+    inputs = trimmed(LINES[:5], padding=True, return_tensors="pt")
+    batch = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"], "starts": torch.zeros_like(inputs["input_ids"])}
+    torch.manual_seed(3)
+    for kind, head in {"": torch.nn.Identity, **{f"For{one}": made for one, made in HEADS.items()}}.items():
+        model = TaskModel(encoder=encoder, head=head() if kind else _Nothing()).eval()
+        folder = root / f"{name}-{type(tokenizer).__name__}-{len(tokenizer)}={kind}"
+        if kind and not exportable(model):
+            assert name == "modernbert"  # whose task classes have one more layer
+            continue
+        if kind:
+            labels = ("start", "end") if kind == "ForQuestionAnswering" else ("x", "y", "z")
+            export(folder, model, labels, trimmed)
+        else:
+            save_student(folder, encoder, trimmed)
+        with torch.inference_mode():
+            out = model(batch)
+        renamed = {"labels": "logits", "start": "start_logits", "end": "end_logits"}
+        found = {renamed[key]: value for key, value in out.logits.items()} if kind else {"last_hidden_state": out.last}
+        expected[folder.name] = {"ids": inputs["input_ids"], **found}
+    return expected
+
+
+class _Nothing(torch.nn.Module):
+    """A head without logits."""
+
+    def forward(self, hidden: torch.Tensor, batch: Any) -> dict[str, torch.Tensor]:
+        return {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_plain_transformers_gives_identical_logits(name: str, tmp_path: Path) -> None:
+    expected: dict[str, dict[str, torch.Tensor]] = {}
+    for make in (*TOKENIZERS.values(), modernbert_tokenizer):
+        expected |= students(tmp_path, name, make(LINES))
+    assert len(expected) == (len(TOKENIZERS) + 1) * (1 if name == "modernbert" else 1 + len(HEADS))
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    code = f"LINES = {LINES[:5]!r}\n{ALONE}\ntorch"
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert run.stdout.strip() == ""
+    for folder, wanted in expected.items():
+        found = load_file(tmp_path / folder / "found.safetensors")
+        assert found.keys() == wanted.keys()
+        for key, tensor in wanted.items():
+            assert torch.equal(found[key], tensor), f"{folder}: {key}"
+

@@ -1,0 +1,305 @@
+"""The pipeline end to end on the tiny experiment, and everything that `check` refuses before any work."""
+
+import dataclasses
+import errno
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import SYSTEMS
+
+from bistil.errors import InputError
+from bistil.evaluation.results import COLUMNS, read_results, write_results
+from bistil.experiment import Cell, Experiment
+from bistil.pipeline import Pipeline, inputs, tuned
+from bistil.sft.delta import SparseDelta
+from bistil.store.artefacts import NotBuilt, Store, StoreError
+from bistil.store.provenance import file_id, plain
+from bistil.tasks.task import Task
+from bistil.text.languages import DataFolder
+
+NER = Cell("bistil-tf", "ner", "qac", 2, 1)
+
+
+@pytest.fixture(scope="session")
+def finished(experiment, data, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """A pipeline in whose store every cell of the tiny experiment has been evaluated."""
+    whole = Pipeline(experiment(), data, Store(tmp_path_factory.mktemp("store")))
+    whole.check()
+    for cell in whole.experiment.cells():
+        whole.evaluation(cell)
+    whole.timing("ner")
+    return whole
+
+
+def reader(finished: Pipeline, experiment: Experiment | None = None) -> Pipeline:
+    """The same over a store in which nothing can be built."""
+    return Pipeline(experiment or finished.experiment, finished.data, Store(finished.store.root, read_only=True))
+
+
+@pytest.mark.slow
+def test_every_system_ends_in_rows_with_all_columns(finished: Pipeline, tmp_path: Path) -> None:
+    rows = [row for cell in finished.experiment.cells() for row in finished.rows(cell)]
+    assert all(set(row) == set(COLUMNS) for row in rows)
+    systems = {name.partition(":")[0] for name in SYSTEMS}
+    for task, metrics in (("parsing", {"las", "uas"}), ("ner", {"f1", "precision", "recall"})):
+        found = {(row["system"], row["metric"]) for row in rows if row["task"] == task}
+        assert found == {(system, metric) for system in systems for metric in metrics}
+    for row in rows:
+        assert 0.0 <= row["value"] <= 100.0
+        costs = ("parameters", "vocabulary", "flops_per_example", "latency_ms", "examples_per_second", "disk_bytes")
+        assert all(row[name] is None if row["system"] == "floor" else row[name] > 0 for name in costs), row
+        assert row["n_examples"] == 8
+    write_results(tmp_path / "results.csv", rows)
+    assert len(read_results(tmp_path / "results.csv")) == len(rows)
+
+
+@pytest.mark.slow
+def test_students_are_smaller_and_bilingual_ones_have_the_small_vocabulary(finished: Pipeline) -> None:
+    of = {cell.system: finished.rows(cell)[0] for cell in finished.experiment.cells() if cell.task == "ner"}
+    assert of["bistil-tf"]["vocabulary"] == of["bistil-st"]["vocabulary"] == of["scratch"]["vocabulary"]
+    assert of["bistil-tf"]["vocabulary"] <= of["multilingual-distil"]["vocabulary"] == of["teacher-ltsft"]["vocabulary"]
+    assert of["bistil-tf"]["parameters"] < of["teacher-ltsft"]["parameters"]
+    assert of["bistil-tf"]["flops_per_example"] < 0.7 * of["teacher-ltsft"]["flops_per_example"]
+
+
+@pytest.mark.slow
+def test_a_second_run_builds_nothing(finished: Pipeline) -> None:
+    again = reader(finished)
+    again.check()
+    assert [again.evaluation(cell).id for cell in again.experiment.cells()] == [
+        finished.evaluation(cell).id for cell in finished.experiment.cells()
+    ]
+
+
+@pytest.mark.slow
+def test_what_seeds_share_and_what_they_do_not(finished: Pipeline, experiment) -> None:
+    two = reader(finished, experiment(seeds=[1, 2]))
+    assert two.language_sft("qac").id == finished.language_sft("qac").id
+    assert two.vocabulary("qac").id == finished.vocabulary("qac").id
+    for stage in (two.task_sft, two.student):
+        with pytest.raises(NotBuilt):
+            stage(NER._replace(seed=2))
+    assert two.evaluation(NER._replace(system="floor", lrf=1, seed=2)).id == two.evaluation(NER._replace(system="floor", lrf=1)).id
+    assert finished.student(NER).id == finished.student(NER._replace(system="bistil-st", task="parsing")).id
+
+
+@pytest.mark.slow
+def test_settings_of_one_stage_leave_the_stages_before_it(finished: Pipeline, experiment) -> None:
+    longer = {"lrf": 2, "batch_size": 4, "schedule": {"steps": 9, "learning_rate": 1e-3, "evaluations": 2}}
+    changed = reader(finished, experiment(general=longer))
+    assert changed.language_sft("qaa").id == finished.language_sft("qaa").id
+    assert changed.task_sft(NER._replace(system="teacher-ltsft", lrf=1)).id
+    with pytest.raises(NotBuilt):
+        changed.student(NER)
+
+
+@pytest.mark.slow
+def test_another_order_of_targets_changes_no_artefact(finished: Pipeline, experiment) -> None:
+    again = reader(finished, experiment(targets={"ner": ["qac"], "parsing": ["qac"]}, name="renamed"))
+    assert [again.evaluation(cell).id for cell in again.experiment.cells()]
+
+
+@pytest.mark.slow
+def test_manifests_say_where_each_artefact_comes_from(finished: Pipeline) -> None:
+    for kind in ("vocabulary", "language-sft", "student", "task-sft", "evaluation", "timing"):
+        for artefact in finished.store.all(kind):
+            assert artefact.manifest["status"] == "complete"
+            assert artefact.manifest["versions"]["torch"] == torch.__version__
+            assert not list(artefact.folder.glob("checkpoint*"))
+    assert finished.student(NER).manifest["device"] == "cpu"
+    assert "no CUDA" in finished.student(NER).manifest["device_reason"] or "cuda" in finished.student(NER).manifest["device_reason"]
+
+
+@pytest.mark.slow
+def test_predictions_are_one_for_each_sentence(finished: Pipeline) -> None:
+    task, _ = finished._training("ner")
+    sentences = task.read(finished.data.file("ner", "qac", "test"))
+    predictions = finished.predictions(NER, sentences)
+    assert [len(tags) for tags in predictions] == [len(sentence.words) for sentence in sentences]
+
+
+DEPLOYED = """
+import json, sys
+import torch
+from transformers import AutoModelForTokenClassification, AutoTokenizer
+folder, words = sys.argv[1], json.loads(sys.argv[2])
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForTokenClassification.from_pretrained(folder).eval()
+batch = tokenizer(words, is_split_into_words=True, return_tensors="pt")
+with torch.inference_mode():
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+assert "bistil" not in sys.modules
+print(json.dumps([batch["input_ids"].tolist(), logits.tolist(), model.config.id2label]))
+"""
+
+
+@pytest.mark.slow
+def test_the_saved_ner_student_needs_transformers_only(finished: Pipeline, tmp_path: Path) -> None:
+    deployed = finished.deployed(NER)
+    folder = shutil.copytree(deployed.path("model"), tmp_path / "taken-away")
+    model, task, tokenizer = finished.task_model(NER, "qac")
+    sentence = task.read(finished.data.file("ner", "qac", "test"))[0]
+    command = [sys.executable, "-c", DEPLOYED, str(folder), json.dumps(sentence.words)]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
+    ids, logits, labels = json.loads(ran.stdout.splitlines()[-1])
+    batch = task.collate(task.encode([sentence], tokenizer, max_length=48), 0)
+    assert batch["input_ids"].tolist() == ids
+    with torch.inference_mode():
+        expected = model(batch).logits["labels"]
+    assert torch.allclose(torch.tensor(logits), expected, atol=1e-6)
+    assert tuple(labels.values()) == task.labels
+    assert deployed.metrics["labels"] == list(task.labels)
+
+
+@pytest.mark.slow
+def test_a_delta_for_another_base_is_refused_before_training(finished: Pipeline, tmp_path: Path) -> None:
+    root = shutil.copytree(finished.store.root, tmp_path / "store")
+    broken = Pipeline(finished.experiment, finished.data, Store(root))
+    own = broken.language_sft("qac")
+    path = own.path("delta.safetensors")
+    delta = SparseDelta.load(path)
+    SparseDelta(tensors=delta.tensors, base="f" * 64, shapes=delta.shapes).save(path)
+    files = {**own.manifest["files"], path.name: {"bytes": path.stat().st_size, "hash": file_id(path)}}
+    (own.folder / "manifest.json").write_text(json.dumps({**own.manifest, "files": files}))
+    with pytest.raises(InputError, match=f"{'f' * 64}, expected {delta.base}"):
+        broken.task_model(NER._replace(system="teacher-ltsft", lrf=1), "qac")
+    with pytest.raises(InputError, match="nothing on another base"):
+        broken.student(NER._replace(lrf=3))
+    assert not list(root.glob("student/*.partial/checkpoint*"))
+
+
+# -- refused before any work ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copy(world: Path, tmp_path: Path) -> Path:
+    """A data folder of one's own to spoil."""
+    return shutil.copytree(world, tmp_path / "data")
+
+
+def spoil_tree(folder: Path, split: str, code: str) -> None:
+    path = folder / "ud" / f"{code}-{split}.conllu"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines[3] = lines[3].replace("\t", " ")
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def spoil_ner(folder: Path) -> None:
+    path = folder / "ner" / "qac-test.txt"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines[1] = lines[1].strip() + " extra\n"
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def spoil_text(folder: Path) -> None:
+    path = folder / "corpora" / "qac.txt"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[40] = b"\xc3(\n"
+    path.write_bytes(b"".join(lines))
+
+
+Spoil = Callable[[Path], object]
+BAD_DATA: dict[str, tuple[Spoil, str]] = {
+    "malformed training tree": (lambda f: spoil_tree(f, "train", "qaa"), r"qaa-train.conllu, line 4: expected 10 columns"),
+    "malformed test tree": (lambda f: spoil_tree(f, "test", "qac"), r"qac-test.conllu, line 4: expected 10 columns"),
+    "NER columns": (spoil_ner, r"qac-test.txt, line 2: expected 2 columns"),
+    "corpus not UTF-8": (spoil_text, r"qac.txt, but line 41 holds the byte 0xc3"),
+    "corpus of a seen language missing": (lambda f: (f / "corpora" / "qab.txt").unlink(), r"expected at .*qab.txt, but there is none"),
+    "empty corpus": (lambda f: (f / "corpora" / "qac.txt").write_text("\n"), "qac.txt, but the file is empty"),
+    "short corpus": (lambda f: (f / "corpora" / "qac.txt").write_text("a b .\n"), r"at least two blocks of 24 tokens .*qac.txt"),
+    "missing test file": (lambda f: (f / "ner" / "qac-test.txt").unlink(), "A test file for ner in qac was expected"),
+    "missing dev file": (lambda f: (f / "ner" / "qaa-dev.txt").unlink(), "A dev file for ner in qaa was expected"),
+}
+BAD_SETTINGS: dict[str, tuple[dict[str, object], str]] = {
+    "lrf": ({"systems": ["bistil-tf:4"]}, "4 does not divide 6"),
+    "unknown target": ({"targets": {"ner": ["qxx"]}}, "'qxx' is not in it"),
+    "unknown source": ({"source": "qxx"}, "'qxx' is not in it"),
+    "unknown seen language": ({"seen": ["qaa", "qxx"]}, "'qxx' is not in it"),
+    "too long": ({"text": {"length": 65, "batch_size": 4}}, "up to the 64 positions"),
+}
+
+
+def nothing_begun(root: Path) -> bool:
+    return not root.exists() or not any(root.iterdir())
+
+
+@pytest.mark.parametrize("name", BAD_DATA)
+def test_bad_data_is_refused_before_any_work(name: str, experiment, copy: Path, tmp_path: Path) -> None:
+    spoil, message = BAD_DATA[name]
+    spoil(copy)
+    with pytest.raises(InputError, match=message):
+        Pipeline(experiment(), DataFolder(copy), Store(tmp_path / "store")).check()
+    assert nothing_begun(tmp_path / "store")
+
+
+@pytest.mark.parametrize("name", BAD_SETTINGS)
+def test_bad_settings_are_refused_before_any_work(name: str, experiment, data, tmp_path: Path) -> None:
+    changes, message = BAD_SETTINGS[name]
+    with pytest.raises(InputError, match=message):
+        Pipeline(experiment(**changes), data, Store(tmp_path / "store")).check()
+    assert nothing_begun(tmp_path / "store")
+
+
+@pytest.mark.parametrize("lacking", ["unk_token", "mask_token"])
+def test_a_tokenizer_without_its_special_tokens_is_refused(lacking: str, teacher_folder: Path, experiment, data, tmp_path: Path) -> None:
+    folder = shutil.copytree(teacher_folder, tmp_path / "teacher")
+    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    settings[lacking] = None
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    with pytest.raises(InputError, match=f"lacks the special tokens {lacking.removesuffix('_token')}"):
+        Pipeline(experiment(teacher=str(folder)), data, Store(tmp_path / "store")).check()
+    assert nothing_begun(tmp_path / "store")
+
+
+def test_a_teacher_is_found_relative_to_the_project(experiment, data, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked: list[str] = []
+    monkeypatch.setattr(inputs, "load_teacher", asked.append)
+    Pipeline(experiment(teacher="data/experiments"), data, Store(tmp_path / "store")).fresh_teacher()
+    Pipeline(experiment(teacher="google/bert"), data, Store(tmp_path / "store")).fresh_teacher()
+    assert Path(asked[0]).is_absolute()
+    assert Path(asked[0]).is_dir()
+    assert asked[1] == "google/bert"
+
+
+def test_a_full_disk_is_said_clearly_and_the_next_run_goes_on(experiment, data, tmp_path: Path, monkeypatch) -> None:
+    own = Pipeline(experiment(), data, Store(tmp_path / "store"))
+    with monkeypatch.context() as patch:
+
+        def full(*args: object, **kwargs: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patch.setattr(SparseDelta, "save", full)
+        with pytest.raises(StoreError, match=r"disk is full: .*Free some space"):
+            own.language_sft("qac")
+    assert own.store.all("language-sft") == []
+    [partial] = (tmp_path / "store" / "language-sft").glob("*.partial")
+    assert list(partial.glob("checkpoint-sparse/checkpoint-2/complete"))
+    steps = []
+    own.progress = lambda event: steps.append(event.stage)
+    artefact = own.language_sft("qac")
+    assert artefact.manifest["resumed"] is True
+    assert steps == []
+
+
+def test_validation_examples_limits_what_picks_the_checkpoint_and_not_what_is_scored(experiment, data, tmp_path: Path, monkeypatch) -> None:
+    whole = experiment()
+    limited = dataclasses.replace(whole.task["ner"], validation_examples=3)
+    assert "validation_examples" not in plain(whole.task["ner"])  # artefacts made before the setting existed are still found
+    own = Pipeline(dataclasses.replace(whole, task={**whole.task, "ner": limited}), data, Store(tmp_path / "store"))
+    seen: list[int] = []
+
+    def noting(model: object, task: Task, examples: list[object], *rest: object, **named: object) -> dict[str, float]:
+        seen.append(len(examples))
+        return {task.metric: 0.0}
+
+    monkeypatch.setattr(tuned, "evaluate", noting)
+    own.task_sft(NER._replace(system="teacher-no-adaptation", lrf=1))
+    assert set(seen) == {3}

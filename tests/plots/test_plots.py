@@ -1,0 +1,251 @@
+"""Figures: they show what they were given, name their units, and leave no global state behind."""
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from bistil import plots
+from bistil.plots import style
+
+HISTORY = [
+    {"step": 1, "loss": 3.0},
+    {"step": 2, "loss": 2.0},
+    {"step": 2, "eval_loss": 2.5, "eval_las": 40.0},
+    {"step": 3, "grad_norm": 1.0},
+]
+
+
+SYSTEMS = [("teacher-ltsft", None, 60, 100, 10.0), ("bistil-tf", 2, 58, 50, 5.0), ("floor", None, 9, None, None)]
+
+
+def rows(*, cost: bool = True) -> list[dict[str, Any]]:
+    return [
+        {"system": system, "teacher": "t", "task": "parsing", "source": "src", "target": target, "lrf": lrf, "density": 0.08, "seed": seed,
+         "metric": "las", "value": value + seed, "parameters": size, "flops_per_example": flops if cost else None}
+        for system, lrf, value, size, flops in SYSTEMS
+        for target in ("aaa", "bbb")
+        for seed in (0, 1)
+    ]  # fmt: skip
+
+
+def texts(figure: Figure) -> str:
+    return " | ".join(item.get_text() for ax in figure.axes for item in [*ax.texts, ax.xaxis.label, ax.yaxis.label, ax.title])
+
+
+def test_loss_curves_show_training_and_held_out_loss() -> None:
+    [ax] = plots.loss_curves({"kela": HISTORY}).axes
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[1, 3], [2, 2]], [[2, 2.5]]]
+    assert "nats" in ax.get_ylabel()
+
+
+def test_learning_curve_passes_over_entries_without_the_metric() -> None:
+    [ax] = plots.learning_curve({"kela": HISTORY, "mutu": []}, metric="eval_las").axes
+    assert ax.lines[0].get_xydata().tolist() == [[2, 40]]
+    assert ax.get_ylabel() == "LAS (%)"
+
+
+def test_overlap_writes_percent_and_chance() -> None:
+    matrix = np.array([[1.0, 0.25], [0.25, 1.0]])
+    found = texts(plots.overlap(matrix, ["aaa", "bbb"], chance=0.08))
+    assert "25.0" in found
+    assert "by chance: 8 %" in found
+    assert matrix[0, 0] == 1.0
+
+
+def test_the_delta_map_shows_the_densities_it_is_given() -> None:
+    layers, modules, densities = ["-", "0"], ["embedding", "query"], np.array([[0.5, np.nan], [np.nan, 0.025]])
+    ax = plots.delta_map(layers, modules, densities).axes[0]
+    [image] = ax.images
+    np.testing.assert_allclose(np.ma.filled(image.get_array(), np.nan), 100 * densities)
+    assert [text.get_text() for text in ax.texts] == ["50.0", "2.5"]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == modules
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == layers
+
+
+def test_equal_densities_have_nearly_one_colour() -> None:
+    [image] = plots.delta_map(["0"], ["query", "key"], np.array([[0.10295, 0.10296]])).axes[0].images
+    colours = np.asarray(image.cmap(image.norm(image.get_array())))
+    assert np.abs(colours[0, 0] - colours[0, 1]).max() < 0.02
+
+
+def test_parameter_ages_are_shares_over_the_run_with_the_null_as_a_line() -> None:
+    chance = ([0, 20, 40], [0.0, 0.75, 0.25])
+    [ax] = plots.parameter_ages({"AG": [40, 20, 20, 40, 40]}, steps=60, chance=chance).axes
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[20, 40], [40, 60]], [[20, 75], [40, 25]]]
+    assert [line.get_linestyle() for line in ax.lines] == ["-", "--"]
+    assert ax.get_xlim() == (0, 60)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["AG", "random drops (expected)"]
+    assert len(plots.parameter_ages({"MA": [20]}, steps=60).axes[0].lines) == 1
+    [ax] = plots.parameter_ages({"AG": {40: 3, 20: 2}}, steps=60, chance=([0, 20], [0.1, 0.9])).axes
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[20, 40], [40, 60]], [[0, 10], [20, 90]]]
+
+
+def test_the_diagonal_of_the_overlap_is_the_control_and_families_are_parted() -> None:
+    matrix = np.full((3, 3), 0.2)
+    made = plots.overlap(matrix, ["qaa", "qab", "qba"], chance=0.08, control=[0.6, 0.5, np.nan], families=["A", "A", "B"])
+    ax = made.axes[0]
+    assert [text.get_text() for text in ax.texts] == ["60.0", "20.0", "20.0", "20.0", "50.0", "20.0", "20.0", "20.0"]
+    assert len(ax.patches) == 2  # a frame for each control that there is
+    assert np.asarray(ax.lines[0].get_ydata()).tolist() == [1.5, 1.5]
+    assert len(ax.lines) == 2
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["A  qaa", "A  qab", "B  qba"]
+    assert "two seeds" in ax.get_title()
+    assert ax.images[0].get_clim() == (8, 20)  # from chance to the most that two languages share
+    assert matrix[0, 0] == 0.2
+
+
+def test_the_bands_of_a_support_are_shares_that_sum_to_the_whole() -> None:
+    births = [np.array([20, 20, 20, 20]), np.array([20, 40, 20, 40]), np.array([20, 60, 60, 60])]
+    ax = plots.support_over_time(births, [20, 40, 60]).axes[0]
+    heights = [np.asarray(band.get_paths()[0].vertices)[:, 1] for band in ax.collections]
+    assert [float(found.max()) for found in heights] == [100, 100, 100]
+    assert 25.0 in heights[0]  # a quarter is left of the first update at the end
+
+
+def test_entries_come_and_go_in_the_order_of_their_coming() -> None:
+    ax = plots.entries_over_time([[1, 9], [4, 9], [4, 7]], [10, 20, 30]).axes[0]
+    [mesh] = ax.collections
+    inside = np.asarray(mesh.get_array()).reshape(4, 3).tolist()
+    assert inside == [[1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]]
+    assert "4 of 4 entries" in ax.get_ylabel()
+    few = plots.entries_over_time([np.arange(200)], [10], most=60).axes[0]
+    assert "60 of 200" in few.get_ylabel()
+
+
+def test_loss_by_scale_marks_the_delta_as_trained() -> None:
+    ax = plots.loss_by_scale([0.0, 1.0, 2.0], {"qac": [3.0, 2.0, 2.5]}).axes[0]
+    assert np.asarray(ax.lines[0].get_xydata()).tolist() == [[0, 3], [1, 2], [2, 2.5]]
+    assert np.asarray(ax.lines[1].get_xdata()).tolist() == [1, 1]
+    assert "nats" in ax.get_ylabel()
+
+
+def test_scores_by_densities_mark_what_was_measured_and_the_best() -> None:
+    made = plots.score_by_densities([0.05, 0.3, 1.0], [0.1, 0.5], [[1.0, 2.0], [np.nan, 9.0], [3.0, 4.0]], label="LAS (%)")
+    ax = made.axes[0]
+    dots, star = (np.asarray(line.get_xydata()) for line in ax.lines)
+    assert sorted(dots.round().tolist()) == [[5, 10], [5, 50], [30, 50], [100, 10], [100, 50]]
+    assert star.tolist() == [[30, 50]]
+    assert "9.0" in ax.get_title()
+    made.canvas.draw()
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["5", "30", "100"]
+
+
+def test_costs_of_tuning_stand_at_time_and_memory_in_mebibytes() -> None:
+    tunings = [plots.Tuning("teacher-full", 60.0, 0.5, 2**20), plots.Tuning("teacher-lora", 60.0, 0.4, 2**21)]
+    left, right = plots.costs_of_tuning(tunings, label="LAS (%)").axes
+    places = [[np.asarray(item.get_offsets()).tolist()[0] for item in ax.collections] for ax in (left, right)]
+    assert places == [[[0.5, 60.0], [0.4, 60.0]], [[1.0, 60.0], [2.0, 60.0]]]
+    assert {text.get_text() for text in left.texts} == {"teacher-full", "teacher-lora"}
+    labels: list[Any] = list(left.texts)
+    heights = [label.xyann[1] for label in labels]
+    assert abs(heights[0] - heights[1]) > 0.01 * abs(left.get_ylim()[1] - left.get_ylim()[0])  # not one on the other
+
+
+def test_trade_off_is_relative_to_the_teacher() -> None:
+    [ax] = plots.trade_off(rows()).axes
+    collections: list[Any] = list(ax.collections)
+    assert [item.get_offsets().tolist() for item in collections] == [[[1.0, 60.5]], [[0.5, 58.5]]]
+    areas = [item.get_sizes()[0] for item in collections]
+    assert areas[0] == pytest.approx(2 * areas[1])
+    assert "bistil-tf lrf 2" in texts(plots.trade_off(rows()))
+    assert "relative to the teacher" in ax.get_xlabel()
+    assert "bistil-tf lrf 2 (1 of 2 targets)" in texts(
+        plots.trade_off([row for row in rows() if row["target"] == "aaa" or row["lrf"] is None])
+    )
+
+
+@pytest.mark.parametrize("found", [[], rows(cost=False), rows()[-1:], rows()[:1]])
+def test_a_partial_grid_can_be_drawn(found: list[dict[str, Any]]) -> None:
+    plots.trade_off(found).canvas.draw()
+    if found:
+        plots.scores_by_language(found).canvas.draw()
+
+
+def test_scores_by_language_has_a_bar_for_each_system_target_and_mean() -> None:
+    [ax] = plots.scores_by_language(rows()).axes
+    assert len(ax.patches) == 9
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["aaa", "bbb", "mean"]
+    [ax] = plots.scores_by_language([row for row in rows() if (row["system"], row["target"]) != ("floor", "bbb")]).axes
+    assert len(ax.patches) == 7
+
+
+def test_the_other_figures_are_drawn_with_labels() -> None:
+    assert "chosen: 1e-06" in texts(plots.vocabulary_curve([1e-7, 1e-6], [900, 500], 1e-6))
+    assert "student" in texts(plots.attention_map(np.eye(2), np.eye(2), ["a", "b"]))
+    assert "SOV" in texts(plots.typology({"aaa": {"order": "SVO"}, "bbb": {"order": "SOV", "case": "yes"}}))
+
+
+def test_svg_is_the_same_each_time_and_themed_svg_stands_alone() -> None:
+    first, again = (style.svg(plots.loss_curves({"kela": HISTORY}), "loss") for _ in range(2))
+    assert first == again
+    drawn = plots.loss_curves({"kela": HISTORY})
+    themed = style.themed(style.svg(drawn, "loss"), drawn, "loss")
+    assert "http" not in themed
+    assert "var(--ink)" in themed
+    assert style.INK not in themed
+    assert 'id="loss-' in themed
+
+
+def test_no_figure_is_kept_by_pyplot() -> None:
+    plots.loss_curves({"kela": HISTORY})
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    assert pyplot is None or pyplot.get_fignums() == []
+
+
+def test_length_curves_show_their_points_and_ring_the_chosen_ones() -> None:
+    [ax] = plots.length_curves({"one": [(200, 9.0), (100, 12.0)], "two": [(50, 20.0)]}, chosen=0).axes
+    lines = [line.get_xydata().tolist() for line in ax.lines]
+    assert lines == [[[100, 12], [200, 9]], [[200, 9]], [[50, 20]], [[50, 20]]]
+    assert "tokens a line" in ax.get_ylabel()
+
+
+def test_the_pareto_front_of_each_cost_is_joined_and_the_rest_is_hollow() -> None:
+    figure = plots.pareto({"big": (100, 10, 50.0), "odd": (90, 20, 40.0), "small": (50, 5, 45.0)}, metric="las")
+    sizes, flops = figure.axes
+    assert sizes.lines[0].get_xydata().tolist() == [[50, 45], [100, 50]]
+    assert flops.lines[0].get_xydata().tolist() == [[5, 45], [10, 50]]
+    pale = [points for points in sizes.collections if min(points.get_facecolor()[0]) > 0.9]
+    assert [np.asarray(points.get_offsets()).tolist() for points in pale] == [[[90, 40]]]
+    assert all(name in texts(figure) for name in ("big", "odd", "small", "LAS (%)", "FLOPs"))
+
+
+def test_coverage_has_a_row_for_each_language_the_best_covered_first() -> None:
+    left, right = plots.coverage({"aaa": (2.5, 0.2), "bbb": (1.5, 0.0), "ccc": (1.2, 0.0)}, seen=["bbb", "ccc"], marked=["aaa"]).axes
+    assert [name.get_text() for name in left.get_yticklabels()] == ["ccc", "bbb", "aaa"]
+    assert [name.get_fontweight() for name in left.get_yticklabels()] == ["normal", "normal", "bold"]
+    points = [[line.get_xydata().tolist() for line in ax.lines] for ax in (left, right)]
+    assert points == [[[[1.2, 0], [1.5, 1]], [[2.5, 2]]], [[[0.0, 0], [0.0, 1]], [[20.0, 2]]]]
+    assert [line.get_label() for line in left.lines] == ["seen by the teacher", "unseen"]
+    assert left.get_legend()
+    alone = plots.coverage({"aaa": (1.0, 0.0)})
+    alone.canvas.draw()
+    assert alone.axes[0].get_position().width > 0.3
+    assert alone.axes[1].get_xlim()[1] > 1  # an axis of a hundredth of a percent would show noise
+
+
+def test_bars_of_one_system_are_as_wide_as_those_of_three() -> None:
+    for draw in (plots.scores_by_language, plots.scores_by_task):
+        figures = (draw(found) for found in (rows(), [row for row in rows() if row["system"] == "floor"]))
+        three, one = ([bar for bar in made.axes[0].patches if isinstance(bar, Rectangle)] for made in figures)
+        assert len({round(bar.get_width(), 6) for bar in (*three, *one)}) == 1
+        assert one[0].get_x() + one[0].get_width() / 2 == pytest.approx(0.0)
+
+
+def test_scores_by_task_has_a_group_for_each_task_with_its_metric() -> None:
+    second = [{**row, "task": "ner", "metric": "f1"} for row in rows() if row["system"] != "floor"]
+    [ax] = plots.scores_by_task([*rows(), *second]).axes
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["Dependency parsing\nLAS (%)", "Named entities\nF1 (%)"]
+    assert sorted(round(bar.get_height(), 1) for bar in ax.patches if isinstance(bar, Rectangle)) == [9.5, 58.5, 58.5, 60.5, 60.5]
+    assert sorted(text.get_text() for text in ax.texts) == ["10", "58", "58", "60", "60"]
+
+
+def test_numbers_by_seed_are_dots_around_their_mean_in_its_order() -> None:
+    [ax] = plots.by_seed({"one": [3.0, 5.0], "two": [1.0]}, label="nats").axes
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["two", "one"]
+    shown = [line.get_xydata().tolist() for line in ax.lines]
+    assert shown == [[[1, 0]], [[1, -0.25], [1, 0.25]], [[3, 1], [5, 1]], [[4, 0.75], [4, 1.25]]]
+    assert ax.get_xlabel() == "nats"

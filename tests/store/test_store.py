@@ -1,0 +1,308 @@
+"""The store: stable ids, one build, crash and resume, full disks, names that try to escape."""
+
+import errno
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bistil.errors import InputError
+from bistil.store import artefacts as store
+from bistil.store import provenance
+from bistil.store.artefacts import Artefact, Store, StoreError, artefact_id, file_id
+from bistil.training.progress import Event
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    steps: int = 10
+    rate: float = 1e-4
+    layers: tuple[int, ...] = (2, 4)
+    seed: int = 7
+
+
+def build(folder: Path) -> dict[str, object]:
+    (folder / "weights.txt").write_text("1 2 3")
+    (folder / "checkpoint-5").mkdir()
+    return {"loss": 0.5, "device": "cpu", "device_reason": "no GPU here", "broken": float("nan")}
+
+
+def test_ids_do_not_depend_on_order_type_of_sequence_or_process() -> None:
+    as_mapping = {"seed": 7, "layers": [2, 4], "rate": 0.0001, "steps": np.int64(10)}
+    assert artefact_id("student", Config(), {"a": "x", "b": "y"}) == artefact_id("student", as_mapping, {"b": "y", "a": "x"})
+    text = '{"config":{"layers":[2,4],"rate":0.0001,"seed":7,"steps":10},"inputs":{"a":"sha256:0"},"kind":"student"}'
+    assert artefact_id("student", Config(), {"a": "sha256:0"}) == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def test_a_field_added_later_keeps_the_ids_of_what_was_made_before() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Later(Config):
+        select: str = field(default="top-k", metadata={"added_later": True})
+
+    assert artefact_id("student", Later(), {}) == artefact_id("student", Config(), {})
+    assert artefact_id("student", Later(select="random"), {}) != artefact_id("student", Config(), {})
+    assert artefact_id("student", {"in": [Later()]}, {}) == artefact_id("student", {"in": [Config()]}, {})
+
+
+@pytest.mark.parametrize(
+    "other", [("teacher", Config(), {}), ("student", Config(rate=1.0000000001e-4), {}), ("student", Config(), {"a": "x"})]
+)
+def test_ids_change_with_everything_the_artefact_is_made_from(other: tuple[str, Config, dict[str, Artefact | str]]) -> None:
+    assert artefact_id(*other) != artefact_id("student", Config(), {})
+
+
+@pytest.mark.parametrize("value", [Path("/tmp/x"), {1, 2}, float("nan"), {3: 4}, object(), b"x"])
+def test_what_has_no_canonical_form_is_refused(value: object) -> None:
+    with pytest.raises(InputError):
+        artefact_id("student", {"value": value}, {})
+
+
+@pytest.mark.parametrize("kind", ["", "Student", "a/b", "..", "a b", "student\n"])
+def test_kinds_are_plain_names(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="kind"):
+        Store(tmp_path).run(kind, {}, {}, build)
+    with pytest.raises(InputError, match="kind"):
+        Store(tmp_path).all(kind)
+
+
+def test_a_finished_artefact_is_found_and_not_built_again(tmp_path: Path) -> None:
+    bench, calls = Store(tmp_path), list[Path]()
+
+    def noted(folder: Path) -> dict[str, object]:
+        calls.append(folder)
+        return build(folder)
+
+    first = bench.run("student", Config(), {"teacher": "sha256:0"}, noted)
+    again = bench.run("student", Config(), {"teacher": "sha256:0"}, lambda folder: pytest.fail("built twice"))
+    assert len(calls) == 1
+    assert (first.id, first.kind, first.folder) == (again.id, "student", tmp_path / "student" / first.id)
+    assert again == bench.find("student", Config(), {"teacher": "sha256:0"})
+    assert bench.all("student") == [again]
+    assert bench.find("student", Config(seed=8), {"teacher": "sha256:0"}) is None
+    assert bench.all("nothing-yet") == []
+    assert sorted(path.name for path in first.folder.iterdir()) == ["manifest.json", "weights.txt"]
+
+
+def test_the_manifest_says_where_the_artefact_comes_from(tmp_path: Path) -> None:
+    source = Store(tmp_path).run("corpus", {}, {}, build)
+    manifest = Store(tmp_path).run("student", Config(), {"source": source}, build).manifest
+    assert manifest["config"] == {"steps": 10, "rate": 1e-4, "layers": [2, 4], "seed": 7}
+    assert manifest["inputs"] == {"source": source.id}
+    assert manifest["seed"] == 7
+    assert manifest["status"] == "complete"
+    assert (manifest["device"], manifest["device_reason"]) == ("cpu", "no GPU here")
+    assert manifest["metrics"] == {"loss": 0.5, "broken": None}
+    assert {"python", "torch", "transformers", "numpy", "bistil"} <= set(manifest["versions"])
+    assert manifest["peak_memory_bytes"] > 2**20
+    assert set(manifest["git"]) == {"commit", "dirty"}
+    assert str(tmp_path) not in json.dumps(manifest)
+
+
+def test_a_crash_leaves_the_partial_folder_and_the_next_try_gets_it(tmp_path: Path) -> None:
+    bench = Store(tmp_path)
+
+    def crash(folder: Path) -> dict[str, object]:
+        (folder / "checkpoint-1").mkdir()
+        raise RuntimeError("loss is not a number")
+
+    def resume(folder: Path) -> dict[str, object]:
+        assert (folder / "checkpoint-1").is_dir()
+        assert not (folder / "failed.json").exists()
+        return {"steps": 2}
+
+    with pytest.raises(RuntimeError, match="not a number"):
+        bench.run("student", Config(), {}, crash)
+    assert bench.find("student", Config(), {}) is None
+    assert bench.all("student") == []
+    [failed] = tmp_path.glob("student/*.partial/failed.json")
+    assert "loss is not a number" in json.loads(failed.read_text())["error"]
+    artefact = bench.run("student", Config(), {}, resume)
+    assert artefact.manifest["resumed"] is True
+    assert [path.name for path in artefact.folder.iterdir()] == ["manifest.json"]
+    assert list(tmp_path.glob("student/*.partial")) == []
+
+
+def test_an_interrupt_keeps_the_partial_folder_and_frees_the_lock(tmp_path: Path) -> None:
+    def interrupt(folder: Path) -> dict[str, object]:
+        (folder / "checkpoint-1").mkdir()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Store(tmp_path).run("student", {}, {}, interrupt)
+    assert [path.name for path in next(tmp_path.glob("student/*.partial")).iterdir()] == ["checkpoint-1"]
+    assert Store(tmp_path).run("student", {}, {}, lambda folder: {}).metrics == {}
+
+
+def test_a_try_that_died_before_the_rename_is_only_renamed(tmp_path: Path) -> None:
+    artefact = Store(tmp_path).run("student", {}, {}, build)
+    (artefact.folder / "checkpoint-9").mkdir()
+    artefact.folder.rename(artefact.folder.with_name(artefact.id + ".partial"))
+    again = Store(tmp_path).run("student", {}, {}, lambda folder: pytest.fail("built twice"))
+    assert again == artefact
+    assert not again.path("checkpoint-9").exists()
+
+
+def slow_build(folder: Path) -> dict[str, object]:
+    with (folder.parent / "builds.log").open("a") as log:
+        log.write("built\n")
+    time.sleep(0.4)
+    return {}
+
+
+def run_in_a_process(root: Path, gate: object, events: object) -> None:
+    gate.wait()  # type: ignore[attr-defined]
+    store.POLL_SECONDS = 0.1
+    Store(root, progress=events.put).run("student", Config(), {}, slow_build)  # type: ignore[attr-defined]
+
+
+def test_two_processes_build_once_and_the_other_says_that_it_waits(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    gate, events = context.Barrier(2), context.Queue()
+    processes = [context.Process(target=run_in_a_process, args=(tmp_path, gate, events)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert (tmp_path / "student" / "builds.log").read_text() == "built\n"
+    first: Event = events.get(timeout=30)
+    assert (first.stage, first.step, first.of) == ("waiting for student", 0, 1)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("I/O error: No space left on device (os error 28)")]
+)
+def test_a_full_disk_says_what_to_do_and_keeps_the_work(error: Exception, tmp_path: Path) -> None:
+    def fill(folder: Path) -> dict[str, object]:
+        (folder / "checkpoint-1").mkdir()
+        raise RuntimeError("could not save") from error
+
+    with pytest.raises(StoreError, match=r"MiB free.*run the same command again.*\.partial") as caught:
+        Store(tmp_path).run("student", {}, {}, fill)
+    assert caught.value.errno == errno.ENOSPC
+    assert str(tmp_path) in str(caught.value)
+    assert list(tmp_path.glob("student/*.partial/checkpoint-1"))
+
+
+def test_a_disk_that_fills_up_while_the_manifest_is_written_is_a_store_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.os, "fsync", full)
+        with pytest.raises(StoreError):
+            Store(tmp_path).run("student", {}, {}, build)
+    assert Store(tmp_path).find("student", {}, {}) is None
+    assert Store(tmp_path).run("student", {}, {}, lambda folder: {"read": (folder / "weights.txt").read_text()}).metrics == {
+        "read": "1 2 3"
+    }
+
+
+@pytest.mark.parametrize("name", ["../other", "/etc/passwd", "", ".", "a/../../b", "a/../b"])
+def test_names_that_lead_outside_are_refused(name: str, tmp_path: Path) -> None:
+    artefact = Store(tmp_path).run("student", {}, {}, build)
+    with pytest.raises(InputError, match="leads outside"):
+        artefact.path(name)
+    assert artefact.path("weights.txt").read_text() == "1 2 3"
+
+
+def test_a_link_that_leads_outside_is_refused(tmp_path: Path) -> None:
+    artefact = Store(tmp_path).run("student", {}, {}, build)
+    artefact.folder.joinpath("link").symlink_to(tmp_path)
+    with pytest.raises(InputError, match="leads outside"):
+        artefact.path("link/secret")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"status": "complete"}', '{"status": "half"}'])
+def test_a_damaged_manifest_is_an_error_that_names_the_folder(text: str, tmp_path: Path) -> None:
+    artefact = Store(tmp_path).run("student", {}, {}, build)
+    artefact.path("manifest.json").write_text(text)
+    with pytest.raises(InputError, match=artefact.id):
+        Store(tmp_path).run("student", {}, {}, build)
+
+
+def test_an_input_that_is_neither_artefact_nor_id_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="teacher"):
+        Store(tmp_path).run("student", {}, {"teacher": tmp_path}, build)  # type: ignore[dict-item]
+
+
+def test_file_ids_follow_the_content(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("hello")
+    (tmp_path / "b.txt").write_text("hello")
+    assert (
+        file_id(tmp_path / "a.txt")
+        == file_id(tmp_path / "b.txt")
+        == "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+    )
+    whole = file_id(tmp_path)
+    (tmp_path / ".hidden").write_text("not counted")
+    assert file_id(tmp_path) == whole
+    (tmp_path / "b.txt").write_text("hello there")
+    assert file_id(tmp_path / "b.txt") != file_id(tmp_path / "a.txt")
+    assert file_id(tmp_path) != whole
+    with pytest.raises(InputError, match="none"):
+        file_id(tmp_path / "missing")
+
+
+def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*arguments: object, **options: object) -> None:
+        raise FileNotFoundError("git")
+
+    provenance.git_state.cache_clear()
+    monkeypatch.setattr(provenance.subprocess, "run", missing)
+    assert provenance.git_state() == {"commit": None, "dirty": None}
+    provenance.git_state.cache_clear()
+
+
+def test_the_manifest_has_size_and_hash_of_every_file(tmp_path: Path) -> None:
+    def nested(folder: Path) -> dict[str, object]:
+        (folder / "model").mkdir()
+        (folder / "model" / "weights.bin").write_bytes(b"123")
+        return build(folder)
+
+    artefact = Store(tmp_path).run("student", {}, {}, nested)
+    assert artefact.manifest["files"] == {
+        name: {"bytes": len(text), "hash": f"sha256:{hashlib.sha256(text).hexdigest()}"}
+        for name, text in {"model/weights.bin": b"123", "weights.txt": b"1 2 3"}.items()
+    }
+    artefact.check()
+
+
+@pytest.mark.parametrize(("text", "told"), [("1 2 4", "other content"), ("1 2", "has 3 bytes"), (None, "is gone")])
+def test_a_damaged_file_is_found_when_it_is_used_and_its_artefact_can_be_built_again(text: str | None, told: str, tmp_path: Path) -> None:
+    path = Store(tmp_path).run("student", {}, {}, build).path("weights.txt")
+    path.unlink() if text is None else path.write_text(text)
+    artefact = Store(tmp_path).run("student", {}, {}, lambda folder: pytest.fail("built, though it is there"))
+    for use in (artefact.check, lambda: artefact.path("weights.txt"), lambda: artefact.path("./weights.txt")):
+        with pytest.raises(InputError, match=rf"{told}.*delete the folder .*{artefact.id}"):
+            use()
+    shutil.rmtree(artefact.folder)
+    Store(tmp_path).run("student", {}, {}, build).check()
+
+
+def test_an_artefact_of_before_there_were_hashes_is_as_good_as_ever(tmp_path: Path) -> None:
+    artefact = Store(tmp_path).run("student", {}, {}, build)
+    manifest = {name: value for name, value in artefact.manifest.items() if name != "files"}
+    (artefact.folder / "manifest.json").write_text(json.dumps(manifest))
+    again = Store(tmp_path).run("student", {}, {}, lambda folder: pytest.fail("built twice"))
+    again.check()
+    assert (again.id, again.path("weights.txt").read_text()) == (artefact.id, "1 2 3")
+
+
+def test_a_clock_that_jumps_back_changes_nothing_but_what_is_told_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Store(tmp_path).run("corpus", {}, {}, build)
+    monkeypatch.setattr(store.time, "gmtime", lambda: time.struct_time((1999, 1, 1, 0, 0, 0, 4, 1, 0)))
+    second = Store(tmp_path).run("student", {}, {"corpus": first}, build)
+    os.utime(first.folder / "manifest.json", (4e9, 4e9))  # what it is made from is newer than itself
+    bench = Store(tmp_path)
+    again = bench.run("student", {}, {"corpus": bench.run("corpus", {}, {}, build)}, lambda folder: pytest.fail("built twice"))
+    assert second.manifest["finished"].startswith("1999")
+    assert 0 <= again.manifest["wall_seconds"] < 60
+    assert bench.built == set()

@@ -1,0 +1,118 @@
+"""The training path: it learns, keeps the best state, and an interrupted run ends in the same weights."""
+
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+from transformers import set_seed
+
+from bistil.errors import InputError
+from bistil.training.loop import Objective, Schedule, Stopped, fit
+
+
+class Regression(Objective):
+    def forward(self, batch):
+        x, y = batch["x"], batch["y"]
+        loss = (self.model(x) - y).square().mean()
+        return loss, {"square": loss.detach()}
+
+
+class Points(Dataset):
+    """Batch k is a function of k alone."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
+        x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+        return {"x": x, "y": x.sum(dim=1, keepdim=True)}
+
+
+def make() -> Regression:
+    set_seed(3)
+    return Regression(nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.2), nn.ReLU(), nn.Linear(16, 1)))
+
+
+def run(objective: Regression, folder: Path, *, stop: threading.Event | None = None, progress=lambda event: None, steps: int = 20):
+    held = Points(steps)[10_000]
+
+    def evaluate() -> dict[str, float]:
+        return {"loss": float((objective.model(held["x"]) - held["y"]).square().mean())}
+
+    set_seed(5)
+    schedule = Schedule(steps=steps, learning_rate=0.05, evaluations=4)
+    return fit(
+        objective,
+        Points(steps),
+        evaluate,
+        schedule=schedule,
+        select="loss",
+        folder=folder,
+        seed=5,
+        stage="test",
+        stop=stop,
+        progress=progress,
+    )
+
+
+def weights(objective: Regression) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in objective.model.parameters()]
+
+
+def test_training_learns_and_ends_in_its_best_state(tmp_path: Path) -> None:
+    objective = make()
+    history = run(objective, tmp_path)
+    losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    held = Points(20)[10_000]
+    objective.model.eval()
+    assert losses[-1] < 0.5 * float(Points(20)[10_000]["y"].square().mean())
+    assert float((objective.model(held["x"]) - held["y"]).square().mean()) == pytest.approx(min(losses), rel=1e-6)
+    assert all("square" in entry for entry in history if "loss" in entry)
+
+
+@pytest.mark.parametrize("when", [7, *(pytest.param(when, marks=pytest.mark.slow) for when in (1, 13, 19))])
+def test_a_stopped_run_resumes_to_the_same_weights(tmp_path: Path, when: int) -> None:
+    whole = make()
+    run(whole, tmp_path / "whole")
+    stop = threading.Event()
+    broken = make()
+    with pytest.raises(Stopped):
+        run(broken, tmp_path / "broken", stop=stop, progress=lambda event: stop.set() if event.step == when else None)
+    resumed = make()
+    run(resumed, tmp_path / "broken")
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
+
+
+def test_a_half_written_checkpoint_is_ignored(tmp_path: Path) -> None:
+    whole = make()
+    run(whole, tmp_path / "whole")
+    stop, broken = threading.Event(), make()
+    with pytest.raises(Stopped):
+        run(broken, tmp_path / "broken", stop=stop, progress=lambda event: stop.set() if event.step == 12 else None)
+    (tmp_path / "broken" / "checkpoint-15").mkdir()
+    (tmp_path / "broken" / "checkpoint-15" / "model.safetensors").write_bytes(b"half")
+    resumed = make()
+    run(resumed, tmp_path / "broken")
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
+
+
+def test_bad_schedules_are_refused() -> None:
+    with pytest.raises(InputError, match="steps"):
+        Schedule(steps=0, learning_rate=0.1)
+
+
+def test_bf16_is_refused_where_a_gpu_lacks_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "an old GPU")
+    objective, elsewhere = make(), SimpleNamespace(device=torch.device("cuda"))
+    monkeypatch.setattr(objective, "parameters", lambda: iter([elsewhere]))
+    schedule = Schedule(steps=1, learning_rate=0.1, bf16=True)
+    with pytest.raises(InputError, match="an old GPU lacks bfloat16"):
+        fit(objective, Points(1), dict, schedule=schedule, select="loss", folder=tmp_path, seed=1, stage="test")
