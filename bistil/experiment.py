@@ -1,7 +1,7 @@
 """What an experiment file says: teacher, languages, tasks, systems, seeds, and the settings of every stage.
 
-Notable: the file expands to cells (system, task, target, lrf, seed, drf); everything that cells share is found by the pipeline, not here.
-"""
+Notable: the file expands to cells (system, task, target, lrf, seed, drf); everything that cells share is
+found by the pipeline, not here."""
 
 import dataclasses
 import re
@@ -25,7 +25,9 @@ RETRIEVAL = "retrieval"
 
 
 class Cell(NamedTuple):
-    """One score to be had. `lrf` is 1 for whole teachers and for the floor; `drf` is above 1 for narrower students only."""
+    """One score to be had. `lrf` is 1 for whole teachers and for the floor; `drf` is above 1 for narrower
+    students only.
+    """
 
     system: str
     task: str
@@ -36,7 +38,9 @@ class Cell(NamedTuple):
 
     def __str__(self) -> str:
         """The fields in words; a hidden reduction factor of 1 goes without saying."""
-        return " ".join(str(word) for word in self[:5] if word != "") + (f" drf {self.drf}" if self.drf > 1 else "")
+        return " ".join(str(word) for word in self[:5] if word != "") + (
+            f" drf {self.drf}" if self.drf > 1 else ""
+        )
 
     @property
     def of_teacher(self) -> "Cell":
@@ -50,7 +54,9 @@ class Cell(NamedTuple):
 
     @property
     def named(self) -> str:
-        """The system as an experiment file names it: bistil-tf:2, or bistil-tf:2x2 with a hidden reduction factor."""
+        """The system as an experiment file names it: bistil-tf:2, or bistil-tf:2x2 with a hidden reduction
+        factor.
+        """
         if self.system in WHOLE:
             return self.system
         return f"{self.system}:{self.lrf}" + (f"x{self.drf}" if self.drf > 1 else "")
@@ -58,7 +64,9 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class VocabularyConfig:
-    """Vocabulary reduction: keep what reaches `threshold` in a corpus by the `criterion` (`unigram` or `sentences`)."""
+    """Vocabulary reduction: keep what reaches `threshold` in a corpus by the `criterion` (`unigram` or
+    `sentences`).
+    """
 
     threshold: float = 1e-6
     criterion: str = "unigram"
@@ -66,7 +74,8 @@ class VocabularyConfig:
     def __post_init__(self) -> None:
         if self.criterion not in ("unigram", "sentences") or not 0 <= self.threshold <= 1:
             raise InputError(
-                f"A criterion `unigram` or `sentences` with a threshold from 0 to 1 was expected under `vocabulary`, but got {self}."
+                "A criterion `unigram` or `sentences` with a threshold from 0 to 1 was expected under"
+                f" `vocabulary`, but got {self}."
             )
 
 
@@ -87,15 +96,17 @@ class ScratchConfig:
 class Experiment:
     """An experiment file.
 
-    teacher: hub name or folder, relative to the project. data: `miniworld`, or `folder` (named by --data or BISTIL_DATA).
-    targets: languages by task. systems: names, with `:lrf` for students, or `:lrfxdrf` for a BiStil student that is narrower too.
-    seen: what multilingual students are distilled on; empty: every language that the table calls seen. Students by other recipes are
-    distilled as long as `general` says; minilm: what is MiniLMv2's own. schedules: by system, the schedule of its task tuning instead of
-    the task's `sparse`, for those that have one phase only (full fine-tuning, say). groups: languages that share one student with the
-    source, instead of one student for each target; how often each is drawn is `weights` under `general`. retrieval: how sentences are
-    compared where `retrieval` is among the targets; nothing is tuned for it, so it has no settings under `task`.
-    language_sft: null where nothing is adapted to a language (mDeBERTa in BiStil section 4.2).
-    data_sets: by task, entries of data/datasets.yaml that `bistil data get` makes the data folder of; the source language's first.
+    teacher: hub name or folder, relative to the project. data: `miniworld`, or `folder` (named by --data or
+    BISTIL_DATA). targets: languages by task. systems: names, with `:lrf` for students, or `:lrfxdrf` for a
+    BiStil student that is narrower too. seen: what multilingual students are distilled on; empty: every
+    language that the table calls seen. Students by other recipes are distilled as long as `general` says;
+    minilm: what is MiniLMv2's own. schedules: by system, the schedule of its task tuning instead of the
+    task's `sparse`, for those that have one phase only (full fine-tuning, say). groups: languages that share
+    one student with the source, instead of one student for each target; how often each is drawn is `weights`
+    under `general`. retrieval: how sentences are compared where `retrieval` is among the targets; nothing is
+    tuned for it, so it has no settings under `task`. language_sft: null where nothing is adapted to a
+    language (mDeBERTa in BiStil section 4.2). data_sets: by task, entries of data/datasets.yaml that `bistil
+    data get` makes the data folder of; the source language's first.
     """
 
     name: str
@@ -124,24 +135,36 @@ class Experiment:
             parse_system(name, at=("systems", number))
         single = [name for name, system in SYSTEMS.items() if system.one_phase]
         if strangers := sorted(set(self.schedules) - set(single)):
-            told = f"`schedules` is for systems tuned in one phase, {', '.join(single)}; {strangers[0]!r} is none of them."
+            told = (
+                f"`schedules` is for systems tuned in one phase, {', '.join(single)}; {strangers[0]!r} is"
+                " none of them."
+            )
             raise InputError(told, at=("schedules", strangers[0]))
         if any(name.startswith("distilmbert") for name in self.systems) and not self.general.mask_share:
             told = "DistilBERT's recipe predicts masked tokens: give a `mask_share` above 0 under `general`."
             raise InputError(told, at=("general",))
         lacking = sorted(set(self.targets) - set(self.task) - {RETRIEVAL})
         if lacking:
-            told = f"The experiment {self.name} has targets for {lacking[0]} but no settings for it under `task`."
+            told = (
+                f"The experiment {self.name} has targets for {lacking[0]} but no settings for it under"
+                " `task`."
+            )
             raise InputError(told, at=("targets", lacking[0]))
         if self.data not in ("miniworld", "folder"):
-            told = f"`data` of the experiment {self.name} should be `miniworld` or `folder`, but is {self.data!r}."
+            told = (
+                f"`data` of the experiment {self.name} should be `miniworld` or `folder`, but is"
+                f" {self.data!r}."
+            )
             raise InputError(told, at=("data",))
         if not self.seeds or not any(self.targets.values()):
             told = f"The experiment {self.name} needs at least one seed and one target."
             raise InputError(told, at=("targets" if self.seeds else "seeds",))
         grouped = [self.source, *(code for group in self.groups for code in group)]
         if len(set(grouped)) < len(grouped) or not all(self.groups):
-            told = f"Each of `groups` should name languages other than the source, none of them twice, but got {self.groups}."
+            told = (
+                "Each of `groups` should name languages other than the source, none of them twice, but got"
+                f" {self.groups}."
+            )
             raise InputError(told, at=("groups",))
 
     @classmethod
@@ -155,16 +178,22 @@ class Experiment:
         return {task: targets for task, targets in self.targets.items() if targets and task != RETRIEVAL}
 
     def languages(self, target: str) -> tuple[str, ...]:
-        """What the student of a target is distilled on: the source, then the target, or all languages of the target's group."""
+        """What the student of a target is distilled on: the source, then the target, or all languages of the
+        target's group.
+        """
         return self.source, *next((group for group in self.groups if target in group), (target,))
 
     def task_config(self, cell: Cell) -> TaskConfig:
-        """The task's settings with the cell's seed, and with the system's own choice of what changes and for how long.
+        """The task's settings with the cell's seed, and with the system's own choice of what changes and for
+        how long.
 
         :raises InputError: where the experiment has none.
         """
         if cell.task not in self.task:
-            raise InputError(f"Settings for {cell.task} under `task` of the experiment {self.name} were expected; add them to its file.")
+            raise InputError(
+                f"Settings for {cell.task} under `task` of the experiment {self.name} were expected; add them"
+                " to its file."
+            )
         config, system = self.task[cell.task], SYSTEMS[cell.system]
         sft = dataclasses.replace(config.sft, seed=cell.seed)
         if system.one_phase:
@@ -178,7 +207,9 @@ class Experiment:
         return dataclasses.replace(config, sft=sft)
 
     def cells(self) -> list[Cell]:
-        """Every score of the grid: by seed, then every task's first target, every task's second, and so on."""
+        """Every score of the grid: by seed, then every task's first target, every task's second, and so
+        on.
+        """
         longest = max(map(len, self.targets.values()))
         return [
             Cell(system, task, targets[rank], lrf, seed, drf)
@@ -191,7 +222,8 @@ class Experiment:
 
 
 def parse_system(name: str, *, at: tuple[str | int, ...] = ()) -> tuple[str, int, int]:
-    """The system, layer and hidden reduction factor of a name in an experiment file: bistil-tf:2x2 has 2 and 2, a whole model 1 and 1.
+    """The system, layer and hidden reduction factor of a name in an experiment file: bistil-tf:2x2 has 2 and
+    2, a whole model 1 and 1.
 
     :raises InputError: where it names no system.
     """
@@ -199,8 +231,9 @@ def parse_system(name: str, *, at: tuple[str | int, ...] = ()) -> tuple[str, int
     system, lrf, drf = match.groups() if match else ("", None, None)
     if system not in SYSTEMS or (system in REDUCED) != bool(lrf) or (drf and system not in NARROW):
         raise InputError(
-            f"{name!r} is not a system. Whole models: {', '.join(WHOLE)}; students, each with its layer reduction factor after a "
-            f"colon, as in bistil-tf:2: {', '.join(REDUCED)}. {' and '.join(NARROW)} take a hidden reduction factor too: bistil-tf:2x2.",
+            f"{name!r} is not a system. Whole models: {', '.join(WHOLE)}; students, each with its layer"
+            f" reduction factor after a colon, as in bistil-tf:2: {', '.join(REDUCED)}."
+            f" {' and '.join(NARROW)} take a hidden reduction factor too: bistil-tf:2x2.",
             at=at,
         )
     return system, int(lrf or 1), int(drf or 1)

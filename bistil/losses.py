@@ -1,10 +1,10 @@
 """Distillation losses as pure functions: the three of BiStil (eqs. 5.1-5.3), DistilBERT's and MiniLMv2's.
 
-Notable: every mean is over real tokens of the whole batch, so neither the amount nor the content of padding changes a loss or its
-gradient (padded entries must be finite: they are multiplied by 0); the thesis leaves head dimension and padding open, and we read its
-MSE as the mean over heads and real positions. Nothing is selected by boolean masks: that would copy. An empty mask gives 0, not NaN.
-Half-precision inputs are accumulated in float32. Attention may come as maps or, cheaper, unevaluated (see `attention`).
-"""
+Notable: every mean is over real tokens of the whole batch, so neither the amount nor the content of padding
+changes a loss or its gradient (padded entries must be finite: they are multiplied by 0); the thesis leaves
+head dimension and padding open, and we read its MSE as the mean over heads and real positions. Nothing is
+selected by boolean masks: that would copy. An empty mask gives 0, not NaN. Half-precision inputs are
+accumulated in float32. Attention may come as maps or, cheaper, unevaluated (see `attention`)."""
 
 from collections.abc import Sequence
 
@@ -22,10 +22,10 @@ Maps = Tensor | Attention
 def attention_loss(student: Sequence[Maps], teacher: Sequence[Maps], mask: Tensor) -> Tensor:
     """Mean squared difference of attention distributions (BiStil eq. 5.1).
 
-    For each layer the squares are summed over the real (query, key) pairs of every example and head, and divided by
-    heads * sum over examples of (real tokens)^2; then the mean over layers is taken. The caller pairs the layers.
-    Shape: student and teacher hold L_S tensors [B, heads, L, L]; mask is [B, L], 1 = real token; the result is a scalar.
-    """
+    For each layer the squares are summed over the real (query, key) pairs of every example and head, and
+    divided by heads * sum over examples of (real tokens)^2; then the mean over layers is taken. The caller
+    pairs the layers. Shape: student and teacher hold L_S tensors [B, heads, L, L]; mask is [B, L], 1 = real
+    token; the result is a scalar."""
     _check_layers(student, teacher, mask, "[B, heads, L, L]", dimensions=4)
     real = _weights(mask, student[0])
     scale = student[0].shape[1] * counted(real.sum(dim=1).square().sum())
@@ -36,10 +36,9 @@ def attention_loss(student: Sequence[Maps], teacher: Sequence[Maps], mask: Tenso
 def hidden_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:
     """Mean squared difference of hidden states, embedding layer included (BiStil eq. 5.2).
 
-    For each layer the squares are summed over real tokens and hidden units and divided by H * (real tokens in the batch); then the
-    mean over the L_S + 1 layers is taken. The caller pairs the layers.
-    Shape: student and teacher hold L_S + 1 tensors [B, L, H]; mask is [B, L], 1 = real token; the result is a scalar.
-    """
+    For each layer the squares are summed over real tokens and hidden units and divided by H * (real tokens in
+    the batch); then the mean over the L_S + 1 layers is taken. The caller pairs the layers. Shape: student
+    and teacher hold L_S + 1 tensors [B, L, H]; mask is [B, L], 1 = real token; the result is a scalar."""
     _check_layers(student, teacher, mask, "[B, L, H]", dimensions=3)
     real = _weights(mask, student[0])
     scale = student[0].shape[2] * counted(real.sum())
@@ -50,14 +49,19 @@ def hidden_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tens
 def prediction_loss(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor) -> Tensor:
     """Soft cross-entropy -sum z^T log z^S, mean over the rows where `mask` is 1 (BiStil eq. 5.3).
 
-    z^S and z^T are the softmax over the last dimension, without temperature. At equal logits the loss is the entropy of z^T, its
-    minimum. Classes that both sides exclude with a logit of -inf count as 0, as long as each row keeps one finite logit.
-    Shape: the logits are [..., C], mask is [...]; the result is a scalar.
+    z^S and z^T are the softmax over the last dimension, without temperature. At equal logits the loss is the
+    entropy of z^T, its minimum. Classes that both sides exclude with a logit of -inf count as 0, as long as
+    each row keeps one finite logit. Shape: the logits are [..., C], mask is [...]; the result is a scalar.
     """
-    if student_logits.shape != teacher_logits.shape or student_logits.ndim < 2 or mask.shape != student_logits.shape[:-1]:
+    if (
+        student_logits.shape != teacher_logits.shape
+        or student_logits.ndim < 2
+        or mask.shape != student_logits.shape[:-1]
+    ):
         raise InputError(
-            f"The prediction loss needs logits [..., C] of one shape and a mask [...]; student {tuple(student_logits.shape)}, "
-            f"teacher {tuple(teacher_logits.shape)}, mask {tuple(mask.shape)} came. Check that both models have the same labels."
+            "The prediction loss needs logits [..., C] of one shape and a mask [...]; student"
+            f" {tuple(student_logits.shape)}, teacher {tuple(teacher_logits.shape)}, mask {tuple(mask.shape)}"
+            " came. Check that both models have the same labels."
         )
     rows = _weights(mask, student_logits)
     probabilities = teacher_logits.to(rows.dtype).softmax(dim=-1)
@@ -65,19 +69,31 @@ def prediction_loss(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor
     return -((probabilities * log_probabilities).sum(dim=-1) * rows).sum() / counted(rows.sum())
 
 
-def tempered_loss(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor, *, temperature: float) -> Tensor:
-    """tau^2 * KL(softmax(z^T / tau) || softmax(z^S / tau)), mean over the rows where `mask` is 1 (DistilBERT section 3, Hinton et al.).
+def tempered_loss(
+    student_logits: Tensor, teacher_logits: Tensor, mask: Tensor, *, temperature: float
+) -> Tensor:
+    """tau^2 * KL(softmax(z^T / tau) || softmax(z^S / tau)), mean over the rows where `mask` is 1 (DistilBERT
+    section 3, Hinton et al.).
 
-    The factor keeps the size of the gradient as tau grows. Unlike `prediction_loss` it is 0 at equal logits: the teacher's entropy is left
-    out, which has no gradient. Shape: the logits are [..., C], mask is [...]; the result is a scalar.
+    The factor keeps the size of the gradient as tau grows. Unlike `prediction_loss` it is 0 at equal logits:
+    the teacher's entropy is left out, which has no gradient. Shape: the logits are [..., C], mask is [...];
+    the result is a scalar.
     """
-    if student_logits.shape != teacher_logits.shape or mask.shape != student_logits.shape[:-1] or temperature <= 0:
+    if (
+        student_logits.shape != teacher_logits.shape
+        or mask.shape != student_logits.shape[:-1]
+        or temperature <= 0
+    ):
         raise InputError(
-            f"The tempered loss needs logits [..., C] of one shape, a mask [...] and a temperature above 0; student "
-            f"{tuple(student_logits.shape)}, teacher {tuple(teacher_logits.shape)}, mask {tuple(mask.shape)}, {temperature} came."
+            "The tempered loss needs logits [..., C] of one shape, a mask [...] and a temperature above 0;"
+            f" student {tuple(student_logits.shape)}, teacher {tuple(teacher_logits.shape)}, mask"
+            f" {tuple(mask.shape)}, {temperature} came."
         )
     rows = _weights(mask, student_logits)
-    logs = [(logits.to(rows.dtype) / temperature).log_softmax(dim=-1) for logits in (student_logits, teacher_logits)]
+    logs = [
+        (logits.to(rows.dtype) / temperature).log_softmax(dim=-1)
+        for logits in (student_logits, teacher_logits)
+    ]
     return temperature**2 * (_divergence(*logs) * rows).sum() / counted(rows.sum())
 
 
@@ -92,30 +108,45 @@ def cosine_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     return ((1 - cosine) * real).sum() / counted(real.sum())
 
 
-def relation_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor, *, heads: int) -> Tensor:
-    """Sum over kinds of vectors (queries, keys, values) of the KL divergence of their self-attention relations (MiniLMv2 section 3.1).
+def relation_loss(
+    student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor, *, heads: int
+) -> Tensor:
+    """Sum over kinds of vectors (queries, keys, values) of the KL divergence of their self-attention
+    relations (MiniLMv2 section 3.1).
 
-    A kind's vectors A [B, L, H], all attention heads side by side, are cut into `heads` relation heads of d = H / heads. Relations are
-    R = softmax(A_a A_a^T / sqrt(d)) over real tokens, and the kind's loss is sum KL(R^T_{a,t} || R^S_{a,t}) over examples, relation heads a
-    and real tokens t, divided by heads * (real tokens in the batch). Hidden sizes may differ: only the number of relation heads is shared.
-    Shape: student holds tensors [B, L, H_S], teacher as many [B, L, H_T]; mask is [B, L], 1 = real token; the result is a scalar.
+    A kind's vectors A [B, L, H], all attention heads side by side, are cut into `heads` relation heads of d =
+    H / heads. Relations are R = softmax(A_a A_a^T / sqrt(d)) over real tokens, and the kind's loss is sum
+    KL(R^T_{a,t} || R^S_{a,t}) over examples, relation heads a and real tokens t, divided by heads * (real
+    tokens in the batch). Hidden sizes may differ: only the number of relation heads is shared. Shape: student
+    holds tensors [B, L, H_S], teacher as many [B, L, H_T]; mask is [B, L], 1 = real token; the result is a
+    scalar.
     """
     widths = {layer.shape[-1] for layer in (*student, *teacher)}
     shapes = {tuple(layer.shape[:-1]) for layer in (*student, *teacher)}
-    if len(student) != len(teacher) or shapes != {tuple(mask.shape)} or heads < 1 or any(width % heads for width in widths):
+    if (
+        len(student) != len(teacher)
+        or shapes != {tuple(mask.shape)}
+        or heads < 1
+        or any(width % heads for width in widths)
+    ):
         raise InputError(
-            f"The relation loss needs as many student as teacher vectors [B, L, H], a mask [B, L] and a number of relation heads that "
-            f"divides each H; {len(student)} and {len(teacher)} of shapes {sorted(shapes)} and widths {sorted(widths)}, mask "
-            f"{tuple(mask.shape)} and {heads} heads came."
+            "The relation loss needs as many student as teacher vectors [B, L, H], a mask [B, L] and a"
+            f" number of relation heads that divides each H; {len(student)} and {len(teacher)} of shapes"
+            f" {sorted(shapes)} and widths {sorted(widths)}, mask {tuple(mask.shape)} and {heads} heads came."
         )
     real = _weights(mask, student[0])
-    pairs = [(_relations(s, real, heads), _relations(t, real, heads)) for s, t in zip(student, teacher, strict=True)]
+    pairs = [
+        (_relations(s, real, heads), _relations(t, real, heads))
+        for s, t in zip(student, teacher, strict=True)
+    ]
     total = sum((_divergence(s, t).sum(dim=1) * real).sum() for s, t in pairs)
     return torch.as_tensor(total / (heads * counted(real.sum())))
 
 
 def _relations(vectors: Tensor, real: Tensor, heads: int) -> Tensor:
-    """Log-probabilities of each token's relations to the real tokens. Shape: [B, L, H], [B, L] -> [B, heads, L, L]."""
+    """Log-probabilities of each token's relations to the real tokens. Shape: [B, L, H], [B, L] -> [B, heads,
+    L, L].
+    """
     split = vectors.to(real.dtype).unflatten(-1, (heads, -1)).transpose(1, 2)
     scores = split @ split.transpose(2, 3) / split.shape[-1] ** 0.5
     return scores.masked_fill(real[:, None, None, :] == 0, torch.finfo(scores.dtype).min).log_softmax(dim=-1)
@@ -144,18 +175,26 @@ def _squares(student: Tensor, teacher: Tensor) -> Tensor:
     return (student.to(accumulate) - teacher.to(accumulate)).square()
 
 
-def _check_layers(student: Sequence[Maps], teacher: Sequence[Maps], mask: Tensor, form: str, *, dimensions: int) -> None:
+def _check_layers(
+    student: Sequence[Maps], teacher: Sequence[Maps], mask: Tensor, form: str, *, dimensions: int
+) -> None:
     """Raise unless both sides have the same number of layers, and all layers one shape that fits the mask."""
     if len(student) != len(teacher) or not student:
         raise InputError(
-            f"The student's layers must be paired with as many teacher layers, at least one; {len(student)} student and {len(teacher)} "
-            "teacher layers came. Select the teacher's layers with student.layer_map."
+            f"The student's layers must be paired with as many teacher layers, at least one; {len(student)}"
+            f" student and {len(teacher)} teacher layers came. Select the teacher's layers with"
+            " student.layer_map."
         )
     shapes = {tuple(layer.shape) for layer in (*student, *teacher)}
     shape = shapes.pop()
-    if shapes or len(shape) != dimensions or (shape[0], shape[1 if dimensions == 3 else 2]) != tuple(mask.shape):
+    if (
+        shapes
+        or len(shape) != dimensions
+        or (shape[0], shape[1 if dimensions == 3 else 2]) != tuple(mask.shape)
+    ):
         found = sorted({shape, *shapes})
         raise InputError(
-            f"All layers of student and teacher must have one shape {form} with a mask [B, L]; the layers have {found}, the mask "
-            f"{tuple(mask.shape)}. Student and teacher must agree in heads, hidden size and input."
+            f"All layers of student and teacher must have one shape {form} with a mask [B, L]; the layers"
+            f" have {found}, the mask {tuple(mask.shape)}. Student and teacher must agree in heads, hidden"
+            " size and input."
         )

@@ -16,12 +16,19 @@ from bistil.settings.yaml import build
 from bistil.text.languages import DataFolder
 
 torch.set_num_threads(1)
-settings.register_profile("bistil", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
+settings.register_profile(
+    "bistil", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)  # a busy machine is no failure
 settings.load_profile("bistil")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fuzz-cases", type=int, default=200, help="spoilt files a reader in tests/fuzz (the long run: 100000)")
+    parser.addoption(
+        "--fuzz-cases",
+        type=int,
+        default=200,
+        help="spoilt files a reader in tests/fuzz (the long run: 100000)",
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,13 @@
-"""Kill a batch of 24 scores at random moments, start it again, and see that no stage was built twice and the scores are as they should be.
+"""Kill a batch of 24 scores at random moments, start it again, and see that no stage was built twice and the
+scores are as they should be.
 
-Run `python tests/kill_batch.py --engine pool snakemake submit --times 5`. Each engine (the warm pool, Snakemake's own processes, Snakemake
-through a cluster in miniature) gets a store of its own; the process group of `bistil batch` gets SIGKILL when a randomly drawn number of
-stages is there and a random part of a second later, five times. What was there at a kill must be the very same folder at the end, no stage
-may be told of twice, and results.csv must be that of an uninterrupted run with two workers, cost columns aside. Exits with 1 otherwise.
-The pool's processes are forked, which saves importing everything anew in each; Snakemake's are real ones. Needs fork (Linux).
+Run `python tests/kill_batch.py --engine pool snakemake submit --times 5`. Each engine (the warm pool,
+Snakemake's own processes, Snakemake through a cluster in miniature) gets a store of its own; the process
+group of `bistil batch` gets SIGKILL when a randomly drawn number of stages is there and a random part of a
+second later, five times. What was there at a kill must be the very same folder at the end, no stage may be
+told of twice, and results.csv must be that of an uninterrupted run with two workers, cost columns aside.
+Exits with 1 otherwise. The pool's processes are forked, which saves importing everything anew in each;
+Snakemake's are real ones. Needs fork (Linux).
 """
 
 import argparse
@@ -48,7 +51,9 @@ def work(root: Path, name: str, engine: str) -> None:
     """One `bistil batch`: what the child process does. What it tells goes to a file of its own, in lines."""
     forked = multiprocessing.get_context("fork")
     pool.multiprocessing.get_context = lambda method: forked  # type: ignore[assignment, misc, return-value]
-    scheduling = None if engine == "pool" else Scheduling(profile="submit" if engine == "submit" else "local", cores=2)
+    scheduling = (
+        None if engine == "pool" else Scheduling(profile="submit" if engine == "submit" else "local", cores=2)
+    )
 
     def say(text: str) -> None:
         with (root / f"{name}.log").open("a", encoding="utf-8") as log:
@@ -60,8 +65,12 @@ def work(root: Path, name: str, engine: str) -> None:
 
 
 def there(store: Path) -> dict[str, tuple[int, int]]:
-    """Every finished artefact, with what changes when it is built again: the inode and time of its manifest."""
-    found = [path for path in store.glob("[a-z]*/*/manifest.json") if not path.parent.name.endswith(".partial")]
+    """Every finished artefact, with what changes when it is built again: the inode and time of its
+    manifest.
+    """
+    found = [
+        path for path in store.glob("[a-z]*/*/manifest.json") if not path.parent.name.endswith(".partial")
+    ]
     return {path.parent.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
 
 
@@ -90,12 +99,18 @@ def killed_runs(root: Path, engine: str, times: int, stages: int, chance: random
             wrong.append(f"run {number} ended before its kill")
         os.waitpid(child, 0)
         now = there(store)
-        print(f"{engine:10} kill {number}: {len(now)} of {stages} stages there, {after:.2f} s after the first {enough}", flush=True)
+        print(
+            f"{engine:10} kill {number}: {len(now)} of {stages} stages there, {after:.2f} s after the first"
+            f" {enough}",
+            flush=True,
+        )
         wrong += [f"{name} was built again" for name, stamp in seen.items() if now.get(name) != stamp]
         seen = now
     finish(start(work, root, engine, engine))
     wrong += [f"{name} was built again" for name, stamp in seen.items() if there(store).get(name) != stamp]
-    wrong += [f"{job} was told {count} times" for job, count in told(root / f"{engine}.log").items() if count > 1]
+    wrong += [
+        f"{job} was told {count} times" for job, count in told(root / f"{engine}.log").items() if count > 1
+    ]
     if len(there(store)) != stages:
         wrong.append(f"{stages} stages were expected, but {len(there(store))} are there")
     return wrong
@@ -103,22 +118,31 @@ def killed_runs(root: Path, engine: str, times: int, stages: int, chance: random
 
 def scores(reports: Path) -> list[Mapping[str, Any]]:
     """The rows of a results.csv without what is measured in seconds."""
-    return [{name: value for name, value in row.items() if name not in TIMED} for row in read_results(reports / "grid" / "results.csv")]
+    return [
+        {name: value for name, value in row.items() if name not in TIMED}
+        for row in read_results(reports / "grid" / "results.csv")
+    ]
 
 
 def main() -> int:
     """Run the engines and print what went wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--times", type=int, default=5, help="kills of each engine's batch (0: only compare its results)")
+    parser.add_argument(
+        "--times", type=int, default=5, help="kills of each engine's batch (0: only compare its results)"
+    )
     parser.add_argument("--engine", nargs="+", choices=ENGINES, default=["pool"])
-    parser.add_argument("--seed", type=int, default=None, help="of the moments (default: different every time)")
+    parser.add_argument(
+        "--seed", type=int, default=None, help="of the moments (default: different every time)"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     chance, wrong = random.Random(options.seed), list[str]()
     with tempfile.TemporaryDirectory(prefix="kill-batch-", ignore_cleanup_errors=True) as name:
         root = Path(name)
         finish(start(lambda: write_tiny_teacher(root / "teacher", write_tiny_world(root / "world"))))
-        (root / "experiment.yaml").write_text(yaml.safe_dump({**entries(root / "teacher"), **GRID}), encoding="utf-8")
+        (root / "experiment.yaml").write_text(
+            yaml.safe_dump({**entries(root / "teacher"), **GRID}), encoding="utf-8"
+        )
         experiment = Experiment.read(root / "experiment.yaml")
         stages = len(plan(experiment))
         print(f"{len(experiment.cells())} scores, {stages} stages", flush=True)

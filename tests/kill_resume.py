@@ -1,9 +1,11 @@
-"""Kill a stage-1 run, an LT-SFT run and a batch at random moments, start them again, and compare the final weights bit for bit.
+"""Kill a stage-1 run, an LT-SFT run and a batch at random moments, start them again, and compare the final
+weights bit for bit.
 
-Run `python tests/kill_resume.py --times 20`. Each trial is a process of its own with a store of its own; it gets SIGKILL (a batch together
-with its workers) at a moment drawn evenly from the time that the uninterrupted run took, is started again, and must end in the same
-files as the uninterrupted run. Exits with 1 where one trial did not. Processes are forked, a batch's workers too (a real batch spawns
-them): that saves importing everything anew in each, and all of them run the code that was there at the start. Needs fork (Linux).
+Run `python tests/kill_resume.py --times 20`. Each trial is a process of its own with a store of its own; it
+gets SIGKILL (a batch together with its workers) at a moment drawn evenly from the time that the uninterrupted
+run took, is started again, and must end in the same files as the uninterrupted run. Exits with 1 where one
+trial did not. Processes are forked, a batch's workers too (a real batch spawns them): that saves importing
+everything anew in each, and all of them run the code that was there at the start. Needs fork (Linux).
 """
 
 import argparse
@@ -49,8 +51,16 @@ class Trial(NamedTuple):
 
 def experiment_of(root: Path, kind: str) -> Experiment:
     """The experiment of a kind: long enough to be hit in the middle, with several checkpoints."""
-    phase = {"steps": 30, "learning_rate": 1e-3, "evaluations": 3} if kind == "LT-SFT" else {"steps": 4, "learning_rate": 1e-3}
-    schedule = {"steps": 100, "learning_rate": 1e-3, "evaluations": 10} if kind == "stage 1" else {"steps": 8, "learning_rate": 1e-3}
+    phase = (
+        {"steps": 30, "learning_rate": 1e-3, "evaluations": 3}
+        if kind == "LT-SFT"
+        else {"steps": 4, "learning_rate": 1e-3}
+    )
+    schedule = (
+        {"steps": 100, "learning_rate": 1e-3, "evaluations": 10}
+        if kind == "stage 1"
+        else {"steps": 8, "learning_rate": 1e-3}
+    )
     lottery = {"density": 0.1, "l1": 0.1, "freeze_layer_norms": True}
     changes = {
         "targets": {"ner": ["qac"]},
@@ -114,13 +124,20 @@ def finish(child: int) -> None:
 
 def wait_until_begun(child: int, before: set[Path], store: Path) -> None:
     """Return when the run has begun its first artefact, or has ended."""
-    while set(store.glob("*/*.partial")) <= before and os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+    while (
+        set(store.glob("*/*.partial")) <= before
+        and os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None
+    ):
         time.sleep(0.005)
 
 
 def weights(store: Path) -> dict[str, str]:
     """The hash of every tensor file of every finished artefact. Keys are paths below the store."""
-    found = [path for path in store.rglob("*.safetensors") if not any(part.endswith(".partial") for part in path.parts)]
+    found = [
+        path
+        for path in store.rglob("*.safetensors")
+        if not any(part.endswith(".partial") for part in path.parts)
+    ]
     return {str(path.relative_to(store)): sha256(path.read_bytes()).hexdigest() for path in sorted(found)}
 
 
@@ -128,12 +145,21 @@ def place(store: Path) -> str:
     """How far the killed run had come, for the table."""
     partial = [folder for folder in store.glob("*/*.partial") if folder.is_dir()]
     checkpoints = sum(1 for folder in partial for _ in folder.rglob("checkpoint-*/complete"))
-    half = sum(1 for folder in partial for path in folder.rglob("checkpoint-[0-9]*") if path.is_dir() and not (path / "complete").exists())
-    done = len([folder for folder in store.glob("*/*/manifest.json") if not folder.parent.name.endswith(".partial")])
+    half = sum(
+        1
+        for folder in partial
+        for path in folder.rglob("checkpoint-[0-9]*")
+        if path.is_dir() and not (path / "complete").exists()
+    )
+    done = len(
+        [folder for folder in store.glob("*/*/manifest.json") if not folder.parent.name.endswith(".partial")]
+    )
     return f"{done} artefacts, {checkpoints} checkpoints" + (f", {half} half-written" if half else "")
 
 
-def one_trial(root: Path, kind: str, template: Path, expected: dict[str, str], seconds: float, chance: random.Random) -> Trial:
+def one_trial(
+    root: Path, kind: str, template: Path, expected: dict[str, str], seconds: float, chance: random.Random
+) -> Trial:
     """Copy the prepared store, run, kill, run again, compare."""
     with tempfile.TemporaryDirectory(dir=root) as name:
         store = Path(shutil.copytree(template, Path(name) / "store"))
@@ -166,7 +192,10 @@ def run(kind: str, times: int, root: Path, chance: random.Random) -> list[Trial]
         trial, number = trials[-1], len(trials)
         verdict = "same" if trial.equal else "DIFFERENT"
         when = "killed" if trial.hit else "ended before the kill"
-        print(f"{kind:8} {number:>3}  {trial.after:6.2f} of {seconds:.2f} s  {when}, {trial.where}: {verdict}", flush=True)
+        print(
+            f"{kind:8} {number:>3}  {trial.after:6.2f} of {seconds:.2f} s  {when}, {trial.where}: {verdict}",
+            flush=True,
+        )
     return trials
 
 
@@ -175,7 +204,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=20, help="kills of each kind that hit a running process")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
-    parser.add_argument("--seed", type=int, default=None, help="of the moments (default: different every time)")
+    parser.add_argument(
+        "--seed", type=int, default=None, help="of the moments (default: different every time)"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     chance = random.Random(options.seed)

@@ -1,7 +1,9 @@
-"""Stage 1 by our step and by the published one, on the same batches, and what the students are worth in the end: `parity.py [STEPS]`.
+"""Stage 1 by our step and by the published one, on the same batches, and what the students are worth in the
+end: `parity.py [STEPS]`.
 
-The published step (`bistil.bench.published`) runs both whole masked-LM models and compares eager attention maps of every layer. Batches are
-full, since on padding the two differ by intention. Writes what it finds as JSON to standard output; test_parity.py does the same in small.
+The published step (`bistil.bench.published`) runs both whole masked-LM models and compares eager attention
+maps of every layer. Batches are full, since on padding the two differ by intention. Writes what it finds as
+JSON to standard output; test_parity.py does the same in small.
 """
 
 import dataclasses
@@ -46,7 +48,9 @@ class Published(Objective):
         return stage_one_loss(*self._models, batch["input_ids"], batch["attention_mask"], self._layers), {}
 
 
-def student_by(way: str, teacher_folder: Path, text: Mapping[str, Blocks], config: GeneralConfig) -> tuple[PreTrainedModel, list[float]]:
+def student_by(
+    way: str, teacher_folder: Path, text: Mapping[str, Blocks], config: GeneralConfig
+) -> tuple[PreTrainedModel, list[float]]:
     """A student of the teacher's vocabulary by one way, `ours` or `published`, and the loss of every step."""
     teacher, other = load_teacher(teacher_folder), load_teacher(teacher_folder).mlm
     layers = tuple(layer_map(teacher.encoder.config.num_hidden_layers, config.lrf))
@@ -56,7 +60,9 @@ def student_by(way: str, teacher_folder: Path, text: Mapping[str, Blocks], confi
         setattr(other, other.base_model_prefix, encoder)
         objective = Published(other, teacher.mlm, layers)
     curve: list[float] = []
-    objective.register_forward_hook(lambda module, given, found: curve.append(float(found[0].detach())) if module.training else None)
+    objective.register_forward_hook(
+        lambda module, given, found: curve.append(float(found[0].detach())) if module.training else None
+    )
     with tempfile.TemporaryDirectory() as folder:
         distil(objective, teacher.tokenizer, text, config=config, folder=Path(folder), stage=way)
     return encoder, curve
@@ -67,7 +73,9 @@ def distance(one: list[float], other: list[float]) -> list[float]:
     return [abs(a - b) / b for a, b in zip(one, other, strict=True)]
 
 
-def scores(encoder: PreTrainedModel, teacher_folder: Path, source: str, config: TaskConfig) -> dict[str, float]:
+def scores(
+    encoder: PreTrainedModel, teacher_folder: Path, source: str, config: TaskConfig
+) -> dict[str, float]:
     """Zero-shot scores after a self-taught task SFT in the source language, without language SFTs."""
     data, tokenizer, kind = open_data("miniworld"), load_teacher(teacher_folder).tokenizer, find_task(TASK)
     examples = kind.read(data.file(TASK, source, "train"))
@@ -77,10 +85,19 @@ def scores(encoder: PreTrainedModel, teacher_folder: Path, source: str, config: 
     dev = task.read(data.file(TASK, source, "dev"))
     with tempfile.TemporaryDirectory() as folder:
         task_sft(
-            model, task, examples, tokenizer, config=config, validate=lambda: evaluate(model, task, dev, tokenizer), base=base,
+            model,
+            task,
+            examples,
+            tokenizer,
+            config=config,
+            validate=lambda: evaluate(model, task, dev, tokenizer),
+            base=base,
             folder=Path(folder),
-        )  # fmt: skip
-    return {code: evaluate(model, task, task.read(data.file(TASK, code, "test")), tokenizer)[task.metric] for code in TARGETS}
+        )
+    return {
+        code: evaluate(model, task, task.read(data.file(TASK, code, "test")), tokenizer)[task.metric]
+        for code in TARGETS
+    }
 
 
 def main(steps: int) -> None:
@@ -89,7 +106,10 @@ def main(steps: int) -> None:
     folder, data = DATA.parent / experiment.teacher, open_data("miniworld")
     tokenizer = load_teacher(folder).tokenizer
     codes = (experiment.source, TARGETS[-1])
-    text = {code: to_blocks(tokenizer, read_lines(data.text(code), experiment.text.lines), LENGTH) for code in codes}
+    text = {
+        code: to_blocks(tokenizer, read_lines(data.text(code), experiment.text.lines), LENGTH)
+        for code in codes
+    }
     schedule = Schedule(steps=steps, learning_rate=2e-3, evaluations=2, warmup_share=0.05)
     curves: dict[tuple[str, int], list[float]] = {}
     for seed in (1, 2):
@@ -97,7 +117,12 @@ def main(steps: int) -> None:
             config = GeneralConfig(lrf=2, schedule=schedule, batch_size=16, seed=seed)
             student, curves[way, seed] = student_by(way, folder, text, config)
             tuned = experiment.task[TASK]
-            found = scores(student, folder, experiment.source, dataclasses.replace(tuned, sft=dataclasses.replace(tuned.sft, seed=seed)))
+            found = scores(
+                student,
+                folder,
+                experiment.source,
+                dataclasses.replace(tuned, sft=dataclasses.replace(tuned.sft, seed=seed)),
+            )
             last = sum(curves[way, seed][-20:]) / 20
             print(json.dumps({"way": way, "seed": seed, "last 20 steps": last, **found}), flush=True)
     for name, one, other in (

@@ -75,7 +75,12 @@ APART = {
     "bistil.training.loop": ("bistil.text",),
     "bistil.settings.schema": ("bistil.settings.yaml",),
     "bistil.miniworld": ("bistil.sft", "bistil.models", "bistil.training.loop"),
-    "bistil.batch.pool": ("bistil.batch.experiments", "bistil.report", "bistil.plots", "bistil.batch.notebooks"),
+    "bistil.batch.pool": (
+        "bistil.batch.experiments",
+        "bistil.report",
+        "bistil.plots",
+        "bistil.batch.notebooks",
+    ),
 }
 """Rooms that know nothing of each other although their floors would let them."""
 
@@ -85,7 +90,9 @@ def room(name: str) -> str:
 
 
 def test_the_house_has_thirty_names_at_most() -> None:
-    names = {path.stem if path.suffix else path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
+    names = {
+        path.stem if path.suffix else path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"
+    }
     assert names == {*FLOORS, "__init__"} - ({"adapt"} - names)
     assert len(names) <= 30
 
@@ -136,7 +143,11 @@ def test_only_some_rooms_import(package: str, rooms: tuple[str, ...]) -> None:
 def test_nothing_prints_but_the_command_line() -> None:
     printing = set()
     for path in FILES:
-        calls = (node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
+        calls = (
+            node.func
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Call)
+        )
         if any(isinstance(function, ast.Name) and function.id == "print" for function in calls):
             printing.add(module(path))
     assert {name for name in printing if not within(name, "bistil.cli")} <= {"bistil.batch.demo"}
@@ -147,7 +158,9 @@ def test_nothing_unpickles_or_runs_remote_code() -> None:
         text = path.read_text(encoding="utf-8")
         assert "trust_remote_code=True" not in text, path
         assert "weights_only=False" not in text, path
-        assert not {"pickle", "dill", "cloudpickle", "joblib"} & {name.partition(".")[0] for name in IMPORTS[module(path)]}, path
+        assert not {"pickle", "dill", "cloudpickle", "joblib"} & {
+            name.partition(".")[0] for name in IMPORTS[module(path)]
+        }, path
 
 
 @pytest.mark.parametrize("name", IMPORTS)
@@ -161,15 +174,23 @@ HEAVY = ("ipywidgets", "papermill", "matplotlib", "IPython", "seaborn")
 
 @pytest.mark.parametrize("name", ["bistil", "bistil.sft.delta"])
 def test_a_bare_import_is_quick_and_brings_no_bench_along(name: str) -> None:
-    code = f"import sys, time, {name}; print([heavy for heavy in {HEAVY!r} if heavy in sys.modules]); print(time.process_time())"
+    code = (
+        f"import sys, time, {name}; print([heavy for heavy in {HEAVY!r} if heavy in sys.modules]);"
+        " print(time.process_time())"
+    )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy, seconds = ran.stdout.split("\n")[:2]
     assert heavy == "[]"
-    assert float(seconds) < 3.0  # processor time: the clock on the wall also measures what else the machine does
+    assert (
+        float(seconds) < 3.0
+    )  # processor time: the clock on the wall also measures what else the machine does
 
 
 @pytest.mark.slow
 def test_the_library_and_the_pipeline_need_no_bench() -> None:
-    code = f"import sys, bistil.pipeline, bistil.batch, bistil.cli; print([heavy for heavy in {HEAVY!r} if heavy in sys.modules])"
+    code = (
+        f"import sys, bistil.pipeline, bistil.batch, bistil.cli; print([heavy for heavy in {HEAVY!r} if heavy"
+        " in sys.modules])"
+    )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"

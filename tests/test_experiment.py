@@ -7,7 +7,11 @@ from bistil.experiment import Cell
 
 
 def test_cells_are_the_whole_grid(experiment) -> None:
-    grid = experiment(systems=["teacher-ltsft", "bistil-tf:2", "bistil-tf:3", "floor"], seeds=[1, 2], targets={"ner": ["qab", "qac"]})
+    grid = experiment(
+        systems=["teacher-ltsft", "bistil-tf:2", "bistil-tf:3", "floor"],
+        seeds=[1, 2],
+        targets={"ner": ["qab", "qac"]},
+    )
     cells = grid.cells()
     assert len(cells) == len(set(cells)) == 2 * 2 * 4
     assert Cell("bistil-tf", "ner", "qac", 3, 2) in cells
@@ -34,7 +38,10 @@ def test_cells_are_the_whole_grid(experiment) -> None:
         ({"groups": [["qab", "qaa"]]}, "other than the source"),
         ({"groups": [["qab"], ["qab", "qac"]]}, "none of them twice"),
         ({"groups": [[]]}, "should name languages"),
-        ({"general": {"lrf": 2, "schedule": {"steps": 2, "learning_rate": 0.1}, "weights": {"qab": 0.0}}}, "numbers above 0"),
+        (
+            {"general": {"lrf": 2, "schedule": {"steps": 2, "learning_rate": 0.1}, "weights": {"qab": 0.0}}},
+            "numbers above 0",
+        ),
         ({"sources": "qaa"}, "unknown key 'sources'"),
     ],
 )

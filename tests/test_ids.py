@@ -1,4 +1,6 @@
-"""What was made before a system or a setting was added keeps its id: the demo's artefacts, by kind: how many and a digest of their ids."""
+"""What was made before a system or a setting was added keeps its id: the demo's artefacts, by kind: how many
+and a digest of their ids.
+"""
 
 from collections import defaultdict
 from dataclasses import replace
@@ -35,11 +37,17 @@ class Noting(Store):
     def run(self, kind: str, config: Any, inputs: Any, build: Any) -> Artefact:
         name = artefact_id(kind, config, inputs)
         self.asked[kind].add(name)
-        return Artefact(self.root / kind / name, {"id": name, "kind": kind, "wall_seconds": 0.0, "metrics": {}})
+        return Artefact(
+            self.root / kind / name, {"id": name, "kind": kind, "wall_seconds": 0.0, "metrics": {}}
+        )
 
 
-def ids(experiment: Experiment, data: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
-    """The ids of every artefact of an experiment, with files known by their names and a teacher called `teacher`."""
+def ids(
+    experiment: Experiment, data: Any, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, set[str]]:
+    """The ids of every artefact of an experiment, with files known by their names and a teacher called
+    `teacher`.
+    """
     for room in (bistil.pipeline, students, tuned):
         monkeypatch.setattr(room, "file_id", lambda path: f"sha256:{path.name}")
     store = Noting(root)
@@ -53,4 +61,7 @@ def ids(experiment: Experiment, data: Any, root: Path, monkeypatch: pytest.Monke
 def test_the_demos_artefacts_keep_their_ids(data, tmp_path: Path, monkeypatch) -> None:
     demo = Experiment.read(ROOT / "data" / "experiments" / "demo.yaml")
     found = ids(replace(demo, systems=(*demo.systems, "teacher-no-adaptation")), data, tmp_path, monkeypatch)
-    assert {kind: (len(names), sha256(" ".join(sorted(names)).encode()).hexdigest()[:16]) for kind, names in found.items()} == DEMO
+    assert {
+        kind: (len(names), sha256(" ".join(sorted(names)).encode()).hexdigest()[:16])
+        for kind, names in found.items()
+    } == DEMO

@@ -1,4 +1,6 @@
-"""Losses: parity with plain loops over real positions, closed forms, exact gradients, blindness to padding."""
+"""Losses: parity with plain loops over real positions, closed forms, exact gradients, blindness to
+padding.
+"""
 
 import math
 from collections.abc import Callable
@@ -10,7 +12,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bistil.errors import InputError
-from bistil.losses import attention_loss, cosine_loss, hidden_loss, prediction_loss, relation_loss, tempered_loss
+from bistil.losses import (
+    attention_loss,
+    cosine_loss,
+    hidden_loss,
+    prediction_loss,
+    relation_loss,
+    tempered_loss,
+)
 
 MASK = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1], [1, 1, 0, 0]])  # whole, padded left, padded right
 
@@ -38,7 +47,11 @@ def plain_attention(student: list[Tensor], teacher: list[Tensor], mask: Tensor) 
 def plain_hidden(student: list[Tensor], teacher: list[Tensor], mask: Tensor) -> float:
     layers = []
     for s, t in zip(student, teacher, strict=True):
-        values = [(x - y).item() ** 2 for b, i in mask.nonzero().tolist() for x, y in zip(s[b, i], t[b, i], strict=True)]
+        values = [
+            (x - y).item() ** 2
+            for b, i in mask.nonzero().tolist()
+            for x, y in zip(s[b, i], t[b, i], strict=True)
+        ]
         layers.append(sum(values) / len(values))
     return sum(layers) / len(layers)
 
@@ -57,14 +70,18 @@ def test_losses_equal_plain_loops(mask: Tensor) -> None:
     assert attention_loss(s, t, mask).item() == pytest.approx(plain_attention(s, t, MASK), rel=1e-12)
     s, t = draws(3, 3, 4, 5), draws(3, 3, 4, 5, seed=1)
     assert hidden_loss(s, t, mask).item() == pytest.approx(plain_hidden(s, t, MASK), rel=1e-12)
-    assert prediction_loss(s[0], t[0], mask).item() == pytest.approx(plain_prediction(s[0], t[0], MASK), rel=1e-12)
+    assert prediction_loss(s[0], t[0], mask).item() == pytest.approx(
+        plain_prediction(s[0], t[0], MASK), rel=1e-12
+    )
 
 
 def test_without_padding_they_are_torchs_own() -> None:
     s, t = draws(1, 3, 2, 4, 4)[0], draws(1, 3, 2, 4, 4, seed=1)[0]
     mse = torch.nn.functional.mse_loss(s, t)
     torch.testing.assert_close(attention_loss([s], [t], torch.ones(3, 4)), mse)
-    torch.testing.assert_close(hidden_loss([s[:, 0]], [t[:, 0]], torch.ones(3, 4)), torch.nn.functional.mse_loss(s[:, 0], t[:, 0]))
+    torch.testing.assert_close(
+        hidden_loss([s[:, 0]], [t[:, 0]], torch.ones(3, 4)), torch.nn.functional.mse_loss(s[:, 0], t[:, 0])
+    )
     rows = torch.nn.functional.cross_entropy(s.flatten(0, 2), t.flatten(0, 2).softmax(-1))
     torch.testing.assert_close(prediction_loss(s, t, torch.ones(3, 2, 4)), rows)
 
@@ -115,7 +132,9 @@ LOSSES: Losses = [
     noise=st.floats(-1e3, 1e3),
     rows=st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=1, max_size=3),
 )
-def test_padding_content_changes_neither_loss_nor_gradient(seed: int, noise: float, rows: list[list[bool]]) -> None:
+def test_padding_content_changes_neither_loss_nor_gradient(
+    seed: int, noise: float, rows: list[list[bool]]
+) -> None:
     mask = torch.tensor(rows)
     student, teacher = draws(2, len(rows), 2, 4, 4, seed=seed)
     hidden = ~(mask[:, None, :, None] & mask[:, None, None, :])
@@ -196,7 +215,9 @@ def plain_relations(student: list[Tensor], teacher: list[Tensor], mask: Tensor, 
 @pytest.mark.parametrize("heads", [1, 2, 3])
 def test_the_relation_loss_equals_a_plain_loop_also_between_hidden_sizes(heads: int) -> None:
     s, t = draws(3, 3, 4, 6), draws(3, 3, 4, 12, seed=1)
-    assert relation_loss(s, t, MASK, heads=heads).item() == pytest.approx(plain_relations(s, t, MASK, heads), rel=1e-12)
+    assert relation_loss(s, t, MASK, heads=heads).item() == pytest.approx(
+        plain_relations(s, t, MASK, heads), rel=1e-12
+    )
     assert relation_loss(t, t, MASK, heads=heads).item() == pytest.approx(0.0, abs=1e-12)
 
 
@@ -214,10 +235,15 @@ def test_the_relation_loss_ignores_padding_and_refuses_what_does_not_fit() -> No
 def test_the_tempered_and_the_cosine_loss_equal_plain_loops(temperature: float) -> None:
     s, t = draws(2, 3, 4, 5)
     rows = [
-        temperature**2 * plain_divergence(*(plain_softmax([z / temperature for z in logits[b, i].tolist()]) for logits in (t, s)))
+        temperature**2
+        * plain_divergence(
+            *(plain_softmax([z / temperature for z in logits[b, i].tolist()]) for logits in (t, s))
+        )
         for b, i in MASK.nonzero().tolist()
     ]
-    assert tempered_loss(s, t, MASK, temperature=temperature).item() == pytest.approx(sum(rows) / len(rows), rel=1e-12)
+    assert tempered_loss(s, t, MASK, temperature=temperature).item() == pytest.approx(
+        sum(rows) / len(rows), rel=1e-12
+    )
     far = []
     for b, i in MASK.nonzero().tolist():
         x, y = s[b, i].tolist(), t[b, i].tolist()

@@ -1,4 +1,6 @@
-"""Architecture x task x layer reduction factor, end to end on tiny models: language SFTs, trimming, both stages, scores, deployment."""
+"""Architecture x task x layer reduction factor, end to end on tiny models: language SFTs, trimming, both
+stages, scores, deployment.
+"""
 
 import gc
 import shutil
@@ -21,7 +23,13 @@ from bistil.store.artefacts import Store
 from bistil.tasks.retrieval import Side, parallel, retrieve
 from bistil.text.corpora import read_lines
 
-TASKS = {"parsing": {"uas", "las"}, "ner": {"f1"}, "pos": {"accuracy"}, "nli": {"accuracy"}, "qa": {"em", "f1"}}
+TASKS = {
+    "parsing": {"uas", "las"},
+    "ner": {"f1"},
+    "pos": {"accuracy"},
+    "nli": {"accuracy"},
+    "qa": {"em", "f1"},
+}
 OTHERS = ("bistil-st:3", "multilingual-distil:2", "scratch:2")
 
 pytestmark = pytest.mark.slow
@@ -29,7 +37,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_collections() -> Iterator[None]:
-    """The trainer collects garbage after each phase; what is there already need not be looked through hundreds of times."""
+    """The trainer collects garbage after each phase; what is there already need not be looked through
+    hundreds of times.
+    """
     gc.freeze()
     yield
     gc.unfreeze()
@@ -42,7 +52,9 @@ def pipelines(world: Path, data, tmp_path_factory: pytest.TempPathFactory) -> Ca
 
     def pipeline(name: str) -> Pipeline:
         if name not in made:
-            lines = [line for code in ("qaa", "qab") for line in read_lines(world / "corpora" / f"{code}.txt")]
+            lines = [
+                line for code in ("qaa", "qab") for line in read_lines(world / "corpora" / f"{code}.txt")
+            ]
             whole = entries(write_teacher(root / f"teacher-{name}", name, lines), steps=2)
             short = {"steps": 2, "learning_rate": 1e-3, "evaluations": 1}
             plan = {
@@ -64,7 +76,9 @@ def pipelines(world: Path, data, tmp_path_factory: pytest.TempPathFactory) -> Ca
 @pytest.mark.parametrize("lrf", [2, 3])
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_every_cell_ends_in_a_score_and_a_student_to_take_away(pipelines, name: str, task: str, lrf: int) -> None:
+def test_every_cell_ends_in_a_score_and_a_student_to_take_away(
+    pipelines, name: str, task: str, lrf: int
+) -> None:
     pipeline, cell = pipelines(name), Cell("bistil-tf", task, "qac", lrf, 1)
     found = pipeline.evaluation(cell).metrics
     assert all(0.0 <= found[metric] <= 100.0 for metric in TASKS[task])
@@ -73,13 +87,18 @@ def test_every_cell_ends_in_a_score_and_a_student_to_take_away(pipelines, name: 
     encoder = load_encoder(pipeline.student(cell).path("model"))
     assert encoder.config.num_hidden_layers == 6 // lrf
     deployed = pipeline.deployed(cell).path("model")
-    plain, tokenizer = AutoModel.from_pretrained(deployed, **_without_pooler(encoder)).eval(), AutoTokenizer.from_pretrained(deployed)
+    plain, tokenizer = (
+        AutoModel.from_pretrained(deployed, **_without_pooler(encoder)).eval(),
+        AutoTokenizer.from_pretrained(deployed),
+    )
     ids = torch.tensor([tokenizer("a b c").input_ids])
     model, _, own = pipeline.task_model(cell, "qac")
     assert own("a b c").input_ids == tokenizer("a b c").input_ids
     expected = encode(model.encoder, ids, torch.ones_like(ids), states=False).last
     with torch.no_grad():
-        assert torch.equal(plain(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state, expected)
+        assert torch.equal(
+            plain(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state, expected
+        )
 
 
 @pytest.mark.parametrize("system", OTHERS)
@@ -105,12 +124,18 @@ def test_lengths_are_checked_against_positions_behind_the_padding(pipelines, dat
         Pipeline(build(Experiment, plan, "tiny"), data, Store(tmp_path)).check()
 
 
-def test_a_vocabulary_that_cannot_be_reduced_is_refused_before_any_work(pipelines, data, tmp_path: Path) -> None:
+def test_a_vocabulary_that_cannot_be_reduced_is_refused_before_any_work(
+    pipelines, data, tmp_path: Path
+) -> None:
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    level = Tokenizer(models.WordLevel({name: i for i, name in enumerate([*names, "a", "b"])}, unk_token="[UNK]"))
+    level = Tokenizer(
+        models.WordLevel({name: i for i, name in enumerate([*names, "a", "b"])}, unk_token="[UNK]")
+    )
     level.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     pad, unk, cls, sep, mask = names
-    words = PreTrainedTokenizerFast(tokenizer_object=level, pad_token=pad, unk_token=unk, cls_token=cls, sep_token=sep, mask_token=mask)
+    words = PreTrainedTokenizerFast(
+        tokenizer_object=level, pad_token=pad, unk_token=unk, cls_token=cls, sep_token=sep, mask_token=mask
+    )
     folder = shutil.copytree(pipelines("bert").experiment.teacher, tmp_path / "teacher")
     words.save_pretrained(folder)
     with pytest.raises(InputError, match="vocabularies can be reduced; this tokenizer's model is WordLevel"):

@@ -1,4 +1,6 @@
-"""Tiny stand-ins for tests and for kill_resume.py: a miniworld folder, a WordPiece teacher, an experiment of a few steps."""
+"""Tiny stand-ins for tests and for kill_resume.py: a miniworld folder, a WordPiece teacher, an experiment of
+a few steps.
+"""
 
 import dataclasses
 from pathlib import Path
@@ -14,20 +16,37 @@ from bistil.text.corpora import read_lines
 
 ROOT = Path(__file__).parent.parent
 LAYERS = 6
-SYSTEMS = ["teacher-ltsft", "teacher-no-adaptation", "bistil-tf:2", "bistil-st:2", "multilingual-distil:2", "scratch:2", "floor"]
+SYSTEMS = [
+    "teacher-ltsft",
+    "teacher-no-adaptation",
+    "bistil-tf:2",
+    "bistil-st:2",
+    "multilingual-distil:2",
+    "scratch:2",
+    "floor",
+]
 
 
 def write_tiny_world(folder: Path) -> Path:
     """A data folder of three languages: qaa (source) and qab are seen by the teacher, qac is not."""
     settings = load_settings(ROOT / "data" / "miniworld.yaml")
     few = Splits(train=24, dev=8, test=8)
-    sizes = Sizes(corpus=150, treebank=few, ner=few, nli=Splits(train=3, dev=3, test=3), qa=Splits(train=2, dev=2, test=2), parallel=20)
+    sizes = Sizes(
+        corpus=150,
+        treebank=few,
+        ner=few,
+        nli=Splits(train=3, dev=3, test=3),
+        qa=Splits(train=2, dev=2, test=2),
+        parallel=20,
+    )
     write_world(folder, dataclasses.replace(settings, languages=settings.languages[:3], sizes=sizes))
     return folder
 
 
 def write_tiny_teacher(folder: Path, world: Path) -> Path:
-    """A random BERT of 6 layers x 32 hidden with its masked-LM head and a WordPiece tokenizer of at most 300 pieces."""
+    """A random BERT of 6 layers x 32 hidden with its masked-LM head and a WordPiece tokenizer of at most 300
+    pieces.
+    """
     lines = [line for code in ("qaa", "qab") for line in read_lines(world / "corpora" / f"{code}.txt")]
     tokenizer = train_wordpiece(lines, 300, lowercase=False)
     masked_lm(len(tokenizer)).save_pretrained(folder)
@@ -39,9 +58,15 @@ def masked_lm(vocabulary: int, *, layers: int = LAYERS, seed: int = 0) -> BertFo
     """Random weights, larger than BERT's usual start so that attention and states differ between tokens."""
     torch.manual_seed(seed)
     config = BertConfig(
-        vocab_size=vocabulary, hidden_size=32, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=64,
-        max_position_embeddings=64, pad_token_id=0, initializer_range=0.2,
-    )  # fmt: skip
+        vocab_size=vocabulary,
+        hidden_size=32,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        pad_token_id=0,
+        initializer_range=0.2,
+    )
     return BertForMaskedLM(config).eval()
 
 

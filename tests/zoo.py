@@ -1,4 +1,6 @@
-"""One tiny tokenizer of each family and one tiny random teacher of each architecture, trained or drawn in the tests."""
+"""One tiny tokenizer of each family and one tiny random teacher of each architecture, trained or drawn in the
+tests.
+"""
 
 import json
 from collections.abc import Iterable
@@ -6,7 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import (
     BertConfig,
     DebertaV2Config,
@@ -32,7 +44,10 @@ def train_unigram(lines: Iterable[str], size: int, specials: list[str]) -> list[
     learner = Tokenizer(models.Unigram())
     learner.pre_tokenizer = pre_tokenizers.Metaspace()
     learner.train_from_iterator(
-        lines, trainers.UnigramTrainer(vocab_size=size, special_tokens=specials, unk_token="<unk>", show_progress=False)
+        lines,
+        trainers.UnigramTrainer(
+            vocab_size=size, special_tokens=specials, unk_token="<unk>", show_progress=False
+        ),
     )
     return [(piece, score) for piece, score in _model(learner)["vocab"]]
 
@@ -43,7 +58,9 @@ def train_bpe(
     """Vocabulary and merges; the special tokens come first."""
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizer
-    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
+    )
     learner.train_from_iterator(lines, trainer)
     model = _model(learner)
     return model["vocab"], [(first, second) for first, second in model["merges"]]
@@ -82,15 +99,21 @@ def modernbert_tokenizer(lines: Iterable[str], size: int = 500) -> PreTrainedTok
 
 
 def gemma_tokenizer(lines: Iterable[str], size: int = 600) -> PreTrainedTokenizerFast:
-    """SentencePiece's BPE with byte fallback, as mmBERT ships it: spaces become ▁, unknown characters their bytes."""
+    """SentencePiece's BPE with byte fallback, as mmBERT ships it: spaces become ▁, unknown characters their
+    bytes.
+    """
     names = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
     spaced = [line.replace(" ", "▁") for line in lines]
     split = pre_tokenizers.Split(Regex("▁"), "merged_with_next")
     vocabulary, merges = train_bpe(spaced, size, [*names, *BYTES], split, [])
-    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    backend = Tokenizer(
+        models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    )
     backend.normalizer = normalizers.Replace(" ", "▁")
     backend.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
-    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
     backend.add_special_tokens(names)
     return _wrapped(backend, ["<unk>", "<bos>", "<eos>", "<pad>", "<mask>"])
 
@@ -104,9 +127,14 @@ def _wrapped(backend: Tokenizer, names: list[str]) -> PreTrainedTokenizerFast:
         special_tokens=[(name, backend.token_to_id(name)) for name in (first, last)],
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=backend, unk_token=unknown, cls_token=first, sep_token=last, pad_token=padding, mask_token=mask,
+        tokenizer_object=backend,
+        unk_token=unknown,
+        cls_token=first,
+        sep_token=last,
+        pad_token=padding,
+        mask_token=mask,
         model_input_names=["input_ids", "attention_mask"],
-    )  # fmt: skip
+    )
 
 
 def _model(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -128,18 +156,38 @@ PATTERN = [GLOBAL, LOCAL, LOCAL, GLOBAL, LOCAL, GLOBAL]
 def config(name: str, tokenizer: PreTrainedTokenizerFast, **changes: Any) -> Any:
     """A small configuration of an architecture, with a few more rows than the tokenizer has tokens."""
     shared = {**SMALL, "vocab_size": len(tokenizer) + 3, "pad_token_id": tokenizer.pad_token_id}
-    roberta = {**shared, "type_vocab_size": 1, "bos_token_id": tokenizer.cls_token_id, "eos_token_id": tokenizer.sep_token_id}
-    ids = {f"{one}_token_id": tokenizer.convert_tokens_to_ids(getattr(tokenizer, f"{two}_token")) for one, two in
-           (("cls", "cls"), ("sep", "sep"), ("bos", "cls"), ("eos", "sep"))}  # fmt: skip
-    relative = {"relative_attention": True, "position_buckets": 8, "norm_rel_ebd": "layer_norm", "share_att_key": True}
+    roberta = {
+        **shared,
+        "type_vocab_size": 1,
+        "bos_token_id": tokenizer.cls_token_id,
+        "eos_token_id": tokenizer.sep_token_id,
+    }
+    ids = {
+        f"{one}_token_id": tokenizer.convert_tokens_to_ids(getattr(tokenizer, f"{two}_token"))
+        for one, two in (("cls", "cls"), ("sep", "sep"), ("bos", "cls"), ("eos", "sep"))
+    }
+    relative = {
+        "relative_attention": True,
+        "position_buckets": 8,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+    }
     makers: dict[str, Any] = {
         "bert": lambda: BertConfig(**{**shared, **changes}),
         "xlm-roberta": lambda: XLMRobertaConfig(**{**roberta, **changes}),
         "roberta": lambda: RobertaConfig(**{**roberta, **changes}),
         "deberta-v2": lambda: DebertaV2Config(
-            **{**shared, **relative, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False, **changes}
+            **{
+                **shared,
+                **relative,
+                "pos_att_type": ["p2c", "c2p"],
+                "position_biased_input": False,
+                **changes,
+            }
         ),
-        "modernbert": lambda: ModernBertConfig(**{**shared, **ids, "layer_types": PATTERN, "local_attention": 8, **changes}),
+        "modernbert": lambda: ModernBertConfig(
+            **{**shared, **ids, "layer_types": PATTERN, "local_attention": 8, **changes}
+        ),
     }
     return makers[name]()
 

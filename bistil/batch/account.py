@@ -1,4 +1,6 @@
-"""Where a run reads and writes, what became of its stages so far, and the scores that its store holds by now."""
+"""Where a run reads and writes, what became of its stages so far, and the scores that its store holds by
+now.
+"""
 
 from collections.abc import Callable
 from contextlib import suppress

@@ -1,6 +1,8 @@
-"""The demo: every stage on miniworld, a student to take away, the notebooks executed, and one report over all of it.
+"""The demo: every stage on miniworld, a student to take away, the notebooks executed, and one report over all
+of it.
 
-Notable: each part asks what is there already, so a second run only says so, and one that was interrupted goes on where it was.
+Notable: each part asks what is there already, so a second run only says so, and one that was interrupted goes
+on where it was.
 """
 
 import time

@@ -1,6 +1,8 @@
-"""An experiment from its file to its report: checked, built by an engine, told in a results.csv as scores come, in notebooks, on a page.
+"""An experiment from its file to its report: checked, built by an engine, told in a results.csv as scores
+come, in notebooks, on a page.
 
-Notable: everything that can be refused is refused before anything runs; a second call finds what the first one made and says so.
+Notable: everything that can be refused is refused before anything runs; a second call finds what the first
+one made and says so.
 """
 
 import os
@@ -38,8 +40,9 @@ def run_experiment(
 ) -> int:
     """Check, run and report an experiment; return how many stages failed.
 
-    :param workers: processes of this machine. :param scheduling: run by Snakemake instead. :param lectures: whether results shall open as
-        notebooks in `reports/NAME/notebooks`. :raises InputError: before anything runs, for whatever would fail later.
+    :param workers: processes of this machine. :param scheduling: run by Snakemake instead. :param lectures:
+        whether results shall open as notebooks in `reports/NAME/notebooks`. :raises InputError: before
+        anything runs, for whatever would fail later.
     """
     experiment = Experiment.read(file)
     if scheduling:
@@ -59,7 +62,9 @@ def run_experiment(
         write_results(folder / "results.csv", batch.rows(reader))
 
     if scheduling:
-        errors = run_by_snakemake(experiment, file, place, scheduling=scheduling, device=device, say=say, on_score=keep_scores)
+        errors = run_by_snakemake(
+            experiment, file, place, scheduling=scheduling, device=device, say=say, on_score=keep_scores
+        )
     else:
         errors = batch.run(experiment, place, workers=workers, device=device, say=say, on_score=keep_scores)
     rows = batch.rows(reader)
@@ -76,11 +81,21 @@ def run_experiment(
 
 
 def lecture_copies(experiment: Experiment, file: Path, store: Path) -> list[Copy]:
-    """The notebooks that show an experiment's results: 05 for every task, 06 for the first, where it has the systems that they compare."""
-    students = [cell for cell in experiment.cells() if cell.system == "bistil-tf" and cell.drf == 1 and cell.task in experiment.tuned]
+    """The notebooks that show an experiment's results: 05 for every task, 06 for the first, where it has the
+    systems that they compare.
+    """
+    students = [
+        cell
+        for cell in experiment.cells()
+        if cell.system == "bistil-tf" and cell.drf == 1 and cell.task in experiment.tuned
+    ]
     if not students or TEACHER not in experiment.systems:
         return []
-    paths = {"experiment": notebooks.from_notebooks(file), "store": notebooks.from_notebooks(store), "source": experiment.source}
+    paths = {
+        "experiment": notebooks.from_notebooks(file),
+        "store": notebooks.from_notebooks(store),
+        "source": experiment.source,
+    }
     found = []
     for number, task in enumerate(experiment.tuned):
         cell = next(cell for cell in students if cell.task == task)
@@ -92,7 +107,9 @@ def lecture_copies(experiment: Experiment, file: Path, store: Path) -> list[Copy
     return found
 
 
-def _show(copies: Sequence[Copy], to: Path, data: Path, experiment: Experiment, rows: Sequence[Row], say: Say) -> int:
+def _show(
+    copies: Sequence[Copy], to: Path, data: Path, experiment: Experiment, rows: Sequence[Row], say: Say
+) -> int:
     """Execute the copies that are not there yet; a notebook that fails is told of, and costs no score."""
     if copies and not notebooks.can_execute():
         say("no notebooks: they need pip install 'bistil[lab]'")
@@ -107,5 +124,3 @@ def _show(copies: Sequence[Copy], to: Path, data: Path, experiment: Experiment, 
     except InputError as error:
         say(f"FAILED notebook: {error}")
         return 1
-
-

@@ -1,6 +1,8 @@
-"""Executed copies of the notebooks: parameters checked first, one papermill run each, and none that would say the same again.
+"""Executed copies of the notebooks: parameters checked first, one papermill run each, and none that would say
+the same again.
 
-Notable: a copy is named by the hash of its notebook, its parameters and the results it shows; it appears whole or not at all.
+Notable: a copy is named by the hash of its notebook, its parameters and the results it shows; it appears
+whole or not at all.
 """
 
 import json
@@ -57,39 +59,58 @@ def parameters_of(notebook: Path) -> dict[str, Any]:
     cells: list[Mapping[str, Any]] = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", ())]
     if not tagged:
-        raise InputError(f"A code cell tagged `parameters` was expected in {notebook}, but there is none. Tag the one with the settings.")
+        raise InputError(
+            f"A code cell tagged `parameters` was expected in {notebook}, but there is none. Tag the one with"
+            " the settings."
+        )
     found: dict[str, Any] = {}
     for line in ast.parse("".join(tagged[0]["source"])).body:
-        target = line.targets[0] if isinstance(line, ast.Assign) else line.target if isinstance(line, ast.AnnAssign) else None
-        if isinstance(target, ast.Name) and isinstance(line, ast.Assign | ast.AnnAssign) and line.value is not None:
+        target = (
+            line.targets[0]
+            if isinstance(line, ast.Assign)
+            else line.target
+            if isinstance(line, ast.AnnAssign)
+            else None
+        )
+        if (
+            isinstance(target, ast.Name)
+            and isinstance(line, ast.Assign | ast.AnnAssign)
+            and line.value is not None
+        ):
             found[target.id] = ast.literal_eval(line.value)
     return found
 
 
 def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
-    """Refuse names the notebook does not have and values of another type than its own (papermill itself only warns of the first).
+    """Refuse names the notebook does not have and values of another type than its own (papermill itself only
+    warns of the first).
 
     :raises InputError: naming the notebook and the parameter.
     """
     known = parameters_of(notebook)
     for name, value in parameters.items():
         if name not in known:
-            raise InputError(f"{notebook.name} has the parameters {', '.join(known) or 'none'}, but {name!r} was given. Correct the name.")
+            raise InputError(
+                f"{notebook.name} has the parameters {', '.join(known) or 'none'}, but {name!r} was given."
+                " Correct the name."
+            )
         own = known[name]
         fits = type(value) is type(own) or own is None or (isinstance(own, float) and type(value) is int)
         if not fits:
             raise InputError(
-                f"The parameter {name} of {notebook.name} is of type {type(own).__name__} ({own!r}), but {value!r} was given. "
-                "Give it that type."
+                f"The parameter {name} of {notebook.name} is of type {type(own).__name__} ({own!r}), but"
+                f" {value!r} was given. Give it that type."
             )
 
 
 def execute(copies: Sequence[Copy], to: Path, *, results: str, say: Callable[[str], None]) -> int:
-    """Run every notebook whose copy in `to` is not of this notebook, its parameters and these `results` (an id); return how many.
+    """Run every notebook whose copy in `to` is not of this notebook, its parameters and these `results` (an
+    id); return how many.
 
     A failure leaves the copy with the error in it, named `….failed.ipynb`.
 
-    :raises InputError: before anything runs, for a parameter that a notebook lacks or that has another type there; or where a cell fails.
+    :raises InputError: before anything runs, for a parameter that a notebook lacks or that has another type
+    there; or where a cell fails.
     """
     for copy in copies:
         check_parameters(copy.notebook, copy.parameters)
@@ -112,17 +133,23 @@ def _run(notebook: Path, copy: Path, parameters: Mapping[str, Any]) -> None:
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a kernel's threads should not spin where others need the processor
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "PASSIVE"
+    )  # a kernel's threads should not spin where others need the processor
     copy.parent.mkdir(parents=True, exist_ok=True)
     growing = copy.with_suffix(".failed.ipynb")
-    quietly = ["--log-level=ERROR"]  # a kernel warns at every start that it listens on this machine without encryption
+    quietly = [
+        "--log-level=ERROR"
+    ]  # a kernel warns at every start that it listens on this machine without encryption
     kernel = {"cwd": notebook.parent, "kernel_name": "python3", "extra_arguments": quietly}
     try:
-        papermill.execute_notebook(notebook, growing, dict(parameters), progress_bar=True, log_output=False, **kernel)
+        papermill.execute_notebook(
+            notebook, growing, dict(parameters), progress_bar=True, log_output=False, **kernel
+        )
     except PapermillExecutionError as error:
         raise InputError(
-            f"Cell {error.exec_count} of {notebook.name} was expected to run, but it ended with {error.ename}: {error.evalue}. "
-            f"{growing} shows where."
+            f"Cell {error.exec_count} of {notebook.name} was expected to run, but it ended with"
+            f" {error.ename}: {error.evalue}. {growing} shows where."
         ) from error
     growing.replace(copy)
 

@@ -1,8 +1,10 @@
-"""The engine of one machine: worker processes that live as long as the run, and take stages as these become ready.
+"""The engine of one machine: worker processes that live as long as the run, and take stages as these become
+ready.
 
-Notable: one thread a worker (two processes beat two threads at these sizes). A worker that is killed (out of memory, say) takes the whole
-pool with it, so the pool is made anew and what was running is tried again one stage at a time: the stage that kills its worker then too has
-failed, and the others have not. An error of a stage's own is not tried again, since it would come again.
+Notable: one thread a worker (two processes beat two threads at these sizes). A worker that is killed (out of
+memory, say) takes the whole pool with it, so the pool is made anew and what was running is tried again one
+stage at a time: the stage that kills its worker then too has failed, and the others have not. An error of a
+stage's own is not tried again, since it would come again.
 """
 
 import multiprocessing
@@ -19,7 +21,10 @@ from bistil.plan import Job, perform, plan
 from bistil.store.artefacts import Store
 from bistil.text.languages import DataFolder
 
-KILLED = "its worker was killed twice, most likely for want of memory. Lower its batch size or the number of workers; the rest goes on"
+KILLED = (
+    "its worker was killed twice, most likely for want of memory. Lower its batch size or the number of"
+    " workers; the rest goes on"
+)
 
 
 def run(
@@ -32,7 +37,8 @@ def run(
     on_score: Callable[[], None] = lambda: None,
     jobs: Mapping[Job, tuple[Job, ...]] | None = None,
 ) -> list[str]:
-    """Build every stage; return the errors, each naming its stage. Ctrl-C ends the workers; the next call goes on from there.
+    """Build every stage; return the errors, each naming its stage. Ctrl-C ends the workers; the next call
+    goes on from there.
 
     :param jobs: what to build and what each waits for, by default the experiment's plan.
     """
@@ -50,8 +56,15 @@ def run(
     return account.errors
 
 
-def _turn(waiting: dict[Job, tuple[Job, ...]], workers: int, setting: tuple[Experiment, Place, str | None], account: Account) -> list[Job]:
-    """Work off what waits, taking it out of `waiting`, until nothing is left or the pool breaks; return the jobs that broke with it."""
+def _turn(
+    waiting: dict[Job, tuple[Job, ...]],
+    workers: int,
+    setting: tuple[Experiment, Place, str | None],
+    account: Account,
+) -> list[Job]:
+    """Work off what waits, taking it out of `waiting`, until nothing is left or the pool breaks; return the
+    jobs that broke with it.
+    """
     context, running, broken = multiprocessing.get_context("spawn"), dict[Future, Job](), list[Job]()
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=setting) as pool:
         try:

@@ -1,8 +1,10 @@
-"""The engine for schedulers: Snakemake gives every stage a process of its own, here, on Slurm, on Kubernetes, or wherever a profile says.
+"""The engine for schedulers: Snakemake gives every stage a process of its own, here, on Slurm, on Kubernetes,
+or wherever a profile says.
 
-Notable: Snakemake only decides what runs when. Ids of stages are known beforehand, so its file is one fixed rule over a table of them, and
-the truth stays in the store: what is there is noted as done before Snakemake starts, each job notes how it went, and the notes are read
-here as they come. A profile's own commands (submit, status, cancel) may lie beside its config.yaml. It needs the `batch` extra.
+Notable: Snakemake only decides what runs when. Ids of stages are known beforehand, so its file is one fixed
+rule over a table of them, and the truth stays in the store: what is there is noted as done before Snakemake
+starts, each job notes how it went, and the notes are read here as they come. A profile's own commands
+(submit, status, cancel) may lie beside its config.yaml. It needs the `batch` extra.
 """
 
 import json
@@ -35,19 +37,30 @@ POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 20.0
 """How long Snakemake may take to cancel what it submitted."""
 FIXED = (
-    *("--nolock", "--keep-going", "--rerun-incomplete", "--rerun-triggers", "mtime", "--drop-metadata", "--scheduler", "greedy"),
+    *(
+        "--nolock",
+        "--keep-going",
+        "--rerun-incomplete",
+        "--rerun-triggers",
+        "mtime",
+        "--drop-metadata",
+        "--scheduler",
+        "greedy",
+    ),
     *("--workflow-profile", "none", "--nocolor"),
 )
-"""What makes Snakemake leave the question of what is done to the notes: no metadata, no locks, no old runs."""
+"""What makes Snakemake leave the question of what is done to the notes: no metadata, no locks, no old
+runs.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scheduling:
     """How Snakemake runs an experiment.
 
-    profile: a folder with a config.yaml, or the name of one in data/profiles. cores: jobs at once, None: as the profile says.
-    retries: how often a failed stage is tried again. resources: limits such as `gpu=2`: so many stages that run a model at once.
-    """
+    profile: a folder with a config.yaml, or the name of one in data/profiles. cores: jobs at once, None: as
+    the profile says. retries: how often a failed stage is tried again. resources: limits such as `gpu=2`: so
+    many stages that run a model at once."""
 
     profile: str = "local"
     cores: int | None = None
@@ -64,7 +77,10 @@ class Scheduling:
         found = next((path for path in (named, PROFILES / named) if (path / "config.yaml").is_file()), None)
         if found is None:
             names = ", ".join(sorted(path.parent.name for path in PROFILES.glob("*/config.yaml")))
-            raise InputError(f"A profile was expected, a folder with a config.yaml or one of {names}, but {self.profile!r} is neither.")
+            raise InputError(
+                f"A profile was expected, a folder with a config.yaml or one of {names}, but {self.profile!r}"
+                " is neither."
+            )
         return found.resolve()
 
     def check(self) -> None:
@@ -73,13 +89,20 @@ class Scheduling:
         :raises InputError: for a profile that is not there, a limit that is none, or without Snakemake.
         """
         if self.retries < 0 or (self.cores is not None and self.cores < 1):
-            raise InputError(f"At least one core and no fewer than 0 retries were expected, but got {self.cores} and {self.retries}.")
+            raise InputError(
+                f"At least one core and no fewer than 0 retries were expected, but got {self.cores} and"
+                f" {self.retries}."
+            )
         for limit in self.resources:
             name, _, number = limit.partition("=")
             if not name.isidentifier() or not number.isdecimal():
-                raise InputError(f"A resource is limited by its name and a whole number, as in gpu=1, but {limit!r} came.")
+                raise InputError(
+                    f"A resource is limited by its name and a whole number, as in gpu=1, but {limit!r} came."
+                )
         if find_spec("snakemake") is None:
-            raise InputError("Snakemake is needed for profiles and --engine snakemake: pip install 'bistil[batch]'.")
+            raise InputError(
+                "Snakemake is needed for profiles and --engine snakemake: pip install 'bistil[batch]'."
+            )
         _ = self.folder
 
 
@@ -95,30 +118,53 @@ def run(
 ) -> list[str]:
     """Build every stage of the experiment read from `file`; return the errors, each naming its stage.
 
-    Ctrl-C ends the jobs, those of other machines by the profile's cancel command; the next call goes on from there.
+    Ctrl-C ends the jobs, those of other machines by the profile's cancel command; the next call goes on from
+    there.
 
-    :raises InputError: where another process runs this experiment on this store, or Snakemake cannot use the profile.
+    :raises InputError: where another process runs this experiment on this store, or Snakemake cannot use the
+    profile.
     """
     folder = place.store.resolve() / ".runs" / experiment.name
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder.with_suffix(".lock"), timeout=0):
             shutil.rmtree(folder, ignore_errors=True)
-            stages = stages_of(Pipeline(experiment, DataFolder(place.data), Store(place.store), device=device))
+            stages = stages_of(
+                Pipeline(experiment, DataFolder(place.data), Store(place.store), device=device)
+            )
             open_run(folder, stages)
-            shutil.copyfile(file, folder / "experiment.yaml")  # what is changed in the file meanwhile is for the next run
-            gpu = {name: int(device != "cpu" and stage.kind != "vocabulary") for name, stage in stages.items()}
+            shutil.copyfile(
+                file, folder / "experiment.yaml"
+            )  # what is changed in the file meanwhile is for the next run
+            gpu = {
+                name: int(device != "cpu" and stage.kind != "vocabulary") for name, stage in stages.items()
+            }
             table = {name: {"after": stage.after, "gpu": gpu[name]} for name, stage in stages.items()}
             config = json.dumps({"stages": table, "command": _command(place, device, folder)})
             (folder / "config.json").write_text(config, encoding="utf-8")
             return _watch(folder, scheduling, stages, Account(len(stages), say, on_score))
     except Timeout as error:
-        raise InputError(f"{experiment.name} is being run on {place.store} by another process; wait for it, or end it.") from error
+        raise InputError(
+            f"{experiment.name} is being run on {place.store} by another process; wait for it, or end it."
+        ) from error
 
 
 def _command(place: Place, device: str | None, folder: Path) -> str:
-    """The command of a job, to which the stage's id is added; jobs run in the folder in which this process does."""
-    words = [sys.executable, "-m", "bistil.cli", "stage", "--data", place.data.resolve(), "--store", place.store.resolve(), "--run", folder]
+    """The command of a job, to which the stage's id is added; jobs run in the folder in which this process
+    does.
+    """
+    words = [
+        sys.executable,
+        "-m",
+        "bistil.cli",
+        "stage",
+        "--data",
+        place.data.resolve(),
+        "--store",
+        place.store.resolve(),
+        "--run",
+        folder,
+    ]
     words += [*(["--device", device] if device else []), folder / "experiment.yaml"]
     return f"cd {shlex.quote(os.getcwd())} && {shlex.join(map(str, words))}"
 
@@ -126,7 +172,17 @@ def _command(place: Place, device: str | None, folder: Path) -> str:
 def _watch(folder: Path, scheduling: Scheduling, stages: Mapping[str, Stage], account: Account) -> list[str]:
     """Run Snakemake and tell of stages as they end."""
     profile, log = scheduling.folder, folder / "snakemake.log"
-    command = [sys.executable, "-m", "snakemake", "--snakefile", SNAKEFILE, "--directory", folder, "--configfile", folder / "config.json"]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        SNAKEFILE,
+        "--directory",
+        folder,
+        "--configfile",
+        folder / "config.json",
+    ]
     command += [*FIXED, "--profile", profile, "--retries", scheduling.retries]
     command += ["--cores", scheduling.cores] if scheduling.cores else []
     command += ["--resources", *scheduling.resources] if scheduling.resources else []
@@ -135,7 +191,9 @@ def _watch(folder: Path, scheduling: Scheduling, stages: Mapping[str, Stage], ac
     account.done.update(stages[name].job for name in told)
     with log.open("w", encoding="utf-8") as out:
         words, found = [str(word) for word in command], {**os.environ, "PATH": path}
-        process = subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=found)
+        process = subprocess.Popen(
+            words, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=found
+        )
     try:
         running = True
         while running:
@@ -153,19 +211,28 @@ def _watch(folder: Path, scheduling: Scheduling, stages: Mapping[str, Stage], ac
     if account.errors:
         account.say(f"what the jobs said: {log}")
     elif process.returncode:
-        raise InputError(f"Snakemake ended with status {process.returncode}; what it said last (all of it is in {log}):\n{_last(log)}")
+        raise InputError(
+            f"Snakemake ended with status {process.returncode}; what it said last (all of it is in"
+            f" {log}):\n{_last(log)}"
+        )
     return account.errors
 
 
-def _tell_failures(folder: Path, stages: Mapping[str, Stage], done: Mapping[str, None], account: Account) -> None:
-    """A stage has failed when it was begun and is not there; what waited for it was not begun, and goes without saying."""
+def _tell_failures(
+    folder: Path, stages: Mapping[str, Stage], done: Mapping[str, None], account: Account
+) -> None:
+    """A stage has failed when it was begun and is not there; what waited for it was not begun, and goes
+    without saying.
+    """
     for name, stage in stages.items():
         if name not in done and (told := failure(folder, name)):
             account.failed(stage.job, told)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End Snakemake and its jobs: an interrupt makes it cancel what it submitted; its own jobs, which it would wait for, end here."""
+    """End Snakemake and its jobs: an interrupt makes it cancel what it submitted; its own jobs, which it
+    would wait for, end here.
+    """
     import psutil
 
     jobs: Sequence[psutil.Process] = []

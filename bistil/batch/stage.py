@@ -1,7 +1,7 @@
 """One stage of an experiment, by its id: what a scheduler's job does.
 
-Notable: the id is enough, since the plan of the same experiment, data and teacher has the same ids in every process. In the folder of a run
-`begun/<id>`, `done/<id>` and `failed/<id>` tell whoever waits how it went.
+Notable: the id is enough, since the plan of the same experiment, data and teacher has the same ids in every
+process. In the folder of a run `begun/<id>`, `done/<id>` and `failed/<id>` tell whoever waits how it went.
 """
 
 import json
@@ -36,20 +36,28 @@ def stages_of(pipeline: Pipeline) -> dict[str, Stage]:
     """
     stages = foresee(pipeline.experiment, pipeline.data, pipeline.store, teacher_id=pipeline.teacher_id)
     if unknown := [stage.name for stage in stages.values() if not stage.known]:
-        raise InputError(f"Every data file of {pipeline.experiment.name} was expected in {pipeline.data.root}, but {unknown[0]} lacks one.")
+        raise InputError(
+            f"Every data file of {pipeline.experiment.name} was expected in {pipeline.data.root}, but"
+            f" {unknown[0]} lacks one."
+        )
     return stages
 
 
-def build_stage(experiment: Experiment, place: Place, name: str, *, device: str | None = None, run: Path | None = None) -> Artefact:
+def build_stage(
+    experiment: Experiment, place: Place, name: str, *, device: str | None = None, run: Path | None = None
+) -> Artefact:
     """Build the stage with the id `name`, and whatever it lacks, in one thread.
 
-    :param run: folder of the run to tell how it went. :raises InputError: where the experiment has no such stage.
-    """
+    :param run: folder of the run to tell how it went. :raises InputError: where the experiment has no such
+    stage."""
     import torch
 
     torch.set_num_threads(1)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    start, pipeline = time.perf_counter(), Pipeline(experiment, DataFolder(place.data), Store(place.store), device=device)
+    start, pipeline = (
+        time.perf_counter(),
+        Pipeline(experiment, DataFolder(place.data), Store(place.store), device=device),
+    )
     try:
         stages = stages_of(pipeline)
         if name not in stages:
@@ -61,21 +69,32 @@ def build_stage(experiment: Experiment, place: Place, name: str, *, device: str 
             _write(run / FAILED / name, f"{type(error).__name__}: {error}")
         raise
     if run:
-        _write(run / DONE / name, json.dumps(Ended(time.perf_counter() - start, name in pipeline.store.built)))
+        _write(
+            run / DONE / name, json.dumps(Ended(time.perf_counter() - start, name in pipeline.store.built))
+        )
     return artefact
 
 
 def ended(run: Path) -> Mapping[str, Ended]:
     """The stages that a run's folder tells to be there, by id."""
-    return {path.name: Ended(*json.loads(path.read_text(encoding="utf-8"))) for path in sorted((run / DONE).glob("[0-9a-f]" * 16))}
+    return {
+        path.name: Ended(*json.loads(path.read_text(encoding="utf-8")))
+        for path in sorted((run / DONE).glob("[0-9a-f]" * 16))
+    }
 
 
 def failure(run: Path, name: str) -> str | None:
-    """What a run's folder tells of a stage that is not done: its error, a guess where it was begun but told none, None where it was not."""
+    """What a run's folder tells of a stage that is not done: its error, a guess where it was begun but told
+    none, None where it was not.
+    """
     path = run / FAILED / name
     if path.is_file():
         return path.read_text(encoding="utf-8")
-    return "its process ended without a word: killed, most likely for want of memory" if (run / BEGUN / name).is_file() else None
+    return (
+        "its process ended without a word: killed, most likely for want of memory"
+        if (run / BEGUN / name).is_file()
+        else None
+    )
 
 
 def open_run(run: Path, stages: Mapping[str, Stage]) -> None:

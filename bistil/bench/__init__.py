@@ -1,7 +1,9 @@
-"""What our way of doing things costs: against what is published, and against a floor that no way of doing them can be below.
+"""What our way of doing things costs: against what is published, and against a floor that no way of doing
+them can be below.
 
-Notable: one part, one file, one JSON; sides take turns in one run on the same random models, and only ratios are meant to be compared
-between machines. The published side is a plain reference written here (`published`), not those implementations themselves.
+Notable: one part, one file, one JSON; sides take turns in one run on the same random models, and only ratios
+are meant to be compared between machines. The published side is a plain reference written here (`published`),
+not those implementations themselves.
 """
 
 import json
@@ -36,14 +38,21 @@ PARTS: Mapping[str, Callable[[Size], list[Row]]] = {
 
 
 def run_bench(folder: Path, part: str, size: Size, *, say: Callable[[str], None]) -> Path:
-    """Measure one of PARTS, write `<part>.json` into `folder`, and return its path; each comparison is said as a line as well."""
+    """Measure one of PARTS, write `<part>.json` into `folder`, and return its path; each comparison is said
+    as a line as well.
+    """
     rows = PARTS[part](size)
     for row in rows:
         say(sentence(row))
     found = {
         "part": part,
         "size": asdict(size),
-        "environment": {**versions(), "git": git_state(), "threads": torch.get_num_threads(), "device": "cpu"},
+        "environment": {
+            **versions(),
+            "git": git_state(),
+            "threads": torch.get_num_threads(),
+            "device": "cpu",
+        },
         "comparisons": rows,
     }
     folder.mkdir(parents=True, exist_ok=True)

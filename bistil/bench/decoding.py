@@ -43,10 +43,14 @@ def parsing(size: Size, layers: int) -> Row:
                 batch = task.collate([rows[i] for i in chosen], 0)
                 encode(encoder, batch["input_ids"], batch["attention_mask"], states=False)
 
-    sides = {PUBLISHED: published, OURS: lambda: predict_rows(model, task, rows, pad_id=0, batch_size=BATCH), FLOOR: floor}
+    sides = {
+        PUBLISHED: published,
+        OURS: lambda: predict_rows(model, task, rows, pad_id=0, batch_size=BATCH),
+        FLOOR: floor,
+    }
     note = (
-        f"{len(rows)} sentences in batches of at most {BATCH}; published: batches in the order of the file; floor: the encoder's forward "
-        "passes over our batches, no head and no trees"
+        f"{len(rows)} sentences in batches of at most {BATCH}; published: batches in the order of the file;"
+        " floor: the encoder's forward passes over our batches, no head and no trees"
     )
     return comparison(f"parsing, {layers} x {size.hidden}", note, alternate(size.turns, sides))
 
@@ -58,5 +62,12 @@ def _sentences(size: Size) -> Sequence[Example]:
     for words in np.clip(rng.lognormal(2.8, 0.6, max(4, size.lines // 750)).astype(int), 2, 80):
         first = 1 + np.cumsum(rng.integers(1, 3, words))
         ids = [2, *rng.integers(5, size.kept, int(first[-1])).tolist(), 3]
-        rows.append({"input_ids": ids, "first_subwords": first.tolist(), "heads": [0] * words, "relations": [0] * words})
+        rows.append(
+            {
+                "input_ids": ids,
+                "first_subwords": first.tolist(),
+                "heads": [0] * words,
+                "relations": [0] * words,
+            }
+        )
     return rows

@@ -1,7 +1,9 @@
-"""How the bench measures: sides take turns, the fastest of several turns counts, and ratios are what is meant to be read.
+"""How the bench measures: sides take turns, the fastest of several turns counts, and ratios are what is meant
+to be read.
 
-Notable: processor seconds of the measuring process are kept beside those of the clock. On a machine that does other work as well, the
-former are what can be compared; on a quiet one the two say the same where one thread is used.
+Notable: processor seconds of the measuring process are kept beside those of the clock. On a machine that does
+other work as well, the former are what can be compared; on a quiet one the two say the same where one thread
+is used.
 """
 
 import multiprocessing
@@ -21,16 +23,20 @@ Turn = Callable[[], Any]
 Column = Mapping[str, float]
 Found = dict[str, float]
 Row = dict[str, Any]
-"""One comparison: `name`, `note`, `columns` by name, each {unit: number}, and `ratios` by unit, ours against each other column."""
+"""One comparison: `name`, `note`, `columns` by name, each {unit: number}, and `ratios` by unit, ours against
+each other column.
+"""
 OURS, PUBLISHED, FLOOR = "ours", "published", "floor"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """What is measured: a random BERT of mBERT's size unless told otherwise, and how often each side takes its turn.
+    """What is measured: a random BERT of mBERT's size unless told otherwise, and how often each side takes
+    its turn.
 
-    layers, hidden (a multiple of 64) and vocabulary are the teacher's; the student has the layers divided by `lrf` and `kept` tokens. A
-    training batch is batch x length tokens. lines: of text to tokenise. turns: at least 1, after one that warms up.
+    layers, hidden (a multiple of 64) and vocabulary are the teacher's; the student has the layers divided by
+    `lrf` and `kept` tokens. A training batch is batch x length tokens. lines: of text to tokenise. turns: at
+    least 1, after one that warms up.
     """
 
     layers: int = 12
@@ -45,9 +51,11 @@ class Size:
 
 
 def alternate(turns: int, sides: Mapping[str, Turn], *, rest: float = 0.0) -> dict[str, dict[str, float]]:
-    """Let the sides take turns after one turn to warm up; seconds of each side's fastest turn, by processor and clock, and the median.
+    """Let the sides take turns after one turn to warm up; seconds of each side's fastest turn, by processor
+    and clock, and the median.
 
-    :param rest: seconds before each turn. Threads that the last side's library left waiting in a loop go to sleep in the meantime.
+    :param rest: seconds before each turn. Threads that the last side's library left waiting in a loop go to
+    sleep in the meantime.
     """
     clock: dict[str, list[float]] = defaultdict(list)
     processor: dict[str, list[float]] = defaultdict(list)
@@ -60,19 +68,36 @@ def alternate(turns: int, sides: Mapping[str, Turn], *, rest: float = 0.0) -> di
                 processor[name].append(time.process_time() - spent)
                 clock[name].append(time.perf_counter() - start)
     return {
-        name: {"cpu seconds": min(processor[name]), "seconds": min(clock[name]), "median seconds": statistics.median(clock[name])}
+        name: {
+            "cpu seconds": min(processor[name]),
+            "seconds": min(clock[name]),
+            "median seconds": statistics.median(clock[name]),
+        }
         for name in sides
     }
 
 
 def comparison(name: str, note: str, columns: Mapping[str, Column], *, ours: str = OURS) -> Row:
     """A row; ratios are ours divided by each other column, for every unit that both have."""
-    units = [unit for unit in columns[ours] if any(unit in column for other, column in columns.items() if other != ours)]
+    units = [
+        unit
+        for unit in columns[ours]
+        if any(unit in column for other, column in columns.items() if other != ours)
+    ]
     ratios = {
-        unit: {other: columns[ours][unit] / column[unit] for other, column in columns.items() if other != ours and column.get(unit)}
+        unit: {
+            other: columns[ours][unit] / column[unit]
+            for other, column in columns.items()
+            if other != ours and column.get(unit)
+        }
         for unit in units
     }
-    return {"name": name, "note": note, "columns": {key: dict(column) for key, column in columns.items()}, "ratios": ratios}
+    return {
+        "name": name,
+        "note": note,
+        "columns": {key: dict(column) for key, column in columns.items()},
+        "ratios": ratios,
+    }
 
 
 def sentence(row: Row) -> str:
@@ -88,7 +113,9 @@ def sentence(row: Row) -> str:
 
 
 def in_process(measure: Callable[[str, Size], Found], way: str, size: Size, *, apart: bool) -> Found:
-    """What a measurement finds for one way, in a new process where `apart`: its peak of memory is then its own."""
+    """What a measurement finds for one way, in a new process where `apart`: its peak of memory is then its
+    own.
+    """
     if not apart:
         return measure(way, size)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -101,7 +128,8 @@ def resident() -> int:
 
 
 class Kept:
-    """Counts what a forward pass keeps for the backward pass, in bytes: every storage once, parameters left out.
+    """Counts what a forward pass keeps for the backward pass, in bytes: every storage once, parameters left
+    out.
 
     Use it as a context around the forward pass.
     """

@@ -32,10 +32,14 @@ def bert(size: Size) -> BertModel:
 
 def support(theta: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Random positions in each tensor, a share DENSITY of all."""
-    return {name: (torch.rand(tensor.numel()) < DENSITY).nonzero().squeeze(1) for name, tensor in theta.items()}
+    return {
+        name: (torch.rand(tensor.numel()) < DENSITY).nonzero().squeeze(1) for name, tensor in theta.items()
+    }
 
 
 def delta(theta: Mapping[str, Tensor], base: str) -> SparseDelta:
     """A random delta at such positions."""
-    tensors = {name: (positions, 0.01 * torch.randn(len(positions))) for name, positions in support(theta).items()}
+    tensors = {
+        name: (positions, 0.01 * torch.randn(len(positions))) for name, positions in support(theta).items()
+    }
     return SparseDelta(tensors=tensors, base=base)

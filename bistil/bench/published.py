@@ -1,4 +1,5 @@
-"""What is published, as plain references: written here after what the public implementations do, none of their code.
+"""What is published, as plain references: written here after what the public implementations do, none of
+their code.
 
 Notable: tests keep each of them honest by comparing its results with ours, where the two should agree.
 """
@@ -13,13 +14,22 @@ from torch.nn.functional import mse_loss
 from transformers import PreTrainedModel
 
 
-def stage_one_loss(student: PreTrainedModel, teacher: PreTrainedModel, ids: Tensor, mask: Tensor, layers: Sequence[int]) -> Tensor:
-    """L_attn + L_hidden of two masked language models, heads and all, as the code published with BiStil computes them.
+def stage_one_loss(
+    student: PreTrainedModel, teacher: PreTrainedModel, ids: Tensor, mask: Tensor, layers: Sequence[int]
+) -> Tensor:
+    """L_attn + L_hidden of two masked language models, heads and all, as the code published with BiStil
+    computes them.
 
-    Both give every hidden state and, through eager attention, every attention map; padding is what the teacher gives no attention, found
-    by comparing with 0 and taken away by boolean selection. Queries and states of padding count, so it is our loss on full batches only.
+    Both give every hidden state and, through eager attention, every attention map; padding is what the
+    teacher gives no attention, found by comparing with 0 and taken away by boolean selection. Queries and
+    states of padding count, so it is our loss on full batches only.
     """
-    wanted: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "output_hidden_states": True, "output_attentions": True}
+    wanted: dict[str, Any] = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "output_hidden_states": True,
+        "output_attentions": True,
+    }
     encoders: list[Any] = [student.base_model, teacher.base_model]
     for encoder in encoders:
         encoder.set_attn_implementation("eager")
@@ -38,7 +48,9 @@ def stage_one_loss(student: PreTrainedModel, teacher: PreTrainedModel, ids: Tens
 
 @torch.no_grad()
 def add_sparse(model: nn.Module, differences: Mapping[str, Tensor], sign: float) -> None:
-    """Add a sparse fine-tuning to a model or take it off, as composable-sft does: torch's sparse tensors, added to whole parameters."""
+    """Add a sparse fine-tuning to a model or take it off, as composable-sft does: torch's sparse tensors,
+    added to whole parameters.
+    """
     parameters = dict(model.named_parameters())
     for name, difference in differences.items():
         parameters[name].add_(difference, alpha=sign)
@@ -46,10 +58,11 @@ def add_sparse(model: nn.Module, differences: Mapping[str, Tensor], sign: float)
 
 @torch.no_grad()
 def top_k_of_list(before: Mapping[str, Tensor], after: Mapping[str, Tensor], k: int) -> dict[str, Tensor]:
-    """The k entries that moved most, as composable-sft chooses them: a Python list of every |after - before|, partly sorted by NumPy.
+    """The k entries that moved most, as composable-sft chooses them: a Python list of every |after - before|,
+    partly sorted by NumPy.
 
-    All entries at the threshold are taken, so ties can make it more than k. An entry takes 40 bytes in the list and 16 in the arrays made
-    of it: 10 GB at mBERT's size.
+    All entries at the threshold are taken, so ties can make it more than k. An entry takes 40 bytes in the
+    list and 16 in the arrays made of it: 10 GB at mBERT's size.
 
     :returns: for each tensor with a chosen entry its sorted flat positions, int64. Shape: [K_n].
     """

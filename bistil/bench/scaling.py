@@ -1,7 +1,9 @@
-"""How the cost of stage 1 grows with length, batch, depth and width, and how well one measured step predicts the others.
+"""How the cost of stage 1 grows with length, batch, depth and width, and how well one measured step predicts
+the others.
 
-Notable: the prediction is that of a dry run's GPU hours: FLOPs of a forward pass of the teacher and three of the student, at the rate of
-one calibrating step. What it leaves out (softmax, norms, optimiser, memory) is what makes it wrong, and by how much is told here.
+Notable: the prediction is that of a dry run's GPU hours: FLOPs of a forward pass of the teacher and three of
+the student, at the rate of one calibrating step. What it leaves out (softmax, norms, optimiser, memory) is
+what makes it wrong, and by how much is told here.
 """
 
 from collections.abc import Iterator
@@ -20,16 +22,26 @@ STEP = "a step, cpu seconds"
 
 
 def scaling(size: Size) -> list[Row]:
-    """One of our stage-1 steps in float32 at each of `settings`, measured and predicted from the first of them."""
-    return [_row(name, other, *_seconds(size, other), flops(other) / flops(size)) for name, other in settings(size)]
+    """One of our stage-1 steps in float32 at each of `settings`, measured and predicted from the first of
+    them.
+    """
+    return [
+        _row(name, other, *_seconds(size, other), flops(other) / flops(size))
+        for name, other in settings(size)
+    ]
 
 
 def settings(size: Size) -> Iterator[tuple[str, Size]]:
-    """What is measured, by name: one thing at a time is other than in `size`; a batch has as many tokens at every length."""
+    """What is measured, by name: one thing at a time is other than in `size`; a batch has as many tokens at
+    every length.
+    """
     tokens, length = size.batch * size.length, size.length // 2
     while length <= max(LONGEST, size.length) and length <= tokens:
         if length != size.length:
-            yield f"{tokens // length} x {length} tokens", replace(size, length=length, batch=tokens // length)
+            yield (
+                f"{tokens // length} x {length} tokens",
+                replace(size, length=length, batch=tokens // length),
+            )
         length *= 2
     yield f"batch {2 * size.batch}", replace(size, batch=2 * size.batch)
     if size.layers % (2 * size.lrf) == 0:

@@ -1,8 +1,10 @@
-"""One step of stage 1 (forward, backward, optimiser), the teacher and the student of one batch of one language.
+"""One step of stage 1 (forward, backward, optimiser), the teacher and the student of one batch of one
+language.
 
-Notable: the floor is what no method that compares two models' states can do without: both encoders forward and the student's backward
-through the fastest attention, and the same optimiser. All columns share one teacher, one student and one optimiser. Taking a language's
-SFT off and another's on is measured apart (`switch`).
+Notable: the floor is what no method that compares two models' states can do without: both encoders forward
+and the student's backward through the fastest attention, and the same optimiser. All columns share one
+teacher, one student and one optimiser. Taking a language's SFT off and another's on is measured apart
+(`switch`).
 """
 
 from collections.abc import Callable, Mapping
@@ -35,32 +37,44 @@ Loss = Callable[[], Tensor]
 
 
 def step(size: Size) -> list[Row]:
-    """The step in float32, and ours and the floor under bfloat16 autocast. Teacher and student both know the student's vocabulary."""
+    """The step in float32, and ours and the floor under bfloat16 autocast. Teacher and student both know the
+    student's vocabulary.
+    """
     torch.manual_seed(1)
     sides, student = losses(size)
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-6, fused=True)
 
     turns = {name: partial(whole_step, loss, optimizer) for name, loss in sides.items()}
-    turns |= {f"{name} bf16": partial(whole_step, sides[name], optimizer, half=True) for name in (OURS, FLOOR)}
+    turns |= {
+        f"{name} bf16": partial(whole_step, sides[name], optimizer, half=True) for name in (OURS, FLOOR)
+    }
     seconds = alternate(size.turns, turns)
     columns = {name: {**found, **_kept(name, sides, student)} for name, found in seconds.items()}
     note = (
-        "published: both whole masked-LM models with their heads, every attention map, losses on boolean selections (as the code of BiStil "
-        "does); floor: both encoders forward and the student's backward through the fastest attention, and the same optimiser"
+        "published: both whole masked-LM models with their heads, every attention map, losses on boolean"
+        " selections (as the code of BiStil does); floor: both encoders forward and the student's backward"
+        " through the fastest attention, and the same optimiser"
     )
-    shape = f"{size.layers} x {size.hidden}, lrf {size.lrf}, {size.kept} tokens, batch {size.batch} x {size.length}"
+    shape = (
+        f"{size.layers} x {size.hidden}, lrf {size.lrf}, {size.kept} tokens, batch {size.batch} x"
+        f" {size.length}"
+    )
     single = {name: columns[name] for name in (PUBLISHED, OURS, FLOOR)}
     half = {name.removesuffix(" bf16"): column for name, column in columns.items() if name.endswith(" bf16")}
     return [
         comparison(f"stage-1 step, float32, {shape}", note, single),
-        comparison(f"stage-1 step, bfloat16 autocast, {shape}", note, {**half, "ours in float32": columns[OURS]}),
+        comparison(
+            f"stage-1 step, bfloat16 autocast, {shape}", note, {**half, "ours in float32": columns[OURS]}
+        ),
         kept_by_length(size),
         waiting_for_input(size, seconds[OURS]),
     ]
 
 
 def kept_by_length(size: Size) -> Row:
-    """Bytes kept for the backward pass at half, once and twice the length, and how often those at half of it."""
+    """Bytes kept for the backward pass at half, once and twice the length, and how often those at half of
+    it.
+    """
     lengths = (size.length // 2, size.length, 2 * size.length)
     columns: dict[str, dict[str, float]] = {PUBLISHED: {}, OURS: {}, FLOOR: {}}
     for length in lengths:
@@ -69,21 +83,35 @@ def kept_by_length(size: Size) -> Row:
             column[f"kept at {length} tokens, bytes"] = _kept(name, sides, student)[KEPT]
     for column in columns.values():
         least, *others = column.values()
-        column |= {f"kept at {length} to kept at {lengths[0]}": other / least for length, other in zip(lengths[1:], others, strict=True)}
+        column |= {
+            f"kept at {length} to kept at {lengths[0]}": other / least
+            for length, other in zip(lengths[1:], others, strict=True)
+        }
     name = f"kept by length, {size.layers} x {size.hidden}, batch {size.batch}"
-    return comparison(name, "linear growth is 2 and 4 times what half the length keeps; an attention map alone would be 4 and 16", columns)
+    return comparison(
+        name,
+        "linear growth is 2 and 4 times what half the length keeps; an attention map alone would be 4 and 16",
+        columns,
+    )
 
 
 def waiting_for_input(size: Size, a_step: Mapping[str, float]) -> Row:
-    """Making a batch as training does, two languages of packed text with masking, against one of our steps in float32."""
+    """Making a batch as training does, two languages of packed text with masking, against one of our steps in
+    float32.
+    """
     tokenizer, lines = random_text(size.kept, max(20, size.lines // 5))
     halves = {"aaa": lines[::2], "bbb": lines[1::2]}
     corpora = {code: to_blocks(tokenizer, found, size.length) for code, found in halves.items()}
     weights = dict.fromkeys(corpora, 1.0)
-    batches = Batches(corpora, tokenizer, weights=weights, batch_size=size.batch, steps=INPUTS, mask_share=0.15, seed=1)
+    batches = Batches(
+        corpora, tokenizer, weights=weights, batch_size=size.batch, steps=INPUTS, mask_share=0.15, seed=1
+    )
     loader = DataLoader(Shared(batches, 1), batch_size=1, shuffle=False, collate_fn=one_item)
     found = alternate(size.turns, {OURS: lambda: list(loader)})[OURS]
-    note = "ours: rows of tokenised blocks, masking and collation of one batch, in the process that trains; tokenising is done once, before"
+    note = (
+        "ours: rows of tokenised blocks, masking and collation of one batch, in the process that trains;"
+        " tokenising is done once, before"
+    )
     return comparison(
         f"waiting for input, batch {size.batch} x {size.length}",
         note,

@@ -18,9 +18,11 @@ CODES = ("aaa", "bbb")
 
 
 def switch(size: Size) -> list[Row]:
-    """One switch; what is kept for each language; and how far the base is from what it was after all switches.
+    """One switch; what is kept for each language; and how far the base is from what it was after all
+    switches.
 
-    The floor writes every entry that either language touches once, in the order of memory, and knows beforehand what to write.
+    The floor writes every entry that either language touches once, in the order of memory, and knows
+    beforehand what to write.
     """
     torch.manual_seed(1)
     encoder = bert(size)
@@ -38,7 +40,11 @@ def switch(size: Size) -> list[Row]:
         worn = next(theirs)
         add_sparse(other, sparse[worn], 1.0)
 
-    turns = {PUBLISHED: published, OURS: lambda: teacher.wear(next(ours)), FLOOR: _touching(deepcopy(encoder), list(deltas.values()))}
+    turns = {
+        PUBLISHED: published,
+        OURS: lambda: teacher.wear(next(ours)),
+        FLOOR: _touching(deepcopy(encoder), list(deltas.values())),
+    }
     for _ in CODES:  # each language once: what is read the first time is kept
         turns[OURS]()
     seconds = alternate(2 * size.turns, turns)
@@ -46,24 +52,38 @@ def switch(size: Size) -> list[Row]:
     add_sparse(other, sparse[worn], -1.0)
     kept = {
         PUBLISHED: sum(one._indices().nbytes + one._values().nbytes for one in sparse[CODES[0]].values()),
-        OURS: sum(positions.nbytes + 3 * values.nbytes for positions, values in deltas[CODES[0]].tensors.values()),
+        OURS: sum(
+            positions.nbytes + 3 * values.nbytes for positions, values in deltas[CODES[0]].tensors.values()
+        ),
     }
     left = {
-        name: max(float((after.detach() - theta[tensor]).abs().max()) for tensor, after in model.named_parameters())
+        name: max(
+            float((after.detach() - theta[tensor]).abs().max()) for tensor, after in model.named_parameters()
+        )
         for name, model in ((PUBLISHED, other), (OURS, encoder))
     }
     columns = {
         name: {
             **found,
-            **({"kept for a language, bytes": kept[name], "largest change of the base": left[name]} if name in kept else {}),
+            **(
+                {"kept for a language, bytes": kept[name], "largest change of the base": left[name]}
+                if name in kept
+                else {}
+            ),
         }
         for name, found in seconds.items()
     }
     note = (
-        "published: torch's sparse tensors, subtracted from and added to whole parameters (as composable-sft does); floor: each touched "
-        "entry of both languages is written once"
+        "published: torch's sparse tensors, subtracted from and added to whole parameters (as composable-sft"
+        " does); floor: each touched entry of both languages is written once"
     )
-    return [comparison(f"language switch, {size.layers} x {size.hidden}, {size.vocabulary} tokens, density {DENSITY}", note, columns)]
+    return [
+        comparison(
+            f"language switch, {size.layers} x {size.hidden}, {size.vocabulary} tokens, density {DENSITY}",
+            note,
+            columns,
+        )
+    ]
 
 
 def _sparse(one: SparseDelta, theta: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -71,14 +91,20 @@ def _sparse(one: SparseDelta, theta: dict[str, Tensor]) -> dict[str, Tensor]:
     found = {}
     for name, (positions, values) in one.tensors.items():
         places = torch.stack(torch.unravel_index(positions, theta[name].shape))
-        found[name] = torch.sparse_coo_tensor(places, values, theta[name].shape, check_invariants=False).coalesce()
+        found[name] = torch.sparse_coo_tensor(
+            places, values, theta[name].shape, check_invariants=False
+        ).coalesce()
     return found
 
 
 def _touching(encoder: torch.nn.Module, deltas: list[SparseDelta]) -> Callable[[], None]:
     """A turn that writes every touched entry once."""
-    places = {name: torch.cat([one.tensors[name][0] for one in deltas]).unique() for name in deltas[0].tensors}
-    flat = {name: parameter.detach().view(-1) for name, parameter in encoder.named_parameters() if name in places}
+    places = {
+        name: torch.cat([one.tensors[name][0] for one in deltas]).unique() for name in deltas[0].tensors
+    }
+    flat = {
+        name: parameter.detach().view(-1) for name, parameter in encoder.named_parameters() if name in places
+    }
     entries = {name: tensor[places[name]] for name, tensor in flat.items()}
 
     def turn() -> None:

@@ -28,7 +28,9 @@ def random_text(words: int, lines: int) -> tuple[PreTrainedTokenizerFast, list[s
 
 
 def counting(tokenizer: PreTrainedTokenizerFast, lines: list[str], size: Size) -> Row:
-    """Ours adds up arrays; published scripts tokenise line by line into a Counter; the tokenizer alone is the floor."""
+    """Ours adds up arrays; published scripts tokenise line by line into a Counter; the tokenizer alone is the
+    floor.
+    """
 
     def published() -> None:
         counts: Counter[int] = Counter()
@@ -37,7 +39,10 @@ def counting(tokenizer: PreTrainedTokenizerFast, lines: list[str], size: Size) -
 
     count, encode = partial(vocab.count_tokens, tokenizer, lines), partial(_encode, tokenizer, lines)
     sides: dict[str, Turn] = {PUBLISHED: published, OURS: count, FLOOR: encode}
-    note = "published: one line at a time into a Counter; floor: the tokenizer's own batches of 2048 lines, nothing counted"
+    note = (
+        "published: one line at a time into a Counter; floor: the tokenizer's own batches of 2048 lines,"
+        " nothing counted"
+    )
     return comparison(f"token counts, {len(lines)} lines", note, alternate(size.turns, sides))
 
 
@@ -45,7 +50,9 @@ def trimming(size: Size) -> Row:
     """Choosing tokens, trimming tokenizer and model; the floor is one copy of the rows that stay."""
     tokenizer = _tokenizer(_words(LARGEST if size.vocabulary > 100000 else size.vocabulary))
     settings = config(size, layers=1, vocabulary=len(tokenizer))
-    fresh = iter([BertModel(settings, add_pooling_layer=False) for _ in range(2)])  # one to warm up, one to measure
+    fresh = iter(
+        [BertModel(settings, add_pooling_layer=False) for _ in range(2)]
+    )  # one to warm up, one to measure
     rows = torch.randn(len(tokenizer), size.hidden)
     counts = np.zeros(len(tokenizer), np.int64)
     counts[np.random.default_rng(1).permutation(len(tokenizer))[: size.kept]] = 1
@@ -57,7 +64,10 @@ def trimming(size: Size) -> Row:
 
     kept = torch.as_tensor(vocab.choose(tokenizer, [counts]))
     sides = {OURS: ours, FLOOR: lambda: rows.index_select(0, kept)}
-    note = "ours: choosing tokens, cutting the tokenizer (through save and reload) and the model; floor: one copy of the rows that stay"
+    note = (
+        "ours: choosing tokens, cutting the tokenizer (through save and reload) and the model; floor: one"
+        " copy of the rows that stay"
+    )
     return comparison(f"trimming {len(tokenizer)} tokens to {len(kept)}", note, alternate(1, sides))
 
 
@@ -78,15 +88,35 @@ def _words(count: int) -> list[str]:
 def _tokenizer(words: list[str]) -> PreTrainedTokenizerFast:
     """A WordPiece tokenizer of these words and of letters, with mBERT's normaliser and word splitter."""
     letters = [chr(ord("a") + i) for i in range(26)]
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters), *words]
-    raw = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(dict.fromkeys(pieces))}, unk_token="[UNK]"))
+    pieces = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *letters,
+        *(f"##{letter}" for letter in letters),
+        *words,
+    ]
+    raw = Tokenizer(
+        models.WordPiece({piece: i for i, piece in enumerate(dict.fromkeys(pieces))}, unk_token="[UNK]")
+    )
     raw.normalizer = normalizers.BertNormalizer(lowercase=False)  # type: ignore[assignment]
     raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
-    names = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    names = {
+        "unk_token": "[UNK]",
+        "pad_token": "[PAD]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "mask_token": "[MASK]",
+    }
     return PreTrainedTokenizerFast(tokenizer_object=raw, **names)
 
 
 def _lines(words: list[str], count: int) -> list[str]:
     """Lines of 20 of the words, every third of two pieces, as words are in text."""
     rng = np.random.Generator(np.random.PCG64(2))
-    return [" ".join(words[i] + "zx"[: i % 3 // 2] for i in row) + "." for row in rng.integers(0, len(words), (count, 20))]
+    return [
+        " ".join(words[i] + "zx"[: i % 3 // 2] for i in row) + "."
+        for row in rng.integers(0, len(words), (count, 20))
+    ]

@@ -1,6 +1,8 @@
-"""The command line: `bistil demo | batch | stage | study | data | pretrain | world | report | bench | info | export | predict | doctor`.
+"""The command line: `bistil demo | batch | stage | study | data | pretrain | world | report | bench | info |
+export | predict | doctor`.
 
-Notable: commands only parse, call and print; an `InputError` is shown as its paragraph, without a traceback, and Ctrl-C says how to go on.
+Notable: commands only parse, call and print; an `InputError` is shown as its paragraph, without a traceback,
+and Ctrl-C says how to go on.
 """
 
 import argparse
@@ -27,8 +29,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        print(f"bistil: The disk is full ({error}). Free some space and give the same command again: it goes on.", file=sys.stderr)
+        print(
+            f"bistil: The disk is full ({error}). Free some space and give the same command again: it"
+            " goes on.",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
-        print("\nbistil: interrupted. Finished stages are kept; the same command goes on from the last checkpoint.", file=sys.stderr)
+        print(
+            "\nbistil: interrupted. Finished stages are kept; the same command goes on from the last"
+            " checkpoint.",
+            file=sys.stderr,
+        )
         return 130

@@ -1,8 +1,7 @@
 """What this machine has for bistil and what is missing: `bistil doctor`.
 
-Notable: nothing is fetched, written or kept (one probe file aside, to see that the store can be written); only what every command needs
-counts as broken, the rest is told as missing together with what to do.
-"""
+Notable: nothing is fetched, written or kept (one probe file aside, to see that the store can be written);
+only what every command needs counts as broken, the rest is told as missing together with what to do."""
 
 import os
 import platform
@@ -37,9 +36,19 @@ class Finding:
 def examine(store: Path = CACHE / "store") -> Iterator[Finding]:
     """Look at machine, packages, device, folders, data and teachers; `store` is where artefacts go."""
     yield Finding("python", "ok", f"{platform.python_version()} on {platform.platform()}")
-    yield Finding("machine", "ok", f"{_processors()} processors" + (f", {memory:.0f} GiB of memory" if (memory := _memory_gib()) else ""))
+    yield Finding(
+        "machine",
+        "ok",
+        f"{_processors()} processors"
+        + (f", {memory:.0f} GiB of memory" if (memory := _memory_gib()) else ""),
+    )
     yield from _packages()
-    for what, look in (("device", _device), ("store", lambda: _store(store)), ("miniworld", _miniworld), ("data folder", _data)):
+    for what, look in (
+        ("device", _device),
+        ("store", lambda: _store(store)),
+        ("miniworld", _miniworld),
+        ("data folder", _data),
+    ):
         yield _guarded(what, look)
     for folder in (DATA / "teachers" / "miniworld", CACHE / "teacher-small"):
         yield _guarded(f"teacher {folder.name}", lambda folder=folder: _teacher(folder))  # type: ignore[misc]
@@ -59,15 +68,26 @@ def _packages() -> Iterator[Finding]:
         named = [Requirement(text) for text in requires("bistil") or ()]
     except PackageNotFoundError:
         yield Finding(
-            "packages", "missing", f"bistil is not installed as a package, so its needs are not known: pip install -e {ROOT.name}"
+            "packages",
+            "missing",
+            f"bistil is not installed as a package, so its needs are not known: pip install -e {ROOT.name}",
         )
         return
-    for extra in (None, *sorted({extra for one in named if one.marker for extra in _extras(str(one.marker))})):
-        wanted = [one for one in named if (one.marker is None) == (extra is None) and (not extra or extra in _extras(str(one.marker)))]
+    for extra in (
+        None,
+        *sorted({extra for one in named if one.marker for extra in _extras(str(one.marker))}),
+    ):
+        wanted = [
+            one
+            for one in named
+            if (one.marker is None) == (extra is None) and (not extra or extra in _extras(str(one.marker)))
+        ]
         bad = [text for one in wanted if (text := _lacking(one))]
         if not bad:
             yield Finding(
-                "packages" if extra is None else f"extra {extra}", "ok", ", ".join(f"{one.name} {version(one.name)}" for one in wanted)
+                "packages" if extra is None else f"extra {extra}",
+                "ok",
+                ", ".join(f"{one.name} {version(one.name)}" for one in wanted),
             )
         elif extra is None:
             yield Finding("packages", "broken", f"{'; '.join(bad)}: pip install -e .")
@@ -77,7 +97,11 @@ def _packages() -> Iterator[Finding]:
 
 def _extras(marker: str) -> list[str]:
     """The extras that a marker like `extra == "lab"` speaks of."""
-    return [part.strip(" '\"") for part in marker.split("extra ==")[1:] for part in [part.split(" or ")[0].split(" and ")[0]]]
+    return [
+        part.strip(" '\"")
+        for part in marker.split("extra ==")[1:]
+        for part in [part.split(" or ")[0].split(" and ")[0]]
+    ]
 
 
 def _lacking(needed: Requirement) -> str:
@@ -86,7 +110,11 @@ def _lacking(needed: Requirement) -> str:
         found = version(needed.name)
     except PackageNotFoundError:
         return f"{needed.name} is not installed"
-    return "" if needed.specifier.contains(found, prereleases=True) else f"{needed.name} is {found}, {needed.specifier} is needed"
+    return (
+        ""
+        if needed.specifier.contains(found, prereleases=True)
+        else f"{needed.name} is {found}, {needed.specifier} is needed"
+    )
 
 
 def _device() -> tuple[State, str]:
@@ -109,7 +137,11 @@ def _store(folder: Path) -> tuple[State, str]:
     free = shutil.disk_usage(existing).free / 2**30
     kept = sum(1 for _ in folder.glob("*/*/manifest.json"))
     told = f"{folder}: {kept} artefacts, {free:.0f} GiB free"
-    return ("ok", told) if free >= LEAST_GIB else ("broken", f"{told}: less than the {LEAST_GIB:g} GiB a run needs")
+    return (
+        ("ok", told)
+        if free >= LEAST_GIB
+        else ("broken", f"{told}: less than the {LEAST_GIB:g} GiB a run needs")
+    )
 
 
 def _miniworld() -> tuple[State, str]:
@@ -122,20 +154,30 @@ def _miniworld() -> tuple[State, str]:
 def _data() -> tuple[State, str]:
     named = os.environ.get("BISTIL_DATA")
     if not named:
-        return "missing", "BISTIL_DATA is not set: experiments on real data need it or --data; `bistil data list` shows where data is"
+        return (
+            "missing",
+            (
+                "BISTIL_DATA is not set: experiments on real data need it or --data; `bistil data list` shows"
+                " where data is"
+            ),
+        )
     try:
         folder = DataFolder(Path(named).expanduser())
         languages = folder.languages
     except InputError as error:
         return "broken", str(error)
     there = [code for code in languages if folder.text(code).is_file()]
-    return ("ok" if there else "missing"), f"{folder.root}: text of {len(there)} of the {len(languages)} languages of its table"
+    return (
+        "ok" if there else "missing"
+    ), f"{folder.root}: text of {len(there)} of the {len(languages)} languages of its table"
 
 
 def _teacher(folder: Path) -> tuple[State, str]:
     if not folder.is_dir():
         made = f"bistil pretrain data/teachers/{folder.name}.yaml --to {folder.relative_to(ROOT)}"
-        return ("broken" if folder.is_relative_to(DATA / "teachers") else "missing"), f"not there; made by `{made}`"
+        return (
+            "broken" if folder.is_relative_to(DATA / "teachers") else "missing"
+        ), f"not there; made by `{made}`"
     from bistil.models.load import load_teacher
 
     teacher = load_teacher(folder)
@@ -143,7 +185,10 @@ def _teacher(folder: Path) -> tuple[State, str]:
     config = teacher.encoder.config
     return (
         "ok",
-        f"{config.model_type}, {config.num_hidden_layers} layers of {config.hidden_size}, {len(teacher.tokenizer):,} tokens, {size:.1f} M",
+        (
+            f"{config.model_type}, {config.num_hidden_layers} layers of {config.hidden_size},"
+            f" {len(teacher.tokenizer):,} tokens, {size:.1f} M"
+        ),
     )
 
 

@@ -21,15 +21,29 @@ BENCH_SIZES = (
 
 def add_commands(commands: Commands) -> None:
     """Declare them."""
-    bench = commands.add_parser("bench", help="what our way costs against the published way and a floor, in one run on this machine")
-    bench.add_argument("part", nargs="?", default="all", choices=(*BENCH, "all"), metavar="|".join((*BENCH, "all")))
-    bench.add_argument("--to", type=Path, default=ROOT / "reports" / "bench", help="folder of the JSON (default: reports/bench/)")
+    bench = commands.add_parser(
+        "bench", help="what our way costs against the published way and a floor, in one run on this machine"
+    )
+    bench.add_argument(
+        "part", nargs="?", default="all", choices=(*BENCH, "all"), metavar="|".join((*BENCH, "all"))
+    )
+    bench.add_argument(
+        "--to",
+        type=Path,
+        default=ROOT / "reports" / "bench",
+        help="folder of the JSON (default: reports/bench/)",
+    )
     for name, default, help_text in BENCH_SIZES:
         bench.add_argument(f"--{name}", type=int, default=default, help=f"{help_text} (default: %(default)s)")
     bench.set_defaults(run=_bench)
 
     doctor = commands.add_parser("doctor", help="what this machine has for bistil, and what is missing")
-    doctor.add_argument("--store", type=Path, default=CACHE / "store", help="where artefacts are kept (default: data/cache/store)")
+    doctor.add_argument(
+        "--store",
+        type=Path,
+        default=CACHE / "store",
+        help="where artefacts are kept (default: data/cache/store)",
+    )
     doctor.set_defaults(run=_doctor)
 
 

@@ -10,9 +10,15 @@ from bistil.settings.places import CACHE, ROOT, open_data
 
 def add_commands(commands: Commands) -> None:
     """Declare them."""
-    report = commands.add_parser("report", help="write an experiment's report again from what is in the store, or compare two of them")
+    report = commands.add_parser(
+        "report", help="write an experiment's report again from what is in the store, or compare two of them"
+    )
     report.add_argument(
-        "experiments", type=Path, nargs="+", metavar="A [B]", help="an experiment file; to compare, also a report's folder or a results.csv"
+        "experiments",
+        type=Path,
+        nargs="+",
+        metavar="A [B]",
+        help="an experiment file; to compare, also a report's folder or a results.csv",
     )
     place_options(report)
     report.add_argument("--reports", type=Path, default=ROOT / "reports")
@@ -22,21 +28,40 @@ def add_commands(commands: Commands) -> None:
     info.add_argument("path", type=Path)
     info.set_defaults(run=_info)
 
-    export = commands.add_parser("export", help="a finished student as a folder for transformers or ONNX Runtime, with its model card")
-    export.add_argument("which", metavar="RUN", help="an experiment file, or the id of an evaluation in a results.csv under reports/")
-    export.add_argument("--to", default="folder", choices=("folder", "onnx", "onnx-int8", "hub"), help="in which form (default: folder)")
+    export = commands.add_parser(
+        "export", help="a finished student as a folder for transformers or ONNX Runtime, with its model card"
+    )
+    export.add_argument(
+        "which",
+        metavar="RUN",
+        help="an experiment file, or the id of an evaluation in a results.csv under reports/",
+    )
+    export.add_argument(
+        "--to",
+        default="folder",
+        choices=("folder", "onnx", "onnx-int8", "hub"),
+        help="in which form (default: folder)",
+    )
     for name in ("system", "task", "target"):
         export.add_argument(f"--{name}", help=f"which {name} of the experiment's; default: the first")
     export.add_argument("--seed", type=int, help="which seed of the experiment's; default: the first")
     export.add_argument("--out", type=Path, help="the new folder (default: data/cache/exports/NAME)")
     export.add_argument("--repo", help="OWNER/NAME on the hub, for --to hub")
     place_options(export)
-    export.add_argument("--reports", type=Path, default=ROOT / "reports", help="where results.csv files are looked for")
+    export.add_argument(
+        "--reports", type=Path, default=ROOT / "reports", help="where results.csv files are looked for"
+    )
     export.set_defaults(run=_export)
 
-    predict = commands.add_parser("predict", help="what a finished student says of a text file: tags, parses, labels of pairs, answers")
+    predict = commands.add_parser(
+        "predict", help="what a finished student says of a text file: tags, parses, labels of pairs, answers"
+    )
     predict.add_argument("model", type=Path, help="folder of a finished student")
-    predict.add_argument("file", type=Path, help="one sentence a line; for inference and questions two texts with a tab between them")
+    predict.add_argument(
+        "file",
+        type=Path,
+        help="one sentence a line; for inference and questions two texts with a tab between them",
+    )
     predict.set_defaults(run=_predict)
 
 
@@ -45,7 +70,10 @@ def _report(options: argparse.Namespace) -> int:
         left, right = options.experiments
         return _compare(left, right, options.reports)
     if len(options.experiments) > 2:
-        raise InputError(f"One experiment file to report on, or two to compare, were expected, but got {len(options.experiments)}.")
+        raise InputError(
+            "One experiment file to report on, or two to compare, were expected, but got"
+            f" {len(options.experiments)}."
+        )
     from bistil import batch
     from bistil.experiment import Experiment
     from bistil.report.experiment import write_experiment_report
@@ -55,7 +83,9 @@ def _report(options: argparse.Namespace) -> int:
     place = batch.Place(open_data(experiment.data, options.data).root, options.store)
     folder = options.reports / experiment.name
     reader = batch.reader(experiment, place)
-    write_experiment_report(folder, experiment, batch.rows(reader), Store(place.store), failures=[], seen=reader.seen)
+    write_experiment_report(
+        folder, experiment, batch.rows(reader), Store(place.store), failures=[], seen=reader.seen
+    )
     print(folder / "index.html")
     return 0
 
@@ -80,7 +110,10 @@ def _info(options: argparse.Namespace) -> int:
         print((options.path / "manifest.json").read_text(encoding="utf-8"))
         return 0
     delta = SparseDelta.load(options.path)
-    print(f"base {delta.base}\n{delta.size} values in {len(delta.tensors)} tensors, {len(delta.full)} whole tensors")
+    print(
+        f"base {delta.base}\n{delta.size} values in {len(delta.tensors)} tensors, {len(delta.full)} whole"
+        " tensors"
+    )
     for parts in ({f"layer {layer}": part for layer, part in by_layer(delta).items()}, by_tensor(delta)):
         for name, part in parts.items():
             density = "" if part.density is None else f"  density {100 * part.density:8.4f} %"
@@ -94,16 +127,23 @@ def _export(options: argparse.Namespace) -> int:
     from bistil.pipeline import Pipeline
     from bistil.store.artefacts import Store
 
-    file, asked = Path(options.which), deploy.Asked(options.system, options.task, options.target, options.seed)
+    file, asked = (
+        Path(options.which),
+        deploy.Asked(options.system, options.task, options.target, options.seed),
+    )
     if file.suffix not in (".yaml", ".yml"):
-        file, asked = deploy.of_evaluation(options.which, sorted(options.reports.glob("*/results.csv")), ROOT / "data" / "experiments")
+        file, asked = deploy.of_evaluation(
+            options.which, sorted(options.reports.glob("*/results.csv")), ROOT / "data" / "experiments"
+        )
     experiment = Experiment.read(file)
     cell = deploy.choose(experiment, asked)
     if options.to == "hub":
         deploy.check_hub(options.repo)
     pipeline = Pipeline(experiment, open_data(experiment.data, options.data), Store(options.store))
     form = "folder" if options.to == "hub" else options.to
-    name = "-".join((experiment.name, cell.named.replace(":", "-"), cell.task, cell.target, str(cell.seed), form))
+    name = "-".join(
+        (experiment.name, cell.named.replace(":", "-"), cell.task, cell.target, str(cell.seed), form)
+    )
     folder = options.out or CACHE / "exports" / name
     deploy.export(pipeline, cell, form, folder, say=print)
     print(folder)

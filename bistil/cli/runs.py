@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from bistil.plan.text import Rehearsal
 
 BISTIL_TFLOPS = 5.7
-"""What BiStil's own training sustained: 200,000 steps of stage 1 at lrf 2 in 9 hours on an RTX 3080 (paper appendix A.1 and note 8)."""
+"""What BiStil's own training sustained: 200,000 steps of stage 1 at lrf 2 in 9 hours on an RTX 3080 (paper
+appendix A.1 and note 8).
+"""
 
 
 def add_commands(commands: Commands) -> None:
@@ -25,14 +27,35 @@ def add_commands(commands: Commands) -> None:
     batch = commands.add_parser("batch", help="run an experiment file and write its report")
     batch.add_argument("experiment", type=Path, help="for example data/experiments/miniworld-claims.yaml")
     run_options(batch)
-    batch.add_argument("--dry-run", action="store_true", help="print every stage, what it needs and an estimate of its cost, and stop")
-    batch.add_argument("--tflops", type=float, default=BISTIL_TFLOPS, help="TFLOP/s sustained, for that estimate (default: %(default)s)")
-    batch.add_argument("--rehearse", action="store_true", help="with --dry-run: run each kind of stage for a few steps and say minutes")
-    batch.add_argument("--no-notebooks", action="store_true", help="leave out the executed notebooks of the results")
-    _scheduling_options(batch.add_argument_group("Snakemake", "what gives every stage a process of its own, here or through a scheduler"))
+    batch.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print every stage, what it needs and an estimate of its cost, and stop",
+    )
+    batch.add_argument(
+        "--tflops",
+        type=float,
+        default=BISTIL_TFLOPS,
+        help="TFLOP/s sustained, for that estimate (default: %(default)s)",
+    )
+    batch.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="with --dry-run: run each kind of stage for a few steps and say minutes",
+    )
+    batch.add_argument(
+        "--no-notebooks", action="store_true", help="leave out the executed notebooks of the results"
+    )
+    _scheduling_options(
+        batch.add_argument_group(
+            "Snakemake", "what gives every stage a process of its own, here or through a scheduler"
+        )
+    )
     batch.set_defaults(run=_batch)
 
-    stage = commands.add_parser("stage", help="build one stage of an experiment, as a scheduler's job does; without an id, list them")
+    stage = commands.add_parser(
+        "stage", help="build one stage of an experiment, as a scheduler's job does; without an id, list them"
+    )
     stage.add_argument("experiment", type=Path)
     stage.add_argument("id", nargs="?", help="the 16 digits that name it in the store")
     place_options(stage)
@@ -43,7 +66,9 @@ def add_commands(commands: Commands) -> None:
     schema = commands.add_parser("schema", help="the JSON schema of experiment files, for editors")
     schema.set_defaults(run=_schema)
 
-    study = commands.add_parser("study", help="which parameters sparse fine-tunings share, their ages, and the best densities")
+    study = commands.add_parser(
+        "study", help="which parameters sparse fine-tunings share, their ages, and the best densities"
+    )
     study.add_argument("study", type=Path, help="for example data/studies/miniworld-anatomy.yaml")
     run_options(study)
     study.set_defaults(run=_study)
@@ -58,8 +83,15 @@ def _batch(options: argparse.Namespace) -> int:
     from bistil.plan.text import plan_lines
 
     if options.dry_run:
-        experiment, rehearsal = Experiment.read(options.experiment), _rehearsal(options) if options.rehearse else None
-        asked = {"tflops": options.tflops, "data": options.data, "workers": options.workers or os.cpu_count() or 1}
+        experiment, rehearsal = (
+            Experiment.read(options.experiment),
+            (_rehearsal(options) if options.rehearse else None),
+        )
+        asked = {
+            "tflops": options.tflops,
+            "data": options.data,
+            "workers": options.workers or os.cpu_count() or 1,
+        }
         for line in plan_lines(experiment, options.store, rehearse=rehearsal, **asked):
             print(line)
         return 0
@@ -91,25 +123,43 @@ def _rehearsal(options: argparse.Namespace) -> "Rehearsal":
     torch.set_num_threads(1)
     experiment, beside = Experiment.read(options.experiment), options.store.parent
     data = open_data(experiment.data, options.data)
-    return partial(rehearse, experiment, data, beside=beside if beside.is_dir() else None, device=options.device)
+    return partial(
+        rehearse, experiment, data, beside=beside if beside.is_dir() else None, device=options.device
+    )
 
 
 def _scheduling_options(parser: argparse._ArgumentGroup) -> None:
     """How Snakemake runs stages; each of these options asks for it."""
-    parser.add_argument("--engine", choices=("pool", "snakemake"), help="default: warm workers of this machine (pool)")
-    parser.add_argument("--profile", help="where stages run: local, slurm, kubernetes, submit, or a folder with a config.yaml")
+    parser.add_argument(
+        "--engine", choices=("pool", "snakemake"), help="default: warm workers of this machine (pool)"
+    )
+    parser.add_argument(
+        "--profile", help="where stages run: local, slurm, kubernetes, submit, or a folder with a config.yaml"
+    )
     parser.add_argument("--retries", type=int, help="how often a failed stage is tried again (default: 1)")
-    parser.add_argument("--resources", nargs="+", metavar="NAME=N", help="limits, as gpu=2: so many stages that run a model at once")
+    parser.add_argument(
+        "--resources",
+        nargs="+",
+        metavar="NAME=N",
+        help="limits, as gpu=2: so many stages that run a model at once",
+    )
 
 
 def _scheduling(options: argparse.Namespace) -> "Scheduling | None":
     """What was asked of Snakemake, None where it was not asked for."""
     from bistil.batch.snakemake import Scheduling
 
-    asked = {"profile": options.profile, "retries": options.retries, "resources": tuple(options.resources or ()) or None}
+    asked = {
+        "profile": options.profile,
+        "retries": options.retries,
+        "resources": tuple(options.resources or ()) or None,
+    }
     given = {name: value for name, value in asked.items() if value is not None}
     if options.engine == "pool" and given:
-        raise InputError(f"--engine pool goes without --{next(iter(given))}, which is for Snakemake. Leave out one of the two.")
+        raise InputError(
+            f"--engine pool goes without --{next(iter(given))}, which is for Snakemake. Leave out one of the"
+            " two."
+        )
     if options.engine != "snakemake" and not given:
         return None
     return Scheduling(cores=options.workers, **given)
@@ -139,7 +189,9 @@ def _stage(options: argparse.Namespace) -> int:
         place = Place(data.root, options.store)
         print(build_stage(experiment, place, options.id, device=options.device, run=options.folder).folder)
         return 0
-    for name, stage in stages_of(Pipeline(experiment, data, Store(options.store, read_only=True), device=options.device)).items():
+    for name, stage in stages_of(
+        Pipeline(experiment, data, Store(options.store, read_only=True), device=options.device)
+    ).items():
         print(f"{name}  {THERE[stage.there]:7}  {stage.name}")
     return 0
 
@@ -158,9 +210,14 @@ def _study(options: argparse.Namespace) -> int:
     from bistil.studies.kept import read_table
 
     study = Study.read(options.study)
-    place, folder = Place(open_data(study.base().data, options.data).root, options.store), options.reports / study.name
+    place, folder = (
+        Place(open_data(study.base().data, options.data).root, options.store),
+        options.reports / study.name,
+    )
     workers = options.workers or os.cpu_count() or 1
-    errors = run_study(study, place, folder, workers=workers, device=options.device, say=lambda text: print(text, flush=True))
+    errors = run_study(
+        study, place, folder, workers=workers, device=options.device, say=lambda text: print(text, flush=True)
+    )
     for row in read_table(folder / "verdicts.csv") if (folder / "verdicts.csv").is_file() else ():
         verdict = "holds" if row["holds"] == "True" else "does not hold"
         print(f"{verdict}: {row['claim']} ({float(row['left']):.1f} against {float(row['right']):.1f})")

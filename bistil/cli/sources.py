@@ -13,18 +13,22 @@ from bistil.settings.places import CACHE, open_data
 
 def add_commands(commands: Commands) -> None:
     """Declare them."""
-    data = commands.add_parser("data", help="list data sets, get them from the hub, check a data folder").add_subparsers(
-        required=True, metavar="list | get | check"
-    )
+    data = commands.add_parser(
+        "data", help="list data sets, get them from the hub, check a data folder"
+    ).add_subparsers(required=True, metavar="list | get | check")
     listed = data.add_parser("list", help="the data sets of data/datasets.yaml")
     listed.set_defaults(run=_data_list)
     got = data.add_parser("get", help="put data sets from the hub into a data folder, as the public files")
     got.add_argument("names", nargs="+", help="data sets, or experiment files, for all that these name")
     got.add_argument("--to", type=Path, required=True, help="the data folder")
-    got.add_argument("--languages", default="", help="codes with commas between them (default: all, or the experiment's)")
+    got.add_argument(
+        "--languages", default="", help="codes with commas between them (default: all, or the experiment's)"
+    )
     got.add_argument("--most", type=int, help="at most so many rows of each split")
     got.set_defaults(run=_data_get)
-    checked = data.add_parser("check", help="read every file of a data folder: counts, labels, what is malformed, what overlaps")
+    checked = data.add_parser(
+        "check", help="read every file of a data folder: counts, labels, what is malformed, what overlaps"
+    )
     checked.add_argument("folder", type=Path)
     checked.set_defaults(run=_data_check)
 
@@ -36,7 +40,12 @@ def add_commands(commands: Commands) -> None:
     pretrain.add_argument("config", type=Path, help="for example data/teachers/teacher-small.yaml")
     pretrain.add_argument("--data", help="data folder, or `miniworld`; default: BISTIL_DATA")
     pretrain.add_argument("--to", type=Path, required=True, help="folder of the finished teacher")
-    pretrain.add_argument("--processes", type=int, default=1, help="data-parallel processes, one thread each (default: %(default)s)")
+    pretrain.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        help="data-parallel processes, one thread each (default: %(default)s)",
+    )
     pretrain.add_argument("--half", action="store_true", help="save the weights as fp16")
     pretrain.set_defaults(run=_pretrain)
 
@@ -45,7 +54,10 @@ def _data_list(options: argparse.Namespace) -> int:
     from bistil.sources.table import data_sets
 
     for entry in data_sets().values():
-        print(f"{entry.name:12} {entry.task:9} {len(entry.languages):>3} languages  {entry.hub or entry.homepage}\n{'':13}{entry.licence}")
+        print(
+            f"{entry.name:12} {entry.task:9} {len(entry.languages):>3} languages "
+            f" {entry.hub or entry.homepage}\n{'':13}{entry.licence}"
+        )
         if entry.note:
             print(f"{'':13}{entry.note}")
     return 0
@@ -86,10 +98,15 @@ def _pretrain(options: argparse.Namespace) -> int:
 
     config = read_yaml(PretrainConfig, options.config)
     if (options.to / "history.json").is_file():  # what is written last
-        raise InputError(f"There is a finished teacher in {options.to} already. Delete it, or name another folder with --to.")
+        raise InputError(
+            f"There is a finished teacher in {options.to} already. Delete it, or name another folder with"
+            " --to."
+        )
     data = open_data("folder", options.data)
     text = read_text(
-        config, {code: data.text(code) for code in config.languages}, data.root / "parallel" if config.parallel_share else None
+        config,
+        {code: data.text(code) for code in config.languages},
+        data.root / "parallel" if config.parallel_share else None,
     )
     rank = os.environ.get("RANK")
     if options.processes > 1 and rank is None:
@@ -98,7 +115,9 @@ def _pretrain(options: argparse.Namespace) -> int:
         torch.set_num_threads(1)
         torch.distributed.init_process_group("gloo")
     work = options.to.with_name(options.to.name + ".partial")
-    mlm, tokenizer, history = pretrain(config, text, work, progress=Terminal() if rank in (None, "0") else silent)
+    mlm, tokenizer, history = pretrain(
+        config, text, work, progress=Terminal() if rank in (None, "0") else silent
+    )
     if rank is not None:
         torch.distributed.barrier()  # all have read their best state from the folder that goes now
     if rank in (None, "0"):
@@ -112,7 +131,14 @@ def _in_processes(options: argparse.Namespace) -> int:
     """The same command once a process, joined by torchrun."""
     import subprocess
 
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(options.processes)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(options.processes),
+    ]
     command += [
         "-m",
         "bistil.cli",

@@ -1,8 +1,8 @@
-"""The model card of an exported student: what it scores, what it was made from, under which licences, its limits, and how to use it.
+"""The model card of an exported student: what it scores, what it was made from, under which licences, its
+limits, and how to use it.
 
-Notable: every number comes from a manifest or from the export itself; what nobody wrote down, a licence for example, the card says is
-unknown.
-"""
+Notable: every number comes from a manifest or from the export itself; what nobody wrote down, a licence for
+example, the card says is unknown."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,13 +20,20 @@ from bistil.store.artefacts import Artefact, NotBuilt, Store
 from bistil.systems.table import SYSTEMS, told
 from bistil.text.languages import DATA
 
-TAGS = {"ner": "token-classification", "pos": "token-classification", "nli": "text-classification", "qa": "question-answering"}
+TAGS = {
+    "ner": "token-classification",
+    "pos": "token-classification",
+    "nli": "text-classification",
+    "qa": "question-answering",
+}
 FORMS = {"folder": "PyTorch", "onnx": "ONNX, float32", "onnx-int8": "ONNX, int8"}
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What an export found: scores in percent, the largest difference of outputs, median milliseconds of one example, size."""
+    """What an export found: scores in percent, the largest difference of outputs, median milliseconds of one
+    example, size.
+    """
 
     form: str
     metric: str
@@ -49,13 +56,22 @@ def card(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Measure
     parts = [
         _front(cell, list(languages), sets, None if local else teacher),
         f"# {TASKS.get(cell.task, cell.task)} in {names}: {cell.named}",
-        f"{told(cell.in_results)} Made with bistil from the teacher `{teacher}`; task data was in {languages[experiment.source]} only.",
+        (
+            f"{told(cell.in_results)} Made with bistil from the teacher `{teacher}`; task data was in"
+            f" {languages[experiment.source]} only."
+        ),
         "## Scores",
         _scores(pipeline, cell, evaluation, measured),
         "## Size and speed",
         _costs(evaluation, measured),
         "## Use",
-        code(cell.task, folder, segments=getattr(config, "type_vocab_size", 0) > 1, bare=pools(config), longest=longest_sequence(config)),
+        code(
+            cell.task,
+            folder,
+            segments=getattr(config, "type_vocab_size", 0) > 1,
+            bare=pools(config),
+            longest=longest_sequence(config),
+        ),
         "## Made from",
         _origin(pipeline, cell, evaluation, teacher),
         "## Licences",
@@ -68,7 +84,11 @@ def card(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Measure
 
 def _front(cell: Cell, codes: Sequence[str], sets: Sequence[DataSet], teacher: str | None) -> str:
     """The hub's metadata."""
-    lines = [f"language: [{', '.join(codes)}]", "library_name: transformers", "tags: [bistil, distillation, cross-lingual]"]
+    lines = [
+        f"language: [{', '.join(codes)}]",
+        "library_name: transformers",
+        "tags: [bistil, distillation, cross-lingual]",
+    ]
     lines += [f"pipeline_tag: {TAGS[cell.task]}"] if cell.task in TAGS else []
     lines += [f"base_model: {teacher}"] if teacher else []
     hub = [one.hub for one in sets if one.hub]
@@ -88,36 +108,49 @@ def _scores(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Meas
     head = " | ".join(f"{METRICS[name]} (%)" for name in metrics)
     lines = [f"| | {head} | evaluation |", "| --- |" + " ---: |" * len(metrics) + " --- |"]
     for name, one in found.items():
-        lines.append(f"| {name} | {' | '.join(f'{one.metrics[metric]:.1f}' for metric in metrics)} | `{one.id}` |")
+        lines.append(
+            f"| {name} | {' | '.join(f'{one.metrics[metric]:.1f}' for metric in metrics)} | `{one.id}` |"
+        )
     lost = measured.score - measured.exported_score
     exported = (
-        f"This folder, as exported ({FORMS[measured.form]}), scores {measured.exported_score:.2f} {METRICS[measured.metric]} on the same "
-        f"examples, {abs(lost):.2f} points {'less' if lost >= 0 else 'more'} than the evaluation; its outputs are up to "
-        f"{measured.apart:.2g} from those of PyTorch."
+        f"This folder, as exported ({FORMS[measured.form]}), scores {measured.exported_score:.2f}"
+        f" {METRICS[measured.metric]} on the same examples, {abs(lost):.2f} points"
+        f" {'less' if lost >= 0 else 'more'} than the evaluation; its outputs are up to {measured.apart:.2g}"
+        " from those of PyTorch."
     )
-    about = f"Zero-shot on the {evaluation.metrics['n_examples']} examples of the test file of {cell.target}, seed {cell.seed}."
+    about = (
+        f"Zero-shot on the {evaluation.metrics['n_examples']} examples of the test file of {cell.target},"
+        f" seed {cell.seed}."
+    )
     return "\n".join([about, "", *lines, "", exported])
 
 
 def _costs(evaluation: Artefact, measured: Measured) -> str:
     metrics = evaluation.metrics
     return (
-        f"{metrics['parameters']:,} parameters, {metrics['vocabulary']:,} tokens in the vocabulary, {measured.megabytes:.1f} MB in this "
-        f"folder, {metrics['flops_per_example'] / 1e9:.3g} GFLOPs an example. One example, decoding included, took "
-        f"{measured.exported_ms:.2f} ms as exported and {measured.torch_ms:.2f} ms in PyTorch, both in turns on the CPU that exported it."
+        f"{metrics['parameters']:,} parameters, {metrics['vocabulary']:,} tokens in the vocabulary,"
+        f" {measured.megabytes:.1f} MB in this folder, {metrics['flops_per_example'] / 1e9:.3g} GFLOPs an"
+        f" example. One example, decoding included, took {measured.exported_ms:.2f} ms as exported and"
+        f" {measured.torch_ms:.2f} ms in PyTorch, both in turns on the CPU that exported it."
     )
 
 
 def _origin(pipeline: Pipeline, cell: Cell, evaluation: Artefact, teacher: str) -> str:
     """Experiment, ids and versions."""
     manifest, config = evaluation.manifest, pipeline.experiment.task_config(cell)
-    versions = ", ".join(f"{name} {number}" for name, number in manifest["versions"].items() if name != "platform")
+    versions = ", ".join(
+        f"{name} {number}" for name, number in manifest["versions"].items() if name != "platform"
+    )
     lines = [
         f"* teacher `{teacher}`, {pipeline.teacher_id}",
         f"* experiment `{pipeline.experiment.name}`, system `{cell.named}`, seed {cell.seed}",
-        *(f"* {name} `{number}`" for name, number in {"evaluation": evaluation.id, **manifest["inputs"]}.items()),
+        *(
+            f"* {name} `{number}`"
+            for name, number in {"evaluation": evaluation.id, **manifest["inputs"]}.items()
+        ),
         f"* task training: batches of {config.batch_size}, sequences of up to {config.max_length} tokens",
-        f"* {versions}" + (f", commit `{manifest['git']['commit'][:10]}`" if manifest["git"]["commit"] else ""),
+        f"* {versions}"
+        + (f", commit `{manifest['git']['commit'][:10]}`" if manifest["git"]["commit"] else ""),
     ]
     return "\n".join(lines)
 
@@ -128,22 +161,39 @@ def _licences(data: str, sets: Sequence[DataSet], teacher: str) -> str:
     if data == "miniworld":
         lines.append("* text and task data: miniworld, invented languages generated by bistil (Apache-2.0)")
     elif not sets:
-        lines.append("* text and task data: from a folder whose licences the experiment does not name; look them up before you share this")
-    return "\n".join([*lines, f"* the teacher `{teacher}`: its own licence goes on applying to what was made from it"])
+        lines.append(
+            "* text and task data: from a folder whose licences the experiment does not name; look them up"
+            " before you share this"
+        )
+    return "\n".join(
+        [*lines, f"* the teacher `{teacher}`: its own licence goes on applying to what was made from it"]
+    )
 
 
 def _limits(pipeline: Pipeline, cell: Cell, evaluation: Artefact, names: str, longest: int) -> str:
     """What not to expect of it."""
     lines = [
-        f"* It never saw task data of {pipeline.data.language(cell.target).name}; the scores above are of one seed and one test file.",
-        f"* It takes up to {longest} tokens; it was tested on up to {evaluation.manifest['config']['max_length']}.",
+        (
+            f"* It never saw task data of {pipeline.data.language(cell.target).name}; the scores above are of"
+            " one seed and one test file."
+        ),
+        (
+            f"* It takes up to {longest} tokens; it was tested on up to"
+            f" {evaluation.manifest['config']['max_length']}."
+        ),
     ]
     if SYSTEMS[cell.system].recipe and SYSTEMS[cell.system].languages == "pair":
-        lines.append(f"* Its vocabulary was cut to {names}: text of other languages falls into small or unknown pieces.")
+        lines.append(
+            f"* Its vocabulary was cut to {names}: text of other languages falls into small or unknown"
+            " pieces."
+        )
     if cell.task in ("ner", "pos", "parsing"):
         lines.append("* Words are what the training data calls words: split punctuation off before you ask.")
     if cell.task == "parsing":
-        lines.append("* The parser's head is no class of transformers. The lines above take each word's best head: no tree, at times.")
+        lines.append(
+            "* The parser's head is no class of transformers. The lines above take each word's best head: no"
+            " tree, at times."
+        )
     if pipeline.experiment.data == "miniworld":
         lines.append("* Its languages are invented: it is of no use for real text.")
     return "\n".join(lines)

@@ -53,7 +53,7 @@ import json
 from safetensors.torch import load_file
 head = load_file(f"{FOLDER}/head.safetensors")
 labels = json.load(open(f"{FOLDER}/labels.json", encoding="utf-8"))
-states = torch.cat([output[[0, *first.values()]], torch.ones(len(words) + 1, 1)], 1)  # [CLS] is the root; the 1 is a bias
+states = torch.cat([output[[0, *first.values()]], torch.ones(len(words) + 1, 1)], 1)  # [CLS]: root; 1: bias
 arcs = states[1:] @ head["arcs"] @ states.T
 arcs[range(len(words)), range(1, len(words) + 1)] = -1e4  # no word is its own head
 heads = arcs.argmax(1)  # each word's best head, 0 for the root; bistil looks for the best tree
@@ -67,7 +67,8 @@ found = config.id2label[int(run(inputs)[0][0].argmax())]
 _QUESTION = """
 question, context = "A question?", "The paragraph that holds the answer."
 most = {{"truncation": "only_second", "max_length": {longest}}}  # bistil reads a longer paragraph in windows
-inputs = tokenizer(question, context, **most, return_offsets_mapping=True, return_token_type_ids={segments}, return_tensors="pt")
+most |= {{"return_offsets_mapping": True, "return_token_type_ids": {segments}, "return_tensors": "pt"}}
+inputs = tokenizer(question, context, **most)
 places = inputs.pop("offset_mapping")[0]
 inside = torch.tensor([part == 1 for part in inputs.sequence_ids()])  # an answer lies in the paragraph
 start, end = (logits[0].masked_fill(~inside, -1e4) for logits in run(inputs)[:2])
@@ -79,18 +80,25 @@ found = context[places[first, 0] : places[last, 1]]
 
 
 def code(task: str, folder: Path, *, segments: bool, bare: bool, longest: int) -> str:
-    """Python between fences that ends with `found`, what the student in the exported folder says of an example.
+    """Python between fences that ends with `found`, what the student in the exported folder says of an
+    example.
 
-    :param segments: the model takes `token_type_ids`. bare: its class would come with a pooler. longest: tokens that it takes.
+    :param segments: the model takes `token_type_ids`. bare: its class would come with a pooler. longest:
+    tokens that it takes.
     """
     path = next((name for name in GRAPHS.values() if (folder / name).is_file()), None)
     beside = (folder / HEAD).is_file()
     if beside and task != "parsing":
-        return "This architecture has no class of transformers for the head beside it: `bistil predict FOLDER TEXT` runs it."
+        return (
+            "This architecture has no class of transformers for the head beside it: `bistil predict FOLDER"
+            " TEXT` runs it."
+        )
     extra = ", add_pooling_layer=False" if beside and bare else ""
     kind = "AutoModel" if beside else _CLASSES[task]
     begin = _ONNX.format(graph=path) if path else _TORCH.format(kind=kind, extra=extra)
     texts = {"nli": _PAIR, "qa": _QUESTION}
-    body = texts.get(task, _WORDS).format(segments=segments, longest=longest, text="Words with blanks between them .")
+    body = texts.get(task, _WORDS).format(
+        segments=segments, longest=longest, text="Words with blanks between them ."
+    )
     rest = {"parsing": _PARSE, "ner": _TAGS, "pos": _TAGS}.get(task, "")
     return f"```python\n{begin}{body}{rest}print(found)\n```"

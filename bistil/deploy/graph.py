@@ -1,10 +1,10 @@
 """Models as ONNX graphs: export, int8, and running them in ONNX Runtime. Needs the extra `onnx`.
 
-Notable: a graph takes any batch and any length, padding included. int8 is dynamic: weights are rounded once, each output channel of a
-matrix by its own scale and to seven bits, and activations as they come, so there is nothing to calibrate. With the eighth bit, processors
-without VNNI instructions (AVX2, early AVX-512) add pairs of products in 16 bits, which can overflow there; a file should mean the same
-everywhere, and the bit is worth little: states of miniworld students are 1.5 % off in place of 1.4 %, and 2.1 % in place of 2.0 %.
-"""
+Notable: a graph takes any batch and any length, padding included. int8 is dynamic: weights are rounded once,
+each output channel of a matrix by its own scale and to seven bits, and activations as they come, so there is
+nothing to calibrate. With the eighth bit, processors without VNNI instructions (AVX2, early AVX-512) add
+pairs of products in 16 bits, which can overflow there; a file should mean the same everywhere, and the bit is
+worth little: states of miniworld students are 1.5 % off in place of 1.4 %, and 2.1 % in place of 2.0 %."""
 
 import logging
 import warnings
@@ -44,7 +44,8 @@ class _Named(nn.Module):
 
 
 def to_onnx(path: Path, model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
-    """Write a model of transformers as a graph of these inputs, which are an example: at least 2 rows and 2 columns, all of one shape.
+    """Write a model of transformers as a graph of these inputs, which are an example: at least 2 rows and 2
+    columns, all of one shape.
 
     :raises InputError: where the extra is missing.
     """
@@ -70,13 +71,16 @@ def to_int8(whole: Path, small: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     model = onnx.load(str(whole))
-    del model.graph.value_info[:]  # the quantiser turns some matrices over, and would stumble over the shapes noted of them
+    del model.graph.value_info[
+        :
+    ]  # the quantiser turns some matrices over, and would stumble over the shapes noted of them
     with _in_peace():
         quantize_dynamic(model, small, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
 
 
 def open_graph(path: Path) -> Graph:
-    """The graph of a file, ready to run on the CPU with as many threads as torch; inputs that it does not know are left out.
+    """The graph of a file, ready to run on the CPU with as many threads as torch; inputs that it does not
+    know are left out.
 
     :raises InputError: where the extra is missing.
     """

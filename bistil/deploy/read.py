@@ -1,8 +1,8 @@
-"""Folders of finished students, as models again: a class of transformers, an encoder with a small head beside it, or an ONNX graph.
+"""Folders of finished students, as models again: a class of transformers, an encoder with a small head beside
+it, or an ONNX graph.
 
-Notable: a folder says by itself what it does, so a file name is all that `bistil predict` needs. Whatever runs it, a task sees the logits
-that it saw in training.
-"""
+Notable: a folder says by itself what it does, so a file name is all that `bistil predict` needs. Whatever
+runs it, a task sees the logits that it saw in training."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +33,8 @@ Finish = Callable[[Sequence[Tensor], Batch], Mapping[str, Tensor]]
 
 
 class Deployed(TaskModel):
-    """A finished student: `outputs` are those of the folder's model or graph, and calling it names them as its task does.
+    """A finished student: `outputs` are those of the folder's model or graph, and calling it names them as
+    its task does.
 
     model: of transformers, with its head where the class has one; None where `graph` runs instead.
     """
@@ -64,16 +65,21 @@ class Deployed(TaskModel):
 def load_deployed(folder: Path) -> tuple[Deployed, Task, PreTrainedTokenizerFast]:
     """A folder's model, ready for `predict_all`, with its task and tokenizer.
 
-    :raises InputError: where the folder holds no finished student, or a graph and the extra `onnx` is missing.
-    """
+    :raises InputError: where the folder holds no finished student, or a graph and the extra `onnx` is
+    missing."""
     if not (folder / "config.json").is_file():
         raise InputError(
-            f"The folder of a finished student was expected at {folder}, but it has no config.json. `make demo` says where it puts one."
+            f"The folder of a finished student was expected at {folder}, but it has no config.json. `make"
+            " demo` says where it puts one."
         )
     config = AutoConfig.from_pretrained(folder)
     form = str((config.architectures or [""])[0])
     state = load_file(folder / HEAD) if (folder / HEAD).is_file() else None
-    labels = json.loads((folder / LABELS).read_text(encoding="utf-8")) if state else list((config.id2label or {}).values())
+    labels = (
+        json.loads((folder / LABELS).read_text(encoding="utf-8"))
+        if state
+        else list((config.id2label or {}).values())
+    )
     task, finish = _task(folder, form, state, tuple(labels))
     if state is not None:
         head = task.head(config.hidden_size).eval()
@@ -85,11 +91,15 @@ def load_deployed(folder: Path) -> tuple[Deployed, Task, PreTrainedTokenizerFast
     if graph is None:
         with quiet():
             kind: Any = AutoModel if state is not None else getattr(transformers, form)
-            model = kind.from_pretrained(folder, **({"add_pooling_layer": False} if kind is AutoModel and pools(config) else {})).eval()
+            model = kind.from_pretrained(
+                folder, **({"add_pooling_layer": False} if kind is AutoModel and pools(config) else {})
+            ).eval()
     return Deployed(config, model, graph, finish), task, load_tokenizer(str(folder))
 
 
-def _task(folder: Path, form: str, state: Mapping[str, Tensor] | None, labels: tuple[str, ...]) -> tuple[Task, Finish]:
+def _task(
+    folder: Path, form: str, state: Mapping[str, Tensor] | None, labels: tuple[str, ...]
+) -> tuple[Task, Finish]:
     """What a folder does, by the name of its class or by the tensors of its head."""
     names = {name.partition(".")[0] for name in state or {}}
     if form.endswith("ForTokenClassification") or names == {"classifier"}:
@@ -101,8 +111,8 @@ def _task(folder: Path, form: str, state: Mapping[str, Tensor] | None, labels: t
     if names == {"arcs", "relations"}:
         return Parsing(labels=labels), _labels
     raise InputError(
-        f"A tagger, a parser, a classifier of sentence pairs or a model for questions was expected in {folder}, but it holds "
-        f"{form or 'a bare encoder'}."
+        "A tagger, a parser, a classifier of sentence pairs or a model for questions was expected in"
+        f" {folder}, but it holds {form or 'a bare encoder'}."
     )
 
 

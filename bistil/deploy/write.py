@@ -1,8 +1,7 @@
 """A finished student taken away: `bistil export RUN --to folder|onnx|onnx-int8|hub`.
 
-Notable: what is written is read back and scored on the target's test file before it is handed over, next to the score in the store; nothing
-is trained here, so a student that has not been evaluated yet is refused.
-"""
+Notable: what is written is read back and scored on the target's test file before it is handed over, next to
+the score in the store; nothing is trained here, so a student that has not been evaluated yet is refused."""
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -55,7 +54,9 @@ def choose(experiment: Experiment, asked: Asked) -> Cell:
     cells = [cell for cell in experiment.cells() if cell.system != "floor" and cell.task != RETRIEVAL]
     found = [cell for cell in cells if all(_named(cell)[name] == value for name, value in wanted.items())]
     if not found:
-        known = "; ".join(f"{name} {', '.join(sorted({str(_named(cell)[name]) for cell in cells}))}" for name in vars(asked))
+        known = "; ".join(
+            f"{name} {', '.join(sorted({str(_named(cell)[name]) for cell in cells}))}" for name in vars(asked)
+        )
         raise InputError(f"The experiment {experiment.name} has no score with {wanted}. It has: {known}.")
     return next((cell for cell in found if cell.system.startswith("bistil")), found[0])
 
@@ -72,22 +73,34 @@ def of_evaluation(name: str, reports: Iterable[Path], experiments: Path) -> tupl
     row = next((row for path in reports for row in read_results(path) if row["artefact"] == name), None)
     file = experiments / f"{row['experiment']}.yaml" if row else None
     if row is None or file is None or not file.is_file():
-        lacking = f"{file} is not there: give the experiment file and --system, --task, --target" if file else f"none names {name!r}"
-        raise InputError(f"An experiment file, or the id of an evaluation in a results.csv under reports/, was expected, but {lacking}.")
+        lacking = (
+            f"{file} is not there: give the experiment file and --system, --task, --target"
+            if file
+            else f"none names {name!r}"
+        )
+        raise InputError(
+            "An experiment file, or the id of an evaluation in a results.csv under reports/, was expected,"
+            f" but {lacking}."
+        )
     system, drf = from_results(row["system"])
     named = Cell(system, row["task"], row["target"], row["lrf"] or 1, row["seed"], drf).named
     return file, Asked(named, row["task"], row["target"], row["seed"])
 
 
 def export(pipeline: Pipeline, cell: Cell, form: str, to: Path, *, say: Callable[[str], None]) -> Measured:
-    """Write a cell's student into the new folder `to` in one of FORMS, with its model card; say and return what was measured.
+    """Write a cell's student into the new folder `to` in one of FORMS, with its model card; say and return
+    what was measured.
 
-    :raises InputError: where `to` exists, the extra is missing, the cell has not been evaluated, or a float32 graph differs from PyTorch.
+    :raises InputError: where `to` exists, the extra is missing, the cell has not been evaluated, or a float32
+    graph differs from PyTorch.
     """
     if form not in FORMS:
         raise InputError(f"A form, one of {', '.join(FORMS)}, was expected, but got {form!r}.")
     if to.exists():
-        raise InputError(f"A new folder was expected at {to}, but it is there already. Delete it, or name another with --out.")
+        raise InputError(
+            f"A new folder was expected at {to}, but it is there already. Delete it, or name another with"
+            " --out."
+        )
     if form in GRAPHS and graph.missing():
         raise InputError(f"{graph.missing()}.")
     evaluation = _evaluated(pipeline, cell)
@@ -98,20 +111,34 @@ def export(pipeline: Pipeline, cell: Cell, form: str, to: Path, *, say: Callable
     model, task, tokenizer = load_deployed(source)
     examples = task.read(pipeline.data.file(cell.task, cell.target, "test"))
     settings = pipeline.experiment.task[cell.task]
-    rows, pad_id = task.encode(examples, tokenizer, max_length=settings.max_length), int(tokenizer.pad_token_id)
+    rows, pad_id = (
+        task.encode(examples, tokenizer, max_length=settings.max_length),
+        int(tokenizer.pad_token_id),
+    )
     if form in GRAPHS:
         write_graph(partial, form, model, task.collate(rows[:2], pad_id))
     written, _, _ = load_deployed(partial)
     batch = task.collate(rows[:COMPARED], pad_id)
     apart = largest_difference(model, written, batch)
     if form != "onnx-int8" and apart > EXACT:
-        raise InputError(f"The same logits to {EXACT:g} were expected of the {form}, but they are up to {apart:.2g} apart: do not use it.")
-    scores = task.score(examples, predict_all(written, task, examples, tokenizer, max_length=settings.max_length))
+        raise InputError(
+            f"The same logits to {EXACT:g} were expected of the {form}, but they are up to {apart:.2g} apart:"
+            " do not use it."
+        )
+    scores = task.score(
+        examples, predict_all(written, task, examples, tokenizer, max_length=settings.max_length)
+    )
     times = latencies([model, written], task, rows[:TIMED], pad_id)
     measured = Measured(
-        form=form, metric=task.metric, score=float(evaluation.metrics[task.metric]), exported_score=scores[task.metric], apart=apart,
-        torch_ms=times[0], exported_ms=times[1], megabytes=sum(path.stat().st_size for path in partial.rglob("*") if path.is_file()) / 1e6,
-    )  # fmt: skip
+        form=form,
+        metric=task.metric,
+        score=float(evaluation.metrics[task.metric]),
+        exported_score=scores[task.metric],
+        apart=apart,
+        torch_ms=times[0],
+        exported_ms=times[1],
+        megabytes=sum(path.stat().st_size for path in partial.rglob("*") if path.is_file()) / 1e6,
+    )
     (partial / "README.md").write_text(card(pipeline, cell, evaluation, measured, partial), encoding="utf-8")
     partial.rename(to)
     for line in told(measured):
@@ -122,11 +149,19 @@ def export(pipeline: Pipeline, cell: Cell, form: str, to: Path, *, say: Callable
 def told(measured: Measured) -> list[str]:
     """What was measured, in sentences."""
     lost = measured.score - measured.exported_score
-    verdict = "" if lost <= NEAR else f": {lost:.1f} points lost, more than {NEAR:g}; measure before you use it"
+    verdict = (
+        "" if lost <= NEAR else f": {lost:.1f} points lost, more than {NEAR:g}; measure before you use it"
+    )
     return [
         f"logits: up to {measured.apart:.2g} from PyTorch's",
-        f"{measured.metric}: {measured.exported_score:.2f} as exported, {measured.score:.2f} in the store{verdict}",
-        f"one example, decoding included: {measured.exported_ms:.2f} ms as exported, {measured.torch_ms:.2f} ms in PyTorch, here",
+        (
+            f"{measured.metric}: {measured.exported_score:.2f} as exported, {measured.score:.2f} in the"
+            f" store{verdict}"
+        ),
+        (
+            f"one example, decoding included: {measured.exported_ms:.2f} ms as exported,"
+            f" {measured.torch_ms:.2f} ms in PyTorch, here"
+        ),
         f"{measured.megabytes:.1f} MB",
     ]
 
@@ -138,8 +173,8 @@ def _evaluated(pipeline: Pipeline, cell: Cell) -> Artefact:
         return reader.evaluation(cell)
     except NotBuilt as error:
         raise InputError(
-            f"A finished score was expected for {cell} of {pipeline.experiment.name}, but the store has none. Run `bistil batch` with the "
-            "experiment file first, or name the store with --store."
+            f"A finished score was expected for {cell} of {pipeline.experiment.name}, but the store has none."
+            " Run `bistil batch` with the experiment file first, or name the store with --store."
         ) from error
 
 
@@ -157,7 +192,10 @@ def write_graph(folder: Path, form: str, model: Deployed, batch: Mapping[str, Te
 def largest_difference(one: Deployed, other: Deployed, batch: Mapping[str, Tensor]) -> float:
     """The largest difference of the outputs of two models on the real tokens of a batch."""
     real, pairs = batch["attention_mask"].bool(), zip(one.outputs(batch), other.outputs(batch), strict=True)
-    return max(float((a - b)[real].abs().max() if a.shape[:2] == real.shape else (a - b).abs().max()) for a, b in pairs)
+    return max(
+        float((a - b)[real].abs().max() if a.shape[:2] == real.shape else (a - b).abs().max())
+        for a, b in pairs
+    )
 
 
 @torch.inference_mode()
@@ -183,15 +221,22 @@ def check_hub(repository: str | None) -> str:
         raise InputError(f"The hub's repository was expected as --repo OWNER/NAME, but got {repository!r}.")
     token = huggingface_hub.get_token()
     if not token:
-        raise InputError("A token of the hub was expected, to upload with, but there is none. `hf auth login` asks for one and keeps it.")
+        raise InputError(
+            "A token of the hub was expected, to upload with, but there is none. `hf auth login` asks for one"
+            " and keeps it."
+        )
     return token
 
 
 def upload(folder: Path, repository: str) -> str:
-    """Put an exported folder into a private repository of the hub, which is made where it is missing; return its address."""
+    """Put an exported folder into a private repository of the hub, which is made where it is missing; return
+    its address.
+    """
     import huggingface_hub
 
     hub = huggingface_hub.HfApi(token=check_hub(repository))
     address = str(hub.create_repo(repository, private=True, exist_ok=True))
-    hub.upload_folder(repo_id=repository, folder_path=str(folder), commit_message="A student made with bistil")
+    hub.upload_folder(
+        repo_id=repository, folder_path=str(folder), commit_message="A student made with bistil"
+    )
     return address

@@ -1,8 +1,8 @@
 """DistilBERT's recipe as published (Sanh et al. 2019): 5 * CE + 1 * cos + 2 * MLM with temperature 2.
 
-Notable: unlike BiStil's stage 1 it compares distributions over the whole vocabulary, at every real token, and so is the slower the larger
-that is. Our students start from every lrf-th layer and train without dropout, as all others here do.
-"""
+Notable: unlike BiStil's stage 1 it compares distributions over the whole vocabulary, at every real token, and
+so is the slower the larger that is. Our students start from every lrf-th layer and train without dropout, as
+all others here do."""
 
 import copy
 from collections.abc import Mapping
@@ -25,11 +25,11 @@ SOFT, COSINE, MASKED, TEMPERATURE = 5.0, 1.0, 2.0, 2.0
 
 
 class DistilBertDistillation(Objective):
-    """5 * L_ce + 1 * L_cos + 2 * L_mlm of a student and its head against a frozen teacher in the same vocabulary.
+    """5 * L_ce + 1 * L_cos + 2 * L_mlm of a student and its head against a frozen teacher in the same
+    vocabulary.
 
-    L_ce is the tempered divergence of the predictions at real tokens, L_cos the cosine distance of the last states at real tokens, L_mlm
-    the cross-entropy of the masked tokens (0 where a batch has none).
-    """
+    L_ce is the tempered divergence of the predictions at real tokens, L_cos the cosine distance of the last
+    states at real tokens, L_mlm the cross-entropy of the masked tokens (0 where a batch has none)."""
 
     model: PreTrainedModel
 
@@ -51,14 +51,19 @@ class DistilBertDistillation(Objective):
         parts = {
             "soft": tempered_loss(logits, their_logits, torch.ones_like(labels), temperature=TEMPERATURE),
             "cosine": cosine_loss(own, theirs, mask),
-            "masked": cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum") / counted((labels != IGNORED).sum()),
+            "masked": (
+                cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
+                / counted((labels != IGNORED).sum())
+            ),
         }
         loss = SOFT * parts["soft"] + COSINE * parts["cosine"] + MASKED * parts["masked"]
         return loss, {name: value.detach() for name, value in parts.items()}
 
 
 def with_head(teacher: PreTrainedModel, lrf: int) -> PreTrainedModel:
-    """A student with every `lrf`-th layer of the teacher and a copy of its masked-LM head, tied to the student's own embeddings."""
+    """A student with every `lrf`-th layer of the teacher and a copy of its masked-LM head, tied to the
+    student's own embeddings.
+    """
     whole: Any = teacher.base_model
     encoder = initialise(whole, lrf)
     student: Any = with_encoder(copy.deepcopy(teacher), encoder)

@@ -1,8 +1,8 @@
-"""Stage 1, general distillation: the student learns the language-adapted teacher's states on unlabelled text (BiStil section 3.1).
+"""Stage 1, general distillation: the student learns the language-adapted teacher's states on unlabelled text
+(BiStil section 3.1).
 
-Notable: no masked-LM head is ever evaluated; the loss is L_attn + L_hidden (eqs. 5.1, 5.2). Each step is one language, drawn with equal
-weight, and the teacher wears that language's SFT; the student never does.
-"""
+Notable: no masked-LM head is ever evaluated; the loss is L_attn + L_hidden (eqs. 5.1, 5.2). Each step is one
+language, drawn with equal weight, and the teacher wears that language's SFT; the student never does."""
 
 import threading
 from collections import defaultdict
@@ -28,13 +28,16 @@ from bistil.training.progress import Listener, silent
 
 @dataclass(frozen=True, kw_only=True)
 class GeneralConfig:
-    """Stage 1. lrf: layer reduction factor. batch_size in blocks of the corpora. mask_share: share of tokens masked in the input.
+    """Stage 1. lrf: layer reduction factor. batch_size in blocks of the corpora. mask_share: share of tokens
+    masked in the input.
 
-    drf: hidden reduction factor; in an experiment both factors come with the system's name. learn_map: the map from a narrower student's
-    states to the teacher's trains along, instead of staying the projection that the student starts from. weights: how often a language is
-    drawn in relation to the others, 1 where none is given. language_run: for how many steps at a time, so that the teacher changes its
-    SFT less often; each language's expected share of the steps stays the same. pool: out of how many batches at a time those of like length
-    are put together, where text is not packed: of 64 about a third of the padding is left that there is with 16.
+    drf: hidden reduction factor; in an experiment both factors come with the system's name. learn_map: the
+    map from a narrower student's states to the teacher's trains along, instead of staying the projection that
+    the student starts from. weights: how often a language is drawn in relation to the others, 1 where none is
+    given. language_run: for how many steps at a time, so that the teacher changes its SFT less often; each
+    language's expected share of the steps stays the same. pool: out of how many batches at a time those of
+    like length are put together, where text is not packed: of 64 about a third of the padding is left that
+    there is with 16.
     """
 
     lrf: int
@@ -53,16 +56,25 @@ class GeneralConfig:
         if not all(0 < weight < float("inf") for weight in (self.weights or {}).values()):
             raise InputError(f"`weights` should be numbers above 0, but are {self.weights}.")
         if self.language_run < 1 or self.pool < 1:
-            raise InputError(f"`language_run` and `pool` should be at least 1 step, but are {self.language_run} and {self.pool}.")
+            raise InputError(
+                f"`language_run` and `pool` should be at least 1 step, but are {self.language_run} and"
+                f" {self.pool}."
+            )
 
 
 class GeneralDistillation(Objective):
-    """L_attn + L_hidden of a student against its adapted teacher; `narrowing` where the student is narrower."""
+    """L_attn + L_hidden of a student against its adapted teacher; `narrowing` where the student is
+    narrower.
+    """
 
     model: PreTrainedModel
 
     def __init__(
-        self, student: PreTrainedModel, teacher: AdaptedTeacher, layers: Sequence[int], narrowing: Narrowing | None = None
+        self,
+        student: PreTrainedModel,
+        teacher: AdaptedTeacher,
+        layers: Sequence[int],
+        narrowing: Narrowing | None = None,
     ) -> None:
         super().__init__(student)
         self._teacher, self._layers, self.narrowing = (teacher,), tuple(layers), narrowing
@@ -80,7 +92,9 @@ class GeneralDistillation(Objective):
 def state_losses(
     student: Output, teacher: Output, layers: Sequence[int], mask: Tensor, narrowing: Narrowing | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """L_attn + L_hidden with the teacher's layers selected: student layer i against teacher layer layers[i - 1], H_0 against H_0."""
+    """L_attn + L_hidden with the teacher's layers selected: student layer i against teacher layer layers[i -
+    1], H_0 against H_0.
+    """
     if narrowing is not None:
         student, teacher = narrowing.align(student, teacher, layers)
     attention = attention_loss(student.attention, [teacher.attention[i - 1] for i in layers], mask)
@@ -94,7 +108,9 @@ def evaluate_general(objective: Objective, batches: Iterable[Mapping[str, Any]])
     device = next(objective.parameters()).device
     losses: dict[str, list[float]] = defaultdict(list)
     for batch in batches:
-        moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
+        moved = {
+            name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()
+        }
         losses[batch["language"]].append(float(objective(moved)[0]))
     by_language = {f"loss_{code}": sum(values) / len(values) for code, values in losses.items()}
     return {"loss": sum(by_language.values()) / len(by_language), **by_language}
@@ -112,12 +128,22 @@ def distil_general(
     progress: Listener = silent,
     stop: threading.Event | None = None,
 ) -> History:
-    """Train `student` in place, and the map of `narrowing` if it learns; `corpora` are in the student's token ids. The best held-out loss
-    is kept.
-    """
-    objective = GeneralDistillation(student, teacher, layer_map(teacher.encoder.config.num_hidden_layers, config.lrf), narrowing)
+    """Train `student` in place, and the map of `narrowing` if it learns; `corpora` are in the student's token
+    ids. The best held-out loss is kept."""
+    objective = GeneralDistillation(
+        student, teacher, layer_map(teacher.encoder.config.num_hidden_layers, config.lrf), narrowing
+    )
     try:
-        return distil(objective, tokenizer, corpora, config=config, folder=folder, stage="stage 1", progress=progress, stop=stop)
+        return distil(
+            objective,
+            tokenizer,
+            corpora,
+            config=config,
+            folder=folder,
+            stage="stage 1",
+            progress=progress,
+            stop=stop,
+        )
     finally:
         teacher.wear(None)
 
@@ -133,7 +159,8 @@ def distil(
     progress: Listener = silent,
     stop: threading.Event | None = None,
 ) -> History:
-    """Train an objective's student in place on text, by whatever the objective minimises. The best held-out loss is kept.
+    """Train an objective's student in place on text, by whatever the objective minimises. The best held-out
+    loss is kept.
 
     Dropout of the student is off: it learns a function, not a sample of it.
     """
@@ -152,7 +179,11 @@ def distil(
         pool=config.pool,
     )
     evaluation = held_out(
-        {code: kept for code, (_, kept) in parts.items()}, tokenizer, batch_size=16, mask_share=config.mask_share, most=32
+        {code: kept for code, (_, kept) in parts.items()},
+        tokenizer,
+        batch_size=16,
+        mask_share=config.mask_share,
+        most=32,
     )
     return fit(
         objective,
@@ -162,7 +193,8 @@ def distil(
         select="loss",
         folder=folder,
         seed=config.seed,
-        stage=f"{stage}, {' + '.join(corpora)}, lrf {config.lrf}" + (f", drf {config.drf}" if config.drf > 1 else ""),
+        stage=f"{stage}, {' + '.join(corpora)}, lrf {config.lrf}"
+        + (f", drf {config.drf}" if config.drf > 1 else ""),
         progress=progress,
         stop=stop,
     )

@@ -1,8 +1,8 @@
-"""MiniLMv2 (Wang et al. 2021): the student's last layer learns the self-attention relations of one layer of the teacher.
+"""MiniLMv2 (Wang et al. 2021): the student's last layer learns the self-attention relations of one layer of
+the teacher.
 
-Notable: nothing but queries, keys and values of that one layer is compared, so what comes after the values in the student's last layer has
-no gradient and stays as it was initialised, here from the teacher.
-"""
+Notable: nothing but queries, keys and values of that one layer is compared, so what comes after the values in
+the student's last layer has no gradient and stays as it was initialised, here from the teacher."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,10 +26,10 @@ LAYOUTS = ("bert", "roberta", "xlm-roberta")
 class MiniLMConfig:
     """What is MiniLMv2's own; how long and how fast is as in stage 1.
 
-    Attributes:
-        relation_heads: into how many heads the vectors are cut, None for the teacher's attention heads; the paper has 48 at 768 (16 each).
-        teacher_layer: the layer to learn from, 1 being the first; None for the last. The paper takes the last of 12 layers, of 24 the 21st
-            (BERT) or 19th (RoBERTa, XLM-R).
+    Attributes: relation_heads: into how many heads the vectors are cut, None for the teacher's attention
+        heads; the paper has 48 at 768 (16 each). teacher_layer: the layer to learn from, 1 being the first;
+        None for the last. The paper takes the last of 12 layers, of 24 the 21st (BERT) or 19th (RoBERTa,
+        XLM-R).
     """
 
     relation_heads: int | None = None
@@ -38,19 +38,20 @@ class MiniLMConfig:
     def check(self, config: Any) -> None:
         """Refuse what a teacher of this configuration cannot do.
 
-        :raises InputError: for a layer it has not, relation heads that do not divide its hidden size, or another layout than BERT's.
-        """
+        :raises InputError: for a layer it has not, relation heads that do not divide its hidden size, or
+        another layout than BERT's."""
         layers, hidden = config.num_hidden_layers, config.hidden_size
         if config.model_type not in LAYOUTS:
             raise InputError(
-                f"MiniLMv2 reads queries, keys and values where {', '.join(LAYOUTS)} have them, but the teacher is a {config.model_type}."
+                f"MiniLMv2 reads queries, keys and values where {', '.join(LAYOUTS)} have them, but the"
+                f" teacher is a {config.model_type}."
             )
         layer = layers if self.teacher_layer is None else self.teacher_layer
         heads = 1 if self.relation_heads is None else self.relation_heads
         if not 1 <= layer <= layers or heads < 1 or hidden % heads:
             raise InputError(
-                f"MiniLMv2 learns from one of the teacher's {layers} layers, in a number of relation heads that divides its hidden size "
-                f"{hidden}, but the experiment asks for {self}."
+                f"MiniLMv2 learns from one of the teacher's {layers} layers, in a number of relation heads"
+                f" that divides its hidden size {hidden}, but the experiment asks for {self}."
             )
 
 
@@ -75,7 +76,9 @@ class MiniLMDistillation(Objective):
 
 
 def attention_vectors(encoder: Any, layer: int, input_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:
-    """Queries, keys and values of one layer, all heads side by side; layer 1 is the first. Shape: three of [B, L, H]."""
+    """Queries, keys and values of one layer, all heads side by side; layer 1 is the first. Shape: three of
+    [B, L, H].
+    """
     block: Any = encoder.encoder.layer[layer - 1]
     with _noting([getattr(block.attention.self, kind) for kind in KINDS]) as found:
         encode(encoder, input_ids, attention_mask, states=False)
@@ -86,7 +89,10 @@ def attention_vectors(encoder: Any, layer: int, input_ids: Tensor, attention_mas
 def _noting(modules: list[nn.Module]) -> Iterator[list[Tensor]]:
     """Collect what the modules return, in their order of being called."""
     found: list[Tensor] = []
-    handles = [module.register_forward_hook(lambda _module, _inputs, output: found.append(output)) for module in modules]
+    handles = [
+        module.register_forward_hook(lambda _module, _inputs, output: found.append(output))
+        for module in modules
+    ]
     try:
         yield found
     finally:

@@ -1,8 +1,10 @@
-"""Task tuning by SFT: on gold labels (a teacher's task SFT, a self-taught student) or after a teacher (stage 2, BiStil section 3.2).
+"""Task tuning by SFT: on gold labels (a teacher's task SFT, a self-taught student) or after a teacher (stage
+2, BiStil section 3.2).
 
-Notable: one procedure for all of them. Teacher-forced means L_attn + L_hidden + L_pred against the teacher that wears the source
-language's SFT and its own task SFT; no gold label enters then. The head trains in full, from the same start in both phases; a
-teacher-forced student's head starts as the teacher's, since its states are trained to be the teacher's.
+Notable: one procedure for all of them. Teacher-forced means L_attn + L_hidden + L_pred against the teacher
+that wears the source language's SFT and its own task SFT; no gold label enters then. The head trains in full,
+from the same start in both phases; a teacher-forced student's head starts as the teacher's, since its states
+are trained to be the teacher's.
 """
 
 import threading
@@ -31,9 +33,11 @@ from bistil.training.progress import Listener, silent
 
 @dataclass(frozen=True, kw_only=True)
 class TaskConfig:
-    """A task SFT. batch_size in examples (sentences, pairs or questions); max_length in sub-words, for questions that of a window.
+    """A task SFT. batch_size in examples (sentences, pairs or questions); max_length in sub-words, for
+    questions that of a window.
 
-    examples: at most so many training examples. validation_examples: at most so many for picking the checkpoint.
+    examples: at most so many training examples. validation_examples: at most so many for picking the
+    checkpoint.
     """
 
     sft: SftConfig
@@ -46,7 +50,9 @@ class TaskConfig:
 class TaskBatches(Dataset):
     """Step number -> padded batch; sentences of like length come together."""
 
-    def __init__(self, task: Task, rows: Sequence[Row], pad_id: int, *, batch_size: int, steps: int, seed: int) -> None:
+    def __init__(
+        self, task: Task, rows: Sequence[Row], pad_id: int, *, batch_size: int, steps: int, seed: int
+    ) -> None:
         self._task, self._rows, self._pad_id = task, rows, pad_id
         lengths = [len(row["input_ids"]) for row in rows]
         self._order = sampling.epochs(len(rows), steps, batch_size, seed=seed, lengths=lengths)
@@ -78,13 +84,19 @@ class TaskDistillation(Objective):
     model: TaskModel
 
     def __init__(
-        self, student: TaskModel, teacher: TaskModel, task: Task, kept: Tensor | None, narrowing: Narrowing | None = None
+        self,
+        student: TaskModel,
+        teacher: TaskModel,
+        task: Task,
+        kept: Tensor | None,
+        narrowing: Narrowing | None = None,
     ) -> None:
         super().__init__(student)
         self._teacher, self._task, self._kept = (teacher.eval().requires_grad_(False),), task, kept
         self._narrowing = (narrowing,)
         self._layers = layer_map(
-            teacher.encoder.config.num_hidden_layers, teacher.encoder.config.num_hidden_layers // student.encoder.config.num_hidden_layers
+            teacher.encoder.config.num_hidden_layers,
+            teacher.encoder.config.num_hidden_layers // student.encoder.config.num_hidden_layers,
         )
 
     def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -94,7 +106,9 @@ class TaskDistillation(Objective):
         theirs = {**batch, "input_ids": ids if self._kept is None else self._kept.to(ids.device)[ids]}
         with torch.inference_mode():
             teacher = self._teacher[0](theirs, states=True, maps=False)
-        states, parts = state_losses(student, teacher, self._layers, batch["attention_mask"], self._narrowing[0])
+        states, parts = state_losses(
+            student, teacher, self._layers, batch["attention_mask"], self._narrowing[0]
+        )
         prediction = self._task.distillation_loss(student.logits, teacher.logits, batch)
         return states + prediction, {**parts, "prediction": prediction.detach()}
 
@@ -118,9 +132,11 @@ def task_sft(
 ) -> tuple[SparseDelta, History]:
     """Tune `model` on the source language's task data; return the delta with the whole head in it.
 
-    :param model: its encoder wears the source language's delta already where there is one; the new delta adds to that.
+    :param model: its encoder wears the source language's delta already where there is one; the new delta adds
+        to that.
     :param validate: source-language validation metrics, among them `task.metric`, which picks the checkpoint.
-    :param teacher: a task model to follow (teacher-forced), None for gold labels. `kept`: its ids of the student's tokens.
+    :param teacher: a task model to follow (teacher-forced), None for gold labels. `kept`: its ids of the
+        student's tokens.
     :param narrowing: of a narrower student, its map as stage 1 left it; only where there is a teacher.
     """
     rows = task.encode(examples[: config.examples], tokenizer, max_length=config.max_length)
@@ -132,7 +148,9 @@ def task_sft(
         objective = TaskDistillation(model, teacher, task, kept, narrowing)
 
     def batches(steps: int, seed: int) -> Dataset:
-        return TaskBatches(task, rows, int(tokenizer.pad_token_id), batch_size=config.batch_size, steps=steps, seed=seed)
+        return TaskBatches(
+            task, rows, int(tokenizer.pad_token_id), batch_size=config.batch_size, steps=steps, seed=seed
+        )
 
     return fine_tune(
         objective,

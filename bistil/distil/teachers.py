@@ -1,8 +1,7 @@
 """A teacher that wears one language's sparse fine-tuning at a time.
 
-Notable: changing languages writes only the values of the two deltas, in place, and the base comes back bit for bit. What a language
-changes is read once and kept, 8 bytes a value.
-"""
+Notable: changing languages writes only the values of the two deltas, in place, and the base comes back bit
+for bit. What a language changes is read once and kept, 8 bytes a value."""
 
 from collections.abc import Mapping
 
@@ -17,17 +16,21 @@ from bistil.sft.delta import Applied, SparseDelta
 class AdaptedTeacher:
     """A frozen encoder, the language SFTs it may wear, and the map from the student's token ids to its own.
 
-    :param kept: the teacher's id of each student token. Shape: [V_student]; None where both use the same vocabulary.
-    """
+    :param kept: the teacher's id of each student token. Shape: [V_student]; None where both use the same
+    vocabulary."""
 
-    def __init__(self, encoder: PreTrainedModel, deltas: Mapping[str, SparseDelta], kept: Tensor | None) -> None:
+    def __init__(
+        self, encoder: PreTrainedModel, deltas: Mapping[str, SparseDelta], kept: Tensor | None
+    ) -> None:
         self.encoder = encoder.eval().requires_grad_(False)
         self.deltas, self.kept = deltas, kept
         self._worn: str | None = None
         self._applied: dict[str, Applied] = {}
 
     def wear(self, language: str | None) -> None:
-        """Apply that language's delta, taking off the one worn before; a language without a delta leaves the base as it is."""
+        """Apply that language's delta, taking off the one worn before; a language without a delta leaves the
+        base as it is.
+        """
         if language == self._worn:
             return
         if self._worn is not None:
@@ -47,5 +50,7 @@ class AdaptedTeacher:
 
     @torch.inference_mode()
     def states(self, input_ids: Tensor, attention_mask: Tensor, *, maps: bool = True) -> Output:
-        """All hidden states and attention distributions for a batch in the student's ids (see `encode`). Shape: [B, L] each."""
+        """All hidden states and attention distributions for a batch in the student's ids (see `encode`).
+        Shape: [B, L] each.
+        """
         return encode(self.encoder, self.ids(input_ids), attention_mask, states=True, maps=maps)

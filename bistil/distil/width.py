@@ -1,18 +1,22 @@
-"""Narrower students: hidden size, heads and feed-forward layers divided by drf, started by projecting the teacher (BERT layout).
+"""Narrower students: hidden size, heads and feed-forward layers divided by drf, started by projecting the
+teacher (BERT layout).
 
-The maths. Rows are states; P [H, H'] has orthonormal columns, H' = H / drf, and the student's state z stands for the teacher's h = z P^T.
+The maths. Rows are states; P [H, H'] has orthonormal columns, H' = H / drf, and the student's state z stands
+for the teacher's h = z P^T.
 
-* Basis: U holds the H' leading eigenvectors of sum h^T h over the states that stage 1 compares, on source and target text, in rising
-  order of energy; P = U D with D the orthonormal DCT-II matrix. D spreads the energy evenly over the student's units, and its first,
-  constant row belongs to the weakest direction, which is what centring in the student's layer norms takes away.
-* A map from states (queries, keys, values, first feed-forward layer) becomes W P, one back to them P^T W and P^T b, embeddings E P.
-* Heads stay whole (H' / head size of them): those kept in a layer have the largest mean ||W_O,a c_a||^2, c_a being head a's output. Of
-  the feed-forward units those with the largest mean a^2 * ||w_out||^2 are kept.
-* Layer norms do not commute with P: each gain and bias is the least-squares line, unit by unit, from the normalised x P to h P, where
-  x and h are the teacher's norm's input and output.
+* Basis: U holds the H' leading eigenvectors of sum h^T h over the states that stage 1 compares, on source and
+  target text, in rising order of energy; P = U D with D the orthonormal DCT-II matrix. D spreads the energy
+  evenly over the student's units, and its first, constant row belongs to the weakest direction, which is what
+  centring in the student's layer norms takes away.
+* A map from states (queries, keys, values, first feed-forward layer) becomes W P, one back to them P^T W and
+    P^T b, embeddings E P.
+* Heads stay whole (H' / head size of them): those kept in a layer have the largest mean ||W_O,a c_a||^2, c_a
+  being head a's output. Of the feed-forward units those with the largest mean a^2 * ||w_out||^2 are kept.
+* Layer norms do not commute with P: each gain and bias is the least-squares line, unit by unit, from the
+  normalised x P to h P, where x and h are the teacher's norm's input and output.
 
-Notable: the loss compares z M with h, M [H', H] starting as P^T, and the student's attention with the kept heads' (`Narrowing`); whatever
-reads h, a task head say, starts in the student as the same thing reading z M.
+Notable: the loss compares z M with h, M [H', H] starting as P^T, and the student's attention with the kept
+heads' (`Narrowing`); whatever reads h, a task head say, starts in the student as the same thing reading z M.
 """
 
 import copy
@@ -36,7 +40,9 @@ from bistil.models.load import Output, encode
 Config = TypeVar("Config", bound=PreTrainedConfig)
 
 Text = Callable[[], Iterable[tuple[Tensor, Tensor]]]
-"""Calibration text: each call gives the same batches of ids and attention mask in the teacher's ids. Shape: [B, L] each."""
+"""Calibration text: each call gives the same batches of ids and attention mask in the teacher's ids. Shape:
+[B, L] each.
+"""
 
 
 class Narrowing(nn.Module):
@@ -55,20 +61,25 @@ class Narrowing(nn.Module):
         self.register_buffer("heads", heads.clone())
 
     def align(self, student: Output, teacher: Output, layers: Sequence[int]) -> tuple[Output, Output]:
-        """Both outputs in one shape: the student's states times M, and of the teacher's `layers` the attention of the kept heads."""
+        """Both outputs in one shape: the student's states times M, and of the teacher's `layers` the
+        attention of the kept heads.
+        """
         attention = list(teacher.attention)
         for layer, heads in zip(layers, self.heads, strict=True):
             whole = attention[layer - 1]
             attention[layer - 1] = whole.heads(heads) if isinstance(whole, Attention) else whole[:, heads]
         hidden = tuple(states @ self.map for states in student.hidden)
-        return dataclasses.replace(student, hidden=hidden), dataclasses.replace(teacher, attention=tuple(attention))
+        return dataclasses.replace(student, hidden=hidden), dataclasses.replace(
+            teacher, attention=tuple(attention)
+        )
 
     @torch.no_grad()
     def head_state(self, teacher: Mapping[str, Tensor], student: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A task head's tensors for the student's states, from the teacher's head: every axis of size H is multiplied by M.
+        """A task head's tensors for the student's states, from the teacher's head: every axis of size H is
+        multiplied by M.
 
-        An axis of H + 1, states with a constant 1, keeps that 1. Linear and biaffine heads then say of z what the teacher's say of z M;
-        one with a layer of H units within is only near that.
+        An axis of H + 1, states with a constant 1, keeps that 1. Linear and biaffine heads then say of z what
+        the teacher's say of z M; one with a layer of H units within is only near that.
 
         Raises:
             InputError: a tensor of the student's head has another shape than that gives.
@@ -82,8 +93,9 @@ class Narrowing(nn.Module):
                     tensor = torch.tensordot(tensor, by_size[size], dims=([axis], [1])).movedim(-1, axis)
             if tensor.shape != student[name].shape:
                 raise InputError(
-                    f"The head's {name} should have the shape {tuple(student[name].shape)} in a narrower student, but the teacher's gives "
-                    f"{tuple(tensor.shape)}: its axes must be the hidden size, that plus 1, or the same in both."
+                    f"The head's {name} should have the shape {tuple(student[name].shape)} in a narrower"
+                    f" student, but the teacher's gives {tuple(tensor.shape)}: its axes must be the hidden"
+                    " size, that plus 1, or the same in both."
                 )
             found[name] = tensor
         return found
@@ -92,16 +104,20 @@ class Narrowing(nn.Module):
 def check_drf(config: PreTrainedConfig, drf: int) -> None:
     """Refuse a hidden reduction factor that would split a head, and any but 1 for what is no BERT.
 
-    Raises:
-        InputError: it does not divide the teacher's heads and feed-forward units, or the teacher has another layout.
+    Raises: InputError: it does not divide the teacher's heads and feed-forward units, or the teacher has
+        another layout.
     """
     if drf > 1 and config.model_type != "bert":
-        raise InputError(f"Narrower students are projected from teachers of the BERT layout so far, but this is a {config.model_type}.")
+        raise InputError(
+            "Narrower students are projected from teachers of the BERT layout so far, but this is a"
+            f" {config.model_type}."
+        )
     heads = config.num_attention_heads
     if drf < 1 or heads % drf or config.intermediate_size % drf:
         raise InputError(
-            f"The hidden reduction factor must divide the teacher's {heads} heads, which stay whole, and its {config.intermediate_size} "
-            f"feed-forward units; {drf} does not. Choose one of {[one for one in range(1, heads + 1) if heads % one == 0]}."
+            f"The hidden reduction factor must divide the teacher's {heads} heads, which stay whole, and its"
+            f" {config.intermediate_size} feed-forward units; {drf} does not. Choose one of"
+            f" {[one for one in range(1, heads + 1) if heads % one == 0]}."
         )
 
 
@@ -114,11 +130,15 @@ def narrowed(config: Config, drf: int) -> Config:
 
 
 @torch.no_grad()
-def initialise_narrow(encoder: BertModel, lrf: int, drf: int, text: Text, *, learned: bool = False) -> tuple[BertModel, Narrowing]:
-    """Return a student of every `lrf`-th layer, `drf` times narrower, projected from the teacher, and what ties the two.
+def initialise_narrow(
+    encoder: BertModel, lrf: int, drf: int, text: Text, *, learned: bool = False
+) -> tuple[BertModel, Narrowing]:
+    """Return a student of every `lrf`-th layer, `drf` times narrower, projected from the teacher, and what
+    ties the two.
 
-    `text` is run three times in eval mode: for the basis, for heads and units, and for the layer norms. The teacher may wear a language's
-    SFT while a batch is run, and the student starts from the weights that it has when the text is at its end.
+    `text` is run three times in eval mode: for the basis, for heads and units, and for the layer norms. The
+    teacher may wear a language's SFT while a batch is run, and the student starts from the weights that it
+    has when the text is at its end.
     """
     check_drf(encoder.config, drf)
     layers = layer_map(encoder.config.num_hidden_layers, lrf)
@@ -127,7 +147,13 @@ def initialise_narrow(encoder: BertModel, lrf: int, drf: int, text: Text, *, lea
     encoder.eval()
     basis = principal_basis(encoder, (0, *layers), narrow, text)
     blocks: list[Any] = [encoder.encoder.layer[layer - 1] for layer in layers]
-    heads, units = _strongest(encoder, blocks, encoder.config.num_attention_heads // drf, encoder.config.intermediate_size // drf, text)
+    heads, units = _strongest(
+        encoder,
+        blocks,
+        encoder.config.num_attention_heads // drf,
+        encoder.config.intermediate_size // drf,
+        text,
+    )
     norms = [
         encoder.embeddings.LayerNorm,
         *(norm for block in blocks for norm in (block.attention.output.LayerNorm, block.output.LayerNorm)),
@@ -168,11 +194,21 @@ class _Line:
     bias: Tensor
 
 
-def _strongest(encoder: BertModel, blocks: Sequence[Any], heads: int, units: int, text: Text) -> tuple[Tensor, list[Tensor]]:
-    """The heads and the feed-forward units to keep in each block, sorted. Shape: [L_S, heads], L_S of [units]."""
+def _strongest(
+    encoder: BertModel, blocks: Sequence[Any], heads: int, units: int, text: Text
+) -> tuple[Tensor, list[Tensor]]:
+    """The heads and the feed-forward units to keep in each block, sorted. Shape: [L_S, heads], L_S of
+    [units].
+    """
     size = encoder.config.hidden_size // encoder.config.num_attention_heads
-    by_head = [torch.zeros(encoder.config.num_attention_heads, dtype=torch.float64, device=encoder.device) for _ in blocks]
-    by_unit = [torch.zeros(encoder.config.intermediate_size, dtype=torch.float64, device=encoder.device) for _ in blocks]
+    by_head = [
+        torch.zeros(encoder.config.num_attention_heads, dtype=torch.float64, device=encoder.device)
+        for _ in blocks
+    ]
+    by_unit = [
+        torch.zeros(encoder.config.intermediate_size, dtype=torch.float64, device=encoder.device)
+        for _ in blocks
+    ]
     modules = [dense for block in blocks for dense in (block.attention.output.dense, block.output.dense)]
     for real, seen in _seen(encoder, modules, text):
         for number, block in enumerate(blocks):
@@ -181,13 +217,17 @@ def _strongest(encoder: BertModel, blocks: Sequence[Any], heads: int, units: int
                 part = slice(head * size, (head + 1) * size)
                 written = context[:, part] @ block.attention.output.dense.weight[:, part].T
                 by_head[number][head] += written.double().square().sum()
-            by_unit[number] += active.double().square().sum(0) * block.output.dense.weight.double().square().sum(0)
+            by_unit[number] += active.double().square().sum(
+                0
+            ) * block.output.dense.weight.double().square().sum(0)
     chosen = torch.stack([energy.topk(heads).indices.sort().values for energy in by_head])
     return chosen, [energy.topk(units).indices.sort().values for energy in by_unit]
 
 
 def _fitted_norms(encoder: BertModel, norms: Sequence[Any], basis: Tensor, text: Text) -> list[_Line]:
-    """For each layer norm the least-squares line from its normalised, projected input to its projected output, unit by unit."""
+    """For each layer norm the least-squares line from its normalised, projected input to its projected
+    output, unit by unit.
+    """
     sums = [torch.zeros(4, basis.shape[1], dtype=torch.float64, device=basis.device) for _ in norms]
     count = 0
     for real, seen in _seen(encoder, norms, text):
@@ -204,7 +244,9 @@ def _fitted_norms(encoder: BertModel, norms: Sequence[Any], basis: Tensor, text:
     return lines
 
 
-def _seen(encoder: BertModel, modules: Sequence[nn.Module], text: Text) -> Iterator[tuple[Tensor, list[tuple[Tensor, Tensor]]]]:
+def _seen(
+    encoder: BertModel, modules: Sequence[nn.Module], text: Text
+) -> Iterator[tuple[Tensor, list[tuple[Tensor, Tensor]]]]:
     """For each batch of the text which tokens are real, and the first input and the output of each module."""
     for ids, mask in text():
         with _watched(modules) as seen:
@@ -230,14 +272,22 @@ def _watched(modules: Sequence[nn.Module]) -> Iterator[dict[int, tuple[Tensor, T
 def _empty_student(encoder: BertModel, layers: int, drf: int) -> BertModel:
     config = narrowed(encoder.config, drf)
     config.num_hidden_layers = layers
-    with torch.random.fork_rng(devices=[]):  # the numbers drawn here are overwritten: leave the caller's stream alone
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # the numbers drawn here are overwritten: leave the caller's stream alone
         student = BertModel(config, add_pooling_layer=False)
     nn.Module.to(student, encoder.device, encoder.dtype)
     return student
 
 
 def _fill(
-    student: Any, encoder: Any, blocks: Sequence[Any], basis: Tensor, heads: Tensor, units: Sequence[Tensor], lines: Sequence[_Line]
+    student: Any,
+    encoder: Any,
+    blocks: Sequence[Any],
+    basis: Tensor,
+    heads: Tensor,
+    units: Sequence[Tensor],
+    lines: Sequence[_Line],
 ) -> None:
     """Write the projected teacher into the student."""
     size = encoder.config.hidden_size // encoder.config.num_attention_heads

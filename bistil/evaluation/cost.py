@@ -1,8 +1,9 @@
 """What a model costs: size on disk, FLOPs, latency and throughput.
 
 Notable:
-* FLOPs are those of matrix products, two for each multiply-add, of one forward pass; halve them to compare with counters of
-  multiply-adds such as fvcore's. They are counted with eager attention, so that its products are seen;
+* FLOPs are those of matrix products, two for each multiply-add, of one forward pass; halve them to compare
+  with counters of multiply-adds such as fvcore's. They are counted with eager attention, so that its products
+  are seen;
 * times are medians and include decoding, spanning trees for instance, since a user waits for that too;
 * the head is counted apart: a large biaffine head is the same cost for teacher and student.
 """
@@ -30,9 +31,9 @@ from bistil.tasks.task import Row, Task
 class Cost:
     """Costs of a model with its head.
 
-    `disk_bytes` is the size of its safetensors file. `flops_per_example` is the whole forward pass, `head_flops_per_example` the
-    head's part of it, for the example of mean length. `latency_ms` is for a batch of 1; `examples_per_second` for the given batch.
-    """
+    `disk_bytes` is the size of its safetensors file. `flops_per_example` is the whole forward pass,
+    `head_flops_per_example` the head's part of it, for the example of mean length. `latency_ms` is for a
+    batch of 1; `examples_per_second` for the given batch."""
 
     parameters: int
     encoder_parameters: int
@@ -45,18 +46,20 @@ class Cost:
     examples_per_second: float
 
 
-def measure(model: TaskModel, task: Task, rows: Sequence[Row], *, batch_size: int, repeats: int = 5, pad_id: int = 0) -> Cost:
+def measure(
+    model: TaskModel, task: Task, rows: Sequence[Row], *, batch_size: int, repeats: int = 5, pad_id: int = 0
+) -> Cost:
     """Costs of `model` on encoded examples of `task`.
 
-    The single example is the one whose length is nearest to the mean; the batch has `batch_size` examples evenly spread over the
-    sorted lengths, examples repeating where there are too few.
+    The single example is the one whose length is nearest to the mean; the batch has `batch_size` examples
+    evenly spread over the sorted lengths, examples repeating where there are too few.
 
     :raises InputError: where there are no rows, or `batch_size` or `repeats` is below 1.
     """
     if not rows or batch_size < 1 or repeats < 1:
         raise InputError(
-            f"At least one row, a batch size and repeats of at least 1 were expected, but got {len(rows)} rows, "
-            f"batch size {batch_size} and {repeats} repeats."
+            f"At least one row, a batch size and repeats of at least 1 were expected, but got {len(rows)}"
+            f" rows, batch size {batch_size} and {repeats} repeats."
         )
     device = next(model.parameters()).device
     ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
@@ -90,7 +93,9 @@ def measure(model: TaskModel, task: Task, rows: Sequence[Row], *, batch_size: in
 def count_flops(model: TaskModel, batch: dict[str, torch.Tensor]) -> tuple[int, int]:
     """FLOPs of one forward pass over the batch: of the whole model, and of the head alone."""
     counter = FlopCounterMode(display=False)
-    fixed = {name: parameter.detach() for name, parameter in model.named_parameters()}  # the counter hooks what has a gradient
+    fixed = {
+        name: parameter.detach() for name, parameter in model.named_parameters()
+    }  # the counter hooks what has a gradient
     with counter:
         functional_call(model, fixed, (batch,), {"states": True})
     head = sum(counter.get_flop_counts().get(f"{type(model).__name__}.head", {}).values())

@@ -1,7 +1,9 @@
-"""Results as tidy rows: one row is one score of one system on one target with one seed, next to what the system costs.
+"""Results as tidy rows: one row is one score of one system on one target with one seed, next to what the
+system costs.
 
-Notable: means are taken over targets within a seed and then over seeds, so that a spread is always a spread over seeds; partial grids are
-normal (a missing cell is left out, never counted as zero), and two systems are compared only on the targets both were run on.
+Notable: means are taken over targets within a seed and then over seeds, so that a spread is always a spread
+over seeds; partial grids are normal (a missing cell is left out, never counted as zero), and two systems are
+compared only on the targets both were run on.
 """
 
 import csv
@@ -21,12 +23,40 @@ TEXT = ("experiment", "system", "teacher", "task", "source", "target", "metric",
 WHOLE = ("lrf", "seed", "n_examples", "parameters", "vocabulary", "disk_bytes")
 NUMBERS = ("density", "value", "flops_per_example", "latency_ms", "examples_per_second")
 COLUMNS = (
-    *("experiment", "system", "teacher", "task", "source", "target", "lrf", "density", "seed", "metric", "value", "n_examples"),
-    *("parameters", "vocabulary", "flops_per_example", "latency_ms", "examples_per_second", "disk_bytes", "artefact"),
+    *(
+        "experiment",
+        "system",
+        "teacher",
+        "task",
+        "source",
+        "target",
+        "lrf",
+        "density",
+        "seed",
+        "metric",
+        "value",
+        "n_examples",
+    ),
+    *(
+        "parameters",
+        "vocabulary",
+        "flops_per_example",
+        "latency_ms",
+        "examples_per_second",
+        "disk_bytes",
+        "artefact",
+    ),
 )
 REQUIRED = ("system", "task", "target", "metric", "value")
 IDENTITY = ("experiment", "task", "teacher", "source", "system", "lrf", "density", "target", "seed", "metric")
-PRIMARY = {"parsing": "las", "ner": "f1", "pos": "accuracy", "nli": "accuracy", "qa": "em", "retrieval": "accuracy"}
+PRIMARY = {
+    "parsing": "las",
+    "ner": "f1",
+    "pos": "accuracy",
+    "nli": "accuracy",
+    "qa": "em",
+    "retrieval": "accuracy",
+}
 TASKS = {
     "parsing": "Dependency parsing",
     "ner": "Named entities",
@@ -64,13 +94,19 @@ class Variant(NamedTuple):
     @property
     def label(self) -> str:
         """The name to show, for example `bistil-tf lrf 2`."""
-        parts = [self.system, f"lrf {self.lrf}" if self.lrf else "", f"density {self.density:g}" if self.density is not None else ""]
+        parts = [
+            self.system,
+            f"lrf {self.lrf}" if self.lrf else "",
+            f"density {self.density:g}" if self.density is not None else "",
+        ]
         return " ".join(part for part in parts if part)
 
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over targets and seeds; `std` (sample standard deviation over seeds) is None with fewer than two seeds."""
+    """A mean over targets and seeds; `std` (sample standard deviation over seeds) is None with fewer than two
+    seeds.
+    """
 
     mean: float
     std: float | None
@@ -79,7 +115,9 @@ class Mean:
 
 
 def write_results(path: Path, rows: Iterable[Row]) -> None:
-    """Write `results.csv` with the columns of COLUMNS in a stable order; None is an empty cell, floats are written exactly."""
+    """Write `results.csv` with the columns of COLUMNS in a stable order; None is an empty cell, floats are
+    written exactly.
+    """
     lines = [[_text(row.get(column)) for column in COLUMNS] for row in tidy(rows)]
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
@@ -89,17 +127,22 @@ def write_results(path: Path, rows: Iterable[Row]) -> None:
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
-    """Read a `results.csv`; other columns than COLUMNS or a cell that is no number where one belongs are an `InputError`."""
+    """Read a `results.csv`; other columns than COLUMNS or a cell that is no number where one belongs are an
+    `InputError`.
+    """
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != COLUMNS:
             raise InputError(
-                f"{path} should have the columns {', '.join(COLUMNS)}, but has {reader.fieldnames}. Write it with write_results."
+                f"{path} should have the columns {', '.join(COLUMNS)}, but has {reader.fieldnames}. Write it"
+                " with write_results."
             )
         try:
             return [{column: _parse(column, cell) for column, cell in row.items()} for row in reader]
         except ValueError as error:
-            raise InputError(f"A number was expected in {path}, line {reader.line_num}, but {error}. Correct that line.") from error
+            raise InputError(
+                f"A number was expected in {path}, line {reader.line_num}, but {error}. Correct that line."
+            ) from error
 
 
 def results_id(rows: Iterable[Row]) -> str:
@@ -108,15 +151,21 @@ def results_id(rows: Iterable[Row]) -> str:
 
 
 def tidy(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """Return the rows with every column, each once and sorted; unknown columns, missing values and contradictions are an `InputError`."""
+    """Return the rows with every column, each once and sorted; unknown columns, missing values and
+    contradictions are an `InputError`.
+    """
     unique: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
         if unknown := set(row) - set(COLUMNS):
             raise InputError(
-                f"A result row has the columns {', '.join(COLUMNS)}, but one with {sorted(unknown)} came. Drop or rename these."
+                f"A result row has the columns {', '.join(COLUMNS)}, but one with {sorted(unknown)} came."
+                " Drop or rename these."
             )
         if missing := [column for column in REQUIRED if row.get(column) in (None, "")]:
-            raise InputError(f"A result row needs {', '.join(REQUIRED)}, but {missing} is missing in {dict(row)}. Fill it in.")
+            raise InputError(
+                f"A result row needs {', '.join(REQUIRED)}, but {missing} is missing in {dict(row)}. Fill"
+                " it in."
+            )
         whole = {column: _parse(column, _text(row.get(column))) for column in COLUMNS}
         key = tuple(whole[column] for column in IDENTITY)
         if key in unique and unique[key]["value"] != whole["value"]:
@@ -130,7 +179,9 @@ def tidy(rows: Iterable[Row]) -> list[dict[str, Any]]:
 
 
 def primary_metric(rows: Iterable[Row], task: str) -> str:
-    """Return the metric a task is judged by: LAS, F1, accuracy, exact match, or else the first one in the rows."""
+    """Return the metric a task is judged by: LAS, F1, accuracy, exact match, or else the first one in the
+    rows.
+    """
     metrics = sorted({str(row["metric"]) for row in rows if row["task"] == task})
     return PRIMARY[task] if PRIMARY.get(task) in metrics or not metrics else metrics[0]
 
@@ -141,44 +192,73 @@ def metric_label(metric: str) -> str:
 
 
 def settings(rows: Iterable[Row]) -> list[Setting]:
-    """Return every (task, teacher, source) there are scores for, rows without a teacher or source (a floor) aside."""
+    """Return every (task, teacher, source) there are scores for, rows without a teacher or source (a floor)
+    aside.
+    """
     rows = list(rows)
     found = {Setting(row["task"], row.get("teacher") or "", row.get("source") or "") for row in rows}
     known = {setting for setting in found if setting.teacher}
-    return sorted(known | {setting for setting in found if setting.task not in {other.task for other in known}})
+    return sorted(
+        known | {setting for setting in found if setting.task not in {other.task for other in known}}
+    )
 
 
 def rows_of(rows: Iterable[Row], setting: Setting, metric: str | None = None) -> list[Row]:
-    """Return the zero-shot rows of a setting (target other than source) for one metric, by default the primary one."""
+    """Return the zero-shot rows of a setting (target other than source) for one metric, by default the
+    primary one.
+    """
     rows = [row for row in rows if row["task"] == setting.task and row["target"] != (row.get("source") or "")]
     metric = metric or primary_metric(rows, setting.task)
     same = [row for row in rows if (row.get("teacher") or setting.teacher) == setting.teacher]
-    return [row for row in same if row["metric"] == metric and (row.get("source") or setting.source) == setting.source]
+    return [
+        row
+        for row in same
+        if row["metric"] == metric and (row.get("source") or setting.source) == setting.source
+    ]
 
 
 def variants(rows: Iterable[Row]) -> list[Variant]:
-    """Return the systems in the rows in the order of their table, told apart by density only where a system was run at several on a task.
+    """Return the systems in the rows in the order of their table, told apart by density only where a system
+    was run at several on a task.
 
-    A density that came of the task is none that was chosen: full fine-tuning leaves the embeddings alone that a task's text does not use.
+    A density that came of the task is none that was chosen: full fine-tuning leaves the embeddings alone that
+    a task's text does not use.
     """
     densities: dict[tuple[str, int | None], dict[str, set[float | None]]] = {}
     for row in rows:
-        densities.setdefault((row["system"], _lrf(row)), {}).setdefault(row["task"], set()).add(row.get("density"))
+        densities.setdefault((row["system"], _lrf(row)), {}).setdefault(row["task"], set()).add(
+            row.get("density")
+        )
     found = set[Variant]()
     for key, by_task in densities.items():
         several = any(len(values) > 1 for values in by_task.values())
-        found |= {Variant(*key, density) for density in set().union(*by_task.values())} if several else {Variant(*key)}
-    return sorted(found, key=lambda variant: (rank(variant.system), variant.system, variant.lrf or 0, variant.density or 0.0))
+        found |= (
+            {Variant(*key, density) for density in set().union(*by_task.values())}
+            if several
+            else {Variant(*key)}
+        )
+    return sorted(
+        found,
+        key=lambda variant: (rank(variant.system), variant.system, variant.lrf or 0, variant.density or 0.0),
+    )
 
 
 def select(rows: Iterable[Row], variant: Variant) -> list[Row]:
     """Return the rows of a variant; an `lrf` the rows do not state (a scratch student, say) matches any."""
-    rows = [row for row in rows if row["system"] == variant.system and variant.density in (None, row.get("density"))]
+    rows = [
+        row
+        for row in rows
+        if row["system"] == variant.system and variant.density in (None, row.get("density"))
+    ]
     return [row for row in rows if variant.lrf is None or _lrf(row) in (None, variant.lrf)]
 
 
-def average(rows: Sequence[Row], column: str = "value", targets: Collection[str] | None = None) -> Mean | None:
-    """Return the mean of a column over the (given) targets and over seeds, or None without a single number."""
+def average(
+    rows: Sequence[Row], column: str = "value", targets: Collection[str] | None = None
+) -> Mean | None:
+    """Return the mean of a column over the (given) targets and over seeds, or None without a single
+    number.
+    """
     cells: dict[str, dict[Any, list[float]]] = {}
     for row in rows:
         if row.get(column) is not None and (targets is None or row["target"] in targets):
@@ -195,20 +275,26 @@ def average(rows: Sequence[Row], column: str = "value", targets: Collection[str]
 
 
 def clearly_above_floor(rows: Iterable[Row], setting: Setting, *, margin: float = 5.0) -> list[str]:
-    """Return the targets on which the teacher scores at least `margin` points more than the floor (0 where no floor was run)."""
+    """Return the targets on which the teacher scores at least `margin` points more than the floor (0 where no
+    floor was run).
+    """
     chosen = rows_of(rows, setting)
     above = []
     for target in sorted({row["target"] for row in chosen}):
-        teacher, floor = (average(select(chosen, Variant(system)), targets=[target]) for system in (TEACHER, "floor"))
+        teacher, floor = (
+            average(select(chosen, Variant(system)), targets=[target]) for system in (TEACHER, "floor")
+        )
         if teacher and teacher.mean - (floor.mean if floor else 0.0) >= margin:
             above.append(target)
     return above
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Return the numbers of the points on the Pareto front, cheapest first: no other point is as cheap and better, or as good and cheaper.
+    """Return the numbers of the points on the Pareto front, cheapest first: no other point is as cheap and
+    better, or as good and cheaper.
 
-    :param points: cost (less is better) and score (more is better) of each; of equal points all are on the front or none.
+    :param points: cost (less is better) and score (more is better) of each; of equal points all are on the
+    front or none.
     """
     found: list[int] = []
     best = float("-inf")
@@ -225,8 +311,15 @@ def _lrf(row: Row) -> int | None:
 
 
 def _order(row: Row) -> tuple[Any, ...]:
-    parts = {column: (row[column] is not None, row[column] if row[column] is not None else 0) for column in IDENTITY}
-    return tuple(value for column in IDENTITY for value in ([rank(row["system"])] if column == "system" else []) + [parts[column]])
+    parts = {
+        column: (row[column] is not None, row[column] if row[column] is not None else 0)
+        for column in IDENTITY
+    }
+    return tuple(
+        value
+        for column in IDENTITY
+        for value in ([rank(row["system"])] if column == "system" else []) + [parts[column]]
+    )
 
 
 def _text(cell: Any) -> str:

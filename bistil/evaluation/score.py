@@ -1,8 +1,7 @@
 """Scores of a model on a task.
 
-Notable: sentences are batched by length, the longest in small batches, so little is padding; predictions come back in the order of the
-examples.
-"""
+Notable: sentences are batched by length, the longest in small batches, so little is padding; predictions come
+back in the order of the examples."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -17,7 +16,9 @@ from bistil.tasks.task import Row, Task
 from bistil.training.progress import Event, Listener, silent
 
 TOKENS = 2048
-"""Tokens of a batch, padding included: the longest sentences, few and far apart in length, then waste little on it."""
+"""Tokens of a batch, padding included: the longest sentences, few and far apart in length, then waste little
+on it.
+"""
 
 
 def evaluate(
@@ -34,7 +35,9 @@ def evaluate(
 
     :raises InputError: where there are no examples.
     """
-    predictions = predict_all(model, task, examples, tokenizer, batch_size=batch_size, max_length=max_length, progress=progress)
+    predictions = predict_all(
+        model, task, examples, tokenizer, batch_size=batch_size, max_length=max_length, progress=progress
+    )
     return {**task.score(examples, predictions), "n_examples": len(examples)}
 
 
@@ -48,21 +51,35 @@ def predict_all(
     max_length: int = 256,
     progress: Listener = silent,
 ) -> list[Any]:
-    """One prediction for each example, in the order of the examples. The model's train or eval mode is as before afterwards.
+    """One prediction for each example, in the order of the examples. The model's train or eval mode is as
+    before afterwards.
 
     :raises InputError: where there are no examples.
     """
     if not examples or batch_size < 1:
-        raise InputError(f"Examples and a batch size of at least 1 were expected, but got {len(examples)} examples and {batch_size}.")
+        raise InputError(
+            f"Examples and a batch size of at least 1 were expected, but got {len(examples)} examples and"
+            f" {batch_size}."
+        )
     rows = task.encode(examples, tokenizer, max_length=max_length)
-    return predict_rows(model, task, rows, pad_id=int(tokenizer.pad_token_id), batch_size=batch_size, progress=progress)
+    return predict_rows(
+        model, task, rows, pad_id=int(tokenizer.pad_token_id), batch_size=batch_size, progress=progress
+    )
 
 
 def predict_rows(
-    model: TaskModel, task: Task, rows: Sequence[Row], *, pad_id: int, batch_size: int, progress: Listener = silent
+    model: TaskModel,
+    task: Task,
+    rows: Sequence[Row],
+    *,
+    pad_id: int,
+    batch_size: int,
+    progress: Listener = silent,
 ) -> list[Any]:
     """As `predict_all`, for examples that are encoded already."""
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))  # a graph has none
+    device = next(
+        (parameter.device for parameter in model.parameters()), torch.device("cpu")
+    )  # a graph has none
     predictions: list[Any] = [None] * len(rows)
     training = model.training
     model.eval()
@@ -80,7 +97,9 @@ def predict_rows(
 
 
 def by_length(rows: Sequence[Row], batch_size: int) -> Iterator[list[int]]:
-    """Indices of the rows of each batch, the longest first: at most `batch_size` rows, and TOKENS tokens where more than one row."""
+    """Indices of the rows of each batch, the longest first: at most `batch_size` rows, and TOKENS tokens
+    where more than one row.
+    """
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]), reverse=True)
     while order:
         size = max(1, min(batch_size, TOKENS // max(1, len(rows[order[0]]["input_ids"]))))

@@ -1,13 +1,16 @@
 """Is a difference between two systems more than luck of the test set: the paired bootstrap over examples.
 
 Notable:
-* the method: examples are drawn anew, with replacement, as many as there are, and both systems are scored on the same draws (Koehn 2004,
-  section 3). The scores of a draw are recomputed from sums, so they are corpus scores, never means of sentence scores: every metric is a
-  ratio of two sums over examples (`tasks.task.Counted`). With several targets each test set is drawn for itself, and a draw's difference
-  is the mean over targets and seeds. The draws lie around the measured difference d and not around 0, so p is the share of draws at
-  least |d| away from d (Berg-Kirkpatrick, Burkett and Klein 2012, section 2, here with two sides). It says how the systems as trained
-  would do on other examples; what another seed would do, the spread over seeds says;
-* draws depend on the test file alone, so scores of two experiments, or of two runs of this program, are paired too.
+* the method: examples are drawn anew, with replacement, as many as there are, and both systems are scored on
+  the same draws (Koehn 2004, section 3). The scores of a draw are recomputed from sums, so they are corpus
+  scores, never means of sentence scores: every metric is a ratio of two sums over examples
+  (`tasks.task.Counted`). With several targets each test set is drawn for itself, and a draw's difference is
+  the mean over targets and seeds. The draws lie around the measured difference d and not around 0, so p is
+  the share of draws at least |d| away from d (Berg-Kirkpatrick, Burkett and Klein 2012, section 2, here with
+  two sides). It says how the systems as trained would do on other examples; what another seed would do, the
+  spread over seeds says;
+* draws depend on the test file alone, so scores of two experiments, or of two runs of this program, are
+paired too.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -47,18 +50,24 @@ class Difference:
     p: float
 
 
-def keep_outcomes(path: Path, task: Task, examples: Sequence[Any], predictions: Sequence[Any], *, test: str) -> None:
+def keep_outcomes(
+    path: Path, task: Task, examples: Sequence[Any], predictions: Sequence[Any], *, test: str
+) -> None:
     """Write what `read_outcomes` reads, a few bytes an example; nothing for a task that cannot tell.
 
     :param test: what the test file is, by content.
     """
     if isinstance(task, Counted):
-        sums = {metric: _smallest(np.array(pair)) for metric, pair in task.outcomes(examples, predictions).items()}
+        sums = {
+            metric: _smallest(np.array(pair)) for metric, pair in task.outcomes(examples, predictions).items()
+        }
         save_file(sums, path, {"test": test})
 
 
 def read_outcomes(path: Path) -> Outcomes | None:
-    """What was kept of an evaluation's examples; None of a floor, of retrieval, and of one made before outcomes were kept."""
+    """What was kept of an evaluation's examples; None of a floor, of retrieval, and of one made before
+    outcomes were kept.
+    """
     if not path.is_file():
         return None
     with safe_open(path, "numpy") as file:
@@ -66,7 +75,9 @@ def read_outcomes(path: Path) -> Outcomes | None:
 
 
 def write_outcomes(folder: Path, kept: Mapping[str, Outcomes]) -> None:
-    """Write outcomes of several evaluations, one file each, for `read_all_outcomes`; files of an earlier call go. None: no folder."""
+    """Write outcomes of several evaluations, one file each, for `read_all_outcomes`; files of an earlier call
+    go. None: no folder.
+    """
     for old in folder.glob("*.safetensors"):
         old.unlink()
     for name, outcomes in kept.items():
@@ -76,7 +87,9 @@ def write_outcomes(folder: Path, kept: Mapping[str, Outcomes]) -> None:
 
 def read_all_outcomes(folder: Path) -> dict[str, Outcomes]:
     """The outcomes of a folder by evaluation; none where there is no such folder."""
-    return {path.stem: found for path in sorted(folder.glob("*.safetensors")) if (found := read_outcomes(path))}
+    return {
+        path.stem: found for path in sorted(folder.glob("*.safetensors")) if (found := read_outcomes(path))
+    }
 
 
 def _smallest(sums: np.ndarray) -> np.ndarray:
@@ -88,7 +101,8 @@ def _smallest(sums: np.ndarray) -> np.ndarray:
 def resampled(sums: np.ndarray, test: str, *, resamples: int = RESAMPLES) -> np.ndarray:
     """The scores of systems in percent, first as measured and then on each draw of the examples.
 
-    :param sums: numerators and denominators. Shape: [S, 2, n]. test: what the file is; the same for the same file gives the same draws.
+    :param sums: numerators and denominators. Shape: [S, 2, n]. test: what the file is; the same for the same
+        file gives the same draws.
     :returns: Shape: [S, resamples + 1].
     """
     systems, _, n = sums.shape

@@ -13,14 +13,29 @@ from bistil.miniworld.world import Fact, Name
 
 _OTHERS = tuple(name for name in concepts.NOUNS if name != "idea")
 _KINDS = Weighted(
-    ("fact", "transitive", "intransitive", "ditransitive", "copular", "saying", "wanting", "adverbial", "coordinate", "gapping"),
+    (
+        "fact",
+        "transitive",
+        "intransitive",
+        "ditransitive",
+        "copular",
+        "saying",
+        "wanting",
+        "adverbial",
+        "coordinate",
+        "gapping",
+    ),
     (30, 20, 9, 8, 9, 7, 5, 6, 6, 2),
 )
 _MEANS_ADPOSITION = {"live": "in", "born": "in", "study": "in", "lie": "in", "happen": "in", "meet": "in"}
 
 
-def fact_clause(fact: Fact, *, date: bool = True, place: bool = True, subject: Phrase | None = None, front: bool = False) -> Clause:
-    """Return the clause that states a fact; date and place can be left unsaid, the subject replaced (say, by a pronoun)."""
+def fact_clause(
+    fact: Fact, *, date: bool = True, place: bool = True, subject: Phrase | None = None, front: bool = False
+) -> Clause:
+    """Return the clause that states a fact; date and place can be left unsaid, the subject replaced (say, by
+    a pronoun).
+    """
     obliques: list[Oblique] = []
     goal: Name | None = fact.object
     if fact.relation in ("visit", "admire"):
@@ -32,11 +47,15 @@ def fact_clause(fact: Fact, *, date: bool = True, place: bool = True, subject: P
     if fact.date is not None and date:
         obliques.append(Oblique("on" if fact.date.day else "in", fact.date, front=front))
     tense = "Pres" if fact.relation in ("live", "serve", "lead", "admire", "lie") else "Past"
-    return Clause(fact.relation, tense, subject=subject or fact.subject, object=goal, obliques=tuple(obliques))
+    return Clause(
+        fact.relation, tense, subject=subject or fact.subject, object=goal, obliques=tuple(obliques)
+    )
 
 
 class Author(Chooser):
-    """Draws sentences; made with a world, a stream and `known_only` (no rare names, for NER training data)."""
+    """Draws sentences; made with a world, a stream and `known_only` (no rare names, for NER training
+    data).
+    """
 
     def sentence(self) -> Clause:
         """Return the next meaning; every three to eight sentences a new topic with new people begins."""
@@ -74,16 +93,23 @@ class Author(Chooser):
         draw = stream.below(20)
         if fact.subject.label == "PER":
             if draw < 3:
-                subject = Noun(stream.weighted(NOUN_TABLES["person", self.topic]), name=subject if isinstance(subject, Name) else None)
+                subject = Noun(
+                    stream.weighted(NOUN_TABLES["person", self.topic]),
+                    name=subject if isinstance(subject, Name) else None,
+                )
             elif draw < 5:
                 subject = self._pronoun(fact.subject)
             elif draw < 7:
                 subject = Pair(self._short(fact.subject), self._short(self._name(self.world.people)))
         elif draw < 4 and fact.subject.label == "ORG":
             subject = (
-                Noun(fact.subject.parts[-1], inside=("in", self._name(self.world.places))) if len(fact.subject.parts) == 2 else subject
+                Noun(fact.subject.parts[-1], inside=("in", self._name(self.world.places)))
+                if len(fact.subject.parts) == 2
+                else subject
             )
-        clause = fact_clause(fact, date=not stream.chance(25), place=True, subject=subject, front=stream.chance(35))
+        clause = fact_clause(
+            fact, date=not stream.chance(25), place=True, subject=subject, front=stream.chance(35)
+        )
         if isinstance(clause.object, Name):
             clause = replace(clause, object=self._short(clause.object))
         if stream.chance(20):
@@ -92,7 +118,9 @@ class Author(Chooser):
             clause = replace(clause, obliques=(*clause.obliques, Oblique("with", self._with())))
         draw = stream.below(20)
         if draw < 3:
-            return Clause(stream.weighted(VERB_TABLES["saying", self.topic]), subject=self._person(), complement=clause)
+            return Clause(
+                stream.weighted(VERB_TABLES["saying", self.topic]), subject=self._person(), complement=clause
+            )
         if draw < 5:
             return replace(clause, adverbial=("because", self._simple("transitive", light=True)))
         if draw < 6:
@@ -108,7 +136,9 @@ class Author(Chooser):
             obliques = (*obliques, Oblique("with", self._with()))
         if stream.chance(chance // 5):
             obliques = (*obliques, Oblique("on", self._date(), front=stream.chance(40)))
-        manner = stream.weighted(VERB_TABLES["manner", self.topic]) if clause.verb and stream.chance(22) else None
+        manner = (
+            stream.weighted(VERB_TABLES["manner", self.topic]) if clause.verb and stream.chance(22) else None
+        )
         time = stream.weighted(VERB_TABLES["time", self.topic]) if stream.chance(22) else None
         return replace(clause, obliques=obliques, manner=manner, time=time, negative=stream.chance(8))
 
@@ -118,15 +148,33 @@ class Author(Chooser):
             return self._copular()
         if kind == "saying":
             inner = self._simple(("transitive", "intransitive", "copular")[stream.below(3)], light=True)
-            clause = Clause(stream.weighted(VERB_TABLES["saying", topic]), self._tense(), subject=self._person(), complement=inner)
+            clause = Clause(
+                stream.weighted(VERB_TABLES["saying", topic]),
+                self._tense(),
+                subject=self._person(),
+                complement=inner,
+            )
             return replace(clause, negative=stream.chance(10))
         if kind == "wanting":
-            inner = replace(self._simple("transitive", light=True), subject=None, infinitive=True, negative=False, time=None)
-            return Clause(stream.weighted(VERB_TABLES["wanting", topic]), self._tense(), subject=self._person(), complement=inner)
+            inner = replace(
+                self._simple("transitive", light=True),
+                subject=None,
+                infinitive=True,
+                negative=False,
+                time=None,
+            )
+            return Clause(
+                stream.weighted(VERB_TABLES["wanting", topic]),
+                self._tense(),
+                subject=self._person(),
+                complement=inner,
+            )
         if kind == "ditransitive":
             verb = stream.weighted(VERB_TABLES["ditransitive", topic])
             gift = self._of(concepts.DITRANSITIVE[verb], light=stream.chance(50))
-            clause = Clause(verb, self._tense(), subject=self._person(), object=gift, recipient=self._person())
+            clause = Clause(
+                verb, self._tense(), subject=self._person(), object=gift, recipient=self._person()
+            )
             return self._adjuncts(clause, 25)
         if kind == "intransitive":
             verb = stream.weighted(VERB_TABLES["intransitive", topic])
@@ -134,7 +182,12 @@ class Author(Chooser):
             return self._adjuncts(clause, 30 if light else 85)
         verb = stream.weighted(VERB_TABLES["transitive", topic])
         subjects, objects = concepts.TRANSITIVE[verb]
-        clause = Clause(verb, self._tense(), subject=self._of(subjects, light=light), object=self._of(objects, light=light))
+        clause = Clause(
+            verb,
+            self._tense(),
+            subject=self._of(subjects, light=light),
+            object=self._of(objects, light=light),
+        )
         return clause if light else self._adjuncts(clause, 60)
 
     def _copular(self) -> Clause:
@@ -157,8 +210,14 @@ class Author(Chooser):
         kind = NOUN_CLASS[noun.concept]
         adjective = stream.weighted(ADJECTIVE_TABLES[kind, self.topic])
         degree = "very" if stream.chance(20) else "too" if stream.chance(12) else None
-        clause = Clause(tense=tense, subject=noun, predicate=adjective, degree=degree, negative=stream.chance(12))
-        return replace(clause, time=stream.weighted(VERB_TABLES["time", self.topic])) if stream.chance(30) else clause
+        clause = Clause(
+            tense=tense, subject=noun, predicate=adjective, degree=degree, negative=stream.chance(12)
+        )
+        return (
+            replace(clause, time=stream.weighted(VERB_TABLES["time", self.topic]))
+            if stream.chance(30)
+            else clause
+        )
 
     def _two_clauses(self, kind: str) -> Clause:
         stream = self.stream
@@ -173,6 +232,8 @@ class Author(Chooser):
         stream = self.stream
         verb = stream.weighted(VERB_TABLES["transitive", self.topic])
         subjects, objects = concepts.TRANSITIVE[verb]
-        second = Clause(verb, subject=self._of(subjects, light=True), object=self._of(objects, light=True), elided=True)
+        second = Clause(
+            verb, subject=self._of(subjects, light=True), object=self._of(objects, light=True), elided=True
+        )
         first = Clause(verb, subject=self._of(subjects, light=True), object=self._of(objects, light=True))
         return replace(first, coordinate=("and", second))

@@ -1,7 +1,7 @@
 """Noun phrases, names and facts that an author may use, drawn by Zipf's law with a topic boost.
 
-Notable: all draws obey the selectional restrictions of `concepts`, which gives a masked language model something to learn.
-"""
+Notable: all draws obey the selectional restrictions of `concepts`, which gives a masked language model
+something to learn."""
 
 from bistil.miniworld import concepts
 from bistil.miniworld.meaning import Clause, Noun, Oblique, Pair, Phrase, Pronoun
@@ -13,11 +13,17 @@ NOUN_CLASS = {noun: name for name, nouns in concepts.NOUNS.items() for noun in n
 
 
 def _tables(items: dict[str, tuple[str, ...]]) -> dict[tuple[str, int], Weighted]:
-    return {(name, topic): zipf(members, boost=topic) for name, members in items.items() for topic in range(concepts.DOMAINS)}
+    return {
+        (name, topic): zipf(members, boost=topic)
+        for name, members in items.items()
+        for topic in range(concepts.DOMAINS)
+    }
 
 
 NOUN_TABLES = _tables(_CLASSES)
-ADJECTIVE_TABLES = _tables({name: tuple(a for a, kinds in concepts.ADJECTIVES.items() if name in kinds) for name in concepts.NOUNS})
+ADJECTIVE_TABLES = _tables(
+    {name: tuple(a for a, kinds in concepts.ADJECTIVES.items() if name in kinds) for name in concepts.NOUNS}
+)
 VERB_TABLES = _tables(
     {
         "intransitive": tuple(concepts.INTRANSITIVE),
@@ -55,7 +61,13 @@ class Chooser:
             if draw < 12:
                 subject = stream.pick(self.cast)
             else:
-                subject = self._name(self.world.organisations if draw < 17 else self.world.events if draw < 19 else self.world.people)
+                subject = self._name(
+                    self.world.organisations
+                    if draw < 17
+                    else self.world.events
+                    if draw < 19
+                    else self.world.people
+                )
             fact = stream.pick(self.world.facts[subject])
             if not (self.known_only and fact.rare):
                 return fact
@@ -70,7 +82,9 @@ class Chooser:
 
     def _with(self) -> Phrase:
         return (
-            self._short(stream_name) if (stream_name := self._name(self.world.people)) and self.stream.chance(60) else self._noun("person")
+            self._short(stream_name)
+            if (stream_name := self._name(self.world.people)) and self.stream.chance(60)
+            else self._noun("person")
         )
 
     def _pronoun(self, person: Name) -> Pronoun:
@@ -80,7 +94,11 @@ class Chooser:
         stream = self.stream
         if stream.chance(40):
             return Date(weekday=1 + stream.below(7))
-        return Date(year=1900 + stream.below(120), month=stream.below(13)) if stream.chance(70) else Date(month=1 + stream.below(12))
+        return (
+            Date(year=1900 + stream.below(120), month=stream.below(13))
+            if stream.chance(70)
+            else Date(month=1 + stream.below(12))
+        )
 
     def _person(self) -> Phrase:
         stream, draw = self.stream, self.stream.below(20)
@@ -96,7 +114,11 @@ class Chooser:
         if name == "person":
             return self._noun("person", light=light) if light else self._person()
         if not light and self.stream.chance(6):
-            return Pair(self._noun(name, light=True), self._noun(name, light=True), "and" if self.stream.chance(75) else "or")
+            return Pair(
+                self._noun(name, light=True),
+                self._noun(name, light=True),
+                "and" if self.stream.chance(75) else "or",
+            )
         return self._noun(name, light=light)
 
     def _noun(self, name: str, *, light: bool = False) -> Noun:
@@ -123,7 +145,9 @@ class Chooser:
         relative = None
         draw = stream.below(100)
         if draw < 9 and determiner is None:
-            possessor = self._short(stream.pick(self.cast)) if stream.chance(45) else self._noun("person", light=True)
+            possessor = (
+                self._short(stream.pick(self.cast)) if stream.chance(45) else self._noun("person", light=True)
+            )
         elif draw < 16:
             inside = (
                 stream.pick(("in", "near", "from")),
@@ -131,7 +155,9 @@ class Chooser:
             )
         elif draw < 26:
             relative = self._relative(kind)
-        return Noun(concept, plural, definite, adjectives, degree, number, determiner, possessor, inside, relative)
+        return Noun(
+            concept, plural, definite, adjectives, degree, number, determiner, possessor, inside, relative
+        )
 
     def _relative(self, kind: str) -> Clause | None:
         """Return a relative clause whose missing subject or object is of the given noun class."""
@@ -141,9 +167,13 @@ class Chooser:
             verb = stream.weighted(VERB_TABLES["transitive", self.topic])
             subjects, objects = concepts.TRANSITIVE[verb]
             if kind in subjects and stream.chance(65):
-                return Clause(verb, self._tense(), object=self._of(objects, light=True), gap="subject", mood=heavy)
+                return Clause(
+                    verb, self._tense(), object=self._of(objects, light=True), gap="subject", mood=heavy
+                )
             if kind in objects:
-                return Clause(verb, self._tense(), subject=self._of(subjects, light=True), gap="object", mood=heavy)
+                return Clause(
+                    verb, self._tense(), subject=self._of(subjects, light=True), gap="object", mood=heavy
+                )
         return None
 
     def _place(self, classes: tuple[str, ...] = _PLACES) -> Oblique:

@@ -1,7 +1,8 @@
-"""What every language of the world can speak of: concepts, named by an English gloss, and which go with which.
+"""What every language of the world can speak of: concepts, named by an English gloss, and which go with
+which.
 
-Notable: selectional restrictions live here (who can do what to what), so a masked word is predictable from its neighbours.
-A concept's place in its list is its frequency rank (Zipf) and, modulo `DOMAINS`, its topic.
+Notable: selectional restrictions live here (who can do what to what), so a masked word is predictable from
+its neighbours. A concept's place in its list is its frequency rank (Zipf) and, modulo `DOMAINS`, its topic.
 """
 
 DOMAINS = 6
@@ -9,14 +10,18 @@ DOMAINS = 6
 NOUNS: dict[str, tuple[str, ...]] = {
     name: tuple(words.split())
     for name, words in {
-        "person": "child farmer teacher doctor soldier merchant king neighbour student sailor smith queen baker hunter judge painter "
-        "singer guest servant priest widow thief shepherd fisher miller weaver",
+        "person": (
+            "child farmer teacher doctor soldier merchant king neighbour student sailor smith queen baker"
+            " hunter judge painter singer guest servant priest widow thief shepherd fisher miller weaver"
+        ),
         "animal": "dog horse bird cat cow fish sheep wolf goat bear fox hen mouse duck",
         "food": "bread meat apple milk cheese soup egg honey cake onion salt rice",
         "thing": "table knife box boat lamp key chair wagon cup rope wheel basket bell hammer mirror drum",
         "text": "book letter story song picture map message poem law report",
         "cloth": "coat shoe hat shirt ring belt glove",
-        "building": "house school market church shop farm bridge castle tower mill theatre prison station library",
+        "building": (
+            "house school market church shop farm bridge castle tower mill theatre prison station library"
+        ),
         "nature": "river road field forest sea mountain garden tree island lake valley hill stone flower",
         "idea": "work war peace question truth plan answer hope price game dream danger debt secret",
         "weather": "rain wind snow storm sun fire",
@@ -162,7 +167,11 @@ TRANSITIVE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ]
     )
 }
-EXTRA_CLASSES: dict[str, tuple[str, ...]] = {"drinkable": ("milk", "soup"), "picture": ("picture", "map"), "crossable": ("bridge", "road")}
+EXTRA_CLASSES: dict[str, tuple[str, ...]] = {
+    "drinkable": ("milk", "soup"),
+    "picture": ("picture", "map"),
+    "crossable": ("bridge", "road"),
+}
 
 DITRANSITIVE: dict[str, tuple[str, ...]] = {
     gloss: tuple(classes.split(","))
@@ -182,10 +191,36 @@ DITRANSITIVE: dict[str, tuple[str, ...]] = {
 }
 SAYING = ("say", "think", "hope.v", "believe", "learn", "doubt", "dream.v")
 WANTING = ("want", "try", "begin", "learn.to", "refuse", "decide")
-RELATIONS = ("live", "serve", "born", "visit", "found", "meet", "lead", "study", "lie", "happen", "leave", "admire")
+RELATIONS = (
+    "live",
+    "serve",
+    "born",
+    "visit",
+    "found",
+    "meet",
+    "lead",
+    "study",
+    "lie",
+    "happen",
+    "leave",
+    "admire",
+)
 VERBS = (*INTRANSITIVE, *TRANSITIVE, *DITRANSITIVE, *SAYING, *WANTING, *RELATIONS)
 
-MANNER = ("quickly", "slowly", "often", "well", "quietly", "together", "gladly", "badly", "again", "never.again", "alone", "carefully")
+MANNER = (
+    "quickly",
+    "slowly",
+    "often",
+    "well",
+    "quietly",
+    "together",
+    "gladly",
+    "badly",
+    "again",
+    "never.again",
+    "alone",
+    "carefully",
+)
 TIME = ("today", "yesterday", "now", "soon", "always", "then", "tomorrow", "early")
 DEGREE = ("very", "too", "only", "also")
 NUMERALS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -194,7 +229,24 @@ WEEKDAYS = tuple(f"weekday{i}" for i in range(1, 8))
 LOCATIVE = ("in", "near", "behind", "under", "from", "to", "through")
 ADPOSITIONS = (*LOCATIVE, "on", "at", "with", "for", "of", "about", "after", "before")
 FUNCTION = (
-    *("the", "a", "and", "but", "that", "which", "because", "when", "if", "not", "will", "be", "have", "whether", "to.inf", "or"),
+    *(
+        "the",
+        "a",
+        "and",
+        "but",
+        "that",
+        "which",
+        "because",
+        "when",
+        "if",
+        "not",
+        "will",
+        "be",
+        "have",
+        "whether",
+        "to.inf",
+        "or",
+    ),
     *("he", "she", "they", "I", "we", "who", "where", "when.wh", "what", "this", "every", "no"),
     *ADPOSITIONS,
 )

@@ -8,10 +8,12 @@ from bistil.miniworld.settings import TYPOLOGY, WorldSettings
 
 
 def describe(settings: WorldSettings) -> list[dict[str, Any]]:
-    """Return one mapping for each language: code, name, family, seen, the typology vector, and its relation to the source language.
+    """Return one mapping for each language: code, name, family, seen, the typology vector, and its relation
+    to the source language.
 
-    `cognates`: share of content words that both inherited from the same proto-word; `loans`: share of content words borrowed across
-    families; `identical`: share of content words written exactly alike; `shared_names`: share of names written exactly alike.
+    `cognates`: share of content words that both inherited from the same proto-word; `loans`: share of content
+    words borrowed across families; `identical`: share of content words written exactly alike; `shared_names`:
+    share of names written exactly alike.
     """
     lexicons = {language.code: Lexicon(settings, language) for language in settings.languages}
     source = lexicons[settings.source]
@@ -19,7 +21,9 @@ def describe(settings: WorldSettings) -> list[dict[str, Any]]:
     for language in settings.languages:
         lexicon = lexicons[language.code]
         related = language.family == source.language.family
-        inherited = [k for k in concepts.CONTENT if related and lexicon.origin[k] == source.origin[k] == "inherited"]
+        inherited = [
+            k for k in concepts.CONTENT if related and lexicon.origin[k] == source.origin[k] == "inherited"
+        ]
         loans = [k for k in concepts.CONTENT if lexicon.origin[k] == "loan"]
         identical = [k for k in concepts.CONTENT if lexicon.words[k] == source.words[k]]
         names = [k for k in source.names if lexicon.names[k] == source.names[k]]

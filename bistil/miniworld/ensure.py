@@ -18,7 +18,9 @@ from bistil.training.progress import Listener, silent
 
 MARKER = ".settings.sha256"
 FORMAT = 2
-"""Counts the changes of what is written from equal settings: 2 names the NLI, QA and parallel files in languages.csv."""
+"""Counts the changes of what is written from equal settings: 2 names the NLI, QA and parallel files in
+languages.csv.
+"""
 
 
 def ensure_world(folder: Path, settings: Path | None = None, listener: Listener = silent) -> Path:

@@ -1,8 +1,8 @@
 """Words: proto-lexemes of a family, regular sound changes, replacement, loans, names and affixes.
 
-Notable: each proto-word has its own random stream, so adding a concept or a language leaves all other words as they were;
-sound changes are ordered rewrite rules applied to every inherited word, which is what makes cognates regular.
-"""
+Notable: each proto-word has its own random stream, so adding a concept or a language leaves all other words
+as they were; sound changes are ordered rewrite rules applied to every inherited word, which is what makes
+cognates regular."""
 
 import re
 from functools import cache
@@ -13,7 +13,9 @@ from bistil.miniworld.stream import Stream
 
 NAME_COUNTS = {"given": 44, "family": 44, "place": 48, "firm": 24, "event": 12}
 AFFIXES = ("Plur", "Acc", "Dat", "Gen", "Loc", "Past", "Verb.Plur", "Inf", "Adj.Plur", "Pres")
-_NAME_SOUNDS = FamilySettings(consonants="b d f g k l m n p r s t v z", vowels="a e i o u", codas="n r l s", closed=45)
+_NAME_SOUNDS = FamilySettings(
+    consonants="b d f g k l m n p r s t v z", vowels="a e i o u", codas="n r l s", closed=45
+)
 _LATIN = "abcdefghijklmnopqrstuvwxyzčšžöü"
 _SCRIPTS = {
     "latin": str.maketrans({}),
@@ -85,7 +87,8 @@ def _international(world: str) -> dict[str, str]:
 
 
 class Lexicon:
-    """All words of one language: base forms of concepts and names (in its script), affixes, and inflected forms.
+    """All words of one language: base forms of concepts and names (in its script), affixes, and inflected
+    forms.
 
     Attributes:
         words: concept -> base form, in the language's script.
@@ -106,16 +109,27 @@ class Lexicon:
         self.origin: dict[str, str] = {}
         spoken: dict[str, str] = {}
         for key in (*concepts.FUNCTION, *concepts.CONTENT):
-            spoken[key], self.origin[key] = self._word(key, seed, own, proto, loans, sounds, world.sharing.loans)
+            spoken[key], self.origin[key] = self._word(
+                key, seed, own, proto, loans, sounds, world.sharing.loans
+            )
         self.spoken = _distinct(spoken, sounds, own)
         script = _SCRIPTS[language.script]
         self.words = {key: word.translate(script) for key, word in self.spoken.items()}
-        self.names, self.shared = self._names(seed, own, proto, world.sharing.names, is_source=language.code == world.source)
+        self.names, self.shared = self._names(
+            seed, own, proto, world.sharing.names, is_source=language.code == world.source
+        )
         self.affixes = self._affixes(seed, sounds)
         self._forms: dict[tuple[str, str], str] = {}
 
     def _word(
-        self, key: str, seed: str, own: str, proto: dict[str, str], loans: dict[str, str], sounds: FamilySettings, share: float
+        self,
+        key: str,
+        seed: str,
+        own: str,
+        proto: dict[str, str],
+        loans: dict[str, str],
+        sounds: FamilySettings,
+        share: float,
     ) -> tuple[str, str]:
         if key in loans and key in concepts.LOANABLE and Stream(f"{seed}/loan/{key}").share(share):
             return loans[key], "loan"
@@ -124,7 +138,9 @@ class Lexicon:
             return make_word(sounds, stream, _syllables(key, stream)), "replaced"
         return apply_changes(proto[key], self.language.changes), "inherited"
 
-    def _names(self, seed: str, own: str, proto: dict[str, str], share: float, *, is_source: bool) -> tuple[dict[str, str], frozenset[str]]:
+    def _names(
+        self, seed: str, own: str, proto: dict[str, str], share: float, *, is_source: bool
+    ) -> tuple[dict[str, str], frozenset[str]]:
         script = _SCRIPTS[self.language.script]
         names, shared = {}, []
         for key, form in _international(seed).items():
@@ -147,7 +163,9 @@ class Lexicon:
             stream = Stream(f"{seed}/affix/{self.language.family}/{key}")
             while True:
                 consonant, vowel = stream.pick(sounds.consonants.split()), stream.pick(sounds.vowels.split())
-                affix = apply_changes(vowel + consonant if suffix else consonant + vowel, self.language.changes)
+                affix = apply_changes(
+                    vowel + consonant if suffix else consonant + vowel, self.language.changes
+                )
                 if affix not in taken and len(affix) > 1:
                     break
             taken.add(affix)
@@ -161,7 +179,9 @@ class Lexicon:
             if self.language.affix == "prefix":
                 stem = affix + stem
             else:
-                stem = (stem[:-1] if len(stem) > 2 and stem[-1] in _VOWELS and affix[0] in _VOWELS else stem) + affix
+                stem = (
+                    stem[:-1] if len(stem) > 2 and stem[-1] in _VOWELS and affix[0] in _VOWELS else stem
+                ) + affix
         return stem
 
     def inflect(self, key: str, affixes: tuple[str, ...]) -> str:
@@ -175,11 +195,15 @@ class Lexicon:
         return form
 
 
-_VOWELS = frozenset("aeiouöüy" + "".join(vowel.translate(table) for table in _SCRIPTS.values() for vowel in "aeiouöü"))
+_VOWELS = frozenset(
+    "aeiouöüy" + "".join(vowel.translate(table) for table in _SCRIPTS.values() for vowel in "aeiouöü")
+)
 
 
 def _donor(world: WorldSettings, language: LanguageSettings) -> LanguageSettings | None:
-    """Return the language that words are borrowed from: the source, or for its own family the first language outside it."""
+    """Return the language that words are borrowed from: the source, or for its own family the first language
+    outside it.
+    """
     source = next(item for item in world.languages if item.code == world.source)
     if source.family != language.family:
         return source

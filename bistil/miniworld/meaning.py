@@ -11,7 +11,9 @@ from bistil.miniworld.world import Date, Name
 
 @dataclass(frozen=True, slots=True)
 class Noun:
-    """A noun phrase with a common noun. `number` is a numeral concept or digits; `definite` chooses the article."""
+    """A noun phrase with a common noun. `number` is a numeral concept or digits; `definite` chooses the
+    article.
+    """
 
     concept: str
     plural: bool = False
@@ -57,11 +59,13 @@ class Oblique:
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """A clause. With `predicate` it is a copular clause (noun phrase or adjective concept), otherwise `verb` is its head.
+    """A clause. With `predicate` it is a copular clause (noun phrase or adjective concept), otherwise `verb`
+    is its head.
 
-    `gap` ("subject" or "object") marks a relative clause; `infinitive` a controlled clause without subject; `mood` is "statement" or
-    "question"; `complement` is a that-clause or (if infinitive) an infinitive; `adverbial` is a mark concept with a clause;
-    `elided` says that a coordinated clause repeats the verb and may leave it out.
+    `gap` ("subject" or "object") marks a relative clause; `infinitive` a controlled clause without subject;
+    `mood` is "statement" or "question"; `complement` is a that-clause or (if infinitive) an infinitive;
+    `adverbial` is a mark concept with a clause; `elided` says that a coordinated clause repeats the verb and
+    may leave it out.
     """
 
     verb: str = ""

@@ -1,8 +1,7 @@
 """Noun phrases: a language turns nouns, names, pronouns and dates into words with their heads.
 
-Notable: every word gets its head when it is made, so the treebank is exact by construction. Order of adjectives, possessors,
-adpositions and relative clauses, case, articles and capitals are decided here.
-"""
+Notable: every word gets its head when it is made, so the treebank is exact by construction. Order of
+adjectives, possessors, adpositions and relative clauses, case, articles and capitals are decided here."""
 
 from abc import ABC, abstractmethod
 
@@ -13,12 +12,23 @@ from bistil.miniworld.world import Date, Name
 
 
 class Word:
-    """One syntactic word: form, lemma, part of speech, features, relation to `head` (None for the root), IOB2 tag and what it names."""
+    """One syntactic word: form, lemma, part of speech, features, relation to `head` (None for the root), IOB2
+    tag and what it names.
+    """
 
     __slots__ = ("empty", "entity", "feats", "form", "head", "lemma", "rel", "tag", "upos")
 
-    def __init__(self, form: str, lemma: str, upos: str, rel: str, head: "Word | None", feats: str = "_") -> None:
-        self.form, self.lemma, self.upos, self.rel, self.head, self.feats = form, lemma, upos, rel, head, feats
+    def __init__(
+        self, form: str, lemma: str, upos: str, rel: str, head: "Word | None", feats: str = "_"
+    ) -> None:
+        self.form, self.lemma, self.upos, self.rel, self.head, self.feats = (
+            form,
+            lemma,
+            upos,
+            rel,
+            head,
+            feats,
+        )
         self.tag = "O"
         self.entity: Name | Date | None = None
         self.empty = False
@@ -34,13 +44,17 @@ class Phrases(ABC):
     def __init__(self, language: LanguageSettings, lexicon: Lexicon) -> None:
         self.language, self.lexicon = language, lexicon
         self.contracting = (
-            frozenset(lexicon.words[concept] for concept in ("in", "on", "at", "to", "from", "of")) if language.contraction else frozenset()
+            frozenset(lexicon.words[concept] for concept in ("in", "on", "at", "to", "from", "of"))
+            if language.contraction
+            else frozenset()
         )
         self.article = lexicon.words["the"]
         self._late: list[Word] = []
 
     @abstractmethod
-    def _clause(self, clause: Clause, rel: str, head: Word | None, *, main: bool = False) -> tuple[list[Word], Word]:
+    def _clause(
+        self, clause: Clause, rel: str, head: Word | None, *, main: bool = False
+    ) -> tuple[list[Word], Word]:
         """Return the words of a clause and its head; `grammar.Grammar` knows how."""
 
     def _function(self, concept: str, upos: str, rel: str, head: Word | None, feats: str = "_") -> Word:
@@ -53,7 +67,9 @@ class Phrases(ABC):
             head = part + head if before else head + part
         return head
 
-    def _phrase(self, phrase: Phrase | Date, rel: str, head: Word | None, case: str, adposition: str | None = None) -> list[Word]:
+    def _phrase(
+        self, phrase: Phrase | Date, rel: str, head: Word | None, case: str, adposition: str | None = None
+    ) -> list[Word]:
         if isinstance(phrase, Name):
             words, top = self._name(phrase, rel, head, case)
         elif isinstance(phrase, Noun):
@@ -70,7 +86,11 @@ class Phrases(ABC):
             top = self._pronoun(phrase, rel, head, case)
             words = [top]
         if adposition is not None:
-            words = self._join(words, [[self._function(adposition, "ADP", "case", top)]], self.language.adposition == "before")
+            words = self._join(
+                words,
+                [[self._function(adposition, "ADP", "case", top)]],
+                self.language.adposition == "before",
+            )
         return words
 
     def _pronoun(self, phrase: Pronoun, rel: str, head: Word | None, case: str) -> Word:
@@ -78,7 +98,9 @@ class Phrases(ABC):
         form = self.lexicon.inflect(phrase.concept, (case,) if marked else ())
         kind = "Int" if phrase.concept in QUESTION_WORDS else "Prs"
         feats = (f"Case={case if marked else 'Nom'}|" if self.language.case else "") + (
-            f"PronType={kind}" if kind == "Int" else f"Number={'Plur' if phrase.plural else 'Sing'}|PronType=Prs"
+            f"PronType={kind}"
+            if kind == "Int"
+            else f"Number={'Plur' if phrase.plural else 'Sing'}|PronType=Prs"
         )
         return Word(form, self.lexicon.words[phrase.concept], "PRON", rel, head, feats)
 
@@ -154,8 +176,20 @@ class Phrases(ABC):
 
     def _determiner(self, noun: Noun, top: Word) -> list[Word]:
         if noun.determiner is not None:
-            return [self._function(noun.determiner, "DET", "det", top, "PronType=Dem" if noun.determiner == "this" else "PronType=Tot")]
-        if not self.language.article or (noun.plural and not noun.definite) or (noun.number and not noun.definite):
+            return [
+                self._function(
+                    noun.determiner,
+                    "DET",
+                    "det",
+                    top,
+                    "PronType=Dem" if noun.determiner == "this" else "PronType=Tot",
+                )
+            ]
+        if (
+            not self.language.article
+            or (noun.plural and not noun.definite)
+            or (noun.number and not noun.definite)
+        ):
             return []
         if noun.possessor is not None and self.language.possessor == "before":
             return []
@@ -168,7 +202,9 @@ class Phrases(ABC):
         affixes = ("Adj.Plur",) if agrees and noun.plural else ()
         feats = f"Degree=Pos|Number={'Plur' if noun.plural else 'Sing'}" if agrees else "Degree=Pos"
         for index, concept in enumerate(noun.adjectives):
-            word = Word(self.lexicon.inflect(concept, affixes), self.lexicon.words[concept], "ADJ", "amod", top, feats)
+            word = Word(
+                self.lexicon.inflect(concept, affixes), self.lexicon.words[concept], "ADJ", "amod", top, feats
+            )
             degree = [self._function(noun.degree, "ADV", "advmod", word)] if noun.degree and not index else []
             parts.append([*degree, word])
         return parts
@@ -185,7 +221,9 @@ class Phrases(ABC):
         marked = language.case and case == "Acc"
         form = self.lexicon.inflect("which", (case,) if marked else ())
         feats = f"Case={case}|PronType=Rel" if language.case else "PronType=Rel"
-        pronoun = Word(form, self.lexicon.words["which"], "PRON", "obj" if case == "Acc" else "nsubj", verb, feats)
+        pronoun = Word(
+            form, self.lexicon.words["which"], "PRON", "obj" if case == "Acc" else "nsubj", verb, feats
+        )
         comma = [Word(",", ",", "PUNCT", "punct", verb)] if language.commas else []
         block = [*comma, pronoun, *inner]
         if language.extraposition and clause.mood == "heavy":

@@ -1,8 +1,8 @@
 """Reading tasks from the same facts: natural-language inference pairs and SQuAD-style questions.
 
-Notable: each NLI hypothesis comes three times, once with each label, so the hypothesis alone says nothing. Inference is about what
-follows from the premise, so premises may contradict the world; QA paragraphs never do.
-"""
+Notable: each NLI hypothesis comes three times, once with each label, so the hypothesis alone says nothing.
+Inference is about what follows from the premise, so premises may contradict the world; QA paragraphs never
+do."""
 
 import json
 from dataclasses import replace
@@ -21,8 +21,18 @@ from bistil.miniworld.world import Date, Fact, Name, World
 LABELS = ("entailment", "neutral", "contradiction")
 _NLI_RELATIONS = ("visit", "serve", "live", "born", "lead", "study", "admire", "leave")
 _ONE_PLACE = ("born", "live")
-_SWAPS = {"visit": ("admire",), "live": ("visit", "born", "admire"), "study": ("live", "admire"), "born": ("visit", "live", "study")}
-_SWAPS |= {"serve": ("leave", "admire"), "lead": ("leave", "admire"), "leave": ("lead", "admire"), "admire": ("serve", "meet", "visit")}
+_SWAPS = {
+    "visit": ("admire",),
+    "live": ("visit", "born", "admire"),
+    "study": ("live", "admire"),
+    "born": ("visit", "live", "study"),
+}
+_SWAPS |= {
+    "serve": ("leave", "admire"),
+    "lead": ("leave", "admire"),
+    "leave": ("lead", "admire"),
+    "admire": ("serve", "meet", "visit"),
+}
 _PATIENCE = 500
 _WHERE = ("born", "live", "study", "meet", "lie", "happen")
 
@@ -58,13 +68,25 @@ class _Pairs:
         return other
 
     def _stated(self, fact: Fact, *, negative: bool) -> Clause:
-        """State (or deny) a fact with more around it. A denial gets no adjuncts: they would be what is denied."""
+        """State (or deny) a fact with more around it. A denial gets no adjuncts: they would be what is
+        denied.
+        """
         stream = self.stream
-        clause = replace(fact_clause(fact, date=not negative and stream.chance(50), front=stream.chance(40)), negative=negative)
+        clause = replace(
+            fact_clause(fact, date=not negative and stream.chance(50), front=stream.chance(40)),
+            negative=negative,
+        )
         other = self.fact()
         draw = stream.below(4)
         if draw == 0:
-            return replace(clause, subject=Pair(fact.subject, other.subject) if stream.chance(50) else Pair(other.subject, fact.subject))
+            return replace(
+                clause,
+                subject=(
+                    Pair(fact.subject, other.subject)
+                    if stream.chance(50)
+                    else Pair(other.subject, fact.subject)
+                ),
+            )
         if draw == 1 and not negative:
             return replace(clause, obliques=(*clause.obliques, Oblique("with", other.subject)))
         if draw == 2:
@@ -81,19 +103,26 @@ class _Pairs:
         draw = stream.below(4)
         if draw == 0:
             verb = stream.pick(("say", "think", "believe", "doubt", "hope.v"))
-            return Clause(verb, "Past" if stream.chance(50) else "Pres", subject=other.subject, complement=clause)
+            return Clause(
+                verb, "Past" if stream.chance(50) else "Pres", subject=other.subject, complement=clause
+            )
         if draw == 1 and fact.relation != "born":
             inner = replace(clause, subject=None, infinitive=True, negative=False)
             return Clause("want", "Past", subject=fact.subject, complement=inner, negative=stream.chance(40))
         if draw == 2 and other.subject != fact.subject:
             mine = fact_clause(Fact("admire", fact.subject, other.subject))
-            return replace(mine, coordinate=("and" if stream.chance(50) else "but", replace(clause, subject=other.subject)))
+            return replace(
+                mine,
+                coordinate=("and" if stream.chance(50) else "but", replace(clause, subject=other.subject)),
+            )
         swapped = replace(fact, relation=stream.pick(_SWAPS[fact.relation]), date=None)
         return replace(fact_clause(swapped), negative=swapped.relation != "visit" and stream.chance(40))
 
 
 def write_nli(folder: Path, grammar: Grammar, world: World, settings: WorldSettings) -> None:
-    """Write `nli/<code>-<split>.tsv` (header premise, hypothesis, label); hypotheses of one split occur in no other."""
+    """Write `nli/<code>-<split>.tsv` (header premise, hypothesis, label); hypotheses of one split occur in no
+    other.
+    """
     code, used = grammar.language.code, set[str]()
     for split in SPLITS:
         stream = Stream(f"world/{settings.seed}/{code}/nli/{split}")
@@ -102,8 +131,8 @@ def write_nli(folder: Path, grammar: Grammar, world: World, settings: WorldSetti
             misses += 1
             if misses > _PATIENCE:
                 raise InputError(
-                    f"Expected a number of NLI pairs that this world can fill with different hypotheses, but {code} ran dry after "
-                    f"{len(used) * 3} pairs in {split}. Lower sizes.nli."
+                    "Expected a number of NLI pairs that this world can fill with different hypotheses, but"
+                    f" {code} ran dry after {len(used) * 3} pairs in {split}. Lower sizes.nli."
                 )
             meaning, premises = pairs.group()
             hypothesis = _say(grammar, meaning)
@@ -111,7 +140,9 @@ def write_nli(folder: Path, grammar: Grammar, world: World, settings: WorldSetti
             if hypothesis not in used and len({hypothesis, *said}) == 4:
                 misses = 0
                 used.add(hypothesis)
-                rows += [f"{premise}\t{hypothesis}\t{label}\n" for premise, label in zip(said, LABELS, strict=True)]
+                rows += [
+                    f"{premise}\t{hypothesis}\t{label}\n" for premise, label in zip(said, LABELS, strict=True)
+                ]
         _shuffle(rows, stream)
         content = "premise\thypothesis\tlabel\n" + "".join(rows)
         (folder / "nli" / f"{code}-{split}.tsv").write_text(content, encoding="utf-8", newline="\n")
@@ -147,7 +178,9 @@ def write_qa(folder: Path, grammar: Grammar, world: World, settings: WorldSettin
 
 
 def _paragraph(grammar: Grammar, world: World, stream: Stream, name: str, most: int) -> dict[str, Any]:
-    """Return one paragraph about a person, with another person's life in between, and up to `most` questions."""
+    """Return one paragraph about a person, with another person's life in between, and up to `most`
+    questions.
+    """
     hero, other = stream.pick(world.people), stream.pick(world.people)
     facts = _chosen(world.facts[hero], 4, stream)
     if other != hero:
@@ -159,9 +192,15 @@ def _paragraph(grammar: Grammar, world: World, stream: Stream, name: str, most: 
     previous: Name | None = None
     for fact in facts:
         pronoun = Pronoun("she" if fact.subject.female else "he")
-        subject = pronoun if fact.subject is previous and fact.subject.label == "PER" and stream.chance(40) else None
+        subject = (
+            pronoun
+            if fact.subject is previous and fact.subject.label == "PER" and stream.chance(40)
+            else None
+        )
         previous = fact.subject
-        tokens = surface(grammar.sentence(fact_clause(fact, subject=subject, front=stream.chance(30))), grammar)
+        tokens = surface(
+            grammar.sentence(fact_clause(fact, subject=subject, front=stream.chance(30))), grammar
+        )
         start = len(context) + (1 if context else 0)
         context += (" " if context else "") + text(tokens)
         for target in (fact.object, fact.place, fact.date, fact.subject):
@@ -170,11 +209,21 @@ def _paragraph(grammar: Grammar, world: World, stream: Stream, name: str, most: 
                 places.append((fact, start + found[0], found[1], target))
         if stream.chance(25):
             context += " " + _say(grammar, author.filler())
-    asked = [(question, offset, answer) for fact, offset, answer, target in places if (question := _question(fact, target)) is not None]
+    asked = [
+        (question, offset, answer)
+        for fact, offset, answer, target in places
+        if (question := _question(fact, target)) is not None
+    ]
     qas: list[dict[str, Any]] = []
     while asked and len(qas) < most:
         question, offset, answer = asked.pop(stream.below(len(asked)))
-        qas.append({"id": f"{name}-{len(qas)}", "question": _say(grammar, question), "answers": [{"text": answer, "answer_start": offset}]})
+        qas.append(
+            {
+                "id": f"{name}-{len(qas)}",
+                "question": _say(grammar, question),
+                "answers": [{"text": answer, "answer_start": offset}],
+            }
+        )
     return {"context": context, "qas": qas}
 
 

@@ -1,7 +1,7 @@
 """The settings of a world: a seed, sizes, sharing rates, families and languages, read from one YAML file.
 
-Notable: an unknown key, a value outside its list or a code outside ISO 639's private range is an `InputError` before anything is written.
-"""
+Notable: an unknown key, a value outside its list or a code outside ISO 639's private range is an `InputError`
+before anything is written."""
 
 import dataclasses
 import re
@@ -41,7 +41,9 @@ class Splits:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Numbers of sentences, pairs or questions for each language; `parallel` is for each pair with the source language."""
+    """Numbers of sentences, pairs or questions for each language; `parallel` is for each pair with the source
+    language.
+    """
 
     corpus: int = 12000
     treebank: Splits = Splits(train=1200, dev=200, test=300)
@@ -53,7 +55,9 @@ class Sizes:
 
 @dataclass(frozen=True, kw_only=True)
 class Sharing:
-    """What languages share beyond descent: the share of names in their international form, and of words borrowed across families."""
+    """What languages share beyond descent: the share of names in their international form, and of words
+    borrowed across families.
+    """
 
     names: float = 0.6
     loans: float = 0.12
@@ -61,7 +65,9 @@ class Sharing:
 
 @dataclass(frozen=True, kw_only=True)
 class FamilySettings:
-    """The sounds of a proto-language, as space-separated letters; `closed` is the percentage of syllables with a coda."""
+    """The sounds of a proto-language, as space-separated letters; `closed` is the percentage of syllables
+    with a coda.
+    """
 
     consonants: str
     vowels: str
@@ -71,7 +77,9 @@ class FamilySettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageSettings:
-    """One language: its family, its typology vector, the share of replaced words and its ordered sound changes (`pattern>replacement`)."""
+    """One language: its family, its typology vector, the share of replaced words and its ordered sound
+    changes (`pattern>replacement`).
+    """
 
     code: str
     name: str
@@ -111,9 +119,14 @@ class WorldSettings:
         """Raise InputError when the parts do not fit together."""
         codes = [language.code for language in self.languages]
         if len(set(codes)) != len(codes):
-            raise InputError(f"Each language needs its own code, but the miniworld settings name {codes}. Give each one a different code.")
+            raise InputError(
+                f"Each language needs its own code, but the miniworld settings name {codes}. Give each one a"
+                " different code."
+            )
         if self.source not in codes:
-            raise InputError(f"The source language must be one of {codes}, but it is {self.source!r}. Correct `source`.")
+            raise InputError(
+                f"The source language must be one of {codes}, but it is {self.source!r}. Correct `source`."
+            )
         _check_sizes(self.sizes, "sizes")
         _check_share("sharing.names", self.sharing.names)
         _check_share("sharing.loans", self.sharing.loans)
@@ -121,7 +134,8 @@ class WorldSettings:
             if language.family not in self.families:
                 known = sorted(self.families)
                 raise InputError(
-                    f"Language {language.code} has the family {language.family!r}, but the families are {known}. Add it there."
+                    f"Language {language.code} has the family {language.family!r}, but the families are"
+                    f" {known}. Add it there."
                 )
             _check_language(language)
 
@@ -129,14 +143,16 @@ class WorldSettings:
 def load_settings(path: Path | str) -> WorldSettings:
     """Read settings from a YAML file.
 
-    Raises:
-        InputError: the file is missing, is not YAML, has an unknown or missing key, or a value that cannot be used.
+    Raises: InputError: the file is missing, is not YAML, has an unknown or missing key, or a value that
+        cannot be used.
     """
     file = Path(path)
     try:
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"Expected a miniworld settings file at {file}, but it cannot be read ({error}). Check the path.") from error
+        raise InputError(
+            f"Expected a miniworld settings file at {file}, but it cannot be read ({error}). Check the path."
+        ) from error
     except yaml.YAMLError as error:
         raise InputError(f"Expected YAML in {file}, but: {error}. Correct the file.") from error
     return parse_settings(found)
@@ -156,27 +172,39 @@ def parse_settings(found: Any) -> WorldSettings:
     top["sizes"] = Sizes(**sizes)
     top["sharing"] = _make(Sharing, top["sharing"], "sharing")
     families = _mapping(top["families"], "families")
-    top["families"] = {name: _make(FamilySettings, family, f"families.{name}") for name, family in families.items()}
+    top["families"] = {
+        name: _make(FamilySettings, family, f"families.{name}") for name, family in families.items()
+    }
     top["languages"] = tuple(languages)
     return WorldSettings(**top)
 
 
 def _check_language(language: LanguageSettings) -> None:
     if not re.fullmatch("q[a-t][a-z]", language.code):
-        raise InputError(f"Expected a code in ISO 639's private range qaa..qtz, but a language has {language.code!r}. Choose another code.")
+        raise InputError(
+            f"Expected a code in ISO 639's private range qaa..qtz, but a language has {language.code!r}."
+            " Choose another code."
+        )
     for name, choices in CHOICES.items():
         value = getattr(language, name)
         if value not in choices:
-            raise InputError(f"Expected {name} of {language.code} to be one of {list(choices)}, but it is {value!r}. Correct the settings.")
+            raise InputError(
+                f"Expected {name} of {language.code} to be one of {list(choices)}, but it is {value!r}."
+                " Correct the settings."
+            )
     for name in ("seen", "case", "article", "copula", "contraction", "extraposition", "commas"):
         if not isinstance(getattr(language, name), bool):
             raise InputError(
-                f"Expected {name} of {language.code} to be true or false, not {getattr(language, name)!r}. Correct the settings."
+                f"Expected {name} of {language.code} to be true or false, not {getattr(language, name)!r}."
+                " Correct the settings."
             )
     _check_share(f"replaced of {language.code}", language.replaced)
     for change in language.changes:
         if not re.fullmatch(r"[^>]+>[^>]*", change) or not _compiles(change.split(">")[0]):
-            raise InputError(f"Expected sound changes `pattern>replacement`, but {language.code} has {change!r}. Correct the settings.")
+            raise InputError(
+                f"Expected sound changes `pattern>replacement`, but {language.code} has {change!r}. Correct"
+                " the settings."
+            )
 
 
 def _compiles(pattern: str) -> bool:
@@ -189,7 +217,10 @@ def _compiles(pattern: str) -> bool:
 
 def _check_share(name: str, share: object) -> None:
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
-        raise InputError(f"Expected {name} to be a share between 0 and 1, but it is {share!r}. Correct the miniworld settings.")
+        raise InputError(
+            f"Expected {name} to be a share between 0 and 1, but it is {share!r}. Correct the miniworld"
+            " settings."
+        )
 
 
 def _check_sizes(sizes: object, place: str) -> None:
@@ -198,25 +229,32 @@ def _check_sizes(sizes: object, place: str) -> None:
             _check_sizes(value, f"{place}.{name}")
         elif isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise InputError(
-                f"Expected {place}.{name} to be a whole number from 0 on, but it is {value!r}. Correct the miniworld settings."
+                f"Expected {place}.{name} to be a whole number from 0 on, but it is {value!r}. Correct the"
+                " miniworld settings."
             )
 
 
 def _mapping(found: Any, place: str) -> dict[str, Any]:
     if not isinstance(found, dict):
-        raise InputError(f"Expected a mapping at {place} of the miniworld settings, but found {found!r}. Correct the file.")
+        raise InputError(
+            f"Expected a mapping at {place} of the miniworld settings, but found {found!r}. Correct the file."
+        )
     return dict(found)
 
 
 def _fields(kind: type, found: Any, place: str) -> dict[str, Any]:
     values = _mapping(found, place)
     names = [field.name for field in dataclasses.fields(kind)]
-    needed = [f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
+    needed = [
+        f.name
+        for f in dataclasses.fields(kind)
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
     unknown, missing = sorted(set(values) - set(names)), sorted(set(needed) - set(values))
     if unknown or missing:
         raise InputError(
-            f"Expected the keys {names} at {place} of the miniworld settings, but unknown keys came: {unknown}, "
-            f"and these were missing: {missing}. Correct the spelling or remove the key."
+            f"Expected the keys {names} at {place} of the miniworld settings, but unknown keys came:"
+            f" {unknown}, and these were missing: {missing}. Correct the spelling or remove the key."
         )
     return values
 

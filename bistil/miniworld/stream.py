@@ -1,4 +1,5 @@
-"""Random numbers that are the same on every platform: raw PCG64 words, keyed by the sha256 of a readable string.
+"""Random numbers that are the same on every platform: raw PCG64 words, keyed by the sha256 of a readable
+string.
 
 Notable: only integers are used, so no rounding and no change of a numpy sampling routine can alter a world.
 """

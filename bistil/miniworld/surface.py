@@ -1,6 +1,8 @@
-"""From syntactic words to running text: contractions, empty nodes left out, punctuation joined to the word before.
+"""From syntactic words to running text: contractions, empty nodes left out, punctuation joined to the word
+before.
 
-Notable: a contraction ("in" + "the" as one token) covers two syntactic words, as the multiword tokens of real treebanks do.
+Notable: a contraction ("in" + "the" as one token) covers two syntactic words, as the multiword tokens of real
+treebanks do.
 """
 
 from collections.abc import Sequence
@@ -44,7 +46,9 @@ def text(tokens: Sequence[Token]) -> str:
 
 
 def find(tokens: Sequence[Token], entity: object) -> tuple[int, str] | None:
-    """Return the character offset and the text of an entity (the very object the meaning holds), or None when it is not said."""
+    """Return the character offset and the text of an entity (the very object the meaning holds), or None when
+    it is not said.
+    """
     offset, start, parts = 0, -1, []
     for index, token in enumerate(tokens):
         if index and token.words[0].upos != "PUNCT":

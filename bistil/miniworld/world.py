@@ -1,8 +1,8 @@
 """The world model: people, organisations, places and events, and one seeded set of facts about them.
 
-Notable: entities are numbers, not words; each language names them by its lexicon, so the facts are the same in all languages.
-A quarter of the names is `rare`: rare names never occur in NER training data, so NER tests hold unseen names.
-"""
+Notable: entities are numbers, not words; each language names them by its lexicon, so the facts are the same
+in all languages. A quarter of the names is `rare`: rare names never occur in NER training data, so NER tests
+hold unseen names."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,8 @@ PEOPLE, ORGANISATIONS = 240, 60
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A proper name: `label` is PER, LOC, ORG or EVT (no entity type of the NER task); `parts` are lexicon keys in SVO order of the source.
+    """A proper name: `label` is PER, LOC, ORG or EVT (no entity type of the NER task); `parts` are lexicon
+    keys in SVO order of the source.
 
     A part is a key of `Lexicon.names` (it has a colon) or a concept.
     """
@@ -54,7 +55,13 @@ class Fact:
 
 def zipf(items: tuple[str, ...], *, boost: int = -1) -> Weighted:
     """Return the items weighted by rank; the items of topic `boost` weigh six times more."""
-    return Weighted(items, [120_000 // (rank + 3) * (6 if rank % concepts.DOMAINS == boost else 1) for rank in range(len(items))])
+    return Weighted(
+        items,
+        [
+            120_000 // (rank + 3) * (6 if rank % concepts.DOMAINS == boost else 1)
+            for rank in range(len(items))
+        ],
+    )
 
 
 def is_rare(kind: str, index: int) -> bool:
@@ -72,7 +79,9 @@ class World:
 
     def __init__(self, seed: int) -> None:
         stream = Stream(f"world/{seed}/facts")
-        self.places = [Name("LOC", (f"place:{index}",), is_rare("place", index)) for index in range(NAME_COUNTS["place"])]
+        self.places = [
+            Name("LOC", (f"place:{index}",), is_rare("place", index)) for index in range(NAME_COUNTS["place"])
+        ]
         self.events = [Name("EVT", (f"event:{index}",)) for index in range(NAME_COUNTS["event"])]
         self.people = self._make_people(stream)
         self.organisations = self._make_organisations(stream)
@@ -83,7 +92,9 @@ class World:
                 Fact("found", self._common(stream, self.people), org, date=self._date(stream)),
             ]
         for event in self.events:
-            self.facts[event] = [Fact("happen", event, place=self._common(stream, self.places), date=self._date(stream))]
+            self.facts[event] = [
+                Fact("happen", event, place=self._common(stream, self.places), date=self._date(stream))
+            ]
         for person in self.people:
             self.facts[person] = self._life(stream, person)
 
@@ -92,12 +103,26 @@ class World:
             Fact("born", person, place=self._common(stream, self.places), date=self._date(stream)),
             Fact("live", person, place=self._common(stream, self.places)),
             Fact("serve", person, self._common(stream, self.organisations)),
-            Fact("study", person, place=self._common(stream, self.places), date=Date(year=1900 + stream.below(110))),
-            Fact("meet", person, self._other(stream, person), self._common(stream, self.places), self._date(stream)),
+            Fact(
+                "study",
+                person,
+                place=self._common(stream, self.places),
+                date=Date(year=1900 + stream.below(110)),
+            ),
+            Fact(
+                "meet",
+                person,
+                self._other(stream, person),
+                self._common(stream, self.places),
+                self._date(stream),
+            ),
             Fact("admire", person, self._other(stream, person)),
             Fact("leave", person, self._common(stream, self.organisations), date=self._date(stream)),
         ]
-        facts += [Fact("visit", person, place=self._common(stream, self.places), date=self._date(stream)) for _ in range(2)]
+        facts += [
+            Fact("visit", person, place=self._common(stream, self.places), date=self._date(stream))
+            for _ in range(2)
+        ]
         if stream.chance(25):
             facts.append(Fact("lead", person, self._common(stream, self.organisations)))
         return facts
@@ -134,7 +159,13 @@ class World:
         while len(organisations) < ORGANISATIONS:
             kind, noun = stream.below(10), stream.pick(concepts.NOUNS["institute"])
             place, firm = stream.below(NAME_COUNTS["place"]), stream.below(NAME_COUNTS["firm"])
-            parts: tuple[str, ...] = (f"place:{place}", noun) if kind < 5 else (f"firm:{firm}", noun) if kind < 7 else (f"firm:{firm}",)
+            parts: tuple[str, ...] = (
+                (f"place:{place}", noun)
+                if kind < 5
+                else (f"firm:{firm}", noun)
+                if kind < 7
+                else (f"firm:{firm}",)
+            )
             rare = is_rare("place", place) if kind < 5 else is_rare("firm", firm)
             if kind == 9:
                 parts, rare = ("national", noun, f"place:{place}"), is_rare("place", place)

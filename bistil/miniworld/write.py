@@ -1,7 +1,9 @@
-"""All files of a world: languages.csv, corpora, treebanks, NER, parallel text; NLI and QA come from `questions`.
+"""All files of a world: languages.csv, corpora, treebanks, NER, parallel text; NLI and QA come from
+`questions`.
 
-Notable: every file has its own random stream (`world/<seed>/<code>/<what>/<split>`), and within a language no sentence of one
-split occurs in another; the unlabelled text is written last and avoids the treebank and NER sentences.
+Notable: every file has its own random stream (`world/<seed>/<code>/<what>/<split>`), and within a language no
+sentence of one split occurs in another; the unlabelled text is written last and avoids the treebank and NER
+sentences.
 """
 
 import csv
@@ -27,12 +29,15 @@ SHORTEST, LONGEST, _PATIENCE = 4, 18, 1000
 
 
 def write_world(folder: Path, settings: WorldSettings, listener: Listener = silent) -> None:
-    """Write the whole world into `folder` (made if needed): equal settings give equal bytes on every platform.
+    """Write the whole world into `folder` (made if needed): equal settings give equal bytes on every
+    platform.
 
     One event of stage "miniworld" is reported for each language.
     """
     world = World(settings.seed)
-    grammars = {language.code: Grammar(language, Lexicon(settings, language)) for language in settings.languages}
+    grammars = {
+        language.code: Grammar(language, Lexicon(settings, language)) for language in settings.languages
+    }
     for name in ("corpora", "ud", "ner", "nli", "qa", "parallel"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     _write(folder / "languages.csv", _language_table(settings))
@@ -50,13 +55,31 @@ def _write(path: Path, content: str) -> None:
 def _language_table(settings: WorldSettings) -> str:
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
-    table.writerow(["code", "name", "family", "seen", "corpus", "treebank", "ner", "nli", "qa", "parallel", *TYPOLOGY])
+    table.writerow(
+        ["code", "name", "family", "seen", "corpus", "treebank", "ner", "nli", "qa", "parallel", *TYPOLOGY]
+    )
     for language in settings.languages:
         code = language.code
         parallel = "" if code == settings.source else f"parallel/{settings.source}-{code}.tsv"
-        tasks = (f"ud/{code}-{{split}}.conllu", f"ner/{code}-{{split}}.txt", f"nli/{code}-{{split}}.tsv", f"qa/{code}-{{split}}.json")
+        tasks = (
+            f"ud/{code}-{{split}}.conllu",
+            f"ner/{code}-{{split}}.txt",
+            f"nli/{code}-{{split}}.tsv",
+            f"qa/{code}-{{split}}.json",
+        )
         typology = [_plain(getattr(language, name)) for name in TYPOLOGY]
-        table.writerow([code, language.name, language.family, _plain(language.seen), f"corpora/{code}.txt", *tasks, parallel, *typology])
+        table.writerow(
+            [
+                code,
+                language.name,
+                language.family,
+                _plain(language.seen),
+                f"corpora/{code}.txt",
+                *tasks,
+                parallel,
+                *typology,
+            ]
+        )
     return out.getvalue()
 
 
@@ -65,7 +88,11 @@ def _plain(value: object) -> str:
 
 
 def _write_language(folder: Path, settings: WorldSettings, world: World, grammar: Grammar) -> None:
-    code, seed, sizes = grammar.language.code, f"world/{settings.seed}/{grammar.language.code}", settings.sizes
+    code, seed, sizes = (
+        grammar.language.code,
+        f"world/{settings.seed}/{grammar.language.code}",
+        settings.sizes,
+    )
     used: set[str] = set()
     for split in SPLITS:
         author = Author(world, Stream(f"{seed}/treebank/{split}"))
@@ -77,9 +104,14 @@ def _write_language(folder: Path, settings: WorldSettings, world: World, grammar
     for split in SPLITS:
         author = Author(world, Stream(f"{seed}/ner/{split}"), known_only=split == "train")
         sentences = _fresh(grammar, author.names_sentence, getattr(sizes.ner, split), used)
-        _write(folder / "ner" / f"{code}-{split}.txt", "".join(_ner(sentence, grammar) for sentence in sentences))
+        _write(
+            folder / "ner" / f"{code}-{split}.txt", "".join(_ner(sentence, grammar) for sentence in sentences)
+        )
     author = Author(world, Stream(f"{seed}/corpus"))
-    lines = (text(surface(sentence, grammar)) for sentence in _fresh(grammar, author.sentence, sizes.corpus, used, keep=False))
+    lines = (
+        text(surface(sentence, grammar))
+        for sentence in _fresh(grammar, author.sentence, sizes.corpus, used, keep=False)
+    )
     _write(folder / "corpora" / f"{code}.txt", "".join(f"{line}\n" for line in lines))
     write_nli(folder, grammar, world, settings)
     write_qa(folder, grammar, world, settings)
@@ -89,15 +121,19 @@ def _length(words: list[Word]) -> int:
     return sum(1 for word in words if word.upos != "PUNCT" and not word.empty)
 
 
-def _fresh(grammar: Grammar, draw: Callable[[], Clause], count: int, used: set[str], *, keep: bool = True) -> Iterator[list[Word]]:
-    """Yield `count` sentences of 4 to 18 words that `used` does not hold; with `keep` they are added to it."""
+def _fresh(
+    grammar: Grammar, draw: Callable[[], Clause], count: int, used: set[str], *, keep: bool = True
+) -> Iterator[list[Word]]:
+    """Yield `count` sentences of 4 to 18 words that `used` does not hold; with `keep` they are added to
+    it.
+    """
     made = misses = 0
     while made < count:
         misses += 1
         if misses > _PATIENCE:
             raise InputError(
-                f"Expected sizes that this world can fill with different sentences, but {grammar.language.code} ran dry after {made} of "
-                f"{count}. Lower the sizes."
+                "Expected sizes that this world can fill with different sentences, but"
+                f" {grammar.language.code} ran dry after {made} of {count}. Lower the sizes."
             )
         words = grammar.sentence(draw())
         if SHORTEST <= _length(words) <= LONGEST:
@@ -111,7 +147,9 @@ def _fresh(grammar: Grammar, draw: Callable[[], Clause], count: int, used: set[s
 
 
 def _conllu(name: str, words: list[Word], grammar: Grammar) -> str:
-    """Return one CoNLL-U sentence, with multiword tokens for contractions and empty nodes for elided verbs."""
+    """Return one CoNLL-U sentence, with multiword tokens for contractions and empty nodes for elided
+    verbs.
+    """
     number: dict[int, int] = {}
     for word in words:
         if not word.empty:
@@ -124,14 +162,18 @@ def _conllu(name: str, words: list[Word], grammar: Grammar) -> str:
     for word in words:
         if word.empty:
             head = number[id(word.head)] if word.head else 0
-            lines.append(f"{last}.1\t{word.form}\t{word.lemma}\t{word.upos}\t_\t{word.feats}\t_\t_\t{head}:conj\t_")
+            lines.append(
+                f"{last}.1\t{word.form}\t{word.lemma}\t{word.upos}\t_\t{word.feats}\t_\t_\t{head}:conj\t_"
+            )
             continue
         last = number[id(word)]
         if id(word) in contracted:
             lines.append(f"{last}-{last + 1}\t{contracted[id(word)].form}" + "\t_" * 8)
         head = number[id(word.head)] if word.head else 0
         misc = "SpaceAfter=No" if id(word) in glued else "_"
-        lines.append(f"{last}\t{word.form}\t{word.lemma}\t{word.upos}\t_\t{word.feats}\t{head}\t{word.rel}\t_\t{misc}")
+        lines.append(
+            f"{last}\t{word.form}\t{word.lemma}\t{word.upos}\t_\t{word.feats}\t{head}\t{word.rel}\t_\t{misc}"
+        )
     return "\n".join(lines) + "\n\n"
 
 
@@ -139,8 +181,12 @@ def _ner(words: list[Word], grammar: Grammar) -> str:
     return "".join(f"{token.form} {token.words[0].tag}\n" for token in surface(words, grammar)) + "\n"
 
 
-def _write_parallel(folder: Path, settings: WorldSettings, world: World, source: Grammar, other: Grammar) -> None:
-    """Write `parallel/<source>-<other>.tsv`: the same meanings in both languages, one pair a line, without header."""
+def _write_parallel(
+    folder: Path, settings: WorldSettings, world: World, source: Grammar, other: Grammar
+) -> None:
+    """Write `parallel/<source>-<other>.tsv`: the same meanings in both languages, one pair a line, without
+    header.
+    """
     name = f"{source.language.code}-{other.language.code}"
     author = Author(world, Stream(f"world/{settings.seed}/parallel/{name}"))
     lines: list[str] = []
@@ -148,6 +194,8 @@ def _write_parallel(folder: Path, settings: WorldSettings, world: World, source:
         meaning = author.sentence()
         pair = [grammar.sentence(meaning) for grammar in (source, other)]
         if all(SHORTEST <= _length(words) <= LONGEST for words in pair):
-            left, right = (text(surface(words, grammar)) for words, grammar in zip(pair, (source, other), strict=True))
+            left, right = (
+                text(surface(words, grammar)) for words, grammar in zip(pair, (source, other), strict=True)
+            )
             lines.append(f"{left}\t{right}\n")
     _write(folder / "parallel" / f"{name}.tsv", "".join(lines))

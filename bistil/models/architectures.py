@@ -1,12 +1,15 @@
-"""The encoders that can be teachers: for each, where its parts are and what it needs besides when layers or tokens go.
+"""The encoders that can be teachers: for each, where its parts are and what it needs besides when layers or
+tokens go.
 
-Notable: whatever a model says of itself is read from the model (its encoder, embeddings, attention kernels, segments), and only the rest
-stands here. To add an architecture, add an entry to `ARCHITECTURES`; it must give attention distributions and all hidden states.
+Notable: whatever a model says of itself is read from the model (its encoder, embeddings, attention kernels,
+segments), and only the rest stands here. To add an architecture, add an entry to `ARCHITECTURES`; it must
+give attention distributions and all hidden states.
 * BERT numbers positions from 0, RoBERTa and XLM-R from the padding id + 1.
-* DeBERTa's layers share one table of relative positions, which the student copies whole. Its published masked-LM head stands under other
-  names and is the same function.
-* ModernBERT alternates global and local attention; a student's layer has the type of the teacher layer that it copies. Its first layer
-  has no norm before the attention: a student's first layer has the scale of that norm in its projection instead, the nearest it can be.
+* DeBERTa's layers share one table of relative positions, which the student copies whole. Its published
+  masked-LM head stands under other names and is the same function.
+* ModernBERT alternates global and local attention; a student's layer has the type of the teacher layer that
+  it copies. Its first layer has no norm before the attention: a student's first layer has the scale of that
+  norm in its projection instead, the nearest it can be.
 """
 
 import copy
@@ -25,7 +28,9 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """A class of transformers with a task head: its name, where it keeps each layer of ours, and settings of its configuration."""
+    """A class of transformers with a task head: its name, where it keeps each layer of ours, and settings of
+    its configuration.
+    """
 
     kind: str
     places: Mapping[str, str]
@@ -36,11 +41,13 @@ class Form:
 class Architecture:
     """One family of encoders.
 
-    encoder, mlm: classes of transformers. settings: of the encoder's constructor. layers: the state's prefix of numbered layers.
-    head: the masked LM's modules that turn hidden states into logits, one after the other. renamed: patterns of a published checkpoint's
-    names and ours. after_padding: positions begin after the padding id. adapt(config, layers): change a copy of the teacher's
-    configuration so that it suits a student of these 1-based layers. first(student, teacher, layer): change the student's tensors where
-    its first layer is a copy of the teacher's 1-based `layer`, not the first. forms: classes for tasks, by what a head does.
+    encoder, mlm: classes of transformers. settings: of the encoder's constructor. layers: the state's prefix
+    of numbered layers. head: the masked LM's modules that turn hidden states into logits, one after the
+    other. renamed: patterns of a published checkpoint's names and ours. after_padding: positions begin after
+    the padding id. adapt(config, layers): change a copy of the teacher's configuration so that it suits a
+    student of these 1-based layers. first(student, teacher, layer): change the student's tensors where its
+    first layer is a copy of the teacher's 1-based `layer`, not the first. forms: classes for tasks, by what a
+    head does.
     """
 
     encoder: type[PreTrainedModel]
@@ -60,19 +67,23 @@ def architecture(config: Any) -> Architecture:
     found = ARCHITECTURES.get(config.model_type)
     if found is None:
         raise InputError(
-            f"{config.model_type} models cannot be teachers; supported architectures: {', '.join(ARCHITECTURES)}. A teacher must give "
-            "attention distributions and hidden states of every layer and have a masked-language-model head."
+            f"{config.model_type} models cannot be teachers; supported architectures:"
+            f" {', '.join(ARCHITECTURES)}. A teacher must give attention distributions and hidden states of"
+            " every layer and have a masked-language-model head."
         )
     return found
 
 
 def longest_sequence(config: Any) -> int:
     """Return how many tokens a sequence may have, special tokens included."""
-    return int(config.max_position_embeddings) - (config.pad_token_id + 1 if architecture(config).after_padding else 0)
+    return int(config.max_position_embeddings) - (
+        config.pad_token_id + 1 if architecture(config).after_padding else 0
+    )
 
 
 def student_config(config: Any, layers: Sequence[int]) -> Any:
-    """Return a copy of a teacher's configuration for a student whose layers are copies of these 1-based `layers`.
+    """Return a copy of a teacher's configuration for a student whose layers are copies of these 1-based
+    `layers`.
 
     :raises InputError: where the architecture makes no sense with these layers alone.
     """
@@ -83,8 +94,12 @@ def student_config(config: Any, layers: Sequence[int]) -> Any:
     return changed
 
 
-def student_tensors(config: Any, source: Mapping[str, Tensor], names: Sequence[str], layers: Sequence[int]) -> Tensors:
-    """Return the student's tensors `names` from those of an encoder with `config`, layer i from the 1-based layers[i]."""
+def student_tensors(
+    config: Any, source: Mapping[str, Tensor], names: Sequence[str], layers: Sequence[int]
+) -> Tensors:
+    """Return the student's tensors `names` from those of an encoder with `config`, layer i from the 1-based
+    layers[i].
+    """
     kind = architecture(config)
 
     def origin(name: str) -> str:
@@ -118,23 +133,32 @@ def head_state(mlm: PreTrainedModel) -> Tensors:
 def load_head(mlm: PreTrainedModel, state: Mapping[str, Tensor]) -> None:
     """Give the masked LM the head that `head_state` has read from another."""
     for name in architecture(mlm.config).head:
-        own = {key.removeprefix(f"{name}."): tensor for key, tensor in state.items() if key.startswith(f"{name}.")}
+        own = {
+            key.removeprefix(f"{name}."): tensor
+            for key, tensor in state.items()
+            if key.startswith(f"{name}.")
+        }
         mlm.get_submodule(name).load_state_dict(own)
 
 
 def with_encoder(mlm: PreTrainedModel, encoder: PreTrainedModel) -> PreTrainedModel:
-    """The masked LM `mlm`, changed in place: its head over another encoder, the output embedding as it was."""
+    """The masked LM `mlm`, changed in place: its head over another encoder, the output embedding as it
+    was.
+    """
     setattr(mlm, mlm.base_model_prefix, encoder)
     mlm.config = encoder.config
     return mlm
 
 
 def _without_convolution(config: Any, layers: Sequence[int]) -> None:
-    """DeBERTa-v2's large models have a convolution beside their first layer, which no other layer stands in for."""
+    """DeBERTa-v2's large models have a convolution beside their first layer, which no other layer stands in
+    for.
+    """
     if getattr(config, "conv_kernel_size", 0) > 0:
         raise InputError(
-            f"This DeBERTa has a convolution beside its first layer; a student of the layers {tuple(layers)} would have it beside another. "
-            "Take a DeBERTa without one (conv_kernel_size 0), such as mDeBERTa-v3 base."
+            f"This DeBERTa has a convolution beside its first layer; a student of the layers {tuple(layers)}"
+            " would have it beside another. Take a DeBERTa without one (conv_kernel_size 0), such as"
+            " mDeBERTa-v3 base."
         )
 
 
@@ -145,19 +169,21 @@ def _same_attention(config: Any, layers: Sequence[int]) -> None:
     if "full_attention" in types and "full_attention" not in config.layer_types:
         pattern = "".join("G" if one == "full_attention" else "l" for one in types)
         raise InputError(
-            f"A student of the layers {tuple(layers)} of this ModernBERT would have local attention only: the teacher's layers are "
-            f"{pattern} (G global, l local). Choose another layer reduction factor."
+            f"A student of the layers {tuple(layers)} of this ModernBERT would have local attention only: the"
+            f" teacher's layers are {pattern} (G global, l local). Choose another layer reduction factor."
         )
     if config.norm_bias:
-        raise InputError("This ModernBERT has biases in its layer norms, which a student's first layer has no place for (norm_bias).")
+        raise InputError(
+            "This ModernBERT has biases in its layer norms, which a student's first layer has no place for"
+            " (norm_bias)."
+        )
 
 
 def _fold_norm(student: Tensors, teacher: Mapping[str, Tensor], layer: int) -> None:
     """Put the scale of the attention norm, which a first layer has not, into its projection.
 
-    The norm would also bring each token's embedding to unit variance; the embedding's own norm does that up to its scale, whose root
-    mean square is divided out here.
-    """
+    The norm would also bring each token's embedding to unit variance; the embedding's own norm does that up
+    to its scale, whose root mean square is divided out here."""
     spread = teacher["embeddings.norm.weight"].double().square().mean().sqrt()
     scale = teacher[f"layers.{layer - 1}.attn_norm.weight"].double() / spread
     name = "layers.0.attn.Wqkv.weight"
@@ -169,7 +195,8 @@ def _roberta(name: str) -> Mapping[str, Form]:
     return {
         "words": Form(kind=f"{name}ForTokenClassification", places={"classifier": "classifier"}),
         "sentence": Form(
-            kind=f"{name}ForSequenceClassification", places={"dense": "classifier.dense", "classifier": "classifier.out_proj"}
+            kind=f"{name}ForSequenceClassification",
+            places={"dense": "classifier.dense", "classifier": "classifier.out_proj"},
         ),
         "span": Form(kind=f"{name}ForQuestionAnswering", places={"qa_outputs": "qa_outputs"}),
     }
@@ -183,7 +210,10 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         settings={"add_pooling_layer": False},
         forms={
             "words": Form(kind="BertForTokenClassification", places={"classifier": "classifier"}),
-            "sentence": Form(kind="BertForSequenceClassification", places={"dense": "bert.pooler.dense", "classifier": "classifier"}),
+            "sentence": Form(
+                kind="BertForSequenceClassification",
+                places={"dense": "bert.pooler.dense", "classifier": "classifier"},
+            ),
             "span": Form(kind="BertForQuestionAnswering", places={"qa_outputs": "qa_outputs"}),
         },
     ),
@@ -229,7 +259,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         head=("head", "decoder"),
         adapt=_same_attention,
         first=_fold_norm,
-        forms={},  # its task classes have a dense layer with a norm before every classifier, which our heads have not
+        # its task classes have a dense layer with a norm before every classifier, which our heads have not
+        forms={},
     ),
 }
 """model_type of the configuration -> what is particular to it."""

@@ -1,9 +1,9 @@
 """Attention distributions that are compared without any of them being kept (BiStil eq. 5.1).
 
-Notable: a layer's distributions are a function of its queries and keys, which the fast attention has at hand anyway. So models run with
-`scaled_dot_product_attention`, an attention registered with transformers notes queries and keys on the way, and the loss evaluates both
-sides' softmax block by block. The gradient is found in the same pass, so that nothing of size L x L waits for the backward pass.
-"""
+Notable: a layer's distributions are a function of its queries and keys, which the fast attention has at hand
+anyway. So models run with `scaled_dot_product_attention`, an attention registered with transformers notes
+queries and keys on the way, and the loss evaluates both sides' softmax block by block. The gradient is found
+in the same pass, so that nothing of size L x L waits for the backward pass."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -24,9 +24,11 @@ BLOCK = {"cpu": 2**18, "cuda": 2**24}
 
 @dataclass(frozen=True)
 class Attention:
-    """The attention distributions of one layer, not evaluated: softmax(query key^T * scaling) over the allowed keys, without dropout.
+    """The attention distributions of one layer, not evaluated: softmax(query key^T * scaling) over the
+    allowed keys, without dropout.
 
-    Shape: query and key are [B, heads, L, d]; allowed, True where a query may see a key, is [B, 1, L, L], or None where all may.
+    Shape: query and key are [B, heads, L, d]; allowed, True where a query may see a key, is [B, 1, L, L], or
+    None where all may.
     """
 
     query: Tensor
@@ -68,28 +70,34 @@ class Attention:
 
 
 def can_note(kind: type[PreTrainedModel]) -> bool:
-    """Whether the class takes its attention from transformers' interface: BERT, RoBERTa, XLM-R and ModernBERT do, DeBERTa does not."""
+    """Whether the class takes its attention from transformers' interface: BERT, RoBERTa, XLM-R and ModernBERT
+    do, DeBERTa does not.
+    """
     return kind._supports_sdpa and bool(getattr(kind, "_supports_attention_backend", False))
 
 
 def squared_distance(student: Attention, teacher: Attention, real: Tensor) -> Tensor:
     """Sum of squared differences of two layers' distributions over heads, keys and real queries.
 
-    Keys that are not allowed have probability 0 on both sides. Only the student's queries and keys get a gradient.
-    Shape: real is [B, L], 1 = real token, in float32 or wider; the result is a scalar of its type.
+    Keys that are not allowed have probability 0 on both sides. Only the student's queries and keys get a
+    gradient. Shape: real is [B, L], 1 = real token, in float32 or wider; the result is a scalar of its type.
     """
     distance: Tensor = _SquaredDistance.apply(student.query, student.key, student, teacher, real)
     return distance
 
 
 class _SquaredDistance(torch.autograd.Function):
-    """With S = scaling Q K^T, P = softmax(S) and D = P^T - P: dS = -2 w P (D - sum_k D P), dQ = scaling dS K, dK = scaling dS^T Q.
+    """With S = scaling Q K^T, P = softmax(S) and D = P^T - P: dS = -2 w P (D - sum_k D P), dQ = scaling dS K,
+    dK = scaling dS^T Q.
 
-    The weights w of queries and the constant factors are multiplied into the thin matrices rather than into the maps.
+    The weights w of queries and the constant factors are multiplied into the thin matrices rather than into
+    the maps.
     """
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, student: Attention, teacher: Attention, real: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, student: Attention, teacher: Attention, real: Tensor
+    ) -> Tensor:
         total, wanted = real.new_zeros(()), any(ctx.needs_input_grad)
         gradients = [torch.empty_like(one) if wanted else None for one in (query, key)]
         examples, heads, length, _ = student.shape
@@ -103,7 +111,10 @@ class _SquaredDistance(torch.autograd.Function):
             slope = difference.mul_(mine)
             slope = slope.addcmul_(mine, slope.sum(dim=-1, keepdim=True), value=-1).to(query.dtype)
             weight = weight.to(query.dtype)
-            gradients[0][part], gradients[1][part] = (slope @ own.key) * weight, slope.mT @ (own.query * weight)
+            gradients[0][part], gradients[1][part] = (
+                (slope @ own.key) * weight,
+                slope.mT @ (own.query * weight),
+            )
         if wanted:
             ctx.factor = -2 * student.scaling
             ctx.save_for_backward(*gradients)
@@ -117,7 +128,9 @@ class _SquaredDistance(torch.autograd.Function):
 
 
 def _blocks(examples: int, heads: int, length: int, most: int) -> Iterator[tuple[slice, slice]]:
-    """Parts of [B, heads, L, L] with about `most` entries: some heads of one example, or all heads of some examples."""
+    """Parts of [B, heads, L, L] with about `most` entries: some heads of one example, or all heads of some
+    examples.
+    """
     side = max(1, min(heads, most // length**2))
     rows = max(1, most // (heads * length**2)) if side == heads else 1
     for row in range(0, examples, rows):
@@ -125,7 +138,14 @@ def _blocks(examples: int, heads: int, length: int, most: int) -> Iterator[tuple
             yield slice(row, row + rows), slice(head, head + side)
 
 
-def _noting(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **settings: Any) -> Any:
+def _noting(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **settings: Any,
+) -> Any:
     """transformers' sdpa; queries, keys and mask go into the list `noted` that the model was called with."""
     noted: list[Attention] = settings.pop("noted")
     noted.append(Attention(query, key, settings["scaling"], attention_mask))

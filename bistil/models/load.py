@@ -1,10 +1,9 @@
 """Teachers, encoders and task models: loading, running with all states, saving for plain transformers.
 
-Notable: the teacher's encoder and its masked-language-model head share one encoder; attention maps exist only under the eager
-implementation, so `encode` switches to it where maps are wanted and otherwise runs sdpa, which can note what maps are made of; weights
-are read as float32 on the CPU, from safetensors where the file exists, and never with remote code. What differs between architectures is
-in `architectures`.
-"""
+Notable: the teacher's encoder and its masked-language-model head share one encoder; attention maps exist only
+under the eager implementation, so `encode` switches to it where maps are wanted and otherwise runs sdpa,
+which can note what maps are made of; weights are read as float32 on the CPU, from safetensors where the file
+exists, and never with remote code. What differs between architectures is in `architectures`."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,9 +27,9 @@ from bistil.models.word_marks import glues_words, mark_first_word
 class Teacher:
     """A massively multilingual Transformer: `mlm.base_model` is the very object `encoder`.
 
-    `has_mlm_head` is False when the checkpoint holds an encoder only: the head's transform is then freshly initialised (always the
-    same numbers), its decoder tied to the embeddings, and its predictions mean nothing until it is trained.
-    """
+    `has_mlm_head` is False when the checkpoint holds an encoder only: the head's transform is then freshly
+    initialised (always the same numbers), its decoder tied to the embeddings, and its predictions mean
+    nothing until it is trained."""
 
     encoder: PreTrainedModel
     mlm: PreTrainedModel
@@ -42,10 +41,10 @@ class Teacher:
 class Output:
     """What a forward pass gives.
 
-    logits: name -> tensor, from the task head. last: the final hidden states. Shape: [B, L, H].
-    hidden: H_0 (embedding layer) .. H_n, each of Shape: [B, L, H]; attention: A_1 .. A_n after the softmax, each of
-    Shape: [B, heads, L, L]; both are () unless states were asked for. A module in train mode has its dropout in all of them, but where
-    attention is left unevaluated (an `Attention` in place of a tensor) it has none.
+    logits: name -> tensor, from the task head. last: the final hidden states. Shape: [B, L, H]. hidden: H_0
+    (embedding layer) .. H_n, each of Shape: [B, L, H]; attention: A_1 .. A_n after the softmax, each of
+    Shape: [B, heads, L, L]; both are () unless states were asked for. A module in train mode has its dropout
+    in all of them, but where attention is left unevaluated (an `Attention` in place of a tensor) it has none.
     """
 
     last: Tensor
@@ -63,14 +62,16 @@ def encode(
     maps: bool = True,
     token_type_ids: Tensor | None = None,
 ) -> Output:
-    """Run the encoder; with `states` also return all hidden states and attention distributions (BiStil eqs. 5.1, 5.2).
+    """Run the encoder; with `states` also return all hidden states and attention distributions (BiStil eqs.
+    5.1, 5.2).
 
-    Without `maps` the distributions come unevaluated, for losses to compare, and every layer runs the fast attention. An architecture that
-    cannot do that (DeBERTa) gives maps all the same.
-    Shape: input_ids, attention_mask (1 = real token) and token_type_ids are [B, L]; an encoder that knows one segment only is not given
-    the latter. The logits of the result are empty.
+    Without `maps` the distributions come unevaluated, for losses to compare, and every layer runs the fast
+    attention. An architecture that cannot do that (DeBERTa) gives maps all the same. Shape: input_ids,
+    attention_mask (1 = real token) and token_type_ids are [B, L]; an encoder that knows one segment only is
+    not given the latter. The logits of the result are empty.
 
-    :raises InputError: where states are wanted and the encoder does not give the attention distributions of every layer.
+    :raises InputError: where states are wanted and the encoder does not give the attention distributions of
+    every layer.
     """
     noted: list[Attention] | None = [] if states and not maps and can_note(type(encoder)) else None
     wanted = NOTING if noted is not None else "eager" if states else _fastest(type(encoder))
@@ -84,10 +85,14 @@ def encode(
     else:
         out = encoder(**inputs, output_hidden_states=True, noted=noted)
     hidden, attention = tuple(out.hidden_states or ()), tuple(noted or out.attentions or ())
-    if states and (len(attention), len(hidden)) != (encoder.config.num_hidden_layers, encoder.config.num_hidden_layers + 1):
+    if states and (len(attention), len(hidden)) != (
+        encoder.config.num_hidden_layers,
+        encoder.config.num_hidden_layers + 1,
+    ):
         raise InputError(
-            f"Attention distributions of the {encoder.config.num_hidden_layers} layers and one hidden state more were expected, but "
-            f"{type(encoder).__name__} gave {len(attention)} and {len(hidden)}: it cannot be a teacher or a student."
+            f"Attention distributions of the {encoder.config.num_hidden_layers} layers and one hidden state"
+            f" more were expected, but {type(encoder).__name__} gave {len(attention)} and {len(hidden)}: it"
+            " cannot be a teacher or a student."
         )
     return Output(last=out.last_hidden_state, hidden=hidden, attention=attention)
 
@@ -98,7 +103,9 @@ def _fastest(kind: type[PreTrainedModel]) -> str:
 
 
 class TaskModel(nn.Module):
-    """An encoder with a task head; the head is called as head(hidden [B, L, H], batch) and returns named logits."""
+    """An encoder with a task head; the head is called as head(hidden [B, L, H], batch) and returns named
+    logits.
+    """
 
     def __init__(self, *, encoder: PreTrainedModel, head: nn.Module) -> None:
         super().__init__()
@@ -106,24 +113,35 @@ class TaskModel(nn.Module):
         self.head = head
 
     def forward(self, batch: Mapping[str, Tensor], *, states: bool = False, maps: bool = True) -> Output:
-        """Encode `batch` (input_ids and attention_mask, token_type_ids where the task has two segments) and apply the head."""
+        """Encode `batch` (input_ids and attention_mask, token_type_ids where the task has two segments) and
+        apply the head.
+        """
         ids, mask = batch["input_ids"], batch["attention_mask"]
-        out = encode(self.encoder, ids, mask, states=states, maps=maps, token_type_ids=batch.get("token_type_ids"))
-        return Output(last=out.last, logits=self.head(out.last, batch), hidden=out.hidden, attention=out.attention)
+        out = encode(
+            self.encoder, ids, mask, states=states, maps=maps, token_type_ids=batch.get("token_type_ids")
+        )
+        return Output(
+            last=out.last, logits=self.head(out.last, batch), hidden=out.hidden, attention=out.attention
+        )
 
 
 def load_teacher(name_or_folder: str | Path) -> Teacher:
-    """Load a teacher by hub name or folder, with its fast tokenizer; InputError says in words what is missing or unsupported."""
+    """Load a teacher by hub name or folder, with its fast tokenizer; InputError says in words what is missing
+    or unsupported.
+    """
     source, kind, model_type = _checked_source(name_or_folder)
     tokenizer = load_tokenizer(source)
     mlm, missing = _load_weights(kind.mlm, source, key_mapping=dict(kind.renamed) or None)
     lost = sorted(key for key in missing if key.startswith(f"{mlm.base_model_prefix}."))
     if lost:
-        raise InputError(f"{source} should hold a whole {model_type} encoder, but {len(lost)} tensors are missing, the first is {lost[0]}.")
+        raise InputError(
+            f"{source} should hold a whole {model_type} encoder, but {len(lost)} tensors are missing, the"
+            f" first is {lost[0]}."
+        )
     if len(tokenizer) > mlm.config.vocab_size:
         raise InputError(
-            f"The tokenizer of {source} has {len(tokenizer)} tokens but the model has only {mlm.config.vocab_size} embedding rows. "
-            "Use the tokenizer that the model was trained with."
+            f"The tokenizer of {source} has {len(tokenizer)} tokens but the model has only"
+            f" {mlm.config.vocab_size} embedding rows. Use the tokenizer that the model was trained with."
         )
     has_head = not any(key.endswith("weight") for key in missing)
     return Teacher(encoder=mlm.base_model, mlm=mlm, tokenizer=tokenizer, has_mlm_head=has_head)
@@ -134,7 +152,10 @@ def load_encoder(folder: str | Path) -> PreTrainedModel:
     source, kind, model_type = _checked_source(folder)
     encoder, missing = _load_weights(kind.encoder, source, **kind.settings)
     if missing:
-        raise InputError(f"{source} should hold a whole {model_type} encoder, but {len(missing)} tensors are missing: {min(missing)} ...")
+        raise InputError(
+            f"{source} should hold a whole {model_type} encoder, but {len(missing)} tensors are missing:"
+            f" {min(missing)} ..."
+        )
     return encoder
 
 
@@ -146,13 +167,21 @@ def save_student(folder: str | Path, encoder: PreTrainedModel, tokenizer: PreTra
 
 
 def choose_device(requested: str | None = None) -> tuple[torch.device, str]:
-    """Pick the device, with the reason as a sentence: cuda > cpu, mps only when asked. Precision is each schedule's `bf16`."""
+    """Pick the device, with the reason as a sentence: cuda > cpu, mps only when asked. Precision is each
+    schedule's `bf16`.
+    """
     try:
         device = torch.device(requested or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:
-        raise InputError(f"The device should be cpu, cuda, cuda:<number> or mps, not {requested!r}.") from error
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise InputError(f"{device} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices. Ask for cpu.")
+        raise InputError(
+            f"The device should be cpu, cuda, cuda:<number> or mps, not {requested!r}."
+        ) from error
+    if device.type == "cuda" and (
+        not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()
+    ):
+        raise InputError(
+            f"{device} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices. Ask for cpu."
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise InputError("mps was asked for, but torch finds no Apple GPU on this machine. Ask for cpu.")
     if device.type not in ("cuda", "cpu", "mps"):
@@ -165,16 +194,21 @@ def choose_device(requested: str | None = None) -> tuple[torch.device, str]:
 def _checked_source(name_or_folder: str | Path) -> tuple[str, Architecture, str]:
     """Return (source, architecture, model_type), or raise before any weights are read."""
     source = str(name_or_folder)
-    looks_like_folder = isinstance(name_or_folder, Path) or source.startswith((".", "/", "~")) or source.count("/") > 1
+    looks_like_folder = (
+        isinstance(name_or_folder, Path) or source.startswith((".", "/", "~")) or source.count("/") > 1
+    )
     if looks_like_folder and not Path(source).is_dir():
-        raise InputError(f"Expected a model folder or hub name, but there is no folder {source}. Check the path.")
+        raise InputError(
+            f"Expected a model folder or hub name, but there is no folder {source}. Check the path."
+        )
     try:
         with quiet():
             config = AutoConfig.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"No model configuration could be read from {source!r}: it is neither a folder with a config.json nor a model name that the "
-            "hub (or its local cache, when offline) knows. Check the spelling, go online, or give a folder."
+            f"No model configuration could be read from {source!r}: it is neither a folder with a config.json"
+            " nor a model name that the hub (or its local cache, when offline) knows. Check the spelling, go"
+            " online, or give a folder."
         ) from error
     return source, architecture(config), config.model_type
 
@@ -184,7 +218,9 @@ def _load_weights(kind: type[PreTrainedModel], source: str, **settings: Any) -> 
     has_safetensors = any(Path(source).glob("*.safetensors")) if Path(source).is_dir() else False
     try:
         with quiet(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # a fresh head is the same at every load, and the caller's random stream is left alone
+            torch.manual_seed(
+                0
+            )  # a fresh head is the same at every load, and the caller's random stream is left alone
             loaded: Any = kind.from_pretrained(
                 source,
                 output_loading_info=True,
@@ -194,13 +230,16 @@ def _load_weights(kind: type[PreTrainedModel], source: str, **settings: Any) -> 
                 **settings,
             )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"The weights of {source} could not be read ({error}). Fetch or copy the model again.") from error
+        raise InputError(
+            f"The weights of {source} could not be read ({error}). Fetch or copy the model again."
+        ) from error
     model, info = loaded
     return model.eval(), set(info["missing_keys"])
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
-    """Load the tokenizer and check that it is fast, whole, and has the special tokens that masking and batching need.
+    """Load the tokenizer and check that it is fast, whole, and has the special tokens that masking and
+    batching need.
 
     One that leaves a text's first word without the mark of other words is told to mark it, see `word_marks`.
     """
@@ -211,20 +250,40 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
                 tokenizer = AutoTokenizer.from_pretrained(source, add_prefix_space=True)
                 mark_first_word(tokenizer.backend_tokenizer)
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"No tokenizer could be read from {source!r}: a tokenizer.json or vocab.txt was expected ({error}).") from error
+        raise InputError(
+            f"No tokenizer could be read from {source!r}: a tokenizer.json or vocab.txt was expected"
+            f" ({error})."
+        ) from error
     if not tokenizer.is_fast:
-        raise InputError(f"A fast tokenizer (tokenizers library) was expected, but {source} has a {type(tokenizer).__name__}.")
-    lacking = [name for name in ("mask", "unk", "pad", "cls", "sep") if getattr(tokenizer, f"{name}_token_id") is None]
+        raise InputError(
+            f"A fast tokenizer (tokenizers library) was expected, but {source} has a"
+            f" {type(tokenizer).__name__}."
+        )
+    lacking = [
+        name
+        for name in ("mask", "unk", "pad", "cls", "sep")
+        if getattr(tokenizer, f"{name}_token_id") is None
+    ]
     if lacking:
-        raise InputError(f"The tokenizer of {source} lacks the special tokens {', '.join(lacking)}; name them in tokenizer_config.json.")
-    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes of a folder without tokenizer files
-        raise InputError(f"The tokenizer of {source} has no tokens but special ones. Is tokenizer.json or vocab.txt missing?")
+        raise InputError(
+            f"The tokenizer of {source} lacks the special tokens {', '.join(lacking)}; name them in"
+            " tokenizer_config.json."
+        )
+    if len(tokenizer) <= len(
+        tokenizer.all_special_ids
+    ):  # what transformers makes of a folder without tokenizer files
+        raise InputError(
+            f"The tokenizer of {source} has no tokens but special ones. Is tokenizer.json or vocab.txt"
+            " missing?"
+        )
     return tokenizer
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers' load reports and bars off the screen: what matters in them comes back as values or errors."""
+    """Keep transformers' load reports and bars off the screen: what matters in them comes back as values or
+    errors.
+    """
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

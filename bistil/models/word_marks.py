@@ -1,9 +1,9 @@
 """Tokenizers that mark a word by the space before it: the first word of a text gets the mark too.
 
-Notable: byte-level BPE (RoBERTa, ModernBERT) and SentencePiece's BPE (mmBERT) leave the first word of a text unmarked. Words given one
-by one, as parsing and tagging do, would then all look like the rest of a longer word. The mark is written into the tokenizer itself, so
-that a student that is taken away has it as well. (For RoBERTa this is transformers' own recipe, `add_prefix_space`.)
-"""
+Notable: byte-level BPE (RoBERTa, ModernBERT) and SentencePiece's BPE (mmBERT) leave the first word of a text
+unmarked. Words given one by one, as parsing and tagging do, would then all look like the rest of a longer
+word. The mark is written into the tokenizer itself, so that a student that is taken away has it as well. (For
+RoBERTa this is transformers' own recipe, `add_prefix_space`.)"""
 
 import json
 from collections.abc import Iterator
@@ -29,7 +29,11 @@ def mark_first_word(tokenizer: Tokenizer) -> None:
             step["prepend_scheme"] = "always"
     normalizer = data["normalizer"]
     if normalizer and not any(step["type"] in ("ByteLevel", "Metaspace") for step in steps):
-        marks = [step["content"] for step in components(normalizer) if step["type"] == "Replace" and step["pattern"] == {"String": " "}]
+        marks = [
+            step["content"]
+            for step in components(normalizer)
+            if step["type"] == "Replace" and step["pattern"] == {"String": " "}
+        ]
         prepend = [{"type": "Prepend", "prepend": mark} for mark in marks[:1]]
         data["normalizer"] = {"type": "Sequence", "normalizers": [*prepend, normalizer]}
     marked = Tokenizer.from_str(json.dumps(data))

@@ -1,8 +1,7 @@
 """The students that BiStil is compared with, each by its own recipe: MiniLMv2's and DistilBERT's.
 
-Notable: they see the same text for as many steps as BiStil's stage 1, start from the same layers, and differ in loss, languages and
-vocabulary only.
-"""
+Notable: they see the same text for as many steps as BiStil's stage 1, start from the same layers, and differ
+in loss, languages and vocabulary only."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,10 +33,23 @@ class Baselines(Students):
             student = self._placed(initialise(self.teacher.encoder, cell.lrf))
             corpora = {code: self.blocks(code) for code in codes}
             objective = MiniLMDistillation(student, teacher, self.experiment.minilm)
-            history = distil(objective, tokenizer, corpora, config=config, folder=folder, stage="MiniLMv2", **self._listeners)
+            history = distil(
+                objective,
+                tokenizer,
+                corpora,
+                config=config,
+                folder=folder,
+                stage="MiniLMv2",
+                **self._listeners,
+            )
             return self._keep_student(folder, student, tokenizer, history)
 
-        settings = {"recipe": "minilm", "text": self.experiment.text, "general": config, "minilm": self.experiment.minilm}
+        settings = {
+            "recipe": "minilm",
+            "text": self.experiment.text,
+            "general": config,
+            "minilm": self.experiment.minilm,
+        }
         return self.store.run("student", settings, self._teacher_and_text(codes), build)
 
     def _distilmbert_student(self, cell: Cell) -> Artefact:
@@ -54,9 +66,22 @@ class Baselines(Students):
             student = self._placed(with_head(teacher, cell.lrf))
             corpora = {code: self.student_blocks(code, tokenizer) for code in codes}
             objective = DistilBertDistillation(student, self._placed(teacher))
-            history = distil(objective, tokenizer, corpora, config=config, folder=folder, stage="DistilBERT's recipe", **self._listeners)
+            history = distil(
+                objective,
+                tokenizer,
+                corpora,
+                config=config,
+                folder=folder,
+                stage="DistilBERT's recipe",
+                **self._listeners,
+            )
             save_file(head_state(student), folder / OWN_HEAD)
             return self._keep_student(folder, student.base_model, tokenizer, history)
 
         inputs = {**self._teacher_and_text(codes), **({"vocabulary": vocabulary} if vocabulary else {})}
-        return self.store.run("student", {"recipe": "distilmbert", "text": self.experiment.text, "general": config}, inputs, build)
+        return self.store.run(
+            "student",
+            {"recipe": "distilmbert", "text": self.experiment.text, "general": config},
+            inputs,
+            build,
+        )

@@ -1,9 +1,8 @@
 """Finished students as classes of transformers, for use without bistil.
 
-Notable: the heads of tagging, inference and question answering are layer for layer those of the classes that `architectures` names, so
-the logits are the same (of a question-answering student: on the context; what bistil calls impossible, a user of the plain class has to
-leave out).
-"""
+Notable: the heads of tagging, inference and question answering are layer for layer those of the classes that
+`architectures` names, so the logits are the same (of a question-answering student: on the context; what
+bistil calls impossible, a user of the plain class has to leave out)."""
 
 import copy
 import json
@@ -35,8 +34,12 @@ def exportable(model: TaskModel) -> bool:
     return _form(model) is not None
 
 
-def save_finished(folder: Path, model: TaskModel, labels: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> None:
-    """Save a task model as a class of transformers where there is one, or else its encoder with the head and the labels beside it."""
+def save_finished(
+    folder: Path, model: TaskModel, labels: Sequence[str], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """Save a task model as a class of transformers where there is one, or else its encoder with the head and
+    the labels beside it.
+    """
     if exportable(model):
         export(folder, model, labels, tokenizer)
     else:
@@ -45,18 +48,21 @@ def save_finished(folder: Path, model: TaskModel, labels: Sequence[str], tokeniz
         (folder / LABELS).write_text(json.dumps(list(labels)), encoding="utf-8")
 
 
-def export(folder: str | Path, model: TaskModel, labels: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> None:
+def export(
+    folder: str | Path, model: TaskModel, labels: Sequence[str], tokenizer: PreTrainedTokenizerFast
+) -> None:
     """Save a task model and its tokenizer so that transformers alone loads them and gives the same logits.
 
-    :raises InputError: where transformers has no class with such a head, or the head has not one output for each label.
-    """
+    :raises InputError: where transformers has no class with such a head, or the head has not one output for
+    each label."""
     form = _form(model)
     outputs = getattr(model.head, [*form.places][-1], None) if form else None
     if form is None or not isinstance(outputs, nn.Linear) or outputs.out_features != len(labels):
         raise InputError(
-            f"A {', '.join(head.__name__ for head in HEADS)} that transformers has a class for, with one output for each of the "
-            f"{len(labels)} labels was expected, but the head is {type(model.head).__name__} with {outputs} on a "
-            f"{type(model.encoder).__name__}. Save the encoder with save_student, and the head beside it."
+            f"A {', '.join(head.__name__ for head in HEADS)} that transformers has a class for, with one"
+            f" output for each of the {len(labels)} labels was expected, but the head is"
+            f" {type(model.head).__name__} with {outputs} on a {type(model.encoder).__name__}. Save the"
+            " encoder with save_student, and the head beside it."
         )
     config: Any = copy.deepcopy(model.encoder.config)
     config.id2label = dict(enumerate(labels))
@@ -67,8 +73,15 @@ def export(folder: str | Path, model: TaskModel, labels: Sequence[str], tokenize
     with torch.device("meta"):  # only a shell: no memory, no random numbers
         shell: Any = getattr(transformers, form.kind)(config)
     state = model.encoder.state_dict().items()
-    encoder = {f"{shell.base_model_prefix}.{name}": tensor for name, tensor in state if not name.startswith("pooler.")}
-    head = {f"{form.places[name.partition('.')[0]]}.{name.partition('.')[2]}": tensor for name, tensor in model.head.state_dict().items()}
+    encoder = {
+        f"{shell.base_model_prefix}.{name}": tensor
+        for name, tensor in state
+        if not name.startswith("pooler.")
+    }
+    head = {
+        f"{form.places[name.partition('.')[0]]}.{name.partition('.')[2]}": tensor
+        for name, tensor in model.head.state_dict().items()
+    }
     shell.load_state_dict(encoder | head, assign=True)
     with quiet():
         shell.save_pretrained(folder)

@@ -48,19 +48,25 @@ class Inputs:
         self.progress, self.stop = progress, stop
 
     def check(self) -> None:
-        """Fail now on whatever would fail later: languages, every file that will be read, lengths, layer reduction factors.
+        """Fail now on whatever would fail later: languages, every file that will be read, lengths, layer
+        reduction factors.
 
         :raises InputError: at the first thing that cannot work.
         """
         experiment, teacher = self.experiment, self.teacher
-        longest = max(experiment.text.length, *(experiment.task[task].max_length for task in experiment.tuned), 0)
+        longest = max(
+            experiment.text.length, *(experiment.task[task].max_length for task in experiment.tuned), 0
+        )
         if longest > longest_sequence(teacher.encoder.config):
             raise InputError(
-                f"Lengths up to the {longest_sequence(teacher.encoder.config)} positions of the teacher {experiment.teacher} were "
-                f"expected, but the experiment asks for {longest}. Lower `length` under `text` or `max_length` under `task`."
+                f"Lengths up to the {longest_sequence(teacher.encoder.config)} positions of the teacher"
+                f" {experiment.teacher} were expected, but the experiment asks for {longest}. Lower `length`"
+                " under `text` or `max_length` under `task`."
             )
         for cell in experiment.cells():
-            student_config(teacher.encoder.config, layer_map(teacher.encoder.config.num_hidden_layers, cell.lrf))
+            student_config(
+                teacher.encoder.config, layer_map(teacher.encoder.config.num_hidden_layers, cell.lrf)
+            )
             if cell.lrf > 1:
                 family_of(teacher.tokenizer.backend_tokenizer)  # refuses a vocabulary that cannot be reduced
             check_drf(teacher.encoder.config, cell.drf)
@@ -69,18 +75,31 @@ class Inputs:
         for target in experiment.targets.get(RETRIEVAL, ()):
             parallel(self.data, experiment.source, target)
         asked = (experiment.language_sft, *(settings.sft for settings in experiment.task.values()))
-        if any(SYSTEMS[cell.system].peft for cell in experiment.cells()) or any(sft and sft.peft for sft in asked):
+        if any(SYSTEMS[cell.system].peft for cell in experiment.cells()) or any(
+            sft and sft.peft for sft in asked
+        ):
             peers.library()
         for task, targets in experiment.tuned.items():
             kind = find_task(task)
-            for code, split in ((experiment.source, "train"), (experiment.source, "dev"), *((target, "test") for target in targets)):
+            for code, split in (
+                (experiment.source, "train"),
+                (experiment.source, "dev"),
+                *((target, "test") for target in targets),
+            ):
                 kind.read(self.data.file(task, code, split))
-        texts = [code for targets in experiment.targets.values() for target in targets for code in experiment.languages(target)]
+        texts = [
+            code
+            for targets in experiment.targets.values()
+            for target in targets
+            for code in experiment.languages(target)
+        ]
         if any(SYSTEMS[cell.system].languages == "seen" for cell in experiment.cells()):
             texts += self.seen
         for code in dict.fromkeys(texts):
             path = self.data.text(code)
-            check_enough(teacher.tokenizer, read_lines(path, experiment.text.lines), experiment.text.length, path)
+            check_enough(
+                teacher.tokenizer, read_lines(path, experiment.text.lines), experiment.text.length, path
+            )
 
     @cached_property
     def teacher(self) -> Teacher:
@@ -95,7 +114,9 @@ class Inputs:
     def fresh_teacher(self) -> Teacher:
         """A copy of the teacher of one's own, to adapt or to trim."""
         named = self.experiment.teacher
-        inside = DATA.parent / named  # a folder is named relative to the project, wherever the process was started
+        inside = (
+            DATA.parent / named
+        )  # a folder is named relative to the project, wherever the process was started
         return load_teacher(inside if inside.is_dir() and not Path(named).is_dir() else named)
 
     @cache  # noqa: B019 - a pipeline lives as long as its process
@@ -111,7 +132,9 @@ class Inputs:
     @property
     def seen(self) -> tuple[str, ...]:
         """The languages that the teacher saw, which a multilingual student is distilled on."""
-        return self.experiment.seen or tuple(code for code, language in self.data.languages.items() if language.seen)
+        return self.experiment.seen or tuple(
+            code for code, language in self.data.languages.items() if language.seen
+        )
 
     def _placed(self, model: Any) -> Any:
         """The model on this run's device."""
@@ -131,17 +154,33 @@ class Inputs:
         examples = task.read(self.data.file(name, self.experiment.source, "train"))
         return task.for_training(examples), examples
 
-    def _keep(self, folder: Path, delta: SparseDelta, history: list[dict[str, float]], metric: str) -> dict[str, Any]:
+    def _keep(
+        self, folder: Path, delta: SparseDelta, history: list[dict[str, float]], metric: str
+    ) -> dict[str, Any]:
         delta.save(folder / "delta.safetensors")
         values = int(delta.notes.get("trainable", delta.size))
-        return {**self._history(folder, history), f"best_{metric}": _best(history, metric), "values": values, **self._where}
+        return {
+            **self._history(folder, history),
+            f"best_{metric}": _best(history, metric),
+            "values": values,
+            **self._where,
+        }
 
     def _keep_student(
-        self, folder: Path, encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, history: list[dict[str, float]]
+        self,
+        folder: Path,
+        encoder: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        history: list[dict[str, float]],
     ) -> dict[str, Any]:
         save_student(folder / "model", encoder, tokenizer)
         parameters = sum(p.numel() for p in encoder.parameters())
-        return {**self._history(folder, history), "best_loss": _best(history, "loss"), "parameters": parameters, **self._where}
+        return {
+            **self._history(folder, history),
+            "best_loss": _best(history, "loss"),
+            "parameters": parameters,
+            **self._where,
+        }
 
     def _history(self, folder: Path, history: list[dict[str, float]]) -> dict[str, Any]:
         (folder / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")

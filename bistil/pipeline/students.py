@@ -1,4 +1,6 @@
-"""The stages before any task: vocabularies, language SFTs, and students by every recipe (BiStil section 3.1 and the baselines)."""
+"""The stages before any task: vocabularies, language SFTs, and students by every recipe (BiStil section 3.1
+and the baselines).
+"""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -40,7 +42,9 @@ class Students(Inputs):
     """From a teacher and text to general students."""
 
     def vocabulary(self, target: str) -> Artefact:
-        """The tokens that a target's student needs: `kept.safetensors`, the trimmed `tokenizer/`, and the report as metrics."""
+        """The tokens that a target's student needs: `kept.safetensors`, the trimmed `tokenizer/`, and the
+        report as metrics.
+        """
         codes, config = self.experiment.languages(target), self.experiment.vocabulary
 
         def build(folder: Path) -> Mapping[str, Any]:
@@ -55,27 +59,38 @@ class Students(Inputs):
             return vocab.report(tokenizer, trimmed, kept, lines)
 
         inputs = self._teacher_and_text(codes)
-        return self.store.run("vocabulary", {"vocabulary": config, "lines": self.experiment.text.lines}, inputs, build)
+        return self.store.run(
+            "vocabulary", {"vocabulary": config, "lines": self.experiment.text.lines}, inputs, build
+        )
 
     def language_sft(
-        self, code: str, student: Artefact | None = None, select: Selection | None = None, seed: int = LANGUAGE_SEED
+        self,
+        code: str,
+        student: Artefact | None = None,
+        select: Selection | None = None,
+        seed: int = LANGUAGE_SEED,
     ) -> Artefact:
         """The language SFT of the teacher, or of a multilingual student: `delta.safetensors`.
 
-        :param select: a baseline of LT-SFT, instead of the method that the experiment asks for. :param seed: another one than all models
-            of the experiment wear, to see what of a delta is chance.
+        :param select: a baseline of LT-SFT, instead of the method that the experiment asks for. :param seed:
+            another one than all models of the experiment wear, to see what of a delta is chance.
         :raises InputError: where the experiment has none.
         """
         experiment = self.experiment
         if experiment.language_sft is None:
-            raise InputError(f"The experiment {experiment.name} adapts nothing to a language. Give it settings under `language_sft`.")
+            raise InputError(
+                f"The experiment {experiment.name} adapts nothing to a language. Give it settings under"
+                " `language_sft`."
+            )
         sft = SftConfig(**vars(experiment.language_sft), seed=seed)
         sft = sft.selecting(select) if select else sft
 
         def build(folder: Path) -> Mapping[str, Any]:
             teacher = self.fresh_teacher()
             mlm = teacher.mlm
-            if student is not None:  # the student's last states are trained to be the teacher's, so the teacher's head fits
+            if (
+                student is not None
+            ):  # the student's last states are trained to be the teacher's, so the teacher's head fits
                 mlm = with_encoder(mlm, load_encoder(student.path("model")))
                 if (own := student.path(OWN_HEAD)).is_file():
                     load_head(mlm, load_file(own))
@@ -106,9 +121,16 @@ class Students(Inputs):
         config = self._general(cell, codes)
 
         def build(folder: Path) -> Mapping[str, Any]:
-            teacher, tokenizer, kept = self._placed(self.fresh_teacher().encoder), trimmed_tokenizer(vocabulary), kept_ids(vocabulary)
+            teacher, tokenizer, kept = (
+                self._placed(self.fresh_teacher().encoder),
+                trimmed_tokenizer(vocabulary),
+                kept_ids(vocabulary),
+            )
             base = base_hash(teacher)
-            worn = {code: SparseDelta.load(found.path("delta.safetensors"), base=base) for code, found in deltas.items()}
+            worn = {
+                code: SparseDelta.load(found.path("delta.safetensors"), base=base)
+                for code, found in deltas.items()
+            }
             adapted = AdaptedTeacher(teacher, worn, kept)
             student, narrowing = self._started(config, adapted, codes)
             vocab.trim_model(student, kept.numpy())
@@ -119,7 +141,9 @@ class Students(Inputs):
             "teacher": self.teacher_id,
             **{f"sft {c}": found for c, found in deltas.items()},
         }
-        return self.store.run("student", {"recipe": "bistil", "text": self.experiment.text, "general": config}, inputs, build)
+        return self.store.run(
+            "student", {"recipe": "bistil", "text": self.experiment.text, "general": config}, inputs, build
+        )
 
     def _multilingual_student(self, cell: Cell) -> Artefact:
         codes = self.seen
@@ -135,7 +159,10 @@ class Students(Inputs):
 
     def _teacher_and_text(self, codes: tuple[str, ...]) -> dict[str, Artefact | str]:
         """The inputs of a stage that reads the teacher and the text of some languages."""
-        return {"teacher": self.teacher_id, **{f"text {code}": file_id(self.data.text(code)) for code in codes}}
+        return {
+            "teacher": self.teacher_id,
+            **{f"text {code}": file_id(self.data.text(code)) for code in codes},
+        }
 
     def _distil(
         self,
@@ -149,7 +176,14 @@ class Students(Inputs):
     ) -> Mapping[str, Any]:
         corpora = {code: self.student_blocks(code, tokenizer) for code in codes}
         history = distil_general(
-            student, teacher, tokenizer, corpora, config=config, folder=folder, narrowing=narrowing, **self._listeners
+            student,
+            teacher,
+            tokenizer,
+            corpora,
+            config=config,
+            folder=folder,
+            narrowing=narrowing,
+            **self._listeners,
         )
         if narrowing is not None:
             save_file(dict(narrowing.state_dict()), folder / NARROWING)
@@ -159,7 +193,13 @@ class Students(Inputs):
         """Stage 1's settings for a cell, without those that do not touch it."""
         general = self.experiment.general
         weights = {code: weight for code, weight in (general.weights or {}).items() if code in codes} or None
-        own = {"lrf": cell.lrf, "drf": cell.drf, "seed": cell.seed, "learn_map": general.learn_map and cell.drf > 1, "weights": weights}
+        own = {
+            "lrf": cell.lrf,
+            "drf": cell.drf,
+            "seed": cell.seed,
+            "learn_map": general.learn_map and cell.drf > 1,
+            "weights": weights,
+        }
         return dataclasses.replace(general, **own)  # type: ignore[arg-type]
 
     def _started(
@@ -171,8 +211,12 @@ class Students(Inputs):
         text = partial(self._calibration, teacher, codes)
         return initialise_narrow(teacher.encoder, config.lrf, config.drf, text, learned=config.learn_map)
 
-    def _calibration(self, teacher: AdaptedTeacher, codes: tuple[str, ...]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Batches of the first sequences of each language, the teacher wearing its SFT; in the end it wears none."""
+    def _calibration(
+        self, teacher: AdaptedTeacher, codes: tuple[str, ...]
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Batches of the first sequences of each language, the teacher wearing its SFT; in the end it wears
+        none.
+        """
         for code in codes:
             teacher.wear(code)
             for rows in torch.arange(min(CALIBRATION, len(self.blocks(code)))).split(32):
@@ -181,7 +225,11 @@ class Students(Inputs):
         teacher.wear(None)
 
     def _scratch_student(self, cell: Cell) -> Artefact:
-        experiment, codes, vocabulary = self.experiment, self.experiment.languages(cell.target), self.vocabulary(cell.target)
+        experiment, codes, vocabulary = (
+            self.experiment,
+            self.experiment.languages(cell.target),
+            self.vocabulary(cell.target),
+        )
 
         def build(folder: Path) -> Mapping[str, Any]:
             tokenizer, teacher = trimmed_tokenizer(vocabulary), self.teacher.encoder.config
@@ -189,7 +237,10 @@ class Students(Inputs):
             shape = student_config(teacher, layer_map(teacher.num_hidden_layers, cell.lrf))
             vocab.trim_config(shape, kept_ids(vocabulary).numpy())
             mlm = self._placed(type(self.teacher.mlm)(shape))
-            parts = {code: self.student_blocks(code, tokenizer).split(experiment.text.held_out_share) for code in codes}
+            parts = {
+                code: self.student_blocks(code, tokenizer).split(experiment.text.held_out_share)
+                for code in codes
+            }
             size, share = experiment.scratch.batch_size, experiment.text.mask_share
             batches = Batches(
                 {code: training for code, (training, _) in parts.items()},
@@ -200,7 +251,12 @@ class Students(Inputs):
                 mask_share=share,
                 seed=cell.seed,
             )
-            evaluation = held_out({code: kept for code, (_, kept) in parts.items()}, tokenizer, batch_size=size, mask_share=share)
+            evaluation = held_out(
+                {code: kept for code, (_, kept) in parts.items()},
+                tokenizer,
+                batch_size=size,
+                mask_share=share,
+            )
             history = fit(
                 MaskedLM(mlm),
                 batches,
@@ -214,8 +270,16 @@ class Students(Inputs):
             )
             return self._keep_student(folder, mlm.base_model, tokenizer, history)
 
-        config = {"recipe": "scratch", "text": experiment.text, "scratch": experiment.scratch, "lrf": cell.lrf, "seed": cell.seed}
-        return self.store.run("student", config, {"vocabulary": vocabulary, "teacher": self.teacher_id}, build)
+        config = {
+            "recipe": "scratch",
+            "text": experiment.text,
+            "scratch": experiment.scratch,
+            "lrf": cell.lrf,
+            "seed": cell.seed,
+        }
+        return self.store.run(
+            "student", config, {"vocabulary": vocabulary, "teacher": self.teacher_id}, build
+        )
 
 
 def trimmed_tokenizer(vocabulary: Artefact) -> PreTrainedTokenizerFast:

@@ -1,4 +1,6 @@
-"""Task SFTs, and the models they make: base, language SFT where the system has one, task SFT, head (BiStil section 3.2)."""
+"""Task SFTs, and the models they make: base, language SFT where the system has one, task SFT, head (BiStil
+section 3.2).
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +34,9 @@ class Tuned(Baselines):
 
         def build(folder: Path) -> Mapping[str, Any]:
             task, examples = self._training(cell.task)
-            validation = task.read(self.data.file(cell.task, self.experiment.source, "dev"))[: config.validation_examples]
+            validation = task.read(self.data.file(cell.task, self.experiment.source, "dev"))[
+                : config.validation_examples
+            ]
             encoder, tokenizer, kept = self._load_base(cell)
             set_seed(cell.seed)
             model = TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size)).to(self.device)
@@ -51,35 +55,54 @@ class Tuned(Baselines):
                 teacher=self.task_model(cell.of_teacher, self.experiment.source)[0] if follows else None,
                 kept=kept if follows else None,
                 narrowing=self._narrowing(cell) if follows else None,
-                stage=f"{cell.task} SFT, {cell.system}" + (f" lrf {cell.lrf}, {cell.target}" if cell.lrf > 1 else ""),
+                stage=f"{cell.task} SFT, {cell.system}"
+                + (f" lrf {cell.lrf}, {cell.target}" if cell.lrf > 1 else ""),
                 **self._listeners,
             )
             return {**self._keep(folder, delta, history, task.metric), "labels": list(task.labels)}
 
         inputs: dict[str, Artefact | str] = {
             "base": base or self.teacher_id,
-            **{split: file_id(self.data.file(cell.task, self.experiment.source, split)) for split in ("train", "dev")},
+            **{
+                split: file_id(self.data.file(cell.task, self.experiment.source, split))
+                for split in ("train", "dev")
+            },
             **({"source sft": source_sft} if source_sft else {}),
             **({"task teacher": follows} if follows else {}),
         }
-        return self.store.run("task-sft", {"task": cell.task, "settings": config, "forced": follows is not None}, inputs, build)
+        return self.store.run(
+            "task-sft", {"task": cell.task, "settings": config, "forced": follows is not None}, inputs, build
+        )
 
     def task_model(self, cell: Cell, language: str) -> tuple[TaskModel, Task, PreTrainedTokenizerFast]:
-        """A cell's finished model for text in `language`: base, language SFT where the system has one, task SFT, head."""
+        """A cell's finished model for text in `language`: base, language SFT where the system has one, task
+        SFT, head.
+        """
         tuned = self.task_sft(cell)
         encoder, tokenizer, _ = self._load_base(cell)
         base = base_hash(encoder)
         language_delta = self._language_delta(cell, language)
         delta = SparseDelta.load(tuned.path("delta.safetensors"), base=base)
-        for one in (*([SparseDelta.load(language_delta.path("delta.safetensors"), base=base)] if language_delta else []), delta):
+        for one in (
+            *(
+                [SparseDelta.load(language_delta.path("delta.safetensors"), base=base)]
+                if language_delta
+                else []
+            ),
+            delta,
+        ):
             one.apply(encoder)
         task, _ = self._training(cell.task)
         model = TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size))
-        model.head.load_state_dict({name.removeprefix("head."): tensor for name, tensor in delta.full.items()})
+        model.head.load_state_dict(
+            {name.removeprefix("head."): tensor for name, tensor in delta.full.items()}
+        )
         return model.to(self.device).eval(), task, tokenizer
 
     def encoder(self, cell: Cell, language: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-        """A cell's encoder for text in `language` before any task: base, and language SFT where the system has one."""
+        """A cell's encoder for text in `language` before any task: base, and language SFT where the system
+        has one.
+        """
         encoder, tokenizer, _ = self._load_base(cell)
         if worn := self._language_delta(cell, language):
             SparseDelta.load(worn.path("delta.safetensors"), base=base_hash(encoder)).apply(encoder)
@@ -88,7 +111,9 @@ class Tuned(Baselines):
     def predictions(self, cell: Cell, sentences: list[Any]) -> list[Any]:
         """What the cell's model says of some examples of its task."""
         model, task, tokenizer = self.task_model(cell, cell.target)
-        return predict_all(model, task, sentences, tokenizer, max_length=self.experiment.task[cell.task].max_length)
+        return predict_all(
+            model, task, sentences, tokenizer, max_length=self.experiment.task[cell.task].max_length
+        )
 
     def _base(self, cell: Cell) -> Artefact | None:
         """The student a cell tunes, or None for the teacher itself."""
@@ -103,7 +128,9 @@ class Tuned(Baselines):
         return narrowing
 
     def _language_delta(self, cell: Cell, code: str) -> Artefact | None:
-        """The language SFT a cell's model wears for `code`: the teacher's, or the multilingual student's own; None where it wears none."""
+        """The language SFT a cell's model wears for `code`: the teacher's, or the multilingual student's own;
+        None where it wears none.
+        """
         system = SYSTEMS[cell.system]
         if self.experiment.language_sft is None or not system.adapted:
             return None

@@ -1,7 +1,9 @@
-"""The plan of an experiment: every stage once, what it waits for, which scores need it, and whether it is there already.
+"""The plan of an experiment: every stage once, what it waits for, which scores need it, and whether it is
+there already.
 
-Notable: the graph is written down nowhere. The pipeline itself runs, over a store that notes what is asked of it and builds nothing, so a
-plan cannot differ from a run. What is not at hand (data, a teacher's weights) is stood in for, so a plan needs neither data nor network.
+Notable: the graph is written down nowhere. The pipeline itself runs, over a store that notes what is asked of
+it and builds nothing, so a plan cannot differ from a run. What is not at hand (data, a teacher's weights) is
+stood in for, so a plan needs neither data nor network.
 """
 
 import tempfile
@@ -34,7 +36,10 @@ class Job(NamedTuple):
     arguments: tuple[Any, ...]
 
     def __str__(self) -> str:
-        return f"{self.stage.replace('_', ' ')} {' '.join(_words(argument) for argument in self.arguments if argument is not None)}"
+        return (
+            f"{self.stage.replace('_', ' ')}"
+            f" {' '.join(_words(argument) for argument in self.arguments if argument is not None)}"
+        )
 
 
 def _words(argument: Any) -> str:
@@ -43,10 +48,12 @@ def _words(argument: Any) -> str:
 
 @dataclass(frozen=True)
 class Stage:
-    """An artefact to be: its id, kind and settings, the job that makes it, what it waits for, and the scores that need it.
+    """An artefact to be: its id, kind and settings, the job that makes it, what it waits for, and the scores
+    that need it.
 
-    inputs: id of the stage, or of the file or teacher, by name. after: ids of stages. known: whether everything it is made from is at hand,
-    so that the id is its real one; there: whether the store has it, None where that cannot be known.
+    inputs: id of the stage, or of the file or teacher, by name. after: ids of stages. known: whether
+    everything it is made from is at hand, so that the id is its real one; there: whether the store has it,
+    None where that cannot be known.
     """
 
     id: str
@@ -61,14 +68,25 @@ class Stage:
 
     @property
     def name(self) -> str:
-        """What it is, by all that the scores that need it have in common: `student bistil-tf qac lrf 2 seed 1`."""
+        """What it is, by all that the scores that need it have in common: `student bistil-tf qac lrf 2 seed
+        1`.
+        """
         codes = [argument for argument in self.job.arguments if isinstance(argument, str)]
         cell = self._cell(self.job)
         if cell is None:
             return " ".join([self.kind, *codes])
-        agreed = [name for name in ("task", "target", "lrf", "drf", "seed") if len({getattr(one, name) for one in self.cells}) == 1]
-        words = [f"{name} {getattr(cell, name)}" if name in ("lrf", "drf", "seed") else getattr(cell, name) for name in agreed]
-        return " ".join([self.kind, *codes, cell.system, *(word for word in words if word not in ("lrf 1", "drf 1"))])
+        agreed = [
+            name
+            for name in ("task", "target", "lrf", "drf", "seed")
+            if len({getattr(one, name) for one in self.cells}) == 1
+        ]
+        words = [
+            f"{name} {getattr(cell, name)}" if name in ("lrf", "drf", "seed") else getattr(cell, name)
+            for name in agreed
+        ]
+        return " ".join(
+            [self.kind, *codes, cell.system, *(word for word in words if word not in ("lrf 1", "drf 1"))]
+        )
 
     @staticmethod
     def _cell(job: Job) -> Cell | None:
@@ -78,20 +96,26 @@ class Stage:
 
 
 def plan(experiment: Experiment) -> dict[Job, tuple[Job, ...]]:
-    """Every job of the grid with the jobs it waits for, in an order that can be run. Needs no data and no teacher."""
+    """Every job of the grid with the jobs it waits for, in an order that can be run. Needs no data and no
+    teacher.
+    """
     stages = foresee(experiment)
     return {stage.job: tuple(stages[name].job for name in stage.after) for stage in stages.values()}
 
 
 def foresee(
-    experiment: Experiment, data: DataFolder | None = None, store: Store | None = None, *, teacher_id: str | None = None
+    experiment: Experiment,
+    data: DataFolder | None = None,
+    store: Store | None = None,
+    *,
+    teacher_id: str | None = None,
 ) -> dict[str, Stage]:
     """Every stage of the grid by id, in an order that can be run.
 
     :param data: where files are that are at hand.
     :param store: where to look for what is there already; None: neither that nor a teacher is read.
-    :param teacher_id: of a pipeline that has loaded the teacher; by default one that is a folder is loaded here.
-    """
+    :param teacher_id: of a pipeline that has loaded the teacher; by default one that is a folder is loaded
+    here."""
     with tempfile.TemporaryDirectory() as spare:
         folder = Foreseen(data.root if data else DATA, Path(spare))
         notes = Notes(folder.stand_ins)
@@ -107,16 +131,26 @@ def foresee(
                 users.setdefault(name, []).append(cell)
         for task in experiment.tuned:
             timing = notes.stages[pipeline.timing(task).id]
-            scored = [pipeline.evaluation(cell).id for cell in pipeline.timed(task)]  # models are timed once they are scored
+            scored = [
+                pipeline.evaluation(cell).id for cell in pipeline.timed(task)
+            ]  # models are timed once they are scored
             notes.stages[timing.id] = replace(timing, after=tuple(dict.fromkeys((*timing.after, *scored))))
             users[timing.id] = pipeline.timed(task)
-        there = {name: (store.root / stage.kind / name).is_dir() if store and stage.known else None for name, stage in notes.stages.items()}
-        return {name: replace(stage, cells=tuple(users[name]), there=there[name]) for name, stage in notes.stages.items()}
+        there = {
+            name: (store.root / stage.kind / name).is_dir() if store and stage.known else None
+            for name, stage in notes.stages.items()
+        }
+        return {
+            name: replace(stage, cells=tuple(users[name]), there=there[name])
+            for name, stage in notes.stages.items()
+        }
 
 
 def perform(pipeline: Pipeline, job: Job) -> Artefact:
     """Return what a job makes, building it where the store may be written."""
-    arguments = [perform(pipeline, argument) if isinstance(argument, Job) else argument for argument in job.arguments]
+    arguments = [
+        perform(pipeline, argument) if isinstance(argument, Job) else argument for argument in job.arguments
+    ]
     artefact: Artefact = getattr(pipeline, job.stage)(*arguments)
     return artefact
 
@@ -133,7 +167,9 @@ def _behind(name: str, stages: Mapping[str, Stage]) -> Iterator[str]:
 
 
 class Notes(Store):
-    """A store that builds nothing: it notes what is asked of it, by which call, and pretends that it is there."""
+    """A store that builds nothing: it notes what is asked of it, by which call, and pretends that it is
+    there.
+    """
 
     def __init__(self, unknown: set[str]) -> None:
         super().__init__(Path(), read_only=True)
@@ -147,7 +183,9 @@ class Notes(Store):
         if name not in self.stages:
             ids = {key: value.id if isinstance(value, Artefact) else value for key, value in inputs.items()}
             after = tuple(dict.fromkeys(one for one in ids.values() if one in self.stages))
-            known = not self._unknown.intersection(ids.values()) and all(self.stages[one].known for one in after)
+            known = not self._unknown.intersection(ids.values()) and all(
+                self.stages[one].known for one in after
+            )
             self.stages[name] = Stage(name, kind, self._calls[-1], config, ids, after, known=known)
         return Artefact(Path(kind) / name, {"id": name, "kind": kind, "metrics": {}})
 
@@ -187,7 +225,9 @@ class ForeseenPipeline(Pipeline):
 
 @dataclass(frozen=True)
 class Foreseen(DataFolder):
-    """A data folder in which everything is there: a stand-in under `spare` for what is not. `stand_ins` are their content ids."""
+    """A data folder in which everything is there: a stand-in under `spare` for what is not. `stand_ins` are
+    their content ids.
+    """
 
     spare: Path
     stand_ins: set[str] = field(default_factory=set)
@@ -195,7 +235,11 @@ class Foreseen(DataFolder):
     def language(self, code: str) -> Language:
         """The language; one that the table does not name is as good as any other."""
         known = self.languages
-        return known[code] if code in known else Language(code=code, name=code, family="", seen=False, corpus=f"{code}.txt", files={})
+        return (
+            known[code]
+            if code in known
+            else Language(code=code, name=code, family="", seen=False, corpus=f"{code}.txt", files={})
+        )
 
     def text(self, code: str) -> Path:
         """The text of a language or its stand-in."""

@@ -1,8 +1,10 @@
-"""What a stage will cost before anything runs: optimiser steps, and FLOPs from the teacher's configuration and the stage's settings.
+"""What a stage will cost before anything runs: optimiser steps, and FLOPs from the teacher's configuration
+and the stage's settings.
 
-Notable: FLOPs of a forward pass are counted on the meta device, by the model's own code and without its weights; a backward pass is taken
-as two forward passes, a student of layer reduction factor n as 1/n of its teacher, or of its teacher narrowed by drf. It is an estimate
-from above: every sequence has its full length, every vocabulary its full size. Task heads, held-out evaluations and scoring are left out.
+Notable: FLOPs of a forward pass are counted on the meta device, by the model's own code and without its
+weights; a backward pass is taken as two forward passes, a student of layer reduction factor n as 1/n of its
+teacher, or of its teacher narrowed by drf. It is an estimate from above: every sequence has its full length,
+every vocabulary its full size. Task heads, held-out evaluations and scoring are left out.
 """
 
 from collections.abc import Iterator, Mapping
@@ -40,11 +42,17 @@ class Cost:
 
 
 def teacher_config(named: str) -> PreTrainedConfig | None:
-    """The configuration of a teacher from its folder or from data/public-teachers.yaml; None where it is in neither."""
-    public: dict[str, dict[str, Any]] = yaml.safe_load((DATA / "public-teachers.yaml").read_text(encoding="utf-8"))
+    """The configuration of a teacher from its folder or from data/public-teachers.yaml; None where it is in
+    neither.
+    """
+    public: dict[str, dict[str, Any]] = yaml.safe_load(
+        (DATA / "public-teachers.yaml").read_text(encoding="utf-8")
+    )
     if named in public:
         return AutoConfig.for_model(**public[named])
-    folder = next((path for path in (Path(named), DATA.parent / named) if (path / "config.json").is_file()), None)
+    folder = next(
+        (path for path in (Path(named), DATA.parent / named) if (path / "config.json").is_file()), None
+    )
     return AutoConfig.from_pretrained(folder) if folder else None
 
 
@@ -55,7 +63,9 @@ class Estimator:
         self.stages, self.config = stages, config
 
     def cost(self, stage: Stage) -> Cost:
-        """What a stage costs; without a teacher's configuration the FLOPs are nought, for a stage that trains nothing the steps too."""
+        """What a stage costs; without a teacher's configuration the FLOPs are nought, for a stage that trains
+        nothing the steps too.
+        """
         steps = sum(schedule.steps for schedule in schedules(stage.config))
         if self.config is None or not steps:
             return Cost(steps)
@@ -66,10 +76,16 @@ class Estimator:
         lrf, drf = self._reductions(stage)
         if stage.kind == "task-sft":
             settings = stage.config["settings"]
-            student, teacher = self._forward(settings.max_length, drf) / lrf, self._forward(settings.max_length)
+            student, teacher = (
+                self._forward(settings.max_length, drf) / lrf,
+                self._forward(settings.max_length),
+            )
             return settings.batch_size * (TRAINING * student + (teacher if stage.config["forced"] else 0))
         text = stage.config["text"]
-        batch = next((part.batch_size for name, part in stage.config.items() if hasattr(part, "schedule")), text.batch_size)
+        batch = next(
+            (part.batch_size for name, part in stage.config.items() if hasattr(part, "schedule")),
+            text.batch_size,
+        )
         student, teacher = self._forward(text.length, drf) / lrf, self._forward(text.length)
         if stage.kind == "language-sft" or stage.config.get("recipe") == "scratch":
             return TRAINING * batch * (student + text.length * text.mask_share * head_flops(config))
@@ -77,10 +93,16 @@ class Estimator:
 
     @cache  # noqa: B019 - as long as its plan
     def _forward(self, length: int, drf: int = 1) -> int:
-        return forward_flops(narrowed(self.config, drf) if drf > 1 else self.config, length) if self.config else 0
+        return (
+            forward_flops(narrowed(self.config, drf) if drf > 1 else self.config, length)
+            if self.config
+            else 0
+        )
 
     def _reductions(self, stage: Stage) -> tuple[int, int]:
-        """Layer and hidden reduction factor of the model that a stage trains: its own, or those of the student it starts from."""
+        """Layer and hidden reduction factor of the model that a stage trains: its own, or those of the
+        student it starts from.
+        """
         general = stage.config.get("general")
         if lrf := stage.config.get("lrf") or getattr(general, "lrf", None):
             return int(lrf), int(getattr(general, "drf", 1))
@@ -89,7 +111,9 @@ class Estimator:
 
 
 def schedules(config: Any) -> Iterator[Schedule]:
-    """Every schedule in a stage's settings: the phases of an SFT (one, where its support is not learned), the one of a student."""
+    """Every schedule in a stage's settings: the phases of an SFT (one, where its support is not learned), the
+    one of a student.
+    """
     if isinstance(config, Schedule):
         yield config
     elif isinstance(config, SftConfig) and (config.lottery is None or config.lottery.select != "top-k"):
@@ -108,11 +132,14 @@ def forward_flops(config: PreTrainedConfig, length: int) -> int:
 
 
 def encoder_flops(model: torch.nn.Module, length: int) -> int:
-    """FLOPs of an encoder on the meta device on one sequence of `length` tokens, counted over its matrix products."""
+    """FLOPs of an encoder on the meta device on one sequence of `length` tokens, counted over its matrix
+    products.
+    """
     ids = torch.zeros(1, length, dtype=torch.long, device="meta")
     try:
         return _counted(model, ids, None)
-    except RuntimeError:  # without numbers, some models cannot make a mask of their own, others cannot look into one they are given
+    # without numbers, some models cannot make a mask of their own, others cannot look into one they are given
+    except RuntimeError:
         return _counted(model, ids, torch.ones_like(ids))
 
 
@@ -131,5 +158,7 @@ def meta_encoder(config: PreTrainedConfig) -> torch.nn.Module:
 
 
 def head_flops(config: PreTrainedConfig) -> int:
-    """FLOPs of a masked-language-model head for one token: its dense layer and the projection onto the vocabulary."""
+    """FLOPs of a masked-language-model head for one token: its dense layer and the projection onto the
+    vocabulary.
+    """
     return 2 * config.hidden_size * (config.hidden_size + config.vocab_size)

@@ -1,7 +1,9 @@
-"""What a run will take on this machine, told by a rehearsal: every kind of stage once, with phases of a few steps, in a store thrown away.
+"""What a run will take on this machine, told by a rehearsal: every kind of stage once, with phases of a few
+steps, in a store thrown away.
 
-Notable: nothing is modelled. What a step, an evaluation and all the rest of a stage take is read from the clock while the pipeline itself
-runs, and counted up to the real schedule. Stages that differ by seed and language only are one kind.
+Notable: nothing is modelled. What a step, an evaluation and all the rest of a stage take is read from the
+clock while the pipeline itself runs, and counted up to the real schedule. Stages that differ by seed and
+language only are one kind.
 """
 
 import math
@@ -28,7 +30,9 @@ FEW = 24
 
 
 class Phase(NamedTuple):
-    """A phase as it was rehearsed: its short schedule, and the seconds of a step and of an evaluation with its checkpoint."""
+    """A phase as it was rehearsed: its short schedule, and the seconds of a step and of an evaluation with
+    its checkpoint.
+    """
 
     schedule: Schedule
     step: float
@@ -64,11 +68,17 @@ class Watch:
 
 
 def rehearse(
-    experiment: Experiment, data: DataFolder, stages: Mapping[str, Stage], *, beside: Path | None = None, device: str | None = None
+    experiment: Experiment,
+    data: DataFolder,
+    stages: Mapping[str, Stage],
+    *,
+    beside: Path | None = None,
+    device: str | None = None,
 ) -> dict[str, float]:
     """Return the seconds that each stage which is not there yet will take, by id.
 
-    :param stages: of `foresee`. :param beside: the folder in which the store of the rehearsal lies while it is needed.
+    :param stages: of `foresee`. :param beside: the folder in which the store of the rehearsal lies while it
+        is needed.
     :raises InputError: before anything runs, for whatever would fail later.
     """
     left = [stage for stage in stages.values() if not stage.there]
@@ -87,11 +97,15 @@ def rehearse(
                 short = schedules(shortened(stage.config, few_steps(experiment)))
                 phases = [phase(one, times) for one, times in zip(short, watch.times.values(), strict=False)]
                 found[stage.id] = Rehearsed(float(made.manifest["wall_seconds"]), phases)
-    return {stage.id: found[first[kind_of(stage.job)].id].at_length([*schedules(stage.config)]) for stage in left}
+    return {
+        stage.id: found[first[kind_of(stage.job)].id].at_length([*schedules(stage.config)]) for stage in left
+    }
 
 
 def makespan(stages: Mapping[str, Stage], seconds: Mapping[str, float], workers: int) -> float:
-    """Seconds until all stages are there that have some, when each worker takes the first that is ready, as the pool does."""
+    """Seconds until all stages are there that have some, when each worker takes the first that is ready, as
+    the pool does.
+    """
     waiting, done = list(seconds), set(stages) - set(seconds)
     running: dict[str, float] = {}
     now = 0.0
@@ -111,7 +125,9 @@ def kind_of(job: Job) -> Job:
     def without(argument: Any) -> Any:
         if isinstance(argument, Cell):
             return argument._replace(target="", seed=0)
-        return kind_of(argument) if isinstance(argument, Job) else "" if isinstance(argument, str) else argument
+        return (
+            kind_of(argument) if isinstance(argument, Job) else "" if isinstance(argument, str) else argument
+        )
 
     return Job(job.stage, tuple(map(without, job.arguments)))
 
@@ -123,7 +139,9 @@ def few_steps(experiment: Experiment) -> int:
 
 
 def shortened(settings: Any, steps: int | None = None) -> Any:
-    """The settings with every schedule cut to that many steps and two evaluations; shorter ones stay as they are."""
+    """The settings with every schedule cut to that many steps and two evaluations; shorter ones stay as they
+    are.
+    """
     steps = few_steps(settings) if steps is None else steps
     if isinstance(settings, Schedule):
         cut = replace(settings, steps=steps, evaluations=min(settings.evaluations, 2))
@@ -131,7 +149,9 @@ def shortened(settings: Any, steps: int | None = None) -> Any:
     if isinstance(settings, Mapping):
         return {name: shortened(value, steps) for name, value in settings.items()}
     if is_dataclass(settings) and not isinstance(settings, type):
-        return replace(settings, **{one.name: shortened(getattr(settings, one.name), steps) for one in fields(settings)})
+        return replace(
+            settings, **{one.name: shortened(getattr(settings, one.name), steps) for one in fields(settings)}
+        )
     return settings
 
 
@@ -141,7 +161,9 @@ def evaluations(schedule: Schedule) -> int:
 
 
 def phase(schedule: Schedule, times: Sequence[float]) -> Phase:
-    """What a step and an evaluation took, from the times at which steps were done; the first step, which warms up, is left out."""
+    """What a step and an evaluation took, from the times at which steps were done; the first step, which
+    warms up, is left out.
+    """
     between = [(number, later - earlier) for number, (earlier, later) in enumerate(pairwise(times), start=1)]
     plain = [seconds for number, seconds in between if number % _every(schedule)]
     if not plain:  # as short as it is in the run

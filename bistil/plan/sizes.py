@@ -1,7 +1,7 @@
 """How large a student would be, before anything runs.
 
-Notable: a size is counted over the very model that the pipeline would make, on the meta device, without weights and without memory.
-"""
+Notable: a size is counted over the very model that the pipeline would make, on the meta device, without
+weights and without memory."""
 
 from dataclasses import dataclass
 
@@ -16,16 +16,21 @@ from bistil.plan.estimate import encoder_flops
 
 @dataclass(frozen=True)
 class Size:
-    """An encoder's parameters, and the FLOPs (two a multiply-add) of one sequence of the length that was asked for."""
+    """An encoder's parameters, and the FLOPs (two a multiply-add) of one sequence of the length that was
+    asked for.
+    """
 
     parameters: int
     flops: int
 
 
-def student_size(teacher: PreTrainedConfig, *, lrf: int, drf: int = 1, tokens: int | None = None, length: int) -> Size:
+def student_size(
+    teacher: PreTrainedConfig, *, lrf: int, drf: int = 1, tokens: int | None = None, length: int
+) -> Size:
     """Return the size of a student's encoder, without pooler and task head.
 
-    :param tokens: of its vocabulary; None: the teacher's. :param length: tokens in the sequence whose FLOPs are counted.
+    :param tokens: of its vocabulary; None: the teacher's. :param length: tokens in the sequence whose FLOPs
+        are counted.
     :raises InputError: where the factors do not divide the teacher, or it cannot be made narrower.
     """
     check_drf(teacher, drf)

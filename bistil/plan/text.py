@@ -1,7 +1,7 @@
 """The plan of an experiment as text: what `bistil batch --dry-run` prints.
 
-Notable: nothing is built and nothing is fetched; what a stage is made from decides whether the store can be asked for it.
-"""
+Notable: nothing is built and nothing is fetched; what a stage is made from decides whether the store can be
+asked for it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,16 +21,25 @@ THERE = {True: "there", False: "not yet", None: "?"}
 
 
 def plan_lines(
-    experiment: Experiment, store: Path, *, tflops: float, data: str | None = None, rehearse: Rehearsal | None = None, workers: int = 1
+    experiment: Experiment,
+    store: Path,
+    *,
+    tflops: float,
+    data: str | None = None,
+    rehearse: Rehearsal | None = None,
+    workers: int = 1,
 ) -> Iterator[str]:
     """The lines of the plan: one a stage, the sums of each kind, and what the estimate rests on.
 
-    :param tflops: TFLOP/s that the device sustains in training. :param rehearse: tells the seconds of each stage that is left to do.
+    :param tflops: TFLOP/s that the device sustains in training. :param rehearse: tells the seconds of each
+        stage that is left to do.
     :param workers: that share these stages.
     :raises InputError: where that is no positive number.
     """
     if not tflops > 0:
-        raise InputError(f"The sustained rate should be above 0 TFLOP/s, but is {tflops}. A number like 5.7 was expected.")
+        raise InputError(
+            f"The sustained rate should be above 0 TFLOP/s, but is {tflops}. A number like 5.7 was expected."
+        )
     folder = data_at_hand(experiment, data)
     stages = foresee(experiment, folder, Store(store, read_only=True))
     config = teacher_config(experiment.teacher)
@@ -44,7 +53,10 @@ def plan_lines(
     yield f"{'':>5} {'stage':{width}} {'scores':>6} {'store':>7} {'steps':>10} {'GPU h':>8}{minutes}  after"
     for name, stage in stages.items():
         after = ", ".join(number[one] for one in stage.after)
-        told = f"{number[name]:>5} {stage.name:{width}} {len(stage.cells):>6} {THERE[stage.there]:>7} {shown.of([stage])}  {after}"
+        told = (
+            f"{number[name]:>5} {stage.name:{width}} {len(stage.cells):>6} {THERE[stage.there]:>7}"
+            f" {shown.of([stage])}  {after}"
+        )
         yield told.rstrip()
     yield ""
     for kind in dict.fromkeys(stage.kind for stage in stages.values()):
@@ -56,8 +68,9 @@ def plan_lines(
     yield ""
     if rehearse:
         yield (
-            f"About {makespan(stages, seconds, workers) / 60:.1f} min with {workers} worker{'s' * (workers > 1)}, by a rehearsal on this "
-            "machine: each kind of stage once, with phases of a few steps, alone. Starting up and notebooks of the results come on top."
+            f"About {makespan(stages, seconds, workers) / 60:.1f} min with {workers}"
+            f" worker{'s' * (workers > 1)}, by a rehearsal on this machine: each kind of stage once, with"
+            " phases of a few steps, alone. Starting up and notebooks of the results come on top."
         )
     yield from _footnotes(experiment, stages, tflops, known=config is not None, folder=folder)
 
@@ -76,7 +89,9 @@ def data_at_hand(experiment: Experiment, named: str | None) -> DataFolder | None
 
 
 class Shown(NamedTuple):
-    """What is shown of stages: steps, hours by FLOPs at a rate in TFLOP/s, and minutes by seconds, where they are known."""
+    """What is shown of stages: steps, hours by FLOPs at a rate in TFLOP/s, and minutes by seconds, where they
+    are known.
+    """
 
     costs: Mapping[str, Cost]
     seconds: Mapping[str, float]
@@ -97,17 +112,29 @@ class Shown(NamedTuple):
         return f"{len(stages):>5} {kind:{width}} {'':>14} {self.of(stages)}"
 
 
-def _footnotes(experiment: Experiment, stages: dict[str, Stage], tflops: float, *, known: bool, folder: DataFolder | None) -> Iterator[str]:
+def _footnotes(
+    experiment: Experiment, stages: dict[str, Stage], tflops: float, *, known: bool, folder: DataFolder | None
+) -> Iterator[str]:
     if known:
         yield (
-            f"GPU hours are an estimate: FLOPs of training by the teacher's configuration, at {tflops:g} TFLOP/s sustained (--tflops). "
-            "Every sequence counts at its full length; heads, held-out evaluations and scoring are left out."
+            f"GPU hours are an estimate: FLOPs of training by the teacher's configuration, at {tflops:g}"
+            " TFLOP/s sustained (--tflops). Every sequence counts at its full length; heads, held-out"
+            " evaluations and scoring are left out."
         )
     else:
-        yield f"No GPU hours: the configuration of {experiment.teacher} is neither in its folder nor in data/public-teachers.yaml."
+        yield (
+            f"No GPU hours: the configuration of {experiment.teacher} is neither in its folder nor in"
+            " data/public-teachers.yaml."
+        )
     if any(stage.there is None for stage in stages.values()):
-        lacking = "the data folder (--data or BISTIL_DATA)" if folder is None else "some data files or the teacher's weights"
-        yield f"? = cannot be told without {lacking}: what a stage is made from decides its place in the store."
+        lacking = (
+            "the data folder (--data or BISTIL_DATA)"
+            if folder is None
+            else "some data files or the teacher's weights"
+        )
+        yield (
+            f"? = cannot be told without {lacking}: what a stage is made from decides its place in the store."
+        )
     if experiment.data_sets:
         listed = "; ".join(f"{task}: {', '.join(names)}" for task, names in experiment.data_sets.items())
         yield f"Data sets ({listed}): `bistil data get`."

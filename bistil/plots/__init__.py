@@ -1,7 +1,7 @@
 """Every figure of the workbench, as functions from plain data to a matplotlib `Figure`.
 
-Notable: every label names its unit, rows may be a partial grid, and nothing here opens a window or keeps a figure (see bistil.plots.style).
-"""
+Notable: every label names its unit, rows may be a partial grid, and nothing here opens a window or keeps a
+figure (see bistil.plots.style)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -70,26 +70,37 @@ __all__ = [
 def loss_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     """Draw training loss (thin) and held-out loss (dots) over steps; one colour for each label.
 
-    A history is a list of log entries with `step` and `loss` or `eval_loss`, as `transformers.Trainer` keeps it.
-    """
+    A history is a list of log entries with `step` and `loss` or `eval_loss`, as `transformers.Trainer` keeps
+    it."""
     made, [ax] = figure()
     for number, (label, history) in enumerate(histories.items()):
         shade = PALETTE[number % len(PALETTE)]
         train, held_out = (series(history, key) for key in ("loss", "eval_loss"))
         ax.plot(*train, color=shade, linewidth=1, alpha=0.55, label=None if len(held_out[0]) else label)
         if len(held_out[0]):
-            ax.plot(*held_out, color=shade, linewidth=2, marker="o", markersize=4, label=f"{label} (held out)")
+            ax.plot(
+                *held_out, color=shade, linewidth=2, marker="o", markersize=4, label=f"{label} (held out)"
+            )
     ax.set(xlabel="optimiser step", ylabel="loss (nats; thin: training)")
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     legend(ax)
     return made
 
 
-def learning_curve(histories: Mapping[str, Sequence[Mapping[str, float]]], *, metric: str, label: str | None = None) -> Figure:
+def learning_curve(
+    histories: Mapping[str, Sequence[Mapping[str, float]]], *, metric: str, label: str | None = None
+) -> Figure:
     """Draw one metric over steps, one line for each language; entries without the metric are passed over."""
     made, [ax] = figure()
     for number, (language, history) in enumerate(histories.items()):
-        ax.plot(*series(history, metric), color=PALETTE[number % len(PALETTE)], linewidth=2, marker="o", markersize=4, label=language)
+        ax.plot(
+            *series(history, metric),
+            color=PALETTE[number % len(PALETTE)],
+            linewidth=2,
+            marker="o",
+            markersize=4,
+            label=language,
+        )
     ax.set(xlabel="optimiser step", ylabel=label or metric_label(metric.removeprefix("eval_")))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     legend(ax)
@@ -101,8 +112,16 @@ def vocabulary_curve(thresholds: Sequence[float], sizes: Sequence[int], chosen: 
     made, [ax] = figure(7.0, 4.0)
     ax.plot(thresholds, sizes, color=PALETTE[0], linewidth=2, marker="o", markersize=4)
     ax.axvline(chosen, color=PALETTE[3], linewidth=1.5, linestyle="--")
-    ax.annotate(f"chosen: {chosen:g}", (chosen, 0.06), xycoords=("data", "axes fraction"), xytext=(6, 0), textcoords="offset points",
-                color=PALETTE[3], va="top", fontsize=9.5)  # fmt: skip
+    ax.annotate(
+        f"chosen: {chosen:g}",
+        (chosen, 0.06),
+        xycoords=("data", "axes fraction"),
+        xytext=(6, 0),
+        textcoords="offset points",
+        color=PALETTE[3],
+        va="top",
+        fontsize=9.5,
+    )
     ax.set(xscale="log", xlabel="unigram probability threshold", ylabel="vocabulary (tokens)", ylim=(0, None))
     ax.yaxis.set_major_formatter(EngFormatter(sep=""))
     return made
@@ -111,10 +130,11 @@ def vocabulary_curve(thresholds: Sequence[float], sizes: Sequence[int], chosen: 
 def trade_off(rows: Sequence[Row]) -> Figure:
     """Draw score against cost as in BiStil's Figure 1: one panel for each task (and teacher) with FLOPs.
 
-    x: FLOPs an example relative to `teacher-ltsft`. y: primary metric, mean over targets and seeds. Marker area: parameters, relative to
-    the teacher. Systems without FLOPs (a floor) are a dotted line.
-    """
-    panels = [setting for setting in settings(rows) if average(rows_of(rows, setting), "flops_per_example")] or settings(rows)
+    x: FLOPs an example relative to `teacher-ltsft`. y: primary metric, mean over targets and seeds. Marker
+    area: parameters, relative to the teacher. Systems without FLOPs (a floor) are a dotted line."""
+    panels = [
+        setting for setting in settings(rows) if average(rows_of(rows, setting), "flops_per_example")
+    ] or settings(rows)
     made, axes = figure(max(7.0, 5.6 * max(len(panels), 1)), 4.8, max(len(panels), 1))
     for ax, setting in zip(axes, panels, strict=False):
         chosen = rows_of(rows, setting)
@@ -123,30 +143,51 @@ def trade_off(rows: Sequence[Row]) -> Figure:
         points, targets = [], len({row["target"] for row in chosen})
         for variant in variants(chosen):
             own = select(chosen, variant)
-            score, cost, parameters = (average(own, column) for column in ("value", "flops_per_example", "parameters"))
+            score, cost, parameters = (
+                average(own, column) for column in ("value", "flops_per_example", "parameters")
+            )
             if score is not None and cost is None:
                 ax.axhline(score.mean, color=colour(variant.system), linestyle=":", linewidth=1.5)
                 ax.annotate(
-                    variant.label, (1, score.mean), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=9, color=INK
+                    variant.label,
+                    (1, score.mean),
+                    xycoords=("axes fraction", "data"),
+                    ha="right",
+                    va="bottom",
+                    fontsize=9,
+                    color=INK,
                 )
             elif score is not None and cost is not None:
                 x = cost.mean / flops.mean if flops and flops.mean else cost.mean
                 area = 420 * parameters.mean / size.mean if parameters and size and size.mean else 120
-                ax.scatter(x, score.mean, s=area, color=colour(variant.system), alpha=0.9, edgecolor=PAPER, linewidth=1, zorder=3)
+                ax.scatter(
+                    x,
+                    score.mean,
+                    s=area,
+                    color=colour(variant.system),
+                    alpha=0.9,
+                    edgecolor=PAPER,
+                    linewidth=1,
+                    zorder=3,
+                )
                 part = f" ({score.targets} of {targets} targets)" if score.targets < targets else ""
                 points.append((x, score.mean, variant.label + part))
         ax.margins(0.12, 0.12)
         label_points(ax, points)
         metric = primary_metric(rows, setting.task)
         unit = "FLOPs an example, relative to the teacher" if flops else "FLOPs an example"
-        ax.set(title=_title(setting, panels), xlabel=unit, ylabel=f"{metric_label(metric)}, mean over targets")
+        ax.set(
+            title=_title(setting, panels), xlabel=unit, ylabel=f"{metric_label(metric)}, mean over targets"
+        )
     return made
 
 
 def scores_by_language(rows: Sequence[Row]) -> Figure:
-    """Draw grouped bars: one group for each target and the mean, one bar for each system, error bars of one std over seeds.
+    """Draw grouped bars: one group for each target and the mean, one bar for each system, error bars of one
+    std over seeds.
 
-    The rows are of one task; of rows of several settings the first is drawn. A system that misses a target has no bar for the mean.
+    The rows are of one task; of rows of several settings the first is drawn. A system that misses a target
+    has no bar for the mean.
     """
     setting = settings(rows)[0]
     chosen = rows_of(rows, setting)
@@ -159,12 +200,24 @@ def scores_by_language(rows: Sequence[Row]) -> Figure:
         means = [average(own, targets=[target]) for target in targets] + [_over_all(own, targets)]
         shown = [(place, mean) for place, mean in zip(places, means, strict=True) if mean]
         hatch = {3: "///", 4: "xxx"}.get(variant.lrf or 0, "")
-        ax.bar([place + (number - (len(systems) - 1) / 2) * width for place, _ in shown], [mean.mean for _, mean in shown], width * 0.92,
-               yerr=[mean.std or 0.0 for _, mean in shown], color=colour(variant.system), label=variant.label, hatch=hatch, edgecolor=PAPER,
-               linewidth=0, error_kw={"elinewidth": 1, "ecolor": "#6b7785"})  # fmt: skip
+        ax.bar(
+            [place + (number - (len(systems) - 1) / 2) * width for place, _ in shown],
+            [mean.mean for _, mean in shown],
+            width * 0.92,
+            yerr=[mean.std or 0.0 for _, mean in shown],
+            color=colour(variant.system),
+            label=variant.label,
+            hatch=hatch,
+            edgecolor=PAPER,
+            linewidth=0,
+            error_kw={"elinewidth": 1, "ecolor": "#6b7785"},
+        )
     names = [*targets, *(["mean"] if len(targets) > 1 else [])]
     ax.set_xticks(places[: len(names)], names)
-    ax.set(ylabel=metric_label(primary_metric(rows, setting.task)), xlabel="target language (error bars: one std over seeds)")
+    ax.set(
+        ylabel=metric_label(primary_metric(rows, setting.task)),
+        xlabel="target language (error bars: one std over seeds)",
+    )
     ax.grid(False, axis="x")
     legend(ax, outside=True)
     return made
@@ -176,7 +229,9 @@ def _over_all(own: Sequence[Row], targets: Sequence[str]) -> Mean | None:
 
 
 def attention_map(student: Any, teacher: Any, tokens: Sequence[str] = ()) -> Figure:
-    """Draw a student's and a teacher's attention probabilities side by side. Shapes: [L, L], rows are queries; tokens: L names or none."""
+    """Draw a student's and a teacher's attention probabilities side by side. Shapes: [L, L], rows are
+    queries; tokens: L names or none.
+    """
     made, axes = figure(9.0, 4.4, 2)
     pair = [np.asarray(item, dtype=float) for item in (student, teacher)]
     top = max(float(item.max()) for item in pair)
@@ -193,4 +248,8 @@ def attention_map(student: Any, teacher: Any, tokens: Sequence[str] = ()) -> Fig
 
 def _title(setting: Any, panels: Sequence[Any]) -> str:
     several = len({(other.teacher, other.source) for other in panels}) > 1
-    return f"{setting.task} ({setting.teacher}, {setting.source})" if several else TASKS.get(setting.task, setting.task)
+    return (
+        f"{setting.task} ({setting.teacher}, {setting.source})"
+        if several
+        else TASKS.get(setting.task, setting.task)
+    )

@@ -1,4 +1,5 @@
-"""Training as it goes: the losses of a phase, and beside them those of each language or the scores on held-out data.
+"""Training as it goes: the losses of a phase, and beside them those of each language or the scores on
+held-out data.
 
 Notable: what is drawn is decided by what the phase has told; a part that it does not have takes no room.
 """
@@ -14,16 +15,24 @@ from bistil.plots.style import PALETTE, figure, legend
 
 Entries = Sequence[Mapping[str, float]]
 MARKERS = "osD^v"
-NO_LOSS = ("learning_rate", "grad_norm", "epoch", "tokens_per_second", "seconds_left", "seconds", "eval_n_examples")
+NO_LOSS = (
+    "learning_rate",
+    "grad_norm",
+    "epoch",
+    "tokens_per_second",
+    "seconds_left",
+    "seconds",
+    "eval_n_examples",
+)
 """What a log or an event tells besides losses and scores."""
 
 
 def training_curves(entries: Entries, *, title: str = "") -> Figure:
     """Draw what a phase has told so far: thin lines are training losses, lines with marks held-out ones.
 
-    entries: with `step` and any of `loss`, its parts, `loss_<code>` of a language, the same held out (`eval_loss`), and scores
-    `eval_<metric>` in percent. Left: the loss and its parts. Right: the loss by language where there are several, and else the scores.
-    """
+    entries: with `step` and any of `loss`, its parts, `loss_<code>` of a language, the same held out
+    (`eval_loss`), and scores `eval_<metric>` in percent. Left: the loss and its parts. Right: the loss by
+    language where there are several, and else the scores."""
     names = list(dict.fromkeys(name for entry in entries for name in entry if name not in ("step", *NO_LOSS)))
     codes = sorted({name.rpartition("loss_")[2] for name in names if "loss_" in name})
     parts = [name for name in names if not name.startswith(("eval_", "loss_"))]
@@ -40,7 +49,14 @@ def training_curves(entries: Entries, *, title: str = "") -> Figure:
     elif right:
         for number, name in enumerate(scores):
             label = METRICS[name.removeprefix("eval_")]
-            axes[1].plot(*series(entries, name), color=PALETTE[number], linewidth=2, marker=MARKERS[number % 5], markersize=4, label=label)
+            axes[1].plot(
+                *series(entries, name),
+                color=PALETTE[number],
+                linewidth=2,
+                marker=MARKERS[number % 5],
+                markersize=4,
+                label=label,
+            )
         axes[1].set(title="on the source language's held-out data", ylabel="score (%)")
     for ax in axes:
         ax.set(xlabel="optimiser step (thin: training; marks: held out)")

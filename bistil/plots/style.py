@@ -1,8 +1,8 @@
 """How figures look, and how one becomes SVG that follows a page's light or dark theme.
 
-Notable: no pyplot and so no global state; colours are Okabe and Ito's, safe for colour-blind eyes, and a system keeps its colour in every
-figure; ink, paper and grid are three fixed colours, so that `svg()` can hand them to the page's CSS variables.
-"""
+Notable: no pyplot and so no global state; colours are Okabe and Ito's, safe for colour-blind eyes, and a
+system keeps its colour in every figure; ink, paper and grid are three fixed colours, so that `svg()` can hand
+them to the page's CSS variables."""
 
 import io
 import re
@@ -42,12 +42,16 @@ _SYSTEM_COLOURS = {
 
 
 def colour(system: str) -> str:
-    """Return the colour of a system, the same in every figure; a narrower student has that of the wider one."""
+    """Return the colour of a system, the same in every figure; a narrower student has that of the wider
+    one.
+    """
     return _SYSTEM_COLOURS.get(from_results(system)[0], "#cc79a7")
 
 
 def figure(width: float = 8.0, height: float = 4.5, panels: int = 1) -> tuple[Figure, list[Axes]]:
-    """Return an empty styled figure (inches, 160 dots per inch: 1280 pixels at the default width) and its axes, side by side."""
+    """Return an empty styled figure (inches, 160 dots per inch: 1280 pixels at the default width) and its
+    axes, side by side.
+    """
     made = Figure(figsize=(width, height), dpi=160, layout="constrained", facecolor=PAPER)
     FigureCanvasAgg(made)
     axes = list(made.subplots(1, panels, squeeze=False)[0])
@@ -67,16 +71,25 @@ def svg(made: Figure, name: str) -> str:
     """Return a figure as SVG text without dates."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "path", "hatch.linewidth": 0.8}):
-        made.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        made.savefig(
+            buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
     return buffer.getvalue()
 
 
 def themed(text: str, made: Figure, name: str) -> str:
-    """Fit what `svg` returned of a figure into an HTML page: no links, names of its own, colours from the page's CSS variables."""
+    """Fit what `svg` returned of a figure into an HTML page: no links, names of its own, colours from the
+    page's CSS variables.
+    """
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'\s+xmlns(:xlink)?="[^"]*"', "", text).replace("xlink:href", "href")
-    text = re.sub(r'(<svg[^>]*?)\swidth="[^"]*"', rf'\1 style="max-width: {made.get_figwidth() * 115:.0f}px"', text, count=1)
+    text = re.sub(
+        r'(<svg[^>]*?)\swidth="[^"]*"',
+        rf'\1 style="max-width: {made.get_figwidth() * 115:.0f}px"',
+        text,
+        count=1,
+    )
     text = re.sub(r'(<svg[^>]*?)\sheight="[^"]*"', r'\1 role="img" aria-label="' + name + '"', text, count=1)
     text = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", text)
     for fixed, variable in ((INK, "--ink"), (PAPER, "--card"), (GRID, "--line")):
@@ -101,19 +114,31 @@ def heat_map(
     lowest: float = float("inf"),
     highest: float | None = None,
 ) -> None:
-    """Draw a matrix as a heat map with its numbers in the cells, NaN left empty. Shape of values: [rows, columns].
+    """Draw a matrix as a heat map with its numbers in the cells, NaN left empty. Shape of values: [rows,
+    columns].
 
-    lowest: a value that the darkest colour is not above, besides the smallest of the matrix. highest: what the brightest colour stands for,
-    and all above it; default: the largest of the matrix. Colours span at least a tenth of that, so that rounding shows no pattern.
+    lowest: a value that the darkest colour is not above, besides the smallest of the matrix. highest: what
+    the brightest colour stands for, and all above it; default: the largest of the matrix. Colours span at
+    least a tenth of that, so that rounding shows no pattern.
     """
-    low, most = (min(np.nanmin(values), lowest), np.nanmax(values)) if np.isfinite(values).any() else (0.0, 1.0)
+    low, most = (
+        (min(np.nanmin(values), lowest), np.nanmax(values)) if np.isfinite(values).any() else (0.0, 1.0)
+    )
     high = max(most if highest is None else highest, low + 1e-9)
     low = min(low, 0.9 * high)
     image = ax.imshow(values, cmap="cividis", aspect="auto", vmin=low, vmax=high)
     middle, digits = (low + high) / 2, ".1f" if most >= 10 else ".3g"
     for (y, x), value in np.ndenumerate(values):
         if np.isfinite(value):
-            ax.text(x, y, f"{value:{digits}}", ha="center", va="center", fontsize=9, color="#ffffff" if value < middle else "#000000")
+            ax.text(
+                x,
+                y,
+                f"{value:{digits}}",
+                ha="center",
+                va="center",
+                fontsize=9,
+                color="#ffffff" if value < middle else "#000000",
+            )
     ax.set_xticks(range(len(columns)), columns)
     ax.set_yticks(range(len(rows)), rows)
     ax.grid(False)

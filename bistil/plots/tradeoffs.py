@@ -1,4 +1,5 @@
-"""What is paid for a smaller student: longer sentences, lower scores; and the same student over several tasks.
+"""What is paid for a smaller student: longer sentences, lower scores; and the same student over several
+tasks.
 
 Notable: as in the rest of the room, from plain data to a `Figure`, and every label names its unit.
 """
@@ -9,12 +10,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-from bistil.evaluation.results import TASKS, Row, average, front, metric_label, primary_metric, rows_of, select, settings, variants
+from bistil.evaluation.results import (
+    TASKS,
+    Row,
+    average,
+    front,
+    metric_label,
+    primary_metric,
+    rows_of,
+    select,
+    settings,
+    variants,
+)
 from bistil.plots.style import GRID, INK, PALETTE, PAPER, colour, figure, legend
 
 
 def length_curves(curves: Mapping[str, Sequence[tuple[int, float]]], *, chosen: int | None = None) -> Figure:
-    """Draw tokens a line over tokens in the vocabulary, one line for each label; the points that `chosen` numbers have a ring."""
+    """Draw tokens a line over tokens in the vocabulary, one line for each label; the points that `chosen`
+    numbers have a ring.
+    """
     made, [ax] = figure(7.4, 4.2)
     for number, (label, points) in enumerate(curves.items()):
         shade, [xs, ys] = PALETTE[number % len(PALETTE)], zip(*sorted(points), strict=True)
@@ -30,7 +44,9 @@ def length_curves(curves: Mapping[str, Sequence[tuple[int, float]]], *, chosen: 
 
 
 def scores_by_task(rows: Sequence[Row]) -> Figure:
-    """Draw grouped bars: one group for each task, under it its metric, one bar for each system, its number above it; means over targets."""
+    """Draw grouped bars: one group for each task, under it its metric, one bar for each system, its number
+    above it; means over targets.
+    """
     order = list(dict.fromkeys(row["task"] for row in rows))
     found = sorted(settings(rows), key=lambda setting: order.index(setting.task))
     made, [ax] = figure(max(7.0, 2.2 * len(found)), 4.2)
@@ -40,19 +56,30 @@ def scores_by_task(rows: Sequence[Row]) -> Figure:
         means = [average(select(rows_of(rows, setting), variant)) for setting in found]
         places = [place + (number - (len(systems) - 1) / 2) * width for place in range(len(found))]
         shown = [(place, mean.mean) for place, mean in zip(places, means, strict=True) if mean]
-        ax.bar([x for x, _ in shown], [y for _, y in shown], width * 0.92, color=colour(variant.system), label=variant.label)
+        ax.bar(
+            [x for x, _ in shown],
+            [y for _, y in shown],
+            width * 0.92,
+            color=colour(variant.system),
+            label=variant.label,
+        )
         for x, y in shown:
             ax.annotate(f"{y:.0f}", (x, y), ha="center", va="bottom", fontsize=8.5, color=INK)
-    names = [f"{TASKS.get(one.task, one.task)}\n{metric_label(primary_metric(rows, one.task))}" for one in found]
+    names = [
+        f"{TASKS.get(one.task, one.task)}\n{metric_label(primary_metric(rows, one.task))}" for one in found
+    ]
     ax.set_xticks(range(len(found)), names)
     ax.set(ylabel="score (%)", ylim=(0, 105))
     ax.grid(False, axis="x")
-    ax.legend(frameon=False, fontsize=9, labelcolor=INK, ncols=len(systems), loc="lower left", bbox_to_anchor=(0, 1))
+    ax.legend(
+        frameon=False, fontsize=9, labelcolor=INK, ncols=len(systems), loc="lower left", bbox_to_anchor=(0, 1)
+    )
     return made
 
 
 def pareto(options: Mapping[str, tuple[float, float, float]], *, metric: str) -> Figure:
-    """Draw score over parameters and score over FLOPs; the Pareto front of each is joined by a line, what is not on it is hollow.
+    """Draw score over parameters and score over FLOPs; the Pareto front of each is joined by a line, what is
+    not on it is hollow.
 
     options: by label, parameters, FLOPs an example, and score in percent.
     """
@@ -60,10 +87,24 @@ def pareto(options: Mapping[str, tuple[float, float, float]], *, metric: str) ->
     for column, (ax, label) in enumerate(zip(axes, ("parameters", "FLOPs an example"), strict=True)):
         points = [(option[column], option[2]) for option in options.values()]
         best = front(points)
-        ax.plot(*zip(*(points[i] for i in best), strict=True), color=PALETTE[0], linewidth=1.5, label="Pareto front", zorder=2)
+        ax.plot(
+            *zip(*(points[i] for i in best), strict=True),
+            color=PALETTE[0],
+            linewidth=1.5,
+            label="Pareto front",
+            zorder=2,
+        )
         for number, (x, y) in enumerate(points):
             face = PALETTE[0] if number in best else PAPER
-            ax.scatter(x, y, s=60, color=face, edgecolor=PALETTE[0] if number in best else PALETTE[3], linewidth=1.5, zorder=3)
+            ax.scatter(
+                x,
+                y,
+                s=60,
+                color=face,
+                edgecolor=PALETTE[0] if number in best else PALETTE[3],
+                linewidth=1.5,
+                zorder=3,
+            )
         ax.margins(0.16, 0.16)
         ax.set(xlabel=label, ylabel=metric_label(metric))
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -73,17 +114,39 @@ def pareto(options: Mapping[str, tuple[float, float, float]], *, metric: str) ->
 
 
 def label_points(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Write each label right of its point, moved up from the label below; the leftmost stands under its point, clear of the others."""
+    """Write each label right of its point, moved up from the label below; the leftmost stands under its
+    point, clear of the others.
+    """
     first = min((x for x, _, _ in points), default=0.0)
     alone = sum(x == first for x, _, _ in points) == 1 < len(points)
     low, high = ax.get_xlim()
     ax.set_xlim(low, high + 0.42 * (high - low))
-    reach, gap, placed = 0.45 * (high - low), 0.055 * (ax.get_ylim()[1] - ax.get_ylim()[0]), list[tuple[float, float]]()
+    reach, gap, placed = (
+        0.45 * (high - low),
+        0.055 * (ax.get_ylim()[1] - ax.get_ylim()[0]),
+        list[tuple[float, float]](),
+    )
     for x, y, label in sorted(points, key=lambda point: point[1]):
         if alone and x == first:
-            ax.annotate(label, (x, y), xytext=(0, -9), textcoords="offset points", ha="center", va="top", fontsize=9, color=INK)
+            ax.annotate(
+                label,
+                (x, y),
+                xytext=(0, -9),
+                textcoords="offset points",
+                ha="center",
+                va="top",
+                fontsize=9,
+                color=INK,
+            )
             continue
         height = max([y, *(other + gap for place, other in placed if abs(place - x) < reach)])
         placed.append((x, height))
-        ax.annotate(label, (x, y), xytext=(x + 0.06 * (high - low), height), va="center", fontsize=9, color=INK,
-                    arrowprops={"arrowstyle": "-", "color": GRID, "shrinkA": 0, "shrinkB": 4})  # fmt: skip
+        ax.annotate(
+            label,
+            (x, y),
+            xytext=(x + 0.06 * (high - low), height),
+            va="center",
+            fontsize=9,
+            color=INK,
+            arrowprops={"arrowstyle": "-", "color": GRID, "shrinkA": 0, "shrinkB": 4},
+        )

@@ -1,12 +1,12 @@
 """Make a small multilingual teacher: masked-language modelling on a named list of languages.
 
-Notable: it starts from real BERT weights (a folder or a Python package that carries one) or from nothing; languages are sampled by
-temperature; translation pairs are one more "language" whose sequences hold both sentences (TLM, Conneau & Lample 2019); from real weights
-the vocabulary is extended, each new piece's embedding starts at the pieces it translates to (`align`), and some steps draw translations to
-the start encoder's states (`translation`). From nothing, a deep narrow post-norm model came off the unigram plateau with these together
-(which of them does it was not separated): sentences alone instead of packed, position embeddings that start as sinusoids, residual
-branches scaled down, 30 % masked, a high learning rate.
-"""
+Notable: it starts from real BERT weights (a folder or a Python package that carries one) or from nothing;
+languages are sampled by temperature; translation pairs are one more "language" whose sequences hold both
+sentences (TLM, Conneau & Lample 2019); from real weights the vocabulary is extended, each new piece's
+embedding starts at the pieces it translates to (`align`), and some steps draw translations to the start
+encoder's states (`translation`). From nothing, a deep narrow post-norm model came off the unigram plateau
+with these together (which of them does it was not separated): sentences alone instead of packed, position
+embeddings that start as sinusoids, residual branches scaled down, 30 % masked, a high learning rate."""
 
 import importlib.util
 import json
@@ -23,7 +23,14 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel, PreTrainedTokenizerBase, set_seed
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    BertModel,
+    PreTrainedTokenizerBase,
+    set_seed,
+)
 
 from bistil.errors import InputError
 from bistil.pretrain.translation import Translations, translation_loss
@@ -41,14 +48,14 @@ PARALLEL = "parallel"
 class PretrainConfig:
     """What to train on and for how long.
 
-    languages: codes; the first is the one whose pieces others are aligned to. start: folder or package of BERT weights, None for random.
-    layers, hidden, heads, dropout: the architecture where there is no start. vocabulary: WordPiece size learned from the text.
-    packed: full blocks of running text; otherwise a line a sequence, languages mixed within a batch.
-    lines: at most so many lines a language. alpha: languages are drawn in proportion to size ** alpha.
-    parallel_share: share of the steps on translation pairs in one sequence. mask_share: share of tokens predicted.
-    translation_share: share of the steps that draw translations to the start encoder's states; translation_weight: their loss's factor.
-    start_rate: factor on the learning rate of all start weights but the embeddings.
-    """
+    languages: codes; the first is the one whose pieces others are aligned to. start: folder or package of
+    BERT weights, None for random. layers, hidden, heads, dropout: the architecture where there is no start.
+    vocabulary: WordPiece size learned from the text. packed: full blocks of running text; otherwise a line a
+    sequence, languages mixed within a batch. lines: at most so many lines a language. alpha: languages are
+    drawn in proportion to size ** alpha. parallel_share: share of the steps on translation pairs in one
+    sequence. mask_share: share of tokens predicted. translation_share: share of the steps that draw
+    translations to the start encoder's states; translation_weight: their loss's factor. start_rate: factor on
+    the learning rate of all start weights but the embeddings."""
 
     languages: tuple[str, ...]
     schedule: Schedule
@@ -73,19 +80,26 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         if self.translation_share and not self.start:
-            raise InputError("`translation_share` needs the states of a `start` encoder as targets; none is named. Name one, or drop it.")
+            raise InputError(
+                "`translation_share` needs the states of a `start` encoder as targets; none is named. Name"
+                " one, or drop it."
+            )
 
 
 @dataclass
 class Text:
-    """Lines by language, and translation pairs (first language's sentence, other sentence) by the other language."""
+    """Lines by language, and translation pairs (first language's sentence, other sentence) by the other
+    language.
+    """
 
     lines: dict[str, list[str]]
     pairs: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
 
 
 def read_text(config: PretrainConfig, corpora: Mapping[str, Path], parallel: Path | None) -> Text:
-    """Read what the config names: corpora by language, and all `<first>-<other>.tsv` and `ntrex/` translations in `parallel`."""
+    """Read what the config names: corpora by language, and all `<first>-<other>.tsv` and `ntrex/`
+    translations in `parallel`.
+    """
     lines = {code: read_lines(corpora[code], config.lines) for code in config.languages}
     first, pairs = config.languages[0], {}
     for code in config.languages[1:]:
@@ -109,7 +123,9 @@ def _aligned_files(first: Path, other: Path) -> list[tuple[str, str]]:
 
 
 class Initial(NamedTuple):
-    """What training starts from. `reference`: the frozen start encoder over the new vocabulary, its own embeddings spelling new pieces."""
+    """What training starts from. `reference`: the frozen start encoder over the new vocabulary, its own
+    embeddings spelling new pieces.
+    """
 
     mlm: BertForMaskedLM
     tokenizer: PreTrainedTokenizerBase
@@ -118,7 +134,9 @@ class Initial(NamedTuple):
 
 
 class Steps(Dataset):
-    """Step number -> batch: a masked one, or in `share` of the steps one of translations, which carries `links`."""
+    """Step number -> batch: a masked one, or in `share` of the steps one of translations, which carries
+    `links`.
+    """
 
     def __init__(self, masked: Batches, translations: Translations | None, share: float, seed: int) -> None:
         self._masked, self._translations = masked, translations
@@ -152,7 +170,12 @@ class MaskedLMAndTranslation(Objective):
 
 
 def pretrain(
-    config: PretrainConfig, text: Text, folder: Path, *, progress: Listener = silent, stop: threading.Event | None = None
+    config: PretrainConfig,
+    text: Text,
+    folder: Path,
+    *,
+    progress: Listener = silent,
+    stop: threading.Event | None = None,
 ) -> tuple[BertForMaskedLM, PreTrainedTokenizerBase, History]:
     """Train and return the teacher; `folder` keeps the checkpoints, and the run resumes from them.
 
@@ -160,7 +183,9 @@ def pretrain(
     """
     set_seed(config.seed)
     mlm, tokenizer, translations, reference = initial_model(config, text)
-    blocks = {code: cut(tokenizer, lines, config.length, packed=config.packed) for code, lines in text.lines.items()}
+    blocks = {
+        code: cut(tokenizer, lines, config.length, packed=config.packed) for code, lines in text.lines.items()
+    }
     weights = sampling.temperature({code: len(b) for code, b in blocks.items()}, config.alpha)
     if text.pairs and config.parallel_share > 0:
         blocks[PARALLEL] = _pair_blocks(tokenizer, text, config)
@@ -170,10 +195,15 @@ def pretrain(
     training, kept_out = {}, {}
     for code, b in blocks.items():
         training[code], kept_out[code] = b.split(0.05)
-    if not config.packed:  # one pool of text, so that each batch mixes the languages; pairs are longer and keep to themselves
+    if (
+        not config.packed
+    ):  # one pool of text, so that each batch mixes the languages; pairs are longer and keep to themselves
         pairs = {PARALLEL: training.pop(PARALLEL)} if PARALLEL in training else {}
         training = {"text": Blocks.pooled(training, weights), **pairs}
-        weights = {"text": 1 - config.parallel_share * bool(pairs), **dict.fromkeys(pairs, config.parallel_share)}
+        weights = {
+            "text": 1 - config.parallel_share * bool(pairs),
+            **dict.fromkeys(pairs, config.parallel_share),
+        }
     masked = Batches(
         training,
         tokenizer,
@@ -208,11 +238,19 @@ def _optimizer(mlm: BertForMaskedLM, config: PretrainConfig) -> torch.optim.Opti
         parts[config.start is not None and name.startswith("bert.encoder.")].append(parameter)
     rate, decay = config.schedule.learning_rate, config.schedule.weight_decay
     groups = [{"params": parts[False], "lr": rate}, {"params": parts[True], "lr": rate * config.start_rate}]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=rate, betas=(0.9, 0.98), weight_decay=decay, fused=True)
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=rate,
+        betas=(0.9, 0.98),
+        weight_decay=decay,
+        fused=True,
+    )
 
 
 def initial_model(config: PretrainConfig, text: Text) -> Initial:
-    """Model and tokenizer before training: random, or real weights with an extended vocabulary and what translations teach it."""
+    """Model and tokenizer before training: random, or real weights with an extended vocabulary and what
+    translations teach it.
+    """
     if config.start is None:
         all_lines = [line for lines in text.lines.values() for line in lines]
         tokenizer = train_wordpiece(all_lines, config.vocabulary, lowercase=config.lowercase)
@@ -232,22 +270,33 @@ def initial_model(config: PretrainConfig, text: Text) -> Initial:
     encoder = BertModel.from_pretrained(start, add_pooling_layer=False)
     if config.length > encoder.config.max_position_embeddings:
         raise InputError(
-            f"A block length of at most the {encoder.config.max_position_embeddings} positions of {config.start} was expected, but it is "
-            f"{config.length}. Set a smaller `length`."
+            f"A block length of at most the {encoder.config.max_position_embeddings} positions of"
+            f" {config.start} was expected, but it is {config.length}. Set a smaller `length`."
         )
     old_tokenizer = AutoTokenizer.from_pretrained(start)
-    foreign = [line for code, lines in text.lines.items() if code != config.languages[0] for line in lines]  # the start can spell the first
+    foreign = [
+        line for code, lines in text.lines.items() if code != config.languages[0] for line in lines
+    ]  # the start can spell the first
     tokenizer, spelling = extend_wordpiece(old_tokenizer, foreign, config.vocabulary)
     translations = Translations(
-        tokenizer, text.pairs, length=config.length, batch_size=max(1, config.batch_size // 2), alpha=config.alpha, seed=config.seed
+        tokenizer,
+        text.pairs,
+        length=config.length,
+        batch_size=max(1, config.batch_size // 2),
+        alpha=config.alpha,
+        seed=config.seed,
     )
     old = encoder.embeddings.word_embeddings.weight.detach().numpy()
     spelled = np.stack([old[ids].mean(axis=0) for ids in spelling])
-    mlm = BertForMaskedLM(BertConfig(**{**encoder.config.to_dict(), "vocab_size": len(tokenizer), "architectures": None}))
+    mlm = BertForMaskedLM(
+        BertConfig(**{**encoder.config.to_dict(), "vocab_size": len(tokenizer), "architectures": None})
+    )
     state = {name: value for name, value in encoder.state_dict().items() if "word_embeddings" not in name}
     mlm.bert.load_state_dict(state, strict=False)
     with torch.no_grad():
-        mlm.bert.embeddings.word_embeddings.weight.copy_(torch.from_numpy(_placed_embeddings(spelled, tokenizer, text, translations)))
+        mlm.bert.embeddings.word_embeddings.weight.copy_(
+            torch.from_numpy(_placed_embeddings(spelled, tokenizer, text, translations))
+        )
         torch.nn.init.eye_(mlm.cls.predictions.transform.dense.weight)
     if not config.translation_share or not translations.pairs:
         return Initial(mlm, tokenizer)
@@ -257,10 +306,14 @@ def initial_model(config: PretrainConfig, text: Text) -> Initial:
 
 @torch.no_grad()
 def _off_the_plateau(mlm: BertForMaskedLM) -> BertForMaskedLM:
-    """Start positions as sinusoids (of the embeddings' scale) and scale residual branches by 1 / sqrt(2 * layers)."""
+    """Start positions as sinusoids (of the embeddings' scale) and scale residual branches by 1 / sqrt(2 *
+    layers).
+    """
     positions = mlm.bert.embeddings.position_embeddings.weight
     count, hidden = positions.shape
-    angles = torch.arange(count)[:, None] * torch.exp(torch.arange(0, hidden, 2) * (-math.log(100.0) / hidden))
+    angles = torch.arange(count)[:, None] * torch.exp(
+        torch.arange(0, hidden, 2) * (-math.log(100.0) / hidden)
+    )
     positions[:, 0::2], positions[:, 1::2] = 0.02 * angles.sin(), 0.02 * angles.cos()
     layers: Any = mlm.bert.encoder.layer
     for layer in layers:
@@ -278,29 +331,46 @@ def weights_folder(start: str) -> Path:
     folder = Path(spec.origin).parent / inside if spec and spec.origin else None
     if folder is None or not folder.is_dir():
         raise InputError(
-            f"A folder, or `package:folder` of an installed package, with BERT weights was expected, but {start!r} is neither."
+            "A folder, or `package:folder` of an installed package, with BERT weights was expected, but"
+            f" {start!r} is neither."
         )
     return folder
 
 
-def _placed_embeddings(spelled: np.ndarray, tokenizer: PreTrainedTokenizerBase, text: Text, translations: Translations) -> np.ndarray:
-    """Start embeddings: a piece is a mean over the languages that use it, each giving its translation's (or its spelling's) embedding.
+def _placed_embeddings(
+    spelled: np.ndarray, tokenizer: PreTrainedTokenizerBase, text: Text, translations: Translations
+) -> np.ndarray:
+    """Start embeddings: a piece is a mean over the languages that use it, each giving its translation's (or
+    its spelling's) embedding.
 
-    The first language, which the start encoder knows, counts as much as all others together. Shape: [V, H], as `spelled`.
+    The first language, which the start encoder knows, counts as much as all others together. Shape: [V, H],
+    as `spelled`.
     """
     weighted, total = np.zeros_like(spelled), np.zeros(len(spelled))
     first, *others = text.lines
     for code, lines in text.lines.items():
-        ids = [i for row in tokenizer(lines[:20_000], add_special_tokens=False, verbose=False)["input_ids"] for i in row]
-        share = np.bincount(ids, minlength=len(spelled)) / len(ids) * (max(1, len(others)) if code == first else 1)
+        ids = [
+            i
+            for row in tokenizer(lines[:20_000], add_special_tokens=False, verbose=False)["input_ids"]
+            for i in row
+        ]
+        share = (
+            np.bincount(ids, minlength=len(spelled))
+            / len(ids)
+            * (max(1, len(others)) if code == first else 1)
+        )
         vectors = _translated(translations.tables[code], spelled) if code in translations.tables else spelled
         weighted += share[:, None] * vectors
         total += share
-    return np.where(total[:, None] > 0, weighted / np.maximum(total, 1e-12)[:, None], spelled).astype(np.float32)
+    return np.where(total[:, None] > 0, weighted / np.maximum(total, 1e-12)[:, None], spelled).astype(
+        np.float32
+    )
 
 
 def _translated(table: csr_matrix, spelled: np.ndarray) -> np.ndarray:
-    """Each piece with a translation at the mean of what it translates to, at the usual length; others as spelled. Shape: [V, H]."""
+    """Each piece with a translation at the mean of what it translates to, at the usual length; others as
+    spelled. Shape: [V, H].
+    """
     placed = table @ spelled[: table.shape[1]]
     norm = np.linalg.norm(placed, axis=1, keepdims=True)
     vectors = spelled.copy()
@@ -315,7 +385,14 @@ def _pair_blocks(tokenizer: PreTrainedTokenizerBase, text: Text, config: Pretrai
     return pairs_to_blocks(tokenizer, pairs, config.length)
 
 
-def save_teacher(folder: Path, mlm: BertForMaskedLM, tokenizer: PreTrainedTokenizerBase, history: History, *, half: bool = False) -> None:
+def save_teacher(
+    folder: Path,
+    mlm: BertForMaskedLM,
+    tokenizer: PreTrainedTokenizerBase,
+    history: History,
+    *,
+    half: bool = False,
+) -> None:
     """Write model (fp16 where `half`), tokenizer and learning curve."""
     folder.mkdir(parents=True, exist_ok=True)
     (mlm.half() if half else mlm).save_pretrained(folder)

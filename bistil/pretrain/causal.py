@@ -1,7 +1,9 @@
-"""Sparse fine-tuning of a decoder: a small Llama learns the miniworld's seen languages, then an unseen one, by several methods.
+"""Sparse fine-tuning of a decoder: a small Llama learns the miniworld's seen languages, then an unseen one,
+by several methods.
 
-Notable: all methods start from the same weights, change as many values (full fine-tuning aside), see the same batches, and each takes the
-learning rate, of the same number of rates, that is best on one half of the held-out text; the other half is what is reported.
+Notable: all methods start from the same weights, change as many values (full fine-tuning aside), see the same
+batches, and each takes the learning rate, of the same number of rates, that is best on one half of the
+held-out text; the other half is what is reported.
 """
 
 import tempfile
@@ -33,11 +35,11 @@ METHODS = ("full", "lt-sft", "spiel-ag", "spiel-ma", "lora")
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderSize:
-    """The decoder, its training (steps of `batch` sequences of `length` tokens) and the tuning; half of LT-SFT's steps are dense.
+    """The decoder, its training (steps of `batch` sequences of `length` tokens) and the tuning; half of
+    LT-SFT's steps are dense.
 
-    seen: languages to train on; unseen: the one to tune to. lines: of each corpus. rates: learning rates to choose from.
-    sm3_rates: those of SpIEL-MA, whose steps are of another scale.
-    """
+    seen: languages to train on; unseen: the one to tune to. lines: of each corpus. rates: learning rates to
+    choose from. sm3_rates: those of SpIEL-MA, whose steps are of another scale."""
 
     seen: tuple[str, ...] = ("qaa", "qab", "qad")
     unseen: str = "qac"
@@ -67,7 +69,9 @@ def causal_loss(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
     """Mean cross-entropy of each real token given those before it, in nats. Shape: []."""
     ids, mask = batch["input_ids"], batch["attention_mask"]
     logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
-    return cross_entropy(logits.flatten(0, 1), ids.masked_fill(mask == 0, IGNORED)[:, 1:].flatten(), ignore_index=IGNORED)
+    return cross_entropy(
+        logits.flatten(0, 1), ids.masked_fill(mask == 0, IGNORED)[:, 1:].flatten(), ignore_index=IGNORED
+    )
 
 
 @torch.no_grad()
@@ -81,23 +85,40 @@ def settings(method: str, rate: float, size: DecoderSize) -> SftConfig:
     """A method's settings at one learning rate."""
 
     def schedule(share: float) -> Schedule:
-        return Schedule(steps=round(share * size.steps), learning_rate=rate, evaluations=1, warmup_share=0.05, clip=1.0)
+        return Schedule(
+            steps=round(share * size.steps), learning_rate=rate, evaluations=1, warmup_share=0.05, clip=1.0
+        )
 
     if method == "lt-sft":
-        return SftConfig(lottery=LotteryConfig(density=size.density), dense=schedule(0.5), sparse=schedule(0.5), seed=size.seed)
+        return SftConfig(
+            lottery=LotteryConfig(density=size.density),
+            dense=schedule(0.5),
+            sparse=schedule(0.5),
+            seed=size.seed,
+        )
     whole = {"sparse": schedule(1.0), "seed": size.seed}
     if method == "full":
         return SftConfig(lottery=LotteryConfig(density=1.0, select="all"), **whole)  # type: ignore[arg-type]
     if method == "lora":
         return SftConfig(peft=PeftSft(density=size.density), **whole)  # type: ignore[arg-type]
-    moving = {"density": size.density, "interval": max(2, size.steps // 20), "estimation": max(1, size.steps // 80)}
+    moving = {
+        "density": size.density,
+        "interval": max(2, size.steps // 20),
+        "estimation": max(1, size.steps // 80),
+    }
     return SftConfig(spiel=SpielSft(method="ma" if method == "spiel-ma" else "ag", **moving), **whole)  # type: ignore[arg-type]
 
 
-def compare_on_decoder(data: DataFolder, size: DecoderSize, *, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
-    """Train the decoder, tune it by every method, and return held-out losses in nats a token: before, and after by method."""
+def compare_on_decoder(
+    data: DataFolder, size: DecoderSize, *, say: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
+    """Train the decoder, tune it by every method, and return held-out losses in nats a token: before, and
+    after by method.
+    """
     lines = {code: read_lines(data.text(code))[: size.lines] for code in (*size.seen, size.unseen)}
-    tokenizer = train_wordpiece([line for code in size.seen for line in lines[code]], size.vocabulary, lowercase=False)
+    tokenizer = train_wordpiece(
+        [line for code in size.seen for line in lines[code]], size.vocabulary, lowercase=False
+    )
     blocks = {code: to_blocks(tokenizer, lines[code], size.length) for code in lines}
     training, kept = blocks[size.unseen].split(0.1, least=4)
     held = held_out({size.unseen: kept}, tokenizer, batch_size=2, mask_share=0.0, most=len(kept))
@@ -110,29 +131,50 @@ def compare_on_decoder(data: DataFolder, size: DecoderSize, *, say: Callable[[st
         )
 
     with tempfile.TemporaryDirectory() as scratch:
-        model = _trained(len(tokenizer), batches({code: blocks[code] for code in size.seen}), size, Path(scratch))
+        model = _trained(
+            len(tokenizer), batches({code: blocks[code] for code in size.seen}), size, Path(scratch)
+        )
         before = {"dev": evaluate_causal(model, dev)["loss"], "test": evaluate_causal(model, test)["loss"]}
         say(f"before: {before}")
         rows = []
         tuning = batches({size.unseen: training})
         for name in METHODS:
             rates = size.sm3_rates if name == "spiel-ma" else size.rates
-            runs = [_tuned(model, settings(name, rate, size), tuning, dev, test, Path(scratch) / f"{name}-{rate}") for rate in rates]
+            runs = [
+                _tuned(model, settings(name, rate, size), tuning, dev, test, Path(scratch) / f"{name}-{rate}")
+                for rate in rates
+            ]
             best = min(runs, key=lambda run: run["dev"])
-            rows.append({"method": name, **best, "rates": list(rates), "dev of each rate": [run["dev"] for run in runs]})
+            rows.append(
+                {
+                    "method": name,
+                    **best,
+                    "rates": list(rates),
+                    "dev of each rate": [run["dev"] for run in runs],
+                }
+            )
             say(f"{name}: {rows[-1]}")
     return {"before": before, "rows": rows}
 
 
-def _trained(vocabulary: int, batches: Callable[[int, int], Dataset], size: DecoderSize, scratch: Path) -> LlamaForCausalLM:
+def _trained(
+    vocabulary: int, batches: Callable[[int, int], Dataset], size: DecoderSize, scratch: Path
+) -> LlamaForCausalLM:
     set_seed(size.seed)
     config = LlamaConfig(
-        vocab_size=vocabulary, hidden_size=size.hidden, intermediate_size=3 * size.hidden, num_hidden_layers=size.layers,
-        num_attention_heads=max(1, size.hidden // 32), num_key_value_heads=max(1, size.hidden // 64),
-        max_position_embeddings=size.length, tie_word_embeddings=False,
-    )  # fmt: skip
+        vocab_size=vocabulary,
+        hidden_size=size.hidden,
+        intermediate_size=3 * size.hidden,
+        num_hidden_layers=size.layers,
+        num_attention_heads=max(1, size.hidden // 32),
+        num_key_value_heads=max(1, size.hidden // 64),
+        max_position_embeddings=size.length,
+        tie_word_embeddings=False,
+    )
     model = LlamaForCausalLM(config)
-    schedule = Schedule(steps=size.training_steps, learning_rate=2e-3, evaluations=1, warmup_share=0.05, clip=1.0)
+    schedule = Schedule(
+        steps=size.training_steps, learning_rate=2e-3, evaluations=1, warmup_share=0.05, clip=1.0
+    )
     seen = batches(size.training_steps, size.seed)
     run: dict[str, Any] = {"select": "loss", "folder": scratch / "base", "seed": size.seed, "stage": "base"}
     fit(CausalLM(model), seen, lambda: {"loss": 0.0}, schedule=schedule, **run)
@@ -140,13 +182,29 @@ def _trained(vocabulary: int, batches: Callable[[int, int], Dataset], size: Deco
     return model.eval()
 
 
-def _tuned(base: LlamaForCausalLM, config: SftConfig, batches: Any, dev: list[Any], test: list[Any], folder: Path) -> dict[str, Any]:
+def _tuned(
+    base: LlamaForCausalLM, config: SftConfig, batches: Any, dev: list[Any], test: list[Any], folder: Path
+) -> dict[str, Any]:
     """Tune a copy and measure the base wearing the delta, so that what is scored is what is kept."""
     model, clean, start = deepcopy(base), base_hash(base.model), time.process_time()
     run: dict[str, Any] = {"select": "loss", "folder": folder, "stage": folder.name}
-    delta, _ = fine_tune(CausalLM(model), model.model, None, batches, lambda: evaluate_causal(model, dev), config=config, base=clean, **run)
+    delta, _ = fine_tune(
+        CausalLM(model),
+        model.model,
+        None,
+        batches,
+        lambda: evaluate_causal(model, dev),
+        config=config,
+        base=clean,
+        **run,
+    )
     seconds = time.process_time() - start
     with deltas_applied(base.model, delta):
         found = {"dev": evaluate_causal(base, dev)["loss"], "test": evaluate_causal(base, test)["loss"]}
     trained = int(delta.notes.get("trainable", delta.size))
-    return {**found, "learning rate": config.sparse.learning_rate, "trained values": trained, "processor seconds": seconds}
+    return {
+        **found,
+        "learning rate": config.sparse.learning_rate,
+        "trained values": trained,
+        "processor seconds": seconds,
+    }

@@ -1,6 +1,8 @@
-"""Judge a teacher by what it is for: a quick zero-shot test in POS and NER, all weights tuned briefly on the source language.
+"""Judge a teacher by what it is for: a quick zero-shot test in POS and NER, all weights tuned briefly on the
+source language.
 
-Notable: a teacher that models each language well may still not have aligned them; its masked-LM loss does not tell, this does.
+Notable: a teacher that models each language well may still not have aligned them; its masked-LM loss does not
+tell, this does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +21,7 @@ from bistil.text.languages import DataFolder
 
 TASKS: dict[str, Pos | Ner] = {"pos": Pos(), "ner": Ner()}
 
+
 def probe(
     teacher: Path,
     data: DataFolder,
@@ -29,9 +32,11 @@ def probe(
     batch_size: int = 32,
     seed: int = 1,
 ) -> dict[str, dict[str, float]]:
-    """Accuracy (`pos`) or entity F1 (`ner`) in percent by language, the source's dev set and the targets' test sets.
+    """Accuracy (`pos`) or entity F1 (`ner`) in percent by language, the source's dev set and the targets'
+    test sets.
 
-    `targets`: task -> language codes. A fresh linear head and the encoder are tuned for `steps` steps of `batch_size` sentences.
+    `targets`: task -> language codes. A fresh linear head and the encoder are tuned for `steps` steps of
+    `batch_size` sentences.
     """
     scores: dict[str, dict[str, float]] = {}
     for name, codes in targets.items():
@@ -43,10 +48,17 @@ def probe(
         encoder, tokenizer = load_encoder(teacher), load_tokenizer(str(teacher))
         model = TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size)).train()
         rows = task.encode(training, tokenizer, max_length=96)
-        batches = TaskBatches(task, rows, int(tokenizer.pad_token_id), batch_size=batch_size, steps=steps, seed=seed)
-        groups = [{"params": model.encoder.parameters(), "lr": 5e-4}, {"params": model.head.parameters(), "lr": 2e-3}]
+        batches = TaskBatches(
+            task, rows, int(tokenizer.pad_token_id), batch_size=batch_size, steps=steps, seed=seed
+        )
+        groups = [
+            {"params": model.encoder.parameters(), "lr": 5e-4},
+            {"params": model.head.parameters(), "lr": 2e-3},
+        ]
         optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, step / 20) * (1 - step / steps))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: min(1.0, step / 20) * (1 - step / steps)
+        )
         for step in range(steps):
             batch = batches[step]
             task.loss(model(batch).logits, batch).backward()
@@ -55,7 +67,9 @@ def probe(
             optimizer.zero_grad()
         scores[name] = {}
         for code in (source, *codes):
-            examples = task.read(data.file(name, code, "dev" if code == source or not data.has(name, code, "test") else "test"))
+            examples = task.read(
+                data.file(name, code, "dev" if code == source or not data.has(name, code, "test") else "test")
+            )
             predictions = predict_all(model, task, examples, tokenizer, max_length=128)
             scores[name][code] = task.score(examples, predictions)[task.metric]
     return scores

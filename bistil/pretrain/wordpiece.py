@@ -1,8 +1,10 @@
-"""WordPiece vocabularies: one trained from text, or an existing one extended with the pieces that new languages need.
+"""WordPiece vocabularies: one trained from text, or an existing one extended with the pieces that new
+languages need.
 
-Notable: training is the tokenizers library's, which numbers continuation characters in random order and breaks ties by number, so that two
-runs differ; here they are numbered beforehand, and the same text gives the same vocabulary. Extending keeps the old pieces and their
-normalisation and says of each piece how the old tokenizer spelled it, so that its embedding can start from there.
+Notable: training is the tokenizers library's, which numbers continuation characters in random order and
+breaks ties by number, so that two runs differ; here they are numbered beforehand, and the same text gives the
+same vocabulary. Extending keeps the old pieces and their normalisation and says of each piece how the old
+tokenizer spelled it, so that its embedding can start from there.
 """
 
 import json
@@ -26,12 +28,22 @@ def train_wordpiece(lines: Iterable[str], size: int, *, lowercase: bool) -> Bert
     return _bert_tokenizer(_learn(list(lines), size, lowercase), lowercase)
 
 
-def extend_wordpiece(tokenizer: PreTrainedTokenizerBase, lines: Sequence[str], size: int) -> tuple[BertTokenizer, list[list[int]]]:
-    """A tokenizer with all pieces of `tokenizer` and those of up to `size` pieces learned from `lines` that it lacks.
+def extend_wordpiece(
+    tokenizer: PreTrainedTokenizerBase, lines: Sequence[str], size: int
+) -> tuple[BertTokenizer, list[list[int]]]:
+    """A tokenizer with all pieces of `tokenizer` and those of up to `size` pieces learned from `lines` that
+    it lacks.
 
-    :returns: the tokenizer, and for each of its ids the ids that spell the piece in the old tokenizer (one id for an old piece).
+    :returns: the tokenizer, and for each of its ids the ids that spell the piece in the old tokenizer (one id
+    for an old piece).
     """
-    lowercase = bool(getattr(tokenizer, "do_lower_case", json.loads(tokenizer.backend_tokenizer.to_str())["normalizer"]["lowercase"]))
+    lowercase = bool(
+        getattr(
+            tokenizer,
+            "do_lower_case",
+            json.loads(tokenizer.backend_tokenizer.to_str())["normalizer"]["lowercase"],
+        )
+    )
     old = tokenizer.get_vocab()
     kept = sorted(old, key=old.__getitem__)
     vocabulary = list(dict.fromkeys([*SPECIAL, *kept, *_learn(lines, size, lowercase)]))
@@ -73,7 +85,9 @@ def _learn(lines: Sequence[str], size: int, lowercase: bool) -> list[str]:
 
 
 def _characters(lines: Sequence[str], learner: Tokenizer) -> tuple[list[str], list[str]]:
-    """The ALPHABET most frequent characters, and those of them that continue a word; both in the order of the code points."""
+    """The ALPHABET most frequent characters, and those of them that continue a word; both in the order of the
+    code points.
+    """
     counts: Counter[str] = Counter()
     inside: set[str] = set()
     for line in lines:

@@ -1,4 +1,5 @@
-"""Two experiments side by side: what was asked differently, what only one has, which scores changed and by how much, and the costs.
+"""Two experiments side by side: what was asked differently, what only one has, which scores changed and by
+how much, and the costs.
 
 Notable: the text of the terminal and the page are the same tables.
 """
@@ -27,11 +28,19 @@ from bistil.report.sides import Side, differing, of_rows
 from bistil.report.tables import COSTS, Table, number, setting_name, slug
 from bistil.report.templates import environment, probability, signed
 
-COLUMNS = {"task": "task", "teacher": "teacher", "source": "source language", "target": "target", "seed": "seed", "metric": "metric"}
+COLUMNS = {
+    "task": "task",
+    "teacher": "teacher",
+    "source": "source language",
+    "target": "target",
+    "seed": "seed",
+    "metric": "metric",
+}
 METHOD = (
-    f"Means over the targets that both have; differences are right minus left on the targets and seeds that both have, ± their standard "
-    f"deviation over seeds. Interval (95 %) and p by the paired bootstrap over examples, {RESAMPLES:,} draws, where both sides kept "
-    "outcomes of single examples of the same test files."
+    "Means over the targets that both have; differences are right minus left on the targets and seeds that"
+    " both have, ± their standard deviation over seeds. Interval (95 %) and p by the paired bootstrap over"
+    f" examples, {RESAMPLES:,} draws, where both sides kept outcomes of single examples of the same test"
+    " files."
 )
 
 
@@ -40,7 +49,11 @@ def compare(left: Side, right: Side) -> list[Table]:
     names = _names(left, right)
     found = [
         Table("Settings that differ", ("setting", *names), differing(*_settings(left, right))),
-        Table("Software that differs", ("", *names), differing(left.software, right.software) if left.software and right.software else []),
+        Table(
+            "Software that differs",
+            ("", *names),
+            differing(left.software, right.software) if left.software and right.software else [],
+        ),
         Table("Only in one of them", ("", f"only in {names[0]}", f"only in {names[1]}"), _only(left, right)),
     ]
     for ours, theirs in _shared(left.rows, right.rows):
@@ -50,9 +63,13 @@ def compare(left: Side, right: Side) -> list[Table]:
         drawn = draws(a, left.kept), draws(b, right.kept)
         head = ("system", *names, "difference", "95 % interval", "p", "targets")
         common = [variant for variant in variants([*a, *b]) if select(a, variant) and select(b, variant)]
-        lines = [_score_line(variant, select(a, variant), select(b, variant), drawn, names) for variant in common]
+        lines = [
+            _score_line(variant, select(a, variant), select(b, variant), drawn, names) for variant in common
+        ]
         found.append(Table(f"{title}: {metric}", head, lines))
-        found.append(_costs(title, names, [(variant, select(a, variant), select(b, variant)) for variant in common]))
+        found.append(
+            _costs(title, names, [(variant, select(a, variant), select(b, variant)) for variant in common])
+        )
     return [table for table in found if table.lines]
 
 
@@ -61,7 +78,10 @@ def known_settings(left: Side, right: Side) -> str:
     if left.asked is not None and right.asked is not None:
         return "Settings are those of the experiment files."
     if left.used is not None and right.used is not None:
-        return "Settings are those in the manifests of what was built, since not both experiment files are at hand."
+        return (
+            "Settings are those in the manifests of what was built, since not both experiment files are at"
+            " hand."
+        )
     return "Settings are not compared: neither experiment files nor manifests of both are at hand."
 
 
@@ -71,7 +91,10 @@ def as_text(tables: Sequence[Table]) -> list[str]:
     for table in tables:
         rows = [table.head, *table.lines]
         widths = [max(len(row[place]) for row in rows) for place in range(len(table.head))]
-        shown = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
+        shown = [
+            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+            for row in rows
+        ]
         lines += ["", table.title, *(f"  {line}" for line in shown)]
     return lines
 
@@ -82,7 +105,11 @@ def write_comparison(reports: Path, left: Side, right: Side, tables: Sequence[Ta
     path = reports / f"{slug(names[0])}-and-{slug(names[1])}" / "index.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     title = f"{names[0]} and {names[1]}: what changed"
-    text = environment().get_template("compare.html.j2").render(title=title, notes=[known_settings(left, right), METHOD], tables=tables)
+    text = (
+        environment()
+        .get_template("compare.html.j2")
+        .render(title=title, notes=[known_settings(left, right), METHOD], tables=tables)
+    )
     path.write_text(text, encoding="utf-8")
     return path
 
@@ -93,14 +120,23 @@ def _names(left: Side, right: Side) -> tuple[str, str]:
 
 def _settings(left: Side, right: Side) -> tuple[dict[str, str] | None, dict[str, str] | None]:
     """What both sides know of their settings: of the files, or else of the manifests."""
-    both = (left.asked, right.asked) if left.asked is not None and right.asked is not None else (left.used, right.used)
+    both = (
+        (left.asked, right.asked)
+        if left.asked is not None and right.asked is not None
+        else (left.used, right.used)
+    )
     return (None if both[0] is None else dict(both[0]), None if both[1] is None else dict(both[1]))
 
 
 def _only(left: Side, right: Side) -> list[tuple[str, str, str]]:
     """What the rows of one side alone speak of, by column; systems with their layer reduction factor."""
-    sides = [{**{name: of_rows(side.rows, column) for column, name in COLUMNS.items()},
-              "system": [variant.label for variant in variants(side.rows)]} for side in (left, right)]  # fmt: skip
+    sides = [
+        {
+            **{name: of_rows(side.rows, column) for column, name in COLUMNS.items()},
+            "system": [variant.label for variant in variants(side.rows)],
+        }
+        for side in (left, right)
+    ]
     found: list[tuple[str, str, str]] = []
     for name in ("system", *COLUMNS.values()):
         mine, theirs = sides[0][name], sides[1][name]
@@ -110,11 +146,16 @@ def _only(left: Side, right: Side) -> list[tuple[str, str, str]]:
 
 
 def _shared(left: Sequence[Row], right: Sequence[Row]) -> list[tuple[Setting, Setting]]:
-    """Settings to compare: the same ones, and those of one task and source where each side has a single other teacher."""
+    """Settings to compare: the same ones, and those of one task and source where each side has a single other
+    teacher.
+    """
     ours, theirs = settings(left), settings(right)
     pairs = [(one, one) for one in ours if one in theirs]
     for one in ours:
-        alike = [[other for other in side if (other.task, other.source) == (one.task, one.source)] for side in (ours, theirs)]
+        alike = [
+            [other for other in side if (other.task, other.source) == (one.task, one.source)]
+            for side in (ours, theirs)
+        ]
         if one not in theirs and [len(found) for found in alike] == [1, 1]:
             pairs.append((one, alike[1][0]))
     return sorted(pairs)
@@ -124,8 +165,18 @@ def _score_line(
     variant: Variant, a: Sequence[Row], b: Sequence[Row], drawn: tuple[Draws, Draws], names: tuple[str, str]
 ) -> tuple[str, ...]:
     found = pair(b, a, (drawn[1], drawn[0]), (names[1], names[0]))
-    means = [average(side, targets=found.targets) for side in (a, b)] if found.targets else [average(a), average(b)]
-    return (variant.label, *map(_mean, means), _difference(found), *_certainty(found), str(len(found.targets)))
+    means = (
+        [average(side, targets=found.targets) for side in (a, b)]
+        if found.targets
+        else [average(a), average(b)]
+    )
+    return (
+        variant.label,
+        *map(_mean, means),
+        _difference(found),
+        *_certainty(found),
+        str(len(found.targets)),
+    )
 
 
 def _mean(mean: Mean | None) -> str:
@@ -142,10 +193,14 @@ def _difference(found: Pair) -> str:
 def _certainty(found: Pair) -> tuple[str, str]:
     if found.difference is None:
         return found.why, "–"
-    return f"{signed(found.difference.low)} to {signed(found.difference.high)}", probability(found.difference.p)
+    return f"{signed(found.difference.low)} to {signed(found.difference.high)}", probability(
+        found.difference.p
+    )
 
 
-def _costs(title: str, names: tuple[str, str], systems: Sequence[tuple[Variant, Sequence[Row], Sequence[Row]]]) -> Table:
+def _costs(
+    title: str, names: tuple[str, str], systems: Sequence[tuple[Variant, Sequence[Row], Sequence[Row]]]
+) -> Table:
     """What each system costs on both sides, with the ratio of right to left where that is not 1."""
     lines = []
     for variant, a, b in systems:

@@ -1,7 +1,7 @@
 """The report of an experiment: its rows, and what the store knows of how they came about.
 
-Notable: the artefacts are found by following the inputs from each score back to the teacher, so the page shows what was really used.
-"""
+Notable: the artefacts are found by following the inputs from each score back to the teacher, so the page
+shows what was really used."""
 
 import json
 from collections import defaultdict
@@ -29,10 +29,18 @@ EXPERIMENT = "experiment.json"
 """The settings that were asked for, in the report's folder."""
 LOSSES = {
     "bistil": ("stage-1", "Stage 1, general distillation", "held-out loss (attention + hidden states)"),
-    "multilingual": ("stage-1-multilingual", "Distillation on all seen languages", "held-out loss (attention + hidden states)"),
+    "multilingual": (
+        "stage-1-multilingual",
+        "Distillation on all seen languages",
+        "held-out loss (attention + hidden states)",
+    ),
     "minilm": ("minilm", "MiniLMv2 on all seen languages", "held-out loss (divergence of relations)"),
     "distilmbert": ("distilmbert", "DistilBERT's recipe", "held-out loss (soft, cosine and masked-LM parts)"),
-    "scratch": ("scratch", "Masked-language modelling from random weights", "held-out loss (nats a masked token)"),
+    "scratch": (
+        "scratch",
+        "Masked-language modelling from random weights",
+        "held-out loss (nats a masked token)",
+    ),
 }
 
 
@@ -45,9 +53,11 @@ def write_experiment_report(
     *,
     seen: Collection[str] | None = None,
 ) -> Path:
-    """Write an experiment's report into `folder`, refresh its table in the README where that has one; return the page's path.
+    """Write an experiment's report into `folder`, refresh its table in the README where that has one; return
+    the page's path.
 
-    :param failures: what went wrong, one line a stage; told on the page. :param seen: the languages that the teacher saw.
+    :param failures: what went wrong, one line a stage; told on the page. :param seen: the languages that the
+        teacher saw.
     :raises InputError: without a single row.
     """
     found = behind(rows, store)
@@ -60,19 +70,35 @@ def write_experiment_report(
         manifests=[artefact.manifest for artefact in found],
         notes=_notes(experiment, failures),
         claims=orderings(tidy(rows), seen=seen),
-        figures={**_student_curves(first, found), **_language_curves(sfts), **support_figures(sfts.get("teacher", {}))},
+        figures={
+            **_student_curves(first, found),
+            **_language_curves(sfts),
+            **support_figures(sfts.get("teacher", {})),
+        },
         tables=[*_published_tables(rows), *_vocabulary_tables(found)],
-        links={_title(path): f"notebooks/{path.name}" for path in sorted((folder / "notebooks").glob("[0-9]*.ipynb"))},
-        kept={artefact.id: kept for artefact in found if artefact.kind == "evaluation" and (kept := read_outcomes(artefact.path(KEPT)))},
+        links={
+            _title(path): f"notebooks/{path.name}"
+            for path in sorted((folder / "notebooks").glob("[0-9]*.ipynb"))
+        },
+        kept={
+            artefact.id: kept
+            for artefact in found
+            if artefact.kind == "evaluation" and (kept := read_outcomes(artefact.path(KEPT)))
+        },
     )
-    asked = {**plain(experiment), **({"teacher": Path(experiment.teacher).name} if Path(experiment.teacher).is_absolute() else {})}
+    asked = {
+        **plain(experiment),
+        **({"teacher": Path(experiment.teacher).name} if Path(experiment.teacher).is_absolute() else {}),
+    }
     (folder / EXPERIMENT).write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
     refresh(folder)
     return path
 
 
 def behind(rows: Iterable[Row], store: Store) -> list[Artefact]:
-    """Return every artefact that the rows' scores come from, by kind and id; the joint timings of reached models too."""
+    """Return every artefact that the rows' scores come from, by kind and id; the joint timings of reached
+    models too.
+    """
     known = {artefact.id: artefact for kind in KINDS for artefact in store.all(kind)}
     reached: dict[str, Artefact] = {}
     waiting = [str(row["artefact"]) for row in rows]
@@ -89,15 +115,18 @@ def behind(rows: Iterable[Row], store: Store) -> list[Artefact]:
 
 def _notes(experiment: Experiment, failures: Sequence[str]) -> str:
     parts = [
-        f"Teacher: {Path(experiment.teacher).name}. Task data in {experiment.source} only; scores are zero-shot, seeds "
-        f"{', '.join(map(str, experiment.seeds))}. Everything below is computed from results.csv and the manifests beside this page."
+        f"Teacher: {Path(experiment.teacher).name}. Task data in {experiment.source} only; scores are"
+        f" zero-shot, seeds {', '.join(map(str, experiment.seeds))}. Everything below is computed from"
+        " results.csv and the manifests beside this page."
     ]
     if failures:
         parts.append(f"{len(failures)} stages failed, so cells are missing. " + " ".join(failures))
     return "\n\n".join(parts)
 
 
-def _student_curves(artefacts: Iterable[Artefact], found: Iterable[Artefact]) -> dict[str, tuple[Figure, str]]:
+def _student_curves(
+    artefacts: Iterable[Artefact], found: Iterable[Artefact]
+) -> dict[str, tuple[Figure, str]]:
     """Draw held-out loss over steps of every student: one figure for each recipe and size."""
     groups: dict[tuple[str, str], dict[str, list[dict[str, float]]]] = defaultdict(dict)
     known = {artefact.id: artefact for artefact in found}
@@ -118,7 +147,9 @@ def _student_curves(artefacts: Iterable[Artefact], found: Iterable[Artefact]) ->
     return drawn
 
 
-def _language_sfts(artefacts: Iterable[Artefact], found: Iterable[Artefact]) -> dict[str, dict[str, Artefact]]:
+def _language_sfts(
+    artefacts: Iterable[Artefact], found: Iterable[Artefact]
+) -> dict[str, dict[str, Artefact]]:
     """Language SFTs by language, for each owner (teacher, kind of student) and choice of what changes."""
     known = {artefact.id: artefact for artefact in found}
     groups: dict[str, dict[str, Artefact]] = defaultdict(dict)
@@ -133,7 +164,11 @@ def _language_curves(sfts: Mapping[str, Mapping[str, Artefact]]) -> dict[str, tu
     label = "held-out loss (nats a masked token)"
     return {
         f"language-sfts-{owner}": (
-            plots.learning_curve({code: _sparse_phase(_history(own[code])) for code in sorted(own)}, metric="eval_loss", label=label),
+            plots.learning_curve(
+                {code: _sparse_phase(_history(own[code])) for code in sorted(own)},
+                metric="eval_loss",
+                label=label,
+            ),
             f"Language SFTs of the {owner}, sparse phase: held-out loss, one line a language.",
         )
         for owner, own in sfts.items()
@@ -141,7 +176,9 @@ def _language_curves(sfts: Mapping[str, Mapping[str, Artefact]]) -> dict[str, tu
 
 
 def _owner(artefact: Artefact, known: Mapping[str, Artefact]) -> str:
-    """Whose language SFT this is: the teacher's or a student's, and what may change in it where that is not LT-SFT's own choice."""
+    """Whose language SFT this is: the teacher's or a student's, and what may change in it where that is not
+    LT-SFT's own choice.
+    """
     base = known.get(artefact.manifest["inputs"]["base"])
     owner = f"{base.manifest['config']['recipe']} student" if base else "teacher"
     select = (artefact.manifest["config"]["sft"].get("lottery") or {}).get("select")
@@ -149,7 +186,9 @@ def _owner(artefact: Artefact, known: Mapping[str, Artefact]) -> str:
 
 
 def _published_tables(rows: Sequence[Row]) -> list[Table]:
-    """Ours beside the papers' numbers, one table for each task and metric; none where nothing is in common."""
+    """Ours beside the papers' numbers, one table for each task and metric; none where nothing is in
+    common.
+    """
     head = ("system", "target", "ours", "published", "difference", "their teacher", "printed in")
     return [
         Table(
@@ -182,13 +221,17 @@ def _vocabulary_tables(found: Iterable[Artefact]) -> list[Table]:
             for code, text in metrics["corpora"].items():
                 length = f"{text['mean_tokens_before']:.2f} → {text['mean_tokens_after']:.2f}"
                 same = f"{100 * text['share_identical']:.2f} %"
-                lines.append((pair, f"{metrics['tokens_before']:,} → {metrics['tokens_after']:,}", code, same, length))
+                lines.append(
+                    (pair, f"{metrics['tokens_before']:,} → {metrics['tokens_after']:,}", code, same, length)
+                )
     head = ("pair", "vocabulary (tokens)", "text in", "lines tokenised as before", "tokens a line")
     return [Table("Vocabulary reduction", head, sorted(lines))] if lines else []
 
 
 def _seed(artefact: Artefact, found: Sequence[Artefact]) -> int | None:
-    """The seed of a student, wherever its recipe keeps it; of a student's language SFT, that student's; None for what seeds share."""
+    """The seed of a student, wherever its recipe keeps it; of a student's language SFT, that student's; None
+    for what seeds share.
+    """
     if artefact.kind == "language-sft":
         base = next((other for other in found if other.id == artefact.manifest["inputs"]["base"]), None)
         return _seed(base, found) if base else None
@@ -204,7 +247,12 @@ def _languages(artefact: Artefact, known: Mapping[str, Artefact]) -> str:
     if vocabulary:
         return " + ".join(vocabulary.metrics["corpora"])
     codes = [name.removeprefix("text ") for name in inputs if name.startswith("text ")]
-    losses = {name.removeprefix("eval_loss_") for entry in _history(artefact) for name in entry if name.startswith("eval_loss_")}
+    losses = {
+        name.removeprefix("eval_loss_")
+        for entry in _history(artefact)
+        for name in entry
+        if name.startswith("eval_loss_")
+    }
     return " + ".join(codes or sorted(losses))
 
 
@@ -221,9 +269,16 @@ def _history(artefact: Artefact) -> list[dict[str, float]]:
 
 
 def _title(notebook: Path) -> str:
-    """The first heading of a notebook, or its name; after it what its name has behind a hyphen, as the task in 05_…-ner.ipynb."""
+    """The first heading of a notebook, or its name; after it what its name has behind a hyphen, as the task
+    in 05_…-ner.ipynb.
+    """
     cells: list[Mapping[str, Any]] = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    lines = [line for cell in cells if cell["cell_type"] == "markdown" for line in "".join(cell["source"]).splitlines()]
+    lines = [
+        line
+        for cell in cells
+        if cell["cell_type"] == "markdown"
+        for line in "".join(cell["source"]).splitlines()
+    ]
     title = next((line.removeprefix("# ") for line in lines if line.startswith("# ")), notebook.stem)
     of = notebook.stem.partition("-")[2]
     return f"{title} ({of})" if of and title != notebook.stem else title

@@ -1,7 +1,9 @@
-"""One self-contained HTML page from result rows and manifests, for a reader who was not there, and the same tables for LaTeX.
+"""One self-contained HTML page from result rows and manifests, for a reader who was not there, and the same
+tables for LaTeX.
 
-Notable: nothing is fetched from anywhere (styles, figures and data are inside the page) and nothing in it depends on when or where it was
-written, so the same rows give the same bytes. Needs the `batch` extra (jinja2, matplotlib).
+Notable: nothing is fetched from anywhere (styles, figures and data are inside the page) and nothing in it
+depends on when or where it was written, so the same rows give the same bytes. Needs the `batch` extra
+(jinja2, matplotlib).
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +29,15 @@ from bistil.report.latex import latex_tables
 from bistil.report.orderings import Claim, orderings
 from bistil.report.paired import Kept, paired
 from bistil.report.tables import Table, cost_table, headline, score_tables, setting_name, setting_slugs, slug
-from bistil.report.templates import Figures, duration, environment, save, save_figures, save_manifests, software
+from bistil.report.templates import (
+    Figures,
+    duration,
+    environment,
+    save,
+    save_figures,
+    save_manifests,
+    software,
+)
 from bistil.systems.table import WHOLE, rank, told
 
 __all__ = ["COLUMNS", "Claim", "Table", "orderings", "read_results", "write_report", "write_results"]
@@ -46,40 +56,51 @@ def write_report(
     links: Mapping[str, str] | None = None,
     kept: Kept | None = None,
 ) -> Path:
-    """Write the report; return the path of its `index.html`. Beside it `results.csv`, `tables/*.tex`, `figures/*.svg|png`,
-    `manifests/<kind>-<id>.json` and `outcomes/<id>.safetensors`.
+    """Write the report; return the path of its `index.html`. Beside it `results.csv`, `tables/*.tex`,
+    `figures/*.svg|png`, `manifests/<kind>-<id>.json` and `outcomes/<id>.safetensors`.
 
-    manifests: those of every artefact behind the rows; those of an earlier report in this folder are removed. kept: outcomes of single
-    examples by evaluation, as far as there are any, for paired significance; an earlier report's go too. notes: plain text, blank
-    lines between paragraphs. claims: from `orderings`, which is called on the rows when None. figures: further figures by file name, each
-    with its caption. tables: further tables. links: places of executed notebooks, relative to the page, by title.
-    No rows at all is an `InputError`.
-    """
+    manifests: those of every artefact behind the rows; those of an earlier report in this folder are removed.
+    kept: outcomes of single examples by evaluation, as far as there are any, for paired significance; an
+    earlier report's go too. notes: plain text, blank lines between paragraphs. claims: from `orderings`,
+    which is called on the rows when None. figures: further figures by file name, each with its caption.
+    tables: further tables. links: places of executed notebooks, relative to the page, by title. No rows at
+    all is an `InputError`."""
     rows = tidy(rows)
     if not rows:
         raise InputError("A report needs at least one result row, but none came. Run an experiment first.")
     claims, kept = orderings(rows) if claims is None else claims, kept or {}
     found = settings(rows)
     drawn = {slug(name): figure for name, figure in {**_figures(rows, found), **(figures or {})}.items()}
-    page = environment().get_template("page.html.j2").render(
-        title=title,
-        notes=[" ".join(paragraph.split()) for paragraph in notes.split("\n\n") if paragraph.strip()],
-        headlines=[first for setting in found if (first := headline(rows, setting))],
-        facts=_facts(rows, manifests),
-        systems=[(name, text) for name in sorted({row["system"] for row in rows}, key=rank) if (text := told(name))],
-        claims=[(setting, [claim for claim in claims if claim.setting == setting]) for setting in found],
-        pairs=paired(rows, kept),
-        resamples=RESAMPLES,
-        whole=WHOLE,
-        scores=[(setting, score_tables(rows, setting)) for setting in found],
-        costs=[(setting, cost_table(rows, setting)) for setting in found],
-        figures=save_figures(folder / "figures", drawn),
-        tables=tables,
-        links=links or {},
-        manifests=save_manifests(folder / "manifests", manifests),
-        missing=sorted({row["artefact"] for row in rows if row["artefact"]} - {str(manifest.get("id")) for manifest in manifests}),
-        software=software(manifests),
-    )  # fmt: skip
+    page = (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            title=title,
+            notes=[" ".join(paragraph.split()) for paragraph in notes.split("\n\n") if paragraph.strip()],
+            headlines=[first for setting in found if (first := headline(rows, setting))],
+            facts=_facts(rows, manifests),
+            systems=[
+                (name, text)
+                for name in sorted({row["system"] for row in rows}, key=rank)
+                if (text := told(name))
+            ],
+            claims=[(setting, [claim for claim in claims if claim.setting == setting]) for setting in found],
+            pairs=paired(rows, kept),
+            resamples=RESAMPLES,
+            whole=WHOLE,
+            scores=[(setting, score_tables(rows, setting)) for setting in found],
+            costs=[(setting, cost_table(rows, setting)) for setting in found],
+            figures=save_figures(folder / "figures", drawn),
+            tables=tables,
+            links=links or {},
+            manifests=save_manifests(folder / "manifests", manifests),
+            missing=sorted(
+                {row["artefact"] for row in rows if row["artefact"]}
+                - {str(manifest.get("id")) for manifest in manifests}
+            ),
+            software=software(manifests),
+        )
+    )
     write_results(folder / "results.csv", rows)
     save(folder / "tables", "*.tex", {f"{name}.tex": text for name, text in latex_tables(rows).items()})
     write_outcomes(folder / "outcomes", kept)
@@ -89,24 +110,44 @@ def write_report(
 
 
 def _figures(rows: Sequence[Row], found: Sequence[Setting]) -> dict[str, tuple[Figure, str]]:
-    """Draw the figures every report has: the trade-off where models were reduced, and the scores by language for each setting."""
-    caption = "What a system costs against what it scores. Marker area is the number of parameters; up and to the left is better."
+    """Draw the figures every report has: the trade-off where models were reduced, and the scores by language
+    for each setting.
+    """
+    caption = (
+        "What a system costs against what it scores. Marker area is the number of parameters; up and to the"
+        " left is better."
+    )
     reduced = any(row["lrf"] for row in rows)  # models of one size are no trade-off
     drawn = {"trade-off": (plots.trade_off(rows), caption)} if reduced else {}
     for setting, name in setting_slugs(found).items():
         own = rows_of(rows, setting)
         if own:
-            text = f"{setting_name(setting)}: zero-shot score on each target language; hatched bars are students of a higher lrf."
+            text = (
+                f"{setting_name(setting)}: zero-shot score on each target language; hatched bars are students"
+                " of a higher lrf."
+            )
             drawn[f"scores-{name}"] = (plots.scores_by_language(own), text)
     return drawn
 
 
 def _facts(rows: Sequence[Row], manifests: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     def listed(column: str) -> str:
-        return ", ".join(str(value) for value in sorted({row[column] for row in rows if row[column] not in (None, "")}))
+        return ", ".join(
+            str(value) for value in sorted({row[column] for row in rows if row[column] not in (None, "")})
+        )
 
-    names = {"experiment": "experiment", "teacher": "teacher", "source": "source language", "target": "target languages", "task": "tasks"}
+    names = {
+        "experiment": "experiment",
+        "teacher": "teacher",
+        "source": "source language",
+        "target": "target languages",
+        "task": "tasks",
+    }
     facts = [(name, listed(column)) for column, name in {**names, "seed": "seeds"}.items()]
     seconds = sum(manifest.get("wall_seconds") or 0 for manifest in manifests)
-    facts += [("artefacts", f"{len(manifests)}, built in {duration(seconds)} of machine time")] if manifests else []
+    facts += (
+        [("artefacts", f"{len(manifests)}, built in {duration(seconds)} of machine time")]
+        if manifests
+        else []
+    )
     return [(name, value) for name, value in facts if value]

@@ -1,8 +1,8 @@
-"""Differences between systems with paired significance: each student against the teacher, BiStil against the best other student.
+"""Differences between systems with paired significance: each student against the teacher, BiStil against the
+best other student.
 
-Notable: only what was scored on the same test files is paired; where an evaluation is older than the keeping of outcomes, the pair says so
-instead of a number.
-"""
+Notable: only what was scored on the same test files is paired; where an evaluation is older than the keeping
+of outcomes, the pair says so instead of a number."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,18 @@ from statistics import fmean
 
 import numpy as np
 
-from bistil.evaluation.results import TEACHER, WHOLE_MODELS, Row, Setting, Variant, average, rows_of, select, settings, variants
+from bistil.evaluation.results import (
+    TEACHER,
+    WHOLE_MODELS,
+    Row,
+    Setting,
+    Variant,
+    average,
+    rows_of,
+    select,
+    settings,
+    variants,
+)
 from bistil.evaluation.significance import Difference, Outcomes, difference, resampled
 
 Kept = Mapping[str, Outcomes]
@@ -24,8 +35,8 @@ Draws = Mapping[str, tuple[str, np.ndarray]]
 class Pair:
     """Left minus right in points, the mean over the targets and seeds that both have.
 
-    by_seed: the same for each seed by itself. difference: with its interval and p, None where `why` says what is missing for that.
-    """
+    by_seed: the same for each seed by itself. difference: with its interval and p, None where `why` says what
+    is missing for that."""
 
     left: str
     right: str
@@ -41,7 +52,9 @@ class Pair:
 
 
 def draws(rows: Iterable[Row], kept: Kept) -> dict[str, tuple[str, np.ndarray]]:
-    """The scores of every evaluation behind the rows, which are of one metric, on the same draws of its test file."""
+    """The scores of every evaluation behind the rows, which are of one metric, on the same draws of its test
+    file.
+    """
     tests: dict[tuple[str, str], list[str]] = defaultdict(list)
     for row in rows:
         outcomes = kept.get(row["artefact"] or "")
@@ -55,19 +68,37 @@ def draws(rows: Iterable[Row], kept: Kept) -> dict[str, tuple[str, np.ndarray]]:
     return found
 
 
-def pair(left: Sequence[Row], right: Sequence[Row], drawn: tuple[Draws, Draws], names: tuple[str, str]) -> Pair:
-    """Compare two systems, each given by its rows of one metric, on the targets both have and the seeds that both have of all of these.
+def pair(
+    left: Sequence[Row], right: Sequence[Row], drawn: tuple[Draws, Draws], names: tuple[str, str]
+) -> Pair:
+    """Compare two systems, each given by its rows of one metric, on the targets both have and the seeds that
+    both have of all of these.
 
-    :param drawn: of each side by itself: an id says what a score was made from, and the same made twice, on other machines, may differ.
+    :param drawn: of each side by itself: an id says what a score was made from, and the same made twice, on
+    other machines, may differ.
     """
     a, b = ({(row["target"], row["seed"]): row for row in side} for side in (left, right))
     targets = tuple(sorted({target for target, _ in a} & {target for target, _ in b}))
-    complete = [seed for seed in {seed for _, seed in a} if all((target, seed) in a and (target, seed) in b for target in targets)]
+    complete = [
+        seed
+        for seed in {seed for _, seed in a}
+        if all((target, seed) in a and (target, seed) in b for target in targets)
+    ]
     seeds = sorted(complete, key=str) if targets else []
-    by_seed = tuple(fmean(a[target, seed]["value"] - b[target, seed]["value"] for target in targets) for seed in seeds)
-    cells = [(a[target, seed]["artefact"] or "", b[target, seed]["artefact"] or "") for seed in seeds for target in targets]
+    by_seed = tuple(
+        fmean(a[target, seed]["value"] - b[target, seed]["value"] for target in targets) for seed in seeds
+    )
+    cells = [
+        (a[target, seed]["artefact"] or "", b[target, seed]["artefact"] or "")
+        for seed in seeds
+        for target in targets
+    ]
     why = _missing(cells, drawn)
-    found = None if why else difference([drawn[0][one][1] for one, _ in cells], [drawn[1][other][1] for _, other in cells])
+    found = (
+        None
+        if why
+        else difference([drawn[0][one][1] for one, _ in cells], [drawn[1][other][1] for _, other in cells])
+    )
     return Pair(*names, targets, by_seed, found, why)
 
 
@@ -78,19 +109,35 @@ def _missing(cells: Sequence[tuple[str, str]], drawn: tuple[Draws, Draws]) -> st
     names = {(side, name) for cell in cells for side, name in enumerate(cell)}
     if lacking := [name for side, name in names if name not in drawn[side]]:
         return f"{len(lacking)} of {len(names)} evaluations kept no outcomes"
-    return "" if all(drawn[0][one][0] == drawn[1][other][0] for one, other in cells) else "not the same test files"
+    return (
+        ""
+        if all(drawn[0][one][0] == drawn[1][other][0] for one, other in cells)
+        else "not the same test files"
+    )
 
 
 def paired(rows: Iterable[Row], kept: Kept) -> list[tuple[Setting, list[Pair]]]:
-    """For each setting, on its primary metric: students against the teacher, BiStil's against the best other student."""
+    """For each setting, on its primary metric: students against the teacher, BiStil's against the best other
+    student.
+    """
     rows = list(rows)
     found = []
     for setting in settings(rows):
         chosen = rows_of(rows, setting)
         drawn, own = draws(chosen, kept), {variant: select(chosen, variant) for variant in variants(chosen)}
-        asked = [(variant, Variant(TEACHER)) for variant in own if variant.system not in WHOLE_MODELS and Variant(TEACHER) in own]
-        asked += [(variant, best) for variant in own if variant.system.startswith("bistil-tf") and (best := _best(own, variant))]
-        pairs = [pair(own[left], own[right], (drawn, drawn), (left.label, right.label)) for left, right in asked]
+        asked = [
+            (variant, Variant(TEACHER))
+            for variant in own
+            if variant.system not in WHOLE_MODELS and Variant(TEACHER) in own
+        ]
+        asked += [
+            (variant, best)
+            for variant in own
+            if variant.system.startswith("bistil-tf") and (best := _best(own, variant))
+        ]
+        pairs = [
+            pair(own[left], own[right], (drawn, drawn), (left.label, right.label)) for left, right in asked
+        ]
         found += [(setting, pairs)] if pairs else []
     return found
 
@@ -98,6 +145,10 @@ def paired(rows: Iterable[Row], kept: Kept) -> list[tuple[Setting, list[Pair]]]:
 def _best(own: Mapping[Variant, Sequence[Row]], student: Variant) -> Variant | None:
     """The best student by another recipe than BiStil, on the targets that it shares with this one."""
     targets = {row["target"] for row in own[student]}
-    others = [variant for variant in own if variant.system not in WHOLE_MODELS and not variant.system.startswith("bistil")]
+    others = [
+        variant
+        for variant in own
+        if variant.system not in WHOLE_MODELS and not variant.system.startswith("bistil")
+    ]
     means = {variant: mean.mean for variant in others if (mean := average(own[variant], targets=targets))}
     return max(means, key=lambda variant: means[variant]) if means else None

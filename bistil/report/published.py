@@ -1,8 +1,7 @@
 """The papers' own numbers, and ours beside them where task, system, layer reduction and target are the same.
 
-Notable: data/published/*.csv hold them, each with the table it was printed in. Teacher, texts and steps may differ from ours, so both
-teachers are shown, and a mean is taken over the targets that both have.
-"""
+Notable: data/published/*.csv hold them, each with the table it was printed in. Teacher, texts and steps may
+differ from ours, so both teachers are shown, and a mean is taken over the targets that both have."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -12,7 +11,17 @@ from pathlib import Path
 from statistics import fmean
 
 from bistil.errors import InputError
-from bistil.evaluation.results import TASKS, Row, Variant, average, metric_label, rows_of, select, settings, variants
+from bistil.evaluation.results import (
+    TASKS,
+    Row,
+    Variant,
+    average,
+    metric_label,
+    rows_of,
+    select,
+    settings,
+    variants,
+)
 from bistil.text.languages import DATA
 
 SCORES = DATA / "published" / "bistil.csv"
@@ -65,7 +74,10 @@ class Comparison:
     @property
     def title(self) -> str:
         """What the table shows."""
-        return f"Beside the published numbers: {TASKS.get(self.task, self.task)}, {metric_label(self.metric)}, our teacher {self.teacher}"
+        return (
+            f"Beside the published numbers: {TASKS.get(self.task, self.task)}, {metric_label(self.metric)},"
+            f" our teacher {self.teacher}"
+        )
 
 
 @cache
@@ -77,25 +89,39 @@ def read_scores(path: Path = SCORES) -> tuple[Score, ...]:
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise InputError(f"{path} should have the columns {', '.join(COLUMNS)}, but has {reader.fieldnames}.")
+            raise InputError(
+                f"{path} should have the columns {', '.join(COLUMNS)}, but has {reader.fieldnames}."
+            )
         try:
             return tuple(
                 Score(**{**row, "lrf": int(row["lrf"]) if row["lrf"] else None, "value": float(row["value"])})  # type: ignore[arg-type]
                 for row in reader
             )
         except (ValueError, TypeError) as error:
-            raise InputError(f"{path}, line {reader.line_num}: a whole row with numbers was expected, but {error}.") from error
+            raise InputError(
+                f"{path}, line {reader.line_num}: a whole row with numbers was expected, but {error}."
+            ) from error
 
 
 def beside(rows: Iterable[Row], scores: Sequence[Score] | None = None) -> list[Comparison]:
-    """Our rows beside the published scores, one comparison for each setting and metric that has any in common."""
+    """Our rows beside the published scores, one comparison for each setting and metric that has any in
+    common.
+    """
     rows, scores = list(rows), read_scores() if scores is None else scores
     found = []
     for setting in settings(rows):
-        for metric in dict.fromkeys(score.metric for score in scores if (score.task, score.source) == (setting.task, setting.source)):
-            theirs = [score for score in scores if (score.task, score.source, score.metric) == (setting.task, setting.source, metric)]
+        for metric in dict.fromkeys(
+            score.metric for score in scores if (score.task, score.source) == (setting.task, setting.source)
+        ):
+            theirs = [
+                score
+                for score in scores
+                if (score.task, score.source, score.metric) == (setting.task, setting.source, metric)
+            ]
             ours = rows_of(rows, setting, metric)
-            pairs = tuple(pair for variant in variants(ours) for pair in _pairs(select(ours, variant), variant, theirs))
+            pairs = tuple(
+                pair for variant in variants(ours) for pair in _pairs(select(ours, variant), variant, theirs)
+            )
             if pairs:
                 found.append(Comparison(setting.task, metric, setting.teacher, pairs))
     return found

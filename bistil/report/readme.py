@@ -1,7 +1,9 @@
-"""Tables of a README that are written nowhere else: results from one results.csv each, and the notebooks from their first cells.
+"""Tables of a README that are written nowhere else: results from one results.csv each, and the notebooks from
+their first cells.
 
-Notable: each stands between two markers, so that it is never out of date; scores and claims only, so that the same files always
-give the same text; running times of notebooks are read from the file that they were measured into.
+Notable: each stands between two markers, so that it is never out of date; scores and claims only, so that the
+same files always give the same text; running times of notebooks are read from the file that they were
+measured into.
 """
 
 import json
@@ -19,12 +21,16 @@ README = ROOT / "README.md"
 BLOCK = re.compile(r"(<!-- results:([\w-]+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
 INDEX = re.compile(r"(<!-- notebooks -->\n).*?(\n<!-- end -->)", re.DOTALL)
 TIMES, TURNS = "times.json", ("first", "again")
-"""The file beside the notebooks, and the turns in it: over an empty store in the order of the table, and over what that built."""
+"""The file beside the notebooks, and the turns in it: over an empty store in the order of the table, and over
+what that built.
+"""
 CLAIM = re.compile(r"# (?P<title>[^\n]+)\n+\*\*(?P<claim>.+?)[.:]?\*\*", re.DOTALL)
 
 
 def markdown(results: Path) -> str:
-    """Return the zero-shot scores of a results.csv as markdown, one table a task; a sentence where there are no results yet."""
+    """Return the zero-shot scores of a results.csv as markdown, one table a task; a sentence where there are
+    no results yet.
+    """
     if not results.is_file():
         return "*Not run yet.*"
     rows, parts = read_results(results), []
@@ -35,14 +41,19 @@ def markdown(results: Path) -> str:
         lines = [head, ["---", *["---:"] * (len(head) - 1)]]
         for variant, cells in table["lines"]:
             size = average(select(chosen, variant), "parameters")
-            texts = [" ".join(filter(None, (f"**{cell.text}**" if cell.best else cell.text, cell.small))) for cell in cells]
+            texts = [
+                " ".join(filter(None, (f"**{cell.text}**" if cell.best else cell.text, cell.small)))
+                for cell in cells
+            ]
             lines.append([variant.label, *texts, f"{size.mean / 1e6:.2f} M" if size else "–"])
         parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
     return "\n\n".join(parts)
 
 
 def refresh(folder: Path, readme: Path = README) -> bool:
-    """Write a report folder's table between its markers in the README, if that folder is beside the README and has any; return whether."""
+    """Write a report folder's table between its markers in the README, if that folder is beside the README
+    and has any; return whether.
+    """
     if not readme.is_file() or folder.resolve() != (readme.parent / "reports" / folder.name).resolve():
         return False
     before = readme.read_text(encoding="utf-8")
@@ -64,7 +75,8 @@ def refreshed(text: str, reports: Path, *, only: str | None = None) -> str:
 
 
 def index(notebooks: Sequence[Path], folder: Path) -> str:
-    """Return a table of notebooks as markdown, with links from a file in `folder`: number and title of each, its claim, its running times.
+    """Return a table of notebooks as markdown, with links from a file in `folder`: number and title of each,
+    its claim, its running times.
 
     :raises InputError: where a notebook does not open with a title and a claim in bold.
     """
@@ -75,9 +87,15 @@ def index(notebooks: Sequence[Path], folder: Path) -> str:
         first = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
         found = CLAIM.match(first)
         if found is None:
-            raise InputError(f"{path} should open with a cell of `# title` and a claim between two `**`, but opens with {first[:60]!r}.")
+            raise InputError(
+                f"{path} should open with a cell of `# title` and a claim between two `**`, but opens with"
+                f" {first[:60]!r}."
+            )
         link = path.resolve().relative_to(folder.resolve()).as_posix()
-        name, minutes = f"{path.name.partition('_')[0]} {found['title']}", _minutes(times["seconds"].get(path.stem))
+        name, minutes = (
+            f"{path.name.partition('_')[0]} {found['title']}",
+            _minutes(times["seconds"].get(path.stem)),
+        )
         lines.append(f"| [{name}]({link}) | {found['claim']} | {minutes} |")
     return "\n".join([*lines, *_measured(times)])
 
@@ -94,7 +112,13 @@ def _measured(times: Mapping[str, Any]) -> list[str]:
         return []
     cores, threads = (times["machine"][name] for name in ("cores", "threads"))
     many = f"{threads} thread{'s' * (threads != 1)}, {cores} core{'s' * (cores != 1)}"
-    return ["", f"Minutes of processor time ({many}): the first time, in this order over an empty store / again, over what that built."]
+    return [
+        "",
+        (
+            f"Minutes of processor time ({many}): the first time, in this order over an empty store / again,"
+            " over what that built."
+        ),
+    ]
 
 
 def indexed(text: str, notebooks: Sequence[Path], folder: Path) -> str:

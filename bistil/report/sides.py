@@ -1,8 +1,8 @@
-"""What two experiments are compared by: rows, outcomes of examples, and settings, read from what a report left behind.
+"""What two experiments are compared by: rows, outcomes of examples, and settings, read from what a report
+left behind.
 
-Notable: a side is a report's folder, a results.csv, or an experiment file, which stands for the report of its name; nothing is computed
-anew, so experiments of other machines can be compared too.
-"""
+Notable: a side is a report's folder, a results.csv, or an experiment file, which stands for the report of its
+name; nothing is computed anew, so experiments of other machines can be compared too."""
 
 import json
 from collections import defaultdict
@@ -27,9 +27,8 @@ Settings = Mapping[str, str]
 class Side:
     """One of two experiments.
 
-    asked: the settings of its experiment file, None where that is not at hand. used: those in the manifests of what was built, by kind,
-    None without manifests. software: versions and commits in these.
-    """
+    asked: the settings of its experiment file, None where that is not at hand. used: those in the manifests
+    of what was built, by kind, None without manifests. software: versions and commits in these."""
 
     name: str
     rows: list[dict[str, Any]]
@@ -49,14 +48,24 @@ def read_side(path: Path, reports: Path) -> Side:
     results = folder / "results.csv" if experiment or path.is_dir() else path
     if not results.is_file() or results.suffix != ".csv":
         raise InputError(
-            f"A report's folder, a results.csv or an experiment file that was run was expected, but for {path} there is no {results}. "
-            "`bistil batch EXPERIMENT.yaml` runs an experiment and writes its report."
+            "A report's folder, a results.csv or an experiment file that was run was expected, but for"
+            f" {path} there is no {results}. `bistil batch EXPERIMENT.yaml` runs an experiment and writes its"
+            " report."
         )
     rows: list[dict[str, Any]] = read_results(results)
     if not rows:
-        raise InputError(f"Results were expected in {results}, but it holds no rows. Run the experiment first.")
+        raise InputError(
+            f"Results were expected in {results}, but it holds no rows. Run the experiment first."
+        )
     whole = results.name == "results.csv"  # a table of another name need not belong to what lies beside it
-    manifests = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((folder / "manifests").glob("*.json"))] if whole else []
+    manifests = (
+        [
+            json.loads(file.read_text(encoding="utf-8"))
+            for file in sorted((folder / "manifests").glob("*.json"))
+        ]
+        if whole
+        else []
+    )
     asked = plain(experiment) if experiment else _read_json(folder / EXPERIMENT) if whole else None
     return Side(
         name=folder.resolve().name if whole else path.stem,
@@ -69,7 +78,8 @@ def read_side(path: Path, reports: Path) -> Side:
 
 
 def differing(left: Settings | None, right: Settings | None) -> list[tuple[str, str, str]]:
-    """Places and both values of what differs, – where one has no such place; a part that one side lacks altogether is one line.
+    """Places and both values of what differs, – where one has no such place; a part that one side lacks
+    altogether is one line.
 
     Nothing where either side is unknown.
     """
@@ -78,7 +88,9 @@ def differing(left: Settings | None, right: Settings | None) -> list[tuple[str, 
     lines: dict[str, tuple[str, str, str]] = {}
     for name in sorted(left.keys() | right.keys()):
         if left.get(name) != right.get(name):
-            part = next((part for part in _parts(name) if not (_within(part, left) and _within(part, right))), name)
+            part = next(
+                (part for part in _parts(name) if not (_within(part, left) and _within(part, right))), name
+            )
             mine, theirs = (side.get(part) or _told(_within(part, side)) for side in (left, right))
             lines[part] = (part, mine, theirs)
     return list(lines.values())
@@ -107,7 +119,11 @@ def of_rows(rows: Sequence[Row], column: str) -> list[str]:
 def _flat(value: Any, place: str = "") -> dict[str, str]:
     """Nested settings as one mapping of places to text; lists are values."""
     if isinstance(value, dict):
-        return {name: text for key, item in value.items() for name, text in _flat(item, f"{place}.{key}" if place else str(key)).items()}
+        return {
+            name: text
+            for key, item in value.items()
+            for name, text in _flat(item, f"{place}.{key}" if place else str(key)).items()
+        }
     return {place: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}
 
 
@@ -125,7 +141,10 @@ def _software(manifests: list[dict[str, Any]]) -> dict[str, str]:
     values: dict[str, set[str]] = defaultdict(set)
     for manifest in manifests:
         commit = (manifest.get("git") or {}).get("commit")
-        for name, text in {**manifest.get("versions", {}), **({"commit": commit[:10]} if commit else {})}.items():
+        for name, text in {
+            **manifest.get("versions", {}),
+            **({"commit": commit[:10]} if commit else {}),
+        }.items():
             values[name].add(text)
     return {name: ", ".join(sorted(found)) for name, found in values.items()}
 

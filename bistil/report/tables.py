@@ -1,7 +1,7 @@
 """The tables of the report as plain values: scores, costs and the sentence that comes first.
 
-Notable: everything is computed from the rows at hand, so a cell that was not run is a dash and a mean over fewer targets says so.
-"""
+Notable: everything is computed from the rows at hand, so a cell that was not run is a dash and a mean over
+fewer targets says so."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,24 +52,36 @@ class Table(NamedTuple):
 
 def slug(name: str) -> str:
     """A name as a file name."""
-    return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in name.lower()).strip("-") or "figure"
+    return (
+        "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in name.lower()).strip(
+            "-"
+        )
+        or "figure"
+    )
 
 
 def setting_slugs(found: Sequence[Setting]) -> dict[Setting, str]:
     """A file name for each setting: its task, with teacher and source only where a task has several."""
     several = len(found) > len({setting.task for setting in found})
-    return {setting: slug("-".join(part for part in (setting if several else setting[:1]) if part)) for setting in found}
+    return {
+        setting: slug("-".join(part for part in (setting if several else setting[:1]) if part))
+        for setting in found
+    }
 
 
 def setting_name(setting: Setting) -> str:
     """Return how a setting is called on the page."""
-    origin = ", ".join(part for part in (setting.teacher, f"from {setting.source}" if setting.source else "") if part)
+    origin = ", ".join(
+        part for part in (setting.teacher, f"from {setting.source}" if setting.source else "") if part
+    )
     name = TASKS.get(setting.task, setting.task)
     return f"{name} ({origin})" if origin else name
 
 
 def headline(rows: Sequence[Row], setting: Setting) -> dict[str, str] | None:
-    """Return what the page says first about a setting: how much of the teacher the best-known student keeps, and at what price."""
+    """Return what the page says first about a setting: how much of the teacher the best-known student keeps,
+    and at what price.
+    """
     chosen = rows_of(rows, setting)
     variant = next((item for item in variants(chosen) if item.system == "bistil-tf"), None)
     if variant is None:
@@ -80,13 +92,18 @@ def headline(rows: Sequence[Row], setting: Setting) -> dict[str, str] | None:
     if ours is None or theirs is None or theirs.mean <= 0:
         return None
     smaller, flops = (_ratio(student, teacher, column) for column in ("parameters", "flops_per_example"))
-    price = [f"{1 / smaller:.1f} times fewer parameters" if smaller else "", f"{flops:.2f} of the FLOPs" if flops else ""]
+    price = [
+        f"{1 / smaller:.1f} times fewer parameters" if smaller else "",
+        f"{flops:.2f} of the FLOPs" if flops else "",
+    ]
     metric = metric_label(primary_metric(rows, setting.task)).removesuffix(" (%)")
     return {
         "share": f"{100 * ours.mean / theirs.mean:.1f} %",
         "task": setting_name(setting),
-        "text": f"of {TEACHER}'s score kept by {variant.label}: {ours.mean:.1f} against {theirs.mean:.1f} "
-        f"{metric}, mean over {len(common)} target{'s' * (len(common) != 1)}",
+        "text": (
+            f"of {TEACHER}'s score kept by {variant.label}: {ours.mean:.1f} against {theirs.mean:.1f} "
+            f"{metric}, mean over {len(common)} target{'s' * (len(common) != 1)}"
+        ),
         "price": " and ".join(part for part in price if part),
     }
 
@@ -101,34 +118,60 @@ def score_tables(rows: Sequence[Row], setting: Setting) -> list[dict[str, Any]]:
 def _score_table(chosen: Sequence[Row], metric: str) -> dict[str, Any]:
     targets, systems = sorted({row["target"] for row in chosen}), variants(chosen)
     columns = [[target] for target in targets] + ([targets] if len(targets) > 1 else [])
-    means = {variant: [average(own, targets=column) for column in columns] for variant in systems if (own := select(chosen, variant))}
+    means = {
+        variant: [average(own, targets=column) for column in columns]
+        for variant in systems
+        if (own := select(chosen, variant))
+    }
     best = _best(means, len(columns), len(targets))
     teacher = means.get(Variant(TEACHER), [None])[-1]
     lines = []
     for variant, cells in means.items():
         shown = [Cell("–") if mean is None else _mean_cell(mean, len(column), best[place] == variant)
                  for place, (mean, column) in enumerate(zip(cells, columns, strict=True))]  # fmt: skip
-        last, complete = cells[-1], cells[-1] is not None and teacher is not None and cells[-1].targets == teacher.targets
-        share = Cell(f"{100 * last.mean / teacher.mean:.1f}") if last and teacher and complete and teacher.mean > 0 else Cell("–")
+        last, complete = (
+            cells[-1],
+            cells[-1] is not None and teacher is not None and cells[-1].targets == teacher.targets,
+        )
+        share = (
+            Cell(f"{100 * last.mean / teacher.mean:.1f}")
+            if last and teacher and complete and teacher.mean > 0
+            else Cell("–")
+        )
         lines.append((variant, [*shown, share]))
     seeds = max((mean.seeds for cells in means.values() for mean in cells if mean), default=0)
     head = [*targets, *(["mean"] if len(targets) > 1 else []), "% of teacher"]
-    return {"metric": metric_label(metric), "head": head, "lines": lines, "seeds": seeds, "students": any(map(_is_student, systems))}
+    return {
+        "metric": metric_label(metric),
+        "head": head,
+        "lines": lines,
+        "seeds": seeds,
+        "students": any(map(_is_student, systems)),
+    }
 
 
 def _best(means: Mapping[Variant, Sequence[Mean | None]], columns: int, targets: int) -> list[Variant | None]:
-    """Return the best student of each column (the best system where there is no student); a mean counts only over all targets."""
+    """Return the best student of each column (the best system where there is no student); a mean counts only
+    over all targets.
+    """
     ranked = [variant for variant in means if _is_student(variant)] or list(means)
     best: list[Variant | None] = []
     for place in range(columns):
         needed = targets if place == columns - 1 and columns > 1 else 1
-        full = [(mean.mean, variant) for variant in ranked if (mean := means[variant][place]) and mean.targets == needed]
+        full = [
+            (mean.mean, variant)
+            for variant in ranked
+            if (mean := means[variant][place]) and mean.targets == needed
+        ]
         best.append(max(full, key=lambda pair: pair[0])[1] if full else None)
     return best
 
 
 def _mean_cell(mean: Mean, wanted: int, best: bool) -> Cell:
-    small = [f"± {mean.std:.1f}" if mean.std is not None else "", f"{mean.targets} of {wanted} targets" if mean.targets < wanted else ""]
+    small = [
+        f"± {mean.std:.1f}" if mean.std is not None else "",
+        f"{mean.targets} of {wanted} targets" if mean.targets < wanted else "",
+    ]
     return Cell(f"{mean.mean:.1f}", "; ".join(part for part in small if part), best)
 
 
@@ -142,7 +185,11 @@ def cost_table(rows: Sequence[Row], setting: Setting) -> dict[str, Any]:
         own, cells = select(chosen, variant), []
         for column, _, unit, _, smaller in columns:
             mean, ratio = average(own, column), _ratio(own, teacher, column)
-            better = variant.system != TEACHER and ratio is not None and (ratio < 0.995 if smaller else ratio > 1.005)
+            better = (
+                variant.system != TEACHER
+                and ratio is not None
+                and (ratio < 0.995 if smaller else ratio > 1.005)
+            )
             times = "" if ratio is None or variant.system == TEACHER else f"{ratio:.2f}×"
             cells.append(Cell("–") if mean is None else Cell(number(mean.mean / unit), times, better))
         if any(cell.text != "–" for cell in cells):

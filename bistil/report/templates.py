@@ -1,6 +1,8 @@
-"""What every page of this folder has in common: its template's words for numbers, and the files that lie beside it.
+"""What every page of this folder has in common: its template's words for numbers, and the files that lie
+beside it.
 
-Notable: a folder holds what the last page was made of and nothing else of the same kind. Figures stand in the page and beside it.
+Notable: a folder holds what the last page was made of and nothing else of the same kind. Figures stand in the
+page and beside it.
 """
 
 import json
@@ -27,7 +29,11 @@ WHOLE_MANIFESTS = 500
 def environment() -> Environment:
     """What fills the templates of this folder."""
     made = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     made.filters.update(score=_score, signed=signed, duration=duration, size=_size, json=_json)
     made.filters.update(manifest_name=_manifest_name, probability=probability)
@@ -45,24 +51,38 @@ def save(folder: Path, pattern: str, files: Mapping[str, str]) -> None:
 
 
 def save_figures(folder: Path, figures: Figures) -> list[tuple[bool, Markup, str]]:
-    """Write figures as SVG and PNG; return what a page shows of each: is it wide, the image, and its caption."""
+    """Write figures as SVG and PNG; return what a page shows of each: is it wide, the image, and its
+    caption.
+    """
     images = {name: svg(made, name) for name, (made, _) in figures.items()}
     save(folder, "*.png", {})
     save(folder, "*.svg", {f"{name}.svg": image for name, image in images.items()})
     for name, (made, _) in figures.items():
         made.savefig(folder / f"{name}.png", metadata={"Software": None})
-    return [(made.get_figwidth() > 9, Markup(themed(images[name], made, name)), caption) for name, (made, caption) in figures.items()]
+    return [
+        (made.get_figwidth() > 9, Markup(themed(images[name], made, name)), caption)
+        for name, (made, caption) in figures.items()
+    ]
 
 
 def save_manifests(folder: Path, manifests: Sequence[Manifest]) -> list[Manifest]:
     """Write manifests; return them as a page lists them."""
     save(folder, "*.json", {_manifest_name(manifest): _json(manifest) + "\n" for manifest in manifests})
-    return sorted(manifests, key=lambda manifest: (manifest.get("kind", ""), manifest.get("finished", ""), manifest.get("id", "")))
+    return sorted(
+        manifests,
+        key=lambda manifest: (manifest.get("kind", ""), manifest.get("finished", ""), manifest.get("id", "")),
+    )
 
 
 def software(manifests: Sequence[Manifest]) -> list[str]:
     """Names and versions of what made these artefacts."""
-    return sorted({f"{name} {number}" for manifest in manifests for name, number in manifest.get("versions", {}).items()})
+    return sorted(
+        {
+            f"{name} {number}"
+            for manifest in manifests
+            for name, number in manifest.get("versions", {}).items()
+        }
+    )
 
 
 def signed(value: float | None) -> str:

@@ -11,19 +11,24 @@ ROOT, CACHE = DATA.parent, DATA / "cache"
 
 
 def check_name(name: str) -> None:
-    """Refuse the name of an experiment or a study that is no plain folder name, since reports and runs have folders of that name.
+    """Refuse the name of an experiment or a study that is no plain folder name, since reports and runs have
+    folders of that name.
 
     :raises InputError: for anything but letters, digits, '.', '_' and '-', or what begins with a mark.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        told = f"A name of letters, digits, '.', '_' and '-' was expected, beginning with a letter or digit, but {name!r} came."
+        told = (
+            "A name of letters, digits, '.', '_' and '-' was expected, beginning with a letter or digit, but"
+            f" {name!r} came."
+        )
         raise InputError(f"{told} Folders get that name.", at=("name",))
 
 
 def open_data(kind: str, named: str | None = None) -> DataFolder:
     """The miniworld, written first where it is missing, or the folder named here or by BISTIL_DATA.
 
-    :param kind: what the experiment says under `data`, `miniworld` or `folder`; a folder named here goes first.
+    :param kind: what the experiment says under `data`, `miniworld` or `folder`; a folder named here goes
+        first.
     :raises InputError: where a folder is needed and none is named, or it is not there.
     """
     if named == "miniworld" or (kind == "miniworld" and named is None):
@@ -32,5 +37,8 @@ def open_data(kind: str, named: str | None = None) -> DataFolder:
         return DataFolder(ensure_world(CACHE / "miniworld"))
     chosen = named or os.environ.get("BISTIL_DATA")
     if not chosen:
-        raise InputError("A folder of real data is needed: give --data FOLDER or set BISTIL_DATA. The README says what is in one.")
+        raise InputError(
+            "A folder of real data is needed: give --data FOLDER or set BISTIL_DATA. The README says what is"
+            " in one."
+        )
     return DataFolder(Path(chosen).expanduser())

@@ -1,8 +1,10 @@
-"""JSON schemas of settings files, made from the dataclasses that the files are read into, and what is wrong with a value by them.
+"""JSON schemas of settings files, made from the dataclasses that the files are read into, and what is wrong
+with a value by them.
 
-Notable: the dataclasses are the only truth; `data/experiments/schema.json`, for editors, comes from `bistil schema`. What a schema cannot
-say (a density above 0, a system that exists) the dataclasses check when they are made. Numbers are taken strictly: 3.0 is no whole
-number, and true is no number. Messages show a value cut short, since aliases make a small file an endless value.
+Notable: the dataclasses are the only truth; `data/experiments/schema.json`, for editors, comes from `bistil
+schema`. What a schema cannot say (a density above 0, a system that exists) the dataclasses check when they
+are made. Numbers are taken strictly: 3.0 is no whole number, and true is no number. Messages show a value cut
+short, since aliases make a small file an endless value.
 """
 
 import dataclasses
@@ -34,7 +36,9 @@ _SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxother = 3, 200, 200
 
 
 class Problem(NamedTuple):
-    """Something wrong with a value: where, as keys and positions from the top; what, to be read after that; the rule that was broken."""
+    """Something wrong with a value: where, as keys and positions from the top; what, to be read after that;
+    the rule that was broken.
+    """
 
     at: tuple[str | int, ...]
     told: str
@@ -42,7 +46,9 @@ class Problem(NamedTuple):
 
 
 def schema(kind: Any) -> dict[str, Any]:
-    """The JSON schema of what can be read into `kind`: a dataclass, a scalar, or a tuple, mapping or optional of such."""
+    """The JSON schema of what can be read into `kind`: a dataclass, a scalar, or a tuple, mapping or optional
+    of such.
+    """
     definitions: dict[str, Any] = {}
     return {"$schema": DIALECT, **_of(kind, definitions), "$defs": definitions}
 
@@ -63,7 +69,11 @@ def _of(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         return {"$ref": f"#/$defs/{name}"}
     if origin in (Union, types.UnionType):
         inner = _of(next(one for one in arguments if one is not type(None)), definitions)
-        return {**inner, "type": [inner["type"], "null"]} if "type" in inner else {"anyOf": [inner, {"type": "null"}]}
+        return (
+            {**inner, "type": [inner["type"], "null"]}
+            if "type" in inner
+            else {"anyOf": [inner, {"type": "null"}]}
+        )
     if origin is tuple:
         return {"type": "array", "items": _of(arguments[0], definitions)}
     if origin in (dict, Mapping):
@@ -76,7 +86,13 @@ def _of_dataclass(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     properties = {field.name: {**_of(hints[field.name], definitions), **_default(field)} for field in fields}
     needed = [field.name for field in fields if field.default is field.default_factory is dataclasses.MISSING]
     about = {"title": kind.__name__, "description": inspect.cleandoc(kind.__doc__ or "")}
-    return {**about, "type": "object", "additionalProperties": False, "properties": properties, "required": needed}
+    return {
+        **about,
+        "type": "object",
+        "additionalProperties": False,
+        "properties": properties,
+        "required": needed,
+    }
 
 
 def _default(field: "dataclasses.Field[Any]") -> dict[str, Any]:
@@ -99,8 +115,13 @@ def _validator(kind: Any) -> Any:
         names = [wanted] if isinstance(wanted, str) else wanted
         if not any(_is(value, name) for name in names):
             of = f" with the fields of {rule['title']}" if "title" in rule else ""
-            hint = "; write it with a point, as in 5.0e-4" if names[0] == "number" and _is_number(value) else ""
-            yield ValidationError(f"should be {' or '.join(WORDS[name] for name in names)}{of}, but is {_SHOWN.repr(value)}{hint}")
+            hint = (
+                "; write it with a point, as in 5.0e-4" if names[0] == "number" and _is_number(value) else ""
+            )
+            yield ValidationError(
+                f"should be {' or '.join(WORDS[name] for name in names)}{of}, but is"
+                f" {_SHOWN.repr(value)}{hint}"
+            )
 
     def one_of(validator: Any, rules: Any, value: Any, rule: Mapping[str, Any]) -> Iterator[ValidationError]:
         if value is not None:
@@ -112,7 +133,10 @@ def _validator(kind: Any) -> Any:
             if rules is False:
                 near = get_close_matches(str(key), own, 1)
                 meant = f"did you mean {near[0]!r}? " if near else ""
-                yield ValidationError(f"has the unknown key {_SHOWN.repr(key)}; {meant}{rule['title']} has: {', '.join(own)}", path=[key])
+                yield ValidationError(
+                    f"has the unknown key {_SHOWN.repr(key)}; {meant}{rule['title']} has: {', '.join(own)}",
+                    path=[key],
+                )
             else:
                 yield from validator.descend(value[key], rules, path=key)
 

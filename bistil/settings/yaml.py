@@ -1,8 +1,8 @@
-"""Settings from YAML into frozen dataclasses: unknown keys, missing keys, wrong types and values name file, line and column.
+"""Settings from YAML into frozen dataclasses: unknown keys, missing keys, wrong types and values name file,
+line and column.
 
-Notable: a value is held against the JSON schema of the dataclass first, so that making it can only fail by what the dataclass itself
-refuses; that, too, is told with the place in the file.
-"""
+Notable: a value is held against the JSON schema of the dataclass first, so that making it can only fail by
+what the dataclass itself refuses; that, too, is told with the place in the file."""
 
 import dataclasses
 import types
@@ -33,12 +33,19 @@ def read_yaml(kind: type[T], path: Path) -> T:
         root = loader.get_single_node()
         twice = _said_twice(root)
         value = loader.construct_document(root) if root else None
-    except Exception as error:  # beside its own errors, yaml's constructors fail in the ways of what they construct
+    except (
+        Exception
+    ) as error:  # beside its own errors, yaml's constructors fail in the ways of what they construct
         raise InputError(f"{path} is not valid YAML in UTF-8: {error}") from error
     if twice:
         first, second = twice
-        raise InputError(f"{path}:{_place(second)}: the key {second.value!r} is there already, on line {first.start_mark.line + 1}.")
-    found = [(_node(root, problem.at, key=problem.rule == UNKNOWN), problem) for problem in problems(kind, value)]
+        raise InputError(
+            f"{path}:{_place(second)}: the key {second.value!r} is there already, on line"
+            f" {first.start_mark.line + 1}."
+        )
+    found = [
+        (_node(root, problem.at, key=problem.rule == UNKNOWN), problem) for problem in problems(kind, value)
+    ]
     for node, problem in sorted(found, key=lambda one: _order(*one)):
         raise InputError(f"{path}:{_place(node)}: {_told(kind, problem)}.")
     try:
@@ -62,7 +69,9 @@ def _told(kind: Any, problem: Problem) -> str:
 
 
 def _make(kind: Any, value: Any, at: At) -> Any:
-    """Make `kind` of a value that fits its schema; what a dataclass refuses is told with the place of that dataclass."""
+    """Make `kind` of a value that fits its schema; what a dataclass refuses is told with the place of that
+    dataclass.
+    """
     origin, arguments = get_origin(kind), get_args(kind)
     if dataclasses.is_dataclass(kind):
         hints = get_type_hints(kind)
@@ -73,7 +82,11 @@ def _make(kind: Any, value: Any, at: At) -> Any:
             error.at = (*at, *error.at)
             raise
     if origin in (Union, types.UnionType):
-        return None if value is None else _make(next(one for one in arguments if one is not type(None)), value, at)
+        return (
+            None
+            if value is None
+            else _make(next(one for one in arguments if one is not type(None)), value, at)
+        )
     if origin is tuple:
         return tuple(_make(arguments[0], item, (*at, number)) for number, item in enumerate(value))
     if origin in (dict, Mapping):
@@ -82,13 +95,19 @@ def _make(kind: Any, value: Any, at: At) -> Any:
 
 
 def _node(root: yaml.Node | None, at: At, *, key: bool = False) -> yaml.Node | None:
-    """The part of a file that a place in its value comes from, as far down as there is one; the key itself where that is asked for."""
+    """The part of a file that a place in its value comes from, as far down as there is one; the key itself
+    where that is asked for.
+    """
     node, name = root, root
     for step in at:
         if isinstance(node, yaml.MappingNode):
-            name, below = next(((one, under) for one, under in node.value if one.value == str(step)), (None, None))
+            name, below = next(
+                ((one, under) for one, under in node.value if one.value == str(step)), (None, None)
+            )
         else:
-            below = name = node.value[step] if isinstance(node, yaml.SequenceNode) and isinstance(step, int) else None
+            below = name = (
+                node.value[step] if isinstance(node, yaml.SequenceNode) and isinstance(step, int) else None
+            )
         if below is None:
             return node
         node = below
@@ -96,7 +115,9 @@ def _node(root: yaml.Node | None, at: At, *, key: bool = False) -> yaml.Node | N
 
 
 def _order(node: yaml.Node | None, problem: Problem) -> int:
-    """Where in the file a problem shows; that a mapping lacks a key shows at its end, after a key that was meant to be it."""
+    """Where in the file a problem shows; that a mapping lacks a key shows at its end, after a key that was
+    meant to be it.
+    """
     if node is None:
         return 0
     return int((node.end_mark if problem.rule == "required" else node.start_mark).index)
@@ -108,7 +129,9 @@ def _place(node: yaml.Node | None) -> str:
 
 
 def _said_twice(root: yaml.Node | None) -> tuple[yaml.Node, yaml.Node] | None:
-    """Two keys of one mapping that are the same, of which YAML would take the last; None where there are none."""
+    """Two keys of one mapping that are the same, of which YAML would take the last; None where there are
+    none.
+    """
     waiting, seen = [root] if root else [], set[int]()
     while waiting:
         node = waiting.pop()

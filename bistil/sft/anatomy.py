@@ -1,8 +1,7 @@
 """Where a delta's entries sit: by tensor, by layer, by layer and module.
 
-Notable: names alone say where a tensor stands, so BERT, XLM-R, DistilBERT, ModernBERT and Llama read alike; what is in no layer
-(embeddings, final norms) has the layer "-".
-"""
+Notable: names alone say where a tensor stands, so BERT, XLM-R, DistilBERT, ModernBERT and Llama read alike;
+what is in no layer (embeddings, final norms) has the layer "-"."""
 
 import re
 from collections import defaultdict
@@ -22,7 +21,9 @@ _LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a delta: how many entries of how many (None where a shape is unknown), and the Euclidean norm of the values."""
+    """One part of a delta: how many entries of how many (None where a shape is unknown), and the Euclidean
+    norm of the values.
+    """
 
     entries: int
     of: int | None
@@ -35,7 +36,9 @@ class Part:
 
 
 def place(name: str) -> tuple[str, str]:
-    """Return the layer ("0", "1" …, or "-") and the module within it of a tensor name, without `.weight` or `.bias`."""
+    """Return the layer ("0", "1" …, or "-") and the module within it of a tensor name, without `.weight` or
+    `.bias`.
+    """
     module = re.sub(r"\.(weight|bias)$", "", name)
     found = _LAYER.search(name)
     return (found[1], module[found.end() :]) if found else ("-", module)
@@ -53,19 +56,24 @@ def by_layer(delta: SparseDelta) -> dict[str, Part]:
 
 
 def densities(delta: SparseDelta) -> tuple[list[str], list[str], np.ndarray]:
-    """Return layers, modules, and the density of each module of each layer, NaN where the delta names no such tensor or gives no shape.
+    """Return layers, modules, and the density of each module of each layer, NaN where the delta names no such
+    tensor or gives no shape.
 
     Shape: [layers, modules].
     """
     parts = _grouped(delta, place)
     layers = sorted({layer for layer, _ in parts}, key=_order)
     modules = list(dict.fromkeys(module for _, module in parts))
-    shares = [[parts[layer, module].density if (layer, module) in parts else None for module in modules] for layer in layers]
+    shares = [
+        [parts[layer, module].density if (layer, module) in parts else None for module in modules]
+        for layer in layers
+    ]
     return layers, modules, np.array(shares, dtype=float).reshape(len(layers), len(modules))
 
 
 def overlap_by_chance(first: SparseDelta, second: SparseDelta) -> float:
-    """Return the expected share of the smaller support in common, had each delta drawn as many entries of each tensor at random.
+    """Return the expected share of the smaller support in common, had each delta drawn as many entries of
+    each tensor at random.
 
     Raises:
         InputError: a delta does not know the shape of a tensor that both name.
@@ -73,7 +81,10 @@ def overlap_by_chance(first: SparseDelta, second: SparseDelta) -> float:
     common = 0.0
     for name in sorted(first.tensors.keys() & second.tensors.keys()):
         if name not in first.shapes:
-            raise InputError(f"The overlap by chance needs the shape of {name}, which the delta does not have: make it with shapes.")
+            raise InputError(
+                f"The overlap by chance needs the shape of {name}, which the delta does not have: make it"
+                " with shapes."
+            )
         common += len(first.tensors[name][0]) * len(second.tensors[name][0]) / prod(first.shapes[name])
     return common / max(min(first.size, second.size), 1)
 

@@ -1,7 +1,7 @@
 """What is applied to which encoder, and how it comes off again.
 
-Notable: each encoder has a stack of applied deltas, kept outside it (weakly), so that a deep copy or a saved model knows nothing of it.
-"""
+Notable: each encoder has a stack of applied deltas, kept outside it (weakly), so that a deep copy or a saved
+model knows nothing of it."""
 
 from collections.abc import Mapping
 from weakref import WeakKeyDictionary
@@ -21,7 +21,8 @@ _stacks: WeakKeyDictionary[nn.Module, list[object]] = WeakKeyDictionary()
 class Applied:
     """A delta on an encoder; `revert` puts the overwritten values back, bit for bit, and `again` the delta's.
 
-    Training done at the delta's positions meanwhile is overwritten by `revert`: take its delta first. `changed` tells of it.
+    Training done at the delta's positions meanwhile is overwritten by `revert`: take its delta first.
+    `changed` tells of it.
 
     Args:
         encoder: it wears the delta already.
@@ -39,45 +40,58 @@ class Applied:
     def revert(self) -> None:
         """Restore the encoder.
 
-        Raises:
-            InputError: it was reverted before, a delta applied later is still on the encoder, or a tensor has gone or has another shape
-                or type than when the delta was applied; the encoder is then untouched.
+        Raises: InputError: it was reverted before, a delta applied later is still on the encoder, or a tensor
+            has gone or has another shape or type than when the delta was applied; the encoder is then
+            untouched.
         """
         stack = _stacks.get(self._encoder, [])
         if self._token not in stack:
             raise InputError("This delta was reverted already; apply it again before reverting it again.")
         if stack[-1] is not self._token:
             later = len(stack) - 1 - stack.index(self._token)
-            raise InputError(f"{later} delta(s) applied later are still on the encoder: revert those first (last applied, first reverted).")
+            raise InputError(
+                f"{later} delta(s) applied later are still on the encoder: revert those first (last applied,"
+                " first reverted)."
+            )
         tensors = self._encoder.state_dict()
         for name, (_, old) in self._saved.items():
             found = (tensors[name].shape, tensors[name].dtype) if name in tensors else None
             if found != (self._shapes[name], old.dtype):
                 raise InputError(
-                    f"{name} was {tuple(self._shapes[name])}, {old.dtype}, when the delta was applied, and is now "
-                    f"{'gone' if found is None else f'{tuple(found[0])}, {found[1]}'}: revert a delta before the encoder is rebuilt, "
-                    "resized or converted."
+                    f"{name} was {tuple(self._shapes[name])}, {old.dtype}, when the delta was applied, and is"
+                    f" now {'gone' if found is None else f'{tuple(found[0])}, {found[1]}'}: revert a delta"
+                    " before the encoder is rebuilt, resized or converted."
                 )
         put_back(tensors, self._saved)
         stack.pop()
 
     def changed(self) -> list[str]:
-        """Return the tensors whose entries at the delta's positions are no longer what was written there, sorted.
+        """Return the tensors whose entries at the delta's positions are no longer what was written there,
+        sorted.
 
-        Of a delta that was applied later too, or is reverted, this says nothing useful: ask the one applied last.
+        Of a delta that was applied later too, or is reverted, this says nothing useful: ask the one applied
+        last.
         """
         tensors = self._encoder.state_dict()
-        return sorted(name for name, (where, entries) in self._worn.items() if not torch.equal(read_at(tensors[name], where), entries))
+        return sorted(
+            name
+            for name, (where, entries) in self._worn.items()
+            if not torch.equal(read_at(tensors[name], where), entries)
+        )
 
     def again(self) -> None:
-        """Put the reverted delta on the same encoder once more: one write of its entries, which are those of the first time.
+        """Put the reverted delta on the same encoder once more: one write of its entries, which are those of
+        the first time.
 
         Raises:
             InputError: it is on the encoder now, or other deltas are than were then.
         """
         stack = _stacks.setdefault(self._encoder, [])
         if tuple(stack) != self._below:
-            raise InputError("This delta can come on again only after its `revert`, over the same deltas as the first time. Apply it anew.")
+            raise InputError(
+                "This delta can come on again only after its `revert`, over the same deltas as the first"
+                " time. Apply it anew."
+            )
         put_back(self._encoder.state_dict(), self._worn)
         stack.append(self._token)
 

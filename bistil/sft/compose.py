@@ -1,7 +1,9 @@
-"""Algebra on deltas of one base: difference, scaling, trimming, supports, merging (`+` is SparseDelta's own; TIES: Yadav et al. 2023).
+"""Algebra on deltas of one base: difference, scaling, trimming, supports, merging (`+` is SparseDelta's own;
+TIES: Yadav et al. 2023).
 
-Notable: every result is a delta of the same base; values are summed in float64 and rounded once, so the order of deltas does not matter
-beyond that rounding. Whole head tensors cannot be averaged entry by entry between tasks, so they follow the rule each function states.
+Notable: every result is a delta of the same base; values are summed in float64 and rounded once, so the order
+of deltas does not matter beyond that rounding. Whole head tensors cannot be averaged entry by entry between
+tasks, so they follow the rule each function states.
 """
 
 import dataclasses
@@ -24,16 +26,21 @@ def scaled(delta: SparseDelta, factor: float) -> SparseDelta:
     Raises:
         InputError: a product is not finite.
     """
-    return _with(delta, {name: (positions, values * factor) for name, (positions, values) in delta.tensors.items()})
+    return _with(
+        delta, {name: (positions, values * factor) for name, (positions, values) in delta.tensors.items()}
+    )
 
 
 def difference(left: SparseDelta, right: SparseDelta) -> SparseDelta:
-    """Return left - right with left's heads; an entry of right's that comes to 0 leaves the support, so (a + b) - b has a's.
+    """Return left - right with left's heads; an entry of right's that comes to 0 leaves the support, so (a +
+    b) - b has a's.
 
     Raises:
         InputError: the bases differ, or a shape.
     """
-    negative = _with(right, {name: (positions, -values) for name, (positions, values) in right.tensors.items()}, full={})
+    negative = _with(
+        right, {name: (positions, -values) for name, (positions, values) in right.tensors.items()}, full={}
+    )
     result = dict((left + negative).tensors)
     for name, (taken, _) in right.tensors.items():
         positions, values = result[name]
@@ -62,7 +69,8 @@ def restricted(delta: SparseDelta, support: Support) -> SparseDelta:
 
 
 def trimmed(delta: SparseDelta, share: float) -> SparseDelta:
-    """Return the delta's largest `share` of values, ranked over all tensors together, heads unchanged (the trimming of TIES).
+    """Return the delta's largest `share` of values, ranked over all tensors together, heads unchanged (the
+    trimming of TIES).
 
     At least one entry stays; ties go to the first tensor name and then the first position.
 
@@ -71,25 +79,33 @@ def trimmed(delta: SparseDelta, share: float) -> SparseDelta:
     """
     if not 0 < share <= 1:
         raise InputError(f"The share of values to keep was expected in (0, 1], but is {share}.")
-    sizes = torch.cat([values.abs() for _, values in delta.tensors.values()]) if delta.tensors else torch.empty(0)
+    sizes = (
+        torch.cat([values.abs() for _, values in delta.tensors.values()]) if delta.tensors else torch.empty(0)
+    )
     kept = torch.zeros(len(sizes), dtype=torch.bool)
     kept[sizes.argsort(descending=True, stable=True)[: max(1, round(share * len(sizes)))]] = True
     parts = kept.split([len(positions) for positions, _ in delta.tensors.values()])
     inside = zip(delta.tensors.items(), parts, strict=True)
-    return _with(delta, {name: (positions[part], values[part]) for (name, (positions, values)), part in inside})
+    return _with(
+        delta, {name: (positions[part], values[part]) for (name, (positions, values)), part in inside}
+    )
 
 
 def merged(*deltas: SparseDelta, how: Literal["mean", "sign"] = "mean") -> SparseDelta:
-    """Merge deltas of one base into one over the union of their supports; heads as in a sum (only equal ones may share a name).
+    """Merge deltas of one base into one over the union of their supports; heads as in a sum (only equal ones
+    may share a name).
 
-    how: "mean" divides the sum of the values by the number of deltas. "sign" elects for each entry the sign of the sum and takes the mean
-        of the values that have it (TIES without its trimming, which a delta's top k has done already); a sum of 0 leaves no entry.
+    how: "mean" divides the sum of the values by the number of deltas. "sign" elects for each entry the sign
+        of the sum and takes the mean of the values that have it (TIES without its trimming, which a delta's
+        top k has done already); a sum of 0 leaves no entry.
 
-    Raises:
-        InputError: there is no delta, `how` is unknown, the bases differ, or a shape, or a head of the same name.
+    Raises: InputError: there is no delta, `how` is unknown, the bases differ, or a shape, or a head of the
+        same name.
     """
     if not deltas or how not in ("mean", "sign"):
-        raise InputError(f"Expected at least one delta and how = 'mean' or 'sign', got {len(deltas)} delta(s) and {how!r}.")
+        raise InputError(
+            f"Expected at least one delta and how = 'mean' or 'sign', got {len(deltas)} delta(s) and {how!r}."
+        )
     everything = deltas[0]
     for delta in deltas[1:]:
         everything = everything + delta  # checks bases, shapes and heads

@@ -1,7 +1,7 @@
 """Settings of a sparse fine-tuning: the method, how much may change, how long it trains.
 
-Notable: `lottery` (LT-SFT and its baselines), `spiel` and `peft` stand in the same place, so an experiment changes its method in one line.
-"""
+Notable: `lottery` (LT-SFT and its baselines), `spiel` and `peft` stand in the same place, so an experiment
+changes its method in one line."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -28,11 +28,11 @@ class BatchesFor(Protocol):
 class PeftSft:
     """A tuning by `peft`; the thesis' settings of chapter 7 are the defaults.
 
-    Attributes:
-        density: trainable values as a share of the encoder's parameters, in (0, 1]. LoRA takes the rank that comes nearest (at least 1);
-            (IA)^3 has a fixed number of values, far below, and does not heed it.
-        method: "lora" on every linear layer of the Transformer's blocks, or "ia3" on keys, values and feed-forward activations.
-        alpha: LoRA's update is scaled by alpha / rank. dropout: of LoRA's input.
+    Attributes: density: trainable values as a share of the encoder's parameters, in (0, 1]. LoRA takes the
+        rank that comes nearest (at least 1); (IA)^3 has a fixed number of values, far below, and does not
+        heed it. method: "lora" on every linear layer of the Transformer's blocks, or "ia3" on keys, values
+        and feed-forward activations. alpha: LoRA's update is scaled by alpha / rank. dropout: of LoRA's
+        input.
 
     Raises:
         InputError: a value is outside its range or the method unknown.
@@ -44,10 +44,15 @@ class PeftSft:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.method not in get_args(Method) or not 0 < self.density <= 1 or self.alpha <= 0 or not 0 <= self.dropout < 1:
+        if (
+            self.method not in get_args(Method)
+            or not 0 < self.density <= 1
+            or self.alpha <= 0
+            or not 0 <= self.dropout < 1
+        ):
             raise InputError(
-                f"A method among {', '.join(get_args(Method))}, a density in (0, 1], an alpha above 0 and a dropout in [0, 1) "
-                f"were expected under `peft`, but got {self}."
+                f"A method among {', '.join(get_args(Method))}, a density in (0, 1], an alpha above 0 and a"
+                f" dropout in [0, 1) were expected under `peft`, but got {self}."
             )
 
 
@@ -74,9 +79,13 @@ class SftMethod:
 
     def __post_init__(self) -> None:
         if [self.lottery, self.spiel, self.peft].count(None) != 2:
-            raise InputError("A fine-tuning is by `lottery`, by `spiel` or by `peft`: give one of them, and one only.")
+            raise InputError(
+                "A fine-tuning is by `lottery`, by `spiel` or by `peft`: give one of them, and one only."
+            )
         if self.lottery is not None and self.lottery.select == "top-k" and self.dense is None:
-            raise InputError("LT-SFT chooses what may change by a dense phase: give its schedule under `dense`.")
+            raise InputError(
+                "LT-SFT chooses what may change by a dense phase: give its schedule under `dense`."
+            )
         if self.spiel is not None:
             self.spiel.check_steps(self.sparse.steps)
 
@@ -97,17 +106,23 @@ class SftMethod:
         return dataclasses.replace(self, **{name: dataclasses.replace(getattr(self, name), density=density)})
 
     def selecting(self, select: Selection) -> Self:
-        """A baseline of LT-SFT: what may change is chosen by `select`. Where this is another method, only the density carries over."""
+        """A baseline of LT-SFT: what may change is chosen by `select`. Where this is another method, only the
+        density carries over.
+        """
         chosen = dataclasses.replace(self.lottery or LotteryConfig(density=self.density), select=select)
         return dataclasses.replace(self, lottery=chosen, spiel=None, peft=None)
 
     def by_spiel(self, method: Literal["ag", "ma"]) -> Self:
-        """SpIEL instead, with the settings under `spiel` where there are any and otherwise the thesis' at this density."""
+        """SpIEL instead, with the settings under `spiel` where there are any and otherwise the thesis' at
+        this density.
+        """
         chosen = dataclasses.replace(self.spiel or SpielSft(density=self.density), method=method)
         return dataclasses.replace(self, lottery=None, spiel=chosen, peft=None)
 
     def by_peft(self, method: Method) -> Self:
-        """LoRA or (IA)^3 instead, with the settings under `peft` where there are any and otherwise at this density."""
+        """LoRA or (IA)^3 instead, with the settings under `peft` where there are any and otherwise at this
+        density.
+        """
         chosen = dataclasses.replace(self.peft or PeftSft(density=self.density), method=method)
         return dataclasses.replace(self, lottery=None, spiel=None, peft=chosen)
 

@@ -1,8 +1,8 @@
 """SparseDelta: a sparse fine-tuning as an immutable value (phi in LT-SFT Alg. 1; thesis ch. 4).
 
-Notable: applying keeps the values it overwrites, so reverting restores the encoder bit for bit (subtracting would not); deltas on one
-encoder are reverted in LIFO order, and anything else is an error. Names are those of `encoder.state_dict()`, without a model prefix.
-"""
+Notable: applying keeps the values it overwrites, so reverting restores the encoder bit for bit (subtracting
+would not); deltas on one encoder are reverted in LIFO order, and anything else is an error. Names are those
+of `encoder.state_dict()`, without a model prefix."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -25,24 +25,25 @@ from bistil.sft.flat import add_at, digest, read_at
 def base_hash(encoder: nn.Module) -> str:
     """Return the sha256 (hex) over the encoder's floating-point state: sorted names, types, shapes, bytes.
 
-    The same weights give the same hash after save_pretrained and from_pretrained; the same weights in another precision do not.
-    """
-    return digest({name: tensor for name, tensor in encoder.state_dict().items() if tensor.is_floating_point()})
+    The same weights give the same hash after save_pretrained and from_pretrained; the same weights in another
+    precision do not."""
+    return digest(
+        {name: tensor for name, tensor in encoder.state_dict().items() if tensor.is_floating_point()}
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SparseDelta:
     """Differences to a few entries of an encoder, with whole head tensors carried along.
 
-    Attributes:
-        tensors: for each tensor name, strictly increasing flat row-major positions (int64) and differences (float32). Shape: [K_n], [K_n].
-        base: `base_hash` of the encoder that the differences belong to.
-        full: whole tensors of heads by name ("head.weight"); carried and stored, never applied to the encoder.
-        shapes: shape of the encoder's tensor by name; where given, applying insists on it.
+    Attributes: tensors: for each tensor name, strictly increasing flat row-major positions (int64) and
+        differences (float32). Shape: [K_n], [K_n]. base: `base_hash` of the encoder that the differences
+        belong to. full: whole tensors of heads by name ("head.weight"); carried and stored, never applied to
+        the encoder. shapes: shape of the encoder's tensor by name; where given, applying insists on it.
         notes: free text about where the delta comes from.
 
-    Raises:
-        InputError: positions are unsorted, repeated or out of range, lengths differ, or a value is not finite.
+    Raises: InputError: positions are unsorted, repeated or out of range, lengths differ, or a value is not
+        finite.
     """
 
     tensors: Mapping[str, tuple[Tensor, Tensor]]
@@ -54,16 +55,29 @@ class SparseDelta:
     def __post_init__(self) -> None:
         shapes = {name: tuple(self.shapes[name]) for name in sorted(self.tensors) if name in self.shapes}
         owned = {name: checked(name, *self.tensors[name], shapes.get(name)) for name in sorted(self.tensors)}
-        full = {name: self.full[name].detach().to("cpu", copy=True).contiguous() for name in sorted(self.full)}
-        own: dict[str, dict[str, Any]] = {"tensors": owned, "full": full, "shapes": shapes, "notes": dict(self.notes)}
+        full = {
+            name: self.full[name].detach().to("cpu", copy=True).contiguous() for name in sorted(self.full)
+        }
+        own: dict[str, dict[str, Any]] = {
+            "tensors": owned,
+            "full": full,
+            "shapes": shapes,
+            "notes": dict(self.notes),
+        }
         for key, mapping in own.items():
             object.__setattr__(self, key, MappingProxyType(mapping))
 
     @classmethod
     def between(
-        cls, before: Mapping[str, Tensor], after: Mapping[str, Tensor], *, base: str, full: Mapping[str, Tensor] | None = None
+        cls,
+        before: Mapping[str, Tensor],
+        after: Mapping[str, Tensor],
+        *,
+        base: str,
+        full: Mapping[str, Tensor] | None = None,
     ) -> Self:
-        """Return the entries in which `after` differs from `before` (floating-point tensors only), computed in float32 or wider.
+        """Return the entries in which `after` differs from `before` (floating-point tensors only), computed
+        in float32 or wider.
 
         Raises:
             InputError: names or shapes differ, or a difference is not finite.
@@ -92,18 +106,24 @@ class SparseDelta:
             InputError: there are fewer parameters than entries.
         """
         if n_parameters < max(self.size, 1):
-            raise InputError(f"Expected the encoder's number of parameters, at least {max(self.size, 1)}; got {n_parameters}.")
+            raise InputError(
+                f"Expected the encoder's number of parameters, at least {max(self.size, 1)}; got"
+                f" {n_parameters}."
+            )
         return self.size / n_parameters
 
     def overlap(self, other: "SparseDelta") -> float:
-        """Return the share of the smaller support that both deltas have (thesis Fig. 4.4); 0 when either is empty."""
+        """Return the share of the smaller support that both deltas have (thesis Fig. 4.4); 0 when either is
+        empty.
+        """
         names = self.tensors.keys() & other.tensors.keys()
         pairs = [(self.tensors[name][0].numpy(), other.tensors[name][0].numpy()) for name in names]
         common = sum(len(np.intersect1d(mine, theirs, assume_unique=True)) for mine, theirs in pairs)
         return common / max(min(self.size, other.size), 1)
 
     def __add__(self, other: "SparseDelta") -> "SparseDelta":
-        """Compose two deltas of one base: supports united, values summed in float32 (thesis ch. 4: theta + phi_T + phi_L).
+        """Compose two deltas of one base: supports united, values summed in float32 (thesis ch. 4: theta +
+        phi_T + phi_L).
 
         Raises:
             InputError: the bases differ, or a shape, or a head tensor of the same name.
@@ -111,10 +131,15 @@ class SparseDelta:
         check_base(other.base, self.base, "the second delta of a sum")
         for name in self.shapes.keys() & other.shapes.keys():
             if self.shapes[name] != other.shapes[name]:
-                raise InputError(f"Cannot add deltas: {name} has shape {self.shapes[name]} in one and {other.shapes[name]} in the other.")
+                raise InputError(
+                    f"Cannot add deltas: {name} has shape {self.shapes[name]} in one and {other.shapes[name]}"
+                    " in the other."
+                )
         for name in self.full.keys() & other.full.keys():
             if not torch.equal(self.full[name], other.full[name]):
-                raise InputError(f"Cannot add deltas: both carry a head tensor {name}, and they differ; keep one head.")
+                raise InputError(
+                    f"Cannot add deltas: both carry a head tensor {name}, and they differ; keep one head."
+                )
         tensors = {**self.tensors, **other.tensors}
         for name in self.tensors.keys() & other.tensors.keys():
             tensors[name] = _united(self.tensors[name], other.tensors[name])
@@ -126,22 +151,30 @@ class SparseDelta:
         if not isinstance(other, SparseDelta):
             return NotImplemented
         mine, theirs = self._stored(), other._stored()
-        return self.base == other.base and mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+        return (
+            self.base == other.base
+            and mine.keys() == theirs.keys()
+            and all(torch.equal(mine[name], theirs[name]) for name in mine)
+        )
 
     __hash__ = None  # type: ignore[assignment]
 
     def apply(self, encoder: nn.Module) -> Applied:
-        """Add the values to the encoder in place (new = old + value, rounded once to the encoder's type) and return the handle to revert.
+        """Add the values to the encoder in place (new = old + value, rounded once to the encoder's type) and
+        return the handle to revert.
 
-        The encoder's hash is not computed here, since that reads every weight: give `base=base_hash(encoder)` to `load` for that.
+        The encoder's hash is not computed here, since that reads every weight: give `base=base_hash(encoder)`
+        to `load` for that.
 
-        Raises:
-            InputError: a name is unknown, a shape differs or a position is out of range; the encoder is then untouched.
+        Raises: InputError: a name is unknown, a shape differs or a position is out of range; the encoder is
+            then untouched.
         """
         targets = self._targets(encoder)
         places = {name: self.tensors[name][0].to(targets[name].device) for name in targets}
         saved = {name: (places[name], read_at(tensor, places[name])) for name, tensor in targets.items()}
-        worn = {name: (at, add_at(old, self.tensors[name][1].to(old.device))) for name, (at, old) in saved.items()}
+        worn = {
+            name: (at, add_at(old, self.tensors[name][1].to(old.device))) for name, (at, old) in saved.items()
+        }
         try:
             put_back(targets, worn)
         except BaseException:
@@ -150,17 +183,25 @@ class SparseDelta:
         return Applied(encoder, saved, worn)
 
     def save(self, path: Path | str, *, n_parameters: int | None = None) -> None:
-        """Write one safetensors file, atomically; `n_parameters` is the encoder's, for the density in the header (null without)."""
+        """Write one safetensors file, atomically; `n_parameters` is the encoder's, for the density in the
+        header (null without).
+        """
         density = None if n_parameters is None else self.density(n_parameters)
-        header = {"base": self.base, "size": self.size, "density": density, "shapes": dict(self.shapes), "notes": dict(self.notes)}
+        header = {
+            "base": self.base,
+            "size": self.size,
+            "density": density,
+            "shapes": dict(self.shapes),
+            "notes": dict(self.notes),
+        }
         files.write(Path(path), self._stored(), header)
 
     @classmethod
     def load(cls, path: Path | str, *, base: str | None = None) -> Self:
         """Read a delta written by `save`.
 
-        Raises:
-            InputError: the file is missing or damaged, or `base` is given and the delta belongs to another base (both hashes are named).
+        Raises: InputError: the file is missing or damaged, or `base` is given and the delta belongs to
+            another base (both hashes are named).
         """
         header = files.read_header(Path(path))
         if base is not None:
@@ -170,9 +211,15 @@ class SparseDelta:
             names = [key.removeprefix("indices/") for key in stored if key.startswith("indices/")]
             tensors = {name: (stored[f"indices/{name}"], stored[f"values/{name}"]) for name in names}
         except KeyError as error:
-            raise InputError(f"{path} has positions without values ({error}): it was not written by SparseDelta.save.") from error
-        full = {key.removeprefix("full/"): tensor for key, tensor in stored.items() if key.startswith("full/")}
-        return cls(tensors=tensors, base=header["base"], full=full, shapes=header["shapes"], notes=header["notes"])
+            raise InputError(
+                f"{path} has positions without values ({error}): it was not written by SparseDelta.save."
+            ) from error
+        full = {
+            key.removeprefix("full/"): tensor for key, tensor in stored.items() if key.startswith("full/")
+        }
+        return cls(
+            tensors=tensors, base=header["base"], full=full, shapes=header["shapes"], notes=header["notes"]
+        )
 
     def _stored(self) -> dict[str, Tensor]:
         stored = {f"full/{name}": tensor for name, tensor in self.full.items()}
@@ -187,26 +234,36 @@ class SparseDelta:
         unknown = sorted(self.tensors.keys() - state.keys())
         if unknown:
             raise InputError(
-                f"The delta names tensors that the encoder {type(encoder).__name__} does not have: {', '.join(unknown[:5])} "
-                f"({len(unknown)} in all). Apply it to the bare encoder (names without a model prefix) that it was made from."
+                f"The delta names tensors that the encoder {type(encoder).__name__} does not have:"
+                f" {', '.join(unknown[:5])} ({len(unknown)} in all). Apply it to the bare encoder (names"
+                " without a model prefix) that it was made from."
             )
         for name, (positions, _) in self.tensors.items():
             shape = tuple(state[name].shape)
             if self.shapes.get(name, shape) != shape:
                 raise InputError(
-                    f"{name} has shape {shape} in the encoder, the delta is for {self.shapes[name]}: take the encoder it was made from."
+                    f"{name} has shape {shape} in the encoder, the delta is for {self.shapes[name]}: take the"
+                    " encoder it was made from."
                 )
             if len(positions) and int(positions[-1]) >= state[name].numel():
-                raise InputError(f"The delta has position {int(positions[-1])} in {name}, which has only {state[name].numel()} entries.")
+                raise InputError(
+                    f"The delta has position {int(positions[-1])} in {name}, which has only"
+                    f" {state[name].numel()} entries."
+                )
         targets = {name: state[name] for name in self.tensors}
         if len({tensor.data_ptr() for tensor in targets.values()}) < len(targets):
-            raise InputError("Two names of the delta are one tied tensor in the encoder, which would be changed twice: keep one name.")
+            raise InputError(
+                "Two names of the delta are one tied tensor in the encoder, which would be changed twice:"
+                " keep one name."
+            )
         return targets
 
 
 @contextmanager
 def deltas_applied(encoder: nn.Module, *deltas: SparseDelta) -> Iterator[nn.Module]:
-    """Apply `deltas` in order inside the block, and restore the encoder bit for bit after it, whatever happens in it."""
+    """Apply `deltas` in order inside the block, and restore the encoder bit for bit after it, whatever
+    happens in it.
+    """
     with ExitStack() as stack:
         for delta in deltas:
             stack.callback(delta.apply(encoder).revert)

@@ -1,8 +1,7 @@
 """Files of sparse deltas: one safetensors file with a JSON header.
 
-Notable: a file appears under its name only when it is complete (write aside, then rename), and its header holds a sha256 of the tensors,
-so that a flipped bit is found as surely as a truncation.
-"""
+Notable: a file appears under its name only when it is complete (write aside, then rename), and its header
+holds a sha256 of the tensors, so that a flipped bit is found as surely as a truncation."""
 
 import json
 import os
@@ -43,7 +42,10 @@ def read_header(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[_KEY])
         if header["format"] > FORMAT:
-            raise InputError(f"{path} is a delta file of format {header['format']}, this bistil reads up to {FORMAT}: update bistil.")
+            raise InputError(
+                f"{path} is a delta file of format {header['format']}, this bistil reads up to {FORMAT}:"
+                " update bistil."
+            )
         json_types = {"base": str, "shapes": dict, "notes": dict, "digest": str}
         if not all(isinstance(header[key], kind) for key, kind in json_types.items()):
             raise TypeError("a header field has the wrong type")
@@ -52,8 +54,8 @@ def read_header(path: Path) -> dict[str, Any]:
             raise TypeError("a shape is no list of sizes")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(
-            f"Expected a sparse delta written by SparseDelta.save at {path}; it is missing, damaged or something else ({error!r}). "
-            "Make or copy the file again."
+            f"Expected a sparse delta written by SparseDelta.save at {path}; it is missing, damaged or"
+            f" something else ({error!r}). Make or copy the file again."
         ) from error
     return header
 
@@ -68,8 +70,13 @@ def read_tensors(path: Path, expected_digest: str) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the handle is no mapping
     except (SafetensorError, OSError) as error:
-        raise InputError(f"The sparse delta at {path} cannot be read ({error!r}). Make or copy the file again.") from error
+        raise InputError(
+            f"The sparse delta at {path} cannot be read ({error!r}). Make or copy the file again."
+        ) from error
     found = digest(tensors)
     if found != expected_digest:
-        raise InputError(f"The tensors in {path} hash to {found}, its header says {expected_digest}: the file is damaged, copy it again.")
+        raise InputError(
+            f"The tensors in {path} hash to {found}, its header says {expected_digest}: the file is damaged,"
+            " copy it again."
+        )
     return tensors

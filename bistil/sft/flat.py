@@ -1,8 +1,8 @@
 """Flat positions in tensors: read, write and hash, whatever the memory layout.
 
-Notable: `add_at` is the only place where a base value and a difference meet, so that a delta applied to the base gives the very bits
-that its training ended with. Positions count in logical row-major order, so non-contiguous tensors need no copy.
-"""
+Notable: `add_at` is the only place where a base value and a difference meet, so that a delta applied to the
+base gives the very bits that its training ended with. Positions count in logical row-major order, so
+non-contiguous tensors need no copy."""
 
 import hashlib
 from collections.abc import Mapping
@@ -22,7 +22,9 @@ def write_at(tensor: Tensor, positions: Tensor, entries: Tensor) -> None:
 
 
 def add_at(entries: Tensor, values: Tensor) -> Tensor:
-    """Return `entries + values` in the type of `entries`, added in float32 or wider and rounded once. Shape: [K], [K] -> [K]."""
+    """Return `entries + values` in the type of `entries`, added in float32 or wider and rounded once. Shape:
+    [K], [K] -> [K].
+    """
     wide = torch.promote_types(entries.dtype, torch.float32)
     return (entries.to(wide) + values.to(wide)).to(entries.dtype)
 

@@ -1,8 +1,7 @@
 """Language SFTs: sparse fine-tuning by masked-language modelling on one language's text (LT-SFT section 4.2).
 
-Notable: the output embedding is decoupled and frozen, layer norms are frozen, so all that is learned lies in the encoder and travels
-with the delta.
-"""
+Notable: the output embedding is decoupled and frozen, layer norms are frozen, so all that is learned lies in
+the encoder and travels with the delta."""
 
 import threading
 from dataclasses import dataclass
@@ -24,9 +23,11 @@ from bistil.training.progress import Listener, silent
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
-    """How unlabelled text is cut and masked. length in tokens, batch_size in sequences; held_out_share is kept for evaluation.
+    """How unlabelled text is cut and masked. length in tokens, batch_size in sequences; held_out_share is
+    kept for evaluation.
 
-    packed: full blocks of running text, as in the papers; otherwise one line a sequence, for teachers that were trained so.
+    packed: full blocks of running text, as in the papers; otherwise one line a sequence, for teachers that
+    were trained so.
     """
 
     length: int = 128
@@ -37,10 +38,15 @@ class TextConfig:
     lines: int | None = None
 
     def __post_init__(self) -> None:
-        if self.length < 8 or self.batch_size < 1 or not 0 <= self.mask_share < 1 or not 0 < self.held_out_share < 1:
+        if (
+            self.length < 8
+            or self.batch_size < 1
+            or not 0 <= self.mask_share < 1
+            or not 0 < self.held_out_share < 1
+        ):
             raise InputError(
-                "Text settings need a length of at least 8 tokens, a batch size of at least 1, a mask share in [0, 1) and a held-out "
-                f"share in (0, 1), but got {self}."
+                "Text settings need a length of at least 8 tokens, a batch size of at least 1, a mask share"
+                f" in [0, 1) and a held-out share in (0, 1), but got {self}."
             )
 
 
@@ -56,7 +62,9 @@ def language_sft(
     progress: Listener = silent,
     stop: threading.Event | None = None,
 ) -> tuple[SparseDelta, History]:
-    """The delta of one language on `mlm.base_model`, best by held-out loss. `mlm` is left adapted, its head untied and frozen."""
+    """The delta of one language on `mlm.base_model`, best by held-out loss. `mlm` is left adapted, its head
+    untied and frozen.
+    """
     base = base_hash(mlm.base_model)
     decouple_output_embedding(mlm)
     training, kept_out = blocks.split(text.held_out_share)
@@ -64,7 +72,13 @@ def language_sft(
 
     def batches(steps: int, seed: int) -> Dataset:
         return Batches(
-            {code: training}, tokenizer, weights={code: 1.0}, batch_size=text.batch_size, steps=steps, mask_share=text.mask_share, seed=seed
+            {code: training},
+            tokenizer,
+            weights={code: 1.0},
+            batch_size=text.batch_size,
+            steps=steps,
+            mask_share=text.mask_share,
+            seed=seed,
         )
 
     return fine_tune(

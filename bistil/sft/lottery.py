@@ -1,7 +1,9 @@
-"""LT-SFT, Lottery Ticket Sparse Fine-Tuning (Ansell et al. 2022, Alg. 1): what to train, what to select, the L1 term.
+"""LT-SFT, Lottery Ticket Sparse Fine-Tuning (Ansell et al. 2022, Alg. 1): what to train, what to select, the
+L1 term.
 
-Notable: selection takes exactly k entries without a copy of the differences (`top_k`), ties going to the first tensor name and then the
-first position. The sparse phase is `SparseTraining`; the training loop itself is not in this room.
+Notable: selection takes exactly k entries without a copy of the differences (`top_k`), ties going to the
+first tensor name and then the first position. The sparse phase is `SparseTraining`; the training loop itself
+is not in this room.
 """
 
 from collections import defaultdict
@@ -39,12 +41,12 @@ __all__ = [
 class LotteryConfig:
     """Settings of one LT-SFT.
 
-    Attributes:
-        density: share of the encoder's parameters that the delta may change, in (0, 1]; the papers' language SFTs on mBERT have 0.043.
-        l1: lambda of the L1 term; the papers use 0.1 for languages and state none for tasks.
-        freeze_layer_norms: keep layer-norm weights and biases as they are; True for languages in the papers, False for tasks.
-        select: "top-k" is LT-SFT; its baselines have no dense phase: "random" (rand-SFT), and, whatever the density, "biases" (BitFit),
-            "all" (full fine-tuning) and "none" (the head alone).
+    Attributes: density: share of the encoder's parameters that the delta may change, in (0, 1]; the papers'
+        language SFTs on mBERT have 0.043. l1: lambda of the L1 term; the papers use 0.1 for languages and
+        state none for tasks. freeze_layer_norms: keep layer-norm weights and biases as they are; True for
+        languages in the papers, False for tasks. select: "top-k" is LT-SFT; its baselines have no dense
+        phase: "random" (rand-SFT), and, whatever the density, "biases" (BitFit), "all" (full fine-tuning) and
+        "none" (the head alone).
 
     Raises:
         InputError: density is outside (0, 1], l1 is negative or select is unknown.
@@ -57,11 +59,18 @@ class LotteryConfig:
 
     def __post_init__(self) -> None:
         if self.select not in get_args(Selection):
-            raise InputError(f"select should be one of {', '.join(get_args(Selection))}, but is {self.select!r}.")
+            raise InputError(
+                f"select should be one of {', '.join(get_args(Selection))}, but is {self.select!r}."
+            )
         if not 0 < self.density <= 1:
-            raise InputError(f"density is the share of parameters to change: expected a number in (0, 1], got {self.density}.")
+            raise InputError(
+                "density is the share of parameters to change: expected a number in (0, 1], got"
+                f" {self.density}."
+            )
         if not 0 <= self.l1 < float("inf"):
-            raise InputError(f"l1 is the weight of the L1 term: expected a number of at least 0, got {self.l1}.")
+            raise InputError(
+                f"l1 is the weight of the L1 term: expected a number of at least 0, got {self.l1}."
+            )
 
     def k(self, n_parameters: int) -> int:
         """Return how many of the encoder's `n_parameters` the delta may change, at least one."""
@@ -76,8 +85,8 @@ def snapshot(encoder: nn.Module) -> dict[str, Tensor]:
 def set_trainable(encoder: nn.Module, *, freeze_layer_norms: bool) -> tuple[str, ...]:
     """Let every encoder parameter train except, if asked, those of layer norms; return the names that train.
 
-    `select_top_k` chooses among what it is given: give it these names only, so that frozen tensors are no candidates.
-    """
+    `select_top_k` chooses among what it is given: give it these names only, so that frozen tensors are no
+    candidates."""
     frozen = _of_layer_norms(encoder) if freeze_layer_norms else set()
     for parameter in encoder.parameters():
         parameter.requires_grad_(id(parameter) not in frozen)
@@ -87,9 +96,10 @@ def set_trainable(encoder: nn.Module, *, freeze_layer_norms: bool) -> tuple[str,
 def decouple_output_embedding(mlm: PreTrainedModel) -> None:
     """Untie the output embedding of a masked language model and freeze its whole head, in place.
 
-    Without this most of the top k lands in the embedding matrix (thesis section 4.4.2). Decoder weight and bias and the head's transform
-    are all frozen, so that everything a language SFT learns is in the encoder and travels with the delta. The model's config is marked
-    untied, so that saving and loading keep it so; the encoder's output is unchanged.
+    Without this most of the top k lands in the embedding matrix (thesis section 4.4.2). Decoder weight and
+    bias and the head's transform are all frozen, so that everything a language SFT learns is in the encoder
+    and travels with the delta. The model's config is marked untied, so that saving and loading keep it so;
+    the encoder's output is unchanged.
 
     Raises:
         InputError: the model is no masked language model of a supported architecture.
@@ -102,45 +112,57 @@ def decouple_output_embedding(mlm: PreTrainedModel) -> None:
     decoder: Any = mlm.get_output_embeddings()
     embedding: Any = mlm.get_input_embeddings()
     if decoder.weight is embedding.weight:
-        for name, parameter in decoder.named_parameters():  # the bias too has another name, which an untied model does not load
+        for (
+            name,
+            parameter,
+        ) in decoder.named_parameters():  # the bias too has another name, which an untied model does not load
             setattr(decoder, name, nn.Parameter(parameter.detach().clone()))
     for name in head:
         mlm.get_submodule(name).requires_grad_(False)
 
 
 def l1_term(encoder: nn.Module, theta0: Mapping[str, Tensor], weight: float) -> Tensor:
-    """Return weight / N * sum |theta - theta0| for the dense phase (thesis section 4.3.1; N = all parameters of the encoder).
+    """Return weight / N * sum |theta - theta0| for the dense phase (thesis section 4.3.1; N = all parameters
+    of the encoder).
 
-    It has a gradient, 0 where theta equals theta0. In the sparse phase use `SparseTraining.l1_term`, the same number from phi alone.
-    Shape: [].
-    """
+    It has a gradient, 0 where theta equals theta0. In the sparse phase use `SparseTraining.l1_term`, the same
+    number from phi alone. Shape: []."""
     parameters = dict(encoder.named_parameters())
     total = sum(parameter.numel() for parameter in parameters.values())
     moved = [
-        (parameter - theta0[name].to(parameter.device)).abs().sum() for name, parameter in parameters.items() if parameter.requires_grad
+        (parameter - theta0[name].to(parameter.device)).abs().sum()
+        for name, parameter in parameters.items()
+        if parameter.requires_grad
     ]
     if not moved:
-        raise InputError("The L1 term needs parameters that train, and every parameter of the encoder is frozen.")
+        raise InputError(
+            "The L1 term needs parameters that train, and every parameter of the encoder is frozen."
+        )
     return torch.stack(moved).sum() * (weight / total)
 
 
 def select_top_k(before: Mapping[str, Tensor], after: Mapping[str, Tensor], k: int) -> dict[str, Tensor]:
-    """Return the k entries that moved most, |after - before| in float32, ranked over all tensors together (LT-SFT Alg. 1, mu).
+    """Return the k entries that moved most, |after - before| in float32, ranked over all tensors together
+    (LT-SFT Alg. 1, mu).
 
-    Returns:
-        for each tensor with a selected entry, its sorted flat row-major positions, int64. Shape: [K_n], and sum of K_n = k.
+    Returns: for each tensor with a selected entry, its sorted flat row-major positions, int64. Shape: [K_n],
+        and sum of K_n = k.
 
-    Raises:
-        InputError: names or shapes differ, k is below 1 or above the number of entries, or a difference is not finite.
+    Raises: InputError: names or shapes differ, k is below 1 or above the number of entries, or a difference
+        is not finite.
     """
     check_same_layout(before, after)
     _check_k(k, sum(tensor.numel() for tensor in before.values()))
     bound = likely_bound(before, after, k)
-    found: Iterable[tuple[str, Tensor, Tensor]] = list(entries_from(bound, before, after)) if bound > 0 else []
+    found: Iterable[tuple[str, Tensor, Tensor]] = (
+        list(entries_from(bound, before, after)) if bound > 0 else []
+    )
     if sum(len(values) for _, _, values in found) >= k:
         threshold, larger = kth_largest(lambda: (values for _, _, values in found), k)
     else:
-        threshold, larger = kth_largest(lambda: (block for name in before for block in moved(before[name], after[name])), k)
+        threshold, larger = kth_largest(
+            lambda: (block for name in before for block in moved(before[name], after[name])), k
+        )
         found = entries_from(threshold, before, after)
     chosen, ties_left = defaultdict[str, list[Tensor]](list), k - larger
     for name, positions, values in found:
@@ -151,7 +173,8 @@ def select_top_k(before: Mapping[str, Tensor], after: Mapping[str, Tensor], k: i
 
 
 def select_random(tensors: Mapping[str, Tensor], k: int, random: np.random.Generator) -> dict[str, Tensor]:
-    """Return k entries of all tensors together, each set equally likely (rand-SFT, thesis section 4.4.5), as `select_top_k` does.
+    """Return k entries of all tensors together, each set equally likely (rand-SFT, thesis section 4.4.5), as
+    `select_top_k` does.
 
     Raises:
         InputError: k is below 1 or above the number of entries.
@@ -166,15 +189,23 @@ def select_random(tensors: Mapping[str, Tensor], k: int, random: np.random.Gener
 
 
 def select_biases(encoder: nn.Module) -> dict[str, Tensor]:
-    """Return every entry of every bias but those of layer norms (BitFit; thesis section 4.4.5), as `select_top_k` does.
+    """Return every entry of every bias but those of layer norms (BitFit; thesis section 4.4.5), as
+    `select_top_k` does.
 
     Raises:
         InputError: there are none, as in ModernBERT.
     """
     norms = _of_layer_norms(encoder)
-    biases = {name: bias for name, bias in sorted(encoder.named_parameters()) if name.endswith("bias") and id(bias) not in norms}
+    biases = {
+        name: bias
+        for name, bias in sorted(encoder.named_parameters())
+        if name.endswith("bias") and id(bias) not in norms
+    }
     if not biases:
-        raise InputError(f"BitFit trains biases, and {type(encoder).__name__} has none outside its layer norms: select top-k or random.")
+        raise InputError(
+            f"BitFit trains biases, and {type(encoder).__name__} has none outside its layer norms: select"
+            " top-k or random."
+        )
     return {name: torch.arange(bias.numel()) for name, bias in biases.items()}
 
 
@@ -191,4 +222,7 @@ def _of_layer_norms(encoder: nn.Module) -> set[int]:
 
 def _check_k(k: int, available: int) -> None:
     if not 1 <= k <= available:
-        raise InputError(f"Expected k between 1 and the {available} entries of the tensors given, got {k}: lower the density.")
+        raise InputError(
+            f"Expected k between 1 and the {available} entries of the tensors given, got {k}: lower the"
+            " density."
+        )

@@ -1,7 +1,9 @@
-"""LoRA (Hu et al. 2022) and (IA)^3 (Liu et al. 2022) through the `peft` library: what sparse fine-tuning is compared with.
+"""LoRA (Hu et al. 2022) and (IA)^3 (Liu et al. 2022) through the `peft` library: what sparse fine-tuning is
+compared with.
 
-Notable: `peft` trains, and when it is done its weights are merged and the difference to the start is returned as a SparseDelta like any
-other, so stages after it need not know. That delta is dense in the tuned matrices; its notes say how many values were `trainable`.
+Notable: `peft` trains, and when it is done its weights are merged and the difference to the start is returned
+as a SparseDelta like any other, so stages after it need not know. That delta is dense in the tuned matrices;
+its notes say how many values were `trainable`.
 """
 
 from pathlib import Path
@@ -33,7 +35,9 @@ def library() -> Any:
 
 
 def rank(encoder: nn.Module, density: float) -> int:
-    """Return the rank at which LoRA trains nearest to `density` of the encoder's parameters: r * sum(inputs + outputs), at least 1."""
+    """Return the rank at which LoRA trains nearest to `density` of the encoder's parameters: r * sum(inputs +
+    outputs), at least 1.
+    """
     linears = [encoder.get_parameter(name) for name in choose_tensors(encoder)]
     total = sum(parameter.numel() for parameter in encoder.parameters())
     return max(1, round(density * total / sum(sum(weight.shape) for weight in linears)))
@@ -44,8 +48,14 @@ def peft_settings(encoder: nn.Module, settings: PeftSft) -> Any:
     peft, modules = library(), [name.removesuffix(".weight") for name in choose_tensors(encoder)]
     if settings.method == "lora":
         size = rank(encoder, settings.density)
-        return peft.LoraConfig(r=size, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=modules)
-    second = [name for name in modules if name.endswith(".output.dense") and not name.endswith(".attention.output.dense")]
+        return peft.LoraConfig(
+            r=size, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=modules
+        )
+    second = [
+        name
+        for name in modules
+        if name.endswith(".output.dense") and not name.endswith(".attention.output.dense")
+    ]
     chosen = [name for name in modules if name.endswith((".self.key", ".self.value"))]
     return peft.IA3Config(target_modules=chosen + second, feedforward_modules=second)
 
@@ -63,7 +73,9 @@ def peft_tuning(
     stage: str,
     **run: Any,
 ) -> tuple[SparseDelta, History]:
-    """Train over the steps of the `sparse` schedule; the encoder is left with the merged weights, as it was built before."""
+    """Train over the steps of the `sparse` schedule; the encoder is left with the merged weights, as it was
+    built before.
+    """
     assert config.peft is not None
     theta0 = snapshot(encoder)
     settings = peft_settings(encoder, config.peft)
@@ -85,4 +97,7 @@ def peft_tuning(
         wrapped.merge_and_unload()
     notes = {"method": config.peft.method, "trainable": str(trainable)}
     delta = SparseDelta.between(theta0, snapshot(encoder), base=base, full=head_tensors(head))
-    return SparseDelta(tensors=delta.tensors, base=base, full=delta.full, shapes=delta.shapes, notes=notes), history
+    return (
+        SparseDelta(tensors=delta.tensors, base=base, full=delta.full, shapes=delta.shapes, notes=notes),
+        history,
+    )

@@ -1,7 +1,9 @@
-"""SpIEL on a 4-bit base: Y = X (DEQUANT(W_NF4) + Δ)ᵀ, Δ sparse in full precision (qSpIEL; thesis section 7.3.4, eq. 7.8).
+"""SpIEL on a 4-bit base: Y = X (DEQUANT(W_NF4) + Δ)ᵀ, Δ sparse in full precision (qSpIEL; thesis section
+7.3.4, eq. 7.8).
 
-Notable: the base is never written to; one layer's weight is dense only while it computes, Δ added in place. The delta that comes out fits
-the encoder that was quantised, so it merges into full-precision weights like any other:
+Notable: the base is never written to; one layer's weight is dense only while it computes, Δ added in place.
+The delta that comes out fits the encoder that was quantised, so it merges into full-precision weights like
+any other:
 
 >>> base = base_hash(encoder)
 >>> quantise(encoder)
@@ -27,7 +29,8 @@ from bistil.sft.spiel.support import MovingSupport, choose_tensors
 
 
 def library() -> Any:
-    """bitsandbytes' functions, of which `quantize_4bit` and `dequantize_4bit` are used; they run on CPUs and on CUDA.
+    """bitsandbytes' functions, of which `quantize_4bit` and `dequantize_4bit` are used; they run on CPUs and
+    on CUDA.
 
     Raises:
         InputError: it is not installed.
@@ -35,15 +38,18 @@ def library() -> Any:
     try:
         import bitsandbytes.functional as found  # an optional extra
     except ImportError as error:
-        raise InputError("A 4-bit base needs the bitsandbytes library: pip install 'bistil[quantised]'.") from error
+        raise InputError(
+            "A 4-bit base needs the bitsandbytes library: pip install 'bistil[quantised]'."
+        ) from error
     return found
 
 
 class QuantisedLinear(nn.Linear):
     """A linear layer whose frozen weight is kept in NF4 with double quantisation, plus a sparse addition.
 
-    `weight` is a stand-in of the right shape that holds one zero: what trains counts from the base, whatever its values. It is in no
-    checkpoint, and neither is the base; quantising the same encoder again gives the same base. It stays on the device it was made on.
+    `weight` is a stand-in of the right shape that holds one zero: what trains counts from the base, whatever
+    its values. It is in no checkpoint, and neither is the base; quantising the same encoder again gives the
+    same base. It stays on the device it was made on.
 
     Attributes:
         addition: sorted flat positions and values that are added to the base, or None. Shape: [K], [K].
@@ -53,7 +59,9 @@ class QuantisedLinear(nn.Linear):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear.in_features, linear.out_features, bias=False, device="meta")
         self._functions = library()
-        self._packed, self._state = self._functions.quantize_4bit(linear.weight.detach(), quant_type="nf4", compress_statistics=True)
+        self._packed, self._state = self._functions.quantize_4bit(
+            linear.weight.detach(), quant_type="nf4", compress_statistics=True
+        )
         zero = torch.zeros((), dtype=linear.weight.dtype, device=linear.weight.device)
         self.weight = nn.Parameter(zero.expand(linear.weight.shape), requires_grad=False)
         self.bias = linear.bias
@@ -83,7 +91,8 @@ class QuantisedLinear(nn.Linear):
 
 
 def quantise(encoder: nn.Module) -> None:
-    """Put the linear layers of the Transformer's blocks in 4 bits, in place; embeddings, biases and norms stay as they are.
+    """Put the linear layers of the Transformer's blocks in 4 bits, in place; embeddings, biases and norms
+    stay as they are.
 
     Raises:
         InputError: bitsandbytes is missing, or there is no such layer.
@@ -96,16 +105,26 @@ def quantise(encoder: nn.Module) -> None:
 
 
 class QuantisedSupport(MovingSupport):
-    """MovingSupport where some or all of the chosen tensors are in 4 bits; on exit their layers keep phi as their addition.
+    """MovingSupport where some or all of the chosen tensors are in 4 bits; on exit their layers keep phi as
+    their addition.
 
     Raises:
         InputError: no layer is in 4 bits, or as MovingSupport.
     """
 
-    def __init__(self, encoder: nn.Module, config: SpielConfig, *, support: Mapping[str, Tensor] | None = None) -> None:
-        layers = {f"{name}.weight": layer for name, layer in encoder.named_modules() if isinstance(layer, QuantisedLinear)}
+    def __init__(
+        self, encoder: nn.Module, config: SpielConfig, *, support: Mapping[str, Tensor] | None = None
+    ) -> None:
+        layers = {
+            f"{name}.weight": layer
+            for name, layer in encoder.named_modules()
+            if isinstance(layer, QuantisedLinear)
+        }
         if not layers:
-            raise InputError("Expected an encoder with layers in 4 bits: call quantise(encoder) first, or use MovingSupport.")
+            raise InputError(
+                "Expected an encoder with layers in 4 bits: call quantise(encoder) first, or use"
+                " MovingSupport."
+            )
         super().__init__(encoder, config, support=support)
         self._layers = {name: layers[name] for name in self.parts if name in layers}
 
@@ -115,7 +134,9 @@ class QuantisedSupport(MovingSupport):
             layer.take = self._collector(name)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         super().__exit__(kind, error, trace)
         for layer in self._layers.values():
             layer.take = None
@@ -154,11 +175,15 @@ class _Product(torch.autograd.Function):
     """A product with a weight that exists only during it, forwards and backwards."""
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, stand_in: Tensor, bias: Tensor | None, layer: QuantisedLinear) -> Tensor:
+    def forward(
+        ctx: Any, states: Tensor, stand_in: Tensor, bias: Tensor | None, layer: QuantisedLinear
+    ) -> Tensor:
         ctx.save_for_backward(states)
         ctx.layer = layer
         with torch.autocast(states.device.type, enabled=False):
-            return functional.linear(states, layer.dense().to(states.dtype), None if bias is None else bias.to(states.dtype))
+            return functional.linear(
+                states, layer.dense().to(states.dtype), None if bias is None else bias.to(states.dtype)
+            )
 
     @staticmethod
     @once_differentiable

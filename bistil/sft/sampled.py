@@ -1,8 +1,10 @@
-"""Gradients of a few entries of a weight without its dense gradient (thesis appendix E.4: g_i = X[:, r_i]ᵀ ∂L/∂Y[:, c_i]).
+"""Gradients of a few entries of a weight without its dense gradient (thesis appendix E.4: g_i = X[:, r_i]ᵀ
+∂L/∂Y[:, c_i]).
 
-Notable: a linear layer computes only the inner products of its support, an embedding only the rows of the batch's tokens, so a step needs
-no tensor of a weight's size beside the weight. Where that does not pay (see `pays`) layers run as they are and the dense gradient is
-gathered; both ways meet in one vector, so a weight that two modules share may use both.
+Notable: a linear layer computes only the inner products of its support, an embedding only the rows of the
+batch's tokens, so a step needs no tensor of a weight's size beside the weight. Where that does not pay (see
+`pays`) layers run as they are and the dense gradient is gathered; both ways meet in one vector, so a weight
+that two modules share may use both.
 """
 
 import warnings
@@ -17,46 +19,69 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 LEAST = 2**18  # entries of a weight from which on it pays; below, the detour costs more than the product
-MOST = 0.1  # density up to which it pays: `bistil bench sft` measures about 0.5 of the dense time there, 1.0 at 0.2
+# density up to which it pays: `bistil bench sft` measures about 0.5 of the dense time there, 1.0 at 0.2
+MOST = 0.1
 
 Take = Callable[[Tensor, Tensor], None]
 
 
 def pays(weight: Tensor, entries: int) -> bool:
-    """Whether this way is the faster one for `entries` of a weight: large float32 weights on the CPU at a low density, by measurement."""
-    return weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.numel() >= LEAST and entries <= MOST * weight.numel()
+    """Whether this way is the faster one for `entries` of a weight: large float32 weights on the CPU at a low
+    density, by measurement.
+    """
+    return (
+        weight.device.type == "cpu"
+        and weight.dtype == torch.float32
+        and weight.numel() >= LEAST
+        and entries <= MOST * weight.numel()
+    )
 
 
 def linear_entries(positions: Tensor, gradient: Tensor, states: Tensor) -> Tensor:
-    """Return the entries of gradientᵀ · states at sorted flat positions. Shape: [K], [N, outputs], [N, inputs] -> [K]."""
+    """Return the entries of gradientᵀ · states at sorted flat positions. Shape: [K], [N, outputs], [N,
+    inputs] -> [K].
+    """
     _quiet()
     height, width = gradient.shape[1], states.shape[1]
-    first = torch.searchsorted(positions, torch.arange(0, (height + 1) * width, width, device=positions.device))
+    first = torch.searchsorted(
+        positions, torch.arange(0, (height + 1) * width, width, device=positions.device)
+    )
     where = torch.sparse_csr_tensor(
-        first.int(), (positions % width).int(), gradient.new_zeros(len(positions)), (height, width), check_invariants=False
+        first.int(),
+        (positions % width).int(),
+        gradient.new_zeros(len(positions)),
+        (height, width),
+        check_invariants=False,
     )
     return torch.sparse.sampled_addmm(where, gradient.t(), states, beta=0.0).values()
 
 
 def embedding_entries(positions: Tensor, gradient: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Return which of the sorted flat positions lie in rows of `ids`, and their gradient. Shape: [K], [N, width], [N] -> [k], [k]."""
+    """Return which of the sorted flat positions lie in rows of `ids`, and their gradient. Shape: [K], [N,
+    width], [N] -> [k], [k].
+    """
     width = gradient.shape[1]
     rows, inverse = ids.unique(return_inverse=True)
     sums = gradient.new_zeros(len(rows), width).index_add_(0, inverse, gradient)
-    first, end = torch.searchsorted(positions, rows * width), torch.searchsorted(positions, (rows + 1) * width)
+    first, end = (
+        torch.searchsorted(positions, rows * width),
+        torch.searchsorted(positions, (rows + 1) * width),
+    )
     counts = end - first
     row = torch.arange(len(rows), device=rows.device).repeat_interleave(counts)
     found = first[row] + torch.arange(len(row), device=rows.device) - (counts.cumsum(0) - counts)[row]
     return found, sums[row, positions[found] % width]
 
 
-def reroute(encoder: nn.Module, takers: Mapping[nn.Parameter, Take], ready: Callable[[], bool]) -> list[nn.Module]:
-    """Make linear layers and embeddings hand what their gradient is computed from to a function, instead of computing it.
+def reroute(
+    encoder: nn.Module, takers: Mapping[nn.Parameter, Take], ready: Callable[[], bool]
+) -> list[nn.Module]:
+    """Make linear layers and embeddings hand what their gradient is computed from to a function, instead of
+    computing it.
 
-    Args:
-        encoder: the modules are looked for in it; subclasses of nn.Linear and nn.Embedding are left as they are.
-        takers: by weight, what takes (gradient, input). Shape: [N, outputs], and [N, inputs] or token ids [N].
-        ready: asked at each forward pass whether to do so.
+    Args: encoder: the modules are looked for in it; subclasses of nn.Linear and nn.Embedding are left as they
+        are. takers: by weight, what takes (gradient, input). Shape: [N, outputs], and [N, inputs] or token
+        ids [N]. ready: asked at each forward pass whether to do so.
 
     Returns:
         the changed modules, for `restore`.
@@ -80,7 +105,11 @@ def restore(modules: list[nn.Module]) -> None:
 
 def _linear(weight: nn.Parameter, take: Take, ready: Callable[[], bool]) -> Callable[[Any, Tensor], Tensor]:
     def forward(module: Any, states: Tensor) -> Tensor:
-        usual = module.weight is not weight or states.dtype != weight.dtype or torch.is_autocast_enabled(states.device.type)
+        usual = (
+            module.weight is not weight
+            or states.dtype != weight.dtype
+            or torch.is_autocast_enabled(states.device.type)
+        )
         if usual or not torch.is_grad_enabled() or not ready():
             return nn.Linear.forward(module, states)
         found: Tensor = _Linear.apply(states, module.weight, module.bias, take)
@@ -89,7 +118,9 @@ def _linear(weight: nn.Parameter, take: Take, ready: Callable[[], bool]) -> Call
     return forward
 
 
-def _embedding(weight: nn.Parameter, take: Take, ready: Callable[[], bool]) -> Callable[[Any, Tensor], Tensor]:
+def _embedding(
+    weight: nn.Parameter, take: Take, ready: Callable[[], bool]
+) -> Callable[[Any, Tensor], Tensor]:
     def forward(module: Any, ids: Tensor) -> Tensor:
         if module.weight is not weight or not torch.is_grad_enabled() or not ready():
             return nn.Embedding.forward(module, ids)
@@ -142,4 +173,6 @@ def _quiet() -> None:
     """Let torch say once, unheard, that its sparse matrices are in beta."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.sparse_csr_tensor(torch.tensor([0, 0]), torch.tensor([], dtype=torch.int64), torch.tensor([]), (1, 1))
+        torch.sparse_csr_tensor(
+            torch.tensor([0, 0]), torch.tensor([], dtype=torch.int64), torch.tensor([]), (1, 1)
+        )

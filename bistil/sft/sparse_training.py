@@ -1,9 +1,9 @@
-"""The sparse phase of LT-SFT: train K numbers as if the rest of the encoder were masked (LT-SFT Alg. 1, second half).
+"""The sparse phase of LT-SFT: train K numbers as if the rest of the encoder were masked (LT-SFT Alg. 1,
+second half).
 
-Notable: the optimiser sees one vector phi [K], so its state is O(K), and weight decay pulls phi towards 0 and touches nothing else. The
-encoder computes with ordinary dense tensors; large layers compute phi's gradient alone (`sampled`), and any other dense gradient is
-gathered into phi's and freed as soon as it exists.
-"""
+Notable: the optimiser sees one vector phi [K], so its state is O(K), and weight decay pulls phi towards 0 and
+touches nothing else. The encoder computes with ordinary dense tensors; large layers compute phi's gradient
+alone (`sampled`), and any other dense gradient is gathered into phi's and freed as soon as it exists."""
 
 from collections.abc import Mapping
 from types import TracebackType
@@ -25,22 +25,28 @@ NAME = "sft_values"
 class SparseTraining:
     """A context in which only `support` of the encoder trains, starting from theta0.
 
-    On entry the encoder is rewound to theta0 and gets one float32 parameter `sft_values` (phi, zeros), which checkpoints thus contain.
-    Build the optimiser inside the context, `attach` it, and train as usual, gradient accumulation included. On exit `sft_values` and all
-    hooks are gone, requires_grad is as before, and the encoder is left at theta0 + phi (at theta0 after `rewind`). Works on one device.
+    On entry the encoder is rewound to theta0 and gets one float32 parameter `sft_values` (phi, zeros), which
+    checkpoints thus contain. Build the optimiser inside the context, `attach` it, and train as usual,
+    gradient accumulation included. On exit `sft_values` and all hooks are gone, requires_grad is as before,
+    and the encoder is left at theta0 + phi (at theta0 after `rewind`). Works on one device.
 
-    Args:
-        encoder: the encoder; its parameters may be in any floating-point type (phi is float32, and a write rounds once).
-        support: sorted flat positions by parameter name, as from `select_top_k`. Shape: [K_n].
-        theta0: the starting point, every named parameter of the encoder, as from `snapshot`; let go of once it is written back.
-        dense_gradients: compute every gradient in full and gather from it, also where `sampled.pays`.
+    Args: encoder: the encoder; its parameters may be in any floating-point type (phi is float32, and a write
+        rounds once). support: sorted flat positions by parameter name, as from `select_top_k`. Shape: [K_n].
+        theta0: the starting point, every named parameter of the encoder, as from `snapshot`; let go of once
+        it is written back. dense_gradients: compute every gradient in full and gather from it, also where
+        `sampled.pays`.
 
-    Raises:
-        InputError: the support is empty or outside the encoder, or theta0 lacks a parameter or has another shape.
+    Raises: InputError: the support is empty or outside the encoder, or theta0 lacks a parameter or has
+        another shape.
     """
 
     def __init__(
-        self, encoder: nn.Module, *, support: Mapping[str, Tensor], theta0: Mapping[str, Tensor], dense_gradients: bool = False
+        self,
+        encoder: nn.Module,
+        *,
+        support: Mapping[str, Tensor],
+        theta0: Mapping[str, Tensor],
+        dense_gradients: bool = False,
     ) -> None:
         self.encoder, self.dense_gradients = encoder, dense_gradients
         self._theta0 = theta0
@@ -48,9 +54,15 @@ class SparseTraining:
         _check(parameters, support, theta0)
         first = parameters[min(support)]
         self._positions = {name: support[name].to(first.device, torch.int64) for name in sorted(support)}
-        self._start = {name: read_at(theta0[name].to(first.device), positions) for name, positions in self._positions.items()}
+        self._start = {
+            name: read_at(theta0[name].to(first.device), positions)
+            for name, positions in self._positions.items()
+        }
         ends = torch.tensor([len(positions) for positions in self._positions.values()]).cumsum(0).tolist()
-        self._slices = {name: slice(end - len(self._positions[name]), end) for name, end in zip(self._positions, ends, strict=True)}
+        self._slices = {
+            name: slice(end - len(self._positions[name]), end)
+            for name, end in zip(self._positions, ends, strict=True)
+        }
         self._phi = nn.Parameter(torch.zeros(ends[-1], device=first.device))
         self._handles: list[RemovableHandle] = []
         self._rerouted: list[nn.Module] = []
@@ -59,7 +71,9 @@ class SparseTraining:
 
     @property
     def values(self) -> nn.Parameter:
-        """The one trained parameter, phi, float32; tensors of the support follow one another by name. Shape: [K]."""
+        """The one trained parameter, phi, float32; tensors of the support follow one another by name. Shape:
+        [K].
+        """
         return self._phi
 
     def __enter__(self) -> Self:
@@ -75,9 +89,15 @@ class SparseTraining:
             parameter.grad = None
             if name in self._positions:
                 self._handles.append(parameter.register_post_accumulate_grad_hook(self._gatherer(name)))
-        self._theta0 = {name: tensor.detach().to("meta") for name, tensor in self._theta0.items()}  # shapes and types alone are needed now
+        self._theta0 = {
+            name: tensor.detach().to("meta") for name, tensor in self._theta0.items()
+        }  # shapes and types alone are needed now
         if not self.dense_gradients:
-            chosen = [name for name, positions in self._positions.items() if sampled.pays(parameters[name], len(positions))]
+            chosen = [
+                name
+                for name, positions in self._positions.items()
+                if sampled.pays(parameters[name], len(positions))
+            ]
             takers = {parameters[name]: self._taker(name) for name in chosen}
             self._rerouted = sampled.reroute(self.encoder, takers, lambda: not self._observing())
         self.encoder.register_parameter(NAME, self._phi)
@@ -85,7 +105,9 @@ class SparseTraining:
         self.write_back()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -97,7 +119,8 @@ class SparseTraining:
             parameter.requires_grad_(self._required[name])
 
     def attach(self, optimizer: torch.optim.Optimizer) -> None:
-        """Write phi into the encoder after each `optimizer.step()`; an accelerate wrapper around the optimiser is looked through.
+        """Write phi into the encoder after each `optimizer.step()`; an accelerate wrapper around the
+        optimiser is looked through.
 
         From then on a step with a gradient that is not finite raises InputError and changes nothing.
 
@@ -106,7 +129,10 @@ class SparseTraining:
         """
         inner = getattr(optimizer, "optimizer", optimizer)
         if not any(parameter is self._phi for group in inner.param_groups for parameter in group["params"]):
-            raise InputError("The optimiser does not hold SparseTraining.values: build it inside the context, from the model's parameters.")
+            raise InputError(
+                "The optimiser does not hold SparseTraining.values: build it inside the context, from the"
+                " model's parameters."
+            )
         self._handles.append(inner.register_step_pre_hook(lambda *_: self._before_step(inner)))
         self._handles.append(inner.register_step_post_hook(lambda *_: self.write_back()))
 
@@ -124,15 +150,22 @@ class SparseTraining:
             self._write(name, positions, self._start[name])
 
     def l1_term(self, weight: float) -> Tensor:
-        """Return weight / N * sum |phi| (N = all parameters of the encoder), with gradient: |theta - theta0| is 0 elsewhere. Shape: []."""
+        """Return weight / N * sum |phi| (N = all parameters of the encoder), with gradient: |theta - theta0|
+        is 0 elsewhere. Shape: [].
+        """
         return self._phi.abs().sum() * (weight / sum(tensor.numel() for tensor in self._theta0.values()))
 
-    def delta(self, base: str, *, full: Mapping[str, Tensor] | None = None, notes: Mapping[str, str] | None = None) -> SparseDelta:
-        """Return phi as a SparseDelta of exactly K entries, zeros included; applied to theta0 it gives the encoder's very bits.
+    def delta(
+        self, base: str, *, full: Mapping[str, Tensor] | None = None, notes: Mapping[str, str] | None = None
+    ) -> SparseDelta:
+        """Return phi as a SparseDelta of exactly K entries, zeros included; applied to theta0 it gives the
+        encoder's very bits.
 
         `base` is the hash of the base model, before any language delta that theta0 contains.
         """
-        tensors = {name: (positions, self._phi[self._slices[name]]) for name, positions in self._positions.items()}
+        tensors = {
+            name: (positions, self._phi[self._slices[name]]) for name, positions in self._positions.items()
+        }
         shapes = {name: tuple(self._theta0[name].shape) for name in tensors}
         return SparseDelta(tensors=tensors, base=base, full=full or {}, shapes=shapes, notes=notes or {})
 
@@ -181,22 +214,29 @@ class SparseTraining:
         self.write_back()
 
 
-def _check(parameters: Mapping[str, nn.Parameter], support: Mapping[str, Tensor], theta0: Mapping[str, Tensor]) -> None:
+def _check(
+    parameters: Mapping[str, nn.Parameter], support: Mapping[str, Tensor], theta0: Mapping[str, Tensor]
+) -> None:
     if NAME in parameters:
         raise InputError("The encoder is in a SparseTraining already: leave that context first.")
     unknown = sorted(support.keys() - parameters.keys())
     if unknown or not any(len(positions) for positions in support.values()):
         raise InputError(
-            f"Expected a support within the encoder's parameters; it is empty or names unknown ones: {', '.join(unknown[:5])}."
+            "Expected a support within the encoder's parameters; it is empty or names unknown ones:"
+            f" {', '.join(unknown[:5])}."
         )
     for name, parameter in parameters.items():
         if name not in theta0 or theta0[name].shape != parameter.shape:
             raise InputError(
-                f"theta0 must have every parameter of the encoder in its shape; {name} is missing or differs. Use snapshot(encoder)."
+                f"theta0 must have every parameter of the encoder in its shape; {name} is missing or differs."
+                " Use snapshot(encoder)."
             )
     for name, positions in support.items():
         inside = bool((positions >= 0).all()) and bool((positions < parameters[name].numel()).all())
         if not inside or not bool((positions[1:] > positions[:-1]).all()):
-            raise InputError(f"The support of {name} must be strictly increasing positions below {parameters[name].numel()}.")
+            raise InputError(
+                f"The support of {name} must be strictly increasing positions below"
+                f" {parameters[name].numel()}."
+            )
         if parameters[name].device != parameters[min(support)].device:
             raise InputError("The supported parameters are on several devices; sparse training works on one.")

@@ -1,9 +1,9 @@
 """The k entries of largest magnitude over many tensors, without a copy of them (LT-SFT Alg. 1, mu).
 
-Notable: a random sample tells a number that is most likely a little below the k-th largest, so one pass finds few enough candidates to
-rank them in memory. Where it does not, because of ties say, two histograms find the k-th largest: non-negative floats are ordered as their
-bits are, the upper and then the lower 16 of them. Both are exact; what is held at a time is one block of differences and the candidates.
-"""
+Notable: a random sample tells a number that is most likely a little below the k-th largest, so one pass finds
+few enough candidates to rank them in memory. Where it does not, because of ties say, two histograms find the
+k-th largest: non-negative floats are ordered as their bits are, the upper and then the lower 16 of them. Both
+are exact; what is held at a time is one block of differences and the candidates."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -15,7 +15,9 @@ from bistil.errors import InputError
 BLOCK = 2**22  # entries; a block and its difference stay in the processor's cache, or nearly
 HALF = 2**16
 SAMPLE = 2**18  # entries: the candidates are then 5 % more than k at a density of 4 %
-NOT_FINITE = "Some parameters are not finite after the dense phase: the training diverged, lower its learning rate."
+NOT_FINITE = (
+    "Some parameters are not finite after the dense phase: the training diverged, lower its learning rate."
+)
 
 
 def moved(before: Tensor, after: Tensor) -> Iterator[Tensor]:
@@ -26,8 +28,11 @@ def moved(before: Tensor, after: Tensor) -> Iterator[Tensor]:
         yield (new[part].float() - old[part].to(new.device).float()).abs_()
 
 
-def entries_from(bound: float, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Yield the flat positions and the values of all |after - before| >= bound, by name and in order. Shape: [n], int64, and [n].
+def entries_from(
+    bound: float, before: Mapping[str, Tensor], after: Mapping[str, Tensor]
+) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Yield the flat positions and the values of all |after - before| >= bound, by name and in order. Shape:
+    [n], int64, and [n].
 
     Raises:
         InputError: an entry is not finite.
@@ -43,11 +48,15 @@ def entries_from(bound: float, before: Mapping[str, Tensor], after: Mapping[str,
 
 
 def likely_bound(before: Mapping[str, Tensor], after: Mapping[str, Tensor], k: int) -> float:
-    """Return what is most likely a little below the k-th largest |after - before|, from SAMPLE random entries; 0 where they cannot tell."""
+    """Return what is most likely a little below the k-th largest |after - before|, from SAMPLE random
+    entries; 0 where they cannot tell.
+    """
     total, random = sum(tensor.numel() for tensor in before.values()), torch.Generator().manual_seed(1)
     parts = []
     for name, tensor in before.items():
-        places = torch.randint(max(1, tensor.numel()), (round(min(SAMPLE, total) * tensor.numel() / total),), generator=random)
+        places = torch.randint(
+            max(1, tensor.numel()), (round(min(SAMPLE, total) * tensor.numel() / total),), generator=random
+        )
         old, new = (one.detach().reshape(-1)[places.to(one.device)] for one in (tensor, after[name]))
         parts += [part.cpu() for part in moved(old, new)]
     sample = torch.cat(parts)
@@ -56,7 +65,9 @@ def likely_bound(before: Mapping[str, Tensor], after: Mapping[str, Tensor], k: i
     if rank > len(sample) // 2:
         return 0.0
     bound = sample.kthvalue(len(sample) - rank + 1).values
-    return float(bound) if int((sample >= bound).sum()) < 2 * rank else 0.0  # many ties would be many candidates
+    return (
+        float(bound) if int((sample >= bound).sum()) < 2 * rank else 0.0
+    )  # many ties would be many candidates
 
 
 def kth_largest(blocks: Callable[[], Iterable[Tensor]], k: int) -> tuple[float, int]:
@@ -97,7 +108,9 @@ def _histogram(parts: Iterable[Tensor]) -> Tensor:
 
 
 def _bucket(counts: Tensor, k: int) -> tuple[int, int]:
-    """The bucket, counted from the top, that the k-th entry falls into, and how many entries lie in higher ones."""
+    """The bucket, counted from the top, that the k-th entry falls into, and how many entries lie in higher
+    ones.
+    """
     from_top = counts.flip(0).cumsum(0)
     place = int(torch.searchsorted(from_top, k))
     bucket = len(counts) - 1 - place

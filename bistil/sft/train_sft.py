@@ -1,8 +1,8 @@
 """LT-SFT as one call: dense phase, selection, rewind, sparse phase (Ansell et al. 2022, Alg. 1).
 
-Notable: what is minimised is handed in, so a language SFT, a task SFT and a distilled task SFT are this same procedure. The chosen
-support is written down when the dense phase ends, so an interrupted run never repeats that phase.
-"""
+Notable: what is minimised is handed in, so a language SFT, a task SFT and a distilled task SFT are this same
+procedure. The chosen support is written down when the dense phase ends, so an interrupted run never repeats
+that phase."""
 
 import threading
 from pathlib import Path
@@ -63,34 +63,54 @@ def lottery_ticket(
     progress: Listener = silent,
     stop: threading.Event | None = None,
 ) -> tuple[SparseDelta, History]:
-    """Train `encoder` sparsely and `head` in full; return the delta (with the head's tensors as `full`) and both phases' history.
+    """Train `encoder` sparsely and `head` in full; return the delta (with the head's tensors as `full`) and
+    both phases' history.
 
-    :param base: hash of the base model that the delta belongs to, before any language delta that `encoder` wears already.
-    The encoder and the head are left in their trained state.
-    """
+    :param base: hash of the base model that the delta belongs to, before any language delta that `encoder`
+    wears already. The encoder and the head are left in their trained state."""
     lottery = config.lottery
     assert lottery is not None
     theta0 = snapshot(encoder)
     head0 = {name: tensor.clone() for name, tensor in head.state_dict().items()} if head is not None else {}
     names = set_trainable(encoder, freeze_layer_norms=lottery.freeze_layer_norms)
-    run: dict[str, Any] = {"evaluate": evaluate, "select": select, "seed": config.seed, "progress": progress, "stop": stop}
+    run: dict[str, Any] = {
+        "evaluate": evaluate,
+        "select": select,
+        "seed": config.seed,
+        "progress": progress,
+        "stop": stop,
+    }
     history: History = []
     chosen = folder / "support.safetensors"
     k = lottery.k(sum(tensor.numel() for tensor in theta0.values()))
     candidates = {name: theta0[name] for name in names}
     if lottery.select != "top-k":
-        random = np.random.default_rng([config.seed, *stage.encode()])  # so that no two SFTs have the same support by accident
-        _write_support(chosen, select_biases(encoder) if lottery.select == "biases" else select_random(candidates, k, random))
+        random = np.random.default_rng(
+            [config.seed, *stage.encode()]
+        )  # so that no two SFTs have the same support by accident
+        _write_support(
+            chosen,
+            select_biases(encoder) if lottery.select == "biases" else select_random(candidates, k, random),
+        )
     elif not chosen.exists():
-        history = _dense_phase(objective, encoder, batches, theta0, config=config, folder=folder, stage=stage, run=run)
-        _write_support(chosen, select_top_k(candidates, {name: encoder.get_parameter(name) for name in names}, k))
+        history = _dense_phase(
+            objective, encoder, batches, theta0, config=config, folder=folder, stage=stage, run=run
+        )
+        _write_support(
+            chosen, select_top_k(candidates, {name: encoder.get_parameter(name) for name in names}, k)
+        )
     if head is not None:
         head.load_state_dict(head0)
     set_seed(config.seed)
     with SparseTraining(encoder, support=load_file(chosen), theta0=theta0) as sparse:
-        del theta0, candidates  # the encoder is at theta0 again: a copy of every weight less during the longer phase
+        del (
+            theta0,
+            candidates,
+        )  # the encoder is at theta0 again: a copy of every weight less during the longer phase
         parameters = [sparse.values, *(head.parameters() if head is not None else ())]
-        optimizer = torch.optim.AdamW(parameters, lr=config.sparse.learning_rate, weight_decay=config.sparse.weight_decay)
+        optimizer = torch.optim.AdamW(
+            parameters, lr=config.sparse.learning_rate, weight_decay=config.sparse.weight_decay
+        )
         sparse.attach(optimizer)
         l1 = lottery.l1
         phase = Penalised(objective, lambda: sparse.l1_term(l1)) if l1 else objective
@@ -134,7 +154,9 @@ def _dense_phase(
 
 def head_tensors(head: nn.Module | None) -> dict[str, Tensor]:
     """A head's tensors under the names that a delta carries them by."""
-    return {f"head.{name}": tensor for name, tensor in (head.state_dict() if head is not None else {}).items()}
+    return {
+        f"head.{name}": tensor for name, tensor in (head.state_dict() if head is not None else {}).items()
+    }
 
 
 def _write_support(path: Path, support: dict[str, Tensor]) -> None:

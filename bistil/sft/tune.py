@@ -1,8 +1,8 @@
-"""Tuning an encoder and its head by the method that the settings name: LT-SFT and its baselines, SpIEL, LoRA or (IA)^3.
+"""Tuning an encoder and its head by the method that the settings name: LT-SFT and its baselines, SpIEL, LoRA
+or (IA)^3.
 
-Notable: whatever the method, what comes back is a SparseDelta of the encoder with the head in it, so every method composes, is stored and
-is deployed in the same way.
-"""
+Notable: whatever the method, what comes back is a SparseDelta of the encoder with the head in it, so every
+method composes, is stored and is deployed in the same way."""
 
 import json
 import threading
@@ -40,16 +40,24 @@ def fine_tune(
     progress: Listener = silent,
     stop: threading.Event | None = None,
 ) -> tuple[SparseDelta, History]:
-    """Train `encoder` by `config`'s method and `head` in full; return the delta (with the head's tensors as `full`) and the history.
+    """Train `encoder` by `config`'s method and `head` in full; return the delta (with the head's tensors as
+    `full`) and the history.
 
-    :param base: hash of the base model that the delta belongs to, before any language delta that `encoder` wears already.
-    The encoder and the head are left in their trained state.
-    """
+    :param base: hash of the base model that the delta belongs to, before any language delta that `encoder`
+    wears already. The encoder and the head are left in their trained state."""
     if config.lottery is not None:
         method: Any = _dense if config.lottery.select in ("all", "none") else lottery_ticket
     else:
         method = _spiel if config.spiel is not None else peft_tuning
-    run = {"config": config, "base": base, "select": select, "folder": folder, "stage": stage, "progress": progress, "stop": stop}
+    run = {
+        "config": config,
+        "base": base,
+        "select": select,
+        "folder": folder,
+        "stage": stage,
+        "progress": progress,
+        "stop": stop,
+    }
     found: tuple[SparseDelta, History] = method(objective, encoder, head, batches, evaluate, **run)
     return found
 
@@ -67,17 +75,23 @@ def _spiel(
     stage: str,
     **run: Any,
 ) -> tuple[SparseDelta, History]:
-    """SpIEL (thesis section 7.3) over the steps of the `sparse` schedule, whose weight decay pulls the delta towards 0.
+    """SpIEL (thesis section 7.3) over the steps of the `sparse` schedule, whose weight decay pulls the delta
+    towards 0.
 
-    Beside the delta it leaves in `folder`, as `ages.json`, how many entries of the support after the last step were last grown at which.
+    Beside the delta it leaves in `folder`, as `ages.json`, how many entries of the support after the last
+    step were last grown at which.
     """
     assert config.spiel is not None
     schedule, count = config.sparse, sum(parameter.numel() for parameter in encoder.parameters())
-    own_seed = int(np.random.SeedSequence([config.seed, *stage.encode()]).generate_state(1)[0])  # no two SFTs start from the same support
+    own_seed = int(
+        np.random.SeedSequence([config.seed, *stage.encode()]).generate_state(1)[0]
+    )  # no two SFTs start from the same support
     set_seed(config.seed)
     with MovingSupport(encoder, config.spiel.for_run(count, steps=schedule.steps, seed=own_seed)) as support:
         parameters = head.parameters() if head is not None else ()
-        optimizer = spiel_optimizer(support, parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
+        optimizer = spiel_optimizer(
+            support, parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay
+        )
         history = fit(
             objective,
             batches(schedule.steps, config.seed + 1),
@@ -109,7 +123,9 @@ def _dense(
     stage: str,
     **run: Any,
 ) -> tuple[SparseDelta, History]:
-    """Full fine-tuning, or the head alone, over the steps of the `sparse` schedule; the delta is what has changed, to one rounding."""
+    """Full fine-tuning, or the head alone, over the steps of the `sparse` schedule; the delta is what has
+    changed, to one rounding.
+    """
     assert config.lottery is not None
     theta0 = snapshot(encoder)
     set_trainable(encoder, freeze_layer_norms=config.lottery.freeze_layer_norms)

@@ -1,7 +1,9 @@
-"""Check a data folder: what is in each file, what is malformed and where, and which evaluation text is also text to train on.
+"""Check a data folder: what is in each file, what is malformed and where, and which evaluation text is also
+text to train on.
 
-Notable: files are read by the very readers that a run uses, so what passes here will be read there; of a malformed file the first bad
-line is named. Sentences are compared within a language and without white space, so tokenised and running text meet.
+Notable: files are read by the very readers that a run uses, so what passes here will be read there; of a
+malformed file the first bad line is named. Sentences are compared within a language and without white space,
+so tokenised and running text meet.
 """
 
 from collections import Counter
@@ -26,8 +28,8 @@ TASKS_OF = {"treebank": ("parsing", "pos"), "ner": ("ner",), "nli": ("nli",), "q
 class FileCheck:
     """A file that the language table names: what is in it, or what is wrong with it.
 
-    what: text, parallel or a task. labels: how often each occurs, most frequent first. error: what is wrong, with the line; "" if nothing.
-    """
+    what: text, parallel or a task. labels: how often each occurs, most frequent first. error: what is wrong,
+    with the line; "" if nothing."""
 
     code: str
     what: str
@@ -40,7 +42,9 @@ class FileCheck:
 
 @dataclass(frozen=True)
 class Overlap:
-    """How many of the different sentences of an evaluation file stand in a training file of the same language."""
+    """How many of the different sentences of an evaluation file stand in a training file of the same
+    language.
+    """
 
     evaluation: Path
     training: Path
@@ -50,7 +54,9 @@ class Overlap:
 
 @dataclass(frozen=True)
 class FolderCheck:
-    """What a data folder holds. missing: places named by the table where no file is, `{split}` left in where no split is there."""
+    """What a data folder holds. missing: places named by the table where no file is, `{split}` left in where
+    no split is there.
+    """
 
     files: tuple[FileCheck, ...]
     overlaps: tuple[Overlap, ...]
@@ -85,7 +91,9 @@ def check_folder(data: DataFolder, *, say: Callable[[str], None] = lambda text: 
 
 
 def lines(checked: FolderCheck, root: Path) -> Iterator[str]:
-    """The check as text: a line for each file, then what is malformed, what overlaps and what is not there."""
+    """The check as text: a line for each file, then what is malformed, what overlaps and what is not
+    there.
+    """
     for one in checked.files:
         if not one.error:
             labels = ", ".join(f"{label} {count:,}" for label, count in one.labels[:MOST_LABELS])
@@ -99,7 +107,10 @@ def lines(checked: FolderCheck, root: Path) -> Iterator[str]:
     for overlap in checked.overlaps:
         share = 100 * overlap.sentences / overlap.of
         evaluation, training = _inside(overlap.evaluation, root), _inside(overlap.training, root)
-        yield f"overlap: {overlap.sentences:,} of {overlap.of:,} sentences ({share:.1f} %) of {evaluation} stand in {training}"
+        yield (
+            f"overlap: {overlap.sentences:,} of {overlap.of:,} sentences ({share:.1f} %) of {evaluation}"
+            f" stand in {training}"
+        )
     if checked.missing:
         yield f"named by the table but not there: {', '.join(checked.missing)}"
 
@@ -154,7 +165,9 @@ def _labels(what: str, example: Any) -> Iterator[str]:
 
 
 def _sentences(what: str, example: Any) -> Iterator[str]:
-    """The text of an example: its words, both sentences of a pair, context and question. A treebank's is told once, for its trees."""
+    """The text of an example: its words, both sentences of a pair, context and question. A treebank's is told
+    once, for its trees.
+    """
     if what in ("parsing", "ner"):
         yield " ".join(example.words)
     elif what == "nli":

@@ -1,8 +1,8 @@
-"""A data set from the hub into a data folder: files of the public formats, and their places in the folder's languages.csv.
+"""A data set from the hub into a data folder: files of the public formats, and their places in the folder's
+languages.csv.
 
-Notable: `datasets` does the loading and the caching, so a second time needs no network; a file appears under its name when it is whole;
-a language's column that the folder's table fills already is left as it is.
-"""
+Notable: `datasets` does the loading and the caching, so a second time needs no network; a file appears under
+its name when it is whole; a language's column that the folder's table fills already is left as it is."""
 
 import csv
 import io
@@ -20,7 +20,9 @@ from bistil.sources.write import SUFFIXES, WRITERS
 from bistil.text.languages import COLUMN_OF, DATA, OPTIONAL, REQUIRED, read_table
 
 Load = Callable[[str, str, str | None, bool], Mapping[str, Any]]
-"""From (id, configuration, revision, streamed) to the splits by name, each iterable over rows, with `features`."""
+"""From (id, configuration, revision, streamed) to the splits by name, each iterable over rows, with
+`features`.
+"""
 FOLDERS = {"text": "corpora", "parsing": "ud"}
 
 
@@ -33,7 +35,8 @@ def get(
     load: Load | None = None,
     say: Callable[[str], None],
 ) -> list[Path]:
-    """Write a data set's files and return them; `codes` are the languages wanted, all where there are none named.
+    """Write a data set's files and return them; `codes` are the languages wanted, all where there are none
+    named.
 
     :param most: at most so many rows of a split.
     :raises InputError: where the hub does not have it, cannot be reached, or a language is not in the entry.
@@ -42,14 +45,18 @@ def get(
     if unknown:
         raise InputError(f"{entry.name} has no {unknown[0]}; its languages: {', '.join(entry.languages)}.")
     if entry.hub is None:
-        raise InputError(f"{entry.name} is not on the hub: take its files from {entry.homepage}, name them in FOLDER/languages.csv.")
+        raise InputError(
+            f"{entry.name} is not on the hub: take its files from {entry.homepage}, name them in"
+            " FOLDER/languages.csv."
+        )
     written = []
     for code in codes or entry.languages:
         splits = _loaded(load or from_hub, entry, code)
         found = [(ours, splits[theirs]) for ours, theirs in entry.splits.items() if theirs in splits]
         if not found:
             raise InputError(
-                f"{entry.name} for {code} should have the splits {', '.join(entry.splits.values())}, but has {', '.join(splits)}."
+                f"{entry.name} for {code} should have the splits {', '.join(entry.splits.values())}, but has"
+                f" {', '.join(splits)}."
             )
         pattern = place(entry, code)
         for split, rows in found:
@@ -57,23 +64,30 @@ def get(
             _write(path, WRITERS[entry.format](islice(rows, most), _classes(rows), entry.drop))
             written.append(path)
             say(f"{path}")
-        if not add_to_table(folder, code, "corpus" if entry.task == "text" else COLUMN_OF.get(entry.task, entry.task), pattern):
-            say(f"languages.csv already says where {entry.task} of {code} is; that stays, {pattern} is not in it")
+        if not add_to_table(
+            folder, code, "corpus" if entry.task == "text" else COLUMN_OF.get(entry.task, entry.task), pattern
+        ):
+            say(
+                f"languages.csv already says where {entry.task} of {code} is; that stays, {pattern} is not"
+                " in it"
+            )
     return written
 
 
 def wanted(names: Iterable[str], codes: Sequence[str] = ()) -> Iterator[tuple[DataSet, tuple[str, ...]]]:
     """Data sets with the languages wanted of each, from names of data sets or paths of experiment files.
 
-    Of an experiment's data sets, the source language comes from the first of a task that has it, targets from any.
-    """
+    Of an experiment's data sets, the source language comes from the first of a task that has it, targets from
+    any."""
     for name in names:
         if not name.endswith((".yaml", ".yml")):
             yield data_set(name), tuple(codes)
             continue
         experiment = Experiment.read(Path(name))
         for task, listed in experiment.data_sets.items():
-            targets = dict.fromkeys(code for one, found in experiment.targets.items() if task in (one, "text") for code in found)
+            targets = dict.fromkeys(
+                code for one, found in experiment.targets.items() if task in (one, "text") for code in found
+            )
             lacking = [code for code in (experiment.source, *targets) if not codes or code in codes]
             for entry in map(data_set, listed):
                 here = tuple(code for code in lacking if code in entry.languages)
@@ -91,12 +105,16 @@ def place(entry: DataSet, code: str) -> str:
 
 
 def from_hub(name: str, part: str, revision: str | None, streamed: bool) -> Mapping[str, Any]:
-    """The splits of a part of a data set, from the local cache where they are there; streamed, rows come as they are asked for."""
+    """The splits of a part of a data set, from the local cache where they are there; streamed, rows come as
+    they are asked for.
+    """
     try:
         import datasets
         from huggingface_hub import constants
     except ImportError as error:
-        raise InputError("The package `datasets` is needed for the hub: pip install 'bistil[batch]'.") from error
+        raise InputError(
+            "The package `datasets` is needed for the hub: pip install 'bistil[batch]'."
+        ) from error
     if not _reachable():  # else each request is tried again and again for half a minute
         constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
     found: Mapping[str, Any] = datasets.load_dataset(name, part, revision=revision, streaming=streamed)
@@ -104,7 +122,9 @@ def from_hub(name: str, part: str, revision: str | None, streamed: bool) -> Mapp
 
 
 def add_to_table(folder: Path, code: str, column: str, pattern: str) -> bool:
-    """Say in the folder's languages.csv where a language's files are; False, and nothing changed, where it says something else already."""
+    """Say in the folder's languages.csv where a language's files are; False, and nothing changed, where it
+    says something else already.
+    """
     path = folder / "languages.csv"
     columns: tuple[str, ...] = (*REQUIRED, *OPTIONAL)
     rows: dict[str, dict[str, str]] = {}
@@ -143,8 +163,9 @@ def _loaded(load: Load, entry: DataSet, code: str) -> Mapping[str, Any]:
         raise
     except Exception as error:
         raise InputError(
-            f"{entry.name} ({code}) comes from the hub ({entry.hub}), which gave nothing: {_first_line(error)}. "
-            f"Go online, or take its files from {entry.homepage} and name them in FOLDER/languages.csv."
+            f"{entry.name} ({code}) comes from the hub ({entry.hub}), which gave nothing:"
+            f" {_first_line(error)}. Go online, or take its files from {entry.homepage} and name them in"
+            " FOLDER/languages.csv."
         ) from error
 
 

@@ -20,18 +20,13 @@ FORMATS = ("lines", "conllu", "iob2", "pairs", "squad", "tsv")
 class DataSet:
     """An entry of the table.
 
-    Attributes:
-        name: by which experiments and the command line know it.
-        task: a task's name, `text` (unlabelled) or `parallel`.
-        format: what its files are read as: lines, conllu, iob2, pairs (of sentences, tabs between), squad (JSON) or tsv.
-        licence: as stated by the data set.
-        homepage: where its public files are.
-        languages: our codes, each with the hub's name of that part.
-        hub: the data set's id there, None where it is not taken from there.
-        revision: the hub's branch, None for the main one.
-        splits: train, dev and test, each with the hub's name of it; a split that is missing there is left out.
-        drop: entity types that become O.
-        note: what else a user should know.
+    Attributes: name: by which experiments and the command line know it. task: a task's name, `text`
+        (unlabelled) or `parallel`. format: what its files are read as: lines, conllu, iob2, pairs (of
+        sentences, tabs between), squad (JSON) or tsv. licence: as stated by the data set. homepage: where its
+        public files are. languages: our codes, each with the hub's name of that part. hub: the data set's id
+        there, None where it is not taken from there. revision: the hub's branch, None for the main one.
+        splits: train, dev and test, each with the hub's name of it; a split that is missing there is left
+        out. drop: entity types that become O. note: what else a user should know.
     """
 
     name: str
@@ -42,13 +37,17 @@ class DataSet:
     languages: dict[str, str]
     hub: str | None = None
     revision: str | None = None
-    splits: dict[str, str] = field(default_factory=lambda: {"train": "train", "dev": "validation", "test": "test"})
+    splits: dict[str, str] = field(
+        default_factory=lambda: {"train": "train", "dev": "validation", "test": "test"}
+    )
     drop: tuple[str, ...] = ()
     note: str = ""
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
-            raise InputError(f"The data set {self.name} has the format {self.format!r}; known: {', '.join(FORMATS)}.")
+            raise InputError(
+                f"The data set {self.name} has the format {self.format!r}; known: {', '.join(FORMATS)}."
+            )
 
 
 @cache
@@ -71,4 +70,7 @@ def data_set(name: str) -> DataSet:
 def _unknown(name: str, known: Iterable[str]) -> str:
     near = get_close_matches(name, known, n=3)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    return f"A data set of the table was expected, but {name!r} is not in it.{hint} `bistil data list` shows them."
+    return (
+        f"A data set of the table was expected, but {name!r} is not in it.{hint} `bistil data list` shows"
+        " them."
+    )

@@ -1,7 +1,7 @@
 """Rows as the hub has them, written as the public files that the tasks read.
 
-Notable: numbers that stand for classes come with their names; a row without a label, as in some test sets, is left out.
-"""
+Notable: numbers that stand for classes come with their names; a row without a label, as in some test sets, is
+left out."""
 
 import ast
 import json
@@ -20,14 +20,18 @@ def text_lines(rows: Iterable[Row], names: Names, drop: Sequence[str]) -> Iterat
 
 
 def conllu(rows: Iterable[Row], names: Names, drop: Sequence[str]) -> Iterator[str]:
-    """CoNLL-U sentences. The hub's rows hold multiword tokens and empty nodes too, known by a head that is no number: they are left out."""
+    """CoNLL-U sentences. The hub's rows hold multiword tokens and empty nodes too, known by a head that is no
+    number: they are left out.
+    """
     for number, row in enumerate(rows, start=1):
         columns = [row[name] for name in ("tokens", "lemmas", "upos", "xpos", "feats", "head", "deprel")]
         words = [word for word in zip(*columns, strict=True) if str(word[5]).isdigit()]
         lines = [f"# sent_id = {row.get('idx') or number}"]
         for place, (form, lemma, upos, xpos, feats, head, relation) in enumerate(words, start=1):
             part = (_class(names, "upos", upos), _known(xpos), _features(feats))
-            lines.append("\t".join([str(place), _one(form), _one(lemma), *part, str(head), str(relation), "_", "_"]))
+            lines.append(
+                "\t".join([str(place), _one(form), _one(lemma), *part, str(head), str(relation), "_", "_"])
+            )
         if words:
             yield "\n".join(lines) + "\n\n"
 
@@ -37,7 +41,9 @@ def iob2(rows: Iterable[Row], names: Names, drop: Sequence[str]) -> Iterator[str
     for row in rows:
         tags = [_class(names, "ner_tags", tag) for tag in row["ner_tags"]]
         kept = ["O" if tag[2:] in drop else tag for tag in tags]
-        words = [f"{_one(token)} {tag}\n" for token, tag in zip(row["tokens"], kept, strict=True) if token.strip()]
+        words = [
+            f"{_one(token)} {tag}\n" for token, tag in zip(row["tokens"], kept, strict=True) if token.strip()
+        ]
         if words:
             yield "".join(words) + "\n"
 
@@ -59,13 +65,23 @@ def squad(rows: Iterable[Row], names: Names, drop: Sequence[str]) -> Iterator[st
             {"text": text, "answer_start": start}
             for text, start in zip(*(row["answers"][k] for k in ("text", "answer_start")), strict=True)
         ]
-        contexts.setdefault(row["context"], []).append({"id": row["id"], "question": row["question"], "answers": answers})
+        contexts.setdefault(row["context"], []).append(
+            {"id": row["id"], "question": row["question"], "answers": answers}
+        )
     paragraphs = [{"context": context, "qas": questions} for context, questions in contexts.items()]
-    yield json.dumps({"version": "1.1", "data": [{"title": "", "paragraphs": paragraphs}]}, ensure_ascii=False, indent=1)
+    yield json.dumps(
+        {"version": "1.1", "data": [{"title": "", "paragraphs": paragraphs}]}, ensure_ascii=False, indent=1
+    )
 
 
 Writer = Callable[[Iterable[Row], Names, Sequence[str]], Iterator[str]]
-WRITERS: Mapping[str, Writer] = {"lines": text_lines, "conllu": conllu, "iob2": iob2, "pairs": pairs, "squad": squad}
+WRITERS: Mapping[str, Writer] = {
+    "lines": text_lines,
+    "conllu": conllu,
+    "iob2": iob2,
+    "pairs": pairs,
+    "squad": squad,
+}
 SUFFIXES = {"lines": "txt", "conllu": "conllu", "iob2": "txt", "pairs": "tsv", "squad": "json"}
 
 

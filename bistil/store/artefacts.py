@@ -1,10 +1,10 @@
 """Artefacts: content-addressed folders that are either whole or not there.
 
-Notable: an artefact's id is the hash of what it is made from (kind, config, ids of its inputs), so no work is done twice, nor by two
-processes at once. A build works in `<kind>/<id>.partial`; its manifest is written last and one rename makes it an artefact. Whatever
-ends a build early (a bug, Ctrl-C, kill, a full disk) leaves the partial folder with its checkpoints for the next try. The manifest holds
-the size and hash of every file, and a file is held against them before it is first used.
-"""
+Notable: an artefact's id is the hash of what it is made from (kind, config, ids of its inputs), so no work is
+done twice, nor by two processes at once. A build works in `<kind>/<id>.partial`; its manifest is written last
+and one rename makes it an artefact. Whatever ends a build early (a bug, Ctrl-C, kill, a full disk) leaves the
+partial folder with its checkpoints for the next try. The manifest holds the size and hash of every file, and
+a file is held against them before it is first used."""
 
 import errno
 import json
@@ -38,12 +38,16 @@ class NotBuilt(LookupError):  # noqa: N818
 
 
 class StoreError(OSError):
-    """The disk is full: says which folder, how much is free, what to do, and that the partial work is kept."""
+    """The disk is full: says which folder, how much is free, what to do, and that the partial work is
+    kept.
+    """
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """A finished folder and its manifest (config, inputs, seed, versions, git, device, wall time, peak memory, metrics)."""
+    """A finished folder and its manifest (config, inputs, seed, versions, git, device, wall time, peak
+    memory, metrics).
+    """
 
     folder: Path
     manifest: Mapping[str, Any]
@@ -64,16 +68,22 @@ class Artefact:
         return dict(self.manifest["metrics"])
 
     def path(self, name: str) -> Path:
-        """Return the path of a file or folder of this artefact, which need not exist where the manifest does not name it.
+        """Return the path of a file or folder of this artefact, which need not exist where the manifest does
+        not name it.
 
         :raises InputError: for a name that leads outside, and for a file that is no longer what was written.
         """
         folder = self.folder.resolve()
         path = (folder / name).resolve()
-        if path == folder or not path.is_relative_to(folder) or Path(name).is_absolute() or ".." in Path(name).parts:
+        if (
+            path == folder
+            or not path.is_relative_to(folder)
+            or Path(name).is_absolute()
+            or ".." in Path(name).parts
+        ):
             raise InputError(
-                f"A name inside the artefact {self.kind}/{self.id} was expected, but {name!r} leads outside of it. "
-                "Use a relative name without '..'."
+                f"A name inside the artefact {self.kind}/{self.id} was expected, but {name!r} leads outside"
+                " of it. Use a relative name without '..'."
             )
         inside = Path(name).as_posix()
         for file in self.manifest.get("files", {}):
@@ -93,21 +103,32 @@ class Artefact:
         path, written = self.folder / file, self.manifest["files"][file]
         found = path.stat().st_size if path.is_file() else None
         if found != written["bytes"] or file_id(path) != written["hash"]:
-            told = "is gone" if found is None else f"has {found} bytes" if found != written["bytes"] else "has other content"
+            told = (
+                "is gone"
+                if found is None
+                else f"has {found} bytes"
+                if found != written["bytes"]
+                else "has other content"
+            )
             raise InputError(
-                f"{path} {told}, but it should be as it was written, {written['bytes']} bytes of {written['hash']}. The artefact was "
-                f"damaged from outside: delete the folder {self.folder}, and the next run builds it again."
+                f"{path} {told}, but it should be as it was written, {written['bytes']} bytes of"
+                f" {written['hash']}. The artefact was damaged from outside: delete the folder {self.folder},"
+                " and the next run builds it again."
             )
 
 
 def artefact_id(kind: str, config: Any, inputs: Mapping[str, Artefact | str]) -> str:
-    """Return the id: the first 16 hex digits of the sha256 of the canonical JSON of kind, config and input ids.
+    """Return the id: the first 16 hex digits of the sha256 of the canonical JSON of kind, config and input
+    ids.
 
-    `config` is a dataclass or a mapping; an input is an `Artefact` or the id of something outside (see `file_id`).
+    `config` is a dataclass or a mapping; an input is an `Artefact` or the id of something outside (see
+    `file_id`).
     """
     if not re.fullmatch(r"[a-z0-9-]+", kind):
         raise InputError(f"An artefact kind is made of a-z, 0-9 and '-', but {kind!r} was given. Rename it.")
-    return sha256(canonical_json({"kind": kind, "config": config, "inputs": _ids(inputs)}).encode()).hexdigest()[:16]
+    return sha256(
+        canonical_json({"kind": kind, "config": config, "inputs": _ids(inputs)}).encode()
+    ).hexdigest()[:16]
 
 
 class Store:
@@ -121,24 +142,30 @@ class Store:
         """The ids of what this store object has built, not found."""
 
     def find(self, kind: str, config: Any, inputs: Mapping[str, Artefact | str]) -> Artefact | None:
-        """Return the finished artefact, or None; a folder whose manifest cannot be read is an `InputError` that names it."""
+        """Return the finished artefact, or None; a folder whose manifest cannot be read is an `InputError`
+        that names it.
+        """
         folder = self.root / kind / artefact_id(kind, config, inputs)
         return _read(folder) if folder.is_dir() else None
 
     def all(self, kind: str) -> list[Artefact]:
         """Return every finished artefact of a kind, sorted by id."""
         artefact_id(kind, {}, {})  # refuses a kind that is not a plain name
-        return [_read(folder) for folder in sorted((self.root / kind).glob("*")) if re.fullmatch(r"[0-9a-f]{16}", folder.name)]
+        return [
+            _read(folder)
+            for folder in sorted((self.root / kind).glob("*"))
+            if re.fullmatch(r"[0-9a-f]{16}", folder.name)
+        ]
 
     def run(self, kind: str, config: Any, inputs: Mapping[str, Artefact | str], build: Build) -> Artefact:
         """Return the artefact, building it first when it is not there.
 
-        `build(folder)` fills the partial folder (which holds the files and checkpoints of an earlier try, if there was one) and returns a
-        JSON-able mapping of metrics; `device` and `device_reason` in it move to the manifest's own fields. Names in the folder that begin
-        with `checkpoint` are deleted after success. While another process builds the same id, this call waits and reports
-        `waiting for <kind>`. Raises `StoreError` when the disk is full; any other error of `build` passes through unchanged, with its
-        text in the partial folder's `failed.json`.
-        """
+        `build(folder)` fills the partial folder (which holds the files and checkpoints of an earlier try, if
+        there was one) and returns a JSON-able mapping of metrics; `device` and `device_reason` in it move to
+        the manifest's own fields. Names in the folder that begin with `checkpoint` are deleted after success.
+        While another process builds the same id, this call waits and reports `waiting for <kind>`. Raises
+        `StoreError` when the disk is full; any other error of `build` passes through unchanged, with its text
+        in the partial folder's `failed.json`."""
         found = self.find(kind, config, inputs)
         if found is not None:
             return found
@@ -175,7 +202,8 @@ def _ids(inputs: Mapping[str, Artefact | str]) -> dict[str, str]:
     for name, item in inputs.items():
         if not (isinstance(item, Artefact) or (isinstance(item, str) and item)):
             raise InputError(
-                f"Input {name!r} should be an Artefact or an id, but is {item!r}. For a file or folder use bistil.store.artefacts.file_id."
+                f"Input {name!r} should be an Artefact or an id, but is {item!r}. For a file or folder use"
+                " bistil.store.artefacts.file_id."
             )
     return {name: item.id if isinstance(item, Artefact) else item for name, item in inputs.items()}
 
@@ -183,12 +211,17 @@ def _ids(inputs: Mapping[str, Artefact | str]) -> dict[str, str]:
 def _read(folder: Path) -> Artefact:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["status"] != "complete" or manifest["id"] != folder.name or manifest["kind"] != folder.parent.name:
+        if (
+            manifest["status"] != "complete"
+            or manifest["id"] != folder.name
+            or manifest["kind"] != folder.parent.name
+        ):
             raise ValueError("it does not describe this folder")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"A complete artefact with its {MANIFEST} was expected in {folder}, but the manifest cannot be used ({error}). "
-            "The folder was changed from outside: delete it, and the next run builds it again."
+            f"A complete artefact with its {MANIFEST} was expected in {folder}, but the manifest cannot be"
+            f" used ({error}). The folder was changed from outside: delete it, and the next run builds it"
+            " again."
         ) from error
     return Artefact(folder, manifest)
 
@@ -205,7 +238,10 @@ def _build(folder: Path, made_from: Mapping[str, Any], build: Build) -> None:
             metrics = plain(build(partial), lenient=True)
         except Exception as error:
             with suppress(OSError):
-                _write_json(partial / FAILED, {"error": f"{type(error).__name__}: {error}", "seconds": time.perf_counter() - started})
+                _write_json(
+                    partial / FAILED,
+                    {"error": f"{type(error).__name__}: {error}", "seconds": time.perf_counter() - started},
+                )
             raise
         files = _sync_files(partial)
         manifest = {
@@ -232,7 +268,9 @@ def _build(folder: Path, made_from: Mapping[str, Any], build: Build) -> None:
 
 
 def _is_finished(partial: Path, name: str) -> bool:
-    """Say whether an earlier try was ended between its manifest and the rename, so that only the rename is missing."""
+    """Say whether an earlier try was ended between its manifest and the rename, so that only the rename is
+    missing.
+    """
     try:
         manifest = json.loads((partial / MANIFEST).read_text(encoding="utf-8"))
         return bool(manifest["status"] == "complete" and manifest["id"] == name)
@@ -252,7 +290,8 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def _sync_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Make the contents durable before the manifest that vouches for them, and return size and hash of each file by its name.
+    """Make the contents durable before the manifest that vouches for them, and return size and hash of each
+    file by its name.
 
     Checkpoints are about to go, and the manifest does not vouch for itself.
     """
@@ -286,9 +325,9 @@ def _clear_when_full(folder: Path) -> Iterator[None]:
         free = shutil.disk_usage(existing).free / 2**20
         raise StoreError(
             errno.ENOSPC,
-            f"The disk is full: {folder} could not be finished, with {free:,.0f} MiB free. Free some space, or choose another "
-            "store folder, and run the same command again. "
-            f"What was done is kept in {folder.name}.partial and will be continued from its last checkpoint",
+            f"The disk is full: {folder} could not be finished, with {free:,.0f} MiB free. Free some space,"
+            " or choose another store folder, and run the same command again. What was done is kept in"
+            f" {folder.name}.partial and will be continued from its last checkpoint",
             str(folder),
         ) from error
 

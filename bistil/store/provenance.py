@@ -1,6 +1,8 @@
-"""Where things come from: canonical JSON, content hashes of outside files, software versions, the git commit, peak memory.
+"""Where things come from: canonical JSON, content hashes of outside files, software versions, the git commit,
+peak memory.
 
-Notable: nothing here imports torch or transformers (versions are read from package metadata), and nothing fails for want of git.
+Notable: nothing here imports torch or transformers (versions are read from package metadata), and nothing
+fails for want of git.
 """
 
 import json
@@ -26,17 +28,24 @@ from bistil.errors import InputError
 def plain(value: Any, *, lenient: bool = False) -> Any:
     """Return `value` made of dict, list, str, int, float, bool and None only.
 
-    Dataclasses become dicts, tuples lists, numpy scalars Python numbers. A field with the metadata `added_later` is left out while it has
-    its default, so that what was made before there was such a field keeps its id. Anything else is an `InputError`: a `Path`, because the
-    same work would have another id on another machine; a set, because it has no order; a number that is not finite, unless `lenient`
-    (then None).
-    """
+    Dataclasses become dicts, tuples lists, numpy scalars Python numbers. A field with the metadata
+    `added_later` is left out while it has its default, so that what was made before there was such a field
+    keeps its id. Anything else is an `InputError`: a `Path`, because the same work would have another id on
+    another machine; a set, because it has no order; a number that is not finite, unless `lenient` (then
+    None)."""
     if is_dataclass(value) and not isinstance(value, type):
-        told = (f for f in fields(value) if not f.metadata.get("added_later") or getattr(value, f.name) != f.default)
+        told = (
+            f
+            for f in fields(value)
+            if not f.metadata.get("added_later") or getattr(value, f.name) != f.default
+        )
         return {f.name: plain(getattr(value, f.name), lenient=lenient) for f in told}
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
-            raise InputError(f"Names (strings) were expected as keys, but {list(value)[:5]} came. Write the keys as strings.")
+            raise InputError(
+                f"Names (strings) were expected as keys, but {list(value)[:5]} came. Write the keys as"
+                " strings."
+            )
         return {str(key): plain(item, lenient=lenient) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item, lenient=lenient) for item in value]
@@ -49,8 +58,9 @@ def plain(value: Any, *, lenient: bool = False) -> Any:
     if value is None or isinstance(value, str | int | float):
         return value
     raise InputError(
-        "Only mappings, lists, strings, finite numbers, booleans and None can be part of an artefact's id and manifest, "
-        f"but {value!r} of type {type(value).__name__} came. Give files by content (bistil.store.artefacts.file_id), not by path."
+        "Only mappings, lists, strings, finite numbers, booleans and None can be part of an artefact's id"
+        f" and manifest, but {value!r} of type {type(value).__name__} came. Give files by content"
+        " (bistil.store.artefacts.file_id), not by path."
     )
 
 
@@ -63,14 +73,20 @@ _digests: dict[tuple[str, int, int], str] = {}
 
 
 def file_id(path: Path | str) -> str:
-    """Return `sha256:<hex>` of a file's content, or of a folder's file names and contents (hidden files left out).
+    """Return `sha256:<hex>` of a file's content, or of a folder's file names and contents (hidden files left
+    out).
 
-    The hash of a file is kept for the life of the process, by (path, size, mtime). A missing path is an `InputError`.
+    The hash of a file is kept for the life of the process, by (path, size, mtime). A missing path is an
+    `InputError`.
     """
     path = Path(path).resolve()
     if path.is_dir():
         files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
-        lines = (f"{name} {file_id(files[name])}\n" for name in sorted(files) if not any(part.startswith(".") for part in name.split("/")))
+        lines = (
+            f"{name} {file_id(files[name])}\n"
+            for name in sorted(files)
+            if not any(part.startswith(".") for part in name.split("/"))
+        )
         return "sha256:" + sha256("".join(lines).encode()).hexdigest()
     if not path.is_file():
         raise InputError(f"A file or folder was expected at {path}, but there is none. Check the path.")
@@ -96,15 +112,19 @@ def versions() -> dict[str, str]:
 
 @cache
 def git_state() -> dict[str, Any]:
-    """Return {commit, dirty} of the library's own folder as it was when first asked, or None for both without git.
+    """Return {commit, dirty} of the library's own folder as it was when first asked, or None for both without
+    git.
 
-    `dirty` speaks of the library folder alone: results and notebooks written beside it do not change what the code does.
+    `dirty` speaks of the library folder alone: results and notebooks written beside it do not change what the
+    code does.
     """
     folder = Path(bistil.__file__).parent
 
     def git(*arguments: str) -> str | None:
         try:
-            run = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True)
+            run = subprocess.run(
+                ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True
+            )
         except (OSError, subprocess.SubprocessError):
             return None
         return run.stdout.strip()
@@ -116,7 +136,9 @@ def git_state() -> dict[str, Any]:
 
 
 def peak_memory_bytes() -> int | None:
-    """Return the largest resident size of this process since it started, in bytes (the whole process, not one stage alone)."""
+    """Return the largest resident size of this process since it started, in bytes (the whole process, not one
+    stage alone).
+    """
     if os.name != "posix":
         return None
     import resource  # POSIX only, so it cannot be imported at the top

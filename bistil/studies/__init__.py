@@ -1,7 +1,9 @@
-"""Studies of sparse fine-tuning that no single score answers: which parameters are shared, their ages, the best density, decoders.
+"""Studies of sparse fine-tuning that no single score answers: which parameters are shared, their ages, the
+best density, decoders.
 
-Notable: a study only says what it adds to an experiment file (languages, methods, densities), so all else is that experiment's and its
-artefacts are shared; what comes out is tidy tables, figures and verdicts, each with the artefacts that it was computed from.
+Notable: a study only says what it adds to an experiment file (languages, methods, densities), so all else is
+that experiment's and its artefacts are shared; what comes out is tidy tables, figures and verdicts, each with
+the artefacts that it was computed from.
 """
 
 import json
@@ -32,10 +34,10 @@ __all__ = ["Decoder", "Densities", "Study", "Supports", "run_study"]
 class Study:
     """A study file.
 
-    name: of the folder under reports/. question: what is asked, in words, for its page. experiment: the experiment file it builds on,
-    relative to the project, for teacher, data and every setting not named here. supports: by a name for the method, whose language SFTs
-    to compare. densities: a grid of densities. decoder: ways of tuning a small decoder, on that experiment's data.
-    """
+    name: of the folder under reports/. question: what is asked, in words, for its page. experiment: the
+    experiment file it builds on, relative to the project, for teacher, data and every setting not named here.
+    supports: by a name for the method, whose language SFTs to compare. densities: a grid of densities.
+    decoder: ways of tuning a small decoder, on that experiment's data."""
 
     name: str
     experiment: str
@@ -47,7 +49,9 @@ class Study:
     def __post_init__(self) -> None:
         check_name(self.name)
         if not self.supports and self.densities is None and self.decoder is None:
-            raise InputError(f"The study {self.name} asks nothing: give it `supports`, `densities` or `decoder`.")
+            raise InputError(
+                f"The study {self.name} asks nothing: give it `supports`, `densities` or `decoder`."
+            )
 
     @classmethod
     def read(cls, path: Path) -> "Study":
@@ -61,19 +65,35 @@ class Study:
         """
         inside = ROOT / self.experiment
         found = Experiment.read(inside if inside.is_file() else Path(self.experiment))
-        if found.language_sft is None and (self.densities or any(one.sft is None for one in self.supports.values())):
-            raise InputError(f"The study {self.name} needs language SFTs, but {self.experiment} has none under `language_sft`.")
+        if found.language_sft is None and (
+            self.densities or any(one.sft is None for one in self.supports.values())
+        ):
+            raise InputError(
+                f"The study {self.name} needs language SFTs, but {self.experiment} has none under"
+                " `language_sft`."
+            )
         if self.densities and (self.densities.task not in found.task or self.densities.task == RETRIEVAL):
-            raise InputError(f"The study {self.name} varies the density of {self.densities.task} SFTs, but {self.experiment} has none.")
+            raise InputError(
+                f"The study {self.name} varies the density of {self.densities.task} SFTs, but"
+                f" {self.experiment} has none."
+            )
         return found
 
 
 def run_study(
-    study: Study, place: Place, folder: Path, *, workers: int = 1, device: str | None = None, say: Callable[[str], None]
+    study: Study,
+    place: Place,
+    folder: Path,
+    *,
+    workers: int = 1,
+    device: str | None = None,
+    say: Callable[[str], None],
 ) -> list[str]:
-    """Build what the study needs and write its tables, figures, verdicts and manifests into `folder`; return the errors of stages.
+    """Build what the study needs and write its tables, figures, verdicts and manifests into `folder`; return
+    the errors of stages.
 
-    What could be built is told even where a stage failed; whatever is in the store already is not built again.
+    What could be built is told even where a stage failed; whatever is in the store already is not built
+    again.
     """
     start, base = time.perf_counter(), study.base()
     errors, parts = list[str](), list[Found]()
@@ -81,7 +101,11 @@ def run_study(
     def build(experiment: Experiment, jobs: Jobs) -> Pipeline:
         reader = batch.reader(experiment, place)
         there = built(reader, jobs)
-        missing = {job: tuple(one for one in after if one not in there) for job, after in jobs.items() if job not in there}
+        missing = {
+            job: tuple(one for one in after if one not in there)
+            for job, after in jobs.items()
+            if job not in there
+        }
         if missing:
             errors.extend(batch.run(experiment, place, workers=workers, device=device, say=say, jobs=missing))
         return reader
@@ -92,7 +116,14 @@ def run_study(
         parts.append(study_densities(base, study.densities, build, say=say))
     if study.decoder:
         parts.append(study_decoder(DataFolder(place.data), Store(place.store), study.decoder, say=say))
-    about = {"study": plain(study), "versions": versions(), "git": git_state(), "wall_seconds": round(time.perf_counter() - start, 1)}
+    about = {
+        "study": plain(study),
+        "versions": versions(),
+        "git": git_state(),
+        "wall_seconds": round(time.perf_counter() - start, 1),
+    }
     save(folder, parts, title=study.name, question=study.question, errors=errors)
-    (folder / "study.json").write_text(json.dumps({**about, "errors": errors}, indent=1) + "\n", encoding="utf-8")
+    (folder / "study.json").write_text(
+        json.dumps({**about, "errors": errors}, indent=1) + "\n", encoding="utf-8"
+    )
     return errors

@@ -1,4 +1,5 @@
-"""Methods of tuning on a decoder: a small Llama trained here, tuned to a language it never saw by each method (thesis chapter 7).
+"""Methods of tuning on a decoder: a small Llama trained here, tuned to a language it never saw by each method
+(thesis chapter 7).
 
 Notable: each seed is an artefact of its own, so an interrupted study goes on with the next seed.
 """
@@ -16,7 +17,10 @@ from bistil.store.artefacts import Artefact, Store, file_id
 from bistil.studies.kept import Found, Verdict
 from bistil.text.languages import DataFolder
 
-CLAIMS = (("SpIEL-AG learns at least as much as LoRA", "spiel-ag", "lora"), ("SpIEL-AG learns more than SpIEL-MA", "spiel-ag", "spiel-ma"))
+CLAIMS = (
+    ("SpIEL-AG learns at least as much as LoRA", "spiel-ag", "lora"),
+    ("SpIEL-AG learns more than SpIEL-MA", "spiel-ag", "spiel-ma"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,25 +31,55 @@ class Decoder(DecoderSize):
 
     def __post_init__(self) -> None:
         if not self.seeds or not self.rates or not self.sm3_rates or not self.seen:
-            raise InputError("`decoder` needs at least one seed, one language that is seen, and one learning rate for every method.")
+            raise InputError(
+                "`decoder` needs at least one seed, one language that is seen, and one learning rate for"
+                " every method."
+            )
 
 
 def study_decoder(data: DataFolder, store: Store, decoder: Decoder, *, say: Callable[[str], None]) -> Found:
-    """Compare the methods once a seed; the table has nats a token on held-out text, and how much was learned by tuning."""
+    """Compare the methods once a seed; the table has nats a token on held-out text, and how much was learned
+    by tuning.
+    """
     found, rows = Found(), list[dict[str, Any]]()
     for seed in decoder.seeds:
-        size = DecoderSize(**{one.name: getattr(decoder, one.name) for one in dataclasses.fields(DecoderSize)} | {"seed": seed})
+        size = DecoderSize(
+            **{one.name: getattr(decoder, one.name) for one in dataclasses.fields(DecoderSize)}
+            | {"seed": seed}
+        )
         artefact = _compared(data, store, size, say)
         found.artefacts[artefact.id] = artefact
         before = artefact.metrics["before"]["test"]
         for row in artefact.metrics["rows"]:
-            kept = {"method": row["method"], "seed": seed, "before": round(before, 4), "loss": round(row["test"], 4)}
-            learned = {"learned": round(before - row["test"], 4), "learning_rate": row["learning rate"], "values": row["trained values"]}
-            rows.append({**kept, **learned, "processor_seconds": round(row["processor seconds"], 1), "artefact": artefact.id})
+            kept = {
+                "method": row["method"],
+                "seed": seed,
+                "before": round(before, 4),
+                "loss": round(row["test"], 4),
+            }
+            learned = {
+                "learned": round(before - row["test"], 4),
+                "learning_rate": row["learning rate"],
+                "values": row["trained values"],
+            }
+            rows.append(
+                {
+                    **kept,
+                    **learned,
+                    "processor_seconds": round(row["processor seconds"], 1),
+                    "artefact": artefact.id,
+                }
+            )
     found.tables["decoder"] = rows
-    learned_by = {name: [row["learned"] for row in rows if row["method"] == name] for name in dict.fromkeys(row["method"] for row in rows)}
+    learned_by = {
+        name: [row["learned"] for row in rows if row["method"] == name]
+        for name in dict.fromkeys(row["method"] for row in rows)
+    }
     figure = plots.by_seed(learned_by, label="learned by tuning (nats a token of held-out text)")
-    found.figures["learned"] = figure, "What each method learned of a language that the decoder never saw: a dot a seed, a bar at the mean."
+    found.figures["learned"] = (
+        figure,
+        "What each method learned of a language that the decoder never saw: a dot a seed, a bar at the mean.",
+    )
     for claim, one, other in CLAIMS:
         mean = [1000 * fmean(learned_by[name]) for name in (one, other)]
         found.verdicts.append(Verdict(f"on a decoder {claim} (in 0.001 nats a token)", *mean))

@@ -1,7 +1,8 @@
-"""How dense the language SFT and the task SFT should be: every pair of two lists of densities, zero-shot (LT-SFT, thesis Figure 4.3).
+"""How dense the language SFT and the task SFT should be: every pair of two lists of densities, zero-shot
+(LT-SFT, thesis Figure 4.3).
 
-Notable: each pair is the base experiment with two numbers changed, so language SFTs are trained once a density and a run that was
-interrupted goes on where it was. The source's SFT has the density of the target's.
+Notable: each pair is the base experiment with two numbers changed, so language SFTs are trained once a
+density and a run that was interrupted goes on where it was. The source's SFT has the density of the target's.
 """
 
 import dataclasses
@@ -27,7 +28,9 @@ DENSE = 0.3
 
 @dataclass(frozen=True, kw_only=True)
 class Densities:
-    """A grid of densities, each in (0, 1]: of language SFTs by those of task SFTs, for one task, scored on some targets."""
+    """A grid of densities, each in (0, 1]: of language SFTs by those of task SFTs, for one task, scored on
+    some targets.
+    """
 
     task: str
     targets: tuple[str, ...]
@@ -37,35 +40,58 @@ class Densities:
 
     def __post_init__(self) -> None:
         for name, densities in (("language", self.language), ("of_task", self.of_task)):
-            if not densities or list(densities) != sorted(set(densities)) or not 0 < densities[0] <= densities[-1] <= 1:
-                raise InputError(f"Rising densities in (0, 1] were expected as `{name}` under `densities`, but got {densities}.")
+            if (
+                not densities
+                or list(densities) != sorted(set(densities))
+                or not 0 < densities[0] <= densities[-1] <= 1
+            ):
+                raise InputError(
+                    f"Rising densities in (0, 1] were expected as `{name}` under `densities`, but got"
+                    f" {densities}."
+                )
         if not self.targets or not self.seeds:
             raise InputError("`densities` needs at least one target and one seed.")
 
 
 def at_densities(base: Experiment, grid: Densities, language: float, task: float) -> Experiment:
-    """The base experiment at one pair of densities: the adapted teacher alone, on the grid's task and targets."""
+    """The base experiment at one pair of densities: the adapted teacher alone, on the grid's task and
+    targets.
+    """
     assert base.language_sft is not None
     settings = base.task[grid.task]
     tuned = {grid.task: dataclasses.replace(settings, sft=settings.sft.at_density(task))}
     return dataclasses.replace(
-        base, systems=(TEACHER,), targets={grid.task: grid.targets}, task=tuned, seeds=grid.seeds, schedules={},
+        base,
+        systems=(TEACHER,),
+        targets={grid.task: grid.targets},
+        task=tuned,
+        seeds=grid.seeds,
+        schedules={},
         language_sft=base.language_sft.at_density(language),
-    )  # fmt: skip
+    )
 
 
 def study_densities(base: Experiment, grid: Densities, build: Build, *, say: Callable[[str], None]) -> Found:
     """Build and score every pair, denser pairs last; what could not be scored is left out."""
     found, rows = Found(), list[dict[str, Any]]()
-    pairs = sorted(((language, task) for language in grid.language for task in grid.of_task), key=lambda pair: (sum(pair), pair))
+    pairs = sorted(
+        ((language, task) for language in grid.language for task in grid.of_task),
+        key=lambda pair: (sum(pair), pair),
+    )
     build(at_densities(base, grid, *pairs[0]), {}).check()
     for number, (language, task) in enumerate(pairs, start=1):
-        say(f"densities {number}/{len(pairs)}: {100 * language:g} % for languages, {100 * task:g} % for the task")
+        say(
+            f"densities {number}/{len(pairs)}: {100 * language:g} % for languages, {100 * task:g} % for the"
+            " task"
+        )
         experiment = at_densities(base, grid, language, task)
         jobs = {job: after for job, after in batch.plan(experiment).items() if job.stage != "timing"}
         reader = build(experiment, jobs)
         for row in batch.rows(reader):
-            kept = {name: row[name] for name in ("task", "target", "seed", "metric", "value", "n_examples", "artefact")}
+            kept = {
+                name: row[name]
+                for name in ("task", "target", "seed", "metric", "value", "n_examples", "artefact")
+            }
             rows.append({"language_density": language, "task_density": task, **kept})
         found.artefacts |= {artefact.id: artefact for artefact in built(reader, jobs).values()}
     found.tables["densities"] = rows
@@ -83,7 +109,8 @@ def read_densities(path: Path) -> list[dict[str, Any]]:
 
 
 def scores(rows: Sequence[dict[str, Any]]) -> tuple[list[float], list[float], np.ndarray, str]:
-    """Language densities, task densities, the mean score over targets and seeds at each pair (NaN where none), and the metric.
+    """Language densities, task densities, the mean score over targets and seeds at each pair (NaN where
+    none), and the metric.
 
     Shape of the scores: [language, task].
     """
@@ -93,7 +120,10 @@ def scores(rows: Sequence[dict[str, Any]]) -> tuple[list[float], list[float], np
     values: dict[tuple[float, float], list[float]] = {}
     for row in chosen:
         values.setdefault((row["language_density"], row["task_density"]), []).append(row["value"])
-    table = [[fmean(values[one, other]) if (one, other) in values else np.nan for other in task] for one in language]
+    table = [
+        [fmean(values[one, other]) if (one, other) in values else np.nan for other in task]
+        for one in language
+    ]
     return language, task, np.array(table), metric
 
 
@@ -105,7 +135,9 @@ def contour(rows: Sequence[dict[str, Any]]) -> Figure:
 
 
 def _verdicts(rows: Sequence[dict[str, Any]]) -> list[Verdict]:
-    """The thesis' claim: best below some 30 %, and worse where both are dense; none where the grid lacks either side."""
+    """The thesis' claim: best below some 30 %, and worse where both are dense; none where the grid lacks
+    either side.
+    """
     if not rows:
         return []
     language, task, values, _ = scores(rows)
@@ -116,6 +148,9 @@ def _verdicts(rows: Sequence[dict[str, Any]]) -> list[Verdict]:
         return []
     share = f"{100 * DENSE:g} %"
     return [
-        Verdict(f"the best pair with both densities up to {share} scores more than the best with both above", *(s.max() for s in sides)),
+        Verdict(
+            f"the best pair with both densities up to {share} scores more than the best with both above",
+            *(s.max() for s in sides),
+        ),
         Verdict(f"so do pairs up to {share} in the mean", *(float(side.mean()) for side in sides)),
     ]

@@ -1,6 +1,8 @@
-"""What a study finds, and how it is kept: a page, tables and verdicts as CSV, figures as SVG and PNG, manifests.
+"""What a study finds, and how it is kept: a page, tables and verdicts as CSV, figures as SVG and PNG,
+manifests.
 
-Notable: nothing written depends on when or where, `study.json` aside, so the same artefacts give the same bytes.
+Notable: nothing written depends on when or where, `study.json` aside, so the same artefacts give the same
+bytes.
 """
 
 import csv
@@ -25,7 +27,9 @@ Build = Callable[[Experiment, Jobs], Pipeline]
 
 
 class Verdict(NamedTuple):
-    """A claim of the papers, and the two numbers that decide it: it holds where `left` is more than `right`."""
+    """A claim of the papers, and the two numbers that decide it: it holds where `left` is more than
+    `right`.
+    """
 
     claim: str
     left: float
@@ -39,7 +43,9 @@ class Verdict(NamedTuple):
 
 @dataclass
 class Found:
-    """Tables by name (rows with the same columns), figures by name, verdicts, and the artefacts behind them."""
+    """Tables by name (rows with the same columns), figures by name, verdicts, and the artefacts behind
+    them.
+    """
 
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     figures: dict[str, tuple[Figure, str]] = field(default_factory=dict)
@@ -47,27 +53,43 @@ class Found:
     artefacts: dict[str, Artefact] = field(default_factory=dict)
 
 
-def save(folder: Path, parts: Sequence[Found], *, title: str, question: str = "", errors: Sequence[str] = ()) -> Path:
-    """Write everything into `folder` and return its page; figures and manifests of an earlier run are removed.
+def save(
+    folder: Path, parts: Sequence[Found], *, title: str, question: str = "", errors: Sequence[str] = ()
+) -> Path:
+    """Write everything into `folder` and return its page; figures and manifests of an earlier run are
+    removed.
 
     :param question: what the study asks. :param errors: of stages that failed; told on the page.
     """
     verdicts = [verdict for part in parts for verdict in part.verdicts]
     tables = {name: rows for part in parts for name, rows in part.tables.items()}
     manifests = [artefact.manifest for part in parts for artefact in part.artefacts.values()]
-    rounded = [{"claim": one.claim, "left": round(one.left, 4), "right": round(one.right, 4), "holds": one.holds} for one in verdicts]
+    rounded = [
+        {"claim": one.claim, "left": round(one.left, 4), "right": round(one.right, 4), "holds": one.holds}
+        for one in verdicts
+    ]
     for name, rows in {"verdicts": rounded, **tables}.items():
         _write(folder / f"{name}.csv", rows)
-    page = environment().get_template("study.html.j2").render(
-        title=title,
-        question=question,
-        errors=errors,
-        verdicts=verdicts,
-        figures=save_figures(folder / "figures", {name: figure for part in parts for name, figure in part.figures.items()}),
-        tables=[Table(f"{name}.csv", list(rows[0]), [[*map(str, row.values())] for row in rows]) for name, rows in tables.items() if rows],
-        manifests=save_manifests(folder / "manifests", manifests),
-        software=software(manifests),
-    )  # fmt: skip
+    page = (
+        environment()
+        .get_template("study.html.j2")
+        .render(
+            title=title,
+            question=question,
+            errors=errors,
+            verdicts=verdicts,
+            figures=save_figures(
+                folder / "figures", {name: figure for part in parts for name, figure in part.figures.items()}
+            ),
+            tables=[
+                Table(f"{name}.csv", list(rows[0]), [[*map(str, row.values())] for row in rows])
+                for name, rows in tables.items()
+                if rows
+            ],
+            manifests=save_manifests(folder / "manifests", manifests),
+            software=software(manifests),
+        )
+    )
     path = folder / "index.html"
     path.write_text(page, encoding="utf-8")
     return path

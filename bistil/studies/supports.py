@@ -1,7 +1,8 @@
-"""Which parameters language SFTs share, and how old SpIEL's are (LT-SFT, thesis Figure 4.4; SpIEL, thesis Figures 7.4 and E.2).
+"""Which parameters language SFTs share, and how old SpIEL's are (LT-SFT, thesis Figure 4.4; SpIEL, thesis
+Figures 7.4 and E.2).
 
-Notable: every overlap stands beside two nulls, random entries of the whole encoder and random entries of the same tensors, and beside the
-control that the thesis leaves out, the same language trained with another seed.
+Notable: every overlap stands beside two nulls, random entries of the whole encoder and random entries of the
+same tensors, and beside the control that the thesis leaves out, the same language trained with another seed.
 """
 
 import dataclasses
@@ -33,7 +34,9 @@ NEAR = 1.25
 
 @dataclass(frozen=True, kw_only=True)
 class Supports:
-    """Whose language SFTs to compare. sft: None for the experiment's own settings; seeds: the first for pairs, all for the control."""
+    """Whose language SFTs to compare. sft: None for the experiment's own settings; seeds: the first for
+    pairs, all for the control.
+    """
 
     languages: tuple[str, ...]
     seeds: tuple[int, ...] = (1, 2)
@@ -41,7 +44,9 @@ class Supports:
 
     def __post_init__(self) -> None:
         if not self.languages or not self.seeds:
-            raise InputError(f"At least one language and one seed were expected under `supports`, but got {self}.")
+            raise InputError(
+                f"At least one language and one seed were expected under `supports`, but got {self}."
+            )
 
 
 def study_supports(base: Experiment, methods: Mapping[str, Supports], build: Build) -> Found:
@@ -53,16 +58,31 @@ def study_supports(base: Experiment, methods: Mapping[str, Supports], build: Bui
         read_lines(data.text(code), 1)  # fails now, before any long work
     for method, asked in methods.items():
         experiment = dataclasses.replace(base, language_sft=asked.sft or base.language_sft)
-        jobs: Jobs = {Job("language_sft", (code, None, None, seed)): () for seed in asked.seeds for code in asked.languages}
+        jobs: Jobs = {
+            Job("language_sft", (code, None, None, seed)): ()
+            for seed in asked.seeds
+            for code in asked.languages
+        }
         reader = build(experiment, jobs)
-        made = {(job.arguments[0], job.arguments[3]): artefact for job, artefact in built(reader, jobs).items()}
+        made = {
+            (job.arguments[0], job.arguments[3]): artefact for job, artefact in built(reader, jobs).items()
+        }
         deltas = {key: SparseDelta.load(artefact.path("delta.safetensors")) for key, artefact in made.items()}
         total = sum(parameter.numel() for parameter in reader.teacher.encoder.parameters())
-        own = [_pair(method, one, other, deltas, families, total) for one, other in combinations(sorted(deltas), 2)]
+        own = [
+            _pair(method, one, other, deltas, families, total)
+            for one, other in combinations(sorted(deltas), 2)
+        ]
         pairs += own
-        ages += [row for (code, seed), artefact in made.items() for row in _ages(method, code, seed, artefact, experiment, total)]
+        ages += [
+            row
+            for (code, seed), artefact in made.items()
+            for row in _ages(method, code, seed, artefact, experiment, total)
+        ]
         found.artefacts |= {artefact.id: artefact for artefact in made.values()}
-        found.figures |= _figures(method, own, deltas, {code: families[code] for code in asked.languages}, asked.seeds[0])
+        found.figures |= _figures(
+            method, own, deltas, {code: families[code] for code in asked.languages}, asked.seeds[0]
+        )
         found.verdicts += verdicts(method, own)
     found.tables |= {"overlaps": pairs, "ages": ages}
     found.figures |= _ages_figure(methods, ages)
@@ -90,28 +110,45 @@ def _pair(
     }
 
 
-def _ages(method: str, code: str, seed: int, artefact: Artefact, experiment: Experiment, total: int) -> list[dict[str, Any]]:
-    """The rows of ages.csv of one SpIEL SFT: percent of its entries last grown at each update, and were drops random.
+def _ages(
+    method: str, code: str, seed: int, artefact: Artefact, experiment: Experiment, total: int
+) -> list[dict[str, Any]]:
+    """The rows of ages.csv of one SpIEL SFT: percent of its entries last grown at each update, and were drops
+    random.
 
     None of LT-SFT, and none of an SFT from before ages were kept.
     """
     asked = experiment.language_sft
     if asked is None or asked.spiel is None or not artefact.path(AGES).is_file():
         return []
-    counts = {int(step): count for step, count in json.loads(artefact.path(AGES).read_text(encoding="utf-8")).items()}
+    counts = {
+        int(step): count
+        for step, count in json.loads(artefact.path(AGES).read_text(encoding="utf-8")).items()
+    }
     config = SftConfig(**vars(asked), seed=seed)
     steps, shares = config.spiel.for_run(total, steps=asked.sparse.steps, seed=seed).ages_by_chance()  # type: ignore[union-attr]
     whole = sum(counts.values())
     return [
-        {"method": method, "language": code, "seed": seed, "steps": asked.sparse.steps, "born": step,
-         "share": round(100 * counts.get(step, 0) / whole, 4), "chance": round(100 * share, 4)}
+        {
+            "method": method,
+            "language": code,
+            "seed": seed,
+            "steps": asked.sparse.steps,
+            "born": step,
+            "share": round(100 * counts.get(step, 0) / whole, 4),
+            "chance": round(100 * share, 4),
+        }
         for step, share in zip(steps, shares, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def _of(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    """The pairs of one kind: `seeds` of one language, `related` and `unrelated` languages trained with the same seed."""
-    same_seed = [row for row in rows if row["first"] != row["second"] and row["first_seed"] == row["second_seed"]]
+    """The pairs of one kind: `seeds` of one language, `related` and `unrelated` languages trained with the
+    same seed.
+    """
+    same_seed = [
+        row for row in rows if row["first"] != row["second"] and row["first_seed"] == row["second_seed"]
+    ]
     if kind == "seeds":
         return [row for row in rows if row["first"] == row["second"]]
     return [row for row in same_seed if (row["first_family"] == row["second_family"]) == (kind == "related")]
@@ -125,13 +162,29 @@ def verdicts(method: str, rows: list[dict[str, Any]]) -> list[Verdict]:
     """LT-SFT's claim on overlaps, in percent of parameters shared, each where both sides were measured."""
     related, unrelated, seeds = (_mean(_of(rows, kind)) for kind in ("related", "unrelated", "seeds"))
     asked = (
-        ("related languages share more parameters than by chance", related, _mean(_of(rows, "related"), "chance")),
-        ("related languages share more than random entries of the same tensors", related, _mean(_of(rows, "related"), "chance_by_tensor")),
+        (
+            "related languages share more parameters than by chance",
+            related,
+            _mean(_of(rows, "related"), "chance"),
+        ),
+        (
+            "related languages share more than random entries of the same tensors",
+            related,
+            _mean(_of(rows, "related"), "chance_by_tensor"),
+        ),
         ("related languages share more parameters than unrelated ones", related, unrelated),
-        (f"unrelated languages stay below {NEAR:g} times chance", _times(_mean(_of(rows, "unrelated"), "chance")), unrelated),
+        (
+            f"unrelated languages stay below {NEAR:g} times chance",
+            _times(_mean(_of(rows, "unrelated"), "chance")),
+            unrelated,
+        ),
         ("two seeds of one language share more than two related languages", seeds, related),
     )
-    return [Verdict(f"{method}: {claim}", left, right) for claim, left, right in asked if left is not None and right is not None]
+    return [
+        Verdict(f"{method}: {claim}", left, right)
+        for claim, left, right in asked
+        if left is not None and right is not None
+    ]
 
 
 def _times(value: float | None) -> float | None:
@@ -139,11 +192,22 @@ def _times(value: float | None) -> float | None:
 
 
 def across(pairs: list[dict[str, Any]], ages: list[dict[str, Any]]) -> list[Verdict]:
-    """What the thesis says of SpIEL's two variants (section 7.5.3 and appendix E.6), where methods are called after them."""
+    """What the thesis says of SpIEL's two variants (section 7.5.3 and appendix E.6), where methods are called
+    after them.
+    """
     told = list[Verdict]()
-    seeds = {name: _mean(_of([row for row in pairs if row["method"] == name], "seeds")) for name in ("SpIEL-AG", "SpIEL-MA")}
+    seeds = {
+        name: _mean(_of([row for row in pairs if row["method"] == name], "seeds"))
+        for name in ("SpIEL-AG", "SpIEL-MA")
+    }
     if seeds["SpIEL-AG"] is not None and seeds["SpIEL-MA"] is not None:
-        told.append(Verdict("seeds share more parameters by SpIEL-MA than by SpIEL-AG", seeds["SpIEL-MA"], seeds["SpIEL-AG"]))
+        told.append(
+            Verdict(
+                "seeds share more parameters by SpIEL-MA than by SpIEL-AG",
+                seeds["SpIEL-MA"],
+                seeds["SpIEL-AG"],
+            )
+        )
     born = {name: _born([row for row in ages if row["method"] == name]) for name in seeds}
     if born["SpIEL-AG"] is not None and born["SpIEL-MA"] is not None:
         claim = "SpIEL-AG's entries are younger than SpIEL-MA's (mean step of growth)"
@@ -158,27 +222,47 @@ def _born(rows: list[dict[str, Any]]) -> float | None:
 
 
 def _figures(
-    method: str, rows: list[dict[str, Any]], deltas: Mapping[tuple[str, int], SparseDelta], families: Mapping[str, str], seed: int
+    method: str,
+    rows: list[dict[str, Any]],
+    deltas: Mapping[tuple[str, int], SparseDelta],
+    families: Mapping[str, str],
+    seed: int,
 ) -> dict[str, tuple[Figure, str]]:
     """The overlap of languages with its controls, and where the first language's entries sit."""
-    codes = [code for code in sorted(families, key=lambda code: (families[code], code)) if (code, seed) in deltas]
+    codes = [
+        code for code in sorted(families, key=lambda code: (families[code], code)) if (code, seed) in deltas
+    ]
     drawn, name = dict[str, tuple[Figure, str]](), method.lower().replace(" ", "-")
     if len(codes) > 1:
         matrix = [[deltas[a, seed].overlap(deltas[b, seed]) for b in codes] for a in codes]
-        again = {row["first"]: row["overlap"] / 100 for row in _of(rows, "seeds") if seed in (row["first_seed"], row["second_seed"])}
+        again = {
+            row["first"]: row["overlap"] / 100
+            for row in _of(rows, "seeds")
+            if seed in (row["first_seed"], row["second_seed"])
+        }
         made = plots.overlap(
-            matrix, codes, chance=rows[0]["chance"] / 100, families=[families[code] for code in codes],
+            matrix,
+            codes,
+            chance=rows[0]["chance"] / 100,
+            families=[families[code] for code in codes],
             control=[again.get(code, np.nan) for code in codes] if again else None,
-        )  # fmt: skip
+        )
         drawn[f"overlap-{name}"] = made, f"{method}: how many of their parameters two language SFTs share."
     if codes:
-        where = f"{method}: where in the encoder the parameters of {codes[0]}'s SFT sit, in percent of each tensor."
+        where = (
+            f"{method}: where in the encoder the parameters of {codes[0]}'s SFT sit, in percent of each"
+            " tensor."
+        )
         drawn[f"places-{name}"] = plots.delta_map(*densities(deltas[codes[0], seed])), where
     return drawn
 
 
-def _ages_figure(methods: Mapping[str, Supports], ages: list[dict[str, Any]]) -> dict[str, tuple[Figure, str]]:
-    """Ages of every method and language with the first seed, against random drops; methods of another schedule would need another null."""
+def _ages_figure(
+    methods: Mapping[str, Supports], ages: list[dict[str, Any]]
+) -> dict[str, tuple[Figure, str]]:
+    """Ages of every method and language with the first seed, against random drops; methods of another
+    schedule would need another null.
+    """
     firsts = {name: methods[name].seeds[0] for name in methods}
     rows = [row for row in ages if row["seed"] == firsts[row["method"]]]
     if not rows:
@@ -187,7 +271,9 @@ def _ages_figure(methods: Mapping[str, Supports], ages: list[dict[str, Any]]) ->
     for row in rows:
         born.setdefault(f"{row['method']}, {row['language']}", {})[row["born"]] = row["share"]
     label = next(iter(born))
-    null = [(row["born"], row["chance"] / 100) for row in rows if f"{row['method']}, {row['language']}" == label]
+    null = [
+        (row["born"], row["chance"] / 100) for row in rows if f"{row['method']}, {row['language']}" == label
+    ]
     chance = ([step for step, _ in null], [share for _, share in null])
     grown = {label: {step: share for step, share in found.items() if share} for label, found in born.items()}
     caption = "How old the entries of SpIEL's final supports are, by the step at which they were last grown."

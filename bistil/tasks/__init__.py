@@ -1,8 +1,8 @@
 """Tasks by name.
 
-Notable: a task is one file behind the `Task` protocol of `bistil.tasks.task` and one entry of `TASKS`; an entry of one's own makes one's
-own task known to experiment files. Sentence retrieval (`bistil.tasks.retrieval`) trains nothing and is a function, no task.
-"""
+Notable: a task is one file behind the `Task` protocol of `bistil.tasks.task` and one entry of `TASKS`; an
+entry of one's own makes one's own task known to experiment files. Sentence retrieval
+(`bistil.tasks.retrieval`) trains nothing and is a function, no task."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,10 +26,14 @@ def task(name: str) -> Task:
     :raises InputError: where there is no such task.
     """
     if name not in TASKS:
-        raise InputError(f"A task was expected, one of {', '.join(TASKS)}, but got {name!r}. Use one of these names.")
+        raise InputError(
+            f"A task was expected, one of {', '.join(TASKS)}, but got {name!r}. Use one of these names."
+        )
     return TASKS[name]
 
 
 def floor(task: Task, train_examples: Sequence[Any], test_examples: Sequence[Any]) -> dict[str, float]:
-    """Metrics on `test_examples` of the best guess that looks at labels of `train_examples` only, in percent."""
+    """Metrics on `test_examples` of the best guess that looks at labels of `train_examples` only, in
+    percent.
+    """
     return task.floor(train_examples, test_examples)

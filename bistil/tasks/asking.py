@@ -1,8 +1,7 @@
 """Plain text as examples of a task, for models that are asked and not scored.
 
-Notable: words are what white space separates, so text should be tokenised as the training data was. What is gold in an example is a
-stand-in here, and means nothing.
-"""
+Notable: words are what white space separates, so text should be tokenised as the training data was. What is
+gold in an example is a stand-in here, and means nothing."""
 
 from typing import Any
 
@@ -25,12 +24,18 @@ ASKED = {
 def asked(task: str, *texts: str) -> Any:
     """Return an example of a task made of one text for each of its names in ASKED.
 
-    :raises InputError: for a task of another kind, a number of texts that is not the task's, or an empty text.
-    """
+    :raises InputError: for a task of another kind, a number of texts that is not the task's, or an empty
+    text."""
     if task not in ASKED:
-        raise InputError(f"A task of one's own cannot be asked here, only {', '.join(ASKED)}; {task!r} came. Use its `predict`.")
+        raise InputError(
+            f"A task of one's own cannot be asked here, only {', '.join(ASKED)}; {task!r} came. Use its"
+            " `predict`."
+        )
     if len(texts) != len(ASKED[task]) or not all(text.strip() for text in texts):
-        raise InputError(f"A {' and a '.join(ASKED[task])} with at least one word were expected for {task}, but {texts} came. Fill it in.")
+        raise InputError(
+            f"A {' and a '.join(ASKED[task])} with at least one word were expected for {task}, but {texts}"
+            " came. Fill it in."
+        )
     first, last = texts[0], texts[-1]
     words = tuple(first.split())
     match task:

@@ -1,11 +1,14 @@
-"""The shallow biaffine parser: two biaffine products directly on the encoder's states (Glavaš and Vulić 2021).
+"""The shallow biaffine parser: two biaffine products directly on the encoder's states (Glavaš and Vulić
+2021).
 
 Notable:
-* there is no layer between encoder and biaffine products, and no copy for heads and dependents: that is what "shallow" means;
+* there is no layer between encoder and biaffine products, and no copy for heads and dependents: that is what
+    "shallow" means;
 * the state of [CLS] stands for the root, as in that paper;
-* relations are scored only for one head of each word, packed over real words, no [B, W, W, R] tensor; the large matrix product is done
-  once for each word that governs any, and in a tree about half of them do;
-* weights start at zero: directions that source-language training never visits then add nothing in another language.
+* relations are scored only for one head of each word, packed over real words, no [B, W, W, R] tensor; the
+  large matrix product is done once for each word that governs any, and in a tree about half of them do;
+* weights start at zero: directions that source-language training never visits then add nothing in another
+language.
 """
 
 from collections.abc import Mapping
@@ -32,12 +35,15 @@ class ShallowBiaffine(nn.Module):
         self.relations = nn.Parameter(torch.zeros(relations, hidden_size + 1, hidden_size + 1))
 
     def forward(self, hidden: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Logits `arcs` of Shape: [B, W, W + 1] over head candidates (0 is the root) and `relations` of Shape: [B, W, R].
+        """Logits `arcs` of Shape: [B, W, W + 1] over head candidates (0 is the root) and `relations` of
+        Shape: [B, W, R].
 
-        Relations are those at `batch["heads"]`; without that entry a maximum spanning tree is found first and returned as `heads`.
+        Relations are those at `batch["heads"]`; without that entry a maximum spanning tree is found first and
+        returned as `heads`.
 
         :param hidden: last states of the encoder. Shape: [B, L, H].
-        :param batch: `first_subwords`, Shape: [B, W], -1 where there is no word; `heads`, Shape: [B, W], -100 where there is none.
+        :param batch: `first_subwords`, Shape: [B, W], -1 where there is no word; `heads`, Shape: [B, W], -100
+        where there is none.
         """
         words = batch["first_subwords"] >= 0
         states = self.states(hidden, batch["first_subwords"])
@@ -55,7 +61,9 @@ class ShallowBiaffine(nn.Module):
         return pad(dropout(states, self.dropout, self.training), (0, 1), value=1.0)
 
     def arc_scores(self, states: Tensor, words: Tensor) -> Tensor:
-        """Scores of each word's head candidates; padding and the word itself are impossible. Shape: [B, W + 1, H + 1] -> [B, W, W + 1]."""
+        """Scores of each word's head candidates; padding and the word itself are impossible. Shape: [B, W +
+        1, H + 1] -> [B, W, W + 1].
+        """
         scores = (states[:, 1:] @ self.arcs) @ states.mT
         own = torch.eye(words.shape[1] + 1, dtype=torch.bool, device=words.device)[1:]
         return scores.masked_fill(own | ~pad(words, (1, 0), value=True)[:, None, :], IMPOSSIBLE)
@@ -67,6 +75,8 @@ class ShallowBiaffine(nn.Module):
         """
         row, word = (heads >= 0).nonzero(as_tuple=True)
         governors, which = torch.unique(row * states.shape[1] + heads[row, word], return_inverse=True)
-        products = linear(states.flatten(0, 1)[governors], self.relations.flatten(0, 1)).unflatten(1, self.relations.shape[:2])
+        products = linear(states.flatten(0, 1)[governors], self.relations.flatten(0, 1)).unflatten(
+            1, self.relations.shape[:2]
+        )
         packed = (products[which] @ states[row, word + 1][:, :, None]).squeeze(2)
         return packed.new_zeros(*heads.shape, packed.shape[1]).index_put((row, word), packed)

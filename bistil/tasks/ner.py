@@ -1,8 +1,10 @@
 """Named-entity recognition: IOB2 columns in, a linear token classifier, entity F1 out.
 
 Notable:
-* tags are repaired to IOB2 by seqeval's (conlleval's) convention: an I- tag that continues nothing starts an entity;
-* entity types that the training file lacks are O in every score, so DATE of MasakhaNER costs nothing after training without it;
+* tags are repaired to IOB2 by seqeval's (conlleval's) convention: an I- tag that continues nothing starts an
+    entity;
+* entity types that the training file lacks are O in every score, so DATE of MasakhaNER costs nothing after
+    training without it;
 * words cut off at `max_length` are O in the prediction, so their entities are missed.
 """
 
@@ -36,13 +38,21 @@ class Ner(Tagging):
         sentences = [_tagged(path, start, lines) for start, lines in sentence_blocks(path)]
         found = [sentence for sentence in sentences if sentence.words]
         if not found:
-            raise InputError(f"At least one sentence was expected in {path}, but it holds only comments. Give a file with data in it.")
+            raise InputError(
+                f"At least one sentence was expected in {path}, but it holds only comments. Give a file with"
+                " data in it."
+            )
         return found
 
     def for_training(self, examples: Sequence[Tagged]) -> Self:
-        """This task with O and the B- and I- tags of the examples' entity types as labels, types in alphabetical order."""
+        """This task with O and the B- and I- tags of the examples' entity types as labels, types in
+        alphabetical order.
+        """
         if not examples:
-            raise InputError("Sentences to train a tagger on were expected, but there are none. Give a file with sentences in it.")
+            raise InputError(
+                "Sentences to train a tagger on were expected, but there are none. Give a file with sentences"
+                " in it."
+            )
         types = sorted({tag[2:] for example in examples for tag in example.tags if tag != "O"})
         return replace(self, labels=("O", *(f"{prefix}-{kind}" for kind in types for prefix in "BI")))
 
@@ -53,18 +63,26 @@ class Ner(Tagging):
         return {name: 100 * float(metric(gold, guess, zero_division=0)) for name, metric in metrics.items()}
 
     def outcomes(self, examples: Sequence[Tagged], predictions: Sequence[Sequence[str]]) -> Outcomes:
-        """Entities of each sentence: the right ones of the found (precision), of the gold (recall), and twice those of both (F1)."""
-        gold, guess = ([set(get_entities(tags)) for tags in rows] for rows in self._whole(examples, predictions))
+        """Entities of each sentence: the right ones of the found (precision), of the gold (recall), and twice
+        those of both (F1).
+        """
+        gold, guess = (
+            [set(get_entities(tags)) for tags in rows] for rows in self._whole(examples, predictions)
+        )
         right = [len(a & b) for a, b in zip(gold, guess, strict=True)]
         found, wanted = [len(entities) for entities in guess], [len(entities) for entities in gold]
         both = [a + b for a, b in zip(found, wanted, strict=True)]
         return {"precision": (right, found), "recall": (right, wanted), "f1": ([2 * n for n in right], both)}
 
-    def _whole(self, examples: Sequence[Tagged], predictions: Sequence[Sequence[str]]) -> tuple[list[list[str]], list[list[str]]]:
+    def _whole(
+        self, examples: Sequence[Tagged], predictions: Sequence[Sequence[str]]
+    ) -> tuple[list[list[str]], list[list[str]]]:
         """Gold tags, O where the labels lack them, and predicted ones, O where words were cut off."""
         known = set(self._labels())
         gold = [[tag if tag in known else "O" for tag in example.tags] for example in examples]
-        return gold, [[*tags, *["O"] * (len(row) - len(tags))] for row, tags in zip(gold, predictions, strict=True)]
+        return gold, [
+            [*tags, *["O"] * (len(row) - len(tags))] for row, tags in zip(gold, predictions, strict=True)
+        ]
 
     def floor(self, train: Sequence[Tagged], test: Sequence[Tagged]) -> dict[str, float]:
         """The majority tag O for every word: no entity is found, so each score is 0."""
@@ -72,7 +90,9 @@ class Ner(Tagging):
 
 
 def _tagged(path: Path, start: int, lines: Sequence[str]) -> Tagged:
-    """One sentence of a file whose first line has the number `start`; comments and document marks leave it empty."""
+    """One sentence of a file whose first line has the number `start`; comments and document marks leave it
+    empty.
+    """
     words, tags = [], []
     previous = "O"
     for number, line in enumerate(lines, start=start):
@@ -81,7 +101,10 @@ def _tagged(path: Path, start: int, lines: Sequence[str]) -> Tagged:
             continue
         word, tag = columns
         if tag != "O" and (tag[:2] not in ("B-", "I-") or len(tag) < 3):
-            raise InputError(f"{path}, line {number}: expected the tag O, B-type or I-type, but got {tag!r}. Convert the file to IOB2.")
+            raise InputError(
+                f"{path}, line {number}: expected the tag O, B-type or I-type, but got {tag!r}. Convert the"
+                " file to IOB2."
+            )
         if tag.startswith("I-") and previous[2:] != tag[2:]:
             tag = f"B-{tag[2:]}"
         words.append(word)
@@ -97,13 +120,23 @@ def _columns(path: Path, number: int, line: str) -> tuple[str, str] | None:
             return None
         columns = line.split("\t")
         if len(columns) not in (3, 5) or not columns[1].strip():
-            raise _wrong(path, number, "3 or 5 columns with tabs between them (id, word, tag, and two more)", len(columns))
+            raise _wrong(
+                path,
+                number,
+                "3 or 5 columns with tabs between them (id, word, tag, and two more)",
+                len(columns),
+            )
         return (columns[1], columns[2]) if columns[0].isdigit() else None
     columns = line.strip(" ").split("\t") if "\t" in line else line.strip(" ").split(" ")
     if len(columns) != 2 or not columns[0].strip():
-        raise _wrong(path, number, "2 columns, word and tag, with one space or tab between them", len(columns))
+        raise _wrong(
+            path, number, "2 columns, word and tag, with one space or tab between them", len(columns)
+        )
     return None if columns[0] == "-DOCSTART-" else (columns[0], columns[1])
 
 
 def _wrong(path: Path, line: int, expected: str, columns: int) -> InputError:
-    return InputError(f"{path}, line {line}: expected {expected}, but got {columns} column(s). Correct the line, or convert the file.")
+    return InputError(
+        f"{path}, line {line}: expected {expected}, but got {columns} column(s). Correct the line, or convert"
+        " the file."
+    )

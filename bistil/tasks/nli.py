@@ -1,9 +1,10 @@
 """Natural language inference: pairs of sentences in, a two-layer classifier on [CLS], accuracy out.
 
 Notable:
-* the head is BERT's own form of a two-layer classifier (dense, tanh, dropout, linear), so transformers' classes can hold it;
-* columns are found by the names that MultiNLI, XNLI, AmericasNLI and SNLI give them; without a header, the label is the first or the
-  last of three columns;
+* the head is BERT's own form of a two-layer classifier (dense, tanh, dropout, linear), so transformers'
+    classes can hold it;
+* columns are found by the names that MultiNLI, XNLI, AmericasNLI and SNLI give them; without a header, the
+  label is the first or the last of three columns;
 * MultiNLI's "-" (annotators disagreed) is left out, as is usual; XNLI's "contradictory" is contradiction.
 """
 
@@ -28,7 +29,11 @@ from bistil.tasks.task import Batch, Outcomes, Row, ratios
 LABELS = ("entailment", "neutral", "contradiction")
 _LABEL_OF = {label: label for label in LABELS} | {"contradictory": "contradiction"}
 _UNDECIDED = "-"
-_COLUMNS = {"premise": ("premise", "sentence1"), "hypothesis": ("hypothesis", "hypo", "sentence2"), "label": ("gold_label", "label")}
+_COLUMNS = {
+    "premise": ("premise", "sentence1"),
+    "hypothesis": ("hypothesis", "hypo", "sentence2"),
+    "label": ("gold_label", "label"),
+}
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,9 @@ class Pair:
 
 
 class ClsClassifier(nn.Module):
-    """Two layers over the state of [CLS]: dense with tanh, then, after dropout, linear (BiStil section 5.4.3)."""
+    """Two layers over the state of [CLS]: dense with tanh, then, after dropout, linear (BiStil section
+    5.4.3).
+    """
 
     def __init__(self, *, hidden_size: int, labels: int, dropout: float) -> None:
         super().__init__()
@@ -64,9 +71,11 @@ class Nli:
     metric: str = "accuracy"
 
     def read(self, path: Path) -> list[Pair]:
-        """Pairs of a MultiNLI or XNLI `.jsonl` file, or of a table with tabs (MultiNLI, XNLI, AmericasNLI, SNLI, miniworld).
+        """Pairs of a MultiNLI or XNLI `.jsonl` file, or of a table with tabs (MultiNLI, XNLI, AmericasNLI,
+        SNLI, miniworld).
 
-        :raises InputError: with the line number, where columns or labels are wrong; where a file mixes languages.
+        :raises InputError: with the line number, where columns or labels are wrong; where a file mixes
+        languages.
         """
         rows = _json_rows(path) if path.suffix == ".jsonl" else _table_rows(path)
         pairs, languages = [], set()
@@ -74,32 +83,49 @@ class Nli:
             languages.add(row.get("language"))
             label = row["label"].strip()
             if label != _UNDECIDED and label not in _LABEL_OF:
-                raise _wrong(path, number, f"a label, one of {', '.join(_LABEL_OF)} or - (undecided)", repr(label))
+                raise _wrong(
+                    path, number, f"a label, one of {', '.join(_LABEL_OF)} or - (undecided)", repr(label)
+                )
             if label != _UNDECIDED:
                 pairs.append(Pair(row["premise"], row["hypothesis"], _LABEL_OF[label]))
         if len(languages) > 1:
             raise InputError(
-                f"Pairs of one language were expected in {path}, but its column `language` holds {', '.join(sorted(map(str, languages)))}. "
-                "Split the file by that column, and name the parts in the language table."
+                f"Pairs of one language were expected in {path}, but its column `language` holds"
+                f" {', '.join(sorted(map(str, languages)))}. Split the file by that column, and name the"
+                " parts in the language table."
             )
         if not pairs:
-            raise InputError(f"At least one labelled pair was expected in {path}, but there is none. Give a file with data in it.")
+            raise InputError(
+                f"At least one labelled pair was expected in {path}, but there is none. Give a file with data"
+                " in it."
+            )
         return pairs
 
     def for_training(self, examples: Sequence[Pair]) -> Self:
         """This task: its labels do not depend on the examples."""
         if not examples:
-            raise InputError("Pairs to train a classifier on were expected, but there are none. Give a file with pairs in it.")
+            raise InputError(
+                "Pairs to train a classifier on were expected, but there are none. Give a file with pairs"
+                " in it."
+            )
         return self
 
-    def encode(self, examples: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> list[Row]:
-        """Rows of `input_ids`, `token_type_ids` where the tokenizer makes them, and the label; the longer sentence is cut first."""
+    def encode(
+        self, examples: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, *, max_length: int
+    ) -> list[Row]:
+        """Rows of `input_ids`, `token_type_ids` where the tokenizer makes them, and the label; the longer
+        sentence is cut first.
+        """
         texts = [example.premise for example in examples], [example.hypothesis for example in examples]
         encoding = tokenizer(*texts, truncation="longest_first", max_length=max_length)
-        tokenizer.backend_tokenizer.no_truncation()  # or a later save would write this max_length into tokenizer.json
+        # or a later save would write this max_length into tokenizer.json
+        tokenizer.backend_tokenizer.no_truncation()
         names = [name for name in ("input_ids", "token_type_ids") if name in encoding]
         rows: list[Row] = [{name: encoding[name][i] for name in names} for i in range(len(examples))]
-        return [{**row, "label": [self.labels.index(example.label)]} for row, example in zip(rows, examples, strict=True)]
+        return [
+            {**row, "label": [self.labels.index(example.label)]}
+            for row, example in zip(rows, examples, strict=True)
+        ]
 
     def collate(self, rows: Sequence[Row], pad_id: int) -> dict[str, Tensor]:
         """A batch: inputs of Shape: [B, L], `labels` of Shape: [B]."""
@@ -113,9 +139,13 @@ class Nli:
         """Cross-entropy of the labels, a mean over pairs. Shape: []."""
         return cross_entropy(logits["labels"].float(), batch["labels"])
 
-    def distillation_loss(self, student_logits: Mapping[str, Tensor], teacher_logits: Mapping[str, Tensor], batch: Batch) -> Tensor:
+    def distillation_loss(
+        self, student_logits: Mapping[str, Tensor], teacher_logits: Mapping[str, Tensor], batch: Batch
+    ) -> Tensor:
         """Soft cross-entropy of the labels (BiStil eq. 5.3), a mean over pairs. Shape: []."""
-        return prediction_loss(student_logits["labels"], teacher_logits["labels"], torch.ones_like(batch["labels"]))
+        return prediction_loss(
+            student_logits["labels"], teacher_logits["labels"], torch.ones_like(batch["labels"])
+        )
 
     def predict(self, model: TaskModel, batch: Batch) -> list[str]:
         """The best label of each pair."""
@@ -131,7 +161,9 @@ class Nli:
         return {"accuracy": (right, [1] * len(right))}
 
     def floor(self, train: Sequence[Pair], test: Sequence[Pair]) -> dict[str, float]:
-        """The most frequent label of the training pairs for every pair; the first in the order of `labels` among equals."""
+        """The most frequent label of the training pairs for every pair; the first in the order of `labels`
+        among equals.
+        """
         counts = Counter(example.label for example in train)
         return self.score(test, [max(self.labels, key=lambda label: counts[label])] * len(test))
 
@@ -143,14 +175,24 @@ def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             continue
         try:
             found: Any = json.loads(line)
-        except (ValueError, RecursionError) as error:  # too long a number and too deep a nesting are none of json's own errors
-            raise _wrong(path, number, "a JSON object", f"text that is none ({getattr(error, 'msg', error)})") from error
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # too long a number and too deep a nesting are none of json's own errors
+            raise _wrong(
+                path, number, "a JSON object", f"text that is none ({getattr(error, 'msg', error)})"
+            ) from error
         names = found if isinstance(found, dict) else {}
-        yield number, _named(path, number, {key: value for key, value in names.items() if isinstance(value, str)})
+        yield (
+            number,
+            _named(path, number, {key: value for key, value in names.items() if isinstance(value, str)}),
+        )
 
 
 def _table_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line numbers and rows of a table with tabs, with or without a header. Quotes are ordinary characters, as in the published files."""
+    """Line numbers and rows of a table with tabs, with or without a header. Quotes are ordinary characters,
+    as in the published files.
+    """
     lines = [(number, line.rstrip("\r")) for number, line in enumerate(read_text(path).split("\n"), start=1)]
     header: list[str] = []
     for number, line in lines:
@@ -181,9 +223,18 @@ def _named(path: Path, number: int, row: Mapping[str, str]) -> dict[str, str]:
     lacking = [name for name, value in found.items() if value is None]
     if lacking:
         wanted = "; ".join(f"{name} ({' or '.join(keys)})" for name, keys in _COLUMNS.items())
-        raise _wrong(path, number, f"the columns {wanted}", f"none for {', '.join(lacking)} among {', '.join(row) or 'nothing'}")
-    return {name: value for name, value in found.items() if value is not None} | {k: row[k] for k in ("language",) if k in row}
+        raise _wrong(
+            path,
+            number,
+            f"the columns {wanted}",
+            f"none for {', '.join(lacking)} among {', '.join(row) or 'nothing'}",
+        )
+    return {name: value for name, value in found.items() if value is not None} | {
+        k: row[k] for k in ("language",) if k in row
+    }
 
 
 def _wrong(path: Path, line: int, expected: str, came: str) -> InputError:
-    return InputError(f"{path}, line {line}: expected {expected}, but got {came}. Correct the line, or get the file anew.")
+    return InputError(
+        f"{path}, line {line}: expected {expected}, but got {came}. Correct the line, or get the file anew."
+    )

@@ -1,10 +1,14 @@
-"""Cross-lingual sentence retrieval: how well two encoders put translations side by side. It trains nothing, so it is no `Task`.
+"""Cross-lingual sentence retrieval: how well two encoders put translations side by side. It trains nothing,
+so it is no `Task`.
 
 Notable:
-* the two scores are those of Bui's thesis on monolingual students: the cosine of mean vectors, and greedy matching of tokens as in
-  BERTScore (F1, without idf weights). Both leave out special tokens and look at one layer; a curve is a loop over layers;
-* each language has its own encoder, which may be one and the same: a bilingual student, or a teacher with two language SFTs;
-* a translation counts as found where the text of the best sentence is the right one, so that equal lines are not held against a model.
+* the two scores are those of Bui's thesis on monolingual students: the cosine of mean vectors, and greedy
+  matching of tokens as in BERTScore (F1, without idf weights). Both leave out special tokens and look at one
+  layer; a curve is a loop over layers;
+* each language has its own encoder, which may be one and the same: a bilingual student, or a teacher with two
+    language SFTs;
+* a translation counts as found where the text of the best sentence is the right one, so that equal lines are
+not held against a model.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,14 +30,19 @@ from bistil.text.languages import DataFolder
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalConfig:
-    """How an experiment compares sentences: `by` cosine or bertscore, at the layer nearest to `depth`, a share of an encoder's layers."""
+    """How an experiment compares sentences: `by` cosine or bertscore, at the layer nearest to `depth`, a
+    share of an encoder's layers.
+    """
 
     by: str = "cosine"
     depth: float = 2 / 3
 
     def __post_init__(self) -> None:
         if self.by not in SIMILARITIES or not 0 <= self.depth <= 1:
-            raise InputError(f"One of {', '.join(SIMILARITIES)} and a depth from 0 to 1 were expected under `retrieval`, not {self}.")
+            raise InputError(
+                f"One of {', '.join(SIMILARITIES)} and a depth from 0 to 1 were expected under `retrieval`,"
+                f" not {self}."
+            )
 
 
 @dataclass(frozen=True)
@@ -45,10 +54,12 @@ class Side:
 
 
 def read_parallel(path: Path, source: Path | None = None) -> list[tuple[str, str]]:
-    """Pairs of source and target sentence: of a table with two columns and a tab between them, or of two files, line by line.
+    """Pairs of source and target sentence: of a table with two columns and a tab between them, or of two
+    files, line by line.
 
     :param path: the table, or, with `source`, the target's lines.
-    :raises InputError: where a line has not two columns or a sentence is blank (with its number), or the files differ in length.
+    :raises InputError: where a line has not two columns or a sentence is blank (with its number), or the
+    files differ in length.
     """
     lines = _lines(path)
     if source is None:
@@ -57,23 +68,27 @@ def read_parallel(path: Path, source: Path | None = None) -> list[tuple[str, str
         others = _lines(source)
         if len(others) != len(lines):
             raise InputError(
-                f"As many lines as in {source} ({len(others)}) were expected in {path}, but it has {len(lines)}. "
-                "Line n of both files should be the same sentence."
+                f"As many lines as in {source} ({len(others)}) were expected in {path}, but it has"
+                f" {len(lines)}. Line n of both files should be the same sentence."
             )
         columns = [list(pair) for pair in zip(others, lines, strict=True)]
     for number, found in enumerate(columns, start=1):
         if len(found) != 2 or not all(text.strip() for text in found):
             raise InputError(
-                f"{path}, line {number}: expected two sentences, neither blank, but got {found}. Correct the line, or drop it"
-                + (" from both files." if source else ".")
+                f"{path}, line {number}: expected two sentences, neither blank, but got {found}. Correct the"
+                " line, or drop it" + (" from both files." if source else ".")
             )
     if not columns:
-        raise InputError(f"At least one pair of sentences was expected in {path}, but the file is empty. Give a file with data in it.")
+        raise InputError(
+            f"At least one pair of sentences was expected in {path}, but the file is empty. Give a file with"
+            " data in it."
+        )
     return [(left, right) for left, right in columns]
 
 
 def parallel(data: DataFolder, source: str, target: str) -> list[tuple[str, str]]:
-    """The pairs of two languages of a data folder: from the target's table (`.tsv`), or else line by line from both languages' files.
+    """The pairs of two languages of a data folder: from the target's table (`.tsv`), or else line by line
+    from both languages' files.
 
     :raises InputError: where the language table names no such files, or they are malformed.
     """
@@ -96,17 +111,18 @@ def retrieve(
     batch_size: int = 64,
     max_length: int = 128,
 ) -> dict[str, float]:
-    """Percentage of sentences whose nearest neighbour is their translation: `forward` (to the target), `backward`, and their mean.
+    """Percentage of sentences whose nearest neighbour is their translation: `forward` (to the target),
+    `backward`, and their mean.
 
-    :param layer: 0 is the embedding layer, 1 the first layer. by: `cosine` or `bertscore`. Sentences are cut to `max_length` tokens, or to
-        what the encoder has positions for.
+    :param layer: 0 is the embedding layer, 1 the first layer. by: `cosine` or `bertscore`. Sentences are cut
+        to `max_length` tokens, or to what the encoder has positions for.
     :raises InputError: without pairs, for another score, or for a layer that an encoder has not.
     """
     layers = min(side.encoder.config.num_hidden_layers for side in (source, target))
     if not pairs or by not in SIMILARITIES or not 0 <= layer <= layers:
         raise InputError(
-            f"Pairs of sentences, a layer from 0 to {layers} and a score among {', '.join(SIMILARITIES)} were expected, but got "
-            f"{len(pairs)} pairs, layer {layer} and {by!r}."
+            f"Pairs of sentences, a layer from 0 to {layers} and a score among {', '.join(SIMILARITIES)} were"
+            f" expected, but got {len(pairs)} pairs, layer {layer} and {by!r}."
         )
     texts = [left for left, _ in pairs], [right for _, right in pairs]
     states = [
@@ -118,12 +134,20 @@ def retrieve(
     return {"forward": forward, "backward": backward, "accuracy": (forward + backward) / 2}
 
 
-def token_states(side: Side, texts: Sequence[str], *, layer: int, batch_size: int, max_length: int) -> list[Tensor]:
-    """States of each text's tokens at one layer, special tokens left out. Shape: one [n, H] a text, n at least 1."""
+def token_states(
+    side: Side, texts: Sequence[str], *, layer: int, batch_size: int, max_length: int
+) -> list[Tensor]:
+    """States of each text's tokens at one layer, special tokens left out. Shape: one [n, H] a text, n at
+    least 1.
+    """
     most = min(max_length, longest_sequence(side.encoder.config))
     encoding = side.tokenizer(list(texts), truncation=True, max_length=most, return_special_tokens_mask=True)
-    side.tokenizer.backend_tokenizer.no_truncation()  # or a later save would write this max_length into tokenizer.json
-    rows = [{"input_ids": i, "special": s} for i, s in zip(encoding["input_ids"], encoding["special_tokens_mask"], strict=True)]
+    # or a later save would write this max_length into tokenizer.json
+    side.tokenizer.backend_tokenizer.no_truncation()
+    rows = [
+        {"input_ids": i, "special": s}
+        for i, s in zip(encoding["input_ids"], encoding["special_tokens_mask"], strict=True)
+    ]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]), reverse=True)
     device, training = next(side.encoder.parameters()).device, side.encoder.training
     found: dict[int, Tensor] = {}
@@ -132,11 +156,22 @@ def token_states(side: Side, texts: Sequence[str], *, layer: int, batch_size: in
         with torch.inference_mode():
             for start in range(0, len(order), batch_size):
                 chosen = [rows[i] for i in order[start : start + batch_size]]
-                batch = {name: tensor.to(device) for name, tensor in pad_inputs(chosen, int(side.tokenizer.pad_token_id)).items()}
-                hidden = encode(side.encoder, batch["input_ids"], batch["attention_mask"], states=True).hidden[layer].float()
+                batch = {
+                    name: tensor.to(device)
+                    for name, tensor in pad_inputs(chosen, int(side.tokenizer.pad_token_id)).items()
+                }
+                hidden = (
+                    encode(side.encoder, batch["input_ids"], batch["attention_mask"], states=True)
+                    .hidden[layer]
+                    .float()
+                )
                 real = pad(chosen, "special", 1).to(device) == 0
-                real |= ~real.any(1, keepdim=True) & (batch["attention_mask"] == 1)  # a text without any token keeps its special ones
-                found |= {i: hidden[row, real[row]] for row, i in enumerate(order[start : start + batch_size])}
+                real |= ~real.any(1, keepdim=True) & (
+                    batch["attention_mask"] == 1
+                )  # a text without any token keeps its special ones
+                found |= {
+                    i: hidden[row, real[row]] for row, i in enumerate(order[start : start + batch_size])
+                }
     finally:
         side.encoder.train(training)
     return [found[i] for i in range(len(rows))]
@@ -144,14 +179,16 @@ def token_states(side: Side, texts: Sequence[str], *, layer: int, batch_size: in
 
 def cosine(source: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
     """Cosine of the mean token vectors of every two sentences. Shape: N of [n, H], M of [m, H] -> [N, M]."""
-    left, right = (normalize(torch.stack([states.mean(0) for states in side]), dim=1) for side in (source, target))
+    left, right = (
+        normalize(torch.stack([states.mean(0) for states in side]), dim=1) for side in (source, target)
+    )
     return left @ right.T
 
 
 def bertscore(source: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
-    """F1 of greedy token matching of every two sentences: each token counts the cosine of its most similar token on the other side,
-    a mean over the tokens of either side; a negative mean counts as 0. Shape: N of [n, H], M of [m, H] -> [N, M].
-    """
+    """F1 of greedy token matching of every two sentences: each token counts the cosine of its most similar
+    token on the other side, a mean over the tokens of either side; a negative mean counts as 0. Shape: N of
+    [n, H], M of [m, H] -> [N, M]."""
     lengths = torch.tensor([len(states) for states in target], device=target[0].device)
     padded = pad_sequence([normalize(states, dim=1) for states in target], batch_first=True)
     real = torch.arange(padded.shape[1], device=padded.device) < lengths[:, None]
@@ -165,7 +202,10 @@ def bertscore(source: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
     return torch.stack(rows)
 
 
-SIMILARITIES: Mapping[str, Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]] = {"cosine": cosine, "bertscore": bertscore}
+SIMILARITIES: Mapping[str, Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]] = {
+    "cosine": cosine,
+    "bertscore": bertscore,
+}
 
 
 def _accuracy(similarity: Tensor, candidates: Sequence[str]) -> float:

@@ -1,8 +1,7 @@
 """What tasks share: text files, files of sentences, words to sub-words, padding.
 
-Notable: a word that the tokenizer turns into nothing (a lone soft hyphen, say) becomes the unknown token, so that every word has a
-first sub-word unless it was cut off at the end of the sentence.
-"""
+Notable: a word that the tokenizer turns into nothing (a lone soft hyphen, say) becomes the unknown token, so
+that every word has a first sub-word unless it was cut off at the end of the sentence."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,9 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Tokens:
-    """A sentence as sub-words: ids with special tokens, and the position of the first sub-word of each word that was not cut off."""
+    """A sentence as sub-words: ids with special tokens, and the position of the first sub-word of each word
+    that was not cut off.
+    """
 
     input_ids: list[int]
     first_subwords: list[int]
@@ -32,14 +33,18 @@ def read_text(path: Path) -> str:
     :raises InputError: where the file is missing or not UTF-8 (with the line's number).
     """
     if not path.is_file():
-        raise InputError(f"A data file was expected at {path}, but there is none. Check the data folder and the language table.")
+        raise InputError(
+            f"A data file was expected at {path}, but there is none. Check the data folder and the language"
+            " table."
+        )
     data = path.read_bytes()
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError(
-            f"UTF-8 text was expected in {path}, but line {line} holds the byte 0x{data[error.start]:02x}. Convert the file to UTF-8."
+            f"UTF-8 text was expected in {path}, but line {line} holds the byte 0x{data[error.start]:02x}."
+            " Convert the file to UTF-8."
         ) from error
 
 
@@ -61,21 +66,32 @@ def sentence_blocks(path: Path) -> Iterator[tuple[int, list[str]]]:
                 yield number - len(block), block
             block = []
     if not found:
-        raise InputError(f"At least one sentence was expected in {path}, but the file is empty. Give a file with data in it.")
+        raise InputError(
+            f"At least one sentence was expected in {path}, but the file is empty. Give a file with data"
+            " in it."
+        )
 
 
-def tokenize(sentences: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> list[Tokens]:
+def tokenize(
+    sentences: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, *, max_length: int
+) -> list[Tokens]:
     """Sub-words of each sentence, cut to `max_length` tokens including the special ones.
 
-    :raises InputError: where the tokenizer is not a fast one: only fast ones know which sub-word belongs to which word.
-    """
+    :raises InputError: where the tokenizer is not a fast one: only fast ones know which sub-word belongs to
+    which word."""
     if not tokenizer.is_fast:
-        raise InputError(f"A fast tokenizer was expected, but {type(tokenizer).__name__} is a slow one. Load it with AutoTokenizer.")
+        raise InputError(
+            f"A fast tokenizer was expected, but {type(tokenizer).__name__} is a slow one. Load it with"
+            " AutoTokenizer."
+        )
     if not sentences:
         return []
     spelled = _visible(sentences, tokenizer)
-    encoding = tokenizer(spelled, is_split_into_words=True, truncation=True, max_length=max_length, return_attention_mask=False)
-    tokenizer.backend_tokenizer.no_truncation()  # or a later save would write this max_length into tokenizer.json
+    encoding = tokenizer(
+        spelled, is_split_into_words=True, truncation=True, max_length=max_length, return_attention_mask=False
+    )
+    # or a later save would write this max_length into tokenizer.json
+    tokenizer.backend_tokenizer.no_truncation()
     tokens = []
     for row, ids in enumerate(encoding["input_ids"]):
         first: dict[int, int] = {}
@@ -89,9 +105,13 @@ def tokenize(sentences: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerB
 def _visible(sentences: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase) -> list[list[str]]:
     """The sentences with the unknown token for each word that has no sub-word of its own."""
     words = sorted({word for sentence in sentences for word in sentence})
-    encoded = tokenizer([[word] for word in words], is_split_into_words=True, add_special_tokens=False, verbose=False)["input_ids"]
+    encoded = tokenizer(
+        [[word] for word in words], is_split_into_words=True, add_special_tokens=False, verbose=False
+    )["input_ids"]
     empty = {word for word, ids in zip(words, encoded, strict=True) if not ids}
-    return [[str(tokenizer.unk_token) if word in empty else word for word in sentence] for sentence in sentences]
+    return [
+        [str(tokenizer.unk_token) if word in empty else word for word in sentence] for sentence in sentences
+    ]
 
 
 def pad(rows: Sequence[Row], name: str, value: int) -> Tensor:
@@ -101,8 +121,15 @@ def pad(rows: Sequence[Row], name: str, value: int) -> Tensor:
 
 
 def pad_inputs(rows: Sequence[Row], pad_id: int) -> dict[str, Tensor]:
-    """`input_ids`, `attention_mask` and, where the rows have them, `token_type_ids`. Shape: [B, L] int64 each."""
+    """`input_ids`, `attention_mask` and, where the rows have them, `token_type_ids`. Shape: [B, L] int64
+    each.
+    """
     lengths = torch.tensor([len(row["input_ids"]) for row in rows])
     input_ids = pad(rows, "input_ids", pad_id)
-    inputs = {"input_ids": input_ids, "attention_mask": (torch.arange(input_ids.shape[1])[None, :] < lengths[:, None]).long()}
-    return inputs | ({"token_type_ids": pad(rows, "token_type_ids", 0)} if "token_type_ids" in rows[0] else {})
+    inputs = {
+        "input_ids": input_ids,
+        "attention_mask": (torch.arange(input_ids.shape[1])[None, :] < lengths[:, None]).long(),
+    }
+    return inputs | (
+        {"token_type_ids": pad(rows, "token_type_ids", 0)} if "token_type_ids" in rows[0] else {}
+    )

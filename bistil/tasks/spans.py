@@ -1,7 +1,7 @@
 """What question answering does with spans: SQuAD's scores of two answers, and the best spans of a window.
 
-Notable: the best spans are exact, since all pairs of a start and an end at most `longest` tokens apart are scored at once, as a band.
-"""
+Notable: the best spans are exact, since all pairs of a start and an end at most `longest` tokens apart are
+scored at once, as a band."""
 
 import re
 import string
@@ -16,7 +16,9 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalise(text: str) -> str:
-    """An answer as SQuAD compares it: lower case, without ASCII punctuation, without English articles, single spaces."""
+    """An answer as SQuAD compares it: lower case, without ASCII punctuation, without English articles, single
+    spaces.
+    """
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
@@ -26,7 +28,9 @@ def exact_match(guess: str, gold: str) -> float:
 
 
 def f1(guess: str, gold: str) -> float:
-    """Harmonic mean of precision and recall of normalised words, 0 to 1, each word counted as often as it occurs."""
+    """Harmonic mean of precision and recall of normalised words, 0 to 1, each word counted as often as it
+    occurs.
+    """
     guessed, wanted = normalise(guess).split(), normalise(gold).split()
     if not guessed or not wanted:
         return float(guessed == wanted)
@@ -34,13 +38,15 @@ def f1(guess: str, gold: str) -> float:
     return 2 * common / (len(guessed) + len(wanted))
 
 
-def best_spans(start: Tensor, end: Tensor, context: Tensor, *, longest: int, n: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The n best spans of each window by the sum of start and end logits (BiStil section 5.4.3), best first; -inf where there are fewer.
+def best_spans(
+    start: Tensor, end: Tensor, context: Tensor, *, longest: int, n: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The n best spans of each window by the sum of start and end logits (BiStil section 5.4.3), best first;
+    -inf where there are fewer.
 
-    A span lies wholly in the context and has 1 to `longest` tokens.
-    Shape: start, end and context (True where a token may be in an answer) are [N, L]; scores, firsts and lasts are [N, n'] with
-    n' = min(n, L * longest).
-    """
+    A span lies wholly in the context and has 1 to `longest` tokens. Shape: start, end and context (True where
+    a token may be in an answer) are [N, L]; scores, firsts and lasts are [N, n'] with n' = min(n, L *
+    longest)."""
     start, end = (logits.float().masked_fill(~context, -torch.inf) for logits in (start, end))
     sums = start[:, :, None] + pad(end, (0, longest - 1), value=-torch.inf).unfold(1, longest, 1)
     scores, places = sums.flatten(1).topk(min(n, sums[0].numel()), dim=1)

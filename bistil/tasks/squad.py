@@ -1,7 +1,7 @@
 """Questions from SQuAD 1.1 and XQuAD files.
 
-Notable: every answer is checked against its context, so a shifted offset is found while reading and not as a score of nought.
-"""
+Notable: every answer is checked against its context, so a shifted offset is found while reading and not as a
+score of nought."""
 
 import json
 import re
@@ -16,7 +16,9 @@ from bistil.tasks.sentences import read_text
 
 @dataclass(frozen=True)
 class Question:
-    """A question on a context, with its answers: text and the number of its first character in the context."""
+    """A question on a context, with its answers: text and the number of its first character in the
+    context.
+    """
 
     id: str
     question: str
@@ -27,26 +29,39 @@ class Question:
 def read_squad(path: Path) -> list[Question]:
     """All questions of a file, in order.
 
-    :raises InputError: where the file is no JSON (with the line number), where a part is missing, where a question has no answer, or
-        where an answer is not at its place in the context (with the question's id and the line where that stands).
+    :raises InputError: where the file is no JSON (with the line number), where a part is missing, where a
+        question has no answer, or where an answer is not at its place in the context (with the question's id
+        and the line where that stands).
     """
     try:
         found = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:  # too long a number and too deep a nesting are none of json's own errors
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # too long a number and too deep a nesting are none of json's own errors
         line, why = getattr(error, "lineno", 1), getattr(error, "msg", error)
-        raise InputError(f"{path}, line {line}: expected JSON, but got text that is none ({why}). Get the file anew.") from error
+        raise InputError(
+            f"{path}, line {line}: expected JSON, but got text that is none ({why}). Get the file anew."
+        ) from error
     questions = []
     for _, article in _each(path, found, "data", "the file"):
         for place, paragraph in _each(path, article, "paragraphs", "an article"):
             context = _text(path, paragraph, "context", place)
             for _, entry in _each(path, paragraph, "qas", place):
                 name = _text(path, entry, "id", place)
-                answers = tuple(_answer(path, answer, name, context) for _, answer in _each(path, entry, "answers", f"question {name}"))
+                answers = tuple(
+                    _answer(path, answer, name, context)
+                    for _, answer in _each(path, entry, "answers", f"question {name}")
+                )
                 if not answers:
                     raise _wrong(path, f"question {name}", "at least one answer, as in SQuAD 1.1", "none")
-                questions.append(Question(name, _text(path, entry, "question", f"question {name}"), context, answers))
+                questions.append(
+                    Question(name, _text(path, entry, "question", f"question {name}"), context, answers)
+                )
     if not questions:
-        raise InputError(f"At least one question was expected in {path}, but there is none. Give a file with data in it.")
+        raise InputError(
+            f"At least one question was expected in {path}, but there is none. Give a file with data in it."
+        )
     return questions
 
 
@@ -55,7 +70,9 @@ def _each(path: Path, holder: Any, key: str, place: str) -> Iterator[tuple[str, 
     entries = holder.get(key) if isinstance(holder, dict) else None
     if not isinstance(entries, list):
         raise _wrong(path, place, f"a list `{key}`", repr(entries))
-    yield from ((f"{place}, number {number} of `{key}`", entry) for number, entry in enumerate(entries, start=1))
+    yield from (
+        (f"{place}, number {number} of `{key}`", entry) for number, entry in enumerate(entries, start=1)
+    )
 
 
 def _text(path: Path, holder: Any, key: str, place: str) -> str:
@@ -70,15 +87,27 @@ def _answer(path: Path, found: Any, name: str, context: str) -> tuple[str, int]:
     text = _text(path, found, "text", f"question {name}")
     start = found.get("answer_start")
     if not text.strip() or not isinstance(start, int) or start < 0:
-        raise _wrong(path, f"question {name}", "an answer with a text and a whole number `answer_start`", f"{text!r} at {start!r}")
+        raise _wrong(
+            path,
+            f"question {name}",
+            "an answer with a text and a whole number `answer_start`",
+            f"{text!r} at {start!r}",
+        )
     if context[start : start + len(text)] != text:
-        raise _wrong(path, f"question {name}", f"the answer {text!r} at character {start}", repr(context[start : start + len(text)]))
+        raise _wrong(
+            path,
+            f"question {name}",
+            f"the answer {text!r} at character {start}",
+            repr(context[start : start + len(text)]),
+        )
     return text, start
 
 
 def _wrong(path: Path, place: str, expected: str, came: str) -> InputError:
     where = f"{path}, {_line(path, place)}{place}"
-    return InputError(f"{where}: expected {expected}, but got {came}. Correct that entry, or get the file anew.")
+    return InputError(
+        f"{where}: expected {expected}, but got {came}. Correct that entry, or get the file anew."
+    )
 
 
 def _line(path: Path, place: str) -> str:

@@ -45,7 +45,9 @@ class TokenClassifier(nn.Module):
 
 @dataclass(frozen=True)
 class Tagging:
-    """A task of tagging words. `labels` are the tags of the training sentences, `other` first; `dropout` is that of the head."""
+    """A task of tagging words. `labels` are the tags of the training sentences, `other` first; `dropout` is
+    that of the head.
+    """
 
     other: ClassVar[str]
     labels: tuple[str, ...] = ()
@@ -53,11 +55,15 @@ class Tagging:
     name: str = ""
     metric: str = ""
 
-    def encode(self, examples: Sequence[Tagged], tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> list[Row]:
+    def encode(
+        self, examples: Sequence[Tagged], tokenizer: PreTrainedTokenizerBase, *, max_length: int
+    ) -> list[Row]:
         """Rows of `input_ids` and `labels`; a label is -100 except at the first sub-word of a word."""
         index = {label: i for i, label in enumerate(self._labels())}
         rows = []
-        for example, tokens in zip(examples, tokenize([e.words for e in examples], tokenizer, max_length=max_length), strict=True):
+        for example, tokens in zip(
+            examples, tokenize([e.words for e in examples], tokenizer, max_length=max_length), strict=True
+        ):
             labels = [IGNORED] * len(tokens.input_ids)
             for position, tag in zip(tokens.first_subwords, example.tags, strict=False):
                 labels[position] = index.get(tag, index[self.other])
@@ -65,7 +71,9 @@ class Tagging:
         return rows
 
     def collate(self, rows: Sequence[Row], pad_id: int) -> dict[str, Tensor]:
-        """A batch: `input_ids`, `attention_mask` and `labels` of Shape: [B, L]; labels are padded with -100."""
+        """A batch: `input_ids`, `attention_mask` and `labels` of Shape: [B, L]; labels are padded with
+        -100.
+        """
         return pad_inputs(rows, pad_id) | {"labels": pad(rows, "labels", IGNORED)}
 
     def head(self, hidden_size: int) -> nn.Module:
@@ -74,11 +82,20 @@ class Tagging:
 
     def loss(self, logits: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Cross-entropy of the tags, a mean over words. Shape: []."""
-        total = cross_entropy(logits["labels"].flatten(0, 1).float(), batch["labels"].flatten(), ignore_index=IGNORED, reduction="sum")
+        total = cross_entropy(
+            logits["labels"].flatten(0, 1).float(),
+            batch["labels"].flatten(),
+            ignore_index=IGNORED,
+            reduction="sum",
+        )
         return total / counted((batch["labels"] != IGNORED).sum())
 
-    def distillation_loss(self, student_logits: Mapping[str, Tensor], teacher_logits: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        """Soft cross-entropy of the tags at first sub-words (BiStil eq. 5.3), a mean over words. Shape: []."""
+    def distillation_loss(
+        self, student_logits: Mapping[str, Tensor], teacher_logits: Mapping[str, Tensor], batch: Batch
+    ) -> Tensor:
+        """Soft cross-entropy of the tags at first sub-words (BiStil eq. 5.3), a mean over words. Shape:
+        [].
+        """
         return prediction_loss(student_logits["labels"], teacher_logits["labels"], batch["labels"] != IGNORED)
 
     def predict(self, model: TaskModel, batch: Batch) -> list[tuple[str, ...]]:
@@ -86,9 +103,15 @@ class Tagging:
         labels = self._labels()
         best = model(batch).logits["labels"].argmax(-1).tolist()
         first = (batch["labels"] != IGNORED).tolist()
-        return [tuple(labels[i] for i, word in zip(ids, words, strict=True) if word) for ids, words in zip(best, first, strict=True)]
+        return [
+            tuple(labels[i] for i, word in zip(ids, words, strict=True) if word)
+            for ids, words in zip(best, first, strict=True)
+        ]
 
     def _labels(self) -> tuple[str, ...]:
         if not self.labels:
-            raise InputError(f"A task {self.name} with labels was expected, but this one has none. Call for_training(examples) first.")
+            raise InputError(
+                f"A task {self.name} with labels was expected, but this one has none. Call"
+                " for_training(examples) first."
+            )
         return self.labels

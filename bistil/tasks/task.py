@@ -1,8 +1,7 @@
 """What a task is: reading, encoding, head, losses, decoding and scoring behind one protocol.
 
-Notable: a task is a frozen value. `for_training` returns a copy whose labels are fixed, so the same object can encode the training
-file, build the head, and score another language's file without hidden state.
-"""
+Notable: a task is a frozen value. `for_training` returns a copy whose labels are fixed, so the same object
+can encode the training file, build the head, and score another language's file without hidden state."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,7 +42,9 @@ class Task(Protocol):
     def for_training(self, examples: Sequence[Any]) -> Self:
         """This task with the labels of the training examples."""
 
-    def encode(self, examples: Sequence[Any], tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> list[Row]:
+    def encode(
+        self, examples: Sequence[Any], tokenizer: PreTrainedTokenizerBase, *, max_length: int
+    ) -> list[Row]:
         """One row of token ids and gold labels for each example, in order."""
 
     def collate(self, rows: Sequence[Row], pad_id: int) -> dict[str, Tensor]:
@@ -55,7 +56,9 @@ class Task(Protocol):
     def loss(self, logits: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Cross-entropy against gold labels. Shape: []."""
 
-    def distillation_loss(self, student_logits: Mapping[str, Tensor], teacher_logits: Mapping[str, Tensor], batch: Batch) -> Tensor:
+    def distillation_loss(
+        self, student_logits: Mapping[str, Tensor], teacher_logits: Mapping[str, Tensor], batch: Batch
+    ) -> Tensor:
         """Soft cross-entropy against the teacher, L_pred (BiStil eq. 5.3). Shape: []."""
 
     def predict(self, model: TaskModel, batch: Batch) -> list[Any]:
@@ -70,11 +73,11 @@ class Task(Protocol):
 
 @runtime_checkable
 class Counted(Protocol):
-    """A task whose every metric is 100 times a ratio of two sums over examples, so that scores of any resample of them can be had.
+    """A task whose every metric is 100 times a ratio of two sums over examples, so that scores of any
+    resample of them can be had.
 
-    A mean over examples has ones below; accuracy and attachment scores have the words of a sentence; the F1 of entities is twice the
-    right ones over the found and the gold ones together.
-    """
+    A mean over examples has ones below; accuracy and attachment scores have the words of a sentence; the F1
+    of entities is twice the right ones over the found and the gold ones together."""
 
     def outcomes(self, examples: Sequence[Any], predictions: Sequence[Any]) -> Outcomes:
         """What each example adds to the two sums of each entry of `score`, in the order of the examples."""
@@ -82,4 +85,6 @@ class Counted(Protocol):
 
 def ratios(outcomes: Outcomes) -> dict[str, float]:
     """The scores that outcomes add up to, in percent; 0 where there is nothing to be found."""
-    return {name: 100 * sum(top) / sum(bottom) if sum(bottom) else 0.0 for name, (top, bottom) in outcomes.items()}
+    return {
+        name: 100 * sum(top) / sum(bottom) if sum(bottom) else 0.0 for name, (top, bottom) in outcomes.items()
+    }

@@ -1,9 +1,9 @@
 """Maximum spanning trees with one root, over numpy.
 
-Notable: the single root costs nothing extra. Taking the same large number off every root edge makes each further root too expensive,
-so one run of Chu-Liu-Edmonds is enough, and the best of the trees with one root comes out. Most sentences skip even that: where the
-best head of each word already gives a tree, it is the answer, and that is looked at for the whole batch at once.
-"""
+Notable: the single root costs nothing extra. Taking the same large number off every root edge makes each
+further root too expensive, so one run of Chu-Liu-Edmonds is enough, and the best of the trees with one root
+comes out. Most sentences skip even that: where the best head of each word already gives a tree, it is the
+answer, and that is looked at for the whole batch at once."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,9 @@ NOTHING = -100
 
 
 def is_tree(heads: Sequence[int] | np.ndarray) -> bool:
-    """Whether heads (of words 1..n, 0 = root) reach the root from each word, with exactly one word under the root."""
+    """Whether heads (of words 1..n, 0 = root) reach the root from each word, with exactly one word under the
+    root.
+    """
     pointers = np.concatenate([[0], np.asarray(heads, dtype=np.int64)])
     return bool((pointers[1:] == 0).sum() == 1 and not _ends(pointers).any())
 
@@ -25,7 +27,10 @@ def decode(arcs: np.ndarray, words: np.ndarray) -> np.ndarray:
     :param words: True where there is a word; words come first in each row. Shape: [B, W].
     :returns: heads, -100 where there is no word. Shape: [B, W] int64.
     """
-    possible = np.pad(words, ((0, 0), (1, 0)), constant_values=True)[:, None, :] & ~np.eye(words.shape[1] + 1, dtype=bool)[1:]
+    possible = (
+        np.pad(words, ((0, 0), (1, 0)), constant_values=True)[:, None, :]
+        & ~np.eye(words.shape[1] + 1, dtype=bool)[1:]
+    )
     greedy = np.where(words, np.where(possible, arcs, -np.inf).argmax(2), 0)
     loops = _ends(np.pad(greedy, ((0, 0), (1, 0)))).any(1)
     heads = np.where(words, greedy, NOTHING)
@@ -38,7 +43,8 @@ def decode(arcs: np.ndarray, words: np.ndarray) -> np.ndarray:
 def maximum_tree(scores: np.ndarray) -> np.ndarray:
     """Heads of the tree with one root and the highest sum of scores.
 
-    :param scores: `scores[i, j]` is the score of head j for word i + 1; a word as its own head is never taken. Shape: [n, n + 1].
+    :param scores: `scores[i, j]` is the score of head j for word i + 1; a word as its own head is never
+        taken. Shape: [n, n + 1].
     :returns: heads. Shape: [n] int64.
     """
     n = len(scores)
@@ -51,17 +57,21 @@ def maximum_tree(scores: np.ndarray) -> np.ndarray:
 
 
 def _ends(pointers: np.ndarray) -> np.ndarray:
-    """Where each node stands after at least n steps towards its head: node 0, or a node on a cycle. Shape: [..., n] -> [..., n]."""
+    """Where each node stands after at least n steps towards its head: node 0, or a node on a cycle. Shape:
+    [..., n] -> [..., n].
+    """
     for _ in range(pointers.shape[-1].bit_length()):
         pointers = np.take_along_axis(pointers, pointers, -1)
     return pointers
 
 
 def _arborescence(scores: np.ndarray) -> np.ndarray:
-    """Chu-Liu-Edmonds: `scores[d, h]` for dependent d and head h, node 0 is the root. Shape: [n, n] -> heads [n] (heads[0] is 0).
+    """Chu-Liu-Edmonds: `scores[d, h]` for dependent d and head h, node 0 is the root. Shape: [n, n] -> heads
+    [n] (heads[0] is 0).
 
-    A path grows from a node by best heads. Where it bites itself, the cycle becomes one new node, whose score for a head is what the best
-    of its members gains by taking that head; where it meets the root or an earlier path, it is done. Heads stay the original nodes.
+    A path grows from a node by best heads. Where it bites itself, the cycle becomes one new node, whose score
+    for a head is what the best of its members gains by taking that head; where it meets the root or an
+    earlier path, it is done. Heads stay the original nodes.
     """
     n = len(scores)
     rows, heads, done = list(scores), [0] * n, [True] + [False] * (n - 1)
@@ -89,7 +99,8 @@ def _arborescence(scores: np.ndarray) -> np.ndarray:
                 cycles.append((cycle, gains.argmax(0)))
             else:
                 path.append(above)
-    while cycles:  # the last contracted first: the member that gains most by the whole's head takes it, the others keep theirs
+    # The last contracted comes first: the member that gains most by the whole's head takes it.
+    while cycles:
         cycle, best = cycles.pop()
         head = heads.pop()
         heads[cycle[best[head]]] = head

@@ -1,8 +1,7 @@
 """Unlabelled text: lines, packed blocks of tokens, and batches of one language each with masking on the fly.
 
-Notable: text is tokenised once into an int32 array; a training step touches only its own rows of it. Every batch is one language,
-since the teacher wears one language's sparse fine-tuning at a time.
-"""
+Notable: text is tokenised once into an int32 array; a training step touches only its own rows of it. Every
+batch is one language, since the teacher wears one language's sparse fine-tuning at a time."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,10 @@ def read_lines(path: Path, limit: int | None = None) -> list[str]:
     :raises InputError: where the file is missing, empty or not UTF-8 (with the line's number).
     """
     if not path.is_file():
-        raise InputError(f"A text file was expected at {path}, but there is none. Check the data folder and the language table.")
+        raise InputError(
+            f"A text file was expected at {path}, but there is none. Check the data folder and the language"
+            " table."
+        )
     lines: list[str] = []
     with path.open("rb") as file:
         for number, raw in enumerate(file, start=1):
@@ -35,21 +37,27 @@ def read_lines(path: Path, limit: int | None = None) -> list[str]:
                 line = raw.decode("utf-8").strip()
             except UnicodeDecodeError as error:
                 raise InputError(
-                    f"UTF-8 text was expected in {path}, but line {number} holds the byte 0x{raw[error.start]:02x}. "
-                    "Convert the file to UTF-8 (for example with iconv) and run again."
+                    f"UTF-8 text was expected in {path}, but line {number} holds the byte"
+                    f" 0x{raw[error.start]:02x}. Convert the file to UTF-8 (for example with iconv) and run"
+                    " again."
                 ) from error
             if line:
                 lines.append(line)
             if limit is not None and len(lines) == limit:
                 break
     if not lines:
-        raise InputError(f"At least one line of text was expected in {path}, but the file is empty. Give a corpus with text in it.")
+        raise InputError(
+            f"At least one line of text was expected in {path}, but the file is empty. Give a corpus with"
+            " text in it."
+        )
     return lines
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """Token sequences of one language. `ids` Shape: [N, L] int32, padded; `lengths` Shape: [N] int32, real tokens of each row."""
+    """Token sequences of one language. `ids` Shape: [N, L] int32, padded; `lengths` Shape: [N] int32, real
+    tokens of each row.
+    """
 
     ids: np.ndarray
     lengths: np.ndarray
@@ -61,11 +69,14 @@ class Blocks:
         """Ids and attention mask of some rows. Shape: [B, L] int64 each, cut to the longest row."""
         longest = int(self.lengths[index].max())
         ids = torch.from_numpy(self.ids[index, :longest].astype(np.int64))
-        mask = torch.arange(longest)[None, :] < torch.from_numpy(self.lengths[index].astype(np.int64))[:, None]
+        mask = (
+            torch.arange(longest)[None, :] < torch.from_numpy(self.lengths[index].astype(np.int64))[:, None]
+        )
         return ids, mask.long()
 
     def split(self, share: float, *, least: int = 1) -> tuple["Blocks", "Blocks"]:
-        """Blocks for training and held-out blocks: `share` of them, evenly spread over the corpus, at least `least`.
+        """Blocks for training and held-out blocks: `share` of them, evenly spread over the corpus, at least
+        `least`.
 
         :raises InputError: where no block would be left to train on.
         """
@@ -73,24 +84,34 @@ class Blocks:
         keep = np.setdiff1d(np.arange(len(self)), held)
         if not len(keep):
             raise InputError(
-                f"More than {len(held)} blocks of text were expected, some to train on and some held out, but the corpus has {len(self)}. "
-                "Give more text, a smaller block length or a smaller held-out share."
+                f"More than {len(held)} blocks of text were expected, some to train on and some held out, but"
+                f" the corpus has {len(self)}. Give more text, a smaller block length or a smaller held-out"
+                " share."
             )
         return Blocks(self.ids[keep], self.lengths[keep]), Blocks(self.ids[held], self.lengths[held])
 
     @classmethod
     def pooled(cls, parts: Mapping[str, "Blocks"], weights: Mapping[str, float]) -> "Blocks":
-        """Rows of several corpora as one, repeated or thinned so that each has its weight; the total stays the same."""
+        """Rows of several corpora as one, repeated or thinned so that each has its weight; the total stays
+        the same.
+        """
         total, mass = sum(map(len, parts.values())), sum(weights.values())
-        rows = {code: np.resize(np.arange(len(part)), max(1, round(total * weights[code] / mass))) for code, part in parts.items()}
-        ids, lengths = ([getattr(part, name)[rows[code]] for code, part in parts.items()] for name in ("ids", "lengths"))
+        rows = {
+            code: np.resize(np.arange(len(part)), max(1, round(total * weights[code] / mass)))
+            for code, part in parts.items()
+        }
+        ids, lengths = (
+            [getattr(part, name)[rows[code]] for code, part in parts.items()] for name in ("ids", "lengths")
+        )
         return cls(np.concatenate(ids), np.concatenate(lengths))
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, lines: Sequence[str]) -> list[list[int]]:
     if not lines:
         return []
-    return tokenizer(list(lines), add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+    return tokenizer(list(lines), add_special_tokens=False, return_attention_mask=False, verbose=False)[
+        "input_ids"
+    ]
 
 
 def to_blocks(tokenizer: PreTrainedTokenizerBase, lines: Iterable[str], length: int) -> Blocks:
@@ -102,14 +123,15 @@ def to_blocks(tokenizer: PreTrainedTokenizerBase, lines: Iterable[str], length: 
     """
     separator = tokenizer.sep_token_id
     stream = np.concatenate(
-        [np.asarray([*ids, separator], dtype=np.int32) for ids in _encode(tokenizer, list(lines))] or [np.empty(0, np.int32)]
+        [np.asarray([*ids, separator], dtype=np.int32) for ids in _encode(tokenizer, list(lines))]
+        or [np.empty(0, np.int32)]
     )
     inner = length - 2
     count = len(stream) // inner
     if count == 0:
         raise InputError(
-            f"Text for at least one block of {length} tokens was expected, but the corpus has only {len(stream)} tokens. "
-            "Give more text or a smaller block length."
+            f"Text for at least one block of {length} tokens was expected, but the corpus has only"
+            f" {len(stream)} tokens. Give more text or a smaller block length."
         )
     ids = np.full((count, length), separator, dtype=np.int32)
     ids[:, 0] = tokenizer.cls_token_id
@@ -128,8 +150,8 @@ def check_enough(tokenizer: PreTrainedTokenizerBase, lines: Sequence[str], lengt
         if found >= needed:
             return
     raise InputError(
-        f"Text for at least two blocks of {length} tokens was expected in {path}, one to train on and one held out, but it has only "
-        f"{found} tokens. Give more text or a smaller block length."
+        f"Text for at least two blocks of {length} tokens was expected in {path}, one to train on and one"
+        f" held out, but it has only {found} tokens. Give more text or a smaller block length."
     )
 
 
@@ -147,7 +169,9 @@ def lines_to_blocks(tokenizer: PreTrainedTokenizerBase, lines: Iterable[str], le
     return Blocks(ids, np.array([len(row) + 2 for row in rows], dtype=np.int32))
 
 
-def pairs_to_blocks(tokenizer: PreTrainedTokenizerBase, pairs: Iterable[tuple[str, str]], length: int) -> Blocks:
+def pairs_to_blocks(
+    tokenizer: PreTrainedTokenizerBase, pairs: Iterable[tuple[str, str]], length: int
+) -> Blocks:
     """Translation pairs for TLM: `[CLS] a [SEP] b [SEP]` a row, each side cut to half the room.
 
     Sides swap on every other row, so that neither language always comes first.
@@ -159,7 +183,13 @@ def pairs_to_blocks(tokenizer: PreTrainedTokenizerBase, pairs: Iterable[tuple[st
     lengths = np.zeros(len(sides), dtype=np.int32)
     for row, (a, b) in enumerate(zip(first, second, strict=True)):
         left, right = (a, b) if row % 2 == 0 else (b, a)
-        tokens = [tokenizer.cls_token_id, *left[:room], tokenizer.sep_token_id, *right[:room], tokenizer.sep_token_id]
+        tokens = [
+            tokenizer.cls_token_id,
+            *left[:room],
+            tokenizer.sep_token_id,
+            *right[:room],
+            tokenizer.sep_token_id,
+        ]
         ids[row, : len(tokens)], lengths[row] = tokens, len(tokens)
     return Blocks(ids, lengths)
 
@@ -167,7 +197,8 @@ def pairs_to_blocks(tokenizer: PreTrainedTokenizerBase, pairs: Iterable[tuple[st
 def mask_tokens(
     ids: Tensor, mask: Tensor, tokenizer: PreTrainedTokenizerBase, share: float, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """BERT's masking: `share` of the real, non-special tokens are predicted; of those 80 % become [MASK], 10 % a random token.
+    """BERT's masking: `share` of the real, non-special tokens are predicted; of those 80 % become [MASK], 10
+    % a random token.
 
     :returns: input ids and labels, Shape: [B, L] each; labels are -100 where nothing is predicted.
     """
@@ -181,10 +212,12 @@ def mask_tokens(
 
 
 class Batches(Dataset):
-    """Step number -> batch of one language: `language`, `input_ids`, `attention_mask`, and `labels` where tokens are masked.
+    """Step number -> batch of one language: `language`, `input_ids`, `attention_mask`, and `labels` where
+    tokens are masked.
 
-    Shape: [batch_size, L] each. Nothing here has state: batch k is the same whenever it is asked for. `by_length` puts sequences of
-    like length together, out of `pool` batches at a time, which saves padding; a language is drawn for `language_run` steps at a time.
+    Shape: [batch_size, L] each. Nothing here has state: batch k is the same whenever it is asked for.
+    `by_length` puts sequences of like length together, out of `pool` batches at a time, which saves padding;
+    a language is drawn for `language_run` steps at a time.
     """
 
     def __init__(
@@ -227,12 +260,19 @@ class Batches(Dataset):
         batch: dict[str, Any] = {"language": code, "input_ids": ids, "attention_mask": mask}
         if self._mask_share > 0:
             rng = np.random.Generator(np.random.PCG64([self._seed, step]))
-            batch["input_ids"], batch["labels"] = mask_tokens(ids, mask, self._tokenizer, self._mask_share, rng)
+            batch["input_ids"], batch["labels"] = mask_tokens(
+                ids, mask, self._tokenizer, self._mask_share, rng
+            )
         return batch
 
 
 def held_out(
-    corpora: Mapping[str, Blocks], tokenizer: PreTrainedTokenizerBase, *, batch_size: int, mask_share: float, most: int = 64
+    corpora: Mapping[str, Blocks],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    batch_size: int,
+    mask_share: float,
+    most: int = 64,
 ) -> list[dict[str, Any]]:
     """Fixed evaluation batches: at most `most` blocks a language, masked once and for all."""
     batches = []

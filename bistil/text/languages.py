@@ -1,7 +1,7 @@
 """The language table, and where a data folder keeps each language's files.
 
-Notable: miniworld and the real data share one layout, so nothing after this file knows which of the two it works on.
-"""
+Notable: miniworld and the real data share one layout, so nothing after this file knows which of the two it
+works on."""
 
 import csv
 import difflib
@@ -21,9 +21,11 @@ COLUMN_OF = {"parsing": "treebank", "pos": "treebank", "retrieval": "parallel"}
 
 @dataclass(frozen=True, kw_only=True)
 class Language:
-    """One row of the table: ISO 639-3 code, name, family, whether the teacher at hand has seen it, its text, and all further columns.
+    """One row of the table: ISO 639-3 code, name, family, whether the teacher at hand has seen it, its text,
+    and all further columns.
 
-    `files` holds, by column, patterns in which {split} becomes train, dev or test; a pattern without it is a test file.
+    `files` holds, by column, patterns in which {split} becomes train, dev or test; a pattern without it is a
+    test file.
     """
 
     code: str
@@ -35,9 +37,11 @@ class Language:
 
 
 def read_table(path: Path) -> dict[str, Language]:
-    """Languages by code from a CSV file. The columns of OPTIONAL may be missing; those that no task knows are for people.
+    """Languages by code from a CSV file. The columns of OPTIONAL may be missing; those that no task knows are
+    for people.
 
-    :raises InputError: where the file is not UTF-8, lacks a required column, or a row is short (with its line number).
+    :raises InputError: where the file is not UTF-8, lacks a required column, or a row is short (with its line
+    number).
     """
     languages = {}
     try:
@@ -46,30 +50,45 @@ def read_table(path: Path) -> dict[str, Language]:
             missing = [name for name in REQUIRED if name not in (table.fieldnames or ())]
             if missing:
                 raise InputError(
-                    f"A language table with the columns {', '.join(REQUIRED)} was expected in {path}; {missing[0]!r} is missing."
+                    f"A language table with the columns {', '.join(REQUIRED)} was expected in {path};"
+                    f" {missing[0]!r} is missing."
                 )
             for row in table:
                 if None in row.values():
-                    raise InputError(f"{path}, line {table.line_num}: a row with all columns was expected, but this one is short.")
+                    raise InputError(
+                        f"{path}, line {table.line_num}: a row with all columns was expected, but this one is"
+                        " short."
+                    )
                 further = {column: row[column] for column in table.fieldnames or () if column not in REQUIRED}
                 named = {name: row[name] for name in REQUIRED if name != "seen"}
-                languages[row["code"]] = Language(**named, seen=row["seen"].lower() in ("true", "yes", "1"), files=further)
+                languages[row["code"]] = Language(
+                    **named, seen=row["seen"].lower() in ("true", "yes", "1"), files=further
+                )
     except UnicodeDecodeError as error:
-        raise InputError(f"A language table in UTF-8 was expected in {path}, but: {error}. Convert the file.") from error
+        raise InputError(
+            f"A language table in UTF-8 was expected in {path}, but: {error}. Convert the file."
+        ) from error
     except csv.Error as error:
-        raise InputError(f"A table with commas between its cells was expected in {path}, but: {error}. Is it another file?") from error
+        raise InputError(
+            f"A table with commas between its cells was expected in {path}, but: {error}. Is it another file?"
+        ) from error
     return languages
 
 
 @dataclass(frozen=True)
 class DataFolder:
-    """A folder with `corpora/`, `ud/`, `ner/` …; its own languages.csv, or else the project's, says what is where."""
+    """A folder with `corpora/`, `ud/`, `ner/` …; its own languages.csv, or else the project's, says what is
+    where.
+    """
 
     root: Path
 
     def __post_init__(self) -> None:
         if not self.root.is_dir():
-            raise InputError(f"A data folder was expected at {self.root}, but there is none. Give --data FOLDER or set BISTIL_DATA.")
+            raise InputError(
+                f"A data folder was expected at {self.root}, but there is none. Give --data FOLDER or set"
+                " BISTIL_DATA."
+            )
 
     @property
     def languages(self) -> dict[str, Language]:
@@ -87,7 +106,8 @@ class DataFolder:
             near = difflib.get_close_matches(code, table, n=3, cutoff=0.3)
             hint = f" Did you mean {', '.join(near)}?" if near else ""
             raise InputError(
-                f"A language code of the table was expected, but {code!r} is not in it.{hint} Known: {', '.join(sorted(table))}."
+                f"A language code of the table was expected, but {code!r} is not in it.{hint} Known:"
+                f" {', '.join(sorted(table))}."
             )
         return table[code]
 
@@ -106,7 +126,9 @@ class DataFolder:
         path = self.root / pattern.format(split=split)
         if not pattern or not path.is_file():
             raise InputError(
-                f"A {split} file for {task} in {code} was expected" + (f" at {path}" if pattern else "") + ", but there is none."
+                f"A {split} file for {task} in {code} was expected"
+                + (f" at {path}" if pattern else "")
+                + ", but there is none."
             )
         return path
 

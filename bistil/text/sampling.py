@@ -1,7 +1,7 @@
 """Which examples make up which batch: decided once from the seed, never by mutable iterator state.
 
-Notable: batch number k of a run is a pure function of (seed, k). That is what makes an interrupted run resume in the very same place.
-"""
+Notable: batch number k of a run is a pure function of (seed, k). That is what makes an interrupted run resume
+in the very same place."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,15 +19,19 @@ def epochs(
 ) -> np.ndarray:
     """Example indices of `n_batches` batches drawn epoch by epoch without replacement.
 
-    With `lengths`, batches are cut from length-sorted pools of `pool` batches, so that little of a batch is padding, the less the larger
-    the pool; the order of the batches in a pool stays random.
+    With `lengths`, batches are cut from length-sorted pools of `pool` batches, so that little of a batch is
+    padding, the less the larger the pool; the order of the batches in a pool stays random.
 
-    :returns: Shape: [n_batches, batch_size], int64. Where fewer than `batch_size` examples exist, an epoch repeats inside a batch.
-    """
+    :returns: Shape: [n_batches, batch_size], int64. Where fewer than `batch_size` examples exist, an epoch
+    repeats inside a batch."""
     rng = np.random.Generator(np.random.PCG64([seed, 0x5EED]))
     needed = n_batches * batch_size
     order = (
-        np.concatenate([rng.permutation(n_examples) for _ in range(-(-needed // max(n_examples, 1)))])[:needed] if needed else np.empty(0)
+        np.concatenate([rng.permutation(n_examples) for _ in range(-(-needed // max(n_examples, 1)))])[
+            :needed
+        ]
+        if needed
+        else np.empty(0)
     )
     batches = order.astype(np.int64).reshape(n_batches, batch_size)
     if lengths is None:
@@ -41,7 +45,8 @@ def epochs(
 
 
 def languages(weights: Mapping[str, float], steps: int, *, seed: int, run: int = 1) -> list[str]:
-    """The language of each step, drawn with the given weights (BiStil stage 1: one half each), anew every `run` steps.
+    """The language of each step, drawn with the given weights (BiStil stage 1: one half each), anew every
+    `run` steps.
 
     :returns: `steps` language codes.
     """

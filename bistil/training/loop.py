@@ -1,11 +1,12 @@
 """The one training path: a thin subclass of transformers.Trainer that every stage goes through.
 
 Notable:
-* a stage hands over an `Objective`, a module whose forward maps a batch to (loss, named parts of it); several processes share out each
-  batch and take the steps that one would (`parallel`);
-* batches come from a dataset whose item k *is* the batch of step k, so a resumed run continues with the very same data;
-* a checkpoint counts only while its `complete` marker is there (written last, removed first), so a kill in the middle of saving or of
-  deleting costs one interval, never the run;
+* a stage hands over an `Objective`, a module whose forward maps a batch to (loss, named parts of it); several
+  processes share out each batch and take the steps that one would (`parallel`);
+* batches come from a dataset whose item k *is* the batch of step k, so a resumed run continues with the very
+    same data;
+* a checkpoint counts only while its `complete` marker is there (written last, removed first), so a kill in
+  the middle of saving or of deleting costs one interval, never the run;
 * at the end the model holds the state of its best evaluation;
 * events tell means since the last half second, so a curve moves long before the first entry of the log.
 """
@@ -38,7 +39,8 @@ class Stopped(KeyboardInterrupt):
 
 
 class Objective(nn.Module):
-    """What is minimised. Subclasses define `forward(batch) -> (loss, parts)`; `parts` are detached numbers worth watching.
+    """What is minimised. Subclasses define `forward(batch) -> (loss, parts)`; `parts` are detached numbers
+    worth watching.
 
     Only `self.model` is trained and saved; a teacher belongs in a tuple, where nn.Module does not see it.
     """
@@ -53,7 +55,9 @@ class Objective(nn.Module):
         owner = self._owner(state)
         return {name: tensor for name, tensor in state.items() if owner[name] == name}
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
         """Load what `state_dict` returned; a tied tensor takes its owner's values."""
         owner = self._owner(super().state_dict())
         whole = {name: state_dict[owned] for name, owned in owner.items() if owned in state_dict}
@@ -63,7 +67,10 @@ class Objective(nn.Module):
     def _owner(state: Mapping[str, Tensor]) -> dict[str, str]:
         """For each name, the first name that shares its storage."""
         first: dict[Any, str] = {}
-        keys = {name: (tensor.data_ptr(), tensor.shape) if tensor.numel() else name for name, tensor in state.items()}
+        keys = {
+            name: (tensor.data_ptr(), tensor.shape) if tensor.numel() else name
+            for name, tensor in state.items()
+        }
         for name, key in keys.items():
             first.setdefault(key, name)
         return {name: first[key] for name, key in keys.items()}
@@ -73,9 +80,9 @@ class Objective(nn.Module):
 class Schedule:
     """How long and how fast to train.
 
-    steps: optimiser steps. learning_rate: peak, then linear to 0. warmup_share: share of the steps with rising rate.
-    evaluations: how many evenly spaced evaluations (each is a checkpoint). clip: largest gradient norm, 0 for none. bf16: autocast to
-    bfloat16, weights and optimiser states staying in float32.
+    steps: optimiser steps. learning_rate: peak, then linear to 0. warmup_share: share of the steps with
+    rising rate. evaluations: how many evenly spaced evaluations (each is a checkpoint). clip: largest
+    gradient norm, 0 for none. bf16: autocast to bfloat16, weights and optimiser states staying in float32.
     """
 
     steps: int
@@ -88,7 +95,9 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.evaluations < 1 or not 0 < self.learning_rate < math.inf:
-            raise InputError(f"A schedule needs steps >= 1, evaluations >= 1 and a learning rate above 0, but got {self}.")
+            raise InputError(
+                f"A schedule needs steps >= 1, evaluations >= 1 and a learning rate above 0, but got {self}."
+            )
 
 
 def fit(
@@ -109,16 +118,25 @@ def fit(
     """Train `objective` on `batches`, resuming from the newest complete checkpoint in `folder`.
 
     :param evaluate: returns metrics; called in eval mode without gradients.
-    :param select: the metric that picks the best checkpoint; a name that ends in "loss" is minimised, any other maximised.
-    :param progress: told after every step; until it returns, training waits. The newest numbers of the log and of the last half second
-        come along, with `learning_rate`, `tokens_per_second` and `seconds_left` (of this call, listeners' time left out).
+    :param select: the metric that picks the best checkpoint; a name that ends in "loss" is minimised, any
+        other maximised.
+    :param progress: told after every step; until it returns, training waits. The newest numbers of the log
+        and of the last half second come along, with `learning_rate`, `tokens_per_second` and `seconds_left`
+        (of this call, listeners' time left out).
     :returns: one entry per log and evaluation, each with its step. The model is left in its best state.
     :raises Stopped: where `stop` was set; a checkpoint was written first.
     :raises InputError: where the schedule asks for bfloat16 and the objective is on a CUDA device without it.
     """
     device = next(objective.parameters()).device
-    if schedule.bf16 and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise InputError(f"The schedule asks for bf16, but {torch.cuda.get_device_name(device)} lacks bfloat16. Set bf16: false.")
+    if (
+        schedule.bf16
+        and device.type == "cuda"
+        and not torch.cuda.is_bf16_supported(including_emulation=False)
+    ):
+        raise InputError(
+            f"The schedule asks for bf16, but {torch.cuda.get_device_name(device)} lacks bfloat16. Set bf16:"
+            " false."
+        )
     checkpoint = _newest_complete(folder)
     every = math.ceil(schedule.steps / schedule.evaluations)
     arguments = TrainingArguments(
@@ -157,12 +175,17 @@ def fit(
     )
     trainer.evaluate_model, trainer.live = evaluate, watcher.live
     prepare: Any = trainer.accelerator.prepare_model
-    trainer.accelerator.prepare_model = partial(prepare, evaluation_mode=True)  # gradients are exchanged by us
+    trainer.accelerator.prepare_model = partial(
+        prepare, evaluation_mode=True
+    )  # gradients are exchanged by us
     for chatty in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(chatty)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if watcher.stopped:
-        raise Stopped(f"{stage} stopped at step {trainer.state.global_step} of {schedule.steps}; run the same call to go on from there.")
+        raise Stopped(
+            f"{stage} stopped at step {trainer.state.global_step} of {schedule.steps}; run the same call to"
+            " go on from there."
+        )
     return [dict(entry) for entry in trainer.state.log_history if "train_runtime" not in entry]
 
 
@@ -183,7 +206,9 @@ def _newest_complete(folder: Path) -> Path | None:
 
 
 def _keep_only(folder: Path, names: set[str]) -> None:
-    """Delete the other checkpoints, each one's marker first: a kill in between must not leave half of one that counts."""
+    """Delete the other checkpoints, each one's marker first: a kill in between must not leave half of one
+    that counts.
+    """
     for checkpoint in folder.glob("checkpoint-*"):
         if checkpoint.name not in names:
             (checkpoint / "complete").unlink(missing_ok=True)
@@ -191,13 +216,17 @@ def _keep_only(folder: Path, names: set[str]) -> None:
 
 
 class _Trainer(Trainer):
-    """transformers.Trainer for objectives: the loss is the module's output, the evaluation a callable, the order sequential."""
+    """transformers.Trainer for objectives: the loss is the module's output, the evaluation a callable, the
+    order sequential.
+    """
 
     evaluate_model: Evaluate
     live: Meter
     _parts: Meter
 
-    def compute_loss(self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+    def compute_loss(
+        self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         loss, parts = model(inputs)
         self._parts.add(parts)
         self.live.add(of_step(loss, parts, inputs))
@@ -220,7 +249,10 @@ class _Trainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
-            parts = {name: torch.tensor(value, device=self.args.device) for name, value in self._parts.take().items()}
+            parts = {
+                name: torch.tensor(value, device=self.args.device)
+                for name, value in self._parts.take().items()
+            }
             logs |= {name: float(over_processes(value)) for name, value in parts.items()}
         super().log(logs, start_time)
 

@@ -1,8 +1,7 @@
 """What training does right now: means of its numbers since they were last read, and its pace.
 
-Notable: numbers are added up where they are, on the device, and become Python floats only when they are read, so that watching a run does
-not make the processor wait for the device at every step.
-"""
+Notable: numbers are added up where they are, on the device, and become Python floats only when they are read,
+so that watching a run does not make the processor wait for the device at every step."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,9 @@ SECONDS = 0.5
 
 
 class Meter:
-    """Sums of named numbers. A name need not come at every step: its mean is over the steps at which it came."""
+    """Sums of named numbers. A name need not come at every step: its mean is over the steps at which it
+    came.
+    """
 
     def __init__(self) -> None:
         self._sums: dict[str, Number] = {}
@@ -27,7 +28,9 @@ class Meter:
     def add(self, values: Mapping[str, Number]) -> None:
         """Add the numbers of one step; tensors of Shape: []."""
         for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + (value.detach() if isinstance(value, Tensor) else value)
+            self._sums[name] = self._sums.get(name, 0.0) + (
+                value.detach() if isinstance(value, Tensor) else value
+            )
         self._counts.update(values.keys())
 
     def take(self) -> dict[str, float]:
@@ -38,7 +41,9 @@ class Meter:
 
 
 def of_step(loss: Tensor, parts: Mapping[str, Tensor], batch: Any) -> dict[str, Number]:
-    """What is worth watching of one step: `loss`, its parts, `loss_<code>` of a batch of one language, and real `tokens` where known."""
+    """What is worth watching of one step: `loss`, its parts, `loss_<code>` of a batch of one language, and
+    real `tokens` where known.
+    """
     found: dict[str, Number] = {"loss": loss, **parts}
     if isinstance(batch, Mapping) and "language" in batch:
         found[f"loss_{batch['language']}"] = loss
@@ -48,7 +53,9 @@ def of_step(loss: Tensor, parts: Mapping[str, Tensor], batch: Any) -> dict[str, 
 
 
 class Pace:
-    """How fast the steps are: `busy` seconds are spent on steps, the whole of them with evaluations and checkpoints, without listeners."""
+    """How fast the steps are: `busy` seconds are spent on steps, the whole of them with evaluations and
+    checkpoints, without listeners.
+    """
 
     def __init__(self, first: int = 0) -> None:
         self._first = self._step = self._read = first
@@ -78,9 +85,15 @@ class Pace:
         return self._read == self._first or self._busy >= SECONDS
 
     def read(self, means: dict[str, float], of: int) -> dict[str, float]:
-        """Return the means with `tokens_per_second` for the `tokens` of a step, and `seconds_left` until step `of`."""
+        """Return the means with `tokens_per_second` for the `tokens` of a step, and `seconds_left` until step
+        `of`.
+        """
         tokens = means.pop("tokens", None)
-        rate = {} if tokens is None else {"tokens_per_second": tokens * (self._step - self._read) / max(self._busy, 1e-9)}
+        rate = (
+            {}
+            if tokens is None
+            else {"tokens_per_second": tokens * (self._step - self._read) / max(self._busy, 1e-9)}
+        )
         each = (perf_counter() - self._begun - self._aside) / max(self._step - self._first, 1)
         self._read, self._busy = self._step, 0.0
         return {**means, **rate, "seconds_left": each * (of - self._step)}

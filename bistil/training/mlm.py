@@ -20,9 +20,13 @@ from bistil.training.parallel import counted
 
 def masked_lm_loss(mlm: PreTrainedModel, batch: Mapping[str, Any]) -> Tensor:
     """Mean cross-entropy over the predicted tokens of a batch, in nats; 0 where no token is predicted."""
-    hidden = mlm.base_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+    hidden = mlm.base_model(
+        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+    ).last_hidden_state
     predicted = batch["labels"] != IGNORED
-    total = cross_entropy(mlm_logits(mlm, hidden[predicted]).float(), batch["labels"][predicted], reduction="sum")
+    total = cross_entropy(
+        mlm_logits(mlm, hidden[predicted]).float(), batch["labels"][predicted], reduction="sum"
+    )
     return total / counted(predicted.sum())
 
 

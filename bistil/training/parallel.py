@@ -1,9 +1,9 @@
-"""Several processes as one (torchrun): they share out each step's batch, and together take the very step that one process would take.
+"""Several processes as one (torchrun): they share out each step's batch, and together take the very step that
+one process would take.
 
-Notable: a loss is a sum over tokens divided by their count in the whole batch, so the mean of the processes' gradients is the whole batch's
-gradient, however the padding falls. What is exchanged is what the optimiser sees: for sparse fine-tuning the K values' gradient, never a
-dense one.
-"""
+Notable: a loss is a sum over tokens divided by their count in the whole batch, so the mean of the processes'
+gradients is the whole batch's gradient, however the padding falls. What is exchanged is what the optimiser
+sees: for sparse fine-tuning the K values' gradient, never a dense one."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -21,12 +21,16 @@ def processes() -> int:
 
 
 def counted(count: Tensor) -> Tensor:
-    """What a process divides its sum by: the count in the whole batch for each process, and at least 1 in all. Shape: [] -> []."""
+    """What a process divides its sum by: the count in the whole batch for each process, and at least 1 in
+    all. Shape: [] -> [].
+    """
     return over_processes(count if processes() == 1 else count.float()).clamp(min=1 / processes())
 
 
 def over_processes(value: Tensor) -> Tensor:
-    """The mean over processes, without gradient; the value itself in one process. Every process must ask for it."""
+    """The mean over processes, without gradient; the value itself in one process. Every process must ask for
+    it.
+    """
     if processes() == 1:
         return value
     mean = value.detach().clone()
@@ -44,7 +48,8 @@ def exchange(parameters: Iterable[Tensor]) -> None:
 
 
 class Shared(Dataset):
-    """A dataset whose item k is the batch of step k, shared out over `n` processes: its item n * k + p is process p's rows of that batch.
+    """A dataset whose item k is the batch of step k, shared out over `n` processes: its item n * k + p is
+    process p's rows of that batch.
 
     Asking for a batch whose rows `n` does not divide is an `InputError`.
     """
@@ -58,10 +63,17 @@ class Shared(Dataset):
     def __getitem__(self, item: int) -> dict[str, Any]:
         step, process = divmod(item, self._n)
         batch: Mapping[str, Any] = self._batches[step]
-        uneven = {name: len(value) for name, value in batch.items() if isinstance(value, Tensor) and len(value) % self._n}
+        uneven = {
+            name: len(value)
+            for name, value in batch.items()
+            if isinstance(value, Tensor) and len(value) % self._n
+        }
         if uneven:
             raise InputError(
-                f"A batch size that {self._n} processes can share was expected, a multiple of {self._n}, but a batch has {uneven} rows. "
-                "Change the batch size or the number of processes."
+                f"A batch size that {self._n} processes can share was expected, a multiple of {self._n}, but"
+                f" a batch has {uneven} rows. Change the batch size or the number of processes."
             )
-        return {name: value[process :: self._n] if isinstance(value, Tensor) else value for name, value in batch.items()}
+        return {
+            name: value[process :: self._n] if isinstance(value, Tensor) else value
+            for name, value in batch.items()
+        }

@@ -1,7 +1,7 @@
 """Progress as events: library code reports, listeners decide what to show.
 
-Notable: three listeners exist: `silent`, `Terminal` (tqdm) and the notebook's (in `bistil.workbench`). Library code never prints.
-"""
+Notable: three listeners exist: `silent`, `Terminal` (tqdm) and the notebook's (in `bistil.workbench`).
+Library code never prints."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -36,7 +36,9 @@ class Terminal:
         """Move the stage's bar to the event's step."""
         bar = self._bars.get(event.stage)
         if bar is None:
-            bar = self._bars[event.stage] = tqdm(total=event.of, desc=event.stage, dynamic_ncols=True, mininterval=1.0)
+            bar = self._bars[event.stage] = tqdm(
+                total=event.of, desc=event.stage, dynamic_ncols=True, mininterval=1.0
+            )
         bar.set_postfix({name: f"{value:.4g}" for name, value in event.metrics.items()}, refresh=False)
         bar.update(event.step - bar.n)
         if event.step >= event.of:

@@ -1,8 +1,8 @@
 """How often each token occurs in text, in chunks that fill every core and little memory.
 
-Notable: special tokens are not added, and whatever truncation or padding an earlier call has left in the tokenizer is switched off. The
-tokenizer uses every core by itself; adding up does not, so on a machine with many, several processes count a large corpus faster.
-"""
+Notable: special tokens are not added, and whatever truncation or padding an earlier call has left in the
+tokenizer is switched off. The tokenizer uses every core by itself; adding up does not, so on a machine with
+many, several processes count a large corpus faster."""
 
 import os
 from collections import deque
@@ -29,17 +29,25 @@ def count_tokens(tokenizer: PreTrainedTokenizerFast, lines: Iterable[str], *, pr
     """
     counts = np.zeros(size(tokenizer), np.int64)
     encode = encoder(tokenizer)
-    found = (_count(encode(chunk)) for chunk in chunks(lines)) if processes == 1 else _in_processes(tokenizer, lines, processes)
+    found = (
+        (_count(encode(chunk)) for chunk in chunks(lines))
+        if processes == 1
+        else _in_processes(tokenizer, lines, processes)
+    )
     for part in found:
         counts[: len(part)] += part
     return counts
 
 
 def sentence_share(tokenizer: PreTrainedTokenizerFast, lines: Iterable[str]) -> NDArray[np.float64]:
-    """Share of lines that contain each token: the document frequency that Eliquare's criterion uses. Shape: [V], from 0 to 1."""
+    """Share of lines that contain each token: the document frequency that Eliquare's criterion uses. Shape:
+    [V], from 0 to 1.
+    """
     counts, seen, encode = np.zeros(size(tokenizer), np.int64), 0, encoder(tokenizer)
     for encoded in map(encode, chunks(lines)):
-        counts += np.bincount(np.fromiter(chain.from_iterable(map(set, encoded)), np.int64), minlength=len(counts))
+        counts += np.bincount(
+            np.fromiter(chain.from_iterable(map(set, encoded)), np.int64), minlength=len(counts)
+        )
         seen += len(encoded)
     return counts / max(seen, 1)
 
@@ -50,14 +58,18 @@ def size(tokenizer: PreTrainedTokenizerFast) -> int:
 
 
 def encoder(tokenizer: PreTrainedTokenizerFast) -> Callable[[list[str]], list[list[int]]]:
-    """A batch encoder without truncation and padding, whatever an earlier call has left switched on in the tokenizer."""
+    """A batch encoder without truncation and padding, whatever an earlier call has left switched on in the
+    tokenizer.
+    """
     return _encoder(tokenizer.backend_tokenizer.to_str())
 
 
 def chunks(lines: Iterable[str]) -> Iterator[list[str]]:
     """`lines` in lists of at most CHUNK."""
     if isinstance(lines, str):
-        raise InputError("An iterable of lines was expected, not one string, which would be read character by character.")
+        raise InputError(
+            "An iterable of lines was expected, not one string, which would be read character by character."
+        )
     source = iter(lines)
     return iter(lambda: list(islice(source, CHUNK)), [])
 
@@ -72,7 +84,9 @@ def plain(data: str) -> Tokenizer:
 
 def _encoder(data: str) -> Callable[[list[str]], list[list[int]]]:
     backend = plain(data)
-    return lambda chunk: [encoding.ids for encoding in backend.encode_batch_fast(chunk, add_special_tokens=False)]
+    return lambda chunk: [
+        encoding.ids for encoding in backend.encode_batch_fast(chunk, add_special_tokens=False)
+    ]
 
 
 def _count(encoded: list[list[int]]) -> Ids:

@@ -1,8 +1,7 @@
 """The trimmed model: only the embedding rows of kept tokens, on both ends.
 
-Notable: where positions are counted from the padding id, and that gets a smaller number, the position table moves along, so that every
-token finds the same row as before.
-"""
+Notable: where positions are counted from the padding id, and that gets a smaller number, the position table
+moves along, so that every token finds the same row as before."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,14 +18,17 @@ TOKEN_IDS = tuple(f"{name}_token_id" for name in ("pad", "bos", "eos", "cls", "s
 
 
 def trim_model(model: PreTrainedModel, kept: Ids) -> None:
-    """Keep only the embedding rows of `kept`, in place, and the output rows and bias of a masked language model; ties stay tied.
+    """Keep only the embedding rows of `kept`, in place, and the output rows and bias of a masked language
+    model; ties stay tied.
 
-    `kept` is sorted. Each config's vocab_size and token ids follow. Make optimisers after this, as the parameters are new ones.
+    `kept` is sorted. Each config's vocab_size and token ids follow. Make optimisers after this, as the
+    parameters are new ones.
     """
     embedding: Any = model.get_input_embeddings()
     if len(kept) == 0 or kept[0] < 0 or kept[-1] >= embedding.num_embeddings:
         raise InputError(
-            f"Kept ids should lie in 0..{embedding.num_embeddings - 1}, the model's rows. Do tokenizer and model belong together?"
+            f"Kept ids should lie in 0..{embedding.num_embeddings - 1}, the model's rows. Do tokenizer and"
+            " model belong together?"
         )
     config: Any = model.config
     old_padding = config.pad_token_id
@@ -34,7 +36,11 @@ def trim_model(model: PreTrainedModel, kept: Ids) -> None:
     for one in configs:
         trim_config(one, kept)
     decoder: Any = model.get_output_embeddings() if isinstance(model, architecture(config).mlm) else None
-    _trim_rows(model, [embedding.weight, *([] if decoder is None else [decoder.weight, *_biases(model, decoder)])], kept)
+    _trim_rows(
+        model,
+        [embedding.weight, *([] if decoder is None else [decoder.weight, *_biases(model, decoder)])],
+        kept,
+    )
     embedding.num_embeddings, embedding.padding_idx = len(kept), config.pad_token_id
     if decoder is not None:
         decoder.out_features = len(kept)
@@ -43,7 +49,9 @@ def trim_model(model: PreTrainedModel, kept: Ids) -> None:
 
 
 def trim_config(config: Any, kept: Ids) -> None:
-    """Give `config` the vocabulary size and token ids of a model that has only the tokens `kept`, in place."""
+    """Give `config` the vocabulary size and token ids of a model that has only the tokens `kept`, in
+    place.
+    """
     new = {int(i): position for position, i in enumerate(kept)}
     if architecture(config).after_padding and config.pad_token_id not in new:
         raise InputError(f"The padding id {config.pad_token_id} must be kept: positions are counted from it.")
@@ -61,7 +69,9 @@ def _biases(model: nn.Module, decoder: Any) -> list[nn.Parameter]:
 
 
 def _trim_rows(model: nn.Module, parameters: list[nn.Parameter], kept: Ids) -> None:
-    """Replace these parameters wherever they stand in the model by their rows `kept`, one new parameter for each."""
+    """Replace these parameters wherever they stand in the model by their rows `kept`, one new parameter for
+    each.
+    """
     rows: Mapping[int, nn.Parameter] = {id(parameter): _rows(parameter, kept) for parameter in parameters}
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):

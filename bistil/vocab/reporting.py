@@ -9,18 +9,23 @@ from bistil.vocab.counting import Ids, chunks, encoder
 
 
 def report(
-    tokenizer: PreTrainedTokenizerFast, trimmed: PreTrainedTokenizerFast, kept: Ids, corpora: Mapping[str, Iterable[str]]
+    tokenizer: PreTrainedTokenizerFast,
+    trimmed: PreTrainedTokenizerFast,
+    kept: Ids,
+    corpora: Mapping[str, Iterable[str]],
 ) -> dict[str, Any]:
     """Say what the trimming does to text.
 
-    tokens_before, tokens_after; and for each corpus: lines, share_identical (lines with exactly the same tokens), mean_tokens_before
-    and _after (per line), unknown_rate_before and _after (unknown tokens per token).
-    """
+    tokens_before, tokens_after; and for each corpus: lines, share_identical (lines with exactly the same
+    tokens), mean_tokens_before and _after (per line), unknown_rate_before and _after (unknown tokens per
+    token)."""
     found = {name: _compare(tokenizer, trimmed, kept, lines) for name, lines in corpora.items()}
     return {"tokens_before": len(tokenizer), "tokens_after": len(trimmed), "corpora": found}
 
 
-def _compare(tokenizer: PreTrainedTokenizerFast, trimmed: PreTrainedTokenizerFast, kept: Ids, lines: Iterable[str]) -> dict[str, float]:
+def _compare(
+    tokenizer: PreTrainedTokenizerFast, trimmed: PreTrainedTokenizerFast, kept: Ids, lines: Iterable[str]
+) -> dict[str, float]:
     back = kept.tolist()
     seen = same = 0
     length, unknown = [0, 0], [0, 0]
@@ -29,7 +34,9 @@ def _compare(tokenizer: PreTrainedTokenizerFast, trimmed: PreTrainedTokenizerFas
         before, after = encode_before(chunk), encode_after(chunk)
         seen += len(chunk)
         same += sum(a == [back[i] for i in b] for a, b in zip(before, after, strict=True))
-        for side, (encoded, unk) in enumerate(((before, tokenizer.unk_token_id), (after, trimmed.unk_token_id))):
+        for side, (encoded, unk) in enumerate(
+            ((before, tokenizer.unk_token_id), (after, trimmed.unk_token_id))
+        ):
             length[side] += sum(map(len, encoded))
             unknown[side] += sum(ids.count(unk) for ids in encoded)
     return {

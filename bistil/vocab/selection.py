@@ -22,28 +22,38 @@ def choose(
 ) -> Ids:
     """Choose the tokens to keep, as sorted teacher ids. Shape: [V'].
 
-    A token is kept when it reaches `threshold` in at least one of the corpora. "unigram": `counts` come from count_tokens and the
-    token's share of all tokens is compared (BiStil: 1e-6). "sentences": they come from sentence_share (Eliquare: 5e-4). Special and
-    added tokens are always kept, and so is what the tokenizer needs for the kept tokens (see the file of its family): among it, each
-    character in them. With `characters="all"` every single character of the vocabulary is kept, so that no text at all becomes unknown
-    that was not; tokenizers that fall back to bytes give that in any case.
-    """
+    A token is kept when it reaches `threshold` in at least one of the corpora. "unigram": `counts` come from
+    count_tokens and the token's share of all tokens is compared (BiStil: 1e-6). "sentences": they come from
+    sentence_share (Eliquare: 5e-4). Special and added tokens are always kept, and so is what the tokenizer
+    needs for the kept tokens (see the file of its family): among it, each character in them. With
+    `characters="all"` every single character of the vocabulary is kept, so that no text at all becomes
+    unknown that was not; tokenizers that fall back to bytes give that in any case."""
     if criterion not in ("unigram", "sentences") or characters not in ("kept", "all"):
-        raise InputError(f"criterion should be unigram or sentences and characters kept or all, not {criterion!r} and {characters!r}.")
+        raise InputError(
+            f"criterion should be unigram or sentences and characters kept or all, not {criterion!r} and"
+            f" {characters!r}."
+        )
     family, data = family_of(tokenizer.backend_tokenizer)
     expected = size(tokenizer)
     if not counts or any(np.shape(one) != (expected,) for one in counts):
         raise InputError(
-            f"Counts of shape ({expected},) from this tokenizer for each corpus were expected; {[np.shape(one) for one in counts]} came."
+            f"Counts of shape ({expected},) from this tokenizer for each corpus were expected;"
+            f" {[np.shape(one) for one in counts]} came."
         )
     shares = _shares(counts) if criterion == "unigram" else np.stack(list(counts))
     known, always = set(tokenizer.get_vocab().values()), specials(tokenizer)
-    frequent = {i for i in np.flatnonzero((shares >= threshold).any(axis=0)).tolist() if i in known and i not in always}
+    frequent = {
+        i
+        for i in np.flatnonzero((shares >= threshold).any(axis=0)).tolist()
+        if i in known and i not in always
+    }
     return np.array(sorted(always | frequent | family.needed(data, frequent, characters == "all")), np.int64)
 
 
 def curve(counts: Sequence[NDArray[Any]], thresholds: Sequence[float]) -> list[int]:
-    """Count the tokens that reach each threshold in some corpus (unigram shares), for plots; always-kept tokens are not added."""
+    """Count the tokens that reach each threshold in some corpus (unigram shares), for plots; always-kept
+    tokens are not added.
+    """
     best = np.sort(_shares(counts).max(axis=0))
     return [int(len(best) - at) for at in np.searchsorted(best, thresholds)]
 
@@ -51,5 +61,8 @@ def curve(counts: Sequence[NDArray[Any]], thresholds: Sequence[float]) -> list[i
 def _shares(counts: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
     """Unigram probabilities. Shape: [corpora, V]."""
     if not counts or not all(np.sum(one) > 0 for one in counts):
-        raise InputError("Counts of at least one corpus, each with at least one token, were expected. Is a corpus file empty?")
+        raise InputError(
+            "Counts of at least one corpus, each with at least one token, were expected. Is a corpus file"
+            " empty?"
+        )
     return np.stack([one / one.sum() for one in counts])

@@ -1,7 +1,7 @@
 """The trimmed tokenizer: the same class and settings over fewer tokens.
 
-Notable: it has been through save and reload, and is refused where it does not come back the same, so a saved copy gives the same output.
-"""
+Notable: it has been through save and reload, and is refused where it does not come back the same, so a saved
+copy gives the same output."""
 
 import json
 import tempfile
@@ -18,17 +18,20 @@ from bistil.vocab.family import Family, family_of, specials
 
 
 def trim_tokenizer(tokenizer: PreTrainedTokenizerFast, kept: Ids) -> PreTrainedTokenizerFast:
-    """Return a tokenizer of the same class with only the kept tokens; normaliser, pre-tokeniser and settings stay exactly the same.
+    """Return a tokenizer of the same class with only the kept tokens; normaliser, pre-tokeniser and settings
+    stay exactly the same.
 
-    Special tokens are renumbered wherever they stand: in the added tokens, the post-processor and the model's unknown token.
+    Special tokens are renumbered wherever they stand: in the added tokens, the post-processor and the model's
+    unknown token.
     """
     family, data = family_of(tokenizer.backend_tokenizer)
     lost = specials(tokenizer) - set(kept.tolist())
     unknown = set(kept.tolist()) - set(tokenizer.get_vocab().values())
     if lost or unknown or not np.array_equal(kept, np.unique(kept)):
         raise InputError(
-            f"Kept ids must be sorted, unique, in the tokenizer's vocabulary, and hold all special and added tokens; {len(unknown)} are "
-            f"outside the vocabulary and the special ids {sorted(lost)} are missing. Use vocab.choose."
+            "Kept ids must be sorted, unique, in the tokenizer's vocabulary, and hold all special and added"
+            f" tokens; {len(unknown)} are outside the vocabulary and the special ids {sorted(lost)} are"
+            " missing. Use vocab.choose."
         )
     data = trimmed_data(family, data, kept)
     with tempfile.TemporaryDirectory() as folder:
@@ -38,8 +41,9 @@ def trim_tokenizer(tokenizer: PreTrainedTokenizerFast, kept: Ids) -> PreTrainedT
     trimmed.name_or_path = tokenizer.name_or_path
     if family_of(trimmed.backend_tokenizer)[1] != data:
         raise InputError(
-            f"A {type(tokenizer).__name__} does not come back the same from its own files, so a trimmed copy would tokenise differently. "
-            "Load the tokenizer as PreTrainedTokenizerFast, which keeps tokenizer.json as it is."
+            f"A {type(tokenizer).__name__} does not come back the same from its own files, so a trimmed copy"
+            " would tokenise differently. Load the tokenizer as PreTrainedTokenizerFast, which keeps"
+            " tokenizer.json as it is."
         )
     return trimmed
 
@@ -55,7 +59,9 @@ def trimmed_data(family: Family, data: dict[str, Any], kept: Ids) -> dict[str, A
 
 
 def _remap_post_processor(processor: dict[str, Any] | None, new: Mapping[int, int]) -> None:
-    """Renumber the special tokens that a post-processor adds, in place; sequences of processors are walked."""
+    """Renumber the special tokens that a post-processor adds, in place; sequences of processors are
+    walked.
+    """
     if processor is None:
         return
     for inner in processor.get("processors", ()):

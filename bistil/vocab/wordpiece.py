@@ -1,10 +1,10 @@
 """WordPiece: any choice of tokens is exact, and each character is kept as c and as ##c.
 
-Notable: WordPiece always takes the longest match, and removing tokens can only make a match shorter: a word whose original pieces are
-all kept finds the same longest match at every step, so its tokens do not change. A word that was unknown to the teacher stays unknown where
-every token's characters are tokens too, as in every vocabulary that was trained; elsewhere it may become spellable, because a shorter
-first piece can leave a rest that is known.
-"""
+Notable: WordPiece always takes the longest match, and removing tokens can only make a match shorter: a word
+whose original pieces are all kept finds the same longest match at every step, so its tokens do not change. A
+word that was unknown to the teacher stays unknown where every token's characters are tokens too, as in every
+vocabulary that was trained; elsewhere it may become spellable, because a shorter first piece can leave a rest
+that is known."""
 
 from collections.abc import Mapping
 from itertools import chain
@@ -12,7 +12,9 @@ from typing import Any
 
 
 def needed(data: Mapping[str, Any], ids: set[int], every_character: bool) -> set[int]:
-    """Ids of each character c in the tokens `ids`, or in any token, as c and as ##c where the vocabulary has them."""
+    """Ids of each character c in the tokens `ids`, or in any token, as c and as ##c where the vocabulary has
+    them.
+    """
     vocabulary, prefix = data["model"]["vocab"], data["model"]["continuing_subword_prefix"]
     tokens = (token for token, i in vocabulary.items() if every_character or i in ids)
     characters = set(chain.from_iterable(token.removeprefix(prefix) for token in tokens))

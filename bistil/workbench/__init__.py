@@ -1,8 +1,8 @@
-"""The workbench: panels for notebooks, each a plain view-model (tested without a kernel) and a thin ipywidgets view.
+"""The workbench: panels for notebooks, each a plain view-model (tested without a kernel) and a thin
+ipywidgets view.
 
-Notable: this is the only room that imports ipywidgets; the work runs in a thread, and every click goes through one guard that shows what
-went wrong in the panel.
-"""
+Notable: this is the only room that imports ipywidgets; the work runs in a thread, and every click goes
+through one guard that shows what went wrong in the panel."""
 
 from bistil.workbench.answers import Answers, AnswersPanel, answers, answers_panel
 from bistil.workbench.bench_model import Bench, Choice, StageStatus

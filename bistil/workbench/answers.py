@@ -1,7 +1,9 @@
-"""One example of any task beside what models say of it: words with their tags, arcs or entities, pairs with labels, questions with spans.
+"""One example of any task beside what models say of it: words with their tags, arcs or entities, pairs with
+labels, questions with spans.
 
-Notable: an example is a list of units, each with one gold text and one text a model, so that one table shows every task, a reader's own
-included; what a model lacks, a word cut off or a question without a span, is a wrong `–`.
+Notable: an example is a list of units, each with one gold text and one text a model, so that one table shows
+every task, a reader's own included; what a model lacks, a word cut off or a question without a span, is a
+wrong `–`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,7 +45,9 @@ class Said:
 
 @dataclass(frozen=True)
 class Answers:
-    """An example: `about` is what is read besides the units (a context, a premise), `said` goes by the model's name."""
+    """An example: `about` is what is read besides the units (a context, a premise), `said` goes by the
+    model's name.
+    """
 
     about: str
     units: tuple[str, ...]
@@ -51,7 +55,9 @@ class Answers:
     said: Mapping[str, Said]
 
     def _repr_html_(self) -> str:
-        """The paragraph it is about, and a table: a row a unit, a column a model, what is wrong in another colour and struck through."""
+        """The paragraph it is about, and a table: a row a unit, a column a model, what is wrong in another
+        colour and struck through.
+        """
         judged = any(self.gold)
         rows = [[unit, gold] if judged else [unit] for unit, gold in zip(self.units, self.gold, strict=True)]
         for said in self.said.values():
@@ -62,7 +68,9 @@ class Answers:
 
 
 def _struck(text: str) -> html.Markup:
-    return html.Markup(f'<span style="color: {PALETTE[3]}; text-decoration: line-through">{escape(text)}</span>')
+    return html.Markup(
+        f'<span style="color: {PALETTE[3]}; text-decoration: line-through">{escape(text)}</span>'
+    )
 
 
 def answers(pipeline: Pipeline, cells: Sequence[Cell], examples: Sequence[Any]) -> list[Answers]:
@@ -71,22 +79,34 @@ def answers(pipeline: Pipeline, cells: Sequence[Cell], examples: Sequence[Any]) 
     :raises InputError: where there are no examples.
     """
     if not examples:
-        raise InputError("Examples to ask the models about were expected, but there are none. Read some with the task's `read`.")
+        raise InputError(
+            "Examples to ask the models about were expected, but there are none. Read some with the task's"
+            " `read`."
+        )
     found = {cell.named: pipeline.predictions(cell, list(examples)) for cell in cells}
-    return [beside(example, {name: said[number] for name, said in found.items()}) for number, example in enumerate(examples)]
+    return [
+        beside(example, {name: said[number] for name, said in found.items()})
+        for number, example in enumerate(examples)
+    ]
 
 
 def beside(example: Any, predictions: Mapping[str, Any], *, gold: bool = True) -> Answers:
-    """Return one example with predictions of it, as `predict` of its task gives them, by the name of their model.
+    """Return one example with predictions of it, as `predict` of its task gives them, by the name of their
+    model.
 
     gold: whether the example has any; without, nothing is right or wrong.
     """
     about, units, golds = _parts(example)
     if not gold:
         texts = {name: _texts(example, prediction) for name, prediction in predictions.items()}
-        unjudged = {name: Said((*found, *[NONE] * (len(units) - len(found))), (True,) * len(units)) for name, found in texts.items()}
+        unjudged = {
+            name: Said((*found, *[NONE] * (len(units) - len(found))), (True,) * len(units))
+            for name, found in texts.items()
+        }
         return Answers(about, units, ("",) * len(units), unjudged)
-    said = {name: _said(example, golds, _texts(example, prediction)) for name, prediction in predictions.items()}
+    said = {
+        name: _said(example, golds, _texts(example, prediction)) for name, prediction in predictions.items()
+    }
     return Answers(about, units, golds, said)
 
 
@@ -119,9 +139,14 @@ def _texts(example: Any, prediction: Any) -> tuple[str, ...]:
 
 
 def _said(example: Any, gold: Sequence[str], texts: Sequence[str]) -> Said:
-    """Which texts are right: equal to gold or, of a question, to any of its answers as SQuAD compares them."""
+    """Which texts are right: equal to gold or, of a question, to any of its answers as SQuAD compares
+    them.
+    """
     if isinstance(example, Question):
-        return Said(tuple(texts) or (NONE,), (any(exact_match(text, one) for text in texts for one, _ in example.answers),))
+        return Said(
+            tuple(texts) or (NONE,),
+            (any(exact_match(text, one) for text in texts for one, _ in example.answers),),
+        )
     pairs = list(zip_longest(texts, gold, fillvalue=NONE))
     return Said(tuple(text for text, _ in pairs), tuple(text == one or not one for text, one in pairs))
 
@@ -129,7 +154,8 @@ def _said(example: Any, gold: Sequence[str], texts: Sequence[str]) -> Said:
 def _arcs(words: Sequence[str], heads: Sequence[int], relations: Sequence[str]) -> tuple[str, ...]:
     """`relation of head` for each word that has a head."""
     return tuple(
-        universal(relation) + (f" of {words[head - 1]}" if head else "") for head, relation in zip(heads, relations, strict=True)
+        universal(relation) + (f" of {words[head - 1]}" if head else "")
+        for head, relation in zip(heads, relations, strict=True)
     )
 
 
@@ -138,7 +164,10 @@ class AnswersPanel(w.VBox):
 
     def __init__(self, tasks: Mapping[str, Sequence[Answers]]) -> None:
         if not tasks or not all(tasks.values()):
-            raise InputError("Answers to at least one example of each task were expected. Make them with workbench.answers.")
+            raise InputError(
+                "Answers to at least one example of each task were expected. Make them with"
+                " workbench.answers."
+            )
         self.tasks = tasks
         self.shown, self.error = w.HTML(), w.HTML()
         self.task = w.Dropdown(options=list(tasks), description="task")

@@ -34,12 +34,16 @@ from bistil.workbench.training import Training
 
 DENSITIES = (0.02, 0.04, 0.08, 0.16, 0.3)
 SAMPLE = 500
-"""Lines of a text that tell how a vocabulary covers its language: enough for two digits, and read in a moment."""
+"""Lines of a text that tell how a vocabulary covers its language: enough for two digits, and read in a
+moment.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What one score is about. `lrf` is ignored by whole teachers and the floor; `density` is that of language and task SFTs alike."""
+    """What one score is about. `lrf` is ignored by whole teachers and the floor; `density` is that of
+    language and task SFTs alike.
+    """
 
     teacher: str
     source: str
@@ -54,7 +58,9 @@ class Choice:
 class Bench:
     """The view-model: it knows nothing of widgets, and every method returns at once or in seconds."""
 
-    def __init__(self, experiment: Experiment, data: DataFolder, store: Path | str, *, device: str | None = None) -> None:
+    def __init__(
+        self, experiment: Experiment, data: DataFolder, store: Path | str, *, device: str | None = None
+    ) -> None:
         self.experiment, self.data, self.store, self.device = experiment, data, Path(store), device
         self.training = Training(self._work)
         self.on_choice: list[Callable[[], None]] = []
@@ -72,7 +78,8 @@ class Bench:
             seed=student.seed,
         )
 
-    # -- choosing -------------------------------------------------------------------------------------------------------------------
+    # -- choosing
+    # ----------------------------------------------------------------------------------------------
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -86,12 +93,16 @@ class Bench:
 
     @cached_property
     def teachers(self) -> tuple[str, ...]:
-        """The experiment's teacher and every folder under data/teachers; any other name or folder may be chosen too."""
+        """The experiment's teacher and every folder under data/teachers; any other name or folder may be
+        chosen too.
+        """
         folders = [str(config.parent) for config in sorted((DATA / "teachers").glob("*/config.json"))]
         return tuple(dict.fromkeys([self.experiment.teacher, *folders]))
 
     def languages(self, split: str) -> tuple[str, ...]:
-        """Return the languages that have the chosen task's `split`: "train" for sources, "test" for targets."""
+        """Return the languages that have the chosen task's `split`: "train" for sources, "test" for
+        targets.
+        """
         found = []
         for code in self.data.languages:
             with suppress(InputError):
@@ -107,7 +118,9 @@ class Bench:
     @property
     def densities(self) -> tuple[float, ...]:
         """A few densities, the experiment's own among them."""
-        return tuple(sorted({*DENSITIES, *(settings.sft.density for settings in self.experiment.task.values())}))
+        return tuple(
+            sorted({*DENSITIES, *(settings.sft.density for settings in self.experiment.task.values())})
+        )
 
     def choose(self, **changes: Any) -> None:
         """Change the choice, for example choose(task="ner", lrf=3), and call everything in `on_choice`.
@@ -121,11 +134,14 @@ class Bench:
             raise InputError(f"The bench has the choices {', '.join(vars(self.choice))}; {error}.") from error
         if choice.task not in self.experiment.task or choice.system not in self.systems:
             raise InputError(
-                f"One of the tasks {', '.join(self.tasks)} and one of the systems {', '.join(self.systems)} were expected, but "
-                f"{choice.task!r} and {choice.system!r} came."
+                f"One of the tasks {', '.join(self.tasks)} and one of the systems {', '.join(self.systems)}"
+                f" were expected, but {choice.task!r} and {choice.system!r} came."
             )
         if choice.source == choice.target:
-            raise InputError(f"Source and target should be two languages, but both are {choice.source}. Choose another target.")
+            raise InputError(
+                f"Source and target should be two languages, but both are {choice.source}. Choose another"
+                " target."
+            )
         self.data.file(choice.task, choice.source, "train")
         self.data.file(choice.task, choice.target, "test")
         if choice.system in REDUCED:
@@ -146,9 +162,16 @@ class Bench:
     def cell(self) -> Cell:
         """The chosen score."""
         choice = self.choice
-        return Cell(choice.system, choice.task, choice.target, choice.lrf if choice.system in REDUCED else 1, choice.seed)
+        return Cell(
+            choice.system,
+            choice.task,
+            choice.target,
+            choice.lrf if choice.system in REDUCED else 1,
+            choice.seed,
+        )
 
-    # -- looking --------------------------------------------------------------------------------------------------------------------
+    # -- looking
+    # ----------------------------------------------------------------------------------------------
 
     def status(self) -> list[StageStatus]:
         """Return every stage of the chosen score: whether the store has it, and what it took or may take."""
@@ -156,7 +179,8 @@ class Bench:
         return [status_of(pipeline, job) for job in jobs_of(self.chosen, self.cell)]
 
     def coverage(self, code: str) -> Coverage | None:
-        """How the chosen teacher's vocabulary covers a language, by the first SAMPLE lines of its text; None where there is no text.
+        """How the chosen teacher's vocabulary covers a language, by the first SAMPLE lines of its text; None
+        where there is no text.
 
         Read once for each teacher and text.
         """
@@ -169,32 +193,47 @@ class Bench:
 
     def first_texts(self) -> tuple[str, ...]:
         """The texts of the target's first test example of the chosen task, to ask a model about."""
-        return texts_of(find_task(self.choice.task).read(self.data.file(self.choice.task, self.choice.target, "test"))[0])
+        return texts_of(
+            find_task(self.choice.task).read(self.data.file(self.choice.task, self.choice.target, "test"))[0]
+        )
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the result rows in the store for the chosen task and target: every system of the experiment, and the chosen one."""
+        """Return the result rows in the store for the chosen task and target: every system of the experiment,
+        and the chosen one.
+        """
         pipeline, choice = self.reader(), self.choice
         names = map(parse_system, self.experiment.systems)
-        cells = [Cell(system, choice.task, choice.target, lrf, choice.seed, drf) for system, lrf, drf in names]
+        cells = [
+            Cell(system, choice.task, choice.target, lrf, choice.seed, drf) for system, lrf, drf in names
+        ]
         found: list[dict[str, Any]] = []
         for cell in dict.fromkeys([*cells, self.cell]):
             with suppress(NotBuilt):
                 found += pipeline.rows(cell)
         return found
 
-    # -- running --------------------------------------------------------------------------------------------------------------------
+    # -- running
+    # ----------------------------------------------------------------------------------------------
 
     def _work(self, progress: Listener, stop: threading.Event) -> None:
         """Build what the chosen score lacks; `on_stage` is called after each stage."""
         experiment, cell = self.chosen, self.cell
-        pipeline = Pipeline(experiment, self.data, Store(self.store, progress), device=self.device, progress=progress, stop=stop)
+        pipeline = Pipeline(
+            experiment,
+            self.data,
+            Store(self.store, progress),
+            device=self.device,
+            progress=progress,
+            stop=stop,
+        )
         for job in jobs_of(experiment, cell):
             self.training.tell(f"working on: {describe(job)}")
             perform(pipeline, job)
             self.on_stage()
 
     def report(self) -> Path:
-        """Write the report of every score of the chosen experiment that the store has, beside the store; return the page's path.
+        """Write the report of every score of the chosen experiment that the store has, beside the store;
+        return the page's path.
 
         :raises InputError: where there is none yet.
         """
@@ -215,13 +254,17 @@ class Bench:
 
 
 def _chosen_experiment(experiment: Experiment, choice: Choice) -> Experiment:
-    """The experiment with the choice in it; the density is put into every SFT only where it differs from the task's own."""
+    """The experiment with the choice in it; the density is put into every SFT only where it differs from the
+    task's own.
+    """
     changes: dict[str, Any] = {"teacher": choice.teacher, "source": choice.source, "seeds": (choice.seed,)}
     if choice.density != experiment.task[choice.task].sft.density:
         if experiment.language_sft is not None:
             changes["language_sft"] = experiment.language_sft.at_density(choice.density)
         tasks = experiment.task.items()
-        changes["task"] = {name: dataclasses.replace(one, sft=one.sft.at_density(choice.density)) for name, one in tasks}
+        changes["task"] = {
+            name: dataclasses.replace(one, sft=one.sft.at_density(choice.density)) for name, one in tasks
+        }
     return dataclasses.replace(experiment, **changes)
 
 
@@ -237,4 +280,6 @@ def _layers(teacher: str) -> int:
     try:
         return int(AutoConfig.from_pretrained(teacher).num_hidden_layers)
     except (OSError, ValueError) as error:
-        raise InputError(f"No teacher could be read from {teacher!r}. Give a folder with a config.json, or a hub name.") from error
+        raise InputError(
+            f"No teacher could be read from {teacher!r}. Give a folder with a config.json, or a hub name."
+        ) from error

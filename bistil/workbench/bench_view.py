@@ -1,6 +1,8 @@
-"""The bench as a panel: choices on the left, the training panel and what exists on the right, results and the report below.
+"""The bench as a panel: choices on the left, the training panel and what exists on the right, results and the
+report below.
 
-Notable: the view holds no state of its own; it draws what the view-model says, and every callback goes through the guard.
+Notable: the view holds no state of its own; it draws what the view-model says, and every callback goes
+through the guard.
 """
 
 from html import escape
@@ -42,7 +44,11 @@ class BenchPanel(w.VBox):
         self.stages, self.results, self.page, self.pair = (w.HTML() for _ in range(4))
         self.inputs = self._inputs()
         self.look_button = w.Button(description="Refresh", icon="refresh", tooltip="read the store again")
-        self.report_button = w.Button(description="Report", icon="file-text", tooltip="write and show a report of all scores in the store")
+        self.report_button = w.Button(
+            description="Report",
+            icon="file-text",
+            tooltip="write and show a report of all scores in the store",
+        )
         self.look_button.on_click(self.guard(self.look))
         self.report_button.on_click(self.guard(self._report))
         model.on_choice.append(self._follow)
@@ -87,11 +93,20 @@ class BenchPanel(w.VBox):
             )
         }
         for name, options in lists.items():
-            labels = [(model.data.languages[o].name + f" ({o})", o) if name in ("source", "target") else (str(o), o) for o in options]
-            made[name] = w.Dropdown(options=labels, value=getattr(choice, name), description=name, style=style, layout=wide)
-        made["seed"] = w.BoundedIntText(value=choice.seed, min=0, max=10**6, description="seed", style=style, layout=wide)
+            labels = [
+                (model.data.languages[o].name + f" ({o})", o) if name in ("source", "target") else (str(o), o)
+                for o in options
+            ]
+            made[name] = w.Dropdown(
+                options=labels, value=getattr(choice, name), description=name, style=style, layout=wide
+            )
+        made["seed"] = w.BoundedIntText(
+            value=choice.seed, min=0, max=10**6, description="seed", style=style, layout=wide
+        )
         for name, widget in made.items():
-            widget.observe(self.guard(lambda change, name=name: self._choose(name, change["new"])), names="value")
+            widget.observe(
+                self.guard(lambda change, name=name: self._choose(name, change["new"])), names="value"
+            )
         return made
 
     def _choose(self, name: str, value: Any) -> None:
@@ -121,7 +136,10 @@ class BenchPanel(w.VBox):
     def _follow_options(self) -> None:
         """Offer the factors that divide the teacher's layers; every chosen value is among the options."""
         choice, lrf, density = self.model.choice, self.inputs["lrf"], self.inputs["density"]
-        for widget, offered, chosen in ((lrf, self.model.lrfs(), choice.lrf), (density, self.model.densities, choice.density)):
+        for widget, offered, chosen in (
+            (lrf, self.model.lrfs(), choice.lrf),
+            (density, self.model.densities, choice.density),
+        ):
             options = [(str(value), value) for value in sorted({*offered, chosen})]
             if list(widget.options) != options:
                 widget.options = options
@@ -131,7 +149,10 @@ class BenchPanel(w.VBox):
         """Write the report and show it below: a page of its own, which needs nothing from elsewhere."""
         path = self.model.report()
         page = escape(path.read_text(encoding="utf-8"))
-        frame = f'<iframe class="bistil-report" title="report" srcdoc="{page}" style="width: 100%; height: 640px; border: 0"></iframe>'
+        frame = (
+            f'<iframe class="bistil-report" title="report" srcdoc="{page}" style="width: 100%; height: 640px;'
+            ' border: 0"></iframe>'
+        )
         self.page.value = f"<p>The report, also in <code>{escape(str(path))}</code></p>{frame}"
 
     def _ended(self) -> None:
@@ -140,7 +161,9 @@ class BenchPanel(w.VBox):
 
 
 def _pair(model: Bench) -> str:
-    """Of both languages: family, whether the teacher saw them, how much text there is, and how its vocabulary covers that."""
+    """Of both languages: family, whether the teacher saw them, how much text there is, and how its vocabulary
+    covers that.
+    """
     head, columns = [""], []
     for code in (model.choice.source, model.choice.target):
         language, text, cover = model.data.languages[code], model.data.text(code), model.coverage(code)
@@ -171,7 +194,10 @@ def duration(stage: StageStatus) -> str:
 def _result_table(model: Bench) -> str:
     rows = model.rows()
     if not rows:
-        return f'<p style="{html.QUIET}">No score for {model.choice.task} on {model.choice.target} is in the store yet.</p>'
+        return (
+            f'<p style="{html.QUIET}">No score for {model.choice.task} on {model.choice.target} is in the'
+            " store yet.</p>"
+        )
     metric = primary_metric(rows, model.choice.task)
     lines = []
     for row in sorted((row for row in rows if row["metric"] == metric), key=lambda row: -row["value"]):

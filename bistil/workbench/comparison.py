@@ -1,8 +1,8 @@
-"""Results side by side: scores with their spread, costs, the Pareto front, bars by language, and the sentences that go most wrong.
+"""Results side by side: scores with their spread, costs, the Pareto front, bars by language, and the
+sentences that go most wrong.
 
-Notable: tables and figures are the report's own. Errors are not kept with a score, so a model is asked again for them, when the reader
-wants to see them and not before; that needs the pipeline whose store holds it.
-"""
+Notable: tables and figures are the report's own. Errors are not kept with a score, so a model is asked again
+for them, when the reader wants to see them and not before; that needs the pipeline whose store holds it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,18 @@ from matplotlib.figure import Figure
 
 from bistil import plots
 from bistil.errors import InputError
-from bistil.evaluation.results import Row, Variant, average, primary_metric, read_results, rows_of, select, settings, tidy, variants
+from bistil.evaluation.results import (
+    Row,
+    Variant,
+    average,
+    primary_metric,
+    read_results,
+    rows_of,
+    select,
+    settings,
+    tidy,
+    variants,
+)
 from bistil.experiment import Cell
 from bistil.pipeline import Pipeline
 from bistil.report.tables import cost_table, score_tables, setting_name
@@ -35,12 +46,17 @@ class Wrong(NamedTuple):
 
 
 class Comparison:
-    """What is compared: a setting (task, teacher, source) of the rows, and which of its systems; all of them at the start."""
+    """What is compared: a setting (task, teacher, source) of the rows, and which of its systems; all of them
+    at the start.
+    """
 
     def __init__(self, rows: Sequence[Row], pipeline: Pipeline | None = None) -> None:
         self.rows, self.pipeline = tidy(rows), pipeline
         if not self.rows:
-            raise InputError("At least one result row was expected, but none came. Run an experiment first, or name another results.csv.")
+            raise InputError(
+                "At least one result row was expected, but none came. Run an experiment first, or name"
+                " another results.csv."
+            )
         self.settings = {setting_name(setting): setting for setting in settings(self.rows)}
         self.setting = next(iter(self.settings.values()))
         self.systems: tuple[str, ...] = tuple(self.offered)
@@ -58,8 +74,8 @@ class Comparison:
     def choose(self, *, setting: str = "", systems: Sequence[str] | None = None) -> None:
         """Change what is compared; another setting begins with all its systems.
 
-        :raises InputError: for a setting or a system that the rows do not have, or no system at all; the choice is then as before.
-        """
+        :raises InputError: for a setting or a system that the rows do not have, or no system at all; the
+        choice is then as before."""
         if setting and setting not in self.settings:
             raise InputError(f"One of {', '.join(self.settings)} was expected, but {setting!r} came.")
         if setting:
@@ -67,7 +83,10 @@ class Comparison:
             self.systems = tuple(self.offered)
         if systems is not None:
             if not systems or (set(systems) - self.offered.keys()):
-                raise InputError(f"One or more of {', '.join(self.offered)} were expected, but {', '.join(systems) or 'none'} came.")
+                raise InputError(
+                    f"One or more of {', '.join(self.offered)} were expected, but"
+                    f" {', '.join(systems) or 'none'} came."
+                )
             self.systems = tuple(name for name in self.offered if name in systems)
 
     @property
@@ -77,14 +96,21 @@ class Comparison:
         return [row for name in self.systems for row in select(mine, self.offered[name])]
 
     def tables(self) -> str:
-        """Scores by target, ± one standard deviation over seeds, and costs with their ratio to the teacher's, as HTML."""
+        """Scores by target, ± one standard deviation over seeds, and costs with their ratio to the teacher's,
+        as HTML.
+        """
         scores, costs = score_tables(self.chosen, self.setting)[0], cost_table(self.chosen, self.setting)
-        found = html.line(f"{scores['metric']}; ± one standard deviation over {scores['seeds']} seeds." if scores["seeds"] > 1 else
-                          f"{scores['metric']}, one seed.")  # fmt: skip
+        found = html.line(
+            f"{scores['metric']}; ± one standard deviation over {scores['seeds']} seeds."
+            if scores["seeds"] > 1
+            else f"{scores['metric']}, one seed."
+        )
         found += _table(["system", *scores["head"]], scores["lines"])
         if costs["lines"]:
             found += html.line("Cost, and how many times the teacher's.")
-            found += _table(["system", *(f"{label} ({unit})" for label, unit in costs["head"])], costs["lines"])
+            found += _table(
+                ["system", *(f"{label} ({unit})" for label, unit in costs["head"])], costs["lines"]
+            )
         return found
 
     def bars(self) -> Figure:
@@ -92,11 +118,15 @@ class Comparison:
         return plots.scores_by_language(self.chosen)
 
     def front(self) -> Figure | None:
-        """Score over parameters and FLOPs with the Pareto front; None where no system of the choice has costs."""
+        """Score over parameters and FLOPs with the Pareto front; None where no system of the choice has
+        costs.
+        """
         rows, options = rows_of(self.chosen, self.setting), {}
         for name in self.systems:
             own = select(rows, self.offered[name])
-            size, flops, score = (average(own, column) for column in ("parameters", "flops_per_example", "value"))
+            size, flops, score = (
+                average(own, column) for column in ("parameters", "flops_per_example", "value")
+            )
             if size and flops and score:
                 options[name] = (size.mean, flops.mean, score.mean)
         return plots.pareto(options, metric=primary_metric(self.rows, self.setting.task)) if options else None
@@ -106,25 +136,42 @@ class Comparison:
         row = self._row(system, target)
         rate, number = row.get("examples_per_second"), row.get("n_examples")
         time = f"about {in_time(number / rate)}" if rate and number else "a moment"
-        return f"The model is asked about {number or 'all'} test examples again: {time}, and a moment to load it."
+        return (
+            f"The model is asked about {number or 'all'} test examples again: {time}, and a moment to"
+            " load it."
+        )
 
     def worst(self, system: str, target: str, *, most: int = WORST) -> list[Wrong]:
         """Return the test examples with most wrong units, the worst first; none without an error.
 
-        :raises InputError: without a pipeline, for a system without a model, or where the store does not hold the model.
-        """
+        :raises InputError: without a pipeline, for a system without a model, or where the store does not hold
+        the model."""
         row, pipeline = self._row(system, target), self.pipeline
         name, drf = from_results(str(row["system"]))
         if pipeline is None or name not in SYSTEMS or name == "floor":
             why = f"{system} is none" if pipeline else "no pipeline was given whose store holds it"
-            raise InputError(f"To see errors, a model has to be asked again, but {why}. Choose a model of a store at hand.")
-        cell = Cell(name, self.setting.task, target, int(row["lrf"] or 1) if name in REDUCED else 1, int(row["seed"] or 1), drf)
+            raise InputError(
+                f"To see errors, a model has to be asked again, but {why}. Choose a model of a store at hand."
+            )
+        cell = Cell(
+            name,
+            self.setting.task,
+            target,
+            int(row["lrf"] or 1) if name in REDUCED else 1,
+            int(row["seed"] or 1),
+            drf,
+        )
         examples = find_task(cell.task).read(pipeline.data.file(cell.task, target, "test"))
         try:
             predictions = pipeline.predictions(cell, examples)
         except NotBuilt as error:
-            raise InputError(f"The model of {cell} is not in the store at {pipeline.store.root}. Run its experiment there.") from error
-        judged = [Wrong(*pair, beside(pair[0], {system: pair[1]})) for pair in zip(examples, predictions, strict=True)]
+            raise InputError(
+                f"The model of {cell} is not in the store at {pipeline.store.root}. Run its experiment there."
+            ) from error
+        judged = [
+            Wrong(*pair, beside(pair[0], {system: pair[1]}))
+            for pair in zip(examples, predictions, strict=True)
+        ]
         wrong = [one for one in judged if one.answers.said[system].wrong]
         return sorted(wrong, key=lambda one: -one.answers.said[system].wrong)[:most]
 
@@ -133,14 +180,23 @@ class Comparison:
         own = select(rows_of(self.rows, self.setting), self.offered[system])
         found = [row for row in own if row["target"] == target]
         if not found:
-            raise InputError(f"A score of {system} on {target} was expected, but the rows have none. Choose another target.")
+            raise InputError(
+                f"A score of {system} on {target} was expected, but the rows have none. Choose another"
+                " target."
+            )
         return found[0]
 
 
 def _table(head: Sequence[str], lines: Sequence[tuple[Variant, Sequence[Any]]]) -> str:
     """A table of the report's cells: the best bold, small print after the number."""
     rows = [
-        [variant.label, *(html.Markup(f"{'<b>' * cell.best}{cell.text}{'</b>' * cell.best} <small>{cell.small}</small>") for cell in cells)]
+        [
+            variant.label,
+            *(
+                html.Markup(f"{'<b>' * cell.best}{cell.text}{'</b>' * cell.best} <small>{cell.small}</small>")
+                for cell in cells
+            ),
+        ]
         for variant, cells in lines
     ]
     return html.table(head, rows, numbers=range(1, len(head)))

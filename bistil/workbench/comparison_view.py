@@ -1,4 +1,5 @@
-"""The comparison panel: choices above, then tables, the Pareto front, bars by language, and the worst errors on demand.
+"""The comparison panel: choices above, then tables, the Pareto front, bars by language, and the worst errors
+on demand.
 
 Notable: figures follow the theme; the panel holds nothing but what is chosen.
 """
@@ -31,12 +32,22 @@ class ComparisonPanel(w.VBox):
         self.guard = Guard(lambda text: setattr(self.error, "value", html.error(text)))
         wide = w.Layout(width="420px")
         self.setting = w.Dropdown(options=list(model.settings), description="task", style=STYLE, layout=wide)
-        self.systems = w.SelectMultiple(options=list(model.offered), description="systems", style=STYLE, layout=wide, rows=6)
+        self.systems = w.SelectMultiple(
+            options=list(model.offered), description="systems", style=STYLE, layout=wide, rows=6
+        )
         self.systems.value = model.systems
-        self.system = w.Dropdown(options=list(model.offered), description="errors of", style=STYLE, layout=wide)
+        self.system = w.Dropdown(
+            options=list(model.offered), description="errors of", style=STYLE, layout=wide
+        )
         narrow = w.Layout(width="140px")
-        self.target = w.Dropdown(options=model.targets, description="on", style={"description_width": "30px"}, layout=narrow)
-        self.button = w.Button(description="Worst errors", icon="search", tooltip="ask the model again and show what goes most wrong")
+        self.target = w.Dropdown(
+            options=model.targets, description="on", style={"description_width": "30px"}, layout=narrow
+        )
+        self.button = w.Button(
+            description="Worst errors",
+            icon="search",
+            tooltip="ask the model again and show what goes most wrong",
+        )
         self._changing = False
         self.setting.observe(self.guard(lambda change: self._other_setting()), names="value")
         self.systems.observe(self.guard(lambda change: self._other_systems()), names="value")
@@ -44,7 +55,19 @@ class ComparisonPanel(w.VBox):
             choice.observe(self.guard(lambda change: self._tell_cost()), names="value")
         self.button.on_click(self.guard(self._worst))
         asked = w.HBox([self.system, self.target, self.button], layout=w.Layout(flex_flow="row wrap"))
-        super().__init__([self.setting, self.systems, self.error, self.tables, self.front, self.bars, asked, self.cost, self.errors])
+        super().__init__(
+            [
+                self.setting,
+                self.systems,
+                self.error,
+                self.tables,
+                self.front,
+                self.bars,
+                asked,
+                self.cost,
+                self.errors,
+            ]
+        )
         self.add_class("bistil-comparison")
         self.guard(self._draw)()
 
@@ -85,19 +108,33 @@ class ComparisonPanel(w.VBox):
 
 
 def shown_error(number: int, wrong: Wrong) -> str:
-    """Return an error as HTML: what is gold beside what was said, and trees or marked entities where the task has them."""
+    """Return an error as HTML: what is gold beside what was said, and trees or marked entities where the task
+    has them.
+    """
     [said] = wrong.answers.said.values()
     title = html.line(f"{number}. {said.wrong} of {len(said.right)} wrong")
     match wrong.example, wrong.prediction:
         case Sentence(words=words, heads=heads, relations=relations), Tree() as guess:
             picture = tree(words, heads, relations, guess=(guess.heads, guess.relations))
-            return title + html.line("Gold above, the model's below.") + html.picture(picture, f"error-{number}")
+            return (
+                title + html.line("Gold above, the model's below.") + html.picture(picture, f"error-{number}")
+            )
         case Tagged(words=words, tags=tags), guess if any(tag.startswith("B-") for tag in (*tags, *guess)):
             guess = (*guess, *["O"] * (len(words) - len(guess)))
-            return title + html.line("gold") + html.marked(words, tags) + html.line("the model") + html.marked(words, guess)
+            return (
+                title
+                + html.line("gold")
+                + html.marked(words, tags)
+                + html.line("the model")
+                + html.marked(words, guess)
+            )
     return title + wrong.answers._repr_html_()
 
 
-def comparison_panel(results: Path | str | Sequence[Row], pipeline: Pipeline | None = None) -> ComparisonPanel:
-    """Return the panel over a results.csv or over rows; with the pipeline whose store holds the models, errors can be seen too."""
+def comparison_panel(
+    results: Path | str | Sequence[Row], pipeline: Pipeline | None = None
+) -> ComparisonPanel:
+    """Return the panel over a results.csv or over rows; with the pipeline whose store holds the models,
+    errors can be seen too.
+    """
     return ComparisonPanel(comparison(results, pipeline))

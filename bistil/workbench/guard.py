@@ -1,7 +1,7 @@
 """One guard for every callback of a panel: what goes wrong is said in words, in the panel.
 
-Notable: ipywidgets swallows the exceptions of callbacks, and JupyterLab shows nothing of them, so a panel without a guard fails in silence.
-"""
+Notable: ipywidgets swallows the exceptions of callbacks, and JupyterLab shows nothing of them, so a panel
+without a guard fails in silence."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,7 @@
 """Small pieces of HTML for panels: tables and marked words, every text escaped.
 
-Notable: colours are JupyterLab's own CSS variables with a fallback, so panels follow the light and the dark theme.
-"""
+Notable: colours are JupyterLab's own CSS variables with a fallback, so panels follow the light and the dark
+theme."""
 
 from collections.abc import Sequence
 from html import escape
@@ -24,26 +24,40 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequen
     def cell(kind: str, place: int, text: str) -> str:
         side = "right" if place in numbers else "left"
         inner = text if isinstance(text, Markup) else escape(text)
-        return f'<{kind} style="{line}; text-align: {side}; font-variant-numeric: tabular-nums">{inner}</{kind}>'
+        return (
+            f'<{kind} style="{line}; text-align: {side}; font-variant-numeric: tabular-nums">{inner}</{kind}>'
+        )
 
     top = "".join(cell("th", place, name) for place, name in enumerate(head))
-    body = "".join(f"<tr>{''.join(cell('td', place, text) for place, text in enumerate(row))}</tr>" for row in rows)
+    body = "".join(
+        f"<tr>{''.join(cell('td', place, text) for place, text in enumerate(row))}</tr>" for row in rows
+    )
     return f'<table style="border-collapse: collapse; line-height: 1.35"><tr>{top}</tr>{body}</table>'
 
 
 def picture(made: Figure, name: str) -> str:
-    """Return a figure whose ink, ground and grid are those of JupyterLab's theme; `name`, for screen readers, is not in the page twice."""
-    theme = {"--ink": f"--jp-content-font-color1, {INK}", "--card": f"--jp-layout-color0, {PAPER}", "--line": f"--jp-border-color2, {GRID}"}
+    """Return a figure whose ink, ground and grid are those of JupyterLab's theme; `name`, for screen readers,
+    is not in the page twice.
+    """
+    theme = {
+        "--ink": f"--jp-content-font-color1, {INK}",
+        "--card": f"--jp-layout-color0, {PAPER}",
+        "--line": f"--jp-border-color2, {GRID}",
+    }
     style = "; ".join(f"{name}: var({theirs})" for name, theirs in theme.items())
-    return f'<div style="{style}; max-width: {115 * made.get_figwidth():.0f}px">{themed(svg(made, name), made, name)}</div>'
+    return (
+        f'<div style="{style}; max-width:'
+        f' {115 * made.get_figwidth():.0f}px">{themed(svg(made, name), made, name)}</div>'
+    )
 
 
 def bar(share: float) -> str:
     """Return a progress bar, `share` from 0 to 1."""
     percent = 100 * min(max(share, 0.0), 1.0)
     return (
-        '<div style="background: var(--jp-border-color2, #d9dee4); height: 8px; border-radius: 4px; overflow: hidden">'
-        f'<div style="background: {PALETTE[0]}; width: {percent:.1f}%; height: 8px"></div></div>'
+        '<div style="background: var(--jp-border-color2, #d9dee4); height: 8px; border-radius: 4px;'
+        f' overflow: hidden"><div style="background: {PALETTE[0]}; width: {percent:.1f}%; height:'
+        ' 8px"></div></div>'
     )
 
 
@@ -72,7 +86,10 @@ def marked(words: Sequence[str], tags: Sequence[str]) -> str:
         if tags[start] != "O":
             kind = tags[start][2:]
             shade = PALETTE[kinds.index(kind) % len(PALETTE)]
-            text = f'<span style="background: {shade}33; border-radius: 4px; padding: 1px 5px">{text} <small>{escape(kind)}</small></span>'
+            text = (
+                f'<span style="background: {shade}33; border-radius: 4px; padding: 1px 5px">{text}'
+                f" <small>{escape(kind)}</small></span>"
+            )
         pieces.append(text)
         start = end
     return f'<p style="line-height: 1.9">{" ".join(pieces)}</p>'

@@ -1,12 +1,15 @@
-"""What a notebook shows besides the figures of `bistil.plots`: trees, marked sentences, typology, histories, all from plain data.
+"""What a notebook shows besides the figures of `bistil.plots`: trees, marked sentences, typology, histories,
+all from plain data.
 
-Notable: figures leave a notebook as small PNG images, so that a notebook with its pictures stays below 150 KB.
+Notable: figures leave a notebook as small PNG images, so that a notebook with its pictures stays below 150
+KB.
 """
 
 import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import PIL.Image
 from IPython.display import HTML, Image
@@ -40,16 +43,23 @@ def entities(words: Sequence[str], tags: Sequence[str]) -> HTML:
 
 
 def typology(data: DataFolder, *, features: Sequence[str] = ()) -> dict[str, dict[str, str]]:
-    """Return the further columns of the language table, by code; `features` picks some. A table without further columns gives families."""
+    """Return the further columns of the language table, by code; `features` picks some. A table without
+    further columns gives families.
+    """
     own = data.root / "languages.csv"
     with (own if own.is_file() else DATA / "languages.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    further = [name for name in rows[0] if name not in COLUMNS and (not features or name in features)] or ["family", "seen"]
+    further = [name for name in rows[0] if name not in COLUMNS and (not features or name in features)] or [
+        "family",
+        "seen",
+    ]
     return {row["code"]: {name: row[name] for name in further} for row in rows}
 
 
 def history(artefact: Artefact) -> dict[str, list[dict[str, float]]]:
-    """Return a stage's log by phase: `dense` and `sparse` for a sparse fine-tuning, one phase without a name for anything else."""
+    """Return a stage's log by phase: `dense` and `sparse` for a sparse fine-tuning, one phase without a name
+    for anything else.
+    """
     entries: list[dict[str, float]] = json.loads(artefact.path("history.json").read_text(encoding="utf-8"))
     phases: list[list[dict[str, float]]] = [[]]
     for entry in entries:
@@ -60,11 +70,17 @@ def history(artefact: Artefact) -> dict[str, list[dict[str, float]]]:
 
 
 def tree(
-    words: Sequence[str], heads: Sequence[int], relations: Sequence[str], *, guess: tuple[Sequence[int], Sequence[str]] = ((), ())
+    words: Sequence[str],
+    heads: Sequence[int],
+    relations: Sequence[str],
+    *,
+    guess: tuple[Sequence[int], Sequence[str]] = ((), ()),
 ) -> Figure:
-    """Draw a dependency tree as arcs above the words, and a second one, if given, below them, its wrong arcs in another colour.
+    """Draw a dependency tree as arcs above the words, and a second one, if given, below them, its wrong arcs
+    in another colour.
 
-    heads: counted from 1, 0 for the root. A guess's arc is wrong when its head or its universal relation differs.
+    heads: counted from 1, 0 for the root. A guess's arc is wrong when its head or its universal relation
+    differs.
     """
     places = _places(words)
     made, [ax] = figure(max(5.0, 0.105 * places[-1] + 0.6), 4.8 if guess[0] else 2.8)
@@ -73,8 +89,13 @@ def tree(
     top = _arcs(ax, places, heads, relations, [INK] * len(words), 1)
     bottom = -1.0
     if guess[0]:
-        right = [h == g and r.split(":")[0] == s for h, g, r, s in zip(heads, guess[0], relations, guess[1], strict=False)]
-        bottom = -_arcs(ax, places, guess[0], guess[1], [PALETTE[2] if same else PALETTE[3] for same in right], -1)
+        right = [
+            h == g and r.split(":")[0] == s
+            for h, g, r, s in zip(heads, guess[0], relations, guess[1], strict=False)
+        ]
+        bottom = -_arcs(
+            ax, places, guess[0], guess[1], [PALETTE[2] if same else PALETTE[3] for same in right], -1
+        )
     ax.set(xlim=(places[0] - 8, places[-1] + 8), ylim=(bottom - 0.6, top + 0.6))
     ax.set_axis_off()
     return made
@@ -89,7 +110,14 @@ def _places(words: Sequence[str]) -> list[float]:
     return places
 
 
-def _arcs(ax, places: Sequence[float], heads: Sequence[int], relations: Sequence[str], colours: Sequence[str], side: int) -> float:  # type: ignore[no-untyped-def]
+def _arcs(
+    ax: Any,
+    places: Sequence[float],
+    heads: Sequence[int],
+    relations: Sequence[str],
+    colours: Sequence[str],
+    side: int,
+) -> float:
     """Draw one tree on one side of the words; return how far it reaches."""
     levels = _levels(heads)
     plate = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.8}
@@ -106,7 +134,16 @@ def _arcs(ax, places: Sequence[float], heads: Sequence[int], relations: Sequence
         ax.plot(xs, [side * y for y in ys], color=shade, linewidth=1.1)
         ax.plot(tip, side * 0.6, marker="v" if side > 0 else "^", markersize=4.5, color=shade)
         middle = tip if head == 0 else (xs[0] + xs[-1]) / 2
-        ax.text(middle, side * ys[len(ys) // 2], relation, ha="center", va="center", fontsize=7.5, color=shade, bbox=plate)
+        ax.text(
+            middle,
+            side * ys[len(ys) // 2],
+            relation,
+            ha="center",
+            va="center",
+            fontsize=7.5,
+            color=shade,
+            bbox=plate,
+        )
     return 0.5 + 0.85 * max(levels)
 
 
@@ -116,8 +153,14 @@ def _levels(heads: Sequence[int]) -> list[int]:
     levels = {word: 1 for word in range(1, len(heads) + 1)}
     for word in sorted(spans, key=lambda word: (spans[word][1] - spans[word][0], word)):
         low, high = spans[word]
-        under = [levels[o] for o, (a, b) in spans.items() if o != word and low <= a and b <= high and b - a < high - low]
-        roots = [2] if any(head == 0 and low < place < high for place, head in enumerate(heads, start=1)) else [1]
+        under = [
+            levels[o]
+            for o, (a, b) in spans.items()
+            if o != word and low <= a and b <= high and b - a < high - low
+        ]
+        roots = (
+            [2] if any(head == 0 and low < place < high for place, head in enumerate(heads, start=1)) else [1]
+        )
         levels[word] = max([*(level + 1 for level in under), *roots])
     return [levels[word] for word in range(1, len(heads) + 1)]
 
@@ -126,7 +169,12 @@ def bars(values: Mapping[str, float], label: str, *, marked: Sequence[str] = ())
     """Draw horizontal bars, the largest on top; those in `marked` in another colour."""
     order = sorted(values, key=lambda name: (values[name], name))
     made, [ax] = figure(7.0, 0.9 + 0.27 * len(order))
-    ax.barh(order, [values[name] for name in order], color=[PALETTE[1] if name in marked else PALETTE[0] for name in order], height=0.7)
+    ax.barh(
+        order,
+        [values[name] for name in order],
+        color=[PALETTE[1] if name in marked else PALETTE[0] for name in order],
+        height=0.7,
+    )
     ax.set(xlabel=label)
     ax.grid(False, axis="y")
     return made

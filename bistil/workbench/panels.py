@@ -24,7 +24,9 @@ class ThresholdModel:
 
     def __init__(self, tokenizer: Any, counts: Mapping[str, np.ndarray], *, threshold: float = 1e-6) -> None:
         if not counts:
-            raise InputError("Token counts of at least one corpus were expected, but none came. Use vocab.count_tokens.")
+            raise InputError(
+                "Token counts of at least one corpus were expected, but none came. Use vocab.count_tokens."
+            )
         self._tokenizer, self._counts, self.threshold = tokenizer, dict(counts), threshold
         self.sizes = vocab.curve(list(self._counts.values()), THRESHOLDS)
 
@@ -36,7 +38,9 @@ class ThresholdModel:
         """Return the most frequent tokens that go, the most frequent first."""
         total = np.sum(list(self._counts.values()), axis=0)
         gone = np.setdiff1d(np.flatnonzero(total), self.kept())
-        return self._tokenizer.convert_ids_to_tokens(gone[np.argsort(-total[gone], kind="stable")][:most].tolist())
+        return self._tokenizer.convert_ids_to_tokens(
+            gone[np.argsort(-total[gone], kind="stable")][:most].tolist()
+        )
 
     def text(self) -> str:
         """Return what the threshold does, in one sentence."""
@@ -53,7 +57,10 @@ class ThresholdPanel(w.VBox):
         self.curve = w.Image(format="png", layout=w.Layout(max_width="560px"))
         near = min(THRESHOLDS, key=lambda value: abs(np.log(value / model.threshold)))
         self.slider = w.SelectionSlider(
-            options=[(f"{value:g}", value) for value in THRESHOLDS], value=near, description="threshold", layout=w.Layout(width="480px")
+            options=[(f"{value:g}", value) for value in THRESHOLDS],
+            value=near,
+            description="threshold",
+            layout=w.Layout(width="480px"),
         )
         guard = Guard(lambda text: setattr(self.error, "value", html.error(text)))
         self.slider.observe(guard(lambda change: self._draw(change["new"])), names="value")
@@ -67,6 +74,8 @@ class ThresholdPanel(w.VBox):
         self.curve.value = png(vocabulary_curve(THRESHOLDS, self.model.sizes, threshold), dots=70)
 
 
-def threshold_panel(tokenizer: Any, counts: Mapping[str, np.ndarray], *, threshold: float = 1e-6) -> ThresholdPanel:
+def threshold_panel(
+    tokenizer: Any, counts: Mapping[str, np.ndarray], *, threshold: float = 1e-6
+) -> ThresholdPanel:
     """Return the threshold slider for counts from `vocab.count_tokens`, by language."""
     return ThresholdPanel(ThresholdModel(tokenizer, counts, threshold=threshold))

@@ -1,7 +1,7 @@
 """Panels that choose what a picture of sparse fine-tuning shows: a few drop-down lists above a figure.
 
-Notable: one view-model and one view serve every picture; a panel is only the choices it offers and the function that draws them.
-"""
+Notable: one view-model and one view serve every picture; a panel is only the choices it offers and the
+function that draws them."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,9 @@ ALL = "all"
 
 
 class Picture:
-    """A figure and the choices it is drawn from, each a name with its options; the first of each is chosen at the start."""
+    """A figure and the choices it is drawn from, each a name with its options; the first of each is chosen at
+    the start.
+    """
 
     def __init__(self, draw: Callable[..., Figure], options: Mapping[str, Sequence[Any]]) -> None:
         if empty := [name for name, found in options.items() if not found]:
@@ -40,7 +42,10 @@ class Picture:
         """
         for name, value in changes.items():
             if value not in self.options.get(name, ()):
-                raise InputError(f"{name} can be one of {self.options.get(name, 'nothing here')}, but {value!r} was chosen.")
+                raise InputError(
+                    f"{name} can be one of {self.options.get(name, 'nothing here')}, but {value!r} was"
+                    " chosen."
+                )
         self.choice |= changes
 
     def figure(self) -> Figure:
@@ -55,12 +60,16 @@ class PicturePanel(w.VBox):
         self.model, self.dots = model, dots
         self.image, self.error = w.Image(format="png", layout=w.Layout(max_width="820px")), w.HTML()
         self.lists = {
-            name: w.Dropdown(options=found, value=model.choice[name], description=name, style={"description_width": "auto"})
+            name: w.Dropdown(
+                options=found, value=model.choice[name], description=name, style={"description_width": "auto"}
+            )
             for name, found in model.options.items()
         }
         self._guard = Guard(lambda text: setattr(self.error, "value", html.error(text)))
         for name, box in self.lists.items():
-            box.observe(self._guard(lambda change, name=name: self._choose(name, change["new"])), names="value")
+            box.observe(
+                self._guard(lambda change, name=name: self._choose(name, change["new"])), names="value"
+            )
         super().__init__([w.HBox(list(self.lists.values())), self.error, self.image])
         self._guard(self._show)()
 
@@ -74,13 +83,20 @@ class PicturePanel(w.VBox):
 
 def places_panel(deltas: Mapping[str, SparseDelta]) -> PicturePanel:
     """Return a panel that shows where in the network a delta's entries sit, the delta chosen by name."""
-    return PicturePanel(Picture(lambda delta: plots.delta_map(*densities(deltas[delta])), {"delta": list(deltas)}))
+    return PicturePanel(
+        Picture(lambda delta: plots.delta_map(*densities(deltas[delta])), {"delta": list(deltas)})
+    )
 
 
 def overlap_panel(
-    deltas: Mapping[str, SparseDelta], n_parameters: int, *, families: Sequence[str] | None = None, control: Sequence[float] | None = None
+    deltas: Mapping[str, SparseDelta],
+    n_parameters: int,
+    *,
+    families: Sequence[str] | None = None,
+    control: Sequence[float] | None = None,
 ) -> PicturePanel:
-    """Return a panel of the overlap of deltas when each keeps only the chosen share of its values, the largest.
+    """Return a panel of the overlap of deltas when each keeps only the chosen share of its values, the
+    largest.
 
     control: the share that two seeds of each have in common as a whole; shown with the whole deltas only.
     """
@@ -90,7 +106,9 @@ def overlap_panel(
         kept = {name: trimmed(delta, share) for name, delta in deltas.items()}
         matrix = [[one.overlap(other) for other in kept.values()] for one in kept.values()]
         chance = max(delta.size for delta in kept.values()) / n_parameters
-        return plots.overlap(matrix, list(kept), chance=chance, families=families, control=control if share == 1 else None)
+        return plots.overlap(
+            matrix, list(kept), chance=chance, families=families, control=control if share == 1 else None
+        )
 
     if len(deltas) < 2:
         raise InputError(f"At least two deltas were expected, to compare them, but {len(deltas)} came.")
@@ -98,7 +116,8 @@ def overlap_panel(
 
 
 def ages_panel(born: Mapping[str, Any], config: SpielConfig) -> PicturePanel:
-    """Return a panel of parameter ages beside what random drops would leave under the chosen peak rate and schedule.
+    """Return a panel of parameter ages beside what random drops would leave under the chosen peak rate and
+    schedule.
 
     born: by label, as for `plots.parameter_ages`. config: of the run; its own settings are chosen first.
     """
@@ -107,12 +126,17 @@ def ages_panel(born: Mapping[str, Any], config: SpielConfig) -> PicturePanel:
         other: Any = dataclasses.replace(config, rate=rate, schedule=schedule)  # type: ignore[arg-type]
         return plots.parameter_ages(born, steps=config.steps, chance=other.ages_by_chance())
 
-    rates, schedules = dict.fromkeys((config.rate, 0.1, 0.2, 0.4, 0.8)), dict.fromkeys((config.schedule, "linear", "cosine"))
+    rates, schedules = (
+        dict.fromkeys((config.rate, 0.1, 0.2, 0.4, 0.8)),
+        dict.fromkeys((config.schedule, "linear", "cosine")),
+    )
     return PicturePanel(Picture(draw, {"rate": list(rates), "schedule": list(schedules)}))
 
 
 def densities_panel(rows: Sequence[dict[str, Any]]) -> PicturePanel:
-    """Return a panel of the score over the densities of language and task SFTs, of a densities.csv's rows; of one seed or of all."""
+    """Return a panel of the score over the densities of language and task SFTs, of a densities.csv's rows; of
+    one seed or of all.
+    """
 
     def draw(seed: str) -> Figure:
         return contour([row for row in rows if seed in (ALL, str(row["seed"]))])
@@ -121,5 +145,9 @@ def densities_panel(rows: Sequence[dict[str, Any]]) -> PicturePanel:
 
 
 def costs_panel(tunings: Mapping[str, Sequence[plots.Tuning]], *, label: str) -> PicturePanel:
-    """Return a panel of score against time and memory of tuning, one of several sets (tasks, say) chosen by name."""
-    return PicturePanel(Picture(lambda of: plots.costs_of_tuning(tunings[of], label=label), {"of": list(tunings)}))
+    """Return a panel of score against time and memory of tuning, one of several sets (tasks, say) chosen by
+    name.
+    """
+    return PicturePanel(
+        Picture(lambda of: plots.costs_of_tuning(tunings[of], label=label), {"of": list(tunings)})
+    )

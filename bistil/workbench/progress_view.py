@@ -14,7 +14,9 @@ from bistil.workbench.recorder import Recorder
 
 
 class NotebookProgress:
-    """A listener for `open_pipeline(progress=...)`: shows the stage at work, and nothing for stages that were in the store already."""
+    """A listener for `open_pipeline(progress=...)`: shows the stage at work, and nothing for stages that were
+    in the store already.
+    """
 
     def __init__(self) -> None:
         self.line = ipywidgets.HTML()
@@ -36,7 +38,11 @@ def words(event: Event | None) -> str:
     """Return an event as HTML: stage, bar, step and the newest loss; nothing at a stage's last step."""
     if event is None or event.step >= event.of:
         return ""
-    losses = {name.replace("eval_", "held-out "): value for name, value in event.metrics.items() if name.endswith("loss")}
+    losses = {
+        name.replace("eval_", "held-out "): value
+        for name, value in event.metrics.items()
+        if name.endswith("loss")
+    }
     numbers = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
     text = f"{escape(event.stage)}: {event.step} of {event.of}" + (f" · {escape(numbers)}" if numbers else "")
     return f'<div style="max-width: 48em">{text}{html.bar(event.step / max(event.of, 1))}</div>'

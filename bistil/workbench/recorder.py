@@ -1,8 +1,7 @@
 """What a run has reported so far, for whoever wants to draw it.
 
-Notable: a recorder is written by the working thread and read by the view, and hands out copies only. It keeps at most some hundreds of
-entries a stage, by leaving out every other one of the older when there are more.
-"""
+Notable: a recorder is written by the working thread and read by the view, and hands out copies only. It keeps
+at most some hundreds of entries a stage, by leaving out every other one of the older when there are more."""
 
 import threading
 import time
@@ -15,7 +14,9 @@ MOST = 400
 
 
 class Recorder:
-    """A progress listener that keeps, for each stage, its newest event and its curves, and calls `on_change` now and then."""
+    """A progress listener that keeps, for each stage, its newest event and its curves, and calls `on_change`
+    now and then.
+    """
 
     def __init__(self, on_change: Callable[[], None] = lambda: None, *, seconds: float = 0.5) -> None:
         self.on_change, self._seconds = on_change, seconds
@@ -46,7 +47,9 @@ class Recorder:
         return self._newest
 
     def curves(self) -> dict[str, list[dict[str, float]]]:
-        """For each stage that reported a number worth a curve: entries with `step`, and every such number that is new at that step."""
+        """For each stage that reported a number worth a curve: entries with `step`, and every such number
+        that is new at that step.
+        """
         with self._lock:
             return {stage: _changes(curve) for stage, curve in self._curves.items() if curve}
 
@@ -57,10 +60,14 @@ class Recorder:
 
 
 def _changes(curve: list[dict[str, float]]) -> list[dict[str, float]]:
-    """The entries with only what differs from the entry before: an event repeats the newest value of each number."""
+    """The entries with only what differs from the entry before: an event repeats the newest value of each
+    number.
+    """
     before: dict[str, float] = {}
     kept = []
     for entry in curve:
-        kept.append({name: value for name, value in entry.items() if name == "step" or before.get(name) != value})
+        kept.append(
+            {name: value for name, value in entry.items() if name == "step" or before.get(name) != value}
+        )
         before = entry
     return kept

@@ -1,7 +1,7 @@
 """Opening an experiment from a notebook: file, data, teacher and store in one call.
 
-Notable: a notebook runs in its own folder, so what an experiment file says relative to the project is found from here.
-"""
+Notable: a notebook runs in its own folder, so what an experiment file says relative to the project is found
+from here."""
 
 import dataclasses
 import threading
@@ -22,13 +22,18 @@ def read_experiment(experiment: str | Path | Experiment) -> Experiment:
     """
     if not isinstance(experiment, Experiment):
         if not Path(experiment).is_file():
-            raise InputError(f"An experiment file was expected at {experiment}, but there is none. Start from data/experiments/demo.yaml.")
+            raise InputError(
+                f"An experiment file was expected at {experiment}, but there is none. Start from"
+                " data/experiments/demo.yaml."
+            )
         experiment = Experiment.read(Path(experiment))
     return dataclasses.replace(experiment, teacher=located(experiment.teacher))
 
 
 def located(teacher: str) -> str:
-    """Return a teacher folder that is named relative to the project as a whole path; any other name as it is."""
+    """Return a teacher folder that is named relative to the project as a whole path; any other name as it
+    is.
+    """
     inside = ROOT / teacher
     return str(inside) if teacher and inside.is_dir() else teacher
 
@@ -52,12 +57,17 @@ def open_pipeline(
 ) -> Pipeline:
     """Return the pipeline of an experiment over a store.
 
-    :param source: another source language than the experiment's. :param data: a data folder, for experiments on real data; default
-        BISTIL_DATA. :param read_only: raise NotBuilt instead of building.
+    :param source: another source language than the experiment's. :param data: a data folder, for experiments
+        on real data; default BISTIL_DATA. :param read_only: raise NotBuilt instead of building.
     """
     read = read_experiment(experiment)
     if source is not None and source != read.source:
         read = dataclasses.replace(read, source=source)
     return Pipeline(
-        read, open_data(read.data, data), Store(store, progress, read_only=read_only), device=device, progress=progress, stop=stop
+        read,
+        open_data(read.data, data),
+        Store(store, progress, read_only=read_only),
+        device=device,
+        progress=progress,
+        stop=stop,
     )

@@ -1,4 +1,6 @@
-"""A student's size while it is still a wish: depth, width and vocabulary as sliders, parameters and FLOPs at once."""
+"""A student's size while it is still a wish: depth, width and vocabulary as sliders, parameters and FLOPs at
+once.
+"""
 
 from functools import cache
 
@@ -12,7 +14,9 @@ from bistil.workbench.guard import Guard
 
 
 class SizeModel:
-    """Sizes of students of one teacher, each counted once. length: tokens in the sequence whose FLOPs are counted."""
+    """Sizes of students of one teacher, each counted once. length: tokens in the sequence whose FLOPs are
+    counted.
+    """
 
     def __init__(self, teacher: PreTrainedConfig, *, length: int) -> None:
         self.teacher, self.length = teacher, length
@@ -28,7 +32,11 @@ class SizeModel:
     def widths(self) -> list[int]:
         """The hidden reduction factors that keep the teacher's heads whole; 1 alone for what is no BERT."""
         heads = self.teacher.num_attention_heads
-        return [drf for drf in range(1, heads + 1) if heads % drf == 0] if self.teacher.model_type == "bert" else [1]
+        return (
+            [drf for drf in range(1, heads + 1) if heads % drf == 0]
+            if self.teacher.model_type == "bert"
+            else [1]
+        )
 
     @cache  # noqa: B019 - as long as its panel
     def size(self, lrf: int, drf: int, tokens: int) -> Size:
@@ -38,10 +46,13 @@ class SizeModel:
     def text(self, lrf: int, drf: int, tokens: int) -> str:
         """Return one student's size beside its teacher's, in one sentence."""
         size = self.size(lrf, drf, tokens)
-        shares = [100 * own / whole for own, whole in ((size.parameters, self.whole.parameters), (size.flops, self.whole.flops))]
+        shares = [
+            100 * own / whole
+            for own, whole in ((size.parameters, self.whole.parameters), (size.flops, self.whole.flops))
+        ]
         return (
-            f"{size.parameters:,} parameters ({shares[0]:.0f} % of the teacher), {size.flops:,} FLOPs for {self.length} tokens "
-            f"({shares[1]:.0f} %)."
+            f"{size.parameters:,} parameters ({shares[0]:.0f} % of the teacher), {size.flops:,} FLOPs for"
+            f" {self.length} tokens ({shares[1]:.0f} %)."
         )
 
 
@@ -50,12 +61,17 @@ class SizePanel(w.VBox):
 
     def __init__(self, model: SizeModel, *, tokens: int) -> None:
         if not 0 < tokens <= model.teacher.vocab_size:
-            raise InputError(f"A vocabulary of 1 to {model.teacher.vocab_size} tokens was expected, but {tokens} were asked for.")
+            raise InputError(
+                f"A vocabulary of 1 to {model.teacher.vocab_size} tokens was expected, but {tokens} were"
+                " asked for."
+            )
         self.model = model
         self.words, self.error = w.HTML(), w.HTML()
         self.lrf = w.SelectionSlider(options=model.depths, description="lrf")
         self.drf = w.SelectionSlider(options=model.widths, description="drf")
-        self.tokens = w.IntSlider(value=tokens, min=1, max=model.teacher.vocab_size, step=10, description="tokens")
+        self.tokens = w.IntSlider(
+            value=tokens, min=1, max=model.teacher.vocab_size, step=10, description="tokens"
+        )
         guard = Guard(lambda text: setattr(self.error, "value", html.error(text)))
         for choice in (self.lrf, self.drf, self.tokens):
             choice.observe(guard(lambda change: self._draw()), names="value")
@@ -63,9 +79,13 @@ class SizePanel(w.VBox):
         guard(self._draw)()
 
     def _draw(self) -> None:
-        self.words.value = html.table(["the student would have"], [[self.model.text(self.lrf.value, self.drf.value, self.tokens.value)]])
+        self.words.value = html.table(
+            ["the student would have"], [[self.model.text(self.lrf.value, self.drf.value, self.tokens.value)]]
+        )
 
 
 def size_panel(teacher: PreTrainedConfig, *, tokens: int, length: int = 64) -> SizePanel:
-    """Return the panel over students of a teacher of this configuration; it starts at `tokens` tokens of vocabulary."""
+    """Return the panel over students of a teacher of this configuration; it starts at `tokens` tokens of
+    vocabulary.
+    """
     return SizePanel(SizeModel(teacher, length=length), tokens=tokens)

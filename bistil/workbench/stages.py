@@ -1,6 +1,8 @@
-"""The stages behind one score: which there are, whether the store has them, and roughly what the missing ones will cost.
+"""The stages behind one score: which there are, whether the store has them, and roughly what the missing ones
+will cost.
 
-Notable: the list is the batch planner's own, so the bench and `bistil batch` never disagree about what a score needs.
+Notable: the list is the batch planner's own, so the bench and `bistil batch` never disagree about what a
+score needs.
 """
 
 import dataclasses
@@ -26,7 +28,9 @@ WORDS = {
 
 @dataclass(frozen=True)
 class StageStatus:
-    """A stage of a score. seconds: what it took, or where it is missing an estimate (None: nothing to go by); steps: its length."""
+    """A stage of a score. seconds: what it took, or where it is missing an estimate (None: nothing to go by);
+    steps: its length.
+    """
 
     name: str
     there: bool
@@ -37,7 +41,9 @@ class StageStatus:
 
 def jobs_of(experiment: Experiment, cell: Cell) -> list[Job]:
     """Return the stages that one score needs, in an order that can be run; joint timing is none of them."""
-    only = dataclasses.replace(experiment, targets={cell.task: (cell.target,)}, systems=(cell.named,), seeds=(cell.seed,))
+    only = dataclasses.replace(
+        experiment, targets={cell.task: (cell.target,)}, systems=(cell.named,), seeds=(cell.seed,)
+    )
     return [job for job in plan(only) if job.stage != "timing"]
 
 
@@ -48,16 +54,24 @@ def status_of(pipeline: Pipeline, job: Job) -> StageStatus:
         found = perform(pipeline, job)
     except NotBuilt:
         return StageStatus(describe(job), False, estimate(pipeline.store, job, steps), steps)
-    return StageStatus(describe(job), True, float(found.manifest["wall_seconds"]), steps, f"{found.kind}/{found.id}")
+    return StageStatus(
+        describe(job), True, float(found.manifest["wall_seconds"]), steps, f"{found.kind}/{found.id}"
+    )
 
 
 def summary(status: Sequence[StageStatus]) -> str:
-    """Return how many stages are missing, and what they will take in minutes, or in steps where there is nothing to go by."""
+    """Return how many stages are missing, and what they will take in minutes, or in steps where there is
+    nothing to go by.
+    """
     missing = [stage for stage in status if not stage.there]
     if not missing:
         return "Everything is in the store."
     known = [stage.seconds for stage in missing if stage.seconds is not None]
-    cost = f"about {sum(known) / 60:.1f} min" if len(known) == len(missing) else f"{sum(stage.steps for stage in missing):,} steps"
+    cost = (
+        f"about {sum(known) / 60:.1f} min"
+        if len(known) == len(missing)
+        else f"{sum(stage.steps for stage in missing):,} steps"
+    )
     return f"{len(missing)} of {len(status)} stages are missing, {cost}."
 
 
@@ -74,11 +88,17 @@ def steps_of(experiment: Experiment, job: Job) -> int:
 
 
 def estimate(store: Store, job: Job, steps: int) -> float | None:
-    """Return seconds by the median of the store's finished stages of the same kind, in proportion to the steps; None without any."""
+    """Return seconds by the median of the store's finished stages of the same kind, in proportion to the
+    steps; None without any.
+    """
     done = store.all(KINDS.get(job.stage, job.stage))
     if not steps:
         return median(float(one.manifest["wall_seconds"]) for one in done) if done else None
-    rates = [float(one.manifest["wall_seconds"]) / length for one in done if (length := _steps_in(one.manifest["config"]))]
+    rates = [
+        float(one.manifest["wall_seconds"]) / length
+        for one in done
+        if (length := _steps_in(one.manifest["config"]))
+    ]
     return median(rates) * steps if rates else None
 
 

@@ -1,9 +1,8 @@
 """A run without its widgets: work in a thread that can be watched, paused, resumed and stopped.
 
-Notable: everything acts through the progress listener, which training waits for after every step. Pause holds the run there, in memory;
-Stop lets the step's own stage write a checkpoint, and ends whatever reports again without having done so (scoring, or waiting for another
-process), so both act within a step.
-"""
+Notable: everything acts through the progress listener, which training waits for after every step. Pause holds
+the run there, in memory; Stop lets the step's own stage write a checkpoint, and ends whatever reports again
+without having done so (scoring, or waiting for another process), so both act within a step."""
 
 import threading
 from collections.abc import Callable
@@ -19,7 +18,9 @@ Work = Callable[[Listener, threading.Event], None]
 
 
 class Training:
-    """The view-model: every method but `join` returns at once. One run at a time; running again goes on where the last one was stopped."""
+    """The view-model: every method but `join` returns at once. One run at a time; running again goes on where
+    the last one was stopped.
+    """
 
     def __init__(self, work: Work, *, cost: str = "") -> None:
         """Keep the work for later. `cost` says what exists and what a click on Run will take."""
@@ -82,7 +83,9 @@ class Training:
         self._going.set()
 
     def stop(self) -> None:
-        """Ask the run to stop: a stage that trains writes a checkpoint after the step it is in; the next run goes on from there."""
+        """Ask the run to stop: a stage that trains writes a checkpoint after the step it is in; the next run
+        goes on from there.
+        """
         self._stop.set()
         self._going.set()
 
@@ -93,14 +96,18 @@ class Training:
             thread.join(seconds)
 
     def tell(self, message: str) -> None:
-        """Say what the run is at. For the work itself; between two stages is a place to stop and to pause, too."""
+        """Say what the run is at. For the work itself; between two stages is a place to stop and to pause,
+        too.
+        """
         if self._stop.is_set():
             raise Stopped("stopped between two stages; Run goes on from there")
         self.message = message
         self.on_change()
 
     def __call__(self, event: Event) -> None:
-        """Take a progress event: note it, hold the run while it is paused, end what does not stop by itself."""
+        """Take a progress event: note it, hold the run while it is paused, end what does not stop by
+        itself.
+        """
         self.recorder(event)
         if not self._going.is_set():
             self._hold()

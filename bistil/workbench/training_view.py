@@ -1,8 +1,7 @@
 """The training panel: Run, Pause, Stop, what a run is at, and its curves as they grow.
 
-Notable: the numbers are written twice a second; a picture takes a tenth of a second of the very thread that trains, so the next one is
-drawn when the last has taken no more than DRAWN_SHARE of the time.
-"""
+Notable: the numbers are written twice a second; a picture takes a tenth of a second of the very thread that
+trains, so the next one is drawn when the last has taken no more than DRAWN_SHARE of the time."""
 
 import time
 from html import escape
@@ -27,9 +26,17 @@ class TrainingPanel(w.VBox):
         self.model = model
         self.message, self.progress, self.curve, self.error = (w.HTML() for _ in range(4))
         self.guard = Guard(lambda text: setattr(self.error, "value", html.error(text)))
-        self.run_button = w.Button(description="Run", icon="play", button_style="primary", tooltip="build what is missing")
-        self.pause_button = w.Button(description="Pause", icon="pause", tooltip="hold after this step; what is learnt stays in memory")
-        self.stop_button = w.Button(description="Stop", icon="stop", tooltip="stop after this step and keep it; Run goes on from there")
+        self.run_button = w.Button(
+            description="Run", icon="play", button_style="primary", tooltip="build what is missing"
+        )
+        self.pause_button = w.Button(
+            description="Pause", icon="pause", tooltip="hold after this step; what is learnt stays in memory"
+        )
+        self.stop_button = w.Button(
+            description="Stop",
+            icon="stop",
+            tooltip="stop after this step and keep it; Run goes on from there",
+        )
         self.run_button.on_click(self.guard(self._run))
         self.pause_button.on_click(self.guard(self._pause))
         self.stop_button.on_click(self.guard(self._stop))
@@ -37,7 +44,13 @@ class TrainingPanel(w.VBox):
         model.on_change = self.draw
         model.on_end = self.ended
         super().__init__(
-            [w.HBox([self.run_button, self.pause_button, self.stop_button]), self.message, self.progress, self.error, self.curve]
+            [
+                w.HBox([self.run_button, self.pause_button, self.stop_button]),
+                self.message,
+                self.progress,
+                self.error,
+                self.curve,
+            ]
         )
         self.add_class("bistil-training")
         self.draw()
@@ -47,11 +60,15 @@ class TrainingPanel(w.VBox):
         model, event = self.model, self.model.recorder.newest
         self.run_button.disabled = model.running
         self.pause_button.disabled = self.stop_button.disabled = not model.running or model.stopping
-        self.pause_button.description, self.pause_button.icon = ("Resume", "play") if model.pausing else ("Pause", "pause")
+        self.pause_button.description, self.pause_button.icon = (
+            ("Resume", "play") if model.pausing else ("Pause", "pause")
+        )
         cost = "" if model.running else escape(model.cost)
         self.message.value = f"<b>{escape(model.status)}</b> {cost}" if model.status else f"<b>{cost}</b>"
         self.progress.value = words(event) + numbers(event) if model.running else ""
-        if event is not None and (event.stage != self._drawn or time.monotonic() >= self._next or not model.running or model.pausing):
+        if event is not None and (
+            event.stage != self._drawn or time.monotonic() >= self._next or not model.running or model.pausing
+        ):
             self._draw_curve(event)
 
     def _draw_curve(self, event: Event) -> None:
@@ -85,7 +102,9 @@ class TrainingPanel(w.VBox):
 
 
 def numbers(event: Event | None) -> str:
-    """Return learning rate, tokens a second and the time left, as far as an event tells them; nothing at a stage's last step."""
+    """Return learning rate, tokens a second and the time left, as far as an event tells them; nothing at a
+    stage's last step.
+    """
     if event is None or event.step >= event.of:
         return ""
     known = event.metrics
@@ -94,7 +113,11 @@ def numbers(event: Event | None) -> str:
         "tokens a second": f"{known['tokens_per_second']:,.0f}" if "tokens_per_second" in known else "",
         "left in this phase": in_time(known["seconds_left"]) if "seconds_left" in known else "",
     }
-    return f'<div style="{html.QUIET}">' + " · ".join(f"{name} {text}" for name, text in texts.items() if text) + "</div>"
+    return (
+        f'<div style="{html.QUIET}">'
+        + " · ".join(f"{name} {text}" for name, text in texts.items() if text)
+        + "</div>"
+    )
 
 
 def in_time(seconds: float) -> str:
@@ -106,7 +129,8 @@ def in_time(seconds: float) -> str:
 
 
 def training_panel(work: Work, *, cost: str = "") -> TrainingPanel:
-    """Return a training panel for work of one's own: a function of a progress listener and a stop event, such as
+    """Return a training panel for work of one's own: a function of a progress listener and a stop event, such
+    as
 
     `lambda progress, stop: open_pipeline(experiment, store, progress=progress, stop=stop).student(cell)`.
 

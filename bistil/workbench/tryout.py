@@ -1,8 +1,8 @@
-"""One text of the reader's own, asked of a teacher and its student side by side, with the time that each takes.
+"""One text of the reader's own, asked of a teacher and its student side by side, with the time that each
+takes.
 
-Notable: a model is loaded once and kept; a model that is not there is no error of the reader's, so the panel says what is missing and
-what training it will take. Nothing is built here.
-"""
+Notable: a model is loaded once and kept; a model that is not there is no error of the reader's, so the panel
+says what is missing and what training it will take. Nothing is built here."""
 
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -65,7 +65,10 @@ class Tryout:
         """
         cell, example = self.bench.cell, asked(self.bench.choice.task, *texts)
         if cell.system == "floor":
-            raise InputError("A system with a model was expected, but the floor has none. Choose another system in the bench.")
+            raise InputError(
+                "A system with a model was expected, but the floor has none. Choose another system in the"
+                " bench."
+            )
         length = self.bench.experiment.task[cell.task].max_length
         predictions, milliseconds = {}, {}
         for one in self.cells:
@@ -88,7 +91,9 @@ class Tryout:
                     self._models.clear()
                 self._models[key] = reader.task_model(cell, cell.target)
         except NotBuilt as error:
-            raise InputError(f"The model of {cell} is not in the store yet. {self.bench.summary()} Press Run in the bench.") from error
+            raise InputError(
+                f"The model of {cell} is not in the store yet. {self.bench.summary()} Press Run in the bench."
+            ) from error
         return self._models[key]
 
 
@@ -99,7 +104,9 @@ class TryPanel(w.VBox):
         self.model = model
         self.about, self.shown, self.error = w.HTML(), w.HTML(), w.HTML()
         self.fields = w.VBox()
-        self.button = w.Button(description="Ask", icon="comment", button_style="primary", tooltip="ask teacher and student")
+        self.button = w.Button(
+            description="Ask", icon="comment", button_style="primary", tooltip="ask teacher and student"
+        )
         guard = Guard(lambda text: setattr(self.error, "value", html.error(text)))
         self.button.on_click(guard(self._ask))
         self._follow = guard(self.follow)
@@ -109,15 +116,21 @@ class TryPanel(w.VBox):
         self._follow()
 
     def follow(self) -> None:
-        """Offer the fields of the task that the bench has chosen, filled with the target's first test example."""
+        """Offer the fields of the task that the bench has chosen, filled with the target's first test
+        example.
+        """
         bench, names = self.model.bench, self.model.fields
         language = bench.data.languages[bench.choice.target]
         models = " beside ".join(cell.named for cell in self.model.cells)
         self.about.value = html.line(f"{language.name} ({language.code}), {bench.choice.task}: {models}")
         wide = w.Layout(width="min(760px, 95%)")
         style = {"description_width": "90px"}
-        made = [w.Textarea(description=name, rows=3, layout=wide, style=style) if name == "paragraph" else
-                w.Text(description=name, layout=wide, style=style, continuous_update=False) for name in names]  # fmt: skip
+        made = [
+            w.Textarea(description=name, rows=3, layout=wide, style=style)
+            if name == "paragraph"
+            else w.Text(description=name, layout=wide, style=style, continuous_update=False)
+            for name in names
+        ]
         for field, text in zip(made, bench.first_texts(), strict=False):
             field.value = text
         self.fields.children, self.shown.value = made, ""
@@ -129,31 +142,51 @@ class TryPanel(w.VBox):
         except Exception:
             self.shown.value = ""
             raise
-        busy = " A run is under way, so these times are too long." if self.model.bench.training.running else ""
-        self.shown.value = tried.answers._repr_html_() + html.line(in_words(tried.milliseconds) + busy) + _pictures(tried)
+        busy = (
+            " A run is under way, so these times are too long." if self.model.bench.training.running else ""
+        )
+        self.shown.value = (
+            tried.answers._repr_html_() + html.line(in_words(tried.milliseconds) + busy) + _pictures(tried)
+        )
 
 
 def in_words(milliseconds: Mapping[str, float]) -> str:
     """Return how long each model took, and how many times faster the last is than the first."""
     each = ", ".join(f"{name} {took:.1f} ms" for name, took in milliseconds.items())
     first, *_, last = [*milliseconds.values(), *milliseconds.values()]
-    faster = f"; the student is {first / last:.1f} times as fast" if len(milliseconds) > 1 and first > last else ""
+    faster = (
+        f"; the student is {first / last:.1f} times as fast" if len(milliseconds) > 1 and first > last else ""
+    )
     return f"Median of {REPEATS}: {each}{faster}."
 
 
 def _pictures(tried: Tried) -> str:
-    """Both parses in one picture, where they differ in another colour; both taggings with their entities marked."""
+    """Both parses in one picture, where they differ in another colour; both taggings with their entities
+    marked.
+    """
     match tried.example, list(tried.predictions.values()):
         case Sentence(words=words), [Tree() as first, *others] if len(first.heads) == len(words):
             guess = (others[-1].heads, others[-1].relations) if others else ((), ())
-            caption = "Above the teacher's parse, below the student's; arcs that differ are in another colour." if others else ""
-            return html.line(caption) + html.picture(tree(words, first.heads, first.relations, guess=guess), "parses")
+            caption = (
+                "Above the teacher's parse, below the student's; arcs that differ are in another colour."
+                if others
+                else ""
+            )
+            return html.line(caption) + html.picture(
+                tree(words, first.heads, first.relations, guess=guess), "parses"
+            )
         case Tagged(words=words), taggings if any(tag.startswith("B-") for tags in taggings for tag in tags):
-            lines = [html.line(name) + html.marked(words, tags) for name, tags in tried.predictions.items() if len(tags) == len(words)]
+            lines = [
+                html.line(name) + html.marked(words, tags)
+                for name, tags in tried.predictions.items()
+                if len(tags) == len(words)
+            ]
             return "".join(lines)
     return ""
 
 
 def try_panel(bench: Bench) -> TryPanel:
-    """Return the panel that asks the models of a bench's choice (`panel.model` of a `BenchPanel`); it follows the choice."""
+    """Return the panel that asks the models of a bench's choice (`panel.model` of a `BenchPanel`); it follows
+    the choice.
+    """
     return TryPanel(Tryout(bench))

@@ -33,7 +33,9 @@ GRID = {
 
 
 class Built(Store):
-    """A store that builds nothing: it notes what was asked for, in which job, and pretends that it is there."""
+    """A store that builds nothing: it notes what was asked for, in which job, and pretends that it is
+    there.
+    """
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -49,12 +51,16 @@ class Built(Store):
             assert self.current is not None
             self.made_in[name] = self.current
             self.asked.append(kind)
-        return Artefact(self.root / kind / name, {"id": name, "kind": kind, "wall_seconds": 0.0, "metrics": {}})
+        return Artefact(
+            self.root / kind / name, {"id": name, "kind": kind, "wall_seconds": 0.0, "metrics": {}}
+        )
 
     asked: list[str]
 
 
-def test_in_the_order_of_the_plan_each_job_makes_one_artefact_at_most(experiment, data, tmp_path: Path) -> None:
+def test_in_the_order_of_the_plan_each_job_makes_one_artefact_at_most(
+    experiment, data, tmp_path: Path
+) -> None:
     store = Built(tmp_path)
     pipeline = Pipeline(experiment(**GRID), data, store)
     done: set[Job] = set()
@@ -62,7 +68,9 @@ def test_in_the_order_of_the_plan_each_job_makes_one_artefact_at_most(experiment
         assert done.issuperset(after), f"{job} comes before what it waits for"
         store.current, store.asked = job, []
         perform(pipeline, job)
-        assert store.asked == [job.stage.replace("_", "-")], f"{job} made {store.asked}: what it waits for is not complete"
+        assert store.asked == [job.stage.replace("_", "-")], (
+            f"{job} made {store.asked}: what it waits for is not complete"
+        )
         done.add(job)
     made = set(store.made_in)
     store.current, store.asked = Job("afterwards", ()), []
@@ -72,7 +80,13 @@ def test_in_the_order_of_the_plan_each_job_makes_one_artefact_at_most(experiment
 
 
 def test_targets_of_a_group_share_their_student_and_its_task_sfts(experiment, data, tmp_path: Path) -> None:
-    grid = experiment(**{**GRID, "groups": [["qab", "qac"]], "systems": ["bistil-tf:2", "bistil-st:2", "scratch:2", "distilmbert-pair:2"]})
+    grid = experiment(
+        **{
+            **GRID,
+            "groups": [["qab", "qac"]],
+            "systems": ["bistil-tf:2", "bistil-st:2", "scratch:2", "distilmbert-pair:2"],
+        }
+    )
     store = Built(tmp_path)
     pipeline = Pipeline(grid, data, store)
     jobs = plan(grid)
@@ -87,7 +101,9 @@ def test_targets_of_a_group_share_their_student_and_its_task_sfts(experiment, da
 
 
 def test_what_a_job_waits_for_is_enough_on_its_own(experiment, data, tmp_path: Path) -> None:
-    """Whatever comes first: with only its own dependencies (and theirs) built, a job makes nothing but itself."""
+    """Whatever comes first: with only its own dependencies (and theirs) built, a job makes nothing but
+    itself.
+    """
     jobs = plan(experiment(**GRID))
 
     def needed(job: Job) -> list[Job]:
@@ -99,7 +115,9 @@ def test_what_a_job_waits_for_is_enough_on_its_own(experiment, data, tmp_path: P
     for number, job in enumerate(jobs):
         store = Built(tmp_path / str(number))
         pipeline = Pipeline(experiment(**GRID), data, store)
-        pipeline.__dict__["teacher"] = Pipeline(experiment(**GRID), data, store).teacher if number == 0 else None
+        pipeline.__dict__["teacher"] = (
+            Pipeline(experiment(**GRID), data, store).teacher if number == 0 else None
+        )
         pipeline.__dict__["teacher_id"] = "sha256:tiny"
         for one in [*needed(job), job]:
             store.current, store.asked = one, []
@@ -110,7 +128,9 @@ def test_what_a_job_waits_for_is_enough_on_its_own(experiment, data, tmp_path: P
 def test_every_cell_is_evaluated_once(experiment) -> None:
     grid = experiment(**GRID)
     evaluations = [job.arguments[0] for job in plan(grid) if job.stage == "evaluation"]
-    assert sorted(evaluations) == sorted(cell for cell in grid.cells() if cell.system != "floor" or cell.seed == 1)  # seeds share the floor
+    assert sorted(evaluations) == sorted(
+        cell for cell in grid.cells() if cell.system != "floor" or cell.seed == 1
+    )  # seeds share the floor
     assert [job.arguments for job in plan(grid) if job.stage == "timing"] == [("parsing",), ("ner",)]
     assert len({str(job) for job in plan(grid)}) == len(plan(grid))
 
@@ -119,12 +139,22 @@ def test_seeds_and_targets_share_what_they_can(experiment) -> None:
     stages = [job for job in plan(experiment(**GRID))]
     sfts = [job.arguments for job in stages if job.stage == "language_sft"]
     assert [arguments for arguments in sfts if len(arguments) == 1] == [("qaa",), ("qab",), ("qac",)]
-    assert {arguments[2] for arguments in sfts if len(arguments) == 3 and arguments[1] is None} == {"biases", "random"}
-    assert len([arguments for arguments in sfts if len(arguments) > 1 and isinstance(arguments[1], Job)]) == 2 * 3 * 2
+    assert {arguments[2] for arguments in sfts if len(arguments) == 3 and arguments[1] is None} == {
+        "biases",
+        "random",
+    }
+    assert (
+        len([arguments for arguments in sfts if len(arguments) > 1 and isinstance(arguments[1], Job)])
+        == 2 * 3 * 2
+    )
     assert len([job for job in stages if job.stage == "vocabulary"]) == 2
-    teachers = [job for job in stages if job.stage == "task_sft" and job.arguments[0].system == "teacher-ltsft"]
+    teachers = [
+        job for job in stages if job.stage == "task_sft" and job.arguments[0].system == "teacher-ltsft"
+    ]
     assert len(teachers) == 2 * 2
-    multilingual = [job for job in stages if job.stage == "student" and job.arguments[0].system == "multilingual-distil"]
+    multilingual = [
+        job for job in stages if job.stage == "student" and job.arguments[0].system == "multilingual-distil"
+    ]
     assert len(multilingual) == 2
 
 
@@ -161,8 +191,12 @@ def dependants(jobs: dict[Job, tuple[Job, ...]], failed: Job) -> set[Job]:
     return lost
 
 
-@pytest.mark.parametrize("which", [14, *(pytest.param(which, marks=pytest.mark.slow) for which in range(0, 60, 7) if which != 14)])
-def test_a_failing_stage_takes_only_its_dependants(which: int, experiment, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    "which", [14, *(pytest.param(which, marks=pytest.mark.slow) for which in range(0, 60, 7) if which != 14)]
+)
+def test_a_failing_stage_takes_only_its_dependants(
+    which: int, experiment, tmp_path: Path, monkeypatch
+) -> None:
     grid = experiment(**GRID)
     jobs = plan(grid)
     failed = list(jobs)[which % len(jobs)]
@@ -182,13 +216,17 @@ def test_a_job_reads_like_a_sentence() -> None:
     assert str(Job("language_sft", ("qaa",))) == "language sft qaa"
 
 
-def test_rows_of_an_empty_store_are_none_and_nothing_is_built(experiment, world: Path, tmp_path: Path) -> None:
+def test_rows_of_an_empty_store_are_none_and_nothing_is_built(
+    experiment, world: Path, tmp_path: Path
+) -> None:
     assert batch.rows(batch.reader(experiment(**GRID), Place(world, tmp_path / "store"))) == []
     assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.slow
-def test_two_workers_build_a_grid_and_a_second_run_builds_nothing(experiment, world: Path, tmp_path: Path) -> None:
+def test_two_workers_build_a_grid_and_a_second_run_builds_nothing(
+    experiment, world: Path, tmp_path: Path
+) -> None:
     grid = experiment(systems=["teacher-ltsft", "bistil-tf:2", "floor"], targets={"ner": ["qac"]})
     place, said, scores = Place(world, tmp_path / "store"), list[str](), list[int]()
     errors = batch.run(grid, place, workers=2, say=said.append, on_score=lambda: scores.append(1))
@@ -215,7 +253,9 @@ SMALL: dict[str, Any] = {"systems": ["teacher-ltsft", "bistil-tf:2", "floor"], "
 
 
 def killing(monkeypatch: pytest.MonkeyPatch, memory: Path, *, once: bool) -> None:
-    """Make the vocabulary stage kill its process, as the kernel does for want of memory, until there is a file `memory`."""
+    """Make the vocabulary stage kill its process, as the kernel does for want of memory, until there is a
+    file `memory`.
+    """
     build = Pipeline.vocabulary
 
     @wraps(build)
@@ -237,12 +277,18 @@ def test_a_killed_worker_costs_no_score(experiment, world: Path, tmp_path: Path,
     assert batch.run(grid, place, workers=2, say=said.append) == []
     [told] = [line for line in said if "was killed" in line]
     assert "vocabulary qac" in told
-    assert {row["system"] for row in batch.rows(batch.reader(grid, place))} == {"teacher-ltsft", "bistil-tf", "floor"}
+    assert {row["system"] for row in batch.rows(batch.reader(grid, place))} == {
+        "teacher-ltsft",
+        "bistil-tf",
+        "floor",
+    }
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked")
-def test_a_stage_that_kills_every_worker_takes_only_its_dependants(experiment, world: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_stage_that_kills_every_worker_takes_only_its_dependants(
+    experiment, world: Path, tmp_path: Path, monkeypatch
+) -> None:
     killing(monkeypatch, tmp_path / "memory", once=False)
     grid, place = experiment(**SMALL), Place(world, tmp_path / "store")
     errors = batch.run(grid, place, workers=2, say=lambda text: None)
@@ -255,11 +301,15 @@ def test_a_stage_that_kills_every_worker_takes_only_its_dependants(experiment, w
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_disk_that_is_full_for_one_stage_costs_its_dependants_only_and_no_work(experiment, world: Path, tmp_path: Path) -> None:
+def test_a_disk_that_is_full_for_one_stage_costs_its_dependants_only_and_no_work(
+    experiment, world: Path, tmp_path: Path
+) -> None:
     """The manifest of a language SFT is written to /dev/full, in a real worker."""
     grid, place = experiment(**SMALL), Place(world, tmp_path / "store")
     pipeline = Pipeline(grid, DataFolder(world), Store(place.store))
-    [name] = [name for name, stage in stages_of(pipeline).items() if stage.job == Job("language_sft", ("qac",))]
+    [name] = [
+        name for name, stage in stages_of(pipeline).items() if stage.job == Job("language_sft", ("qac",))
+    ]
     partial = place.store / "language-sft" / f"{name}.partial"
     partial.mkdir(parents=True)
     (partial / "manifest.json.tmp").symlink_to("/dev/full")

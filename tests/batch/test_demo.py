@@ -1,4 +1,6 @@
-"""The demo's order: notebooks are checked before long work, and a second run only says that everything is there."""
+"""The demo's order: notebooks are checked before long work, and a second run only says that everything is
+there.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -33,21 +35,29 @@ def run(folder: Path, tour: list[Path]) -> int:
     return demo.run_demo(1, store=folder / "store", reports=folder / "reports", tour=tour)
 
 
-def test_a_second_run_says_that_everything_is_there(tmp_path: Path, called: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_says_that_everything_is_there(
+    tmp_path: Path, called: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(tmp_path, []) == 0
     assert called["stages"] == 0
     assert "nothing to do" in capsys.readouterr().out
 
 
-def test_failed_stages_end_the_demo_before_the_notebooks(tmp_path: Path, called: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_stages_end_the_demo_before_the_notebooks(
+    tmp_path: Path, called: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     called["finished"] = False
     monkeypatch.setattr(notebooks, "execute", lambda *_, **__: pytest.fail("executed"))
     assert run(tmp_path, []) == 1
 
 
-def test_a_notebook_that_cannot_take_the_parameters_is_refused_before_any_stage(tmp_path: Path, called: dict[str, Any]) -> None:
+def test_a_notebook_that_cannot_take_the_parameters_is_refused_before_any_stage(
+    tmp_path: Path, called: dict[str, Any]
+) -> None:
     called["finished"] = False
-    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("lrf = 2", metadata={"tags": ["parameters"]})])
+    made = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell("lrf = 2", metadata={"tags": ["parameters"]})]
+    )
     nbformat.write(made, tmp_path / "01_bad.ipynb")
     with pytest.raises(InputError, match="experiment"):
         run(tmp_path, [tmp_path / "01_bad.ipynb"])
@@ -55,4 +65,6 @@ def test_a_notebook_that_cannot_take_the_parameters_is_refused_before_any_stage(
 
 
 def test_the_tour_is_the_notebooks_of_what_the_demo_builds() -> None:
-    assert [path.name[:2] for path in sorted((demo.ROOT / "notebooks").glob(demo.TOUR))] == [f"0{number}" for number in range(7)]
+    assert [path.name[:2] for path in sorted((demo.ROOT / "notebooks").glob(demo.TOUR))] == [
+        f"0{number}" for number in range(7)
+    ]

@@ -12,8 +12,13 @@ from bistil.errors import InputError
 
 
 def notebook(path: Path, *lines: str, tags: tuple[str, ...] = ("parameters",)) -> Path:
-    made = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
-    made.cells = [nbformat.v4.new_code_cell(lines[0], metadata={"tags": list(tags)}), *map(nbformat.v4.new_code_cell, lines[1:])]
+    made = nbformat.v4.new_notebook(
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    )
+    made.cells = [
+        nbformat.v4.new_code_cell(lines[0], metadata={"tags": list(tags)}),
+        *map(nbformat.v4.new_code_cell, lines[1:]),
+    ]
     nbformat.write(made, path)
     return path
 
@@ -24,7 +29,9 @@ def first(tmp_path: Path) -> Path:
 
 
 def run(paths: list[Path], to: Path, results: str = "r", **parameters: Any) -> int:
-    return notebooks.execute([Copy(path, parameters) for path in paths], to, results=results, say=lambda text: None)
+    return notebooks.execute(
+        [Copy(path, parameters) for path in paths], to, results=results, say=lambda text: None
+    )
 
 
 def test_parameters_are_read_without_running(first: Path) -> None:
@@ -32,8 +39,12 @@ def test_parameters_are_read_without_running(first: Path) -> None:
     notebooks.check_parameters(first, {"lrf": 3, "share": 1})
 
 
-@pytest.mark.parametrize(("parameters", "told"), [({"lfr": 2}, "lfr"), ({"lrf": "2"}, "type int"), ({"lrf": True}, "type int")])
-def test_unknown_names_and_other_types_are_refused(first: Path, parameters: dict[str, Any], told: str) -> None:
+@pytest.mark.parametrize(
+    ("parameters", "told"), [({"lfr": 2}, "lfr"), ({"lrf": "2"}, "type int"), ({"lrf": True}, "type int")]
+)
+def test_unknown_names_and_other_types_are_refused(
+    first: Path, parameters: dict[str, Any], told: str
+) -> None:
     with pytest.raises(InputError, match=told):
         notebooks.check_parameters(first, parameters)
 

@@ -1,4 +1,6 @@
-"""Snakemake as the engine: what is refused beforehand, that profiles are sound, and that the results are those of the warm pool."""
+"""Snakemake as the engine: what is refused beforehand, that profiles are sound, and that the results are
+those of the warm pool.
+"""
 
 import json
 import os
@@ -28,7 +30,9 @@ from bistil.plan import foresee, plan
 from bistil.store.artefacts import Store
 from bistil.text.languages import DataFolder
 
-needs_snakemake = pytest.mark.skipif(find_spec("snakemake") is None, reason="Snakemake is not installed (bistil[batch])")
+needs_snakemake = pytest.mark.skipif(
+    find_spec("snakemake") is None, reason="Snakemake is not installed (bistil[batch])"
+)
 PLUGINS = {"slurm": "snakemake_executor_plugin_slurm", "kubernetes": "snakemake_executor_plugin_kubernetes"}
 SMALL: dict[str, Any] = {"systems": ["teacher-no-adaptation", "floor"], "targets": {"ner": ["qac"]}}
 
@@ -49,12 +53,29 @@ def test_what_snakemake_could_not_do_is_refused_beforehand(scheduling: Schedulin
 
 
 @pytest.mark.parametrize("options", [["--retries", "2"], ["--resources", "gpu=1"], ["--profile", "local"]])
-def test_the_pool_takes_no_options_of_snakemake(options: list[str], capsys, experiment_file, tmp_path: Path) -> None:
-    assert cli.main(["batch", str(experiment_file()), "--engine", "pool", *options, "--store", str(tmp_path / "store")]) == 2
+def test_the_pool_takes_no_options_of_snakemake(
+    options: list[str], capsys, experiment_file, tmp_path: Path
+) -> None:
+    assert (
+        cli.main(
+            [
+                "batch",
+                str(experiment_file()),
+                "--engine",
+                "pool",
+                *options,
+                "--store",
+                str(tmp_path / "store"),
+            ]
+        )
+        == 2
+    )
     assert f"goes without {options[0]}" in capsys.readouterr().err
 
 
-def test_ids_of_stages_are_known_beforehand_and_the_same_in_every_process(experiment, world: Path, tmp_path: Path) -> None:
+def test_ids_of_stages_are_known_beforehand_and_the_same_in_every_process(
+    experiment, world: Path, tmp_path: Path
+) -> None:
     pipeline = Pipeline(experiment(), DataFolder(world), Store(tmp_path))
     stages = stages_of(pipeline)
     assert {stage.job for stage in stages.values()} == set(plan(pipeline.experiment))
@@ -79,7 +100,9 @@ def test_a_run_notes_how_its_stages_went(experiment, world: Path, tmp_path: Path
     assert ended(run) == {floor: Ended(0.0, False)}
 
 
-def test_what_was_begun_and_is_not_there_has_failed_and_what_waited_for_it_goes_without_saying(experiment, tmp_path: Path) -> None:
+def test_what_was_begun_and_is_not_there_has_failed_and_what_waited_for_it_goes_without_saying(
+    experiment, tmp_path: Path
+) -> None:
     stages = foresee(experiment(**SMALL))
     first, *rest = stages
     for folder in (BEGUN, DONE, FAILED):
@@ -114,7 +137,16 @@ def test_snakemake_takes_the_profile_and_plans_every_stage(profile: str, experim
     stages = foresee(experiment(**SMALL))
     table = {name: {"after": stage.after, "gpu": 1} for name, stage in stages.items()}
     (tmp_path / "config.json").write_text(json.dumps({"stages": table, "command": "false"}), encoding="utf-8")
-    where = ["--snakefile", SNAKEFILE, "--directory", tmp_path, "--configfile", tmp_path / "config.json", "--profile", PROFILES / profile]
+    where = [
+        "--snakefile",
+        SNAKEFILE,
+        "--directory",
+        tmp_path,
+        "--configfile",
+        tmp_path / "config.json",
+        "--profile",
+        PROFILES / profile,
+    ]
     command = [sys.executable, "-m", "snakemake", *where, *FIXED, "--dry-run", "--resources", "gpu=1"]
     ran = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -124,37 +156,56 @@ def test_snakemake_takes_the_profile_and_plans_every_stage(profile: str, experim
 
 def scores(reports: Path) -> list[dict[str, Any]]:
     timed = ("latency_ms", "examples_per_second")
-    return [{name: value for name, value in row.items() if name not in timed} for row in read_results(reports / "tiny" / "results.csv")]
+    return [
+        {name: value for name, value in row.items() if name not in timed}
+        for row in read_results(reports / "tiny" / "results.csv")
+    ]
 
 
 def run_batch(path: Path, world: Path, folder: Path, *options: str) -> int:
-    where = ["--data", str(world), "--store", str(folder / "store"), "--reports", str(folder / "reports"), "--no-notebooks"]
+    where = [
+        "--data",
+        str(world),
+        "--store",
+        str(folder / "store"),
+        "--reports",
+        str(folder / "reports"),
+        "--no-notebooks",
+    ]
     return cli.main(["batch", str(path), *where, *options])
 
 
 @pytest.mark.slow
 @needs_snakemake
-def test_a_cluster_gives_the_results_of_the_pool_and_a_second_run_does_nothing(capsys, experiment_file, world, tmp_path: Path) -> None:
+def test_a_cluster_gives_the_results_of_the_pool_and_a_second_run_does_nothing(
+    capsys, experiment_file, world, tmp_path: Path
+) -> None:
     path = experiment_file(**SMALL)
     assert run_batch(path, world, tmp_path / "pool", "--cores", "2") == 0
     assert run_batch(path, world, tmp_path / "cluster", "--profile", "submit", "--resources", "gpu=1") == 0
     assert scores(tmp_path / "pool" / "reports") == scores(tmp_path / "cluster" / "reports")
     out = capsys.readouterr().out
     assert "4/4" in out
-    assert (tmp_path / "cluster" / "store" / ".runs" / "tiny" / "jobs").is_dir()  # they went through submit-job
+    assert (
+        tmp_path / "cluster" / "store" / ".runs" / "tiny" / "jobs"
+    ).is_dir()  # they went through submit-job
     assert run_batch(path, world, tmp_path / "cluster", "--engine", "snakemake", "--cores", "2") == 0
     assert "nothing to do" in capsys.readouterr().out
 
 
 @pytest.mark.slow
 @needs_snakemake
-def test_a_failing_stage_is_tried_again_and_takes_only_its_dependants(capsys, experiment_file, world: Path, tmp_path: Path) -> None:
+def test_a_failing_stage_is_tried_again_and_takes_only_its_dependants(
+    capsys, experiment_file, world: Path, tmp_path: Path
+) -> None:
     path, folder = experiment_file(**SMALL), tmp_path / "run"
     experiment = Experiment.read(path)
     pipeline = Pipeline(experiment, DataFolder(world), Store(folder / "store"))
     [name] = [name for name, stage in stages_of(pipeline).items() if stage.kind == "task-sft"]
     (folder / "store" / "task-sft").mkdir(parents=True)
-    (folder / "store" / "task-sft" / f"{name}.partial").write_text("in the way of the folder", encoding="utf-8")
+    (folder / "store" / "task-sft" / f"{name}.partial").write_text(
+        "in the way of the folder", encoding="utf-8"
+    )
     assert run_batch(path, world, folder, "--engine", "snakemake", "--cores", "2") == 1
     out = capsys.readouterr().out
     assert "FAILED task sft teacher-no-adaptation ner qac 1 1: FileExistsError" in out
@@ -165,20 +216,37 @@ def test_a_failing_stage_is_tried_again_and_takes_only_its_dependants(capsys, ex
     (folder / "store" / "task-sft" / f"{name}.partial").unlink()
     assert run_batch(path, world, folder, "--engine", "snakemake", "--cores", "2") == 0
     assert {row["system"] for row in scores(folder / "reports")} == {"teacher-no-adaptation", "floor"}
-    assert len(batch.rows(batch.reader(experiment, Place(world, folder / "store")))) == len(scores(folder / "reports"))
+    assert len(batch.rows(batch.reader(experiment, Place(world, folder / "store")))) == len(
+        scores(folder / "reports")
+    )
 
 
 @pytest.mark.slow
 @needs_snakemake
 @pytest.mark.parametrize("profile", ["local", "submit"])
-def test_an_interrupt_ends_the_jobs_and_says_how_to_go_on(profile: str, experiment_file, world: Path, tmp_path: Path) -> None:
+def test_an_interrupt_ends_the_jobs_and_says_how_to_go_on(
+    profile: str, experiment_file, world: Path, tmp_path: Path
+) -> None:
     """Ctrl-C reaches `bistil batch` alone, as when it is sent by its process id."""
     store = tmp_path / "store"
     where = ["--data", world, "--store", store, "--reports", tmp_path, "--no-notebooks"]
-    command = [sys.executable, "-m", "bistil.cli", "batch", *map(str, where), "--profile", profile, str(experiment_file(**SMALL))]
-    heeded = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests that run in the background ignore it, as would their children
+    command = [
+        sys.executable,
+        "-m",
+        "bistil.cli",
+        "batch",
+        *map(str, where),
+        "--profile",
+        profile,
+        str(experiment_file(**SMALL)),
+    ]
+    heeded = partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # tests that run in the background ignore it, as would their children
     pipe = subprocess.PIPE
-    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True, preexec_fn=heeded)
+    process = subprocess.Popen(
+        command, stdout=pipe, stderr=pipe, text=True, start_new_session=True, preexec_fn=heeded
+    )
     try:
         until = time.monotonic() + 240
         while not list(store.glob(".runs/tiny/begun/*")) and time.monotonic() < until:

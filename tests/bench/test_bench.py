@@ -1,4 +1,6 @@
-"""The bench runs at any size and says what it compared with what; its plain references compute what ours computes."""
+"""The bench runs at any size and says what it compared with what; its plain references compute what ours
+computes.
+"""
 
 import dataclasses
 import json
@@ -37,7 +39,9 @@ def measured(part: str, folder: Path, size: Size = TINY) -> list[dict]:
     return found["comparisons"]
 
 
-@pytest.mark.parametrize("part", ["step", pytest.param("sft", marks=pytest.mark.slow), "vocab", "switch", "eval"])
+@pytest.mark.parametrize(
+    "part", ["step", pytest.param("sft", marks=pytest.mark.slow), "vocab", "switch", "eval"]
+)
 def test_every_part_sets_ours_against_what_it_names(part: str, tmp_path: Path) -> None:
     for row in measured(part, tmp_path / "bench"):
         assert row["note"]
@@ -52,7 +56,11 @@ def test_every_part_sets_ours_against_what_it_names(part: str, tmp_path: Path) -
 def test_what_can_be_counted_is_less_than_the_published_way_needs(tmp_path: Path) -> None:
     step, switch = (measured(part, tmp_path)[0] for part in ("step", "switch"))
     assert step["ratios"]["kept for the backward pass, bytes"][PUBLISHED] < 0.9
-    assert switch["columns"][OURS]["largest change of the base"] == 0.0 < switch["columns"][PUBLISHED]["largest change of the base"]
+    assert (
+        switch["columns"][OURS]["largest change of the base"]
+        == 0.0
+        < switch["columns"][PUBLISHED]["largest change of the base"]
+    )
 
 
 def test_what_is_kept_grows_with_the_length_and_maps_with_its_square() -> None:
@@ -79,8 +87,14 @@ def test_a_student_is_run_in_every_way_there_is_and_the_others_are_named(tmp_pat
         assert {"teacher", OURS, "student bf16"} <= set(row["columns"])
         assert ("student ONNX" in row["columns"]) != ("bistil[onnx]" in row["note"])
         for column in row["columns"].values():
-            assert column[SPEED] == pytest.approx(row["columns"]["teacher"]["median seconds"] / column["median seconds"])
-    best = {row["name"].split(": ")[0]: (row["name"].split(": ")[1], row["columns"]) for row in rows if row not in speeds}
+            assert column[SPEED] == pytest.approx(
+                row["columns"]["teacher"]["median seconds"] / column["median seconds"]
+            )
+    best = {
+        row["name"].split(": ")[0]: (row["name"].split(": ")[1], row["columns"])
+        for row in rows
+        if row not in speeds
+    }
     for row in (one for one in speeds if one["name"].startswith("inference, batch 1 ")):
         for student, plain in {"student": OURS, "student lrf 3": "student lrf 3"}.items():
             forms = {"PyTorch": plain, **{form.strip(): f"{student}{form}" for form in EXPORTED}}
@@ -92,20 +106,31 @@ def test_a_student_is_run_in_every_way_there_is_and_the_others_are_named(tmp_pat
 
 def test_the_speeds_that_the_readme_tells_are_those_measured() -> None:
     """Columns of the table: batch x tokens, then `times the teacher's speed` of these forms, to a tenth."""
-    forms = (OURS, "student lrf 3", "student bf16", "student ONNX", "student ONNX int8", "student lrf 3 ONNX int8")
+    forms = (
+        OURS,
+        "student lrf 3",
+        "student bf16",
+        "student ONNX",
+        "student ONNX int8",
+        "student lrf 3 ONNX int8",
+    )
     root = Path(__file__).parents[2]
     rows = json.loads((root / "reports/bench/inference.json").read_text(encoding="utf-8"))["comparisons"]
     table = (root / "README.md").read_text(encoding="utf-8").split("**Speed**")[1].split("\n\n")[1]
     told = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
     assert len(told) >= 4
     for shape, *speeds in told:
-        columns = next(row["columns"] for row in rows if row["name"] == f"inference, batch {shape.replace('×', 'x')}")
+        columns = next(
+            row["columns"] for row in rows if row["name"] == f"inference, batch {shape.replace('×', 'x')}"
+        )
         assert speeds == [f"{columns[form][SPEED]:.1f}" for form in forms if form in columns]
 
 
 def test_the_command_line_knows_every_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert tuple(PARTS) == machine.BENCH
-    assert [name for name, _, _ in machine.BENCH_SIZES] == [one.name for one in dataclasses.fields(Size) if one.name != "lrf"]
+    assert [name for name, _, _ in machine.BENCH_SIZES] == [
+        one.name for one in dataclasses.fields(Size) if one.name != "lrf"
+    ]
     assert all(getattr(Size(), name) == default for name, default, _ in machine.BENCH_SIZES)
     sizes = [text for name in ("layers", "hidden", "vocabulary", "kept", "batch", "length", "lines", "turns")
              for text in (f"--{name}", str(getattr(TINY, name)))]  # fmt: skip
@@ -127,7 +152,9 @@ def test_the_published_loss_and_gradient_are_ours_on_full_batches() -> None:
     )
     published = stage_one_loss(student, teacher, ids, mask, layer_map(6, 2))
     torch.testing.assert_close(ours, published, rtol=1e-5, atol=0)
-    for mine, theirs in zip(*(torch.autograd.grad(loss, parameters) for loss in (ours, published)), strict=True):
+    for mine, theirs in zip(
+        *(torch.autograd.grad(loss, parameters) for loss in (ours, published)), strict=True
+    ):
         assert float((mine - theirs).norm()) <= 1e-5 * float(theirs.norm()) + 1e-7
 
 
@@ -152,7 +179,11 @@ def test_the_floor_of_the_step_trains_every_parameter_too() -> None:
 
 
 def test_ratios_sentences_and_turns() -> None:
-    row = comparison("a thing", "with a note", {OURS: {"seconds": 1.0, "bytes": 2.0}, FLOOR: {"seconds": 4.0}, "other": {"bytes": 8.0}})
+    row = comparison(
+        "a thing",
+        "with a note",
+        {OURS: {"seconds": 1.0, "bytes": 2.0}, FLOOR: {"seconds": 4.0}, "other": {"bytes": 8.0}},
+    )
     assert row["ratios"] == {"seconds": {FLOOR: 0.25}, "bytes": {"other": 0.25}}
     assert sentence(row) == "a thing: bytes: 2 ours, 8 other (ours 0.25x other)"
     calls: list[str] = []
@@ -174,10 +205,14 @@ def test_a_prediction_grows_with_the_products_of_a_step() -> None:
     assert named.keys() == {"4 x 8 tokens", "1 x 32 tokens", "batch 4", "2 layers", "width 32"}
     assert {one.batch * one.length for name, one in named.items() if "tokens" in name} == {32}
     assert flops(named["batch 4"]) == 2 * flops(size)
-    assert flops(size) == pytest.approx(2 * flops(named["2 layers"]), rel=0.01)  # a pooler is counted, and does not shrink
+    assert flops(size) == pytest.approx(
+        2 * flops(named["2 layers"]), rel=0.01
+    )  # a pooler is counted, and does not shrink
     assert flops(named["4 x 8 tokens"]) < flops(size) < flops(named["1 x 32 tokens"])
     student, teacher = 2, 4  # layers; a student's backward pass is worth two forward passes
-    assert flops(size) * teacher == size.batch * forward_flops(config(size), size.length) * (teacher + 3 * student)
+    assert flops(size) * teacher == size.batch * forward_flops(config(size), size.length) * (
+        teacher + 3 * student
+    )
 
 
 def test_scaling_sets_a_prediction_against_a_measurement(tmp_path: Path) -> None:

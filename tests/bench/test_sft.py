@@ -1,4 +1,6 @@
-"""The bench of sparse fine-tuning runs at any size, and what is kept between steps is what the methods need."""
+"""The bench of sparse fine-tuning runs at any size, and what is kept between steps is what the methods
+need.
+"""
 
 import pytest
 import torch
@@ -19,7 +21,9 @@ def test_sparse_ways_keep_little_and_the_masked_way_as_much_as_full_fine_tuning(
     kept = {way: cost_of(way, TINY)[KEPT] for way in ("full", "sparse", "ag", "ma", "masked")}
     parameters = kept["full"] / 12  # gradient and Adam's two moments, 4 bytes each
     assert parameters == pytest.approx(600 * 64 + 512 * 64 + 2 * 12 * 64**2, rel=0.05)
-    assert kept["sparse"] == pytest.approx(28 * DENSITY * parameters, rel=0.15)  # 8 a position; phi, start, gradient and moments 4 each
+    assert kept["sparse"] == pytest.approx(
+        28 * DENSITY * parameters, rel=0.15
+    )  # 8 a position; phi, start, gradient and moments 4 each
     assert max(kept["sparse"], kept["ma"]) < kept["ag"] < 0.25 * kept["full"]
     assert kept["masked"] == pytest.approx(kept["full"] + parameters, rel=0.01)  # a mask of one byte each
 
@@ -29,7 +33,10 @@ def test_every_way_stands_beside_full_fine_tuning_the_published_way_and_lora() -
     pytest.importorskip("peft")
     rows = sft(TINY, apart=False)
     assert len(rows) == len(WAYS) + 1 + 4
-    assert all(set(row["ratios"]["cpu seconds"]) == {"full fine-tuning", "published", "LoRA"} for row in rows[: len(WAYS)])
+    assert all(
+        set(row["ratios"]["cpu seconds"]) == {"full fine-tuning", "published", "LoRA"}
+        for row in rows[: len(WAYS)]
+    )
     assert all(ratio > 0 for row in rows for ratio in row["ratios"]["cpu seconds"].values())
 
 
@@ -37,7 +44,9 @@ def test_the_choice_is_measured_in_every_way() -> None:
     assert all(part.cost_of_choice(how, TINY)["cpu seconds"] > 0 for how in (OURS, PUBLISHED, "array"))
 
 
-def test_the_published_choice_is_left_out_and_named_where_its_list_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_published_choice_is_left_out_and_named_where_its_list_does_not_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert set(part.choosing(TINY, apart=False)["columns"]) == {OURS, PUBLISHED, "array"}
     monkeypatch.setattr(part, "available", lambda: 2**20)
     row = part.choosing(TINY, apart=False)
@@ -46,7 +55,11 @@ def test_the_published_choice_is_left_out_and_named_where_its_list_does_not_fit(
 
 
 def test_the_published_choice_is_ours_where_no_two_entries_moved_as_far() -> None:
-    steps = (torch.randperm(900, generator=torch.Generator().manual_seed(1)) + 1) * torch.tensor([1, -1]).repeat(450) / 1024
+    steps = (
+        (torch.randperm(900, generator=torch.Generator().manual_seed(1)) + 1)
+        * torch.tensor([1, -1]).repeat(450)
+        / 1024
+    )
     before = {"w": torch.zeros(20, 40), "b": torch.zeros(100)}
     after = {"w": steps[:800].view(20, 40), "b": steps[800:]}
     for k in (1, 90, 450):

@@ -1,8 +1,8 @@
 """The bench in a real browser: JupyterLab with its own configuration, Debian's chromium driven by Playwright.
 
-Notable: run-all is executed as a command once the kernel answers (a menu click before that is dropped silently); the experiment is tiny,
-but its first stage is long enough to be paused and stopped. Pictures of the panels, light and dark, go to BISTIL_SCREENSHOTS if it is set.
-"""
+Notable: run-all is executed as a command once the kernel answers (a menu click before that is dropped
+silently); the experiment is tiny, but its first stage is long enough to be paused and stopped. Pictures of
+the panels, light and dark, go to BISTIL_SCREENSHOTS if it is set."""
 
 import json
 import os
@@ -22,35 +22,55 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium"),
+]
 PHASE = {"steps": 1200, "learning_rate": 1e-3, "evaluations": 2}
-LONG = {"lottery": {"density": 0.1, "l1": 0.1, "freeze_layer_norms": True}, "dense": PHASE, "sparse": {**PHASE, "steps": 60}}
+LONG = {
+    "lottery": {"density": 0.1, "l1": 0.1, "freeze_layer_norms": True},
+    "dense": PHASE,
+    "sparse": {**PHASE, "steps": 60},
+}
 PANELS = """\
 from bistil import workbench
 bench = workbench.bench({experiment!r}, store={store!r})
 bench.model.choose(target="qab", density=0.02)
 workbench.comparison_panel({results!r}, bench.model.reader())
 """
-READY = "window.jupyterapp && window.jupyterapp.shell.currentWidget && window.jupyterapp.shell.currentWidget.sessionContext"
+READY = (
+    "window.jupyterapp && window.jupyterapp.shell.currentWidget &&"
+    " window.jupyterapp.shell.currentWidget.sessionContext"
+)
 RUN_ALL = """async () => {
   const app = window.jupyterapp, panel = app.shell.currentWidget;
-  await app.restored; await panel.revealed; await panel.sessionContext.ready; await panel.sessionContext.session.kernel.info;
+  await app.restored; await panel.revealed; await panel.sessionContext.ready;
+  await panel.sessionContext.session.kernel.info;
   await app.commands.execute('notebook:run-all-cells');
 }"""
 
 
 @pytest.fixture
 def folder(tmp_path: Path, experiment_file: Callable[..., Path]) -> Path:
-    """A notebook folder with the bench on the tiny experiment, and a notebook of further panels over what the bench will have made."""
+    """A notebook folder with the bench on the tiny experiment, and a notebook of further panels over what the
+    bench will have made.
+    """
     made = tmp_path / "notebooks"
     made.mkdir()
     experiment, store = str(experiment_file(language_sft=LONG)), str(tmp_path / "store")
     notebook = nbformat.read(ROOT / "notebooks" / "00_bench.ipynb", as_version=4)
     cell = next(cell for cell in notebook.cells if "parameters" in cell["metadata"].get("tags", ()))
-    cell.source = "\n".join([f"experiment = {experiment!r}", f"store = {store!r}", *cell.source.splitlines()[2:]])
+    cell.source = "\n".join(
+        [f"experiment = {experiment!r}", f"store = {store!r}", *cell.source.splitlines()[2:]]
+    )
     nbformat.write(notebook, made / "bench.ipynb")
-    code = PANELS.format(experiment=experiment, store=store, results=str(tmp_path / "reports" / "tiny" / "results.csv"))
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)], metadata=notebook.metadata), made / "panels.ipynb")
+    code = PANELS.format(
+        experiment=experiment, store=store, results=str(tmp_path / "reports" / "tiny" / "results.csv")
+    )
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)], metadata=notebook.metadata),
+        made / "panels.ipynb",
+    )
     return made
 
 
@@ -62,10 +82,27 @@ def lab(folder: Path, tmp_path: Path, world: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     settings = tmp_path / "lab" / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
-    (settings / "notification.jupyterlab-settings").write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
-    own = {"JUPYTERLAB_SETTINGS_DIR": tmp_path / "lab" / "settings", "JUPYTERLAB_WORKSPACES_DIR": tmp_path / "lab" / "workspaces"}
-    own |= {"JUPYTER_CONFIG_DIR": tmp_path / "lab" / "config", "JUPYTER_RUNTIME_DIR": tmp_path / "lab" / "runtime", "BISTIL_DATA": world}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--expose-app-in-browser", "--allow-root", f"--port={port}"]
+    (settings / "notification.jupyterlab-settings").write_text(
+        json.dumps({"fetchNews": "false", "checkForUpdates": False})
+    )
+    own = {
+        "JUPYTERLAB_SETTINGS_DIR": tmp_path / "lab" / "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": tmp_path / "lab" / "workspaces",
+    }
+    own |= {
+        "JUPYTER_CONFIG_DIR": tmp_path / "lab" / "config",
+        "JUPYTER_RUNTIME_DIR": tmp_path / "lab" / "runtime",
+        "BISTIL_DATA": world,
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--expose-app-in-browser",
+        "--allow-root",
+        f"--port={port}",
+    ]
     command += ["--ServerApp.port_retries=0", "--IdentityProvider.token=", f"--ServerApp.root_dir={folder}"]
     environment = {**os.environ, **{name: str(value) for name, value in own.items()}}
     with (tmp_path / "lab.log").open("w") as log:
@@ -118,15 +155,26 @@ def pictures(page: Any, panel: Any, name: str, folder: Path) -> None:
     """Save a picture of a panel in the light and in the dark theme."""
     folder = Path(os.environ.get("BISTIL_SCREENSHOTS", folder / "screenshots"))
     folder.mkdir(exist_ok=True)
-    page.set_viewport_size({"width": 1280, "height": min(int(panel.bounding_box()["height"]) + 300, 6000)})  # or what is below is cut off
+    page.set_viewport_size(
+        {"width": 1280, "height": min(int(panel.bounding_box()["height"]) + 300, 6000)}
+    )  # or what is below is cut off
     for theme in ("Dark", "Light"):
-        page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", f"JupyterLab {theme}")
-        page.wait_for_function("theme => document.body.dataset.jpThemeName === theme", arg=f"JupyterLab {theme}")
-        page.wait_for_function("!document.getElementById('jupyterlab-splash')", timeout=30_000)  # it dims the page while styles load
+        page.evaluate(
+            "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})",
+            f"JupyterLab {theme}",
+        )
+        page.wait_for_function(
+            "theme => document.body.dataset.jpThemeName === theme", arg=f"JupyterLab {theme}"
+        )
+        page.wait_for_function(
+            "!document.getElementById('jupyterlab-splash')", timeout=30_000
+        )  # it dims the page while styles load
         panel.screenshot(path=folder / f"{name}-{theme.lower()}.png")
 
 
-def test_a_score_is_chosen_run_paused_stopped_finished_asked_and_reported(page: Any, lab: str, tmp_path: Path) -> None:
+def test_a_score_is_chosen_run_paused_stopped_finished_asked_and_reported(
+    page: Any, lab: str, tmp_path: Path
+) -> None:
     panel = run_all(page, f"{lab}/lab/tree/bench.ipynb?reset", "bistil-bench")
     button = lambda name: panel.get_by_role("button", name=name)  # noqa: E731
     select = lambda label: panel.get_by_label(label, exact=True)  # noqa: E731
@@ -155,7 +203,11 @@ def test_a_score_is_chosen_run_paused_stopped_finished_asked_and_reported(page: 
     time.sleep(1)
     assert moving.inner_text() == held
     button("Resume").click()
-    page.wait_for_function("([panel, held]) => !panel.innerText.includes(held)", arg=[panel.element_handle(), held], timeout=60_000)
+    page.wait_for_function(
+        "([panel, held]) => !panel.innerText.includes(held)",
+        arg=[panel.element_handle(), held],
+        timeout=60_000,
+    )
     button("Stop").click()
     panel.get_by_text("stopped at step").wait_for(timeout=30_000)
 

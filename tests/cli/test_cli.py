@@ -31,9 +31,21 @@ def is_one_paragraph(text: str) -> bool:
 
 
 @pytest.mark.parametrize("name", BAD_DATA)
-def test_bad_data_is_one_paragraph_and_nothing_is_begun(name: str, capsys, experiment_file, copy: Path, tmp_path: Path) -> None:
+def test_bad_data_is_one_paragraph_and_nothing_is_begun(
+    name: str, capsys, experiment_file, copy: Path, tmp_path: Path
+) -> None:
     BAD_DATA[name][0](copy)
-    status, out, err = run(capsys, "batch", experiment_file(), "--data", copy, "--store", tmp_path / "store", "--reports", tmp_path / "r")
+    status, out, err = run(
+        capsys,
+        "batch",
+        experiment_file(),
+        "--data",
+        copy,
+        "--store",
+        tmp_path / "store",
+        "--reports",
+        tmp_path / "r",
+    )
     assert status == 2
     assert is_one_paragraph(err), err
     assert out == ""
@@ -42,9 +54,13 @@ def test_bad_data_is_one_paragraph_and_nothing_is_begun(name: str, capsys, exper
 
 
 @pytest.mark.parametrize("name", BAD_SETTINGS)
-def test_bad_settings_are_one_paragraph(name: str, capsys, experiment_file, world: Path, tmp_path: Path) -> None:
+def test_bad_settings_are_one_paragraph(
+    name: str, capsys, experiment_file, world: Path, tmp_path: Path
+) -> None:
     path = experiment_file(**BAD_SETTINGS[name][0])
-    status, _, err = run(capsys, "batch", path, "--data", world, "--store", tmp_path / "store", "--reports", tmp_path / "r")
+    status, _, err = run(
+        capsys, "batch", path, "--data", world, "--store", tmp_path / "store", "--reports", tmp_path / "r"
+    )
     assert status == 2
     assert is_one_paragraph(err), err
     assert nothing_begun(tmp_path / "store")
@@ -60,17 +76,27 @@ def test_bad_settings_are_one_paragraph(name: str, capsys, experiment_file, worl
         {"language_sft": {"lottery": {"density": 0.0}, "dense": {}, "sparse": {}}},
     ],
 )
-def test_a_bad_experiment_file_is_one_paragraph(changes, capsys, experiment_file, world: Path, tmp_path: Path) -> None:
-    status, _, err = run(capsys, "batch", experiment_file(**changes), "--data", world, "--store", tmp_path / "store")
+def test_a_bad_experiment_file_is_one_paragraph(
+    changes, capsys, experiment_file, world: Path, tmp_path: Path
+) -> None:
+    status, _, err = run(
+        capsys, "batch", experiment_file(**changes), "--data", world, "--store", tmp_path / "store"
+    )
     assert status == 2
     assert is_one_paragraph(err), err
     assert nothing_begun(tmp_path / "store")
 
 
-def test_missing_folders_and_files_are_one_paragraph(capsys, experiment_file, tmp_path: Path, monkeypatch) -> None:
+def test_missing_folders_and_files_are_one_paragraph(
+    capsys, experiment_file, tmp_path: Path, monkeypatch
+) -> None:
     monkeypatch.delenv("BISTIL_DATA", raising=False)
     store = ("--store", tmp_path / "store")
-    for arguments in (("batch", tmp_path / "no.yaml"), ("batch", experiment_file()), ("batch", experiment_file(), "--data", "/no/such")):
+    for arguments in (
+        ("batch", tmp_path / "no.yaml"),
+        ("batch", experiment_file()),
+        ("batch", experiment_file(), "--data", "/no/such"),
+    ):
         status, _, err = run(capsys, *arguments, *store)
         assert status == 2
         assert is_one_paragraph(err), err
@@ -94,7 +120,9 @@ def test_a_process_says_it_the_same_way(experiment_file, world: Path, tmp_path: 
         "--store",
         str(tmp_path / "store"),
     ]
-    ran = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "BISTIL_DATA": str(world)})
+    ran = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "BISTIL_DATA": str(world)}
+    )
     assert ran.returncode == 2
     assert ran.stdout == ""
     assert is_one_paragraph(ran.stderr), ran.stderr
@@ -112,7 +140,9 @@ def test_a_dry_run_prints_the_plan_only(capsys, experiment_file, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_a_rehearsed_dry_run_tells_minutes_and_leaves_nothing(capsys, experiment_file, world: Path, tmp_path: Path) -> None:
+def test_a_rehearsed_dry_run_tells_minutes_and_leaves_nothing(
+    capsys, experiment_file, world: Path, tmp_path: Path
+) -> None:
     file = experiment_file(systems=["teacher-ltsft", "floor"], targets={"parsing": ["qac"]})
     places = ("--data", world, "--store", tmp_path / "store", "--workers", "2")
     status, out, err = run(capsys, "batch", file, "--dry-run", "--rehearse", *places)
@@ -124,7 +154,9 @@ def test_a_rehearsed_dry_run_tells_minutes_and_leaves_nothing(capsys, experiment
 
 
 def test_a_rehearsal_goes_with_a_dry_run_only(capsys, experiment_file, world: Path, tmp_path: Path) -> None:
-    status, _, err = run(capsys, "batch", experiment_file(), "--rehearse", "--data", world, "--store", tmp_path / "store")
+    status, _, err = run(
+        capsys, "batch", experiment_file(), "--rehearse", "--data", world, "--store", tmp_path / "store"
+    )
     assert status == 2
     assert is_one_paragraph(err)
     assert nothing_begun(tmp_path / "store")
@@ -143,15 +175,21 @@ schedule: {steps: 4, learning_rate: 1.0e-3, evaluations: 1}
 
 def test_pretrain_writes_a_teacher_and_info_describes(capsys, world: Path, tmp_path: Path) -> None:
     (tmp_path / "teacher.yaml").write_text(PRETRAIN, encoding="utf-8")
-    status, out, err = run(capsys, "pretrain", tmp_path / "teacher.yaml", "--data", world, "--to", tmp_path / "teacher", "--half")
+    status, out, err = run(
+        capsys, "pretrain", tmp_path / "teacher.yaml", "--data", world, "--to", tmp_path / "teacher", "--half"
+    )
     assert status == 0, err
     assert out.strip().endswith(str(tmp_path / "teacher"))
     assert (tmp_path / "teacher" / "model.safetensors").is_file()
-    status, _, err = run(capsys, "pretrain", tmp_path / "teacher.yaml", "--data", world, "--to", tmp_path / "teacher")
+    status, _, err = run(
+        capsys, "pretrain", tmp_path / "teacher.yaml", "--data", world, "--to", tmp_path / "teacher"
+    )
     assert status == 2
     assert "finished teacher" in err
     (tmp_path / "teacher" / "history.json").unlink()  # as after a kill while it was saved
-    status, _, err = run(capsys, "pretrain", tmp_path / "teacher.yaml", "--data", world, "--to", tmp_path / "teacher")
+    status, _, err = run(
+        capsys, "pretrain", tmp_path / "teacher.yaml", "--data", world, "--to", tmp_path / "teacher"
+    )
     assert status == 0, err
 
 
@@ -159,7 +197,16 @@ def test_pretrain_writes_a_teacher_and_info_describes(capsys, world: Path, tmp_p
 def test_two_processes_train_one_teacher(capfd, world: Path, tmp_path: Path) -> None:
     (tmp_path / "teacher.yaml").write_text(PRETRAIN, encoding="utf-8")
     status = cli.main(
-        ["pretrain", str(tmp_path / "teacher.yaml"), "--data", str(world), "--to", str(tmp_path / "teacher"), "--processes", "2"]
+        [
+            "pretrain",
+            str(tmp_path / "teacher.yaml"),
+            "--data",
+            str(world),
+            "--to",
+            str(tmp_path / "teacher"),
+            "--processes",
+            "2",
+        ]
     )
     out, err = capfd.readouterr()
     assert status == 0, err
@@ -183,7 +230,9 @@ def test_pretrain_refuses_bad_input(change: str, message: str, capsys, world: Pa
     key = change.partition(":")[0]
     lines = [line for line in PRETRAIN.splitlines() if line.partition(":")[0] != key]
     (tmp_path / "teacher.yaml").write_text("\n".join([*lines, change]), encoding="utf-8")
-    status, _, err = run(capsys, "pretrain", tmp_path / "teacher.yaml", "--data", world, "--to", tmp_path / "teacher")
+    status, _, err = run(
+        capsys, "pretrain", tmp_path / "teacher.yaml", "--data", world, "--to", tmp_path / "teacher"
+    )
     assert status == 2
     assert is_one_paragraph(err), err
     assert message in err
@@ -197,20 +246,35 @@ def test_a_full_disk_is_one_paragraph(capsys, world: Path, tmp_path: Path, monke
 
     monkeypatch.setattr("bistil.pretrain.save_teacher", full)
     (tmp_path / "teacher.yaml").write_text(PRETRAIN, encoding="utf-8")
-    status, _, err = run(capsys, "pretrain", tmp_path / "teacher.yaml", "--data", world, "--to", tmp_path / "teacher")
+    status, _, err = run(
+        capsys, "pretrain", tmp_path / "teacher.yaml", "--data", world, "--to", tmp_path / "teacher"
+    )
     assert status == 2
     assert "The disk is full" in err.splitlines()[-1]
     assert "Traceback" not in err
 
 
-def test_scores_are_on_disk_before_the_last_one_is_there(experiment_file, world: Path, tmp_path: Path, monkeypatch) -> None:
+def test_scores_are_on_disk_before_the_last_one_is_there(
+    experiment_file, world: Path, tmp_path: Path, monkeypatch
+) -> None:
     def cut_short(*arguments: object, on_score: Callable[[], None], **named: object) -> None:
         on_score()
         raise KeyboardInterrupt
 
     monkeypatch.setattr("bistil.batch.run", cut_short)
     monkeypatch.setattr("bistil.batch.rows", lambda reader: [])
-    status = cli.main(["batch", str(experiment_file()), "--data", str(world), "--store", str(tmp_path), "--reports", str(tmp_path)])
+    status = cli.main(
+        [
+            "batch",
+            str(experiment_file()),
+            "--data",
+            str(world),
+            "--store",
+            str(tmp_path),
+            "--reports",
+            str(tmp_path),
+        ]
+    )
     assert status == 130
     assert list(tmp_path.glob("*/results.csv"))
 
@@ -224,7 +288,9 @@ def test_other_errors_are_not_swallowed(experiment_file, world: Path, tmp_path: 
         cli.main(["batch", str(experiment_file()), "--data", str(world), "--store", str(tmp_path / "store")])
 
 
-def test_an_interrupt_says_how_to_go_on(capsys, experiment_file, world: Path, tmp_path: Path, monkeypatch) -> None:
+def test_an_interrupt_says_how_to_go_on(
+    capsys, experiment_file, world: Path, tmp_path: Path, monkeypatch
+) -> None:
     def interrupt(*arguments: object, **named: object) -> None:
         raise KeyboardInterrupt
 
@@ -235,7 +301,9 @@ def test_an_interrupt_says_how_to_go_on(capsys, experiment_file, world: Path, tm
 
 
 @pytest.mark.slow
-def test_a_batch_of_what_is_there_only_reports(capsys, finished, experiment_file, world: Path, tmp_path: Path) -> None:
+def test_a_batch_of_what_is_there_only_reports(
+    capsys, finished, experiment_file, world: Path, tmp_path: Path
+) -> None:
     store = shutil.copytree(finished.store.root, tmp_path / "store")
     where = ("--data", world, "--store", store, "--reports", tmp_path / "reports")
     path = experiment_file(targets={"ner": ["qac"]})
@@ -268,7 +336,10 @@ def test_info_describes_deltas_and_artefacts(capsys, finished) -> None:
 
 def test_info_tells_the_density_of_each_tensor_and_layer(capsys, tmp_path: Path) -> None:
     name, values = "encoder.layer.3.output.dense.weight", torch.tensor([3.0, 4.0])
-    tensors = {name: (torch.tensor([0, 7]), values), "embeddings.word_embeddings.weight": (torch.tensor([1]), values[:1])}
+    tensors = {
+        name: (torch.tensor([0, 7]), values),
+        "embeddings.word_embeddings.weight": (torch.tensor([1]), values[:1]),
+    }
     SparseDelta(tensors=tensors, base="b" * 64, shapes={name: (5, 8)}).save(tmp_path / "d.safetensors")
     status, out, _ = run(capsys, "info", tmp_path / "d.safetensors")
     assert status == 0
@@ -285,7 +356,9 @@ def test_info_tells_the_density_of_each_tensor_and_layer(capsys, tmp_path: Path)
 def test_the_schema_is_printed_as_it_lies_beside_the_experiments(capsys) -> None:
     status, out, _ = run(capsys, "schema")
     assert status == 0
-    assert out == (Path(__file__).parents[2] / "data" / "experiments" / "schema.json").read_text(encoding="utf-8")
+    assert out == (Path(__file__).parents[2] / "data" / "experiments" / "schema.json").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_a_stage_is_built_by_its_id(capsys, experiment_file, world: Path, tmp_path: Path) -> None:

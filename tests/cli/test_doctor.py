@@ -15,7 +15,10 @@ def states(store: Path) -> dict[str, str]:
 def test_a_sound_machine(world: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setenv("BISTIL_DATA", str(world))
     found = states(tmp_path)
-    assert [found[what] for what in ("python", "machine", "packages", "device", "store", "data folder", "teacher miniworld")] == ["ok"] * 7
+    assert [
+        found[what]
+        for what in ("python", "machine", "packages", "device", "store", "data folder", "teacher miniworld")
+    ] == ["ok"] * 7
     assert "broken" not in found.values()
     assert cli.main(["doctor", "--store", str(tmp_path)]) == 0
     assert "3 languages of its table" in capsys.readouterr().out
@@ -32,7 +35,9 @@ def test_what_is_missing_is_no_failure_but_what_is_broken_is(tmp_path: Path, mon
 
 
 def test_a_package_that_is_too_old_or_not_there_is_named(monkeypatch) -> None:
-    monkeypatch.setattr(doctor, "requires", lambda name: ["numpy>=999", 'no-such-package-at-all; extra == "lab"', "pyyaml>=6"])
+    monkeypatch.setattr(
+        doctor, "requires", lambda name: ["numpy>=999", 'no-such-package-at-all; extra == "lab"', "pyyaml>=6"]
+    )
     needed, extra = doctor._packages()
     assert (needed.state, extra.state) == ("broken", "missing")
     assert "numpy is " in needed.told
@@ -47,6 +52,9 @@ def test_a_full_disk_and_a_broken_teacher_are_broken(tmp_path: Path, monkeypatch
     assert doctor._guarded("teacher", lambda: doctor._teacher(tmp_path)).state == "broken"
 
 
-@pytest.mark.parametrize("marker", ['extra == "lab"', "python_version > '3' and extra == 'lab'", "extra == 'lab' or extra == 'dev'"])
+@pytest.mark.parametrize(
+    "marker",
+    ['extra == "lab"', "python_version > '3' and extra == 'lab'", "extra == 'lab' or extra == 'dev'"],
+)
 def test_extras_of_markers(marker: str) -> None:
     assert "lab" in doctor._extras(marker)

@@ -1,4 +1,6 @@
-"""Finished students taken away: folders and graphs say what the model said, model cards work, the hub is asked only when told."""
+"""Finished students taken away: folders and graphs say what the model said, model cards work, the hub is
+asked only when told.
+"""
 
 import re
 from dataclasses import replace
@@ -32,7 +34,9 @@ def saved(name: str, data: DataFolder, wordpiece: BertTokenizer, folder: Path) -
     model, task, examples = trained(name, data, wordpiece)
     save_finished(folder, model, task.labels, wordpiece)
     if name == "qa":  # a card's code reads one window
-        examples = [replace(one, context=" ".join(one.context.split()[:9]), answers=(("", 0),)) for one in examples]
+        examples = [
+            replace(one, context=" ".join(one.context.split()[:9]), answers=(("", 0),)) for one in examples
+        ]
     return model, task, examples
 
 
@@ -42,7 +46,10 @@ def shown(text: str, name: str, example: Any, folder: Path) -> Any:
     if name in ("nli", "qa"):
         own, given = {
             "nli": (('"A premise."', '"A hypothesis."'), lambda: (example.premise, example.hypothesis)),
-            "qa": (('"A question?"', '"The paragraph that holds the answer."'), lambda: (example.question, example.context)),
+            "qa": (
+                ('"A question?"', '"The paragraph that holds the answer."'),
+                lambda: (example.question, example.context),
+            ),
         }[name]
         for old, new in zip(own, given(), strict=True):
             python = python.replace(old, repr(new))
@@ -63,9 +70,16 @@ def expected(name: str, model: Any, task: Any, example: Any, wordpiece: BertToke
     if name != "parsing":
         return list(zip(example.words, said, strict=True))
     batch = task.collate(task.encode([example], wordpiece, max_length=64), 0)
-    heads = model({key: batch[key] for key in ("input_ids", "attention_mask", "first_subwords")}).logits["arcs"].argmax(-1)
+    heads = (
+        model({key: batch[key] for key in ("input_ids", "attention_mask", "first_subwords")})
+        .logits["arcs"]
+        .argmax(-1)
+    )
     relations = model({**batch, "heads": heads}).logits["relations"].argmax(-1)[0]
-    return [(word, int(head), task.labels[one]) for word, head, one in zip(example.words, heads[0], relations, strict=True)]
+    return [
+        (word, int(head), task.labels[one])
+        for word, head, one in zip(example.words, heads[0], relations, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -75,11 +89,15 @@ def test_a_folder_says_what_the_model_said_and_its_card_works(
     model, task, examples = saved(name, data, wordpiece, tmp_path / "x")
     loaded, found, tokenizer = load_deployed(tmp_path / "x")
     assert (found.name, found.labels) == (task.name, task.labels)
-    assert predict_all(loaded, found, examples, tokenizer, max_length=64) == predict_all(model, task, examples, wordpiece, max_length=64)
+    assert predict_all(loaded, found, examples, tokenizer, max_length=64) == predict_all(
+        model, task, examples, wordpiece, max_length=64
+    )
     text = code(name, tmp_path / "x", segments=True, bare=True, longest=64)
     assert max(map(len, text.splitlines())) <= 140
     with torch.inference_mode():
-        assert shown(text, name, examples[0], tmp_path / "x") == expected(name, model, task, examples[0], wordpiece)
+        assert shown(text, name, examples[0], tmp_path / "x") == expected(
+            name, model, task, examples[0], wordpiece
+        )
     assert "MISSING" not in capsys.readouterr().out
 
 
@@ -93,7 +111,9 @@ def test_a_bare_encoder_is_refused(data: DataFolder, wordpiece: BertTokenizer, t
 @needs_onnx
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
-def test_graphs_say_the_same_at_every_shape(name: str, data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path) -> None:
+def test_graphs_say_the_same_at_every_shape(
+    name: str, data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path
+) -> None:
     model, task, examples = saved(name, data, wordpiece, tmp_path / "onnx")
     saved(name, data, wordpiece, tmp_path / "onnx-int8")
     plain, _, _ = load_deployed(tmp_path / "onnx")
@@ -108,16 +128,24 @@ def test_graphs_say_the_same_at_every_shape(name: str, data: DataFolder, wordpie
         said = predict_all(graph, found, examples, tokenizer, max_length=64)
         if form == "onnx":
             whole = predict_all(model, task, examples, wordpiece, max_length=64)
-            assert [[one.start for one in answers[:1]] for answers in said] == [[one.start for one in answers[:1]] for answers in whole] \
-                if name == "qa" else said == whole  # fmt: skip
+            assert (
+                [[one.start for one in answers[:1]] for answers in said]
+                == [[one.start for one in answers[:1]] for answers in whole]
+                if name == "qa"
+                else said == whole
+            )
             with torch.inference_mode():
                 text = code(name, tmp_path / form, segments=True, bare=True, longest=64)
-                assert shown(text, name, examples[0], tmp_path / form) == expected(name, model, task, examples[0], wordpiece)
+                assert shown(text, name, examples[0], tmp_path / form) == expected(
+                    name, model, task, examples[0], wordpiece
+                )
 
 
 @needs_onnx
 @pytest.mark.slow
-def test_int8_weights_leave_a_bit_for_processors_that_add_in_16(data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path) -> None:
+def test_int8_weights_leave_a_bit_for_processors_that_add_in_16(
+    data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path
+) -> None:
     import onnx
 
     _, task, examples = saved("ner", data, wordpiece, tmp_path / "onnx-int8")
@@ -125,13 +153,19 @@ def test_int8_weights_leave_a_bit_for_processors_that_add_in_16(data: DataFolder
     rows = task.encode(examples, wordpiece, max_length=64)
     deploy.write_graph(tmp_path / "onnx-int8", "onnx-int8", plain, task.collate(rows[:2], 0))
     made = onnx.load(str(tmp_path / "onnx-int8" / deploy.GRAPHS["onnx-int8"])).graph
-    weights = [onnx.numpy_helper.to_array(one).astype(int) for one in made.initializer if one.data_type == onnx.TensorProto.INT8]
+    weights = [
+        onnx.numpy_helper.to_array(one).astype(int)
+        for one in made.initializer
+        if one.data_type == onnx.TensorProto.INT8
+    ]
     assert sum(weight.ndim == 2 for weight in weights) >= 6 * plain.encoder.config.num_hidden_layers
     assert all(abs(weight).max() <= 64 for weight in weights if weight.size)
 
 
 @pytest.mark.slow
-def test_an_export_is_scored_and_told_with_numbers_of_the_manifest(finished, tmp_path: Path, data: DataFolder) -> None:
+def test_an_export_is_scored_and_told_with_numbers_of_the_manifest(
+    finished, tmp_path: Path, data: DataFolder
+) -> None:
     lines: list[str] = []
     measured = deploy.export(finished, NER, "folder", tmp_path / "x", say=lines.append)
     metrics = finished.evaluation(NER).metrics
@@ -140,7 +174,12 @@ def test_an_export_is_scored_and_told_with_numbers_of_the_manifest(finished, tmp
     assert measured.apart < deploy.EXACT
     assert any("in the store" in line for line in lines)
     text = (tmp_path / "x" / "README.md").read_text(encoding="utf-8")
-    for number in (f"{metrics['parameters']:,} parameters", f"{metrics['f1']:.1f}", finished.evaluation(NER).id, finished.teacher_id):
+    for number in (
+        f"{metrics['parameters']:,} parameters",
+        f"{metrics['f1']:.1f}",
+        finished.evaluation(NER).id,
+        finished.teacher_id,
+    ):
         assert number in text
     assert "licences the experiment does not name" in text
     assert data.language("qac").name in text
@@ -162,7 +201,9 @@ def test_a_parser_leaves_as_a_graph(finished, tmp_path: Path) -> None:
     measured = deploy.export(finished, cell, "onnx", tmp_path / "x", say=lambda line: None)
     assert measured.apart < deploy.EXACT
     assert measured.exported_score == pytest.approx(measured.score, abs=0.01)
-    assert {"model.onnx", "head.safetensors", "labels.json", "README.md"} <= {path.name for path in (tmp_path / "x").iterdir()}
+    assert {"model.onnx", "head.safetensors", "labels.json", "README.md"} <= {
+        path.name for path in (tmp_path / "x").iterdir()
+    }
 
 
 def test_what_is_asked_for_is_found_or_what_there_is_is_told(experiment) -> None:
@@ -181,7 +222,12 @@ def test_an_evaluation_of_a_report_is_found_by_its_id() -> None:
     row = next(row for row in read_results(results) if row["lrf"] == 3 and row["seed"] == 2)
     file, asked = deploy.of_evaluation(row["artefact"], [results], ROOT / "data" / "experiments")
     assert file.name == "miniworld-claims.yaml"
-    assert (asked.system, asked.task, asked.target, asked.seed) == (f"{row['system']}:3", row["task"], row["target"], 2)
+    assert (asked.system, asked.task, asked.target, asked.seed) == (
+        f"{row['system']}:3",
+        row["task"],
+        row["target"],
+        2,
+    )
     with pytest.raises(InputError, match="none names 'nothing'"):
         deploy.of_evaluation("nothing", [results], ROOT / "data" / "experiments")
     with pytest.raises(InputError, match=r"miniworld-claims.yaml is not there"):
@@ -205,7 +251,9 @@ def test_an_upload_is_private_and_whole(monkeypatch, tmp_path: Path) -> None:
             calls.append(("create", (*named, token, more)))
             return "address"
 
-        return SimpleNamespace(create_repo=create, upload_folder=lambda **more: calls.append(("upload", more)))
+        return SimpleNamespace(
+            create_repo=create, upload_folder=lambda **more: calls.append(("upload", more))
+        )
 
     monkeypatch.setattr("huggingface_hub.get_token", lambda: "secret")
     monkeypatch.setattr("huggingface_hub.HfApi", api)

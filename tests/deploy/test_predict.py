@@ -54,7 +54,9 @@ def test_answers(data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path, cap
     file.write_text("".join(f"{one.question}\t{one.context}\n" for one in examples), encoding="utf-8")
     expected = predict_all(model, task, examples, wordpiece, max_length=64)
     lines = told(capsys, tmp_path / "model", file)
-    assert [line[0] for line in lines] == [one.context[said[0].start : said[0].end] for one, said in zip(examples, expected, strict=True)]
+    assert [line[0] for line in lines] == [
+        one.context[said[0].start : said[0].end] for one, said in zip(examples, expected, strict=True)
+    ]
     assert [tuple(line[1:]) for line in lines] == [(one.question, one.context) for one in examples]
     assert len({line[0] for line in lines}) > 1
     file.write_text("a question?\t\n", encoding="utf-8")

@@ -1,4 +1,6 @@
-"""MiniLMv2 and DistilBERT's recipe: what they compare, where their gradients go, and that a student learns by them."""
+"""MiniLMv2 and DistilBERT's recipe: what they compare, where their gradients go, and that a student learns by
+them.
+"""
 
 from pathlib import Path
 
@@ -38,12 +40,19 @@ def test_minilm_compares_the_last_layer_of_the_student_with_the_chosen_one(corpo
     teacher, batch = masked_lm(len(wordpiece)).bert, batch_of(corpora)
     student = initialise(teacher, 2).eval()
     for layer, heads in ((None, None), (5, 4)):
-        objective = MiniLMDistillation(student, teacher, MiniLMConfig(teacher_layer=layer, relation_heads=heads))
+        objective = MiniLMDistillation(
+            student, teacher, MiniLMConfig(teacher_layer=layer, relation_heads=heads)
+        )
         inputs = batch["input_ids"], batch["attention_mask"]
-        own, theirs = (attention_vectors(model, number, *inputs) for model, number in ((student, 3), (teacher, layer or 6)))
+        own, theirs = (
+            attention_vectors(model, number, *inputs)
+            for model, number in ((student, 3), (teacher, layer or 6))
+        )
         expected = relation_loss(own, theirs, batch["attention_mask"], heads=heads or 2)
         assert objective(batch)[0].item() == pytest.approx(expected.item(), rel=1e-6)
-    assert MiniLMDistillation(initialise(teacher, 1).eval(), teacher, MiniLMConfig())(batch)[0].item() == pytest.approx(0.0, abs=1e-7)
+    assert MiniLMDistillation(initialise(teacher, 1).eval(), teacher, MiniLMConfig())(batch)[
+        0
+    ].item() == pytest.approx(0.0, abs=1e-7)
 
 
 def test_minilm_leaves_what_comes_after_the_values_of_the_last_layer(corpora, wordpiece) -> None:  # noqa: F811
@@ -52,7 +61,11 @@ def test_minilm_leaves_what_comes_after_the_values_of_the_last_layer(corpora, wo
     MiniLMDistillation(student, teacher, MiniLMConfig())(batch_of(corpora))[0].backward()
     still = {name for name, parameter in student.named_parameters() if parameter.grad is None}
     last = "encoder.layer.2."
-    assert still == {name for name, _ in student.named_parameters() if name.startswith(last) and ".attention.self." not in name}
+    assert still == {
+        name
+        for name, _ in student.named_parameters()
+        if name.startswith(last) and ".attention.self." not in name
+    }
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
@@ -76,7 +89,9 @@ def test_distilberts_loss_is_the_published_sum(corpora, wordpiece) -> None:  # n
     masked = cross_entropy(own.logits.flatten(0, 1), batch["labels"].flatten())
     torch.testing.assert_close(loss, 5 * soft + cosine + 2 * masked, atol=1e-4, rtol=1e-4)
     assert set(parts) == {"soft", "cosine", "masked"}
-    nothing = DistilBertDistillation(student, teacher)({**batch, "labels": torch.full_like(batch["labels"], -100)})[1]
+    nothing = DistilBertDistillation(student, teacher)(
+        {**batch, "labels": torch.full_like(batch["labels"], -100)}
+    )[1]
     assert nothing["masked"] == 0
 
 
@@ -99,11 +114,15 @@ def test_a_student_learns_and_its_teacher_stays(recipe: str, corpora, wordpiece,
     before = bits(teacher)
     objective: MiniLMDistillation | DistilBertDistillation
     if recipe == "minilm":
-        objective = MiniLMDistillation(initialise(teacher.bert, 2), teacher.bert, MiniLMConfig(relation_heads=4))
+        objective = MiniLMDistillation(
+            initialise(teacher.bert, 2), teacher.bert, MiniLMConfig(relation_heads=4)
+        )
     else:
         objective = DistilBertDistillation(with_head(teacher, 2), teacher)
     history = distil(objective, wordpiece, corpora, config=CONFIG, folder=tmp_path, stage="a recipe")
     losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
     assert losses[-1] < losses[0]
-    assert all({f"eval_loss_{code}" for code in CODES} <= set(entry) for entry in history if "eval_loss" in entry)
+    assert all(
+        {f"eval_loss_{code}" for code in CODES} <= set(entry) for entry in history if "eval_loss" in entry
+    )
     assert same(bits(teacher), before)

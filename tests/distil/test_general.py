@@ -10,7 +10,13 @@ import torch
 from tiny import masked_lm
 
 from bistil import vocab
-from bistil.distil.general import GeneralConfig, GeneralDistillation, distil_general, evaluate_general, set_dropout
+from bistil.distil.general import (
+    GeneralConfig,
+    GeneralDistillation,
+    distil_general,
+    evaluate_general,
+    set_dropout,
+)
 from bistil.distil.start import initialise, layer_map
 from bistil.distil.teachers import AdaptedTeacher
 from bistil.errors import InputError
@@ -26,7 +32,9 @@ CONFIG = GeneralConfig(lrf=2, schedule=Schedule(steps=8, learning_rate=1e-3, eva
 
 @pytest.fixture(scope="module")
 def corpora(world: Path, wordpiece):
-    return {code: to_blocks(wordpiece, read_lines(world / "corpora" / f"{code}.txt", 60), 24) for code in CODES}
+    return {
+        code: to_blocks(wordpiece, read_lines(world / "corpora" / f"{code}.txt", 60), 24) for code in CODES
+    }
 
 
 def delta_for(encoder, seed: int) -> SparseDelta:
@@ -62,7 +70,9 @@ def test_a_whole_copy_of_the_unadapted_teacher_has_no_loss(corpora, wordpiece) -
     loss, parts = GeneralDistillation(student.eval(), teacher, layer_map(6, 1))(batch_of(corpora))
     assert float(loss) == 0.0
     assert {name: float(value) for name, value in parts.items()} == {"attention": 0.0, "hidden": 0.0}
-    loss, _ = GeneralDistillation(initialise(teacher.encoder, 2).eval(), teacher, layer_map(6, 2))(batch_of(corpora))
+    loss, _ = GeneralDistillation(initialise(teacher.encoder, 2).eval(), teacher, layer_map(6, 2))(
+        batch_of(corpora)
+    )
     assert float(loss) > 0.01
 
 
@@ -72,7 +82,9 @@ def test_the_gradient_reaches_the_student_and_never_the_teacher(corpora, wordpie
     objective = GeneralDistillation(student, teacher, layer_map(6, 2))
     objective(batch_of(corpora))[0].backward()
     assert all(parameter.grad is not None for parameter in student.parameters())
-    assert all(parameter.grad is None and not parameter.requires_grad for parameter in teacher.encoder.parameters())
+    assert all(
+        parameter.grad is None and not parameter.requires_grad for parameter in teacher.encoder.parameters()
+    )
     assert len(list(objective.parameters())) == len(list(student.parameters()))
 
 
@@ -109,7 +121,9 @@ def test_the_teacher_wears_the_language_of_the_batch(corpora, wordpiece, tmp_pat
     worn, original = [], AdaptedTeacher.states
 
     def spy(self, ids, mask, **asked):
-        worn.append(next((c for c, e in zip(CODES, expected, strict=True) if same(bits(e), bits(self.encoder))), None))
+        worn.append(
+            next((c for c, e in zip(CODES, expected, strict=True) if same(bits(e), bits(self.encoder))), None)
+        )
         return original(self, ids, mask, **asked)
 
     asked, wear = [], AdaptedTeacher.wear
@@ -124,7 +138,9 @@ def test_the_teacher_wears_the_language_of_the_batch(corpora, wordpiece, tmp_pat
     assert asked[-1] is None
     assert worn == asked[:-1]
     assert set(worn) == set(CODES)
-    batches = Batches(corpora, wordpiece, weights=dict.fromkeys(CODES, 1.0), batch_size=4, steps=8, mask_share=0.15, seed=1)
+    batches = Batches(
+        corpora, wordpiece, weights=dict.fromkeys(CODES, 1.0), batch_size=4, steps=8, mask_share=0.15, seed=1
+    )
     assert worn[:4] == [batches[step]["language"] for step in range(4)]
 
 
@@ -156,19 +172,28 @@ def test_a_stopped_run_resumes_to_the_same_weights(corpora, wordpiece, tmp_path:
 
 def test_the_teacher_sees_its_own_ids_of_the_students_tokens(world: Path, wordpiece) -> None:
     lines = {code: read_lines(world / "corpora" / f"{code}.txt", 60) for code in CODES}
-    kept = vocab.choose(wordpiece, [vocab.count_tokens(wordpiece, text) for text in lines.values()], threshold=2e-4)
+    kept = vocab.choose(
+        wordpiece, [vocab.count_tokens(wordpiece, text) for text in lines.values()], threshold=2e-4
+    )
     assert len(kept) < len(wordpiece)
     trimmed = vocab.trim_tokenizer(wordpiece, kept)
     teacher = teacher_of(wordpiece, kept=torch.from_numpy(kept))
     whole = teacher_of(wordpiece)
-    text = [line for line in lines["qac"] if kept[trimmed(line)["input_ids"]].tolist() == wordpiece(line)["input_ids"]][:6]
+    text = [
+        line
+        for line in lines["qac"]
+        if kept[trimmed(line)["input_ids"]].tolist() == wordpiece(line)["input_ids"]
+    ][:6]
     assert len(text) == 6
     small, large = (tokenizer(text, padding=True, return_tensors="pt") for tokenizer in (trimmed, wordpiece))
     assert not torch.equal(small["input_ids"], large["input_ids"])
     for code in (None, "qac"):
         teacher.wear(code)
         whole.wear(code)
-        one, other = teacher.states(small["input_ids"], small["attention_mask"]), whole.states(large["input_ids"], large["attention_mask"])
+        one, other = (
+            teacher.states(small["input_ids"], small["attention_mask"]),
+            whole.states(large["input_ids"], large["attention_mask"]),
+        )
         assert same(one.hidden, other.hidden)
         assert same(one.attention, other.attention)
     student = initialise(masked_lm(len(wordpiece)).bert, 1).eval()
@@ -208,7 +233,18 @@ def test_a_run_of_steps_is_one_language(corpora, wordpiece, tmp_path: Path, monk
     monkeypatch.setattr(AdaptedTeacher, "wear", note)
     teacher = teacher_of(wordpiece)
     config = dataclasses.replace(CONFIG, language_run=4)
-    distil_general(initialise(teacher.encoder, 2), teacher, wordpiece, corpora, config=config, folder=tmp_path)
+    distil_general(
+        initialise(teacher.encoder, 2), teacher, wordpiece, corpora, config=config, folder=tmp_path
+    )
     assert len(set(asked[:4])) == 1
-    batches = Batches(corpora, wordpiece, weights=dict.fromkeys(CODES, 1.0), batch_size=4, steps=8, mask_share=0.15, seed=1, language_run=4)
+    batches = Batches(
+        corpora,
+        wordpiece,
+        weights=dict.fromkeys(CODES, 1.0),
+        batch_size=4,
+        steps=8,
+        mask_share=0.15,
+        seed=1,
+        language_run=4,
+    )
     assert asked[:4] == [batches[step]["language"] for step in range(4)]

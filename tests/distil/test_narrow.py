@@ -1,4 +1,6 @@
-"""Narrower students: the projection's properties, what is kept, the losses in one shape, and both stages from the YAML."""
+"""Narrower students: the projection's properties, what is kept, the losses in one shape, and both stages from
+the YAML.
+"""
 
 import math
 from pathlib import Path
@@ -41,7 +43,13 @@ def text():
 
 
 def states_of(encoder, layers) -> torch.Tensor:
-    return torch.cat([encode(encoder, ids, mask, states=True).hidden[layer][mask == 1] for ids, mask in text() for layer in layers])
+    return torch.cat(
+        [
+            encode(encoder, ids, mask, states=True).hidden[layer][mask == 1]
+            for ids, mask in text()
+            for layer in layers
+        ]
+    )
 
 
 def test_the_cosines_are_orthonormal_and_scipys() -> None:
@@ -71,8 +79,12 @@ def test_what_is_kept_of_a_layer_and_how_it_is_projected(teacher) -> None:
     rows = slice(16 * head, 16 * head + 16)
     torch.testing.assert_close(own.attention.self.key.weight, first.attention.self.key.weight[rows] @ basis)
     torch.testing.assert_close(own.attention.self.key.bias, first.attention.self.key.bias[rows])
-    torch.testing.assert_close(own.attention.output.dense.weight, basis.T @ first.attention.output.dense.weight[:, rows])
-    torch.testing.assert_close(student.embeddings.word_embeddings.weight, teacher.embeddings.word_embeddings.weight @ basis)
+    torch.testing.assert_close(
+        own.attention.output.dense.weight, basis.T @ first.attention.output.dense.weight[:, rows]
+    )
+    torch.testing.assert_close(
+        student.embeddings.word_embeddings.weight, teacher.embeddings.word_embeddings.weight @ basis
+    )
     written = []
     for candidate in (0, 1):
         found = []
@@ -80,7 +92,11 @@ def test_what_is_kept_of_a_layer_and_how_it_is_projected(teacher) -> None:
             out = encode(teacher, ids, mask, states=True)
             values = first.attention.self.value(out.hidden[1])[..., 16 * candidate : 16 * candidate + 16]
             context = out.attention[1][:, candidate] @ values
-            found.append((context @ first.attention.output.dense.weight[:, 16 * candidate : 16 * candidate + 16].T)[mask == 1])
+            found.append(
+                (context @ first.attention.output.dense.weight[:, 16 * candidate : 16 * candidate + 16].T)[
+                    mask == 1
+                ]
+            )
         written.append(float(torch.cat(found).square().sum(1).mean()))
     assert written[head] == max(written)
 
@@ -92,7 +108,11 @@ def test_layer_norms_are_the_least_squares_line(teacher) -> None:
     embeddings = teacher.embeddings
     before, after = [], []
     for ids, mask in text():
-        whole = embeddings.word_embeddings(ids) + embeddings.position_embeddings.weight[:12] + embeddings.token_type_embeddings.weight[0]
+        whole = (
+            embeddings.word_embeddings(ids)
+            + embeddings.position_embeddings.weight[:12]
+            + embeddings.token_type_embeddings.weight[0]
+        )
         before.append(layer_norm(whole @ basis, (16,), eps=1e-12)[mask == 1])
         after.append((embeddings.LayerNorm(whole) @ basis)[mask == 1])
     x, y = torch.cat(before).numpy(), torch.cat(after).numpy()
@@ -108,7 +128,12 @@ def test_a_narrower_student_is_smaller_in_every_way_and_starts_near_the_teacher(
     student, narrowing = initialise_narrow(teacher, 2, 2, text)
     assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())
     config = student.config
-    assert (config.hidden_size, config.num_attention_heads, config.intermediate_size, config.num_hidden_layers) == (16, 1, 32, 3)
+    assert (
+        config.hidden_size,
+        config.num_attention_heads,
+        config.intermediate_size,
+        config.num_hidden_layers,
+    ) == (16, 1, 32, 3)
     assert not student.training
     assert all(parameter.requires_grad for parameter in student.parameters())
     torch.manual_seed(0)
@@ -117,7 +142,9 @@ def test_a_narrower_student_is_smaller_in_every_way_and_starts_near_the_teacher(
     def far(one) -> float:
         losses = []
         for ids, mask in text():
-            aligned = narrowing.align(encode(one, ids, mask, states=True), encode(teacher, ids, mask, states=True), LAYERS)
+            aligned = narrowing.align(
+                encode(one, ids, mask, states=True), encode(teacher, ids, mask, states=True), LAYERS
+            )
             losses.append(float(state_losses(*aligned, LAYERS, mask)[1]["hidden"]))
         return sum(losses)
 
@@ -131,7 +158,9 @@ def test_the_loss_compares_mapped_states_and_kept_heads(teacher) -> None:
     loss, parts = state_losses(own, theirs, (3, 6), mask, narrowing)
     heads = narrowing.heads.tolist()
     hidden = hidden_loss([z @ narrowing.map for z in own.hidden], [theirs.hidden[i] for i in (0, 3, 6)], mask)
-    attention = attention_loss(own.attention, [theirs.attention[i - 1][:, kept] for i, kept in zip((3, 6), heads, strict=True)], mask)
+    attention = attention_loss(
+        own.attention, [theirs.attention[i - 1][:, kept] for i, kept in zip((3, 6), heads, strict=True)], mask
+    )
     torch.testing.assert_close(loss, hidden + attention)
     assert set(parts) == {"attention", "hidden"}
 
@@ -156,13 +185,18 @@ def test_heads_say_of_z_what_the_teachers_say_of_the_mapped_state() -> None:
     for parameter in one.parameters():
         parameter.normal_()
     other.load_state_dict(narrowing.head_state(one.state_dict(), other.state_dict()))
-    batch = {"first_subwords": torch.tensor([[1, 2, 3, 4], [1, 2, -1, -1]]), "heads": torch.tensor([[0, 1, 1, 3], [2, 0, -1, -1]])}
+    batch = {
+        "first_subwords": torch.tensor([[1, 2, 3, 4], [1, 2, -1, -1]]),
+        "heads": torch.tensor([[0, 1, 1, 3], [2, 0, -1, -1]]),
+    }
     mine, theirs = other(z, batch), one(z @ narrowing.map, batch)
     assert all(torch.allclose(mine[name], theirs[name], rtol=1e-4, atol=1e-4) for name in theirs)
     wide, small = (ClsClassifier(hidden_size=size, labels=3, dropout=0.0) for size in (12, 4))
     assert narrowing.head_state(wide.state_dict(), small.state_dict())["dense.weight"].shape == (4, 4)
     with pytest.raises(InputError, match=r"dense.weight should have the shape \(5, 5\)"):
-        narrowing.head_state(wide.state_dict(), ClsClassifier(hidden_size=5, labels=3, dropout=0.0).state_dict())
+        narrowing.head_state(
+            wide.state_dict(), ClsClassifier(hidden_size=5, labels=3, dropout=0.0).state_dict()
+        )
 
 
 def test_a_factor_that_splits_a_head_another_layout_and_no_text_are_refused(teacher) -> None:
@@ -179,12 +213,21 @@ def test_a_factor_that_splits_a_head_another_layout_and_no_text_are_refused(teac
 
 @pytest.mark.slow
 @pytest.mark.parametrize("learned", [True, False])
-def test_narrower_students_run_from_the_yaml(learned: bool, experiment, data, teacher_folder: Path, tmp_path: Path) -> None:
+def test_narrower_students_run_from_the_yaml(
+    learned: bool, experiment, data, teacher_folder: Path, tmp_path: Path
+) -> None:
     systems = ["bistil-tf:2x2", "bistil-tf:2", "bistil-st:2x2"]
     general = {**entries(teacher_folder)["general"], "learn_map": learned}
-    pipeline = Pipeline(experiment(systems=systems, targets={"parsing": ["qac"]}, general=general), data, Store(tmp_path))
+    pipeline = Pipeline(
+        experiment(systems=systems, targets={"parsing": ["qac"]}, general=general), data, Store(tmp_path)
+    )
     pipeline.check()
-    rows = {row["system"]: row for cell in pipeline.experiment.cells() for row in pipeline.rows(cell) if row["metric"] == "las"}
+    rows = {
+        row["system"]: row
+        for cell in pipeline.experiment.cells()
+        for row in pipeline.rows(cell)
+        if row["metric"] == "las"
+    }
     assert set(rows) == {"bistil-tf-drf2", "bistil-tf", "bistil-st-drf2"}
     assert rows["bistil-tf-drf2"]["lrf"] == 2
     assert rows["bistil-tf-drf2"]["parameters"] < 0.6 * rows["bistil-tf"]["parameters"]

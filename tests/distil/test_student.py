@@ -13,7 +13,9 @@ from bistil.models.load import encode
 
 def teacher(layers: int = 6) -> BertModel:
     torch.manual_seed(2)
-    config = BertConfig(vocab_size=40, hidden_size=32, num_hidden_layers=layers, num_attention_heads=4, intermediate_size=48)
+    config = BertConfig(
+        vocab_size=40, hidden_size=32, num_hidden_layers=layers, num_attention_heads=4, intermediate_size=48
+    )
     return BertModel(config, add_pooling_layer=False).eval()
 
 
@@ -38,14 +40,21 @@ def test_layers_and_embeddings_are_bit_equal_and_owned(factor: int) -> None:
     assert student.config.num_hidden_layers == len(student.encoder.layer) == 6 // factor
     assert mmt.config.num_hidden_layers == 6
     pairs: list[tuple[Any, Any]] = [(student.embeddings, mmt.embeddings)]
-    pairs += [(student.encoder.layer[i], mmt.encoder.layer[j - 1]) for i, j in enumerate(layer_map(6, factor))]
+    pairs += [
+        (student.encoder.layer[i], mmt.encoder.layer[j - 1]) for i, j in enumerate(layer_map(6, factor))
+    ]
     for mine, theirs in pairs:
-        for (name, own), (other, source) in zip(mine.named_parameters(), theirs.named_parameters(), strict=True):
+        for (name, own), (other, source) in zip(
+            mine.named_parameters(), theirs.named_parameters(), strict=True
+        ):
             assert name == other
             assert torch.equal(own, source)
             assert own.data_ptr() != source.data_ptr()
             assert own.requires_grad
-    assert [layer.attention.self.layer_idx for layer in student.encoder.layer] in ([None] * (6 // factor), list(range(6 // factor)))
+    assert [layer.attention.self.layer_idx for layer in student.encoder.layer] in (
+        [None] * (6 // factor),
+        list(range(6 // factor)),
+    )
 
 
 def test_states_after_a_teacher_that_has_already_given_states() -> None:
@@ -71,7 +80,9 @@ def test_training_the_student_leaves_the_teacher_alone() -> None:
 
 
 def test_dtype_and_dropped_pooler() -> None:
-    config = BertConfig(vocab_size=40, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48)
+    config = BertConfig(
+        vocab_size=40, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48
+    )
     student = initialise(BertModel(config).to(torch.bfloat16), 2)
     assert student.pooler is None
     assert student.dtype == torch.bfloat16

@@ -21,7 +21,9 @@ from bistil.training.loop import Schedule, Stopped
 from bistil.training.progress import Event
 
 PHASE = Schedule(steps=4, learning_rate=3e-3, evaluations=2)
-CONFIG = TaskConfig(sft=SftConfig(lottery=LotteryConfig(density=0.1), dense=PHASE, sparse=PHASE), batch_size=4, max_length=48)
+CONFIG = TaskConfig(
+    sft=SftConfig(lottery=LotteryConfig(density=0.1), dense=PHASE, sparse=PHASE), batch_size=4, max_length=48
+)
 
 
 def kit(name: str, data):
@@ -33,20 +35,39 @@ def models(task, vocabulary: int) -> tuple[TaskModel, TaskModel]:
     """A task teacher of 6 layers and its student of 3, each with a head of its own."""
     encoder = masked_lm(vocabulary).bert
     set_seed(5)
-    teacher, student = TaskModel(encoder=encoder, head=task.head(32)), TaskModel(encoder=initialise(encoder, 2), head=task.head(32))
+    teacher, student = (
+        TaskModel(encoder=encoder, head=task.head(32)),
+        TaskModel(encoder=initialise(encoder, 2), head=task.head(32)),
+    )
     return teacher.eval(), student.eval()
 
 
-def tune(name: str, data, wordpiece, folder: Path, *, forced: bool, examples_of=lambda examples: examples, **changes):
+def tune(
+    name: str,
+    data,
+    wordpiece,
+    folder: Path,
+    *,
+    forced: bool,
+    examples_of=lambda examples: examples,
+    **changes,
+):
     task, examples = kit(name, data)
     teacher, student = models(task, len(wordpiece))
     base = base_hash(student.encoder)
     validation = task.read(data.file(name, "qaa", "dev"))
     delta, history = task_sft(
-        student, task, examples_of(examples), wordpiece, config=CONFIG,
-        validate=lambda: evaluate(student, task, validation, wordpiece, max_length=48), base=base, folder=folder,
-        teacher=teacher if forced else None, **changes,
-    )  # fmt: skip
+        student,
+        task,
+        examples_of(examples),
+        wordpiece,
+        config=CONFIG,
+        validate=lambda: evaluate(student, task, validation, wordpiece, max_length=48),
+        base=base,
+        folder=folder,
+        teacher=teacher if forced else None,
+        **changes,
+    )
     return student, delta, history
 
 
@@ -80,7 +101,10 @@ def test_distillation_of_entities_ignores_gold_labels(data, wordpiece) -> None:
     objective = TaskDistillation(student, teacher, task, None)
     batch = task.collate(task.encode(examples[:6], wordpiece, max_length=48), 0)
     real = batch["labels"] != -100
-    permuted = {**batch, "labels": torch.where(real, (batch["labels"] + 1) % len(task.labels), batch["labels"])}
+    permuted = {
+        **batch,
+        "labels": torch.where(real, (batch["labels"] + 1) % len(task.labels), batch["labels"]),
+    }
     assert not torch.equal(permuted["labels"], batch["labels"])
     assert torch.equal(objective(batch)[0], objective(permuted)[0])
     assert not torch.equal(TaskLearning(student, task)(batch)[0], TaskLearning(student, task)(permuted)[0])
@@ -91,15 +115,27 @@ def test_distillation_of_trees_ignores_gold_relations(data, wordpiece) -> None:
     teacher, student = models(task, len(wordpiece))
     objective = TaskDistillation(student, teacher, task, None)
     batch = task.collate(task.encode(examples[:6], wordpiece, max_length=48), 0)
-    relations = torch.where(batch["relations"] >= 0, (batch["relations"] + 1) % len(task.labels), batch["relations"])
+    relations = torch.where(
+        batch["relations"] >= 0, (batch["relations"] + 1) % len(task.labels), batch["relations"]
+    )
     assert torch.equal(objective(batch)[0], objective({**batch, "relations": relations})[0])
 
 
 @pytest.mark.slow
-def test_tuning_after_a_teacher_gives_the_same_delta_whatever_the_gold_labels(data, wordpiece, tmp_path: Path) -> None:
+def test_tuning_after_a_teacher_gives_the_same_delta_whatever_the_gold_labels(
+    data, wordpiece, tmp_path: Path
+) -> None:
     def relabel(examples):
-        swap = {tag: other for tag, other in zip(kit("ner", data)[0].labels, reversed(kit("ner", data)[0].labels), strict=True)}
-        return [dataclasses.replace(example, tags=tuple(swap[tag] for tag in example.tags)) for example in examples]
+        swap = {
+            tag: other
+            for tag, other in zip(
+                kit("ner", data)[0].labels, reversed(kit("ner", data)[0].labels), strict=True
+            )
+        }
+        return [
+            dataclasses.replace(example, tags=tuple(swap[tag] for tag in example.tags))
+            for example in examples
+        ]
 
     _, one, _ = tune("ner", data, wordpiece, tmp_path / "gold", forced=True)
     _, other, _ = tune("ner", data, wordpiece, tmp_path / "swapped", forced=True, examples_of=relabel)
@@ -107,13 +143,17 @@ def test_tuning_after_a_teacher_gives_the_same_delta_whatever_the_gold_labels(da
 
 
 @pytest.mark.parametrize("name", ["parsing", "ner"])
-def test_a_forced_students_head_starts_as_the_teachers(name: str, data, wordpiece, tmp_path: Path, monkeypatch) -> None:
+def test_a_forced_students_head_starts_as_the_teachers(
+    name: str, data, wordpiece, tmp_path: Path, monkeypatch
+) -> None:
     started = []
     original = TaskDistillation.forward
 
     def forward(self, batch):
         teacher = self._teacher[0].head.state_dict()
-        started.append(all(torch.equal(tensor, teacher[key]) for key, tensor in self.model.head.state_dict().items()))
+        started.append(
+            all(torch.equal(tensor, teacher[key]) for key, tensor in self.model.head.state_dict().items())
+        )
         return original(self, batch)
 
     monkeypatch.setattr(TaskDistillation, "forward", forward)

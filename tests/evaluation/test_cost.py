@@ -47,15 +47,27 @@ def test_flops_of_encoder_and_linear_head_have_the_closed_form() -> None:
 def test_flops_of_the_biaffine_head_have_the_closed_form_and_do_not_need_gold_heads() -> None:
     parsing = Parsing(labels=("obj", "root"))
     words, size = 5, HIDDEN + 1
-    rows = [{"input_ids": [2] * 8, "first_subwords": [1, 2, 3, 4, 6], "heads": [0, 1, 1, 3, 3], "relations": [1, 0, 0, 0, 0]}]
+    rows = [
+        {
+            "input_ids": [2] * 8,
+            "first_subwords": [1, 2, 3, 4, 6],
+            "heads": [0, 1, 1, 3, 3],
+            "relations": [1, 0, 0, 0, 0],
+        }
+    ]
     model = model_for(parsing.head(HIDDEN))
 
     def expected(governors: int) -> int:
         """Arcs, and for each of two relations a product a governor and one a word."""
-        return 2 * (words * size * size + words * size * (words + 1) + 2 * size * size * governors + 2 * size * words)
+        return 2 * (
+            words * size * size + words * size * (words + 1) + 2 * size * size * governors + 2 * size * words
+        )
 
     batch = parsing.collate(rows, 0)
-    assert count_flops(model, batch) == (encoder_flops(8) + expected(3), expected(3))  # the root, 1 and 3 govern
+    assert count_flops(model, batch) == (
+        encoder_flops(8) + expected(3),
+        expected(3),
+    )  # the root, 1 and 3 govern
     total, head = count_flops(model, {k: v for k, v in batch.items() if k != "heads"})
     assert total == encoder_flops(8) + head
     assert head in [expected(governors) for governors in range(1, words + 1)]
@@ -67,7 +79,11 @@ def test_sizes_are_those_of_the_parts_and_of_the_file(tmp_path: Path) -> None:
     save_file(dict(model.state_dict()), tmp_path / "model.safetensors")
     assert cost.disk_bytes == disk_bytes(model) == (tmp_path / "model.safetensors").stat().st_size
     assert cost.head_parameters == HIDDEN * 3 + 3
-    assert cost.parameters == cost.encoder_parameters + cost.head_parameters == sum(p.numel() for p in model.parameters())
+    assert (
+        cost.parameters
+        == cost.encoder_parameters + cost.head_parameters
+        == sum(p.numel() for p in model.parameters())
+    )
     assert cost.vocabulary == 50
     assert cost.latency_ms > 0
     assert cost.examples_per_second > 0
@@ -75,12 +91,16 @@ def test_sizes_are_those_of_the_parts_and_of_the_file(tmp_path: Path) -> None:
 
 
 def test_half_the_layers_cost_half_the_encoder_flops() -> None:
-    deep, shallow = (measure(model_for(NER.head(HIDDEN), n), NER, ner_rows(6), batch_size=1, repeats=1) for n in (4, 2))
+    deep, shallow = (
+        measure(model_for(NER.head(HIDDEN), n), NER, ner_rows(6), batch_size=1, repeats=1) for n in (4, 2)
+    )
     encoder = [cost.flops_per_example - cost.head_flops_per_example for cost in (deep, shallow)]
     assert encoder[0] == 2 * encoder[1]
 
 
-@pytest.mark.parametrize(("rows", "batch_size", "repeats"), [([], 1, 1), (ner_rows(4), 0, 1), (ner_rows(4), 1, 0)])
+@pytest.mark.parametrize(
+    ("rows", "batch_size", "repeats"), [([], 1, 1), (ner_rows(4), 0, 1), (ner_rows(4), 1, 0)]
+)
 def test_nothing_to_measure_is_refused(rows: list, batch_size: int, repeats: int) -> None:
     with pytest.raises(InputError, match="repeats"):
         measure(model_for(NER.head(HIDDEN)), NER, rows, batch_size=batch_size, repeats=repeats)

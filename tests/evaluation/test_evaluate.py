@@ -51,13 +51,18 @@ def tokenizer() -> BertTokenizer:
 
 
 @pytest.mark.parametrize("name", ["parsing", "ner"])
-def test_predictions_are_those_of_single_sentences_in_the_order_of_the_examples(name: str, tokenizer: BertTokenizer) -> None:
+def test_predictions_are_those_of_single_sentences_in_the_order_of_the_examples(
+    name: str, tokenizer: BertTokenizer
+) -> None:
     task, examples = sentences(name)
     model = random_model(task)
     single = [predict_all(model, task, [example], tokenizer, max_length=16)[0] for example in examples]
     for batch_size in (1, 2, 64):
         assert predict_all(model, task, examples, tokenizer, batch_size=batch_size, max_length=16) == single
-    assert evaluate(model, task, examples, tokenizer, batch_size=3, max_length=16) == {**task.score(examples, single), "n_examples": 7}
+    assert evaluate(model, task, examples, tokenizer, batch_size=3, max_length=16) == {
+        **task.score(examples, single),
+        "n_examples": 7,
+    }
 
 
 def test_words_beyond_the_limit_count_as_wrong(tokenizer: BertTokenizer) -> None:
@@ -65,8 +70,14 @@ def test_words_beyond_the_limit_count_as_wrong(tokenizer: BertTokenizer) -> None
     model = random_model(task)
     predictions = predict_all(model, task, examples, tokenizer, max_length=6)
     assert len(predictions[-1].heads) < 12
-    right = sum(g == h for e, p in zip(examples, predictions, strict=True) for g, h in zip(e.heads, p.heads, strict=False))
-    assert evaluate(model, task, examples, tokenizer, max_length=6)["uas"] == pytest.approx(100 * right / sum(LENGTHS))
+    right = sum(
+        g == h
+        for e, p in zip(examples, predictions, strict=True)
+        for g, h in zip(e.heads, p.heads, strict=False)
+    )
+    assert evaluate(model, task, examples, tokenizer, max_length=6)["uas"] == pytest.approx(
+        100 * right / sum(LENGTHS)
+    )
 
 
 def test_modes_are_restored_and_progress_is_told(tokenizer: BertTokenizer) -> None:

@@ -36,8 +36,18 @@ GOOD = {
 }
 
 
-def row(system: str, lrf: int | None, value: float, *, target: str = "aaa", seed: int | None = 0, **other: Any) -> dict[str, Any]:
-    base = {"experiment": "e", "teacher": "t", "task": "parsing", "source": "src", "density": 0.08, "metric": "las", "n_examples": 9}
+def row(
+    system: str, lrf: int | None, value: float, *, target: str = "aaa", seed: int | None = 0, **other: Any
+) -> dict[str, Any]:
+    base = {
+        "experiment": "e",
+        "teacher": "t",
+        "task": "parsing",
+        "source": "src",
+        "density": 0.08,
+        "metric": "las",
+        "n_examples": 9,
+    }
     return {**base, "system": system, "lrf": lrf, "value": value, "target": target, "seed": seed, **other}
 
 
@@ -59,9 +69,16 @@ def verdicts(claims: list[Claim]) -> dict[str, str]:
 def test_orderings_that_hold(seeds: int) -> None:
     claims = orderings(grid(GOOD, seeds))
     assert len(claims) == 8
-    assert verdicts(claims) == {claim.text: "not run" if "bistil-st lrf 3" in claim.text else "holds" for claim in claims}
+    assert verdicts(claims) == {
+        claim.text: "not run" if "bistil-st lrf 3" in claim.text else "holds" for claim in claims
+    }
     first, share = claims[0], claims[-1]
-    assert (first.text, first.targets, first.wins, first.seeds) == ("teacher-ltsft ≥ bistil-tf lrf 2", ("aaa", "bbb"), 2, seeds)
+    assert (first.text, first.targets, first.wins, first.seeds) == (
+        "teacher-ltsft ≥ bistil-tf lrf 2",
+        ("aaa", "bbb"),
+        2,
+        seeds,
+    )
     assert first.difference == pytest.approx(1.0)
     assert share.left == pytest.approx(100 * (59 + 0.05 * (seeds - 1)) / (60 + 0.05 * (seeds - 1)))
     assert (first.spread is None) == (seeds == 1)
@@ -77,19 +94,32 @@ def test_orderings_that_do_not_hold() -> None:
 
 
 def test_an_equal_score_is_enough_for_at_least_and_not_for_more_than() -> None:
-    found = verdicts(orderings(grid({("teacher-ltsft", None): 50.0, ("bistil-tf", 2): 50.0, ("teacher-no-adaptation", None): 50.0})))
+    found = verdicts(
+        orderings(
+            grid(
+                {("teacher-ltsft", None): 50.0, ("bistil-tf", 2): 50.0, ("teacher-no-adaptation", None): 50.0}
+            )
+        )
+    )
     assert found["teacher-ltsft ≥ bistil-tf lrf 2"] == "holds"
     assert found["teacher-ltsft > teacher-no-adaptation"] == "does not hold"
 
 
 def test_orderings_of_sparse_tunings_are_told_where_both_sides_were_run() -> None:
-    tuned = {"teacher-rand-sft": 55.0, "teacher-bitfit": 51.0, "teacher-spiel-ag": 56.5, "teacher-spiel-ma": 57.0}
+    tuned = {
+        "teacher-rand-sft": 55.0,
+        "teacher-bitfit": 51.0,
+        "teacher-spiel-ag": 56.5,
+        "teacher-spiel-ma": 57.0,
+    }
     scores: dict[tuple[str, int | None], float] = {(name, None): value for name, value in tuned.items()}
     found = verdicts(orderings(grid({**GOOD, **scores, ("teacher-lora", None): 57.4})))
     assert found["teacher-ltsft > teacher-rand-sft"] == found["teacher-rand-sft > teacher-bitfit"] == "holds"
     assert found["teacher-spiel-ag ≥ teacher-spiel-ma"] == "does not hold"
     assert found["teacher-spiel-ag ≥ teacher-lora less 1 point, as level"] == "holds"
-    [short] = [claim for claim in orderings(grid({**scores, ("teacher-lora", None): 57.6})) if "level" in claim.text]
+    [short] = [
+        claim for claim in orderings(grid({**scores, ("teacher-lora", None): 57.6})) if "level" in claim.text
+    ]
     assert (short.verdict, short.wins) == ("does not hold", 0)
     assert short.difference == pytest.approx(-1.1)
     assert not any("level" in claim.text or "spiel" in claim.text for claim in orderings(grid(GOOD)))
@@ -97,11 +127,25 @@ def test_orderings_of_sparse_tunings_are_told_where_both_sides_were_run() -> Non
 
 def test_adaptation_is_compared_between_unseen_and_seen_targets() -> None:
     gains = {"aaa": (1.0, 1.0, 1.0), "bbb": (4.0, 6.0, 5.0), "ccc": (2.0, 2.0, 2.0)}  # aaa is seen
-    rows = [row("teacher-no-adaptation", None, 50.0, target=code, seed=seed) for code in gains for seed in range(3)]
-    rows += [row("teacher-ltsft", None, 50.0 + gain, target=code, seed=s) for code, found in gains.items() for s, gain in enumerate(found)]
+    rows = [
+        row("teacher-no-adaptation", None, 50.0, target=code, seed=seed)
+        for code in gains
+        for seed in range(3)
+    ]
+    rows += [
+        row("teacher-ltsft", None, 50.0 + gain, target=code, seed=s)
+        for code, found in gains.items()
+        for s, gain in enumerate(found)
+    ]
     text = "language SFTs lift unseen targets more than seen ones"
     [claim] = [claim for claim in orderings(rows, seen=["aaa"]) if claim.text == text]
-    assert (claim.left, claim.right, claim.verdict, claim.targets, claim.wins) == (3.5, 1.0, "holds", ("bbb", "ccc"), 2)
+    assert (claim.left, claim.right, claim.verdict, claim.targets, claim.wins) == (
+        3.5,
+        1.0,
+        "holds",
+        ("bbb", "ccc"),
+        2,
+    )
     assert claim.spread == pytest.approx(stdev([2.0, 3.0, 2.5]))
     [reverse] = [claim for claim in orderings(rows, seen=["bbb"]) if claim.text == text]
     assert reverse.verdict == "does not hold"
@@ -149,7 +193,12 @@ def test_no_rows_no_claims() -> None:
 
 
 def test_variants_tell_densities_apart_only_where_there_are_several() -> None:
-    rows = [row("bistil-tf", 2, 1.0), row("bistil-tf", 2, 1.0, density=0.04), row("bistil-st", 2, 1.0), row("teacher-ltsft", 1, 1.0)]
+    rows = [
+        row("bistil-tf", 2, 1.0),
+        row("bistil-tf", 2, 1.0, density=0.04),
+        row("bistil-st", 2, 1.0),
+        row("teacher-ltsft", 1, 1.0),
+    ]
     assert [variant.label for variant in variants(rows)] == [
         "teacher-ltsft",
         "bistil-tf lrf 2 density 0.04",
@@ -161,19 +210,30 @@ def test_variants_tell_densities_apart_only_where_there_are_several() -> None:
 
 
 def test_densities_that_came_of_two_tasks_are_one_system() -> None:
-    rows = [row("teacher-full", None, 1.0, density=0.823), row("teacher-full", None, 1.0, density=0.82, task="ner", metric="f1")]
+    rows = [
+        row("teacher-full", None, 1.0, density=0.823),
+        row("teacher-full", None, 1.0, density=0.82, task="ner", metric="f1"),
+    ]
     assert variants(rows) == [Variant("teacher-full")]
     again = row("teacher-full", None, 1.0, density=0.5, task="ner", metric="f1")
     assert [variant.density for variant in variants([*rows, again])] == [0.5, 0.82, 0.823]
 
 
 @given(st.lists(st.lists(st.floats(0, 100), min_size=3, max_size=3), min_size=1, max_size=4))
-def test_the_mean_of_a_full_grid_is_the_plain_mean_and_its_spread_is_over_seeds(values: list[list[float]]) -> None:
-    rows = [row("x", 2, value, target=str(place), seed=seed) for place, line in enumerate(values) for seed, value in enumerate(line)]
+def test_the_mean_of_a_full_grid_is_the_plain_mean_and_its_spread_is_over_seeds(
+    values: list[list[float]],
+) -> None:
+    rows = [
+        row("x", 2, value, target=str(place), seed=seed)
+        for place, line in enumerate(values)
+        for seed, value in enumerate(line)
+    ]
     mean = average(rows)
     assert mean is not None
     assert mean.mean == pytest.approx(fmean(value for line in values for value in line))
-    assert mean.std == pytest.approx(stdev(fmean(line[seed] for line in values) for seed in range(3)), abs=1e-9)
+    assert mean.std == pytest.approx(
+        stdev(fmean(line[seed] for line in values) for seed in range(3)), abs=1e-9
+    )
     assert (mean.seeds, mean.targets) == (3, len(values))
 
 
@@ -185,7 +245,10 @@ def test_a_mean_over_an_uneven_grid_weighs_targets_equally() -> None:
 
 
 def test_csv_round_trip_is_exact_and_does_not_depend_on_row_order(tmp_path: Path) -> None:
-    rows = [*grid({("bistil-tf", 2): 0.1 + 0.2, ("teacher-ltsft", None): 1 / 3}), row("floor", None, 1.0, seed=None, teacher=None)]
+    rows = [
+        *grid({("bistil-tf", 2): 0.1 + 0.2, ("teacher-ltsft", None): 1 / 3}),
+        row("floor", None, 1.0, seed=None, teacher=None),
+    ]
     rows[0].update(parameters=2**40, flops_per_example=1.5e9, artefact="00ff", disk_bytes=7)
     write_results(tmp_path / "a.csv", rows)
     write_results(tmp_path / "b.csv", [*reversed(rows), rows[0]])
@@ -193,13 +256,17 @@ def test_csv_round_trip_is_exact_and_does_not_depend_on_row_order(tmp_path: Path
     assert (tmp_path / "a.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
     back = read_results(tmp_path / "a.csv")
     key = ("system", "target", "seed")
-    expected = {tuple(item[name] for name in key): {name: item.get(name) for name in COLUMNS} for item in rows}
+    expected = {
+        tuple(item[name] for name in key): {name: item.get(name) for name in COLUMNS} for item in rows
+    }
     assert {tuple(item[name] for name in key): item for item in back} == expected
     write_results(tmp_path / "c.csv", back)
     assert (tmp_path / "c.csv").read_bytes() == (tmp_path / "a.csv").read_bytes()
 
 
-@pytest.mark.parametrize(("bad", "message"), [({"colour": 1}, "colour"), ({"value": None}, "value"), ({"system": ""}, "system")])
+@pytest.mark.parametrize(
+    ("bad", "message"), [({"colour": 1}, "colour"), ({"value": None}, "value"), ({"system": ""}, "system")]
+)
 def test_rows_that_are_not_tidy_are_refused(bad: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         write_results(tmp_path / "a.csv", [{**row("x", 2, 1.0), **bad}])

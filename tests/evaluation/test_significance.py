@@ -1,4 +1,6 @@
-"""The paired bootstrap against closed forms and against drawing examples one by one; outcomes add up to every task's scores."""
+"""The paired bootstrap against closed forms and against drawing examples one by one; outcomes add up to every
+task's scores.
+"""
 
 import random
 import time
@@ -9,7 +11,15 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from bistil.evaluation.significance import Outcomes, difference, keep_outcomes, read_all_outcomes, read_outcomes, resampled, write_outcomes
+from bistil.evaluation.significance import (
+    Outcomes,
+    difference,
+    keep_outcomes,
+    read_all_outcomes,
+    read_outcomes,
+    resampled,
+    write_outcomes,
+)
 from bistil.tasks import task as find_task
 from bistil.tasks.parsing import Tree
 from bistil.tasks.qa import Answer
@@ -40,12 +50,19 @@ def guesses(name: str, examples: list[Any], chance: random.Random) -> list[Any]:
     if name == "nli":
         return [chance.choice(("neutral", example.label)) for example in examples]
     if name == "qa":
-        spans = [(example.answers[0][1], example.answers[0][1] + len(example.answers[0][0])) for example in examples]
-        return [(Answer(start, end + chance.choice((0, 6)), 0.0),) if chance.random() < 0.9 else () for start, end in spans]
+        spans = [
+            (example.answers[0][1], example.answers[0][1] + len(example.answers[0][0]))
+            for example in examples
+        ]
+        return [
+            (Answer(start, end + chance.choice((0, 6)), 0.0),) if chance.random() < 0.9 else ()
+            for start, end in spans
+        ]
     if name == "parsing":
         return [
             Tree(
-                tuple(head if chance.random() < 0.7 else 0 for head in example.heads), told(map(universal, example.relations), "dep")
+                tuple(head if chance.random() < 0.7 else 0 for head in example.heads),
+                told(map(universal, example.relations), "dep"),
             )
             for example in examples
         ]
@@ -97,7 +114,9 @@ def test_a_mean_over_examples_has_the_closed_form_of_its_spread_and_p() -> None:
     apart = 100 * (a[0].astype(float) - b[0])
     error = apart.std() / np.sqrt(n)
     assert found.value == pytest.approx(apart.mean())
-    assert (found.low, found.high) == pytest.approx((apart.mean() - 1.96 * error, apart.mean() + 1.96 * error), abs=0.15 * error)
+    assert (found.low, found.high) == pytest.approx(
+        (apart.mean() - 1.96 * error, apart.mean() + 1.96 * error), abs=0.15 * error
+    )
     assert found.p == pytest.approx(2 * norm.sf(abs(apart.mean()) / error), abs=0.03)
 
 
@@ -112,9 +131,14 @@ def test_pairing_sees_what_two_systems_have_in_common() -> None:
 
 
 def test_means_over_targets_shrink_the_interval_and_alike_systems_have_none() -> None:
-    sides = [[resampled(answers(share, 500, seed)[None], f"sha256:{seed}")[0] for seed in range(9)] for share in (0.75, 0.7)]
+    sides = [
+        [resampled(answers(share, 500, seed)[None], f"sha256:{seed}")[0] for seed in range(9)]
+        for share in (0.75, 0.7)
+    ]
     one, all_nine = difference(sides[0][:1], sides[1][:1]), difference(*sides)
-    assert 0.25 < (all_nine.high - all_nine.low) / (one.high - one.low) < 0.42  # a third, by the square root of nine
+    assert (
+        0.25 < (all_nine.high - all_nine.low) / (one.high - one.low) < 0.42
+    )  # a third, by the square root of nine
     same = difference(sides[0], sides[0])
     assert (same.value, same.low, same.high, same.p) == (0.0, 0.0, 0.0, 1.0)
 

@@ -46,13 +46,23 @@ CONLLU = """# sent_id = 1
 NER = "-DOCSTART- O\n\nAda B-PER\nLovelace I-PER\nlived O\n\nin O\nLondon B-LOC\n"
 IOB2 = "# sent_id = 1\n1\tAda\tB-PER\t-\tx\n2\tlived\tO\t-\tx\n\n1\tSo\tO\t-\tx\n"
 NLI = "premise\thypothesis\tlabel\nIt rains.\tIt is wet.\tentailment\nIt rains.\tIt is dry.\tcontradiction\n"
-JSONL = '{"sentence1": "a", "sentence2": "b", "gold_label": "neutral"}\n{"sentence1": "a", "sentence2": "c", "gold_label": "-"}\n'
+JSONL = (
+    '{"sentence1": "a", "sentence2": "b", "gold_label": "neutral"}\n{"sentence1": "a", "sentence2": "c",'
+    ' "gold_label": "-"}\n'
+)
 ANSWER = {"text": "red", "answer_start": 6}
 SQUAD = {
     "version": "1.1",
-    "data": [{"paragraphs": [{"context": "It is red.", "qas": [{"id": "1", "question": "?", "answers": [ANSWER]}]}]}],
+    "data": [
+        {
+            "paragraphs": [
+                {"context": "It is red.", "qas": [{"id": "1", "question": "?", "answers": [ANSWER]}]}
+            ]
+        }
+    ],
 }
-TABLE = "code,name,family,seen,corpus,ner\nqaa,A,F,yes,corpora/qaa.txt,ner/qaa-{split}.txt\nqab,B,F,no,corpora/qab.txt,\n"
+TABLE = "code,name,family,seen,corpus,ner\n"
+TABLE += "qaa,A,F,yes,corpora/qaa.txt,ner/qaa-{split}.txt\nqab,B,F,no,corpora/qab.txt,\n"
 
 
 def delta(folder: Path) -> bytes:
@@ -60,7 +70,11 @@ def delta(folder: Path) -> bytes:
     path = folder / "sound.safetensors"
     tensors = {"layer.weight": (torch.tensor([0, 3]), torch.tensor([0.5, -1.0]))}
     made = SparseDelta(
-        tensors=tensors, base="0" * 64, full={"head.bias": torch.ones(2)}, shapes={"layer.weight": (2, 3)}, notes={"lang": "qaa"}
+        tensors=tensors,
+        base="0" * 64,
+        full={"head.bias": torch.ones(2)},
+        shapes={"layer.weight": (2, 3)},
+        notes={"lang": "qaa"},
     )
     made.save(path, n_parameters=100)
     return path.read_bytes()
@@ -68,7 +82,10 @@ def delta(folder: Path) -> bytes:
 
 def write_header(path: Path, header: bytes) -> None:
     """A delta file whose tensors are sound and whose JSON header is this."""
-    tensors = {"indices/layer.weight": torch.tensor([0, 3], dtype=torch.int32), "values/layer.weight": torch.tensor([0.5, -1.0])}
+    tensors = {
+        "indices/layer.weight": torch.tensor([0, 3], dtype=torch.int32),
+        "values/layer.weight": torch.tensor([0.5, -1.0]),
+    }
     save_file(tensors, path, metadata={"bistil_sft": header.decode("utf-8", errors="replace")})
 
 
@@ -110,13 +127,63 @@ def readers(folder: Path) -> dict[str, Reader]:
     }
 
 
-SIGNS = ["\t", "\n", "\r", "\r\n", "\n\n", " ", "\x00", '"', "\\", "#", "-", ",", ":", "{", "}", "[", "]", "_", "0", "~"]
+SIGNS = [
+    "\t",
+    "\n",
+    "\r",
+    "\r\n",
+    "\n\n",
+    " ",
+    "\x00",
+    '"',
+    "\\",
+    "#",
+    "-",
+    ",",
+    ":",
+    "{",
+    "}",
+    "[",
+    "]",
+    "_",
+    "0",
+    "~",
+]
 LETTERS = ["\u2028", "\u0085", "\u00b2", "\u0661", "\u00ad", "\ufeff", "\U0001f600", "\x0c", "\x1c"]
-NUMBERS = ["-1", "1e999", "NaN", ".nan", ".inf", "1.5", "2-1", "1-", "0.1", "0x", "9" * 30, "9" * 5000, "[2.5]", "2001-99-99"]
+NUMBERS = [
+    "-1",
+    "1e999",
+    "NaN",
+    ".nan",
+    ".inf",
+    "1.5",
+    "2-1",
+    "1-",
+    "0.1",
+    "0x",
+    "9" * 30,
+    "9" * 5000,
+    "[2.5]",
+    "2001-99-99",
+]
 NESTED = ["[" * 3000, "{a: " * 400, "&a [*a, *a]", "*a", "? [a]\n: b", "<<: 1", '"' + "a" * 140_000, "[null]"]
-WORDS = ["null", "true", "!!int x", "!!set {1}", "!!python/object:os.system {}", "%YAML 9", "---\n", "answer_start", "\\ud800"]
+WORDS = [
+    "null",
+    "true",
+    "!!int x",
+    "!!set {1}",
+    "!!python/object:os.system {}",
+    "%YAML 9",
+    "---\n",
+    "answer_start",
+    "\\ud800",
+]
 TAGS = ["-DOCSTART-", "B-", "I-X", "O", "root"]
-NASTY = [*(text.encode() for text in (*SIGNS, *LETTERS, *NUMBERS, *NESTED, *WORDS, *TAGS)), b"\xff", b"\xed\xa0\x80"]
+NASTY = [
+    *(text.encode() for text in (*SIGNS, *LETTERS, *NUMBERS, *NESTED, *WORDS, *TAGS)),
+    b"\xff",
+    b"\xed\xa0\x80",
+]
 
 
 def spoil(sound: bytes, rng: random.Random) -> bytes:

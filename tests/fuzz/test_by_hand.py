@@ -1,4 +1,6 @@
-"""Files made to break a reader, beyond what chance finds: endless values, deep nesting, numbers too long, shapes that are none."""
+"""Files made to break a reader, beyond what chance finds: endless values, deep nesting, numbers too long,
+shapes that are none.
+"""
 
 import json
 from pathlib import Path
@@ -11,7 +13,9 @@ from tiny import entries
 
 from bistil.errors import InputError
 
-DOUBLING = "".join(f"- &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" if i else "- &a0 [1, 1]\n" for i in range(25))
+DOUBLING = "".join(
+    f"- &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" if i else "- &a0 [1, 1]\n" for i in range(25)
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +32,29 @@ def refused(reader: Reader, content: bytes, folder: Path) -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize("key", ["name", "seeds", "systems", "targets", "text", "task", "general", "data_sets"])
-def test_aliases_that_double_twenty_times_are_no_hang(key: str, every: dict[str, Reader], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "key", ["name", "seeds", "systems", "targets", "text", "task", "general", "data_sets"]
+)
+def test_aliases_that_double_twenty_times_are_no_hang(
+    key: str, every: dict[str, Reader], tmp_path: Path
+) -> None:
     rest = {name: value for name, value in entries(tmp_path).items() if name != key}
     refused(every["experiment"], (yaml.safe_dump(rest) + f"{key}:\n{DOUBLING}").encode(), tmp_path)
 
 
 @pytest.mark.parametrize(
-    "text", ["targets: &t {parsing: *t}", "systems: [bistil-tf:²]", "systems: [bistil-tf:0]", "seeds: [!!int x]", "seeds: [2001-99-99]"]
+    "text",
+    [
+        "targets: &t {parsing: *t}",
+        "systems: [bistil-tf:²]",
+        "systems: [bistil-tf:0]",
+        "seeds: [!!int x]",
+        "seeds: [2001-99-99]",
+    ],
 )
-def test_yaml_that_its_loader_or_python_trips_over(text: str, every: dict[str, Reader], tmp_path: Path) -> None:
+def test_yaml_that_its_loader_or_python_trips_over(
+    text: str, every: dict[str, Reader], tmp_path: Path
+) -> None:
     rest = {name: value for name, value in entries(tmp_path).items() if name != text.split(":")[0]}
     refused(every["experiment"], (yaml.safe_dump(rest) + text).encode(), tmp_path)
 
@@ -51,14 +68,18 @@ def test_a_learning_rate_is_a_number(rate: float, every: dict[str, Reader], tmp_
 
 @pytest.mark.parametrize("name", ["nli-jsonl", "squad", "delta-header"])
 @pytest.mark.parametrize("content", [b"[" * 200_000, b'{"a":' * 100_000, b"9" * 5000])
-def test_json_too_deep_or_too_long_is_refused(name: str, content: bytes, every: dict[str, Reader], tmp_path: Path) -> None:
+def test_json_too_deep_or_too_long_is_refused(
+    name: str, content: bytes, every: dict[str, Reader], tmp_path: Path
+) -> None:
     refused(every[name], content, tmp_path)
 
 
 @pytest.mark.parametrize("shape", [3, None, ["a"], [[1]], [-2, 3], [2.5, 3], [10**30, 3]])
 def test_shapes_that_are_none(shape: Any, every: dict[str, Reader], tmp_path: Path) -> None:
     header = json.loads(every["delta-header"].sound)
-    refused(every["delta-header"], json.dumps({**header, "shapes": {"layer.weight": shape}}).encode(), tmp_path)
+    refused(
+        every["delta-header"], json.dumps({**header, "shapes": {"layer.weight": shape}}).encode(), tmp_path
+    )
 
 
 def test_numbers_and_cells_beyond_all_bounds(every: dict[str, Reader], tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Spoilt files: every reader either reads them or says in an InputError what is wrong; no other error, no hang.
+"""Spoilt files: every reader either reads them or says in an InputError what is wrong; no other error, no
+hang.
 
 `pytest tests/fuzz --fuzz-cases 100000` is the long run; a case that fails is named by its number.
 """
@@ -15,7 +16,20 @@ from readers import Reader, readers, spoil
 from bistil.errors import InputError
 
 LONGEST_SECONDS = 5
-NAMES = ["conllu", "pos", "ner", "iob2", "nli", "nli-jsonl", "squad", "parallel", "languages", "experiment", "delta-header", "delta"]
+NAMES = [
+    "conllu",
+    "pos",
+    "ner",
+    "iob2",
+    "nli",
+    "nli-jsonl",
+    "squad",
+    "parallel",
+    "languages",
+    "experiment",
+    "delta-header",
+    "delta",
+]
 
 
 @pytest.fixture(scope="module")

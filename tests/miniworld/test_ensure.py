@@ -19,19 +19,30 @@ def settings(tmp_path: Path) -> Path:
 def few(path: Path, parallel: int) -> Path:
     world = yaml.safe_load((ROOT / "data" / "miniworld.yaml").read_text(encoding="utf-8"))
     splits = {"train": 6, "dev": 3, "test": 3}
-    world["sizes"] = {"corpus": 8, "treebank": splits, "ner": splits, "nli": splits, "qa": splits, "parallel": parallel}
+    world["sizes"] = {
+        "corpus": 8,
+        "treebank": splits,
+        "ner": splits,
+        "nli": splits,
+        "qa": splits,
+        "parallel": parallel,
+    }
     path.write_text(yaml.safe_dump(world), encoding="utf-8")
     return path
 
 
-def test_a_second_call_writes_nothing(tmp_path: Path, settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_call_writes_nothing(
+    tmp_path: Path, settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = ensure_world(tmp_path / "cache" / "world", settings)
     assert (folder / "languages.csv").is_file()
     monkeypatch.setattr(ensure, "write_world", lambda *_: pytest.fail("written twice"))
     assert ensure_world(folder, settings) == folder
 
 
-def test_changed_settings_replace_the_world_and_leave_nothing_beside_it(tmp_path: Path, settings: Path) -> None:
+def test_changed_settings_replace_the_world_and_leave_nothing_beside_it(
+    tmp_path: Path, settings: Path
+) -> None:
     folder = ensure_world(tmp_path / "cache" / "world", settings)
     (folder / "stray.txt").touch()
     ensure_world(folder, few(settings, parallel=4))
@@ -40,7 +51,9 @@ def test_changed_settings_replace_the_world_and_leave_nothing_beside_it(tmp_path
     assert sorted(path.name for path in folder.parent.iterdir() if not path.name.startswith(".")) == ["world"]
 
 
-def test_an_interrupted_write_leaves_no_world_and_is_repaired(tmp_path: Path, settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_write_leaves_no_world_and_is_repaired(
+    tmp_path: Path, settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "cache" / "world"
 
     def half(growing: Path, *_: object) -> None:

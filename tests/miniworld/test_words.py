@@ -46,7 +46,11 @@ def test_sound_changes_are_regular_and_ordered() -> None:
     assert apply_changes("h", ("^h>",)) == "h"
     lexicon, source = LEXICONS["qab"], LEXICONS["qaa"]
     inherited = [key for key in concepts.CONTENT if lexicon.origin[key] == "inherited"]
-    regular = [key for key in inherited if lexicon.spoken[key] == apply_changes(source.spoken[key], lexicon.language.changes)]
+    regular = [
+        key
+        for key in inherited
+        if lexicon.spoken[key] == apply_changes(source.spoken[key], lexicon.language.changes)
+    ]
     assert len(regular) > 0.9 * len(inherited)
 
 
@@ -62,7 +66,9 @@ def test_sharing_rates_are_settable() -> None:
     for share in (0.0, 1.0):
         world = dataclasses.replace(WORLD, sharing=Sharing(names=share, loans=share))
         source, other = (Lexicon(world, WORLD.languages[index]) for index in (0, 4))
-        same = mean(source.names[key] == other.names[key] for key in source.names if not key.startswith("family"))
+        same = mean(
+            source.names[key] == other.names[key] for key in source.names if not key.startswith("family")
+        )
         loans = mean(other.origin[key] == "loan" for key in concepts.LOANABLE)
         assert loans == share
         assert abs(same - share) < 0.01

@@ -22,7 +22,9 @@ PINNED = "a15075dac5bd22646fefc3b9deabe6039c979d716b10d4debb9caca59120e425"
 def tiny() -> WorldSettings:
     few = Splits(train=40, dev=6, test=12)
     sizes = Sizes(corpus=60, treebank=few, ner=few, nli=Splits(train=30, dev=6, test=12), qa=few, parallel=30)
-    return dataclasses.replace(load_settings(Path(__file__).parents[2] / "data" / "miniworld.yaml"), sizes=sizes)
+    return dataclasses.replace(
+        load_settings(Path(__file__).parents[2] / "data" / "miniworld.yaml"), sizes=sizes
+    )
 
 
 def digest(folder: Path) -> str:
@@ -105,8 +107,24 @@ def test_readers_meet_multiword_tokens_empty_nodes_and_crossing_arcs(world: Path
     ids = [token["id"] for code in CODES for tree in read_trees(world, code, "train") for token in tree]
     assert any(isinstance(i, tuple) and i[1] == "-" for i in ids)
     assert any(isinstance(i, tuple) and i[1] == "." for i in ids)
-    relations = {token["deprel"] for code in CODES for tree in read_trees(world, code, "train") for token in tree}
-    assert {"nsubj", "obj", "obl", "case", "amod", "det", "conj", "cc", "mark", "acl:relcl", "cop", "aux", "flat"} <= relations
+    relations = {
+        token["deprel"] for code in CODES for tree in read_trees(world, code, "train") for token in tree
+    }
+    assert {
+        "nsubj",
+        "obj",
+        "obl",
+        "case",
+        "amod",
+        "det",
+        "conj",
+        "cc",
+        "mark",
+        "acl:relcl",
+        "cop",
+        "aux",
+        "flat",
+    } <= relations
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -134,7 +152,11 @@ def blocks(path: Path) -> list[list[tuple[str, str]]]:
 def test_entities_are_valid_iob2_and_rare_names_are_new(world: Path, code: str) -> None:
     language = next(item for item in tiny().languages if item.code == code)
     lexicon = Lexicon(tiny(), language)
-    rare = {form.lower() for key, form in lexicon.names.items() if key.startswith("place") and int(key[6:]) % 4 == 2}
+    rare = {
+        form.lower()
+        for key, form in lexicon.names.items()
+        if key.startswith("place") and int(key[6:]) % 4 == 2
+    }
     train: set[str] = set()
     for split in SPLITS:
         for sentence in blocks(world / "ner" / f"{code}-{split}.txt"):
@@ -160,7 +182,11 @@ def test_splits_do_not_overlap(world: Path) -> None:
     for code in CODES:
         lines = [tree.metadata["text"] for split in SPLITS for tree in read_trees(world, code, split)]
         lines += (world / "corpora" / f"{code}.txt").read_text(encoding="utf-8").splitlines()
-        named = [" ".join(token for token, _ in sentence) for split in SPLITS for sentence in blocks(world / "ner" / f"{code}-{split}.txt")]
+        named = [
+            " ".join(token for token, _ in sentence)
+            for split in SPLITS
+            for sentence in blocks(world / "ner" / f"{code}-{split}.txt")
+        ]
         assert len(set(lines[:58])) == 58
         assert not set(lines[:58]) & set(lines[58:])
         assert len(set(named)) == len(named)
@@ -170,7 +196,11 @@ def test_splits_do_not_overlap(world: Path) -> None:
 def test_the_hypothesis_alone_says_nothing(world: Path, code: str) -> None:
     hypotheses: list[set[str]] = []
     for split in SPLITS:
-        rows = list(csv.DictReader((world / "nli" / f"{code}-{split}.tsv").open(encoding="utf-8", newline=""), delimiter="\t"))
+        rows = list(
+            csv.DictReader(
+                (world / "nli" / f"{code}-{split}.tsv").open(encoding="utf-8", newline=""), delimiter="\t"
+            )
+        )
         labels: dict[str, list[str]] = {}
         for row in rows:
             labels.setdefault(row["hypothesis"], []).append(row["label"])
@@ -185,7 +215,9 @@ def test_the_hypothesis_alone_says_nothing(world: Path, code: str) -> None:
 def test_answers_stand_where_the_offset_says(world: Path, code: str) -> None:
     for split, count in zip(SPLITS, (40, 6, 12), strict=True):
         found = json.loads((world / "qa" / f"{code}-{split}.json").read_text(encoding="utf-8"))
-        asked = [(p["context"], qa) for article in found["data"] for p in article["paragraphs"] for qa in p["qas"]]
+        asked = [
+            (p["context"], qa) for article in found["data"] for p in article["paragraphs"] for qa in p["qas"]
+        ]
         assert len(asked) == count == len({qa["id"] for _, qa in asked})
         for context, qa in asked:
             assert qa["question"].endswith("?")
@@ -202,10 +234,16 @@ def test_parallel_sentences_name_the_same_things(world: Path) -> None:
         assert len(lines) == 30
         for line in lines:
             left, right = line.split("\t")
-            digits = [sorted(token.strip(".,?") for token in side.split() if token.strip(".,?").isdigit()) for side in (left, right)]
+            digits = [
+                sorted(token.strip(".,?") for token in side.split() if token.strip(".,?").isdigit())
+                for side in (left, right)
+            ]
             assert digits[0] == digits[1]
             for key, form in lexicons["qaa"].names.items():
-                if key.startswith(("place", "firm", "given")) and form.capitalize() in left.replace(".", "").split()[1:]:
+                if (
+                    key.startswith(("place", "firm", "given"))
+                    and form.capitalize() in left.replace(".", "").split()[1:]
+                ):
                     assert lexicons[code].names[key][:2].lower() in right.lower()
 
 

@@ -1,4 +1,6 @@
-"""Every architecture: loading, states, students, trimming, masked-LM heads, task classes; what makes no sense is refused."""
+"""Every architecture: loading, states, students, trimming, masked-LM heads, task classes; what makes no sense
+is refused.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +18,13 @@ from bistil import vocab
 from bistil.distil.general import set_dropout, state_losses
 from bistil.distil.start import initialise, layer_map
 from bistil.errors import InputError
-from bistil.models.architectures import ARCHITECTURES, longest_sequence, mlm_logits, student_config, with_encoder
+from bistil.models.architectures import (
+    ARCHITECTURES,
+    longest_sequence,
+    mlm_logits,
+    student_config,
+    with_encoder,
+)
 from bistil.models.attention import Attention
 from bistil.models.load import TaskModel, Teacher, encode, load_encoder, load_teacher, save_student
 from bistil.pipeline.finished import export, exportable
@@ -26,7 +34,13 @@ from bistil.tasks.qa import SpanHead
 from bistil.tasks.tagging import TokenClassifier
 from bistil.training.mlm import masked_lm_loss
 
-LINES = ["the cat sat on the mat", "a dog ran after the cats", "where is the dog now ?", "é è ñandú corrió rápido", "der Hund läuft"] * 8
+LINES = [
+    "the cat sat on the mat",
+    "a dog ran after the cats",
+    "where is the dog now ?",
+    "é è ñandú corrió rápido",
+    "der Hund läuft",
+] * 8
 NAMES = tuple(ARCHITECTURES)
 
 
@@ -76,7 +90,9 @@ def test_states_are_those_of_every_layer_and_agree_with_the_fast_attention(teach
     assert [tuple(one.shape) for one in full.hidden] == [(size, length, 32)] * 7
     assert torch.equal(full.hidden[-1], full.last)
     torch.testing.assert_close(plain.last[real], full.last[real], atol=1e-5, rtol=1e-5)
-    assert all(bool(one.isfinite().all()) for one in (plain.last, *full.hidden, *full.attention))  # in padding too: losses multiply by 0
+    assert all(
+        bool(one.isfinite().all()) for one in (plain.last, *full.hidden, *full.attention)
+    )  # in padding too: losses multiply by 0
     for attention in full.attention:
         torch.testing.assert_close(attention.sum(-1).transpose(1, 2)[real], torch.ones(int(real.sum()), 2))
         padded = real[:, :, None] & ~real[:, None, :]  # [example, query, key]
@@ -114,7 +130,11 @@ def test_a_student_has_copies_of_the_teachers_layers(teacher: Teacher, lrf: int)
     source, folded = teacher.encoder.state_dict(), "layers.0.attn.Wqkv.weight"
     for name, tensor in student.state_dict().items():
         number = name.removeprefix(kind.layers).partition(".")[0] if name.startswith(kind.layers) else ""
-        origin = name.replace(f"{kind.layers}{number}.", f"{kind.layers}{layers[int(number)] - 1}.", 1) if number else name
+        origin = (
+            name.replace(f"{kind.layers}{number}.", f"{kind.layers}{layers[int(number)] - 1}.", 1)
+            if number
+            else name
+        )
         assert torch.equal(tensor, source[origin]) or (name == folded and lrf > 1), name
         assert tensor.data_ptr() != source[origin].data_ptr()
     inputs = batch(teacher.tokenizer)
@@ -127,7 +147,9 @@ def test_a_student_has_copies_of_the_teachers_layers(teacher: Teacher, lrf: int)
 
 @every()
 @torch.no_grad()
-def test_a_trimmed_model_sees_what_the_teacher_sees_wherever_its_padding_stands(teacher: Teacher, tmp_path: Path) -> None:
+def test_a_trimmed_model_sees_what_the_teacher_sees_wherever_its_padding_stands(
+    teacher: Teacher, tmp_path: Path
+) -> None:
     kept = vocab.choose(teacher.tokenizer, [vocab.count_tokens(teacher.tokenizer, LINES[:3])])
     trimmed, ids = vocab.trim_tokenizer(teacher.tokenizer, kept), torch.as_tensor(kept)
     inputs = batch(trimmed)
@@ -145,13 +167,21 @@ def test_a_trimmed_model_sees_what_the_teacher_sees_wherever_its_padding_stands(
     assert kept[student.config.pad_token_id] == teacher.tokenizer.pad_token_id
     save_student(tmp_path / "student", student, trimmed)
     teacher.mlm.save_pretrained(tmp_path / "mlm")
-    plain, tokenizer = AutoModel.from_pretrained(tmp_path / "student").eval(), AutoTokenizer.from_pretrained(tmp_path / "student")
-    assert torch.equal(plain(**batch(tokenizer)).last_hidden_state, encode(student, **inputs, states=False).last)
+    plain, tokenizer = (
+        AutoModel.from_pretrained(tmp_path / "student").eval(),
+        AutoTokenizer.from_pretrained(tmp_path / "student"),
+    )
     assert torch.equal(
-        encode(load_encoder(tmp_path / "student"), **inputs, states=False).last, encode(student, **inputs, states=False).last
+        plain(**batch(tokenizer)).last_hidden_state, encode(student, **inputs, states=False).last
+    )
+    assert torch.equal(
+        encode(load_encoder(tmp_path / "student"), **inputs, states=False).last,
+        encode(student, **inputs, states=False).last,
     )
     encode(teacher.encoder, **inputs, states=False)  # back to the attention that a loaded model has
-    assert torch.equal(AutoModelForMaskedLM.from_pretrained(tmp_path / "mlm")(**inputs).logits, teacher.mlm(**inputs).logits)
+    assert torch.equal(
+        AutoModelForMaskedLM.from_pretrained(tmp_path / "mlm")(**inputs).logits, teacher.mlm(**inputs).logits
+    )
 
 
 @pytest.mark.parametrize("name", ["roberta", "xlm-roberta"])
@@ -177,7 +207,11 @@ def test_positions_follow_a_padding_id_that_gets_smaller(name: str) -> None:
 @every()
 def test_only_the_encoder_learns_a_language_and_norms_can_be_frozen(teacher: Teacher, tmp_path: Path) -> None:
     inputs = batch(teacher.tokenizer)
-    labels = torch.where(torch.rand(inputs["input_ids"].shape, generator=torch.Generator().manual_seed(1)) < 0.4, inputs["input_ids"], -100)
+    labels = torch.where(
+        torch.rand(inputs["input_ids"].shape, generator=torch.Generator().manual_seed(1)) < 0.4,
+        inputs["input_ids"],
+        -100,
+    )
     expected = teacher.mlm(**inputs).logits.detach()
     decouple_output_embedding(teacher.mlm)
     assert torch.equal(teacher.mlm(**inputs).logits, expected)
@@ -207,13 +241,17 @@ def test_the_head_goes_over_another_encoder(teacher: Teacher) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_encoder_without_head_is_a_teacher_with_a_fresh_one(name: str, folders: Callable[[str], Path], tmp_path: Path) -> None:
+def test_an_encoder_without_head_is_a_teacher_with_a_fresh_one(
+    name: str, folders: Callable[[str], Path], tmp_path: Path
+) -> None:
     whole = load_teacher(folders(name))
     whole.encoder.save_pretrained(tmp_path)
     whole.tokenizer.save_pretrained(tmp_path)
     first, second = load_teacher(tmp_path), load_teacher(tmp_path)
     assert not first.has_mlm_head
-    assert torch.equal(first.mlm(**batch(first.tokenizer)).logits, second.mlm(**batch(first.tokenizer)).logits)
+    assert torch.equal(
+        first.mlm(**batch(first.tokenizer)).logits, second.mlm(**batch(first.tokenizer)).logits
+    )
 
 
 def test_the_published_head_of_deberta_is_read(folders: Callable[[str], Path], tmp_path: Path) -> None:
@@ -222,8 +260,14 @@ def test_the_published_head_of_deberta_is_read(folders: Callable[[str], Path], t
     teacher.mlm.config.save_pretrained(tmp_path)
     teacher.tokenizer.save_pretrained(tmp_path)
     tensors = load_file(folders("deberta-v2") / "model.safetensors")
-    renamed = {name.replace("cls.predictions.transform.", "lm_predictions.lm_head."): tensor for name, tensor in tensors.items()}
-    renamed = {name.replace("cls.predictions.", "lm_predictions.lm_head."): tensor for name, tensor in renamed.items()}
+    renamed = {
+        name.replace("cls.predictions.transform.", "lm_predictions.lm_head."): tensor
+        for name, tensor in tensors.items()
+    }
+    renamed = {
+        name.replace("cls.predictions.", "lm_predictions.lm_head."): tensor
+        for name, tensor in renamed.items()
+    }
     assert any(name.startswith("lm_predictions.lm_head.dense") for name in renamed)
     save_file(renamed, tmp_path / "model.safetensors", metadata={"format": "pt"})
     published = load_teacher(tmp_path)
@@ -250,11 +294,17 @@ def test_exports_give_the_same_logits_or_are_refused(teacher: Teacher, head: Any
             export(tmp_path, model, labels, trimmed)
         return
     export(tmp_path, model, labels, trimmed)
-    kind = ARCHITECTURES[student.config.model_type].forms[{TokenClassifier: "words", ClsClassifier: "sentence", SpanHead: "span"}[head]]
+    kind = ARCHITECTURES[student.config.model_type].forms[
+        {TokenClassifier: "words", ClsClassifier: "sentence", SpanHead: "span"}[head]
+    ]
     plain = getattr(transformers, kind.kind).from_pretrained(tmp_path).eval()
     found = plain(**batch(AutoTokenizer.from_pretrained(tmp_path)))
     if head is SpanHead:
-        everywhere = {**inputs, "starts": torch.zeros_like(inputs["input_ids"]), "ends": torch.ones_like(inputs["input_ids"])}
+        everywhere = {
+            **inputs,
+            "starts": torch.zeros_like(inputs["input_ids"]),
+            "ends": torch.ones_like(inputs["input_ids"]),
+        }
         expected = model(everywhere).logits
         torch.testing.assert_close(found.start_logits, expected["start"])
         torch.testing.assert_close(found.end_logits, expected["end"])
@@ -267,8 +317,12 @@ def test_modernberts_students_keep_the_type_of_attention(folders: Callable[[str]
     assert initialise(encoder, 2).config.layer_types == [PATTERN[1], PATTERN[3], PATTERN[5]]
     assert [layer.attention_type for layer in initialise(encoder, 3).layers] == [LOCAL, GLOBAL]
     assert initialise(encoder, 1).config.layer_types == PATTERN
-    shipped = masked_lm("modernbert", TOKENIZERS["modernbert"](LINES), layer_types=[GLOBAL, LOCAL, LOCAL] * 2).base_model
-    with pytest.raises(InputError, match=r"layers \(3, 6\) .* local attention only: the teacher's layers are GllGll"):
+    shipped = masked_lm(
+        "modernbert", TOKENIZERS["modernbert"](LINES), layer_types=[GLOBAL, LOCAL, LOCAL] * 2
+    ).base_model
+    with pytest.raises(
+        InputError, match=r"layers \(3, 6\) .* local attention only: the teacher's layers are GllGll"
+    ):
         initialise(shipped, 3)
     biased = masked_lm("modernbert", TOKENIZERS["modernbert"](LINES), norm_bias=True).base_model
     with pytest.raises(InputError, match="norm_bias"):
@@ -276,8 +330,12 @@ def test_modernberts_students_keep_the_type_of_attention(folders: Callable[[str]
 
 
 @torch.no_grad()
-def test_modernberts_first_student_layer_is_the_nearest_to_the_teachers(folders: Callable[[str], Path]) -> None:
-    """On the teacher's embeddings, the projection with the norm's scale is nearer to norm and projection than without."""
+def test_modernberts_first_student_layer_is_the_nearest_to_the_teachers(
+    folders: Callable[[str], Path],
+) -> None:
+    """On the teacher's embeddings, the projection with the norm's scale is nearer to norm and projection than
+    without.
+    """
     teacher = load_teacher(folders("modernbert"))
     embedded = teacher.mlm.base_model.embeddings(batch(teacher.tokenizer)["input_ids"])
     own: Any = teacher.encoder
@@ -298,14 +356,20 @@ def test_a_deberta_with_a_convolution_is_refused_where_layers_go() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_dropout_is_left(name: str) -> None:
-    dropout = {"attention_dropout": 0.3, "mlp_dropout": 0.3, "embedding_dropout": 0.3} if name == "modernbert" else {}
+    dropout = (
+        {"attention_dropout": 0.3, "mlp_dropout": 0.3, "embedding_dropout": 0.3}
+        if name == "modernbert"
+        else {}
+    )
     tokenizer = TOKENIZERS[name](LINES)
     encoder = masked_lm(name, tokenizer, **dropout).base_model.train()
     inputs = batch(tokenizer)
     assert not torch.equal(encoder(**inputs).last_hidden_state, encoder(**inputs).last_hidden_state)
     set_dropout(encoder, 0.0)
     for states in (True, False):
-        assert torch.equal(encode(encoder, **inputs, states=states).last, encode(encoder, **inputs, states=states).last)
+        assert torch.equal(
+            encode(encoder, **inputs, states=states).last, encode(encoder, **inputs, states=states).last
+        )
 
 
 def test_longest_sequences() -> None:
@@ -313,14 +377,22 @@ def test_longest_sequences() -> None:
     assert limits == {"bert": 68, "roberta": 66, "xlm-roberta": 66, "deberta-v2": 68, "modernbert": 68}
 
 
-def test_what_gives_no_attention_is_refused(folders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_gives_no_attention_is_refused(
+    folders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     FNetConfig().save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=r"fnet models cannot be teachers; .*must give attention distributions"):
+    with pytest.raises(
+        InputError, match=r"fnet models cannot be teachers; .*must give attention distributions"
+    ):
         load_teacher(tmp_path)
     teacher = load_teacher(folders("bert"))
     for layer in teacher.encoder.encoder.layer:
         inner = layer.attention.self.forward
-        monkeypatch.setattr(layer.attention.self, "forward", lambda *args, inner=inner, **kwargs: (inner(*args, **kwargs)[0], None))
+        monkeypatch.setattr(
+            layer.attention.self,
+            "forward",
+            lambda *args, inner=inner, **kwargs: (inner(*args, **kwargs)[0], None),
+        )
     with pytest.raises(InputError, match=r"Attention distributions of the 6 layers .* gave 0 and 7"):
         encode(teacher.encoder, **batch(teacher.tokenizer), states=True)
 

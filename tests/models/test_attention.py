@@ -1,4 +1,6 @@
-"""Attention compared without maps: exact gradients, parity with maps, blocks, and that nothing of the size of a map is kept."""
+"""Attention compared without maps: exact gradients, parity with maps, blocks, and that nothing of the size of
+a map is kept.
+"""
 
 from dataclasses import replace
 
@@ -20,7 +22,9 @@ MASK = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1], [1, 1, 0, 0, 0]])  # whol
 def drawn(seed: int, *, width: int = 3, dtype: torch.dtype = torch.float64) -> Attention:
     """Three examples, two heads, five tokens; padding is not seen, and token 4 does not see token 0."""
     generator = torch.Generator().manual_seed(seed)
-    query, key = (torch.randn(3, 2, 5, width, generator=generator, dtype=torch.float64).to(dtype) for _ in range(2))
+    query, key = (
+        torch.randn(3, 2, 5, width, generator=generator, dtype=torch.float64).to(dtype) for _ in range(2)
+    )
     allowed = MASK.bool()[:, None, None, :].expand(3, 1, 5, 5).clone()
     allowed[0, 0, 4, 0] = False
     return Attention(query, key, 0.7, allowed)
@@ -44,7 +48,9 @@ def test_the_gradient_is_exact_and_the_students_alone() -> None:
 
 @pytest.mark.parametrize("most", [1, 25, 50, 100, 10**6])
 @pytest.mark.parametrize("free", [False, True])
-def test_it_is_the_loss_of_the_maps_in_blocks_of_any_size(most: int, free: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_the_loss_of_the_maps_in_blocks_of_any_size(
+    most: int, free: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(attention.BLOCK, "cpu", most)
     mask = torch.ones_like(MASK) if free else MASK
     student, teacher = (replace(one, allowed=None) if free else one for one in (tracked(drawn(0)), drawn(1)))
@@ -54,7 +60,9 @@ def test_it_is_the_loss_of_the_maps_in_blocks_of_any_size(most: int, free: bool,
     found, wanted = (torch.autograd.grad(one, (student.query, student.key)) for one in (loss, expected))
     for mine, theirs in zip(found, wanted, strict=True):
         torch.testing.assert_close(mine, theirs)
-    torch.testing.assert_close(attention_loss([student.maps()], [teacher], mask), expected)  # one side with maps
+    torch.testing.assert_close(
+        attention_loss([student.maps()], [teacher], mask), expected
+    )  # one side with maps
 
 
 @pytest.mark.parametrize("most", [1, 25, 49, 50, 99, 100, 10**6])

@@ -1,9 +1,9 @@
-"""Full-size configurations on the meta device (shapes, no memory): Table 2 of the BiStil paper, and what else is as published.
+"""Full-size configurations on the meta device (shapes, no memory): Table 2 of the BiStil paper, and what else
+is as published.
 
-Notable: the table's vocabularies are means rounded to thousands and its parameters means rounded to millions, so a size fits where some
-vocabulary that rounds to the table's gives parameters that round to the table's. It counts BERT's and XLM-R's pooler, which a student of
-ours has not: H * (H + 1) parameters.
-"""
+Notable: the table's vocabularies are means rounded to thousands and its parameters means rounded to millions,
+so a size fits where some vocabulary that rounds to the table's gives parameters that round to the table's. It
+counts BERT's and XLM-R's pooler, which a student of ours has not: H * (H + 1) parameters."""
 
 from typing import Any, cast
 
@@ -11,28 +11,51 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import BertConfig, DebertaV2Config, ModernBertConfig, PreTrainedModel, RobertaConfig, XLMRobertaConfig
+from transformers import (
+    BertConfig,
+    DebertaV2Config,
+    ModernBertConfig,
+    PreTrainedModel,
+    RobertaConfig,
+    XLMRobertaConfig,
+)
 
 from bistil import vocab
 from bistil.distil.start import initialise
 from bistil.models.architectures import ARCHITECTURES, longest_sequence
 
 XLM_R: dict[str, Any] = {
-    "vocab_size": 250_002, "max_position_embeddings": 514, "type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
-}  # fmt: skip
+    "vocab_size": 250_002,
+    "max_position_embeddings": 514,
+    "type_vocab_size": 1,
+    "pad_token_id": 1,
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+}
 MDEBERTA: dict[str, Any] = {
-    "vocab_size": 251_000, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
-    "relative_attention": True, "position_buckets": 256, "norm_rel_ebd": "layer_norm", "share_att_key": True, "pos_att_type": "p2c|c2p",
-    "max_relative_positions": -1, "position_biased_input": False,
-}  # fmt: skip
+    "vocab_size": 251_000,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "relative_attention": True,
+    "position_buckets": 256,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "pos_att_type": "p2c|c2p",
+    "max_relative_positions": -1,
+    "position_biased_input": False,
+}
 TEACHERS: dict[str, Any] = {
     "mBERT": BertConfig(vocab_size=119_547),
     "XLM-R base": XLMRobertaConfig(**XLM_R),
-    "XLM-R large": XLMRobertaConfig(**XLM_R, hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096),
+    "XLM-R large": XLMRobertaConfig(
+        **XLM_R, hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096
+    ),
     "mDeBERTa": DebertaV2Config(**MDEBERTA),
     "RoBERTa": RobertaConfig(vocab_size=50_265, max_position_embeddings=514, type_vocab_size=1),
     "mmBERT": ModernBertConfig(vocab_size=256_000, pad_token_id=0),
-}  # fmt: skip
+}
 TABLE_2 = [
     ("mBERT", 1, 12, None, 178),
     ("mBERT", 2, 6, None, 135),
@@ -69,7 +92,9 @@ def parameters(model: PreTrainedModel) -> int:
 
 
 @pytest.mark.parametrize(("teacher", "lrf", "layers", "thousands", "millions"), TABLE_2)
-def test_table_2_of_the_paper(teacher: str, lrf: int, layers: int, thousands: int | None, millions: int) -> None:
+def test_table_2_of_the_paper(
+    teacher: str, lrf: int, layers: int, thousands: int | None, millions: int
+) -> None:
     made = student(teacher, lrf, thousands and thousands * 1000)
     hidden, embedding = made.config.hidden_size, cast(nn.Embedding, made.get_input_embeddings())
     pooler = hidden * (hidden + 1) if ARCHITECTURES[made.config.model_type].settings else 0

@@ -65,7 +65,9 @@ def test_teacher_shares_one_encoder_and_head_gives_the_checkpoints_logits(folder
     assert torch.equal(teacher.mlm(**example_batch()).logits, reference(**example_batch()).logits)
 
 
-def test_encoder_only_folder_gets_the_same_fresh_tied_head_each_time(tmp_path: Path, tokenizer: BertTokenizer) -> None:
+def test_encoder_only_folder_gets_the_same_fresh_tied_head_each_time(
+    tmp_path: Path, tokenizer: BertTokenizer
+) -> None:
     BertModel(small_config()).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     first, second = models.load_teacher(tmp_path), models.load_teacher(tmp_path)
@@ -108,12 +110,16 @@ def test_task_model_passes_segments_on(folder: Path) -> None:
     assert not torch.equal(model(batch).last, model(segments).last)
 
 
-def test_student_folder_loads_with_auto_classes(tmp_path: Path, folder: Path, tokenizer: BertTokenizer) -> None:
+def test_student_folder_loads_with_auto_classes(
+    tmp_path: Path, folder: Path, tokenizer: BertTokenizer
+) -> None:
     encoder = models.load_encoder(folder)
     models.save_student(tmp_path / "s", encoder, tokenizer)
     assert [path.name for path in (tmp_path / "s").glob("*.safetensors")] == ["model.safetensors"]
     loaded = AutoModel.from_pretrained(tmp_path / "s", add_pooling_layer=False)
-    assert torch.equal(loaded(**example_batch()).last_hidden_state, encoder(**example_batch()).last_hidden_state)
+    assert torch.equal(
+        loaded(**example_batch()).last_hidden_state, encoder(**example_batch()).last_hidden_state
+    )
     assert AutoTokenizer.from_pretrained(tmp_path / "s")("abc ab").input_ids == tokenizer("abc ab").input_ids
 
 
@@ -131,7 +137,9 @@ def test_other_architectures_are_refused_before_weights(tmp_path: Path) -> None:
         models.load_teacher(tmp_path)
 
 
-def test_a_folder_without_tokenizer_or_with_lost_tensors_is_refused(folder: Path, tokenizer: BertTokenizer, tmp_path: Path) -> None:
+def test_a_folder_without_tokenizer_or_with_lost_tensors_is_refused(
+    folder: Path, tokenizer: BertTokenizer, tmp_path: Path
+) -> None:
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer_config.json").unlink()
     with pytest.raises(InputError, match=r"tokenizer"):

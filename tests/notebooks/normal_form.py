@@ -1,11 +1,10 @@
 """The normal form of a notebook in this repository: check it, or bring executed notebooks into it.
 
-Notable: nbval skips a cell without an execution count, so a stripped notebook would pass with wrong answers. Outputs stay only in cells
-tagged `nbval-check-output` (compared by nbval) or `figure` (worth seeing).
-Tidy with `python tests/notebooks/normal_form.py notebooks/*.ipynb`, run anew and tidy with
-`python tests/notebooks/normal_form.py --execute notebooks/*.ipynb` (after `make demo`, whose artefacts the notebooks show); both also
-write the tables of notebooks anew, in README.md and notebooks/README.md.
-"""
+Notable: nbval skips a cell without an execution count, so a stripped notebook would pass with wrong answers.
+Outputs stay only in cells tagged `nbval-check-output` (compared by nbval) or `figure` (worth seeing). Tidy
+with `python tests/notebooks/normal_form.py notebooks/*.ipynb`, run anew and tidy with `python
+tests/notebooks/normal_form.py --execute notebooks/*.ipynb` (after `make demo`, whose artefacts the notebooks
+show); both also write the tables of notebooks anew, in README.md and notebooks/README.md. """
 
 import re
 import sys
@@ -35,7 +34,9 @@ def problems(path: Path) -> list[str]:
         found.append("execution counts are not 1..n")
     if notebook.metadata != {"kernelspec": KERNEL, "language_info": {"name": "python"}}:
         found.append(f"metadata is {dict(notebook.metadata)}")
-    if len({cell["id"] for cell in notebook.cells}) < len(notebook.cells) or not all(ID.fullmatch(cell["id"]) for cell in notebook.cells):
+    if len({cell["id"] for cell in notebook.cells}) < len(notebook.cells) or not all(
+        ID.fullmatch(cell["id"]) for cell in notebook.cells
+    ):
         found.append("ids are not unique and plain")
     if [tags(cell) for cell in cells].count(["parameters"]) != 1:
         found.append("there is not one cell tagged parameters")
@@ -94,7 +95,9 @@ def execute(path: Path) -> None:
     from nbclient import NotebookClient
 
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+    NotebookClient(
+        notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+    ).execute()
     nbformat.write(notebook, path)
 
 

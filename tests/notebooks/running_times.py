@@ -1,9 +1,11 @@
-"""How long each notebook runs on the setting it opens with: after those before it, building what it needs, and once more.
+"""How long each notebook runs on the setting it opens with: after those before it, building what it needs,
+and once more.
 
-Notable: what papermill says of the clock is kept beside the processor seconds of the kernel, which other work on the machine lengthens far
-less; the tables of notebooks show the latter. Measure with `OMP_NUM_THREADS=1 python tests/notebooks/running_times.py FOLDER`, which keeps
-the store and the executed notebooks in FOLDER, takes about an hour, and goes on where it was stopped; then write the tables with
-`python tests/notebooks/normal_form.py`.
+Notable: what papermill says of the clock is kept beside the processor seconds of the kernel, which other work
+on the machine lengthens far less; the tables of notebooks show the latter. Measure with `OMP_NUM_THREADS=1
+python tests/notebooks/running_times.py FOLDER`, which keeps the store and the executed notebooks in FOLDER,
+takes about an hour, and goes on where it was stopped; then write the tables with `python
+tests/notebooks/normal_form.py`.
 """
 
 import json
@@ -25,9 +27,11 @@ Seconds = dict[str, dict[str, dict[str, float]]]
 
 
 def measure(paths: Sequence[Path], folder: Path, *, keep: Callable[[Seconds], None]) -> Seconds:
-    """Seconds by notebook, turn (`first`, `again`) and kind (`clock`, `processor`); `keep` is called after each notebook.
+    """Seconds by notebook, turn (`first`, `again`) and kind (`clock`, `processor`); `keep` is called after
+    each notebook.
 
-    The first notebook finds an empty store. One that was stopped finds what those before it have built, and nothing of its own.
+    The first notebook finds an empty store. One that was stopped finds what those before it have built, and
+    nothing of its own.
     """
     store, kept = folder / "store", folder / TIMES
     found: Seconds = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
@@ -63,7 +67,9 @@ def _of_children() -> float:
 
 def _keep(seconds: Seconds) -> None:
     machine = {"cores": os.cpu_count(), "threads": torch.get_num_threads()}
-    (NOTEBOOKS / TIMES).write_text(json.dumps({"machine": machine, "seconds": seconds}, indent=1) + "\n", encoding="utf-8")
+    (NOTEBOOKS / TIMES).write_text(
+        json.dumps({"machine": machine, "seconds": seconds}, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -33,7 +33,13 @@ def test_the_rhythm_is_that_of_a_lecture(path: Path) -> None:
     cells = nbformat.read(path, as_version=4).cells
     assert cells[0].source.startswith("# ")
     assert "**" in cells[0].source
-    titles = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines() if line.startswith("## ")]
+    titles = [
+        line
+        for cell in cells
+        if cell.cell_type == "markdown"
+        for line in cell.source.splitlines()
+        if line.startswith("## ")
+    ]
     assert titles[-3:] == ["## Try it", "## Exercises", "## Honest limits"]
     assert all(len(cell.source.splitlines()) <= 12 for cell in cells if cell.cell_type == "code")
 
@@ -41,8 +47,13 @@ def test_the_rhythm_is_that_of_a_lecture(path: Path) -> None:
 def test_the_check_sees_stripped_and_untidy_notebooks_and_tidy_mends_them(tmp_path: Path) -> None:
     made = nbformat.v4.new_notebook(metadata={"widgets": {}})
     checked = nbformat.v4.new_code_cell("print(1)", metadata={"tags": ["nbval-check-output"]})
-    checked.outputs = [nbformat.v4.new_output("stream", text="1\n"), nbformat.v4.new_output("stream", name="stderr", text="warning\n")]
-    loud = nbformat.v4.new_code_cell("2", outputs=[nbformat.v4.new_output("execute_result", {"text/plain": "2"}, execution_count=7)])
+    checked.outputs = [
+        nbformat.v4.new_output("stream", text="1\n"),
+        nbformat.v4.new_output("stream", name="stderr", text="warning\n"),
+    ]
+    loud = nbformat.v4.new_code_cell(
+        "2", outputs=[nbformat.v4.new_output("execute_result", {"text/plain": "2"}, execution_count=7)]
+    )
     made.cells = [nbformat.v4.new_code_cell("a = 1", metadata={"tags": ["parameters"]}), checked, loud]
     path = tmp_path / "00.ipynb"
     nbformat.write(made, path)
@@ -65,13 +76,18 @@ def test_both_tables_of_notebooks_are_those_that_the_notebooks_give() -> None:
 
 
 def test_a_table_of_notebooks_is_made_of_their_first_cells_and_measured_times(tmp_path: Path) -> None:
-    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Trees\n\n**A tree has one root:** see.\n\n**Not this.**")])
+    made = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_markdown_cell("# Trees\n\n**A tree has one root:** see.\n\n**Not this.**")]
+    )
     path = tmp_path / "notebooks" / "03_trees.ipynb"
     path.parent.mkdir()
     nbformat.write(made, path)
     text = indexed("a\n<!-- notebooks -->\nold\n<!-- end -->\nb", [path], tmp_path)
     line = "| [03 Trees](notebooks/03_trees.ipynb) | A tree has one root |"
-    assert text == f"a\n<!-- notebooks -->\n| | shows | minutes |\n| --- | --- | ---: |\n{line} – |\n<!-- end -->\nb"
+    assert (
+        text
+        == f"a\n<!-- notebooks -->\n| | shows | minutes |\n| --- | --- | ---: |\n{line} – |\n<!-- end -->\nb"
+    )
     turns = {"first": {"clock": 500.0, "processor": 93.0}, "again": {"clock": 9.0, "processor": 6.0}}
     times = {"machine": {"cores": 4, "threads": 1}, "seconds": {"03_trees": turns}}
     (path.parent / TIMES).write_text(json.dumps(times), encoding="utf-8")

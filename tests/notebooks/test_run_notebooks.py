@@ -1,10 +1,9 @@
-"""The notebooks run without the demo's artefacts: under papermill with other parameters, and under nbval with the outputs they hold, which
-fails where one of them holds a wrong number.
+"""The notebooks run without the demo's artefacts: under papermill with other parameters, and under nbval with
+the outputs they hold, which fails where one of them holds a wrong number.
 
-Notable: data/experiments/small.yaml has a handful of steps a stage, but the demo's texts, threshold and density, so that everything a
-checked output says (counts, layer maps, exactness) is the same. With the demo's artefacts nbval runs on the notebooks themselves, see the
-Makefile.
-"""
+Notable: data/experiments/small.yaml has a handful of steps a stage, but the demo's texts, threshold and
+density, so that everything a checked output says (counts, layer maps, exactness) is the same. With the demo's
+artefacts nbval runs on the notebooks themselves, see the Makefile. """
 
 import re
 import subprocess
@@ -23,7 +22,10 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SMALL = ROOT / "data" / "experiments" / "small.yaml"
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not (ROOT / "data/teachers/miniworld/model.safetensors").is_file(), reason="the miniworld teacher is not there"),
+    pytest.mark.skipif(
+        not (ROOT / "data/teachers/miniworld/model.safetensors").is_file(),
+        reason="the miniworld teacher is not there",
+    ),
 ]
 
 
@@ -36,12 +38,25 @@ def on_small(path: Path, store: Path) -> Any:
     """A notebook whose parameters cell names the small experiment."""
     notebook = nbformat.read(path, as_version=4)
     cell = next(cell for cell in notebook.cells if "parameters" in cell["metadata"].get("tags", ()))
-    cell.source = "\n".join([f"experiment = {str(SMALL)!r}", f"store = {str(store)!r}", *cell.source.splitlines()[2:]])
+    cell.source = "\n".join(
+        [f"experiment = {str(SMALL)!r}", f"store = {str(store)!r}", *cell.source.splitlines()[2:]]
+    )
     return notebook
 
 
 def nbval(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "-q", "--nbval-lax", "--nbval-cell-timeout=600", "-p", "no:cacheprovider", *more, str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--nbval-lax",
+        "--nbval-cell-timeout=600",
+        "-p",
+        "no:cacheprovider",
+        *more,
+        str(folder),
+    ]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
@@ -54,9 +69,13 @@ def test_the_checked_outputs_come_out_the_same(store: Path, tmp_path: Path) -> N
 
 
 def plant(notebook: Any) -> None:
-    """Change the last digit of the first checked output that has one, and leave out every cell after it: these would only take time."""
+    """Change the last digit of the first checked output that has one, and leave out every cell after it:
+    these would only take time.
+    """
     for place, cell in enumerate(notebook.cells):
-        for output in cell.get("outputs", ()) if "nbval-check-output" in cell["metadata"].get("tags", ()) else ():
+        for output in (
+            cell.get("outputs", ()) if "nbval-check-output" in cell["metadata"].get("tags", ()) else ()
+        ):
             if found := re.search(r"[0-9](?=[^0-9]*$)", output.get("text", "")):
                 wrong = str((int(found[0]) + 1) % 10)
                 output["text"] = output["text"][: found.start()] + wrong + output["text"][found.end() :]
@@ -73,13 +92,17 @@ def planted(store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         notebook = on_small(path, store)
         plant(notebook)
         nbformat.write(notebook, folder / path.name)
-    said = re.findall(r"^(PASSED|FAILED|ERROR|SKIPPED) (\S+?)\.ipynb::Cell (\d+)", nbval(folder, "-rA").stdout, re.MULTILINE)
+    said = re.findall(
+        r"^(PASSED|FAILED|ERROR|SKIPPED) (\S+?)\.ipynb::Cell (\d+)", nbval(folder, "-rA").stdout, re.MULTILINE
+    )
     cells = sorted((Path(name).name, int(number), verdict) for verdict, name, number in said)
     return {path.stem: [verdict for name, _, verdict in cells if name == path.stem] for path in NOTEBOOKS}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_planted_wrong_number_fails_and_nothing_before_it(planted: dict[str, list[str]], path: Path) -> None:
+def test_a_planted_wrong_number_fails_and_nothing_before_it(
+    planted: dict[str, list[str]], path: Path
+) -> None:
     *before, last = planted[path.stem]
     assert last == "FAILED"
     assert set(before) == {"PASSED"}
@@ -92,7 +115,9 @@ def test_papermill_runs_them_with_another_language_task_and_depth(store: Path, t
 
 
 @pytest.mark.parametrize("task", ["pos", "nli", "qa"])
-def test_task_distillation_is_shown_for_the_tasks_that_the_experiment_has_no_targets_for(store: Path, tmp_path: Path, task: str) -> None:
+def test_task_distillation_is_shown_for_the_tasks_that_the_experiment_has_no_targets_for(
+    store: Path, tmp_path: Path, task: str
+) -> None:
     [notebook] = [path for path in NOTEBOOKS if path.name.startswith("05_")]
     parameters = {"experiment": str(SMALL), "store": str(store), "task": task}
     assert notebooks.execute([Copy(notebook, parameters)], tmp_path, results="", say=lambda text: None) == 1

@@ -1,4 +1,6 @@
-"""Running times are measured: what a notebook builds the first time it does not build again, and a stopped measurement goes on."""
+"""Running times are measured: what a notebook builds the first time it does not build again, and a stopped
+measurement goes on.
+"""
 
 from pathlib import Path
 
@@ -21,8 +23,13 @@ FAIL = "built.with_name('half').touch(); 1 / 0"
 
 
 def write(path: Path, *cells: str) -> Path:
-    made = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
-    made.cells = [nbformat.v4.new_code_cell("store = ''", metadata={"tags": ["parameters"]}), *map(nbformat.v4.new_code_cell, cells)]
+    made = nbformat.v4.new_notebook(
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    )
+    made.cells = [
+        nbformat.v4.new_code_cell("store = ''", metadata={"tags": ["parameters"]}),
+        *map(nbformat.v4.new_code_cell, cells),
+    ]
     nbformat.write(made, path)
     return path
 

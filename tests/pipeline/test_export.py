@@ -1,4 +1,6 @@
-"""Exports: the logits of every head as a class of transformers, its labels and dropout, and what cannot be exported."""
+"""Exports: the logits of every head as a class of transformers, its labels and dropout, and what cannot be
+exported.
+"""
 
 from pathlib import Path
 
@@ -36,7 +38,9 @@ def trained(name: str, data, wordpiece: BertTokenizer):
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_transformers_alone_gives_the_same_logits(name: str, data, wordpiece: BertTokenizer, tmp_path: Path) -> None:
+def test_transformers_alone_gives_the_same_logits(
+    name: str, data, wordpiece: BertTokenizer, tmp_path: Path
+) -> None:
     model, task, batch = trained(name, data, wordpiece)
     state = torch.random.get_rng_state()
     export(tmp_path / "x", model, task.labels, wordpiece)

@@ -1,4 +1,6 @@
-"""Every trimmed student, every architecture with every tokenizer, in a Python that has no bistil: the same tokens, the same numbers."""
+"""Every trimmed student, every architecture with every tokenizer, in a Python that has no bistil: the same
+tokens, the same numbers.
+"""
 
 import os
 import subprocess
@@ -22,7 +24,13 @@ from bistil.tasks.nli import ClsClassifier
 from bistil.tasks.qa import SpanHead
 from bistil.tasks.tagging import TokenClassifier
 
-LINES = ["the cat sat on the mat", "a dog ran after the cats", "where is the dog now ?", "é è ñandú corrió rápido", "der Hund läuft"] * 8
+LINES = [
+    "the cat sat on the mat",
+    "a dog ran after the cats",
+    "where is the dog now ?",
+    "é è ñandú corrió rápido",
+    "der Hund läuft",
+] * 8
 HEADS: dict[str, Callable[[], torch.nn.Module]] = {
     "TokenClassification": lambda: TokenClassifier(hidden_size=32, labels=3, dropout=0.1),
     "SequenceClassification": lambda: ClsClassifier(hidden_size=32, labels=3, dropout=0.1),
@@ -42,21 +50,30 @@ for folder in sorted(path.parent for path in Path(sys.argv[1]).glob("*/config.js
     inputs = tokenizer(LINES, padding=True, return_tensors="pt")
     with torch.inference_mode():
         out = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
-    names = ("last_hidden_state",) if not kind else ("start_logits", "end_logits") if "Question" in kind else ("logits",)
-    save_file({"ids": inputs["input_ids"], **{name: out[name].contiguous() for name in names}}, folder / "found.safetensors")
-print(*(name for name, module in sys.modules.items() if name.partition(".")[0] == "bistil" and module is not None))
+    spans = ("start_logits", "end_logits")
+    names = ("last_hidden_state",) if not kind else spans if "Question" in kind else ("logits",)
+    found = {name: out[name].contiguous() for name in names}
+    save_file({"ids": inputs["input_ids"], **found}, folder / "found.safetensors")
+loaded = (name for name, module in sys.modules.items() if module is not None)
+print(*(name for name in loaded if name.partition(".")[0] == "bistil"))
 """
 
 
 def students(root: Path, name: str, tokenizer: PreTrainedTokenizerFast) -> dict[str, dict[str, torch.Tensor]]:
-    """Write an encoder and one student a head, all trimmed and of half the layers; what each should give, by its folder."""
+    """Write an encoder and one student a head, all trimmed and of half the layers; what each should give, by
+    its folder.
+    """
     kept = vocab.choose(tokenizer, [vocab.count_tokens(tokenizer, LINES[:3])])
     trimmed, expected = vocab.trim_tokenizer(tokenizer, kept), {}
     positions = 64 + int(tokenizer.pad_token_id)  # RoBERTa's begin behind the padding id
     encoder = initialise(masked_lm(name, tokenizer, max_position_embeddings=positions).base_model, 2).eval()
     vocab.trim_model(encoder, kept)
     inputs = trimmed(LINES[:5], padding=True, return_tensors="pt")
-    batch = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"], "starts": torch.zeros_like(inputs["input_ids"])}
+    batch = {
+        "input_ids": inputs["input_ids"],
+        "attention_mask": inputs["attention_mask"],
+        "starts": torch.zeros_like(inputs["input_ids"]),
+    }
     torch.manual_seed(3)
     for kind, head in {"": torch.nn.Identity, **{f"For{one}": made for one, made in HEADS.items()}}.items():
         model = TaskModel(encoder=encoder, head=head() if kind else _Nothing()).eval()
@@ -72,7 +89,11 @@ def students(root: Path, name: str, tokenizer: PreTrainedTokenizerFast) -> dict[
         with torch.inference_mode():
             out = model(batch)
         renamed = {"labels": "logits", "start": "start_logits", "end": "end_logits"}
-        found = {renamed[key]: value for key, value in out.logits.items()} if kind else {"last_hidden_state": out.last}
+        found = (
+            {renamed[key]: value for key, value in out.logits.items()}
+            if kind
+            else {"last_hidden_state": out.last}
+        )
         expected[folder.name] = {"ids": inputs["input_ids"], **found}
     return expected
 
@@ -94,7 +115,12 @@ def test_plain_transformers_gives_identical_logits(name: str, tmp_path: Path) ->
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     code = f"LINES = {LINES[:5]!r}\n{ALONE}\ntorch"
     run = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.returncode == 0, run.stderr[-3000:]
     assert run.stdout.strip() == ""
@@ -103,4 +129,3 @@ def test_plain_transformers_gives_identical_logits(name: str, tmp_path: Path) ->
         assert found.keys() == wanted.keys()
         for key, tensor in wanted.items():
             assert torch.equal(found[key], tensor), f"{folder}: {key}"
-

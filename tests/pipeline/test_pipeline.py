@@ -39,7 +39,9 @@ def finished(experiment, data, tmp_path_factory: pytest.TempPathFactory) -> Pipe
 
 def reader(finished: Pipeline, experiment: Experiment | None = None) -> Pipeline:
     """The same over a store in which nothing can be built."""
-    return Pipeline(experiment or finished.experiment, finished.data, Store(finished.store.root, read_only=True))
+    return Pipeline(
+        experiment or finished.experiment, finished.data, Store(finished.store.root, read_only=True)
+    )
 
 
 @pytest.mark.slow
@@ -52,7 +54,14 @@ def test_every_system_ends_in_rows_with_all_columns(finished: Pipeline, tmp_path
         assert found == {(system, metric) for system in systems for metric in metrics}
     for row in rows:
         assert 0.0 <= row["value"] <= 100.0
-        costs = ("parameters", "vocabulary", "flops_per_example", "latency_ms", "examples_per_second", "disk_bytes")
+        costs = (
+            "parameters",
+            "vocabulary",
+            "flops_per_example",
+            "latency_ms",
+            "examples_per_second",
+            "disk_bytes",
+        )
         assert all(row[name] is None if row["system"] == "floor" else row[name] > 0 for name in costs), row
         assert row["n_examples"] == 8
     write_results(tmp_path / "results.csv", rows)
@@ -63,7 +72,11 @@ def test_every_system_ends_in_rows_with_all_columns(finished: Pipeline, tmp_path
 def test_students_are_smaller_and_bilingual_ones_have_the_small_vocabulary(finished: Pipeline) -> None:
     of = {cell.system: finished.rows(cell)[0] for cell in finished.experiment.cells() if cell.task == "ner"}
     assert of["bistil-tf"]["vocabulary"] == of["bistil-st"]["vocabulary"] == of["scratch"]["vocabulary"]
-    assert of["bistil-tf"]["vocabulary"] <= of["multilingual-distil"]["vocabulary"] == of["teacher-ltsft"]["vocabulary"]
+    assert (
+        of["bistil-tf"]["vocabulary"]
+        <= of["multilingual-distil"]["vocabulary"]
+        == of["teacher-ltsft"]["vocabulary"]
+    )
     assert of["bistil-tf"]["parameters"] < of["teacher-ltsft"]["parameters"]
     assert of["bistil-tf"]["flops_per_example"] < 0.7 * of["teacher-ltsft"]["flops_per_example"]
 
@@ -85,7 +98,10 @@ def test_what_seeds_share_and_what_they_do_not(finished: Pipeline, experiment) -
     for stage in (two.task_sft, two.student):
         with pytest.raises(NotBuilt):
             stage(NER._replace(seed=2))
-    assert two.evaluation(NER._replace(system="floor", lrf=1, seed=2)).id == two.evaluation(NER._replace(system="floor", lrf=1)).id
+    assert (
+        two.evaluation(NER._replace(system="floor", lrf=1, seed=2)).id
+        == two.evaluation(NER._replace(system="floor", lrf=1)).id
+    )
     assert finished.student(NER).id == finished.student(NER._replace(system="bistil-st", task="parsing")).id
 
 
@@ -113,7 +129,10 @@ def test_manifests_say_where_each_artefact_comes_from(finished: Pipeline) -> Non
             assert artefact.manifest["versions"]["torch"] == torch.__version__
             assert not list(artefact.folder.glob("checkpoint*"))
     assert finished.student(NER).manifest["device"] == "cpu"
-    assert "no CUDA" in finished.student(NER).manifest["device_reason"] or "cuda" in finished.student(NER).manifest["device_reason"]
+    assert (
+        "no CUDA" in finished.student(NER).manifest["device_reason"]
+        or "cuda" in finished.student(NER).manifest["device_reason"]
+    )
 
 
 @pytest.mark.slow
@@ -174,7 +193,8 @@ def test_a_delta_for_another_base_is_refused_before_training(finished: Pipeline,
     assert not list(root.glob("student/*.partial/checkpoint*"))
 
 
-# -- refused before any work ----------------------------------------------------------------------------------------------------------
+# -- refused before any work
+# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -206,15 +226,36 @@ def spoil_text(folder: Path) -> None:
 
 Spoil = Callable[[Path], object]
 BAD_DATA: dict[str, tuple[Spoil, str]] = {
-    "malformed training tree": (lambda f: spoil_tree(f, "train", "qaa"), r"qaa-train.conllu, line 4: expected 10 columns"),
-    "malformed test tree": (lambda f: spoil_tree(f, "test", "qac"), r"qac-test.conllu, line 4: expected 10 columns"),
+    "malformed training tree": (
+        lambda f: spoil_tree(f, "train", "qaa"),
+        r"qaa-train.conllu, line 4: expected 10 columns",
+    ),
+    "malformed test tree": (
+        lambda f: spoil_tree(f, "test", "qac"),
+        r"qac-test.conllu, line 4: expected 10 columns",
+    ),
     "NER columns": (spoil_ner, r"qac-test.txt, line 2: expected 2 columns"),
     "corpus not UTF-8": (spoil_text, r"qac.txt, but line 41 holds the byte 0xc3"),
-    "corpus of a seen language missing": (lambda f: (f / "corpora" / "qab.txt").unlink(), r"expected at .*qab.txt, but there is none"),
-    "empty corpus": (lambda f: (f / "corpora" / "qac.txt").write_text("\n"), "qac.txt, but the file is empty"),
-    "short corpus": (lambda f: (f / "corpora" / "qac.txt").write_text("a b .\n"), r"at least two blocks of 24 tokens .*qac.txt"),
-    "missing test file": (lambda f: (f / "ner" / "qac-test.txt").unlink(), "A test file for ner in qac was expected"),
-    "missing dev file": (lambda f: (f / "ner" / "qaa-dev.txt").unlink(), "A dev file for ner in qaa was expected"),
+    "corpus of a seen language missing": (
+        lambda f: (f / "corpora" / "qab.txt").unlink(),
+        r"expected at .*qab.txt, but there is none",
+    ),
+    "empty corpus": (
+        lambda f: (f / "corpora" / "qac.txt").write_text("\n"),
+        "qac.txt, but the file is empty",
+    ),
+    "short corpus": (
+        lambda f: (f / "corpora" / "qac.txt").write_text("a b .\n"),
+        r"at least two blocks of 24 tokens .*qac.txt",
+    ),
+    "missing test file": (
+        lambda f: (f / "ner" / "qac-test.txt").unlink(),
+        "A test file for ner in qac was expected",
+    ),
+    "missing dev file": (
+        lambda f: (f / "ner" / "qaa-dev.txt").unlink(),
+        "A dev file for ner in qaa was expected",
+    ),
 }
 BAD_SETTINGS: dict[str, tuple[dict[str, object], str]] = {
     "lrf": ({"systems": ["bistil-tf:4"]}, "4 does not divide 6"),
@@ -247,7 +288,9 @@ def test_bad_settings_are_refused_before_any_work(name: str, experiment, data, t
 
 
 @pytest.mark.parametrize("lacking", ["unk_token", "mask_token"])
-def test_a_tokenizer_without_its_special_tokens_is_refused(lacking: str, teacher_folder: Path, experiment, data, tmp_path: Path) -> None:
+def test_a_tokenizer_without_its_special_tokens_is_refused(
+    lacking: str, teacher_folder: Path, experiment, data, tmp_path: Path
+) -> None:
     folder = shutil.copytree(teacher_folder, tmp_path / "teacher")
     settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     settings[lacking] = None
@@ -269,7 +312,9 @@ def test_a_teacher_is_found_relative_to_the_project(experiment, data, tmp_path: 
     assert asked[1] == "google/bert"
 
 
-def test_a_full_disk_is_said_clearly_and_the_next_run_goes_on(experiment, data, tmp_path: Path, monkeypatch) -> None:
+def test_a_full_disk_is_said_clearly_and_the_next_run_goes_on(
+    experiment, data, tmp_path: Path, monkeypatch
+) -> None:
     own = Pipeline(experiment(), data, Store(tmp_path / "store"))
     with monkeypatch.context() as patch:
 
@@ -289,14 +334,22 @@ def test_a_full_disk_is_said_clearly_and_the_next_run_goes_on(experiment, data, 
     assert steps == []
 
 
-def test_validation_examples_limits_what_picks_the_checkpoint_and_not_what_is_scored(experiment, data, tmp_path: Path, monkeypatch) -> None:
+def test_validation_examples_limits_what_picks_the_checkpoint_and_not_what_is_scored(
+    experiment, data, tmp_path: Path, monkeypatch
+) -> None:
     whole = experiment()
     limited = dataclasses.replace(whole.task["ner"], validation_examples=3)
-    assert "validation_examples" not in plain(whole.task["ner"])  # artefacts made before the setting existed are still found
-    own = Pipeline(dataclasses.replace(whole, task={**whole.task, "ner": limited}), data, Store(tmp_path / "store"))
+    assert "validation_examples" not in plain(
+        whole.task["ner"]
+    )  # artefacts made before the setting existed are still found
+    own = Pipeline(
+        dataclasses.replace(whole, task={**whole.task, "ner": limited}), data, Store(tmp_path / "store")
+    )
     seen: list[int] = []
 
-    def noting(model: object, task: Task, examples: list[object], *rest: object, **named: object) -> dict[str, float]:
+    def noting(
+        model: object, task: Task, examples: list[object], *rest: object, **named: object
+    ) -> dict[str, float]:
         seen.append(len(examples))
         return {task.metric: 0.0}
 

@@ -1,4 +1,6 @@
-"""POS, NLI and QA through the pipeline: scores, rows, titles and exports of teacher and student; retrieval on their encoders."""
+"""POS, NLI and QA through the pipeline: scores, rows, titles and exports of teacher and student; retrieval on
+their encoders.
+"""
 
 import json
 import shutil
@@ -19,7 +21,11 @@ from bistil.text.languages import DataFolder
 
 SYSTEMS = ("teacher-ltsft", "bistil-tf:2", "floor")
 TITLES = {"pos": "Parts of speech", "nli": "Natural language inference", "qa": "Question answering"}
-CLASSES = {"pos": "BertForTokenClassification", "nli": "BertForSequenceClassification", "qa": "BertForQuestionAnswering"}
+CLASSES = {
+    "pos": "BertForTokenClassification",
+    "nli": "BertForSequenceClassification",
+    "qa": "BertForQuestionAnswering",
+}
 SCORES = {"pos": {"accuracy"}, "nli": {"accuracy"}, "qa": {"em", "f1"}}
 
 
@@ -27,7 +33,12 @@ SCORES = {"pos": {"accuracy"}, "nli": {"accuracy"}, "qa": {"em", "f1"}}
 def pipeline(teacher_folder: Path, data, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     whole = entries(teacher_folder, steps=1)
     task = whole["task"]["ner"]
-    plan = {**whole, "targets": {name: ["qac"] for name in TITLES}, "task": dict.fromkeys(TITLES, task), "systems": list(SYSTEMS)}
+    plan = {
+        **whole,
+        "targets": {name: ["qac"] for name in TITLES},
+        "task": dict.fromkeys(TITLES, task),
+        "systems": list(SYSTEMS),
+    }
     return Pipeline(build(Experiment, plan, "tiny"), data, Store(tmp_path_factory.mktemp("store")))
 
 
@@ -36,23 +47,40 @@ def pipeline(teacher_folder: Path, data, tmp_path_factory: pytest.TempPathFactor
 def test_a_task_ends_in_rows_of_teacher_student_and_floor(pipeline: Pipeline, name: str) -> None:
     pipeline.check()
     rows = [row for cell in pipeline.experiment.cells() if cell.task == name for row in pipeline.rows(cell)]
-    assert {(row["system"], row["metric"]) for row in rows} == {(s.partition(":")[0], metric) for s in SYSTEMS for metric in SCORES[name]}
+    assert {(row["system"], row["metric"]) for row in rows} == {
+        (s.partition(":")[0], metric) for s in SYSTEMS for metric in SCORES[name]
+    }
     for row in rows:
         assert set(row) == set(COLUMNS)
         assert 0.0 <= row["value"] <= 100.0
-        assert row["n_examples"] == len(pipeline._training(name)[0].read(pipeline.data.file(name, "qac", "test")))
+        assert row["n_examples"] == len(
+            pipeline._training(name)[0].read(pipeline.data.file(name, "qac", "test"))
+        )
         assert (row["flops_per_example"] is None) == (row["system"] == "floor")
     assert primary_metric(rows, name) == ("em" if name == "qa" else "accuracy")
     setting = Setting(name, "tiny", "qaa")
     assert setting_name(setting) == f"{TITLES[name]} (tiny, from qaa)"
-    assert next(table["metric"] for table in score_tables(rows, setting)) == f"{METRICS[primary_metric(rows, name)]} (%)"
+    assert (
+        next(table["metric"] for table in score_tables(rows, setting))
+        == f"{METRICS[primary_metric(rows, name)]} (%)"
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "old", "new", "said"),
     [
-        ("nli", "\tneutral", "\tmaybe", r"qac-test.tsv, line \d+: expected a label, one of entailment, .* but got 'maybe'"),
-        ("qa", '"answer_start": ', '"answer_start": 1', r"qac-test.json, line \d+, question qac-test-0-0: expected the answer .* but got"),
+        (
+            "nli",
+            "\tneutral",
+            "\tmaybe",
+            r"qac-test.tsv, line \d+: expected a label, one of entailment, .* but got 'maybe'",
+        ),
+        (
+            "qa",
+            '"answer_start": ',
+            '"answer_start": 1',
+            r"qac-test.json, line \d+, question qac-test-0-0: expected the answer .* but got",
+        ),
     ],
 )
 def test_a_bad_file_is_refused_with_its_line_before_any_work(
@@ -64,7 +92,12 @@ def test_a_bad_file_is_refused_with_its_line_before_any_work(
     assert old in text
     file.write_text(text.replace(old, new, 1), encoding="utf-8")
     whole = entries(teacher_folder, steps=1)
-    plan = {**whole, "targets": {name: ["qac"]}, "task": {name: whole["task"]["ner"]}, "systems": list(SYSTEMS)}
+    plan = {
+        **whole,
+        "targets": {name: ["qac"]},
+        "task": {name: whole["task"]["ner"]},
+        "systems": list(SYSTEMS),
+    }
     with pytest.raises(InputError, match=said):
         Pipeline(build(Experiment, plan, "tiny"), spoilt, Store(tmp_path / "store")).check()
     assert not (tmp_path / "store").exists() or not any((tmp_path / "store").iterdir())
@@ -79,7 +112,9 @@ def test_a_task_besides_the_targets_has_scores_but_no_timing_and_one_without_set
     [row] = pipeline.rows(Cell("floor", "pos", "qac", 1, 1))
     assert (row["metric"], row["latency_ms"]) == ("accuracy", None)
     assert not (tmp_path / "timing").exists()
-    with pytest.raises(InputError, match="Settings for nli under `task` of the experiment tiny were expected"):
+    with pytest.raises(
+        InputError, match="Settings for nli under `task` of the experiment tiny were expected"
+    ):
         pipeline.task_sft(Cell("teacher-ltsft", "nli", "qac", 1, 1))
 
 
@@ -94,7 +129,9 @@ def test_the_student_is_a_class_of_transformers(pipeline: Pipeline, name: str) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("system", "lrf"), [("teacher-ltsft", 1), ("bistil-tf", 2)])
-def test_sentences_are_retrieved_with_the_encoders_of_a_cell(pipeline: Pipeline, system: str, lrf: int) -> None:
+def test_sentences_are_retrieved_with_the_encoders_of_a_cell(
+    pipeline: Pipeline, system: str, lrf: int
+) -> None:
     cell = Cell(system, "nli", "qac", lrf, 1)
     source, target = (Side(*pipeline.encoder(cell, code)) for code in ("qaa", "qac"))
     pairs = parallel(pipeline.data, "qaa", "qac")

@@ -1,4 +1,6 @@
-"""The plan is the pipeline's own graph: it needs nothing, says what is there, and its ids are those of a run."""
+"""The plan is the pipeline's own graph: it needs nothing, says what is there, and its ids are those of a
+run.
+"""
 
 import socket
 from pathlib import Path
@@ -26,11 +28,15 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_stages_are_the_methods_that_return_an_artefact() -> None:
-    assert {"vocabulary", "language_sft", "student", "task_sft", "evaluation", "timing", "deployed"} <= set(METHODS)
+    assert {"vocabulary", "language_sft", "student", "task_sft", "evaluation", "timing", "deployed"} <= set(
+        METHODS
+    )
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
-def test_every_experiment_file_has_a_plan_without_data_and_network(path: Path, no_network, tmp_path: Path) -> None:
+def test_every_experiment_file_has_a_plan_without_data_and_network(
+    path: Path, no_network, tmp_path: Path
+) -> None:
     experiment = Experiment.read(path)
     assert experiment.name == path.stem
     stages = foresee(experiment)
@@ -41,11 +47,15 @@ def test_every_experiment_file_has_a_plan_without_data_and_network(path: Path, n
         assert stage.there is None
         done.add(name)
     assert len({stage.name for stage in stages.values()}) == len(stages)
-    assert {cell for stage in stages.values() if stage.kind == "evaluation" for cell in stage.cells} == set(experiment.cells())
+    assert {cell for stage in stages.values() if stage.kind == "evaluation" for cell in stage.cells} == set(
+        experiment.cells()
+    )
     assert not (tmp_path / "store").exists()
 
 
-def test_with_data_and_teacher_the_ids_are_real_and_what_is_there_is_seen(experiment, data: DataFolder, tmp_path: Path) -> None:
+def test_with_data_and_teacher_the_ids_are_real_and_what_is_there_is_seen(
+    experiment, data: DataFolder, tmp_path: Path
+) -> None:
     grid = experiment(systems=SYSTEMS)
     pipeline = Pipeline(grid, data, Store(tmp_path))
     before = foresee(grid, data, Store(tmp_path, read_only=True))
@@ -57,12 +67,17 @@ def test_with_data_and_teacher_the_ids_are_real_and_what_is_there_is_seen(experi
 
 
 def test_stages_are_shared_and_say_by_how_many(experiment) -> None:
-    systems, targets = ["teacher-ltsft", "bistil-tf:2", "bistil-st:2"], {"parsing": ["qab", "qac"], "ner": ["qac"]}
+    systems, targets = (
+        ["teacher-ltsft", "bistil-tf:2", "bistil-st:2"],
+        {"parsing": ["qab", "qac"], "ner": ["qac"]},
+    )
     grid = experiment(systems=systems, targets=targets)
     stages = {stage.name: stage for stage in foresee(grid).values()}
     assert len(stages["language-sft qaa"].cells) == 9
     assert len(stages["student bistil-tf qac lrf 2 seed 1"].cells) == 4
-    assert len(stages["task-sft teacher-ltsft parsing seed 1"].cells) == 4  # both targets: the teacher itself and what follows it
+    assert (
+        len(stages["task-sft teacher-ltsft parsing seed 1"].cells) == 4
+    )  # both targets: the teacher itself and what follows it
     assert len(stages["evaluation bistil-st ner qac lrf 2 seed 1"].cells) == 1
 
 

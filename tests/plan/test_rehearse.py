@@ -1,4 +1,6 @@
-"""A rehearsal counts up what it measured: closed forms of a phase, a stage and a run, and one rehearsal of a whole pipeline."""
+"""A rehearsal counts up what it measured: closed forms of a phase, a stage and a run, and one rehearsal of a
+whole pipeline.
+"""
 
 from pathlib import Path
 
@@ -8,7 +10,17 @@ from bistil.errors import InputError
 from bistil.experiment import Cell, Experiment
 from bistil.plan import Job, Stage, foresee
 from bistil.plan.estimate import schedules
-from bistil.plan.rehearse import FEW, Phase, Rehearsed, evaluations, kind_of, makespan, phase, rehearse, shortened
+from bistil.plan.rehearse import (
+    FEW,
+    Phase,
+    Rehearsed,
+    evaluations,
+    kind_of,
+    makespan,
+    phase,
+    rehearse,
+    shortened,
+)
 from bistil.plan.text import plan_lines
 from bistil.store.artefacts import Store
 from bistil.text.languages import DataFolder
@@ -21,7 +33,9 @@ def schedule(steps: int, evaluations: int) -> Schedule:
 
 def test_a_step_and_an_evaluation_are_told_apart_by_when_steps_are_done() -> None:
     times, now = [], 100.0
-    for step in range(1, 9):  # an evaluation of 5 s comes after steps 4 and 8, a step takes 2 s, the first one 9 s
+    for step in range(
+        1, 9
+    ):  # an evaluation of 5 s comes after steps 4 and 8, a step takes 2 s, the first one 9 s
         now += 9.0 if step == 1 else 7.0 if step == 5 else 2.0
         times.append(now)
     assert phase(schedule(8, 2), times)[1:] == (2.0, 5.0)
@@ -29,7 +43,9 @@ def test_a_step_and_an_evaluation_are_told_apart_by_when_steps_are_done() -> Non
     assert phase(schedule(1, 1), times[:1])[1:] == (0.0, 0.0)
 
 
-@pytest.mark.parametrize(("steps", "asked", "found"), [(200, 5, 5), (10, 4, 4), (7, 3, 3), (5, 4, 3), (2, 4, 2), (1, 1, 1)])
+@pytest.mark.parametrize(
+    ("steps", "asked", "found"), [(200, 5, 5), (10, 4, 4), (7, 3, 3), (5, 4, 3), (2, 4, 2), (1, 1, 1)]
+)
 def test_evaluations_come_evenly_and_at_the_last_step(steps: int, asked: int, found: int) -> None:
     every = -(-steps // asked)
     assert evaluations(schedule(steps, asked)) == len({*range(every, steps + 1, every), steps}) == found
@@ -39,11 +55,19 @@ def test_a_stage_is_counted_up_by_its_steps_and_evaluations() -> None:
     short = [Phase(schedule(24, 2), 0.5, 3.0), Phase(schedule(24, 2), 0.25, 3.0)]
     stage = Rehearsed(40.0, short)
     assert stage.at_length([schedule(24, 2), schedule(24, 2)]) == 40.0
-    assert stage.at_length([schedule(124, 5), schedule(224, 4)]) == 40 + 100 * 0.5 + 3 * 3 + 200 * 0.25 + 2 * 3
+    assert (
+        stage.at_length([schedule(124, 5), schedule(224, 4)]) == 40 + 100 * 0.5 + 3 * 3 + 200 * 0.25 + 2 * 3
+    )
 
 
 def test_only_schedules_are_shortened_and_short_ones_stay(experiment) -> None:
-    long = experiment(general={"lrf": 2, "batch_size": 4, "schedule": {"steps": 500, "learning_rate": 1e-3, "evaluations": 9}})
+    long = experiment(
+        general={
+            "lrf": 2,
+            "batch_size": 4,
+            "schedule": {"steps": 500, "learning_rate": 1e-3, "evaluations": 9},
+        }
+    )
     short = shortened(long)
     assert short.general.schedule == schedule(FEW, 2)
     assert (short.cells(), short.task, short.language_sft) == (long.cells(), long.task, long.language_sft)
@@ -51,7 +75,10 @@ def test_only_schedules_are_shortened_and_short_ones_stay(experiment) -> None:
 
 
 def test_spiel_gets_the_steps_that_it_needs_to_update_its_support(experiment) -> None:
-    sft = {"spiel": {"density": 0.1, "interval": 50}, "sparse": {"steps": 400, "learning_rate": 1e-3, "evaluations": 1}}
+    sft = {
+        "spiel": {"density": 0.1, "interval": 50},
+        "sparse": {"steps": 400, "learning_rate": 1e-3, "evaluations": 1},
+    }
     assert shortened(experiment(language_sft=sft)).language_sft.sparse.steps == 54
 
 
@@ -76,7 +103,9 @@ def test_workers_take_what_is_ready_in_the_order_of_the_plan() -> None:
 
 
 @pytest.mark.slow
-def test_a_rehearsal_builds_each_kind_once_and_tells_every_stage(experiment, data: DataFolder, tmp_path: Path) -> None:
+def test_a_rehearsal_builds_each_kind_once_and_tells_every_stage(
+    experiment, data: DataFolder, tmp_path: Path
+) -> None:
     long = {"steps": 60, "learning_rate": 1e-3, "evaluations": 3}
     settings: Experiment = experiment(
         systems=["teacher-ltsft", "bistil-st:2", "floor"],
@@ -93,7 +122,16 @@ def test_a_rehearsal_builds_each_kind_once_and_tells_every_stage(experiment, dat
     assert len(students) == 4
     assert len(set(students)) == 1
     assert all(len([*schedules(stage.config)]) == 2 for stage in stages.values() if stage.kind == "task-sft")
-    lines = list(plan_lines(settings, tmp_path / "store", tflops=5.7, data=str(data.root), rehearse=lambda given: seconds, workers=2))
+    lines = list(
+        plan_lines(
+            settings,
+            tmp_path / "store",
+            tflops=5.7,
+            data=str(data.root),
+            rehearse=lambda given: seconds,
+            workers=2,
+        )
+    )
     told = makespan(stages, seconds, 2) / 60
     assert any(line.startswith(f"About {told:.1f} min with 2 workers") for line in lines)
 

@@ -37,7 +37,9 @@ def test_a_students_size_is_that_of_the_student(name: str) -> None:
     student = initialise(teacher, 2).eval()
     vocab.trim_model(student, kept)
     found = student_size(teacher.config, lrf=2, tokens=len(kept), length=LENGTH)
-    moved = teacher.config.pad_token_id - student.config.pad_token_id if name in ("roberta", "xlm-roberta") else 0
+    moved = (
+        teacher.config.pad_token_id - student.config.pad_token_id if name in ("roberta", "xlm-roberta") else 0
+    )
     assert found.parameters == student.num_parameters() + moved * 32  # positions move with the padding id
     assert found.flops == flops(student)
     assert student_size(teacher.config, lrf=1, length=LENGTH).flops == flops(initialise(teacher, 1).eval())

@@ -19,21 +19,41 @@ HISTORY = [
 ]
 
 
-SYSTEMS = [("teacher-ltsft", None, 60, 100, 10.0), ("bistil-tf", 2, 58, 50, 5.0), ("floor", None, 9, None, None)]
+SYSTEMS = [
+    ("teacher-ltsft", None, 60, 100, 10.0),
+    ("bistil-tf", 2, 58, 50, 5.0),
+    ("floor", None, 9, None, None),
+]
 
 
 def rows(*, cost: bool = True) -> list[dict[str, Any]]:
     return [
-        {"system": system, "teacher": "t", "task": "parsing", "source": "src", "target": target, "lrf": lrf, "density": 0.08, "seed": seed,
-         "metric": "las", "value": value + seed, "parameters": size, "flops_per_example": flops if cost else None}
+        {
+            "system": system,
+            "teacher": "t",
+            "task": "parsing",
+            "source": "src",
+            "target": target,
+            "lrf": lrf,
+            "density": 0.08,
+            "seed": seed,
+            "metric": "las",
+            "value": value + seed,
+            "parameters": size,
+            "flops_per_example": flops if cost else None,
+        }
         for system, lrf, value, size, flops in SYSTEMS
         for target in ("aaa", "bbb")
         for seed in (0, 1)
-    ]  # fmt: skip
+    ]
 
 
 def texts(figure: Figure) -> str:
-    return " | ".join(item.get_text() for ax in figure.axes for item in [*ax.texts, ax.xaxis.label, ax.yaxis.label, ax.title])
+    return " | ".join(
+        item.get_text()
+        for ax in figure.axes
+        for item in [*ax.texts, ax.xaxis.label, ax.yaxis.label, ax.title]
+    )
 
 
 def test_loss_curves_show_training_and_held_out_loss() -> None:
@@ -57,7 +77,11 @@ def test_overlap_writes_percent_and_chance() -> None:
 
 
 def test_the_delta_map_shows_the_densities_it_is_given() -> None:
-    layers, modules, densities = ["-", "0"], ["embedding", "query"], np.array([[0.5, np.nan], [np.nan, 0.025]])
+    layers, modules, densities = (
+        ["-", "0"],
+        ["embedding", "query"],
+        np.array([[0.5, np.nan], [np.nan, 0.025]]),
+    )
     ax = plots.delta_map(layers, modules, densities).axes[0]
     [image] = ax.images
     np.testing.assert_allclose(np.ma.filled(image.get_array(), np.nan), 100 * densities)
@@ -86,9 +110,20 @@ def test_parameter_ages_are_shares_over_the_run_with_the_null_as_a_line() -> Non
 
 def test_the_diagonal_of_the_overlap_is_the_control_and_families_are_parted() -> None:
     matrix = np.full((3, 3), 0.2)
-    made = plots.overlap(matrix, ["qaa", "qab", "qba"], chance=0.08, control=[0.6, 0.5, np.nan], families=["A", "A", "B"])
+    made = plots.overlap(
+        matrix, ["qaa", "qab", "qba"], chance=0.08, control=[0.6, 0.5, np.nan], families=["A", "A", "B"]
+    )
     ax = made.axes[0]
-    assert [text.get_text() for text in ax.texts] == ["60.0", "20.0", "20.0", "20.0", "50.0", "20.0", "20.0", "20.0"]
+    assert [text.get_text() for text in ax.texts] == [
+        "60.0",
+        "20.0",
+        "20.0",
+        "20.0",
+        "50.0",
+        "20.0",
+        "20.0",
+        "20.0",
+    ]
     assert len(ax.patches) == 2  # a frame for each control that there is
     assert np.asarray(ax.lines[0].get_ydata()).tolist() == [1.5, 1.5]
     assert len(ax.lines) == 2
@@ -124,7 +159,9 @@ def test_loss_by_scale_marks_the_delta_as_trained() -> None:
 
 
 def test_scores_by_densities_mark_what_was_measured_and_the_best() -> None:
-    made = plots.score_by_densities([0.05, 0.3, 1.0], [0.1, 0.5], [[1.0, 2.0], [np.nan, 9.0], [3.0, 4.0]], label="LAS (%)")
+    made = plots.score_by_densities(
+        [0.05, 0.3, 1.0], [0.1, 0.5], [[1.0, 2.0], [np.nan, 9.0], [3.0, 4.0]], label="LAS (%)"
+    )
     ax = made.axes[0]
     dots, star = (np.asarray(line.get_xydata()) for line in ax.lines)
     assert sorted(dots.round().tolist()) == [[5, 10], [5, 50], [30, 50], [100, 10], [100, 50]]
@@ -142,7 +179,9 @@ def test_costs_of_tuning_stand_at_time_and_memory_in_mebibytes() -> None:
     assert {text.get_text() for text in left.texts} == {"teacher-full", "teacher-lora"}
     labels: list[Any] = list(left.texts)
     heights = [label.xyann[1] for label in labels]
-    assert abs(heights[0] - heights[1]) > 0.01 * abs(left.get_ylim()[1] - left.get_ylim()[0])  # not one on the other
+    assert abs(heights[0] - heights[1]) > 0.01 * abs(
+        left.get_ylim()[1] - left.get_ylim()[0]
+    )  # not one on the other
 
 
 def test_trade_off_is_relative_to_the_teacher() -> None:
@@ -169,7 +208,9 @@ def test_scores_by_language_has_a_bar_for_each_system_target_and_mean() -> None:
     [ax] = plots.scores_by_language(rows()).axes
     assert len(ax.patches) == 9
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["aaa", "bbb", "mean"]
-    [ax] = plots.scores_by_language([row for row in rows() if (row["system"], row["target"]) != ("floor", "bbb")]).axes
+    [ax] = plots.scores_by_language(
+        [row for row in rows() if (row["system"], row["target"]) != ("floor", "bbb")]
+    ).axes
     assert len(ax.patches) == 7
 
 
@@ -204,7 +245,9 @@ def test_length_curves_show_their_points_and_ring_the_chosen_ones() -> None:
 
 
 def test_the_pareto_front_of_each_cost_is_joined_and_the_rest_is_hollow() -> None:
-    figure = plots.pareto({"big": (100, 10, 50.0), "odd": (90, 20, 40.0), "small": (50, 5, 45.0)}, metric="las")
+    figure = plots.pareto(
+        {"big": (100, 10, 50.0), "odd": (90, 20, 40.0), "small": (50, 5, 45.0)}, metric="las"
+    )
     sizes, flops = figure.axes
     assert sizes.lines[0].get_xydata().tolist() == [[50, 45], [100, 50]]
     assert flops.lines[0].get_xydata().tolist() == [[5, 45], [10, 50]]
@@ -214,7 +257,9 @@ def test_the_pareto_front_of_each_cost_is_joined_and_the_rest_is_hollow() -> Non
 
 
 def test_coverage_has_a_row_for_each_language_the_best_covered_first() -> None:
-    left, right = plots.coverage({"aaa": (2.5, 0.2), "bbb": (1.5, 0.0), "ccc": (1.2, 0.0)}, seen=["bbb", "ccc"], marked=["aaa"]).axes
+    left, right = plots.coverage(
+        {"aaa": (2.5, 0.2), "bbb": (1.5, 0.0), "ccc": (1.2, 0.0)}, seen=["bbb", "ccc"], marked=["aaa"]
+    ).axes
     assert [name.get_text() for name in left.get_yticklabels()] == ["ccc", "bbb", "aaa"]
     assert [name.get_fontweight() for name in left.get_yticklabels()] == ["normal", "normal", "bold"]
     points = [[line.get_xydata().tolist() for line in ax.lines] for ax in (left, right)]
@@ -238,8 +283,17 @@ def test_bars_of_one_system_are_as_wide_as_those_of_three() -> None:
 def test_scores_by_task_has_a_group_for_each_task_with_its_metric() -> None:
     second = [{**row, "task": "ner", "metric": "f1"} for row in rows() if row["system"] != "floor"]
     [ax] = plots.scores_by_task([*rows(), *second]).axes
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["Dependency parsing\nLAS (%)", "Named entities\nF1 (%)"]
-    assert sorted(round(bar.get_height(), 1) for bar in ax.patches if isinstance(bar, Rectangle)) == [9.5, 58.5, 58.5, 60.5, 60.5]
+    assert [label.get_text() for label in ax.get_xticklabels()] == [
+        "Dependency parsing\nLAS (%)",
+        "Named entities\nF1 (%)",
+    ]
+    assert sorted(round(bar.get_height(), 1) for bar in ax.patches if isinstance(bar, Rectangle)) == [
+        9.5,
+        58.5,
+        58.5,
+        60.5,
+        60.5,
+    ]
     assert sorted(text.get_text() for text in ax.texts) == ["10", "58", "58", "60", "60"]
 
 

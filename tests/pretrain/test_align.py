@@ -6,7 +6,9 @@ from bistil.pretrain.align import ibm1
 
 
 def toy(n: int, *, seed: int = 0, words: int = 12) -> tuple[list[list[int]], list[list[int]], np.ndarray]:
-    """Sentences over a one-to-one dictionary: foreign word f is known word dictionary[f], in shuffled order."""
+    """Sentences over a one-to-one dictionary: foreign word f is known word dictionary[f], in shuffled
+    order.
+    """
     rng = np.random.default_rng(seed)
     dictionary = rng.permutation(words) + 3
     foreign = [rng.choice(words, size=rng.integers(2, 6), replace=False) for _ in range(n)]
@@ -32,7 +34,10 @@ def test_rows_are_distributions_and_rare_pieces_have_none() -> None:
 
 def test_one_more_round_explains_the_text_no_worse() -> None:
     foreign, known, dictionary = toy(60)
-    right = [ibm1(foreign, known, rounds=rounds).toarray()[np.arange(12), dictionary].mean() for rounds in (1, 3, 9)]
+    right = [
+        ibm1(foreign, known, rounds=rounds).toarray()[np.arange(12), dictionary].mean()
+        for rounds in (1, 3, 9)
+    ]
     assert right == sorted(right)
 
 

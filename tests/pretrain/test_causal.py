@@ -1,4 +1,6 @@
-"""A decoder through every method: the same start, the same number of values, and each learns the unseen language."""
+"""A decoder through every method: the same start, the same number of values, and each learns the unseen
+language.
+"""
 
 from pathlib import Path
 
@@ -12,14 +14,27 @@ from bistil.studies.decoder import Decoder, study_decoder
 from bistil.text.languages import DataFolder
 
 TINY = DecoderSize(
-    seen=("qaa", "qab"), lines=150, vocabulary=300, layers=2, hidden=32, length=24, training_steps=40, steps=40, density=0.1,
-    rates=(3e-3,), sm3_rates=(1e-2,),
-)  # fmt: skip
+    seen=("qaa", "qab"),
+    lines=150,
+    vocabulary=300,
+    layers=2,
+    hidden=32,
+    length=24,
+    training_steps=40,
+    steps=40,
+    density=0.1,
+    rates=(3e-3,),
+    sm3_rates=(1e-2,),
+)
 
 
 def test_the_loss_is_that_of_transformers_and_heeds_no_padding() -> None:
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=30, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2))
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=30, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
+        )
+    )
     ids, mask = torch.randint(3, 30, (2, 7)), torch.ones(2, 7, dtype=torch.long)
     expected = model(input_ids=ids, labels=ids).loss
     torch.testing.assert_close(causal_loss(model, {"input_ids": ids, "attention_mask": mask}), expected)
@@ -38,7 +53,9 @@ def test_every_method_learns_with_as_many_values(world: Path) -> None:
     for row in rows.values():
         assert row["test"] < found["before"]["test"]
     counts = {name: row["trained values"] for name, row in rows.items() if name != "full"}
-    assert counts["lt-sft"] == counts["spiel-ag"] == counts["spiel-ma"] == pytest.approx(counts["lora"], rel=0.3)
+    assert (
+        counts["lt-sft"] == counts["spiel-ag"] == counts["spiel-ma"] == pytest.approx(counts["lora"], rel=0.3)
+    )
     assert rows["full"]["trained values"] > 5 * counts["lt-sft"]
 
 
@@ -50,12 +67,16 @@ def test_a_study_keeps_each_seed_and_says_who_learned_more(world: Path, tmp_path
     said: list[str] = []
     found = study_decoder(DataFolder(world), Store(tmp_path), asked, say=said.append)
     rows = found.tables["decoder"]
-    assert [(row["seed"], row["method"]) for row in rows] == [(seed, name) for seed in (1, 2) for name in METHODS]
+    assert [(row["seed"], row["method"]) for row in rows] == [
+        (seed, name) for seed in (1, 2) for name in METHODS
+    ]
     assert all(row["learned"] == pytest.approx(row["before"] - row["loss"], abs=2e-4) for row in rows)
     assert len({row["before"] for row in rows}) == len(found.artefacts) == 2
     mean = {name: sum(row["learned"] for row in rows if row["method"] == name) / 2 for name in METHODS}
     assert [verdict.left for verdict in found.verdicts] == pytest.approx([1000 * mean["spiel-ag"]] * 2)
-    assert [verdict.right for verdict in found.verdicts] == pytest.approx([1000 * mean["lora"], 1000 * mean["spiel-ma"]])
+    assert [verdict.right for verdict in found.verdicts] == pytest.approx(
+        [1000 * mean["lora"], 1000 * mean["spiel-ma"]]
+    )
     assert said
     said.clear()
     assert study_decoder(DataFolder(world), Store(tmp_path), asked, say=said.append).tables == found.tables

@@ -10,7 +10,15 @@ import torch
 
 from bistil.errors import InputError
 from bistil.models.load import load_teacher
-from bistil.pretrain import PretrainConfig, Text, initial_model, pretrain, read_text, save_teacher, weights_folder
+from bistil.pretrain import (
+    PretrainConfig,
+    Text,
+    initial_model,
+    pretrain,
+    read_text,
+    save_teacher,
+    weights_folder,
+)
 from bistil.training.loop import Schedule, Stopped
 from bistil.training.progress import Event
 
@@ -43,7 +51,11 @@ def test_text_is_read_with_its_translations(text: Text, world: Path) -> None:
     first = (world / "parallel" / "qaa-qab.tsv").read_text(encoding="utf-8").splitlines()
     assert len(text.pairs["qab"]) >= 19
     assert "\t".join(text.pairs["qab"][-1]) == first[-1]
-    limited = read_text(dataclasses.replace(CONFIG, lines=7), {c: world / "corpora" / f"{c}.txt" for c in CONFIG.languages}, None)
+    limited = read_text(
+        dataclasses.replace(CONFIG, lines=7),
+        {c: world / "corpora" / f"{c}.txt" for c in CONFIG.languages},
+        None,
+    )
     assert [len(lines) for lines in limited.lines.values()] == [7, 7]
     assert limited.pairs == {}
 
@@ -78,7 +90,9 @@ def test_a_stopped_run_resumes_to_the_same_weights(trained, text: Text, tmp_path
         pretrain(CONFIG, text, tmp_path, progress=watch, stop=stop)
     resumed, tokenizer, _ = pretrain(CONFIG, text, tmp_path)
     assert tokenizer.get_vocab() == trained[1].get_vocab()
-    for (name, one), other in zip(trained[0].state_dict().items(), resumed.state_dict().values(), strict=True):
+    for (name, one), other in zip(
+        trained[0].state_dict().items(), resumed.state_dict().values(), strict=True
+    ):
         assert torch.equal(one, other), name
 
 
@@ -92,7 +106,9 @@ def test_a_saved_teacher_loads_with_its_head(trained, tmp_path: Path) -> None:
     assert (tmp_path / "teacher" / "history.json").is_file()
 
 
-def test_real_weights_are_kept_and_new_pieces_start_at_their_translations(teacher_folder: Path, wordpiece, text: Text) -> None:
+def test_real_weights_are_kept_and_new_pieces_start_at_their_translations(
+    teacher_folder: Path, wordpiece, text: Text
+) -> None:
     config = dataclasses.replace(CONFIG, start=str(teacher_folder), vocabulary=350)
     mlm, tokenizer, *_ = initial_model(config, text)
     old = load_teacher(teacher_folder)
@@ -106,7 +122,9 @@ def test_real_weights_are_kept_and_new_pieces_start_at_their_translations(teache
     mlm, tokenizer, *_ = initial_model(dataclasses.replace(config, languages=("qaa",)), only_first)
     kept = [piece for piece in tokenizer.get_vocab() if piece in wordpiece.get_vocab()]
     own = old.encoder.state_dict()["embeddings.word_embeddings.weight"]
-    rows = mlm.state_dict()["bert.embeddings.word_embeddings.weight"][[tokenizer.get_vocab()[piece] for piece in kept]]
+    rows = mlm.state_dict()["bert.embeddings.word_embeddings.weight"][
+        [tokenizer.get_vocab()[piece] for piece in kept]
+    ]
     assert torch.allclose(rows, own[[wordpiece.get_vocab()[piece] for piece in kept]], atol=1e-6)
 
 

@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from bistil.errors import InputError
-from bistil.pretrain import MaskedLMAndTranslation, PretrainConfig, Steps, Text, initial_model, pretrain, read_text
+from bistil.pretrain import (
+    MaskedLMAndTranslation,
+    PretrainConfig,
+    Steps,
+    Text,
+    initial_model,
+    pretrain,
+    read_text,
+)
 from bistil.pretrain.translation import links, translation_loss
 from bistil.training.loop import Schedule
 
@@ -42,7 +50,9 @@ def config(teacher_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pr
 
 @pytest.fixture(scope="module")
 def text(world: Path) -> Text:
-    return read_text(CONFIG, {code: world / "corpora" / f"{code}.txt" for code in CONFIG.languages}, world / "parallel")
+    return read_text(
+        CONFIG, {code: world / "corpora" / f"{code}.txt" for code in CONFIG.languages}, world / "parallel"
+    )
 
 
 def test_a_piece_is_linked_to_what_it_translates_to() -> None:
@@ -50,9 +60,13 @@ def test_a_piece_is_linked_to_what_it_translates_to() -> None:
     found = links(table, [0, 1, 2], [0, 1, 2], diagonal=0.0)
     assert found[0] == pytest.approx([0.9, 0.1, 0.0])
     assert found[1] == pytest.approx([0.0, 0.05, 0.95])
-    assert found[2] == pytest.approx([0.0, 0.0, 1.0])  # no entry in the table: the same piece on the other side
+    assert found[2] == pytest.approx(
+        [0.0, 0.0, 1.0]
+    )  # no entry in the table: the same piece on the other side
     assert links(table, [2], [0, 1]).tolist() == [[0.0, 0.0]]  # neither
-    assert links(table, [1], [1], diagonal=0.0, least=0.1).tolist() == [[1.0]]  # too little of its mass is here, but the piece itself is
+    assert links(table, [1], [1], diagonal=0.0, least=0.1).tolist() == [
+        [1.0]
+    ]  # too little of its mass is here, but the piece itself is
     first, second = links(table, [0, 1, 0], [0, 2, 0])[0, [0, 2]]
     assert first > 4 * second  # of two equal pieces, the one at the like place
 
@@ -97,9 +111,15 @@ def test_the_loss_equals_a_plain_loop(config: PretrainConfig, text: Text) -> Non
         found = translation_loss(mlm.bert, reference, batch)
         total, layers = 0.0, mlm.config.num_hidden_layers
         for layer in range(layers // 2, layers + 1):
-            target = reference(batch["input_ids"][:size], batch["attention_mask"][:size], output_hidden_states=True).hidden_states[layer]
-            state = mlm.bert(batch["input_ids"], batch["attention_mask"], output_hidden_states=True).hidden_states[layer]
-            real = [(b, i) for b in range(size) for i in range(target.shape[1]) if batch["attention_mask"][b, i]]
+            target = reference(
+                batch["input_ids"][:size], batch["attention_mask"][:size], output_hidden_states=True
+            ).hidden_states[layer]
+            state = mlm.bert(
+                batch["input_ids"], batch["attention_mask"], output_hidden_states=True
+            ).hidden_states[layer]
+            real = [
+                (b, i) for b in range(size) for i in range(target.shape[1]) if batch["attention_mask"][b, i]
+            ]
             variance = torch.stack([target[b, i] for b, i in real]).var(dim=0).mean()
             kept = [((state[b, i] - target[b, i]) ** 2).mean() for b, i in real]
             drawn = [
@@ -117,7 +137,9 @@ def test_the_reference_is_the_start_encoder(config: PretrainConfig, text: Text) 
     assert reference is not None
     assert not any(parameter.requires_grad for parameter in reference.parameters())
     assert len(reference.embeddings.word_embeddings.weight) == len(tokenizer)
-    start = torch.equal(reference.encoder.layer[0].output.dense.weight, mlm.bert.encoder.layer[0].output.dense.weight)
+    start = torch.equal(
+        reference.encoder.layer[0].output.dense.weight, mlm.bert.encoder.layer[0].output.dense.weight
+    )
     assert start
 
 
@@ -138,7 +160,9 @@ def test_steps_on_translations_draw_them_together(config: PretrainConfig, text: 
 
 
 def test_a_whole_run_trains_on_both(config: PretrainConfig, text: Text, tmp_path: Path) -> None:
-    mlm, tokenizer, history = pretrain(dataclasses.replace(config, schedule=Schedule(steps=4, learning_rate=1e-3)), text, tmp_path)
+    mlm, tokenizer, history = pretrain(
+        dataclasses.replace(config, schedule=Schedule(steps=4, learning_rate=1e-3)), text, tmp_path
+    )
     assert mlm.config.vocab_size == len(tokenizer)
     assert all(np.isfinite(entry["eval_loss"]) for entry in history if "eval_loss" in entry)
 

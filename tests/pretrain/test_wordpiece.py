@@ -12,7 +12,9 @@ def lines_of(world: Path, code: str) -> list[str]:
     return read_lines(world / "corpora" / f"{code}.txt")
 
 
-def test_a_trained_vocabulary_starts_with_the_specials_and_spells_the_text(world: Path, tmp_path: Path) -> None:
+def test_a_trained_vocabulary_starts_with_the_specials_and_spells_the_text(
+    world: Path, tmp_path: Path
+) -> None:
     lines = lines_of(world, "qaa")
     tokenizer = train_wordpiece(lines, 250, lowercase=False)
     assert tuple(tokenizer.convert_ids_to_tokens(range(5))) == SPECIAL
@@ -49,7 +51,10 @@ def test_an_extended_vocabulary_keeps_old_pieces_and_spells_new_ones(world: Path
         spelled = [old_piece[j] for j in spelling[i]]
         if spelled != ["[UNK]"]:
             assert "".join(part.removeprefix("##") for part in spelled) == piece.removeprefix("##")
-            assert [part.startswith("##") for part in spelled] == [piece.startswith("##"), *[True] * (len(spelled) - 1)]
+            assert [part.startswith("##") for part in spelled] == [
+                piece.startswith("##"),
+                *[True] * (len(spelled) - 1),
+            ]
     assert new > 10
     assert sum(row.count(extended.unk_token_id) for row in extended(lines)["input_ids"]) == 0
 

@@ -1,4 +1,6 @@
-"""Two experiments compared: from folders, tables and experiment files; what changed is told once, with its certainty, or why not."""
+"""Two experiments compared: from folders, tables and experiment files; what changed is told once, with its
+certainty, or why not.
+"""
 
 import json
 import shutil
@@ -24,24 +26,57 @@ DEMO = Experiment.read(ROOT / "data" / "experiments" / "demo.yaml")
 N = 300
 
 
-def write(folder: Path, share: float, *, systems: tuple[str, ...], targets: tuple[str, ...] = ("qab",), steps: int = 80) -> Path:
-    """What a report of systems that are right on about this share of the examples leaves behind, its page aside."""
+def write(
+    folder: Path,
+    share: float,
+    *,
+    systems: tuple[str, ...],
+    targets: tuple[str, ...] = ("qab",),
+    steps: int = 80,
+) -> Path:
+    """What a report of systems that are right on about this share of the examples leaves behind, its page
+    aside.
+    """
     rows, kept, manifests = list[dict[str, Any]](), dict[str, Outcomes](), list[dict[str, Any]]()
     for system in systems:
         for target in targets:
             for seed in (1, 2):
                 name = f"{folder.name}-{system}-{target}-{seed}"
                 right = np.random.default_rng([seed, len(system)]).random(N) < share
-                kept[name] = Outcomes(f"sha256:{target}", {"accuracy": np.stack([right, np.ones(N)]).astype(np.uint8)})
-                rows.append({"experiment": folder.name, "system": system, "teacher": "t", "task": "nli", "source": "qaa", "target": target,
-                             "lrf": None, "seed": seed, "metric": "accuracy", "value": 100 * float(right.mean()), "artefact": name,
-                             "parameters": steps * 10**6})  # fmt: skip
-                manifests.append({"kind": "evaluation", "id": name, "config": {"steps": steps}, "versions": {"torch": f"2.{steps}"}})
+                kept[name] = Outcomes(
+                    f"sha256:{target}", {"accuracy": np.stack([right, np.ones(N)]).astype(np.uint8)}
+                )
+                rows.append(
+                    {
+                        "experiment": folder.name,
+                        "system": system,
+                        "teacher": "t",
+                        "task": "nli",
+                        "source": "qaa",
+                        "target": target,
+                        "lrf": None,
+                        "seed": seed,
+                        "metric": "accuracy",
+                        "value": 100 * float(right.mean()),
+                        "artefact": name,
+                        "parameters": steps * 10**6,
+                    }
+                )
+                manifests.append(
+                    {
+                        "kind": "evaluation",
+                        "id": name,
+                        "config": {"steps": steps},
+                        "versions": {"torch": f"2.{steps}"},
+                    }
+                )
     write_results(folder / "results.csv", rows)
     write_outcomes(folder / "outcomes", kept)
     (folder / "manifests").mkdir()
     for manifest in manifests:
-        (folder / "manifests" / f"evaluation-{manifest['id']}.json").write_text(json.dumps(manifest), encoding="utf-8")
+        (folder / "manifests" / f"evaluation-{manifest['id']}.json").write_text(
+            json.dumps(manifest), encoding="utf-8"
+        )
     return folder
 
 
@@ -55,14 +90,19 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def tables(left: Path, right: Path) -> dict[str, Table]:
-    return {table.title: table for table in compare(read_side(left, left.parent), read_side(right, right.parent))}
+    return {
+        table.title: table for table in compare(read_side(left, left.parent), read_side(right, right.parent))
+    }
 
 
 def test_scores_settings_costs_and_what_only_one_has(two) -> None:
     found = tables(*two)
     assert found["Settings that differ"].lines == [("evaluation.steps", "80", "90")]
     assert found["Software that differs"].lines == [("torch", "2.80", "2.90")]
-    assert found["Only in one of them"].lines == [("system", "teacher-head", "teacher-full"), ("target", "qac", "")]
+    assert found["Only in one of them"].lines == [
+        ("system", "teacher-head", "teacher-full"),
+        ("target", "qac", ""),
+    ]
     [line] = found["Natural language inference (t, from qaa): accuracy (%)"].lines
     assert (line[0], line[6]) == ("teacher-ltsft", "1")
     means = [float(cell.split(" ±")[0]) for cell in line[1:3]]
@@ -111,7 +151,12 @@ def test_experiment_files_stand_for_their_reports(tmp_path: Path) -> None:
 
 def test_a_part_that_one_side_lacks_is_one_line() -> None:
     left, right = {"a.b.c": "1", "a.b.d": "2", "x": "1", "y.z": "null"}, {"x": "2", "y.z.q": "3"}
-    assert differing(left, right) == [("a", "2 settings", "–"), ("x", "1", "2"), ("y.z", "null", "1 settings"), ("y.z.q", "–", "3")]
+    assert differing(left, right) == [
+        ("a", "2 settings", "–"),
+        ("x", "1", "2"),
+        ("y.z", "null", "1 settings"),
+        ("y.z.q", "–", "3"),
+    ]
     assert differing(left, None) == []
 
 

@@ -1,4 +1,6 @@
-"""The report of an experiment finds what its scores come from; the README's tables are those of the kept results."""
+"""The report of an experiment finds what its scores come from; the README's tables are those of the kept
+results.
+"""
 
 import json
 from pathlib import Path
@@ -18,8 +20,20 @@ SCORES = (("teacher-ltsft", None, 60.0), ("bistil-tf", 2, 58.0), ("floor", None,
 
 
 def row(system: str, lrf: int | None, value: float, artefact: str) -> dict[str, Any]:
-    return {"experiment": "demo", "system": system, "teacher": "t", "task": "parsing", "source": "qaa", "target": "qab", "lrf": lrf,
-            "seed": 1, "metric": "las", "value": value, "parameters": 2_000_000, "artefact": artefact}  # fmt: skip
+    return {
+        "experiment": "demo",
+        "system": system,
+        "teacher": "t",
+        "task": "parsing",
+        "source": "qaa",
+        "target": "qab",
+        "lrf": lrf,
+        "seed": 1,
+        "metric": "las",
+        "value": value,
+        "parameters": 2_000_000,
+        "artefact": artefact,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -28,28 +42,53 @@ def experiment() -> Experiment:
 
 
 def history(*losses: float) -> list[dict[str, float]]:
-    return [{"step": step, "eval_loss": loss, "eval_loss_qab": loss} for step, loss in enumerate(losses, start=1)]
+    return [
+        {"step": step, "eval_loss": loss, "eval_loss_qab": loss} for step, loss in enumerate(losses, start=1)
+    ]
 
 
 @pytest.fixture
 def filled(tmp_path: Path) -> tuple[Store, list[dict[str, Any]]]:
     store = Store(tmp_path / "store")
 
-    def made(kind: str, config: dict[str, Any], inputs: dict[str, Artefact | str], metrics: dict[str, Any] | None = None) -> Artefact:
+    def made(
+        kind: str,
+        config: dict[str, Any],
+        inputs: dict[str, Artefact | str],
+        metrics: dict[str, Any] | None = None,
+    ) -> Artefact:
         def build(folder: Path) -> dict[str, Any]:
-            (folder / "history.json").write_text(json.dumps(history(3.0, 2.0) + history(2.5, 1.5)), encoding="utf-8")
+            (folder / "history.json").write_text(
+                json.dumps(history(3.0, 2.0) + history(2.5, 1.5)), encoding="utf-8"
+            )
             return metrics or {}
 
         return store.run(kind, config, inputs, build)
 
     text = {"lines": 5, "share_identical": 1.0, "mean_tokens_before": 9.0, "mean_tokens_after": 9.0}
     corpora = {"qaa": text, "qab": text}
-    vocabulary = made("vocabulary", {}, {"teacher": TEACHER}, {"tokens_before": 5000, "tokens_after": 900, "corpora": corpora})
+    vocabulary = made(
+        "vocabulary",
+        {},
+        {"teacher": TEACHER},
+        {"tokens_before": 5000, "tokens_after": 900, "corpora": corpora},
+    )
     sft = made("language-sft", {"sft": {"seed": 1}}, {"base": TEACHER})
-    student = made("student", {"recipe": "bistil", "general": {"lrf": 2, "seed": 1}}, {"vocabulary": vocabulary, "sft qab": sft})
-    made("student", {"recipe": "bistil", "general": {"lrf": 2, "seed": 9}}, {"vocabulary": vocabulary, "sft qab": sft})
+    student = made(
+        "student",
+        {"recipe": "bistil", "general": {"lrf": 2, "seed": 1}},
+        {"vocabulary": vocabulary, "sft qab": sft},
+    )
+    made(
+        "student",
+        {"recipe": "bistil", "general": {"lrf": 2, "seed": 9}},
+        {"vocabulary": vocabulary, "sft qab": sft},
+    )
     tuned = made("task-sft", {}, {"base": student})
-    rows = [row(system, lrf, value, made("evaluation", {"of": system}, {"task sft": tuned}).id) for system, lrf, value in SCORES]
+    rows = [
+        row(system, lrf, value, made("evaluation", {"of": system}, {"task sft": tuned}).id)
+        for system, lrf, value in SCORES
+    ]
     return store, rows
 
 
@@ -58,7 +97,9 @@ def test_the_page_tells_unseen_targets_from_seen_ones(experiment: Experiment, tm
     rows = [{**row(system, None, value, "made"), "target": code} for (system, code), value in gains.items()]
     rows += [{**row("teacher-no-adaptation", None, 60.0, "made"), "target": code} for code in ("qab", "qac")]
     store, claim = Store(tmp_path / "store"), "language SFTs lift unseen targets more than seen ones"
-    told = experiment_report.write_experiment_report(tmp_path / "one", experiment, rows, store, failures=[], seen=["qab"])
+    told = experiment_report.write_experiment_report(
+        tmp_path / "one", experiment, rows, store, failures=[], seen=["qab"]
+    )
     untold = experiment_report.write_experiment_report(tmp_path / "two", experiment, rows, store, failures=[])
     assert claim in told.read_text(encoding="utf-8")
     assert claim not in untold.read_text(encoding="utf-8")
@@ -78,21 +119,30 @@ def test_the_report_shows_curves_vocabulary_and_failures(
     (folder / "notebooks").mkdir(parents=True)
     notebook = {"cells": [{"cell_type": "markdown", "source": ["# Data\n", "text"]}]}
     (folder / "notebooks" / "01_data.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
-    page = experiment_report.write_experiment_report(folder, experiment, rows, store, failures=["student qab: ValueError: no"])
+    page = experiment_report.write_experiment_report(
+        folder, experiment, rows, store, failures=["student qab: ValueError: no"]
+    )
     text = page.read_text(encoding="utf-8")
     assert "5,000 → 900" in text
     assert "student qab: ValueError: no" in text
     assert '<a href="notebooks/01_data.ipynb">Data</a>' in text
     assert len(list((folder / "manifests").glob("*.json"))) == 7
-    assert {"stage-1-lrf-2.svg", "language-sfts-teacher.png"} <= {path.name for path in (folder / "figures").iterdir()}
+    assert {"stage-1-lrf-2.svg", "language-sfts-teacher.png"} <= {
+        path.name for path in (folder / "figures").iterdir()
+    }
     assert (folder / "results.csv").read_text(encoding="utf-8").count("\n") == 4
 
 
 def test_a_table_stands_between_its_markers_and_is_refreshed(tmp_path: Path) -> None:
     page = tmp_path / "README.md"
-    page.write_text("A\n<!-- results:demo -->\nold\n<!-- end -->\nB\n<!-- results:other -->\nkept\n<!-- end -->\n", encoding="utf-8")
+    page.write_text(
+        "A\n<!-- results:demo -->\nold\n<!-- end -->\nB\n<!-- results:other -->\nkept\n<!-- end -->\n",
+        encoding="utf-8",
+    )
     folder = tmp_path / "reports" / "demo"
-    write_results(folder / "results.csv", [row(system, lrf, value, "a" * 16) for system, lrf, value in SCORES])
+    write_results(
+        folder / "results.csv", [row(system, lrf, value, "a" * 16) for system, lrf, value in SCORES]
+    )
     assert readme.refresh(folder, page)
     text = page.read_text(encoding="utf-8")
     assert "| bistil-tf lrf 2 | **58.0** | 96.7 | 2.00 M |" in text

@@ -32,7 +32,10 @@ def test_tables_have_the_cells_of_the_page() -> None:
 
 
 def test_what_latex_would_take_for_commands_is_spelled_out() -> None:
-    assert escaped(r"a_b 5 % & {#$} \x ~^") == r"a\_b 5 \% \& \{\#\$\} \textbackslash{}x \textasciitilde{}\textasciicircum{}"
+    assert (
+        escaped(r"a_b 5 % & {#$} \x ~^")
+        == r"a\_b 5 \% \& \{\#\$\} \textbackslash{}x \textasciitilde{}\textasciicircum{}"
+    )
 
 
 @pytest.mark.slow
@@ -41,7 +44,11 @@ def test_latex_takes_them(tmp_path: Path) -> None:
     for name, text in latex_tables(CLAIMS).items():
         whole = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{text}\end{{document}}"
         (tmp_path / f"{name}.tex").write_text(whole, encoding="utf-8")
-        ran = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", f"{name}.tex"], cwd=tmp_path, capture_output=True)
+        ran = subprocess.run(
+            ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", f"{name}.tex"],
+            cwd=tmp_path,
+            capture_output=True,
+        )
         assert ran.returncode == 0, ran.stdout[-2000:]
 
 
@@ -49,15 +56,27 @@ def many() -> list[dict[str, Any]]:
     """10,080 rows: two tasks with two metrics, 60 targets, 14 systems, three seeds."""
     systems = [(name, 2 if system.recipe else None) for name, system in SYSTEMS.items()][-14:]
     return [
-        {"experiment": "large", "system": name, "teacher": "t", "task": task, "source": "src", "target": f"l{target:02}", "lrf": lrf,
-         "seed": seed, "metric": metric, "value": 40.0 + place + target / 10 + seed / 7, "parameters": 10**8 // (lrf or 1),
-         "flops_per_example": 1e9 / (lrf or 1), "artefact": f"{task}-{name}-{target}-{seed}"}
+        {
+            "experiment": "large",
+            "system": name,
+            "teacher": "t",
+            "task": task,
+            "source": "src",
+            "target": f"l{target:02}",
+            "lrf": lrf,
+            "seed": seed,
+            "metric": metric,
+            "value": 40.0 + place + target / 10 + seed / 7,
+            "parameters": 10**8 // (lrf or 1),
+            "flops_per_example": 1e9 / (lrf or 1),
+            "artefact": f"{task}-{name}-{target}-{seed}",
+        }
         for task, metrics in {"parsing": ("las", "uas"), "ner": ("f1", "recall")}.items()
         for place, (name, lrf) in enumerate(systems)
         for target in range(60)
         for seed in (1, 2, 3)
         for metric in metrics
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.slow
@@ -65,7 +84,10 @@ def test_ten_thousand_rows_take_seconds_and_a_few_megabytes(tmp_path: Path) -> N
     write_results(tmp_path / "results.csv", many())
     rows = read_results(tmp_path / "results.csv")
     assert len(rows) == 10_080
-    manifests = [{"kind": "evaluation", "id": row["artefact"], "config": {"text": "x" * 2000}, "wall_seconds": 1.0} for row in rows[::2]]
+    manifests = [
+        {"kind": "evaluation", "id": row["artefact"], "config": {"text": "x" * 2000}, "wall_seconds": 1.0}
+        for row in rows[::2]
+    ]
     start = time.process_time()
     page = write_report(tmp_path, rows, title="Large", manifests=manifests)
     assert time.process_time() - start < 60

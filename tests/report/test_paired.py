@@ -1,4 +1,6 @@
-"""Paired significance on the page: who is compared with whom, on what, and what is said where outcomes are missing."""
+"""Paired significance on the page: who is compared with whom, on what, and what is said where outcomes are
+missing.
+"""
 
 import re
 from pathlib import Path
@@ -19,14 +21,30 @@ def system(name: str, lrf: int | None, target: str, seed: int) -> tuple[dict[str
     """A row and its outcomes, which agree."""
     chance = np.random.default_rng([len(name), seed, ord(target[-1])])
     sums = np.stack([chance.random(N) < SHARES[name, lrf], np.ones(N)]).astype(np.uint8)
-    row = {"experiment": "x", "system": name, "teacher": "t", "task": "nli", "source": "src", "target": target, "lrf": lrf, "seed": seed,
-           "metric": "accuracy", "value": 100 * float(sums[0].mean()), "artefact": f"{name}-{target}-{seed}"}  # fmt: skip
+    row = {
+        "experiment": "x",
+        "system": name,
+        "teacher": "t",
+        "task": "nli",
+        "source": "src",
+        "target": target,
+        "lrf": lrf,
+        "seed": seed,
+        "metric": "accuracy",
+        "value": 100 * float(sums[0].mean()),
+        "artefact": f"{name}-{target}-{seed}",
+    }
     return row, Outcomes(f"sha256:{target}", {"accuracy": sums})
 
 
 @pytest.fixture(scope="module")
 def run() -> tuple[list[dict[str, Any]], dict[str, Outcomes]]:
-    made = [system(name, lrf, target, seed) for name, lrf in SHARES for target in ("aaa", "bbb") for seed in (1, 2)]
+    made = [
+        system(name, lrf, target, seed)
+        for name, lrf in SHARES
+        for target in ("aaa", "bbb")
+        for seed in (1, 2)
+    ]
     return [row for row, _ in made], {row["artefact"]: outcomes for row, outcomes in made}
 
 
@@ -39,7 +57,10 @@ def found(rows: list[dict[str, Any]], kept: dict[str, Outcomes]) -> dict[tuple[s
 def test_students_meet_the_teacher_and_bistil_the_best_other_student(run) -> None:
     pairs = found(*run)
     students = ("bistil-tf lrf 2", "minilm lrf 2", "scratch lrf 2")
-    assert set(pairs) == {*((student, "teacher-ltsft") for student in students), ("bistil-tf lrf 2", "minilm lrf 2")}
+    assert set(pairs) == {
+        *((student, "teacher-ltsft") for student in students),
+        ("bistil-tf lrf 2", "minilm lrf 2"),
+    }
     for pair in pairs.values():
         assert pair.targets == ("aaa", "bbb")
         assert len(pair.by_seed) == 2
@@ -51,7 +72,11 @@ def test_students_meet_the_teacher_and_bistil_the_best_other_student(run) -> Non
 
 def test_only_what_both_sides_have_is_compared(run) -> None:
     rows, kept = run
-    some = [row for row in rows if not (row["system"] == "bistil-tf" and (row["target"], row["seed"]) != ("bbb", 1))]
+    some = [
+        row
+        for row in rows
+        if not (row["system"] == "bistil-tf" and (row["target"], row["seed"]) != ("bbb", 1))
+    ]
     pair = found(some, kept)["bistil-tf lrf 2", "teacher-ltsft"]
     assert (pair.targets, len(pair.by_seed)) == (("bbb",), 1)
     assert pair.difference.value == pytest.approx(pair.mean)
@@ -63,7 +88,9 @@ def test_older_evaluations_and_other_test_files_are_told(run) -> None:
     pairs = found(rows, older)
     assert pairs["minilm lrf 2", "teacher-ltsft"].difference is None
     assert pairs["minilm lrf 2", "teacher-ltsft"].why == "1 of 8 evaluations kept no outcomes"
-    assert pairs["minilm lrf 2", "teacher-ltsft"].mean == found(rows, kept)["minilm lrf 2", "teacher-ltsft"].mean
+    assert (
+        pairs["minilm lrf 2", "teacher-ltsft"].mean == found(rows, kept)["minilm lrf 2", "teacher-ltsft"].mean
+    )
     assert pairs["scratch lrf 2", "teacher-ltsft"].difference is not None
     changed = {**kept, "minilm-aaa-1": Outcomes("sha256:other", kept["minilm-aaa-1"].sums)}
     assert found(rows, changed)["minilm lrf 2", "teacher-ltsft"].why == "not the same test files"
@@ -71,7 +98,9 @@ def test_older_evaluations_and_other_test_files_are_told(run) -> None:
 
 def test_the_page_shows_them_and_the_folder_keeps_outcomes(run, tmp_path: Path) -> None:
     rows, kept = run
-    text = re.sub(r"\s+", " ", write_report(tmp_path, rows, title="Some", kept=kept).read_text(encoding="utf-8"))
+    text = re.sub(
+        r"\s+", " ", write_report(tmp_path, rows, title="Some", kept=kept).read_text(encoding="utf-8")
+    )
     pair = found(rows, kept)["scratch lrf 2", "teacher-ltsft"]
     low, high = (f"{value:+.1f}".replace("-", "−") for value in (pair.difference.low, pair.difference.high))
     assert f"<td>{low} to {high}</td>" in text

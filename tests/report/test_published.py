@@ -1,4 +1,6 @@
-"""The papers' numbers as data: consistent with their own means, and set beside ours only where they are of the same thing."""
+"""The papers' numbers as data: consistent with their own means, and set beside ours only where they are of
+the same thing.
+"""
 
 import csv
 from collections import defaultdict
@@ -30,7 +32,9 @@ def test_printed_means_are_those_of_the_printed_scores() -> None:
     assert len(groups) == 7 + 7 + 6 + 3 + 4 + 4
     for name, values in groups.items():
         mean = values.pop(MEAN)
-        assert fmean(values.values()) == pytest.approx(mean, abs=0.06), name  # printed after rounding: off by one in two places
+        assert fmean(values.values()) == pytest.approx(mean, abs=0.06), (
+            name
+        )  # printed after rounding: off by one in two places
 
 
 @pytest.mark.parametrize("task", ["parsing", "ner", "nli", "qa"])
@@ -39,29 +43,37 @@ def test_the_papers_experiments_cover_the_papers_tables(task: str) -> None:
     scores = [score for score in read_scores() if score.task == task and score.target != experiment.source]
     assert {score.target for score in scores} - {MEAN} == set(experiment.targets[task])
     ours = {(cell.system, cell.lrf if cell.lrf > 1 else None) for cell in experiment.cells()}
-    assert {(score.system, score.lrf) for score in scores if score.system not in ("distilmbert", "minilm")} == ours
+    assert {
+        (score.system, score.lrf) for score in scores if score.system not in ("distilmbert", "minilm")
+    } == ours
     teachers = {score.teacher for score in scores if score.system != "minilm"}
     assert teachers == {Path(experiment.teacher).name}
 
 
 def test_differences_to_the_upper_bound_are_those_of_the_text() -> None:
-    means = {(score.task, score.metric, score.system, score.lrf): score.value for score in read_scores() if score.target == MEAN}
-    for task, metric, most in (("parsing", "las", 1.3), ("ner", "f1", 0.4), ("nli", "accuracy", 1.1), ("qa", "em", 3.4)):
+    means = {
+        (score.task, score.metric, score.system, score.lrf): score.value
+        for score in read_scores()
+        if score.target == MEAN
+    }
+    for task, metric, most in (
+        ("parsing", "las", 1.3),
+        ("ner", "f1", 0.4),
+        ("nli", "accuracy", 1.1),
+        ("qa", "em", 3.4),
+    ):
         lost = means[task, metric, "teacher-ltsft", None] - means[task, metric, "bistil-tf", 2]
         assert lost == pytest.approx(most, abs=0.11)
 
 
 def test_sizes_and_costs_name_systems_and_references() -> None:
-    assert [row["parameters_millions"] for row in table("bistil-sizes.csv") if row["system"] == "bistil-tf"] == [
-        "67",
-        "53",
-        "65",
-        "51",
-        "75",
-        "60",
-    ]
+    assert [
+        row["parameters_millions"] for row in table("bistil-sizes.csv") if row["system"] == "bistil-tf"
+    ] == ["67", "53", "65", "51", "75", "60"]
     assert {row["task"] for row in table("bistil-cost.csv")} == {"parsing", "ner", "nli", "qa"}
-    assert all(row["reference"].startswith("BiStil ") for path in PUBLISHED.glob("*.csv") for row in table(path.name))
+    assert all(
+        row["reference"].startswith("BiStil ") for path in PUBLISHED.glob("*.csv") for row in table(path.name)
+    )
 
 
 def row(system: str, target: str, value: float, **more: Any) -> dict[str, Any]:
@@ -79,7 +91,11 @@ def row(system: str, target: str, value: float, **more: Any) -> dict[str, Any]:
 
 
 def test_ours_beside_theirs_with_the_difference() -> None:
-    rows = [row("bistil-tf", "hsb", 60.0, lrf=2), row("bistil-tf", "glv", 30.0, lrf=2), row("bistil-tf", "deu", 70.0, lrf=2)]
+    rows = [
+        row("bistil-tf", "hsb", 60.0, lrf=2),
+        row("bistil-tf", "glv", 30.0, lrf=2),
+        row("bistil-tf", "deu", 70.0, lrf=2),
+    ]
     (comparison,) = beside([*rows, row("teacher-ltsft", "hsb", 61.0), row("bistil-tf", "hsb", 50.0, lrf=4)])
     found = {(pair.variant, pair.target): pair for pair in comparison.pairs}
     assert set(found) == {
@@ -87,7 +103,11 @@ def test_ours_beside_theirs_with_the_difference() -> None:
         *((Variant("bistil-tf", 2), target) for target in ("hsb", "glv", "mean over 2")),
     }
     pair = found[Variant("bistil-tf", 2), "hsb"]
-    assert (pair.published, pair.teacher, pair.reference) == (59.0, "bert-base-multilingual-cased", "BiStil table 3 (thesis 5.3)")
+    assert (pair.published, pair.teacher, pair.reference) == (
+        59.0,
+        "bert-base-multilingual-cased",
+        "BiStil table 3 (thesis 5.3)",
+    )
     assert pair.difference == pytest.approx(1.0)
     assert found[Variant("bistil-tf", 2), "mean over 2"].published == pytest.approx((59.0 + 39.1) / 2)
     assert "our teacher small" in comparison.title

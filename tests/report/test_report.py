@@ -12,27 +12,57 @@ from bistil import plots
 from bistil.errors import InputError
 from bistil.report.page import orderings, read_results, write_report
 
-SYSTEMS = [("teacher-ltsft", None, 60.0), ("bistil-tf", 2, 58.0), ("bistil-tf", 3, 59.0), ("bistil-st", 2, 55.0), ("floor", None, 9.0)]
+SYSTEMS = [
+    ("teacher-ltsft", None, 60.0),
+    ("bistil-tf", 2, 58.0),
+    ("bistil-tf", 3, 59.0),
+    ("bistil-st", 2, 55.0),
+    ("floor", None, 9.0),
+]
 
 
 def rows(seeds: int = 2) -> list[dict[str, Any]]:
     return [
-        {"experiment": "demo", "system": system, "teacher": None if system == "floor" else "t", "task": "parsing", "source": "src",
-         "target": target, "lrf": lrf, "density": 0.08, "seed": seed, "metric": metric, "value": value + shift + seed, "n_examples": 10,
-         "parameters": 100 // (lrf or 1), "vocabulary": 50, "flops_per_example": 1e9 / (lrf or 1), "artefact": f"id-{system}"}
+        {
+            "experiment": "demo",
+            "system": system,
+            "teacher": None if system == "floor" else "t",
+            "task": "parsing",
+            "source": "src",
+            "target": target,
+            "lrf": lrf,
+            "density": 0.08,
+            "seed": seed,
+            "metric": metric,
+            "value": value + shift + seed,
+            "n_examples": 10,
+            "parameters": 100 // (lrf or 1),
+            "vocabulary": 50,
+            "flops_per_example": 1e9 / (lrf or 1),
+            "artefact": f"id-{system}",
+        }
         for system, lrf, value in SYSTEMS
         for target, shift in (("aaa", 5.0), ("bbb", -5.0))
         for seed in range(seeds)
         for metric in ("las", "uas")
-    ]  # fmt: skip
+    ]
 
 
 MANIFEST: dict[str, Any] = {
-    "id": "id-bistil-tf", "kind": "student", "seed": 0, "finished": "2030-01-01T00:00:00Z", "wall_seconds": 100.0,
-    "peak_memory_bytes": 2**30, "device": "cpu", "device_reason": "no CUDA device", "versions": {"torch": "2.11"},
+    "id": "id-bistil-tf",
+    "kind": "student",
+    "seed": 0,
+    "finished": "2030-01-01T00:00:00Z",
+    "wall_seconds": 100.0,
+    "peak_memory_bytes": 2**30,
+    "device": "cpu",
+    "device_reason": "no CUDA device",
+    "versions": {"torch": "2.11"},
     "git": {"commit": "abcdef0123456789", "dirty": True},
-    "config": {"steps": 10}, "inputs": {"teacher": "sha256:00"}, "metrics": {"loss": 1.0},
-}  # fmt: skip
+    "config": {"steps": 10},
+    "inputs": {"teacher": "sha256:00"},
+    "metrics": {"loss": 1.0},
+}
 
 
 class Balance(HTMLParser):
@@ -53,7 +83,9 @@ class Balance(HTMLParser):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    return write_report(folder, rows(), title="Demo <script>", manifests=[MANIFEST], notes="First & foremost.\n\nSecond.")
+    return write_report(
+        folder, rows(), title="Demo <script>", manifests=[MANIFEST], notes="First & foremost.\n\nSecond."
+    )
 
 
 def test_the_page_is_one_self_contained_file(page: Path) -> None:
@@ -99,14 +131,23 @@ def test_the_page_names_every_artefact_and_those_without_manifest(page: Path) ->
 def test_the_folder_holds_the_data_and_figures(page: Path) -> None:
     folder = page.parent
     assert sorted(path.name for path in (folder / "figures").iterdir()) == [
-        "scores-parsing.png", "scores-parsing.svg", "trade-off.png", "trade-off.svg",
-    ]  # fmt: skip
+        "scores-parsing.png",
+        "scores-parsing.svg",
+        "trade-off.png",
+        "trade-off.svg",
+    ]
     assert len(read_results(folder / "results.csv")) == len(rows())
     assert json.loads((folder / "manifests" / "student-id-bistil-tf.json").read_text()) == MANIFEST
 
 
 def test_the_same_rows_give_the_same_bytes(page: Path, tmp_path: Path) -> None:
-    again = write_report(tmp_path, rows()[::-1], title="Demo <script>", manifests=[MANIFEST], notes="First & foremost.\n\nSecond.")
+    again = write_report(
+        tmp_path,
+        rows()[::-1],
+        title="Demo <script>",
+        manifests=[MANIFEST],
+        notes="First & foremost.\n\nSecond.",
+    )
     for path in page.parent.rglob("*"):
         if path.is_file():
             assert path.read_bytes() == (tmp_path / path.relative_to(page.parent)).read_bytes(), path.name
@@ -115,15 +156,26 @@ def test_the_same_rows_give_the_same_bytes(page: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("system", ["floor", "bistil-tf", "teacher-ltsft"])
 def test_a_partial_grid_gives_a_whole_page(system: str, tmp_path: Path) -> None:
-    some = [{key: value for key, value in row.items() if key != "flops_per_example"} for row in rows(1) if row["system"] == system]
+    some = [
+        {key: value for key, value in row.items() if key != "flops_per_example"}
+        for row in rows(1)
+        if row["system"] == system
+    ]
     text = write_report(tmp_path, some[:1], title="One score").read_text(encoding="utf-8")
     assert "One seed." in text
     assert "not run" in text
 
 
 def test_given_claims_and_figures_are_shown(tmp_path: Path) -> None:
-    extra = {"vocabulary curve": (plots.vocabulary_curve([1e-6, 1e-5], [9, 5], 1e-6), "How the vocabulary shrinks.")}
-    path = write_report(tmp_path, rows(1), title="More", claims=orderings(rows(1), keep_percent=95), figures=extra)
+    extra = {
+        "vocabulary curve": (
+            plots.vocabulary_curve([1e-6, 1e-5], [9, 5], 1e-6),
+            "How the vocabulary shrinks.",
+        )
+    }
+    path = write_report(
+        tmp_path, rows(1), title="More", claims=orderings(rows(1), keep_percent=95), figures=extra
+    )
     assert "keeps at least 95 %" in path.read_text(encoding="utf-8")
     assert "How the vocabulary shrinks." in path.read_text(encoding="utf-8")
     assert (tmp_path / "figures" / "vocabulary-curve.svg").is_file()

@@ -1,4 +1,6 @@
-"""The figures of language SFTs in a report: closed forms on made deltas, and the tiny world's own in a page."""
+"""The figures of language SFTs in a report: closed forms on made deltas, and the tiny world's own in a
+page.
+"""
 
 import json
 from collections.abc import Callable
@@ -17,15 +19,23 @@ from bistil.store.artefacts import Artefact, Store
 from bistil.text.languages import DataFolder
 
 LOTTERY = {"lottery": {"density": 0.04}, "sparse": {"steps": 4}, "seed": 1}
-SPIEL = {"spiel": {"density": 0.04, "interval": 1, "estimation": 1, "rate": 0.5}, "sparse": {"steps": 4}, "seed": 1}
+SPIEL = {
+    "spiel": {"density": 0.04, "interval": 1, "estimation": 1, "rate": 0.5},
+    "sparse": {"steps": 4},
+    "seed": 1,
+}
 
 
-def made(store: Store, places: list[int], sft: dict[str, Any], ages: dict[str, int] | None = None) -> Artefact:
+def made(
+    store: Store, places: list[int], sft: dict[str, Any], ages: dict[str, int] | None = None
+) -> Artefact:
     """A language SFT that changes some of 100 values."""
 
     def build(folder: Path) -> dict[str, Any]:
         tensors = {"layer.0.weight": (torch.tensor(places), torch.ones(len(places)))}
-        SparseDelta(tensors=tensors, base="b", shapes={"layer.0.weight": (10, 10)}).save(folder / "delta.safetensors")
+        SparseDelta(tensors=tensors, base="b", shapes={"layer.0.weight": (10, 10)}).save(
+            folder / "delta.safetensors"
+        )
         if ages:
             (folder / "ages.json").write_text(json.dumps(ages), encoding="utf-8")
         return {}
@@ -50,7 +60,9 @@ def test_the_overlap_of_each_pair_is_drawn_beside_chance(store: Store) -> None:
 
 def test_ages_are_drawn_of_spiel_beside_random_drops(store: Store) -> None:
     born = {"qaa": {"1": 1, "3": 3}, "qab": {"2": 2, "3": 2}}
-    drawn = support_figures({code: made(store, [1, 2, 3, place], SPIEL, born[code]) for place, code in enumerate(born, start=4)})
+    drawn = support_figures(
+        {code: made(store, [1, 2, 3, place], SPIEL, born[code]) for place, code in enumerate(born, start=4)}
+    )
     assert list(drawn) == ["language-sfts-overlap", "language-sfts-ages"]
     first, second, chance = drawn["language-sfts-ages"][0].axes[0].lines
     assert first.get_xydata().tolist() == [[1, 25], [3, 75]]
@@ -60,14 +72,21 @@ def test_ages_are_drawn_of_spiel_beside_random_drops(store: Store) -> None:
     assert list(alone) == ["language-sfts-ages"]
 
 
-def test_nothing_is_drawn_of_nothing_of_one_language_of_lora_and_of_ages_that_were_not_kept(store: Store) -> None:
+def test_nothing_is_drawn_of_nothing_of_one_language_of_lora_and_of_ages_that_were_not_kept(
+    store: Store,
+) -> None:
     lora = {"peft": {"density": 0.04}, "sparse": {"steps": 4}, "seed": 1}
     assert support_figures({}) == {}
     assert support_figures({"qaa": made(store, [1, 2], LOTTERY)}) == {}
-    assert support_figures({code: made(store, [1, at], lora) for at, code in enumerate(("qaa", "qab"), start=2)}) == {}
-    assert list(support_figures({code: made(store, [1, at], SPIEL) for at, code in enumerate(("qaa", "qab"), start=2)})) == [
-        "language-sfts-overlap"
-    ]
+    assert (
+        support_figures({code: made(store, [1, at], lora) for at, code in enumerate(("qaa", "qab"), start=2)})
+        == {}
+    )
+    assert list(
+        support_figures(
+            {code: made(store, [1, at], SPIEL) for at, code in enumerate(("qaa", "qab"), start=2)}
+        )
+    ) == ["language-sfts-overlap"]
 
 
 @pytest.mark.slow
@@ -75,9 +94,14 @@ def test_nothing_is_drawn_of_nothing_of_one_language_of_lora_and_of_ages_that_we
 def test_a_report_has_the_figures_of_the_language_sfts_behind_its_scores(
     method: str, experiment: Callable[..., Experiment], data: DataFolder, tmp_path: Path, store: Store
 ) -> None:
-    spiel = {"spiel": {"density": 0.1, "interval": 1, "estimation": 1, "rate": 0.5}, "sparse": {"steps": 4, "learning_rate": 1e-3}}
+    spiel = {
+        "spiel": {"density": 0.1, "interval": 1, "estimation": 1, "rate": 0.5},
+        "sparse": {"steps": 4, "learning_rate": 1e-3},
+    }
     changes = {"language_sft": spiel} if method == "spiel" else {}
-    asked = experiment(systems=["teacher-ltsft", "teacher-no-adaptation"], targets={"ner": ["qac"]}, **changes)
+    asked = experiment(
+        systems=["teacher-ltsft", "teacher-no-adaptation"], targets={"ner": ["qac"]}, **changes
+    )
     pipeline = Pipeline(asked, data, store)
     rows = {cell.system: pipeline.rows(cell) for cell in asked.cells()}
     page = write_experiment_report(tmp_path / "with", asked, rows["teacher-ltsft"], store, failures=[])
@@ -85,5 +109,7 @@ def test_a_report_has_the_figures_of_the_language_sfts_behind_its_scores(
     figures = sorted(path.stem for path in (page.parent / "figures").glob("language-sfts-*.svg"))
     assert figures == [*ages, "language-sfts-overlap", "language-sfts-teacher"]
     assert "two languages have in common" in page.read_text(encoding="utf-8")
-    without = write_experiment_report(tmp_path / "without", asked, rows["teacher-no-adaptation"], store, failures=[])
+    without = write_experiment_report(
+        tmp_path / "without", asked, rows["teacher-no-adaptation"], store, failures=[]
+    )
     assert not list((without.parent / "figures").glob("language-sfts-*"))

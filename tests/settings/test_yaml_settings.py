@@ -31,19 +31,33 @@ class Outer:
     flag: bool = False
 
 
-GOOD = {"steps": 3, "inner": {"rate": 1, "names": ["a", "b"]}, "many": {"x": {"rate": 0.5}}, "limit": None, "flag": True}
+GOOD = {
+    "steps": 3,
+    "inner": {"rate": 1, "names": ["a", "b"]},
+    "many": {"x": {"rate": 0.5}},
+    "limit": None,
+    "flag": True,
+}
 
 
 def test_nested_values_become_dataclasses() -> None:
     built = build(Outer, GOOD, "here")
-    assert built == Outer(steps=3, inner=Inner(rate=1.0, names=("a", "b")), many={"x": Inner(rate=0.5)}, flag=True)
+    assert built == Outer(
+        steps=3, inner=Inner(rate=1.0, names=("a", "b")), many={"x": Inner(rate=0.5)}, flag=True
+    )
     assert isinstance(built.inner.rate, float)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"stesp": 3}, "here: Outer has the unknown key 'stesp'; did you mean 'steps'\\? Outer has: steps, inner, many, limit, flag"),
+        (
+            {"stesp": 3},
+            (
+                "here: Outer has the unknown key 'stesp'; did you mean 'steps'\\? Outer has: steps, inner,"
+                " many, limit, flag"
+            ),
+        ),
         ({"nonsense": 3}, "unknown key 'nonsense'; Outer has: steps"),
         ({3: 3}, "unknown key 3; Outer has"),
         ({"steps": "3"}, "here: steps should be of type int, but is '3'"),
@@ -53,7 +67,10 @@ def test_nested_values_become_dataclasses() -> None:
         ({"limit": "many"}, "limit should be of type int"),
         ({"inner": {}}, "here: inner lacks the key 'rate'"),
         ({"inner": 3}, "inner should be a mapping with the fields of Inner"),
-        ({"inner": {"rate": "5e-4"}}, r"inner.rate should be of type float, but is '5e-4'; write it with a point, as in 5.0e-4"),
+        (
+            {"inner": {"rate": "5e-4"}},
+            r"inner.rate should be of type float, but is '5e-4'; write it with a point, as in 5.0e-4",
+        ),
         ({"inner": {"rate": 1.0, "names": "ab"}}, "names should be a list"),
         ({"inner": {"rate": 1.0, "names": ["a", 2]}}, r"names\[1\] should be of type str"),
         ({"many": {"x": {"rte": 1.0}}}, "many.x has the unknown key 'rte'"),
@@ -80,13 +97,17 @@ def test_a_file_that_is_missing_or_no_yaml_is_refused(tmp_path: Path) -> None:
         read_yaml(Outer, path)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "data" / "experiments").glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "data" / "experiments").glob("*.yaml")), ids=lambda path: path.name
+)
 def test_the_experiment_files_of_the_project_are_good(path: Path) -> None:
     experiment = read_yaml(Experiment, path)
     assert len(set(experiment.cells())) == len(experiment.cells()) > 0
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "data" / "teachers").glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "data" / "teachers").glob("*.yaml")), ids=lambda path: path.name
+)
 def test_the_teacher_files_of_the_project_are_good(path: Path) -> None:
     assert len(read_yaml(PretrainConfig, path).languages) > 1
 
@@ -112,14 +133,26 @@ many:
         ("steps: 3", "steps: three", "1:8", "steps should be of type int, but is 'three'"),
         ("rate: 0.5\n", "rate: fast\n", "3:9", "inner.rate should be of type float, but is 'fast'"),
         ("[a, b]", "[a, 2]", "4:14", r"inner.names\[1\] should be of type str, but is 2"),
-        ("{rate: 0.5}", "{rate: 0.5, naems: [a]}", "6:18", "many.x has the unknown key 'naems'; did you mean 'names'"),
+        (
+            "{rate: 0.5}",
+            "{rate: 0.5, naems: [a]}",
+            "6:18",
+            "many.x has the unknown key 'naems'; did you mean 'names'",
+        ),
         ("{rate: 0.5}", "{names: [a]}", "6:6", "many.x lacks the key 'rate', which Inner needs"),
         ("steps: 3\n", "", "1:1", "Outer lacks the key 'steps'"),
         ("  x: {rate: 0.5}", "  - 3", "6:3", "many should be a mapping"),
-        ("steps: 3\n", "steps: 3\nflag: true\nsteps: 4\n", "3:1", "the key 'steps' is there already, on line 1"),
+        (
+            "steps: 3\n",
+            "steps: 3\nflag: true\nsteps: 4\n",
+            "3:1",
+            "the key 'steps' is there already, on line 1",
+        ),
     ],
 )
-def test_an_error_in_a_file_has_its_line_and_column(old: str, new: str, place: str, told: str, tmp_path: Path) -> None:
+def test_an_error_in_a_file_has_its_line_and_column(
+    old: str, new: str, place: str, told: str, tmp_path: Path
+) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text(FILE.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(InputError, match=rf"settings\.yaml:{place}: {told}"):
@@ -144,11 +177,15 @@ def test_of_several_errors_the_first_in_the_file_is_told(tmp_path: Path) -> None
         ({"groups": [[]]}, "- []"),
     ],
 )
-def test_what_an_experiment_itself_refuses_has_its_place_too(changes: dict[str, object], place: str, experiment_file) -> None:
+def test_what_an_experiment_itself_refuses_has_its_place_too(
+    changes: dict[str, object], place: str, experiment_file
+) -> None:
     path = experiment_file(**changes)
     lines = path.read_text(encoding="utf-8").splitlines()
     number = next(number for number, line in enumerate(lines, start=1) if place in line)
-    with pytest.raises(InputError, match=rf"experiment\.yaml:{number}:{lines[number - 1].index(place) + 1}: "):
+    with pytest.raises(
+        InputError, match=rf"experiment\.yaml:{number}:{lines[number - 1].index(place) + 1}: "
+    ):
         Experiment.read(path)
 
 
@@ -158,14 +195,18 @@ def test_the_schema_for_editors_is_that_of_the_dataclasses() -> None:
     jsonschema.Draft202012Validator.check_schema(schema(Experiment))
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "data" / "experiments").glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "data" / "experiments").glob("*.yaml")), ids=lambda path: path.name
+)
 def test_editors_find_the_schema_and_find_no_fault(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text.startswith("# yaml-language-server: $schema=schema.json\n")
     jsonschema.validate(yaml.safe_load(text), schema(Experiment))
 
 
-@pytest.mark.parametrize("value", [{"steps": 3}, {"steps": 3, "inner": {"rate": "x"}}, {**GOOD, "stesp": 1}, {**GOOD, "many": []}])
+@pytest.mark.parametrize(
+    "value", [{"steps": 3}, {"steps": 3, "inner": {"rate": "x"}}, {**GOOD, "stesp": 1}, {**GOOD, "many": []}]
+)
 def test_an_editor_refuses_what_is_refused_here(value: object) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(value, schema(Outer))

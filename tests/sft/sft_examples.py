@@ -10,9 +10,15 @@ from bistil.sft.delta import SparseDelta, base_hash
 
 def config() -> BertConfig:
     return BertConfig(
-        vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, max_position_embeddings=32,
-        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
+        vocab_size=60,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=32,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
 
 
 def encoder(seed: int = 0) -> BertModel:
@@ -30,7 +36,10 @@ def random_delta(model: nn.Module, seed: int, share: float = 0.3, base: str | No
     tensors = {}
     for name, tensor in model.state_dict().items():
         positions = np.flatnonzero(random.random(tensor.numel()) < share)
-        tensors[name] = (torch.from_numpy(positions), torch.from_numpy(random.normal(size=len(positions)).astype(np.float32)))
+        tensors[name] = (
+            torch.from_numpy(positions),
+            torch.from_numpy(random.normal(size=len(positions)).astype(np.float32)),
+        )
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     return SparseDelta(tensors=tensors, base=base or base_hash(model), shapes=shapes)
 
@@ -43,4 +52,6 @@ def same_bits(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
     def raw(tensor: Tensor) -> Tensor:
         return tensor.contiguous().reshape(-1).view(torch.uint8)
 
-    return left.keys() == right.keys() and all(torch.equal(raw(left[name]), raw(right[name])) for name in left)
+    return left.keys() == right.keys() and all(
+        torch.equal(raw(left[name]), raw(right[name])) for name in left
+    )

@@ -1,4 +1,6 @@
-"""SpIEL as plain loops over dense arrays, one tensor at a time: what the library must agree with; and the toy both train."""
+"""SpIEL as plain loops over dense arrays, one tensor at a time: what the library must agree with; and the toy
+both train.
+"""
 
 import math
 from collections.abc import Iterator

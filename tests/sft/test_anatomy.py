@@ -39,7 +39,8 @@ def test_parts_add_up_to_the_delta() -> None:
 def test_the_grid_has_the_density_of_each_module_and_nothing_elsewhere() -> None:
     shape, entries = (4, 5), torch.tensor([0, 3, 19])
     tensors = {
-        f"encoder.layer.{layer}.{rest}": (entries, torch.ones(3)) for layer, rest in ((10, "a.weight"), (2, "a.weight"), (2, "b.weight"))
+        f"encoder.layer.{layer}.{rest}": (entries, torch.ones(3))
+        for layer, rest in ((10, "a.weight"), (2, "a.weight"), (2, "b.weight"))
     }
     bias = {"encoder.layer.2.a.bias": (entries[:1], torch.ones(1))}
     shapes = {name: shape for name in tensors} | dict.fromkeys(bias, (4,))
@@ -59,8 +60,14 @@ def test_overlap_by_chance_is_the_expectation_over_random_entries_of_the_same_te
     random = np.random.default_rng(1)
 
     def drawn() -> SparseDelta:
-        parts = {name: np.sort(random.choice(shapes[name][0], len(tensors[name][0]), replace=False)) for name in tensors}
-        return SparseDelta(tensors={name: (torch.from_numpy(part), torch.ones(len(part))) for name, part in parts.items()}, base="b")
+        parts = {
+            name: np.sort(random.choice(shapes[name][0], len(tensors[name][0]), replace=False))
+            for name in tensors
+        }
+        return SparseDelta(
+            tensors={name: (torch.from_numpy(part), torch.ones(len(part))) for name, part in parts.items()},
+            base="b",
+        )
 
     seen = np.mean([drawn().overlap(drawn()) for _ in range(2000)])
     assert seen == pytest.approx(overlap_by_chance(dense, dense), abs=0.01)

@@ -20,7 +20,10 @@ def delta_of(found: Entries, base: str = BASE, **parts: object) -> SparseDelta:
     tensors = {}
     for name in {name for name, _ in found}:
         positions = sorted(position for other, position in found if other == name)
-        tensors[name] = (torch.tensor(positions), torch.tensor([found[name, position] for position in positions]))
+        tensors[name] = (
+            torch.tensor(positions),
+            torch.tensor([found[name, position] for position in positions]),
+        )
     return SparseDelta(tensors=tensors, base=base, shapes={name: (3, 4) for name in tensors}, **parts)
 
 
@@ -56,11 +59,15 @@ def test_scaling_is_linear(left: Entries, right: Entries, factor: float) -> None
 @given(entries, entries, entries)
 def test_supports_are_sets(first: Entries, second: Entries, third: Entries) -> None:
     deltas = [delta_of(found) for found in (first, second, third)]
-    assert keys(union(*deltas)) == first.keys() | second.keys() | third.keys() == keys(union(*reversed(deltas)))
+    assert (
+        keys(union(*deltas)) == first.keys() | second.keys() | third.keys() == keys(union(*reversed(deltas)))
+    )
     assert keys(intersection(*deltas)) == first.keys() & second.keys() & third.keys()
     a, b = deltas[:2]
     assert restricted(a, union(a, b)) == a
-    assert as_entries(restricted(a, intersection(a, b))) == {key: first[key] for key in first.keys() & second.keys()}
+    assert as_entries(restricted(a, intersection(a, b))) == {
+        key: first[key] for key in first.keys() & second.keys()
+    }
     common = sum(len(positions) for positions in intersection(a, b).values())
     assert common == round(a.overlap(b) * min(a.size, b.size))
     assert union(a).keys() == a.tensors.keys()

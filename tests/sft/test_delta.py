@@ -17,7 +17,10 @@ BASE = "0" * 64
 def delta_of(entries: dict[int, float], base: str = BASE, name: str = "weight") -> SparseDelta:
     positions = sorted(entries)
     return SparseDelta(
-        tensors={name: (torch.tensor(positions, dtype=torch.int64), torch.tensor([entries[p] for p in positions]))}, base=base
+        tensors={
+            name: (torch.tensor(positions, dtype=torch.int64), torch.tensor([entries[p] for p in positions]))
+        },
+        base=base,
     )
 
 
@@ -72,7 +75,10 @@ def test_the_encoder_is_restored_when_the_block_or_a_later_delta_fails() -> None
     before, good = bits(model), random_delta(model, 1)
     with pytest.raises(RuntimeError, match="stop"), deltas_applied(model, good):
         raise RuntimeError("stop")
-    with pytest.raises(InputError, match="does not have"), deltas_applied(model, good, delta_of({0: 1.0}, name="nowhere")):
+    with (
+        pytest.raises(InputError, match="does not have"),
+        deltas_applied(model, good, delta_of({0: 1.0}, name="nowhere")),
+    ):
         pass
     assert same_bits(bits(model), before)
 
@@ -109,7 +115,10 @@ def test_what_was_changed_meanwhile_is_told() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda model: setattr(model, "weight", nn.Parameter(torch.zeros(5, 4))), r"was \(4, 4\), torch.float32.* now \(5, 4\)"),
+        (
+            lambda model: setattr(model, "weight", nn.Parameter(torch.zeros(5, 4))),
+            r"was \(4, 4\), torch.float32.* now \(5, 4\)",
+        ),
         (lambda model: model.bfloat16(), r"now \(4, 4\), torch.bfloat16"),
         (lambda model: delattr(model, "weight"), "now gone"),
     ],
@@ -130,7 +139,10 @@ def test_a_delta_for_another_vocabulary_is_refused() -> None:
     delta = random_delta(other, 1, 0.1)
     other.resize_token_embeddings(70)
     before = bits(other)
-    with pytest.raises(InputError, match=r"word_embeddings.weight has shape \(70, 32\) in the encoder, the delta is for \(60, 32\)"):
+    with pytest.raises(
+        InputError,
+        match=r"word_embeddings.weight has shape \(70, 32\) in the encoder, the delta is for \(60, 32\)",
+    ):
         delta.apply(other)
     assert same_bits(bits(other), before)
     delta.apply(model).revert()
@@ -173,18 +185,31 @@ def test_a_delta_that_does_not_fit_is_refused_and_nothing_changes(delta: SparseD
 def test_two_names_of_one_tied_tensor_are_refused() -> None:
     model = nn.ModuleDict({"a": nn.Linear(3, 3), "b": nn.Linear(3, 3)})
     model["b"].weight = model["a"].weight
-    tied = SparseDelta(tensors={f"{key}.weight": (torch.tensor([0]), torch.tensor([1.0])) for key in "ab"}, base=BASE)
+    tied = SparseDelta(
+        tensors={f"{key}.weight": (torch.tensor([0]), torch.tensor([1.0])) for key in "ab"}, base=BASE
+    )
     with pytest.raises(InputError, match="tied"):
         tied.apply(model)
 
 
 @pytest.mark.parametrize(
     ("positions", "values"),
-    [([1, 0], [1.0, 1.0]), ([1, 1], [1.0, 1.0]), ([-1], [1.0]), ([0], [1.0, 2.0]), ([0], [float("nan")]), ([4], [1.0])],
+    [
+        ([1, 0], [1.0, 1.0]),
+        ([1, 1], [1.0, 1.0]),
+        ([-1], [1.0]),
+        ([0], [1.0, 2.0]),
+        ([0], [float("nan")]),
+        ([4], [1.0]),
+    ],
 )
 def test_a_malformed_value_cannot_be_made(positions: list[int], values: list[float]) -> None:
     with pytest.raises(InputError):
-        SparseDelta(tensors={"weight": (torch.tensor(positions), torch.tensor(values))}, base=BASE, shapes={"weight": (2, 2)})
+        SparseDelta(
+            tensors={"weight": (torch.tensor(positions), torch.tensor(values))},
+            base=BASE,
+            shapes={"weight": (2, 2)},
+        )
 
 
 def test_a_delta_is_a_value_of_its_own() -> None:
@@ -262,7 +287,10 @@ def test_the_base_hash_survives_saving_and_sees_every_change(tmp_path) -> None:
     model.save_pretrained(tmp_path)
     assert base_hash(BertModel.from_pretrained(tmp_path, add_pooling_layer=False)) == expected
     with deltas_applied(
-        model, SparseDelta(tensors={"embeddings.word_embeddings.weight": (torch.tensor([5]), torch.tensor([1.0]))}, base="")
+        model,
+        SparseDelta(
+            tensors={"embeddings.word_embeddings.weight": (torch.tensor([5]), torch.tensor([1.0]))}, base=""
+        ),
     ):
         assert base_hash(model) != expected
     assert base_hash(model) == expected

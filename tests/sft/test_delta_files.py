@@ -13,12 +13,16 @@ from bistil.sft.delta import SparseDelta, base_hash
 def example() -> SparseDelta:
     delta = random_delta(encoder(), 1, 0.05)
     head = {"head.weight": torch.randn(3, 4).t()}
-    return SparseDelta(tensors=delta.tensors, base=delta.base, shapes=delta.shapes, full=head, notes={"language": "glv"})
+    return SparseDelta(
+        tensors=delta.tensors, base=delta.base, shapes=delta.shapes, full=head, notes={"language": "glv"}
+    )
 
 
 def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
     delta = example()
-    delta.save(tmp_path / "deep" / "glv.safetensors", n_parameters=sum(p.numel() for p in encoder().parameters()))
+    delta.save(
+        tmp_path / "deep" / "glv.safetensors", n_parameters=sum(p.numel() for p in encoder().parameters())
+    )
     read = SparseDelta.load(tmp_path / "deep" / "glv.safetensors", base=base_hash(encoder()))
     assert read == delta
     assert read.shapes == delta.shapes
@@ -39,7 +43,9 @@ def test_small_positions_take_eight_bytes_an_entry(tmp_path: Path) -> None:
 
 
 def test_positions_beyond_int32_survive(tmp_path: Path) -> None:
-    delta = SparseDelta(tensors={"w": (torch.tensor([1, 2**33]), torch.ones(2))}, base="b", shapes={"w": (2**34,)})
+    delta = SparseDelta(
+        tensors={"w": (torch.tensor([1, 2**33]), torch.ones(2))}, base="b", shapes={"w": (2**34,)}
+    )
     delta.save(tmp_path / "x")
     assert SparseDelta.load(tmp_path / "x").tensors["w"][0].tolist() == [1, 2**33]
 
@@ -51,7 +57,10 @@ def test_a_foreign_base_is_refused_with_both_hashes(tmp_path: Path) -> None:
         SparseDelta.load(tmp_path / "x", base=other)
 
 
-@pytest.mark.parametrize("damage", ["missing", "empty", "header only", "cut in half", "last byte", "noise", "a bit flipped", "not a delta"])
+@pytest.mark.parametrize(
+    "damage",
+    ["missing", "empty", "header only", "cut in half", "last byte", "noise", "a bit flipped", "not a delta"],
+)
 def test_a_damaged_file_is_refused(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "x"
     example().save(path)
@@ -59,9 +68,13 @@ def test_a_damaged_file_is_refused(tmp_path: Path, damage: str) -> None:
     flipped = bytearray(content)
     flipped[-40] ^= 1
     versions = {
-        "empty": b"", "header only": content[:8], "cut in half": content[: len(content) // 2], "last byte": content[:-1],
-        "noise": os.urandom(500), "a bit flipped": bytes(flipped),
-    }  # fmt: skip
+        "empty": b"",
+        "header only": content[:8],
+        "cut in half": content[: len(content) // 2],
+        "last byte": content[:-1],
+        "noise": os.urandom(500),
+        "a bit flipped": bytes(flipped),
+    }
     if damage == "missing":
         path.unlink()
     elif damage == "not a delta":
@@ -72,7 +85,9 @@ def test_a_damaged_file_is_refused(tmp_path: Path, damage: str) -> None:
         SparseDelta.load(path)
 
 
-def test_a_failed_save_keeps_the_old_file_and_leaves_no_rubbish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_save_keeps_the_old_file_and_leaves_no_rubbish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old = example()
     old.save(tmp_path / "x")
 

@@ -15,7 +15,9 @@ from bistil.text.corpora import read_lines, to_blocks
 from bistil.training.loop import Schedule
 
 PHASE = Schedule(steps=8, learning_rate=3e-3, evaluations=2)
-CONFIG = SftConfig(lottery=LotteryConfig(density=0.1, l1=0.1, freeze_layer_norms=True), dense=PHASE, sparse=PHASE)
+CONFIG = SftConfig(
+    lottery=LotteryConfig(density=0.1, l1=0.1, freeze_layer_norms=True), dense=PHASE, sparse=PHASE
+)
 
 
 @pytest.fixture(scope="module")

@@ -24,11 +24,17 @@ from bistil.sft.top_k import kth_largest
 def naive(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor], k: int) -> dict[str, list[int]]:
     """A full sort by (difference descending, name, position)."""
     names = sorted(before)
-    everything = [np.abs(after[n].float().numpy().reshape(-1) - before[n].float().numpy().reshape(-1)) for n in names]
+    everything = [
+        np.abs(after[n].float().numpy().reshape(-1) - before[n].float().numpy().reshape(-1)) for n in names
+    ]
     owner = np.concatenate([np.full(len(part), i) for i, part in enumerate(everything)])
     place = np.concatenate([np.arange(len(part)) for part in everything])
     top = np.lexsort((place, owner, -np.concatenate(everything)))[:k]
-    return {n: sorted(place[top[owner[top] == i]].tolist()) for i, n in enumerate(names) if (owner[top] == i).any()}
+    return {
+        n: sorted(place[top[owner[top] == i]].tolist())
+        for i, n in enumerate(names)
+        if (owner[top] == i).any()
+    }
 
 
 def as_lists(chosen: dict[str, torch.Tensor]) -> dict[str, list[int]]:
@@ -40,8 +46,14 @@ def as_lists(chosen: dict[str, torch.Tensor]) -> dict[str, list[int]]:
 def test_top_k_is_the_naive_full_sort_ties_included(seed: int, levels: int, share: float) -> None:
     random = np.random.default_rng(seed)
     shapes = {"b": (7, 3), "a": (5,), "c": (2, 3, 4)}
-    before = {n: torch.from_numpy(random.integers(-levels, levels + 1, size=s).astype(np.float32)) for n, s in shapes.items()}
-    after = {n: torch.from_numpy(random.integers(-levels, levels + 1, size=s).astype(np.float32)) for n, s in shapes.items()}
+    before = {
+        n: torch.from_numpy(random.integers(-levels, levels + 1, size=s).astype(np.float32))
+        for n, s in shapes.items()
+    }
+    after = {
+        n: torch.from_numpy(random.integers(-levels, levels + 1, size=s).astype(np.float32))
+        for n, s in shapes.items()
+    }
     k = max(1, round(share * 50))
     chosen = select_top_k(before, after, k)
     assert as_lists(chosen) == naive(before, after, k)
@@ -66,7 +78,9 @@ def test_the_kth_largest_is_that_of_the_sorted_entries(entries: list[float], dat
 @pytest.mark.parametrize("levels", [1, 1000])
 def test_blocks_of_differences_make_no_difference(levels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {"w": torch.zeros(7, 5), "v": torch.zeros(4)}
-    after = {name: torch.randint(-levels, levels + 1, tensor.shape).float() for name, tensor in before.items()}
+    after = {
+        name: torch.randint(-levels, levels + 1, tensor.shape).float() for name, tensor in before.items()
+    }
     monkeypatch.setattr(top_k, "BLOCK", 3)
     for k in range(1, 40):
         assert as_lists(select_top_k(before, after, k)) == naive(before, after, k)
@@ -74,10 +88,15 @@ def test_blocks_of_differences_make_no_difference(levels: int, monkeypatch: pyte
 
 @pytest.mark.parametrize("bound", [None, 0.0, float("inf")], ids=["sampled", "unknown", "too high"])
 @pytest.mark.parametrize("levels", [2, 40, 10**6])
-def test_a_sampled_bound_makes_no_difference(bound: float | None, levels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sampled_bound_makes_no_difference(
+    bound: float | None, levels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     generator = torch.Generator().manual_seed(levels)
     before = {"w": torch.zeros(70, 50), "v": torch.zeros(500)}
-    after = {name: torch.randint(-levels, levels + 1, tensor.shape, generator=generator).float() for name, tensor in before.items()}
+    after = {
+        name: torch.randint(-levels, levels + 1, tensor.shape, generator=generator).float()
+        for name, tensor in before.items()
+    }
     if bound is not None:
         monkeypatch.setattr(lottery, "likely_bound", lambda *given: bound)
     for k in (1, 40, 170, 1500, 4000):
@@ -86,12 +105,18 @@ def test_a_sampled_bound_makes_no_difference(bound: float | None, levels: int, m
 
 def test_a_sample_of_many_entries_leaves_few_candidates_and_one_of_ties_none() -> None:
     before = {"w": torch.zeros(1000, 600), "v": torch.zeros(40000)}
-    after = {name: torch.randn(tensor.shape, generator=torch.Generator().manual_seed(1)) for name, tensor in before.items()}
+    after = {
+        name: torch.randn(tensor.shape, generator=torch.Generator().manual_seed(1))
+        for name, tensor in before.items()
+    }
     k = round(0.04 * 640000)
     bound = top_k.likely_bound(before, after, k)
     candidates = sum(len(values) for _, _, values in top_k.entries_from(bound, before, after))
     assert k <= candidates < 1.1 * k
-    assert top_k.likely_bound(before, {name: torch.ones_like(tensor) for name, tensor in before.items()}, k) == 0.0
+    assert (
+        top_k.likely_bound(before, {name: torch.ones_like(tensor) for name, tensor in before.items()}, k)
+        == 0.0
+    )
 
 
 @pytest.mark.parametrize("k", [0, -1, 41])
@@ -170,7 +195,9 @@ def test_decoupling_keeps_the_function_and_trains_the_encoder_only(tmp_path) -> 
     decouple_output_embedding(model)
     decouple_output_embedding(model)
     assert torch.equal(model(ids).logits, expected)
-    assert {name.split(".")[0] for name, parameter in model.named_parameters() if parameter.requires_grad} == {"bert"}
+    assert {
+        name.split(".")[0] for name, parameter in model.named_parameters() if parameter.requires_grad
+    } == {"bert"}
     head = bits(model.cls)
     model(ids).logits.sum().backward()
     torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1).step()

@@ -1,4 +1,6 @@
-"""The sparse phase of LT-SFT, and SpIEL that replaces nothing, are 200 steps of dense training under a mask: nothing else is trained."""
+"""The sparse phase of LT-SFT, and SpIEL that replaces nothing, are 200 steps of dense training under a mask:
+nothing else is trained.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,11 +23,23 @@ Support = dict[str, Tensor]
 
 def support_of(model: nn.Module) -> Support:
     chosen = choose_tensors(model, embeddings=True)
-    return {name: positions for name, (positions, _) in random_delta(model, 3, 0.05).tensors.items() if name in chosen}
+    return {
+        name: positions
+        for name, (positions, _) in random_delta(model, 3, 0.05).tensors.items()
+        if name in chosen
+    }
 
 
-def train(model: nn.Module, trained: list[nn.Parameter], optimizer: torch.optim.Optimizer, after: Callable[[], None], bf16: bool) -> float:
-    """Warm-up, linear decay, accumulation and clipping; returns how often the norm was clipped, as a share."""
+def train(
+    model: nn.Module,
+    trained: list[nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    after: Callable[[], None],
+    bf16: bool,
+) -> float:
+    """Warm-up, linear decay, accumulation and clipping; returns how often the norm was clipped, as a
+    share.
+    """
     schedule = get_linear_schedule_with_warmup(optimizer, STEPS // 10, STEPS)
     random, clipped = torch.Generator().manual_seed(1), 0
     target = torch.randn(2, 6, 32, generator=random)
@@ -47,7 +61,10 @@ def masked_dense(support: Support, bf16: bool) -> dict[str, Tensor]:
     """Dense AdamW on a difference of every weight's size, whose gradient is the weight's under a 0/1 mask."""
     model = encoder()
     theta0 = snapshot(model)
-    masks = {name: torch.zeros(theta0[name].numel()).index_fill_(0, support[name], 1.0).view_as(theta0[name]) for name in support}
+    masks = {
+        name: torch.zeros(theta0[name].numel()).index_fill_(0, support[name], 1.0).view_as(theta0[name])
+        for name in support
+    }
     deltas = {name: nn.Parameter(torch.zeros_like(theta0[name])) for name in support}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in support)
@@ -74,13 +91,19 @@ def masked_dense(support: Support, bf16: bool) -> dict[str, Tensor]:
 @pytest.mark.slow
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("way", ["gathered", "sampled", "spiel"])
-def test_two_hundred_steps_end_in_the_same_weights(way: str, bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_hundred_steps_end_in_the_same_weights(
+    way: str, bf16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sampled, "LEAST", 1 if way == "sampled" else sampled.LEAST)
     model = encoder()
     theta0, support = snapshot(model), support_of(model)
     settled = SpielConfig(steps=STEPS, density=0.1, rate=0.0, replace_all_first=False, embeddings=True)
     spiel = way == "spiel"
-    context: Any = MovingSupport(model, settled, support=support) if spiel else SparseTraining(model, support=support, theta0=theta0)
+    context: Any = (
+        MovingSupport(model, settled, support=support)
+        if spiel
+        else SparseTraining(model, support=support, theta0=theta0)
+    )
     with context as training:
         if spiel:
             optimizer: torch.optim.Optimizer = spiel_optimizer(training, lr=LR, weight_decay=DECAY)
@@ -112,7 +135,9 @@ def test_a_gradient_that_is_not_finite_stops_the_step_and_keeps_the_last_state(w
             optimizer.zero_grad()
         before = snapshot(model)
         (loss() * float("nan")).backward()
-        with pytest.raises(InputError, match=rf"step {when} are not finite \(first in e.*after step {when - 1}"):
+        with pytest.raises(
+            InputError, match=rf"step {when} are not finite \(first in e.*after step {when - 1}"
+        ):
             optimizer.step()
         assert all(torch.equal(tensor, before[name]) for name, tensor in model.named_parameters())
         optimizer.zero_grad()

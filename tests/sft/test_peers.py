@@ -1,4 +1,6 @@
-"""LoRA and (IA)^3: what trains and how much, that the encoder is whole again afterwards, and that a run resumes."""
+"""LoRA and (IA)^3: what trains and how much, that the encoder is whole again afterwards, and that a run
+resumes.
+"""
 
 import dataclasses
 import sys
@@ -32,7 +34,9 @@ def peft() -> None:
 def test_what_changes_is_merged_and_the_encoder_is_whole_again(config, tmp_path: Path) -> None:
     net, start = model(), model()
     delta = tuned(net, tmp_path, config)
-    assert [name for name, _ in net.encoder.named_parameters()] == [name for name, _ in start.encoder.named_parameters()]
+    assert [name for name, _ in net.encoder.named_parameters()] == [
+        name for name, _ in start.encoder.named_parameters()
+    ]
     assert torch.equal(delta.full["head.weight"], net.head.weight)
     fresh = model().encoder
     with deltas_applied(fresh, delta):
@@ -40,10 +44,15 @@ def test_what_changes_is_merged_and_the_encoder_is_whole_again(config, tmp_path:
         assert all(torch.allclose(mine, theirs, atol=1e-7) for mine, theirs in pairs)
     assert same_bits(bits(fresh), bits(start.encoder))
     blocks = start.encoder.config.num_hidden_layers
-    linears = [tensor for name, tensor in start.encoder.named_parameters() if ".layer." in name and tensor.ndim == 2]
+    linears = [
+        tensor for name, tensor in start.encoder.named_parameters() if ".layer." in name and tensor.ndim == 2
+    ]
     if config is LORA:
         r = rank(start.encoder, LORA.density)
-        assert delta.notes == {"method": "lora", "trainable": str(r * sum(sum(weight.shape) for weight in linears))}
+        assert delta.notes == {
+            "method": "lora",
+            "trainable": str(r * sum(sum(weight.shape) for weight in linears)),
+        }
         assert len(delta.tensors) == len(linears)
         name = "encoder.layer.0.attention.self.query.weight"
         update = net.encoder.get_parameter(name) - start.encoder.get_parameter(name)
@@ -51,7 +60,13 @@ def test_what_changes_is_merged_and_the_encoder_is_whole_again(config, tmp_path:
     else:
         hidden, inner = start.encoder.config.hidden_size, start.encoder.config.intermediate_size
         assert delta.notes["trainable"] == str(blocks * (2 * hidden + inner))
-        ends = ("self.key.weight", "self.value.weight", "self.key.bias", "self.value.bias", "output.dense.weight")
+        ends = (
+            "self.key.weight",
+            "self.value.weight",
+            "self.key.bias",
+            "self.value.bias",
+            "output.dense.weight",
+        )
         assert all(name.endswith(ends) and ".attention.output." not in name for name in delta.tensors)
 
 
@@ -72,7 +87,11 @@ def test_a_stopped_run_ends_in_the_same_delta(config, tmp_path: Path) -> None:
 def test_the_rank_comes_nearest_to_the_density() -> None:
     encoder = model().encoder
     total = sum(tensor.numel() for tensor in encoder.parameters())
-    step = sum(sum(tensor.shape) for name, tensor in encoder.named_parameters() if ".layer." in name and tensor.ndim == 2)
+    step = sum(
+        sum(tensor.shape)
+        for name, tensor in encoder.named_parameters()
+        if ".layer." in name and tensor.ndim == 2
+    )
     for density in (0.05, 0.2, 0.5):
         assert abs(rank(encoder, density) * step - density * total) <= step / 2
     assert rank(encoder, 1e-9) == 1

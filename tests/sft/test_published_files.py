@@ -15,14 +15,20 @@ from bistil.sft.delta import base_hash, deltas_applied
 from bistil.sft.published import load_composable_sft, load_spiel_peft
 
 
-def composable(path: Path, diffs: dict[str, torch.Tensor], absolute: dict[str, torch.Tensor], **extra: object) -> None:
+def composable(
+    path: Path, diffs: dict[str, torch.Tensor], absolute: dict[str, torch.Tensor], **extra: object
+) -> None:
     """Write the published layout: column-major flat positions as gaps, the first a numpy integer."""
     encoded = {}
     for name, dense in diffs.items():
         flat = dense.numpy().reshape(-1, order="F")
         positions = np.flatnonzero(flat)
         steps = [positions[0], *np.diff(positions).tolist()] if len(positions) else []
-        encoded[name] = {"size": dense.size(), "index_steps": steps, "values": torch.from_numpy(flat[positions].copy())}
+        encoded[name] = {
+            "size": dense.size(),
+            "index_steps": steps,
+            "values": torch.from_numpy(flat[positions].copy()),
+        }
     torch.save({"diffs": encoded, "abs": absolute, **extra}, path)
 
 
@@ -37,7 +43,9 @@ def test_a_composable_sft_file_is_read(tmp_path: Path, as_folder: bool) -> None:
         {f"bert.{name}": dense, "bert.encoder.layer.0.intermediate.dense.bias": bias},
         {"classifier.weight": torch.ones(2, 3)},
     )
-    delta = load_composable_sft(tmp_path if as_folder else tmp_path / "pytorch_diff.bin", base=base_hash(model))
+    delta = load_composable_sft(
+        tmp_path if as_folder else tmp_path / "pytorch_diff.bin", base=base_hash(model)
+    )
     before = bits(model)[name]
     with deltas_applied(model, delta):
         assert torch.equal(model.get_parameter(name), before + dense)
@@ -57,7 +65,9 @@ class Evil:
         return (os.mkdir, ("owned",))
 
 
-def test_unsafe_foreign_and_broken_composable_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsafe_foreign_and_broken_composable_files_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"diffs": {}, "abs": {}, "x": Evil()}, "evil")
     with pytest.raises(InputError, match="unsafe"):
@@ -108,7 +118,9 @@ def test_a_spiel_of_the_fork_of_peft_is_read(tmp_path: Path, safe: bool, dtype: 
     assert delta.shapes == {f"{LAYER}.weight": (64, 32)}
 
 
-def test_a_spiel_that_does_not_fit_or_is_unsafe_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_spiel_that_does_not_fit_or_is_unsafe_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     one = {"model.w.sft_delta.indices": torch.tensor([0, 1]), "model.w.sft_delta.values": torch.ones(2)}
     cases: list[tuple[dict[str, Tensor], str]] = [

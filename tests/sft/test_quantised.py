@@ -1,4 +1,6 @@
-"""SpIEL on a 4-bit base: it is SpIEL on the dequantised weights, and its delta goes into the full-precision ones."""
+"""SpIEL on a 4-bit base: it is SpIEL on the dequantised weights, and its delta goes into the full-precision
+ones.
+"""
 
 import copy
 import io
@@ -37,7 +39,9 @@ def four_bits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 def config(**changes: Any) -> SpielConfig:
-    return SpielConfig(**{"steps": 12, "interval": 4, "estimation": 2, "density": 0.1, "rate": 0.5, **changes})
+    return SpielConfig(
+        **{"steps": 12, "interval": 4, "estimation": 2, "density": 0.1, "rate": 0.5, **changes}
+    )
 
 
 def rounded() -> nn.Module:
@@ -52,14 +56,20 @@ def rounded() -> nn.Module:
 
 
 @pytest.mark.usefixtures("four_bits")
-@pytest.mark.parametrize("changes", [{"method": "ag"}, {"method": "ma", "embeddings": True}, {"method": "ag", "tensors": "global"}])
+@pytest.mark.parametrize(
+    "changes", [{"method": "ag"}, {"method": "ma", "embeddings": True}, {"method": "ag", "tensors": "global"}]
+)
 @pytest.mark.parametrize("least", [1, 2**18])
-def test_it_is_spiel_on_the_dequantised_weights(changes: dict[str, Any], least: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_spiel_on_the_dequantised_weights(
+    changes: dict[str, Any], least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sampled, "LEAST", least)
     full, model, plain = encoder(), encoder(), rounded()
     base = base_hash(full)
     quantise(model)
-    packed = {name: layer.dense() for name, layer in model.named_modules() if isinstance(layer, QuantisedLinear)}
+    packed = {
+        name: layer.dense() for name, layer in model.named_modules() if isinstance(layer, QuantisedLinear)
+    }
     with QuantisedSupport(model, config(**changes)) as support:
         train(model, spiel_optimizer(support, lr=1e-3), 12)
         delta = support.delta(base)
@@ -69,12 +79,16 @@ def test_it_is_spiel_on_the_dequantised_weights(changes: dict[str, Any], least: 
     torch.testing.assert_close(support.values, dense.values, rtol=1e-3, atol=1e-5)
     assert support.values.abs().max() > 2e-3
     ids = torch.arange(8)[None]
-    torch.testing.assert_close(model(input_ids=ids).last_hidden_state, plain(input_ids=ids).last_hidden_state, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        model(input_ids=ids).last_hidden_state, plain(input_ids=ids).last_hidden_state, rtol=1e-3, atol=1e-4
+    )
     untouched = bits(full)
     with deltas_applied(full, delta):
         name = next(iter(delta.tensors))
         positions, values = delta.tensors[name]
-        torch.testing.assert_close(full.get_parameter(name).view(-1)[positions], untouched[name].view(-1)[positions] + values)
+        torch.testing.assert_close(
+            full.get_parameter(name).view(-1)[positions], untouched[name].view(-1)[positions] + values
+        )
     assert same_bits(bits(full), untouched)
     support.rewind()
     for name, layer in model.named_modules():
@@ -93,7 +107,11 @@ def test_a_checkpoint_has_no_base_and_continues_in_the_same_delta() -> None:
                 model.load_state_dict(start[0])
                 optimizer.load_state_dict(start[1])
             train(model, optimizer, steps, skip=skip)
-            return copy.deepcopy(model.state_dict()), copy.deepcopy(optimizer.state_dict()), support.delta("b")
+            return (
+                copy.deepcopy(model.state_dict()),
+                copy.deepcopy(optimizer.state_dict()),
+                support.delta("b"),
+            )
 
     whole, half = run(12), run(6)
     assert not any("dense.weight" in name or "query.weight" in name for name in half[0])

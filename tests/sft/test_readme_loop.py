@@ -1,4 +1,6 @@
-"""The README's loop of ten lines runs as it stands, on an encoder and on a decoder, and its file is the training's result."""
+"""The README's loop of ten lines runs as it stands, on an encoder and on a decoder, and its file is the
+training's result.
+"""
 
 import re
 from pathlib import Path
@@ -25,14 +27,21 @@ def decoder() -> Any:
     torch.manual_seed(2)
     return LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=60, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+            vocab_size=60,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
             tie_word_embeddings=True,
         )
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("make", [classifier, decoder])
-def test_the_loop_runs_and_its_file_is_what_was_learnt(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loop_runs_and_its_file_is_what_was_learnt(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     [code] = SHOWN.findall((ROOT / "README.md").read_text(encoding="utf-8"))
     assert len(code.splitlines()) == 10

@@ -1,4 +1,6 @@
-"""Gradients of the support alone: the same numbers as the dense gradient gathered, through every kind of layer, and no dense one."""
+"""Gradients of the support alone: the same numbers as the dense gradient gathered, through every kind of
+layer, and no dense one.
+"""
 
 from typing import Any
 
@@ -32,28 +34,49 @@ def some_of(numel: int, data: Any) -> Tensor:
 
 
 @given(sizes, sizes, sizes, st.data())
-def test_a_linear_layers_entries_are_those_of_its_dense_gradient(count: int, inputs: int, outputs: int, data: Any) -> None:
-    states, gradient, positions = torch.randn(count, inputs), torch.randn(count, outputs), some_of(inputs * outputs, data)
-    torch.testing.assert_close(linear_entries(positions, gradient, states), (gradient.t() @ states).take(positions))
+def test_a_linear_layers_entries_are_those_of_its_dense_gradient(
+    count: int, inputs: int, outputs: int, data: Any
+) -> None:
+    states, gradient, positions = (
+        torch.randn(count, inputs),
+        torch.randn(count, outputs),
+        some_of(inputs * outputs, data),
+    )
+    torch.testing.assert_close(
+        linear_entries(positions, gradient, states), (gradient.t() @ states).take(positions)
+    )
 
 
 @given(sizes, sizes, sizes, st.data())
-def test_an_embeddings_entries_are_the_bits_of_its_dense_gradient(count: int, rows: int, width: int, data: Any) -> None:
-    table, ids, gradient = nn.Embedding(rows, width), torch.randint(0, rows, (count,)), torch.randn(count, width)
+def test_an_embeddings_entries_are_the_bits_of_its_dense_gradient(
+    count: int, rows: int, width: int, data: Any
+) -> None:
+    table, ids, gradient = (
+        nn.Embedding(rows, width),
+        torch.randint(0, rows, (count,)),
+        torch.randn(count, width),
+    )
     positions = some_of(rows * width, data)
     table(ids).backward(gradient)
     found, values = embedding_entries(positions, gradient, ids)
-    assert torch.equal(torch.zeros(len(positions)).index_put((found,), values), table.weight.grad.take(positions))
+    assert torch.equal(
+        torch.zeros(len(positions)).index_put((found,), values), table.weight.grad.take(positions)
+    )
     assert len(found.unique()) == len(found)
 
 
 class Odd(nn.Module):
-    """A padded embedding tied to an output layer, a weight used in a call of its own, and an embedding that rescales its gradient."""
+    """A padded embedding tied to an output layer, a weight used in a call of its own, and an embedding that
+    rescales its gradient.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(1)
-        self.table, self.rescaled = nn.Embedding(9, 4, padding_idx=2), nn.Embedding(9, 4, scale_grad_by_freq=True)
+        self.table, self.rescaled = (
+            nn.Embedding(9, 4, padding_idx=2),
+            nn.Embedding(9, 4, scale_grad_by_freq=True),
+        )
         self.layer, self.out = nn.Linear(4, 4), nn.Linear(4, 9, bias=False)
         self.out.weight = self.table.weight
 
@@ -70,14 +93,24 @@ def test_both_ways_collect_the_same_gradient(make: Any, bf16: bool) -> None:
     for dense in (False, True):
         torch.manual_seed(0)
         model = make()
-        support = {n: p for n, (p, _) in random_delta(model, 3, 0.4).tensors.items() if n in dict(model.named_parameters())}
+        support = {
+            n: p
+            for n, (p, _) in random_delta(model, 3, 0.4).tensors.items()
+            if n in dict(model.named_parameters())
+        }
         ids = torch.randint(0, 9, (3, 5), generator=torch.Generator().manual_seed(4))
-        with SparseTraining(model, support=support, theta0=snapshot(model), dense_gradients=dense) as training:
+        with SparseTraining(
+            model, support=support, theta0=snapshot(model), dense_gradients=dense
+        ) as training:
             for _ in range(2):  # two micro-batches add up
                 with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                     states = model(ids)
-                (states if torch.is_tensor(states) else states.last_hidden_state).float().square().sum().backward()
-            assert all(parameter.grad is None for name, parameter in model.named_parameters() if name != "sft_values")
+                (
+                    states if torch.is_tensor(states) else states.last_hidden_state
+                ).float().square().sum().backward()
+            assert all(
+                parameter.grad is None for name, parameter in model.named_parameters() if name != "sft_values"
+            )
             found.append(training.values.grad)
         assert not any("forward" in vars(module) for module in model.modules())
     assert found[0].abs().max() > 0.1
@@ -90,7 +123,9 @@ def test_no_dense_gradient_of_a_linear_layer_or_an_embedding_comes_into_being() 
     support = {n: p for n, (p, _) in random_delta(model, 3, 0.1).tensors.items() if len(p)}
     with SparseTraining(model, support=support, theta0=snapshot(model)):
         for name in support:
-            model.get_parameter(name).register_hook(lambda gradient, name=name: seen.append(name) if gradient is not None else None)
+            model.get_parameter(name).register_hook(
+                lambda gradient, name=name: seen.append(name) if gradient is not None else None
+            )
         next(losses(model, 1)).backward()
     matrices = {name for name, parameter in model.named_parameters() if parameter.ndim == 2}
     assert seen
@@ -119,7 +154,12 @@ def test_a_copy_of_the_encoder_is_on_its_own() -> None:
 def test_spiel_moves_the_same_support_either_way(method: str) -> None:
     found = []
     for dense in (False, True):
-        model, config = encoder(), SpielConfig(method=method, steps=12, interval=4, estimation=2, density=0.05, rate=0.5, embeddings=True)  # type: ignore[arg-type]
+        model, config = (
+            encoder(),
+            SpielConfig(
+                method=method, steps=12, interval=4, estimation=2, density=0.05, rate=0.5, embeddings=True
+            ),
+        )  # type: ignore[arg-type]
         with MovingSupport(model, config, dense_gradients=dense) as support:
             train(model, spiel_optimizer(support, lr=1e-3), 12)
             found.append((support.keys.clone(), support.values.detach().clone()))

@@ -10,12 +10,23 @@ from transformers import BertModel
 
 from bistil.errors import InputError
 from bistil.sft.delta import base_hash, deltas_applied
-from bistil.sft.lottery import SparseTraining, decouple_output_embedding, l1_term, select_top_k, set_trainable, snapshot
+from bistil.sft.lottery import (
+    SparseTraining,
+    decouple_output_embedding,
+    l1_term,
+    select_top_k,
+    set_trainable,
+    snapshot,
+)
 
 
 def support_of(model: nn.Module, share: float = 0.05, seed: int = 3) -> dict[str, Tensor]:
     delta = random_delta(model, seed, share)
-    return {name: positions for name, (positions, _) in delta.tensors.items() if len(positions) and "LayerNorm" not in name}
+    return {
+        name: positions
+        for name, (positions, _) in delta.tensors.items()
+        if len(positions) and "LayerNorm" not in name
+    }
 
 
 def losses(model: BertModel, micro_steps: int) -> Iterator[Tensor]:
@@ -26,7 +37,9 @@ def losses(model: BertModel, micro_steps: int) -> Iterator[Tensor]:
         yield (model(input_ids=ids).last_hidden_state - target).square().mean()
 
 
-def train(model: BertModel, optimizer: torch.optim.Optimizer, steps: int, accumulate: int = 1, skip: int = 0) -> None:
+def train(
+    model: BertModel, optimizer: torch.optim.Optimizer, steps: int, accumulate: int = 1, skip: int = 0
+) -> None:
     for number, loss in enumerate(losses(model, steps * accumulate), start=1):
         if number <= skip * accumulate:
             continue
@@ -41,10 +54,14 @@ def test_it_equals_adamw_with_a_masked_dense_gradient(accumulate: int) -> None:
     sparse_model, dense_model = encoder(), encoder()
     theta0, support = snapshot(sparse_model), support_of(sparse_model)
     for name in [name for name in support if name.endswith("key.bias")]:
-        del support[name]  # attention does not depend on it: its gradient is rounding noise, which Adam scales up to a full step
+        del support[name]  # attention does not depend on it: its gradient is noise, which Adam scales up
     dense = torch.optim.AdamW(dense_model.parameters(), lr=1e-2, weight_decay=0.0)
     for name, parameter in dense_model.named_parameters():
-        mask = torch.zeros(parameter.numel()).index_fill_(0, support.get(name, torch.tensor([], dtype=torch.int64)), 1.0).view_as(parameter)
+        mask = (
+            torch.zeros(parameter.numel())
+            .index_fill_(0, support.get(name, torch.tensor([], dtype=torch.int64)), 1.0)
+            .view_as(parameter)
+        )
         parameter.register_hook(lambda gradient, mask=mask: gradient * mask)
     train(dense_model, dense, 20, accumulate)
     with SparseTraining(sparse_model, support=support, theta0=theta0) as sparse:
@@ -61,10 +78,14 @@ def test_only_the_support_moves_and_the_delta_reproduces_the_bits(dtype: torch.d
     model = encoder().to(dtype)
     theta0, before, base, support = snapshot(model), bits(model), base_hash(model), support_of(model)
     with SparseTraining(model, support=support, theta0=theta0) as sparse:
-        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2, weight_decay=0.1)
+        optimizer = torch.optim.AdamW(
+            [p for p in model.parameters() if p.requires_grad], lr=1e-2, weight_decay=0.1
+        )
         sparse.attach(optimizer)
         train(model, optimizer, 3)
-        assert all(parameter.grad is None for name, parameter in model.named_parameters() if name != "sft_values")
+        assert all(
+            parameter.grad is None for name, parameter in model.named_parameters() if name != "sft_values"
+        )
         delta = sparse.delta(base, full={"head.bias": torch.ones(2)})
     trained = bits(model)
     for name, tensor in trained.items():
@@ -86,14 +107,20 @@ def test_optimiser_state_is_of_the_size_of_the_support() -> None:
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
         sparse.attach(optimizer)
         train(model, optimizer, 2)
-        state = [tensor for entry in optimizer.state.values() for tensor in entry.values() if tensor.numel() > 1]
-        assert sum(tensor.numel() for tensor in state) == 2 * sum(len(positions) for positions in support.values())
+        state = [
+            tensor for entry in optimizer.state.values() for tensor in entry.values() if tensor.numel() > 1
+        ]
+        assert sum(tensor.numel() for tensor in state) == 2 * sum(
+            len(positions) for positions in support.values()
+        )
 
 
 def test_a_checkpoint_continues_in_the_same_weights() -> None:
     theta0, support = snapshot(encoder()), support_of(encoder())
 
-    def run(model: BertModel, steps: int, *, skip: int = 0, start: tuple[dict, dict] | None = None) -> tuple[dict, dict]:
+    def run(
+        model: BertModel, steps: int, *, skip: int = 0, start: tuple[dict, dict] | None = None
+    ) -> tuple[dict, dict]:
         with SparseTraining(model, support=support, theta0=theta0) as sparse:
             optimizer = torch.optim.AdamW([sparse.values], lr=1e-2)
             sparse.attach(optimizer)
@@ -128,7 +155,10 @@ def test_leaving_cleans_up_also_after_an_error() -> None:
     required = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     support = dict(list(support_of(model).items())[:2])
     with SparseTraining(model, support=support, theta0=snapshot(model)):
-        assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == {*support, "sft_values"}
+        assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == {
+            *support,
+            "sft_values",
+        }
     with contextlib.suppress(RuntimeError), SparseTraining(model, support=support, theta0=snapshot(model)):
         raise RuntimeError
     assert "sft_values" not in model.state_dict()
@@ -143,7 +173,9 @@ def test_an_accelerate_wrapper_is_looked_through_and_a_stranger_refused() -> Non
     with SparseTraining(model, support=support_of(model), theta0=snapshot(model)) as sparse:
         with pytest.raises(InputError, match="inside the context"):
             sparse.attach(torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1))
-        optimizer = accelerate.Accelerator(cpu=True).prepare_optimizer(torch.optim.SGD([sparse.values], lr=0.1))
+        optimizer = accelerate.Accelerator(cpu=True).prepare_optimizer(
+            torch.optim.SGD([sparse.values], lr=0.1)
+        )
         sparse.attach(optimizer)
         train(model, optimizer, 1)
         name, positions = next(iter(sparse.delta("b").tensors.items()))
@@ -164,7 +196,9 @@ def test_the_l1_term_of_phi_is_that_of_the_dense_weights() -> None:
         with_term = sparse.values.grad.clone()
         sparse.values.grad = None
         next(losses(model, 1)).backward()
-        torch.testing.assert_close(with_term - sparse.values.grad, sparse.values.detach().sign() * 10.0 / total, rtol=0.0, atol=1e-6)
+        torch.testing.assert_close(
+            with_term - sparse.values.grad, sparse.values.detach().sign() * 10.0 / total, rtol=0.0, atol=1e-6
+        )
     assert l1_term(model, theta0, 10.0).item() == pytest.approx(term.item(), rel=1e-5)
 
 
@@ -188,7 +222,9 @@ def test_bad_supports_and_starting_points_are_refused() -> None:
 
 
 def test_a_whole_language_sft() -> None:
-    """LT-SFT Alg. 1 with plain loops: the loss falls in both phases and all that is learned is in the delta."""
+    """LT-SFT Alg. 1 with plain loops: the loss falls in both phases and all that is learned is in the
+    delta.
+    """
     mlm = masked_lm()
     decouple_output_embedding(mlm)
     base, theta0, ids = base_hash(mlm.bert), snapshot(mlm.bert), torch.randint(5, 60, (4, 8))
@@ -200,7 +236,9 @@ def test_a_whole_language_sft() -> None:
         dense.step()
         dense.zero_grad()
     after = snapshot(mlm.bert)
-    support = select_top_k({name: theta0[name] for name in names}, {name: after[name] for name in names}, 2000)
+    support = select_top_k(
+        {name: theta0[name] for name in names}, {name: after[name] for name in names}, 2000
+    )
     with SparseTraining(mlm.bert, support=support, theta0=theta0) as sparse:
         optimizer = torch.optim.AdamW([sparse.values], lr=5e-3)
         sparse.attach(optimizer)

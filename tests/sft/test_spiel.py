@@ -1,4 +1,6 @@
-"""SpIEL's cycle: it is the plain-loop reference under every reading, keeps its invariants, and stops cleanly at bad gradients."""
+"""SpIEL's cycle: it is the plain-loop reference under every reading, keeps its invariants, and stops cleanly
+at bad gradients.
+"""
 
 import copy
 from typing import Any
@@ -36,15 +38,23 @@ READINGS: list[dict[str, Any]] = [
 
 
 def config(**changes: Any) -> SpielConfig:
-    return SpielConfig(**{"steps": 20, "interval": 4, "estimation": 2, "density": 0.3, "rate": 0.5, **changes})
+    return SpielConfig(
+        **{"steps": 20, "interval": 4, "estimation": 2, "density": 0.3, "rate": 0.5, **changes}
+    )
 
 
-@pytest.mark.parametrize("reading", READINGS, ids=lambda reading: ",".join(f"{key}={value}" for key, value in reading.items()) or "text")
+@pytest.mark.parametrize(
+    "reading",
+    READINGS,
+    ids=lambda reading: ",".join(f"{key}={value}" for key, value in reading.items()) or "text",
+)
 def test_it_is_the_plain_loops_under_every_reading(reading: dict[str, Any]) -> None:
     settled, model, twin = config(**reading), Blocks(), Blocks()
     references: dict[str, Reference] = {}
     with MovingSupport(model, settled) as start:
-        references = {name: Reference(twin.get_parameter(name), start.positions(name), settled) for name in start.parts}
+        references = {
+            name: Reference(twin.get_parameter(name), start.positions(name), settled) for name in start.parts
+        }
     for step, support, optimizer in run(model, settled):
         for name, reference in references.items():
             twin.get_parameter(name).data.copy_(torch.from_numpy(reference.weights()))
@@ -54,7 +64,9 @@ def test_it_is_the_plain_loops_under_every_reading(reading: dict[str, Any]) -> N
             reference.step(step, twin.get_parameter(name).grad.numpy())
             positions = support.positions(name)
             assert positions.tolist() == np.flatnonzero(reference.active).tolist(), (step, name)
-            torch.testing.assert_close(model.get_parameter(name).double().detach().numpy(), reference.weights(), rtol=0.0, atol=2e-6)
+            torch.testing.assert_close(
+                model.get_parameter(name).double().detach().numpy(), reference.weights(), rtol=0.0, atol=2e-6
+            )
             assert optimizer.born[support.parts[name]].tolist() == reference.born[positions].tolist()
 
 
@@ -75,7 +87,9 @@ def test_candidate_averages_are_the_dense_ones_over_micro_batches() -> None:
         for step in range(1, 4):
             for micro in range(3):
                 (loss(model, step, micro) / 3).backward()
-            assert all(parameter.grad is None for key, parameter in model.named_parameters() if key != "sft_values")
+            assert all(
+                parameter.grad is None for key, parameter in model.named_parameters() if key != "sft_values"
+            )
             optimizer.step()
             optimizer.zero_grad()
         estimate = optimizer.estimates[name]
@@ -97,7 +111,11 @@ def test_candidate_averages_are_the_dense_ones_over_micro_batches() -> None:
 def test_a_fixed_support_is_the_sparse_phase_of_lt_sft() -> None:
     settled = config(rate=0.0, replace_all_first=False)
     left, right = encoder(), encoder()
-    support = {name: p for name, (p, _) in random_delta(left, 3, 0.05).tensors.items() if name in choose_tensors(left) and len(p)}
+    support = {
+        name: p
+        for name, (p, _) in random_delta(left, 3, 0.05).tensors.items()
+        if name in choose_tensors(left) and len(p)
+    }
     ids, target = torch.randint(0, 60, (20, 2, 6)), torch.randn(2, 6, 32)
 
     def train(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -123,7 +141,11 @@ def test_a_dense_head_trains_as_with_adamw() -> None:
         with MovingSupport(model, settled) as support:
             values, head = [support.values], list(model.out.parameters())
             model.out.requires_grad_(True)
-            optimizer = spiel_optimizer(support, head, lr=0.01) if spiel else torch.optim.AdamW(values + head, lr=0.01, weight_decay=0.0)
+            optimizer = (
+                spiel_optimizer(support, head, lr=0.01)
+                if spiel
+                else torch.optim.AdamW(values + head, lr=0.01, weight_decay=0.0)
+            )
             if not spiel:
                 support.attach(optimizer)
             for step in range(8):
@@ -152,13 +174,19 @@ def test_a_dense_vector_trains_as_with_adagrad_under_sm3(accumulator: str) -> No
 @given(
     st.fixed_dictionaries(
         {
-            "method": st.sampled_from(["ag", "ma"]), "drop": st.sampled_from(["magnitude", "change"]),
-            "candidates": st.sampled_from(["all", "inactive"]), "regrow": st.booleans(), "replace_all_first": st.booleans(),
-            "tensors": st.sampled_from(["per-tensor", "global"]), "embeddings": st.booleans(), "rate": st.sampled_from([0.0, 0.3, 1.0]),
-            "density": st.sampled_from([0.01, 0.3, 0.7, 1.0]), "seed": st.integers(0, 5),
+            "method": st.sampled_from(["ag", "ma"]),
+            "drop": st.sampled_from(["magnitude", "change"]),
+            "candidates": st.sampled_from(["all", "inactive"]),
+            "regrow": st.booleans(),
+            "replace_all_first": st.booleans(),
+            "tensors": st.sampled_from(["per-tensor", "global"]),
+            "embeddings": st.booleans(),
+            "rate": st.sampled_from([0.0, 0.3, 1.0]),
+            "density": st.sampled_from([0.01, 0.3, 0.7, 1.0]),
+            "seed": st.integers(0, 5),
         }
     )
-)  # fmt: skip
+)
 def test_the_support_stays_sorted_unique_and_of_constant_size(changes: dict[str, Any]) -> None:
     model, settled = Blocks(), config(steps=9, interval=2, estimation=1, **changes)
     before, theta = bits(model), snapshot(model)
@@ -169,13 +197,20 @@ def test_the_support_stays_sorted_unique_and_of_constant_size(changes: dict[str,
         assert len(keys) == sum(support.quotas.values())
         assert bool((keys[1:] > keys[:-1]).all())
         if changes["tensors"] == "per-tensor":
-            assert counts == support.quotas == {name: part.stop - part.start for name, part in support.parts.items()}
+            assert (
+                counts
+                == support.quotas
+                == {name: part.stop - part.start for name, part in support.parts.items()}
+            )
         for name in support.parts:
             outside = torch.ones(theta[name].numel(), dtype=torch.bool)
             outside[support.positions(name)] = False
             assert torch.equal(model.get_parameter(name).view(-1)[outside], theta[name].view(-1)[outside])
         assert optimizer.born.shape == keys.shape
-    delta, trained = support.delta(base_hash(Blocks())), {name: tensor.clone() for name, tensor in model.named_parameters()}
+    delta, trained = (
+        support.delta(base_hash(Blocks())),
+        {name: tensor.clone() for name, tensor in model.named_parameters()},
+    )
     support.rewind()
     assert same_bits(bits(model), before)
     with deltas_applied(model, delta):
@@ -186,7 +221,9 @@ def test_the_support_stays_sorted_unique_and_of_constant_size(changes: dict[str,
 def test_half_precision_weights_come_back_bit_for_bit_and_ages_count_on(method: str) -> None:
     model = Blocks().bfloat16()
     before = bits(model)
-    *_, (_, support, optimizer) = run(model, config(method=method, steps=300, interval=299, replace_all_first=False, rate=0.0))
+    *_, (_, support, optimizer) = run(
+        model, config(method=method, steps=300, interval=299, replace_all_first=False, rate=0.0)
+    )
     assert support.values.dtype == torch.float32
     if method == "ag":
         assert optimizer.state[support.values]["age"].unique().tolist() == [300.0]
@@ -215,7 +252,9 @@ def test_gradients_that_are_not_finite_stop_it_and_change_nothing(method: str, w
             if step == when:
                 before = copy.deepcopy((bits(model), optimizer.state_dict()))
                 (loss(model, step) * float("nan")).backward()
-                with pytest.raises(InputError, match=rf"step {when} are not finite.*blocks.*after step {when - 1}"):
+                with pytest.raises(
+                    InputError, match=rf"step {when} are not finite.*blocks.*after step {when - 1}"
+                ):
                     optimizer.step()
                 optimizer.zero_grad()
                 torch.testing.assert_close((bits(model), optimizer.state_dict()), before, rtol=0.0, atol=0.0)
@@ -248,7 +287,11 @@ def floats(value: Any) -> int:
 
 def test_only_linear_layers_of_blocks_and_embeddings_if_asked() -> None:
     assert choose_tensors(Blocks()) == ["blocks.0.weight", "blocks.1.weight"]
-    assert choose_tensors(Blocks(), embeddings=True) == ["blocks.0.weight", "blocks.1.weight", "embedding.weight"]
+    assert choose_tensors(Blocks(), embeddings=True) == [
+        "blocks.0.weight",
+        "blocks.1.weight",
+        "embedding.weight",
+    ]
     assert len(choose_tensors(encoder())) == 2 * 6
     with pytest.raises(InputError, match="ModuleList"):
         choose_tensors(nn.Linear(2, 2))
@@ -282,7 +325,9 @@ def test_more_entries_than_there_are_is_refused() -> None:
 
 
 def test_the_schedule_is_the_thesis_table_of_chance() -> None:
-    """The shares that a random drop leaves of each update, for T = 782, S = 20, xi = 0.2 (thesis Figure 7.4's null)."""
+    """The shares that a random drop leaves of each update, for T = 782, S = 20, xi = 0.2 (thesis Figure 7.4's
+    null).
+    """
     settled = SpielConfig(steps=782, density=0.02)
     steps, shares = settled.ages_by_chance()
     assert steps[:3] == [0, 20, 40]

@@ -1,4 +1,6 @@
-"""What goes and what comes: the best with ties to the lowest, also of an outer product that is never formed."""
+"""What goes and what comes: the best with ties to the lowest, also of an outer product that is never
+formed.
+"""
 
 import pytest
 import torch
@@ -19,13 +21,21 @@ def test_largest_is_the_naive_sort_ties_included(scores: list[float], count: int
     assert largest(torch.tensor(scores), count).tolist() == naive(scores, count)
 
 
-@given(st.lists(few, min_size=1, max_size=7), st.lists(few, min_size=1, max_size=6), st.integers(0, 50), st.integers(1, 20), st.data())
+@given(
+    st.lists(few, min_size=1, max_size=7),
+    st.lists(few, min_size=1, max_size=6),
+    st.integers(0, 50),
+    st.integers(1, 20),
+    st.data(),
+)
 def test_the_best_of_an_outer_product_do_not_depend_on_the_block(row, column, count, block, data) -> None:
     product = torch.outer(torch.tensor(row), torch.tensor(column)).view(-1)
     excluded = sorted(data.draw(st.sets(st.integers(0, len(product) - 1))))
     free = [position for position in range(len(product)) if position not in excluded]
     expected = [free[i] for i in naive([float(product[position]) for position in free], count)]
-    positions, scores = top_of_outer(torch.tensor(row), torch.tensor(column), count, torch.tensor(excluded, dtype=torch.int64), block=block)
+    positions, scores = top_of_outer(
+        torch.tensor(row), torch.tensor(column), count, torch.tensor(excluded, dtype=torch.int64), block=block
+    )
     assert positions.tolist() == expected
     assert torch.equal(scores, product[positions])
 

@@ -1,4 +1,6 @@
-"""SpIEL in a hand-written loop, in transformers.Trainer and in bistil.training.loop.fit, and that an interruption changes nothing."""
+"""SpIEL in a hand-written loop, in transformers.Trainer and in bistil.training.loop.fit, and that an
+interruption changes nothing.
+"""
 
 import copy
 import doctest
@@ -27,7 +29,17 @@ STEPS = 12
 
 
 def config(method: str, **changes: Any) -> SpielConfig:
-    return SpielConfig(**{"steps": STEPS, "interval": 4, "estimation": 3, "density": 0.1, "rate": 0.5, "method": method, **changes})
+    return SpielConfig(
+        **{
+            "steps": STEPS,
+            "interval": 4,
+            "estimation": 3,
+            "density": 0.1,
+            "rate": 0.5,
+            "method": method,
+            **changes,
+        }
+    )
 
 
 def test_the_example_of_the_docstring_runs() -> None:
@@ -47,10 +59,14 @@ def test_the_example_of_the_docstring_runs() -> None:
 @pytest.mark.parametrize("method", ["ag", "ma"])
 @pytest.mark.parametrize("when", [2, 4, 6])
 @pytest.mark.parametrize("encoder_first", [True, False])
-def test_a_checkpoint_continues_in_the_very_bits(method: str, changes: dict[str, Any], when: int, encoder_first: bool) -> None:
+def test_a_checkpoint_continues_in_the_very_bits(
+    method: str, changes: dict[str, Any], when: int, encoder_first: bool
+) -> None:
     settled = config(method, **changes)
 
-    def run(net: Blocks, steps: range, start: Any = None, scribble: bool = False) -> tuple[Any, Any, SparseDelta]:
+    def run(
+        net: Blocks, steps: range, start: Any = None, scribble: bool = False
+    ) -> tuple[Any, Any, SparseDelta]:
         with MovingSupport(net, settled) as support:
             optimizer = spiel_optimizer(support, net.out.parameters(), lr=0.01)
             net.out.requires_grad_(True)
@@ -94,17 +110,28 @@ class PowerCutError(Exception):
     """The machine went down."""
 
 
-def by_fit(folder: Path, method: str, *, progress: Listener = silent, stop: threading.Event | None = None) -> tuple[Any, SparseDelta, Any]:
+def by_fit(
+    folder: Path, method: str, *, progress: Listener = silent, stop: threading.Event | None = None
+) -> tuple[Any, SparseDelta, Any]:
     net, held = model(), Sentences(1, 99)[0]
     objective = Parity(net)
     with MovingSupport(net.encoder, config(method)) as support:
         optimizer = spiel_optimizer(support, net.head.parameters(), lr=5e-3)
         watcher = SpielCallback(optimizer)
         fit(
-            objective, Sentences(STEPS, 3), lambda: {"loss": float(objective(held)[0])},
-            schedule=Schedule(steps=STEPS, learning_rate=5e-3, evaluations=4), select="loss", folder=folder, seed=3, stage="SpIEL",
-            optimizer=optimizer, callbacks=[watcher], progress=progress, stop=stop,
-        )  # fmt: skip
+            objective,
+            Sentences(STEPS, 3),
+            lambda: {"loss": float(objective(held)[0])},
+            schedule=Schedule(steps=STEPS, learning_rate=5e-3, evaluations=4),
+            select="loss",
+            folder=folder,
+            seed=3,
+            stage="SpIEL",
+            optimizer=optimizer,
+            callbacks=[watcher],
+            progress=progress,
+            stop=stop,
+        )
         return net, support.delta("b"), watcher.updates
 
 
@@ -135,9 +162,16 @@ def test_the_best_checkpoint_comes_back_with_its_own_support(tmp_path: Path) -> 
         first = support.keys.clone()
         optimizer = spiel_optimizer(support, net.head.parameters(), lr=5e-3)
         fit(
-            Parity(net), Sentences(STEPS, 3), lambda: {"loss": float(next(worse))}, schedule=Schedule(steps=STEPS, learning_rate=5e-3),
-            select="loss", folder=tmp_path, seed=3, stage="SpIEL", optimizer=optimizer,
-        )  # fmt: skip
+            Parity(net),
+            Sentences(STEPS, 3),
+            lambda: {"loss": float(next(worse))},
+            schedule=Schedule(steps=STEPS, learning_rate=5e-3),
+            select="loss",
+            folder=tmp_path,
+            seed=3,
+            stage="SpIEL",
+            optimizer=optimizer,
+        )
         assert bool((optimizer.born > 0).all())
         assert torch.equal(support.keys, first)  # that of step 3; the first update is at step 4
         delta = support.delta("b")
@@ -164,17 +198,29 @@ class Rows(torch.utils.data.Dataset):
         return {"input_ids": ids, "labels": int(ids[0] % 2)}
 
 
-def by_trainer(folder: Path, *, steps: int = STEPS, resume: bool = False, until: int | None = None) -> tuple[Any, SparseDelta]:
+def by_trainer(
+    folder: Path, *, steps: int = STEPS, resume: bool = False, until: int | None = None
+) -> tuple[Any, SparseDelta]:
     net = classifier()
     with MovingSupport(net.bert, config("ag")) as support:
         net.classifier.requires_grad_(True)
         optimizer = spiel_optimizer(support, net.classifier.parameters(), lr=5e-3)
         arguments = TrainingArguments(
-            output_dir=str(folder), max_steps=steps, per_device_train_batch_size=2, gradient_accumulation_steps=2, save_steps=3,
-            use_cpu=True, report_to="none", disable_tqdm=True, max_grad_norm=1.0, seed=1,
-        )  # fmt: skip
+            output_dir=str(folder),
+            max_steps=steps,
+            per_device_train_batch_size=2,
+            gradient_accumulation_steps=2,
+            save_steps=3,
+            use_cpu=True,
+            report_to="none",
+            disable_tqdm=True,
+            max_grad_norm=1.0,
+            seed=1,
+        )
         callback: Any = SpielCallback(optimizer)
-        trainer = Trainer(net, arguments, train_dataset=Rows(), optimizers=(optimizer, None), callbacks=[callback])
+        trainer = Trainer(
+            net, arguments, train_dataset=Rows(), optimizers=(optimizer, None), callbacks=[callback]
+        )
         if until:
             step = callback.on_step_end
 

@@ -1,4 +1,6 @@
-"""LT-SFT as one call: what it leaves alone, what it returns, and that an interruption in either phase changes nothing."""
+"""LT-SFT as one call: what it leaves alone, what it returns, and that an interruption in either phase changes
+nothing.
+"""
 
 import dataclasses
 import threading
@@ -20,7 +22,9 @@ from bistil.training.loop import History, Objective, Schedule, Stopped
 from bistil.training.progress import Event, Listener, silent
 
 PHASE = Schedule(steps=6, learning_rate=5e-3, evaluations=3)
-CONFIG = SftConfig(lottery=LotteryConfig(density=0.05, l1=0.1, freeze_layer_norms=True), dense=PHASE, sparse=PHASE, seed=4)
+CONFIG = SftConfig(
+    lottery=LotteryConfig(density=0.05, l1=0.1, freeze_layer_norms=True), dense=PHASE, sparse=PHASE, seed=4
+)
 
 
 class Sentences(Dataset):
@@ -75,13 +79,25 @@ def train(
         return Sentences(steps, seed)
 
     return lottery_ticket(
-        objective, net.encoder, net.head, batches, lambda: {"loss": float(objective(held)[0])}, config=config,
-        base=base or base_hash(net.encoder), select="loss", folder=folder, stage="SFT", progress=progress, stop=stop,
-    )  # fmt: skip
+        objective,
+        net.encoder,
+        net.head,
+        batches,
+        lambda: {"loss": float(objective(held)[0])},
+        config=config,
+        base=base or base_hash(net.encoder),
+        select="loss",
+        folder=folder,
+        stage="SFT",
+        progress=progress,
+        stop=stop,
+    )
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Classifier, dict[str, Tensor], SparseDelta, History]:
+def trained(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Classifier, dict[str, Tensor], SparseDelta, History]:
     net = model()
     before = bits(net.encoder)
     delta, history = train(net, tmp_path_factory.mktemp("sft"))
@@ -117,14 +133,20 @@ def test_frozen_layer_norms_and_everything_outside_the_support_stay(trained) -> 
 
 
 @pytest.mark.parametrize("select", ["random", "biases"])
-def test_the_baselines_have_no_dense_phase_and_resume_like_the_rest(select: Selection, tmp_path: Path) -> None:
+def test_the_baselines_have_no_dense_phase_and_resume_like_the_rest(
+    select: Selection, tmp_path: Path
+) -> None:
     settled = CONFIG.selecting(select)
     phases, stop = list[str](), threading.Event()
-    delta, _ = train(model(), tmp_path / "whole", config=settled, progress=lambda event: phases.append(event.stage))
+    delta, _ = train(
+        model(), tmp_path / "whole", config=settled, progress=lambda event: phases.append(event.stage)
+    )
     assert set(phases) == {"SFT, sparse"}
     assert bool(torch.cat([values for _, values in delta.tensors.values()]).any())
     if select == "random":
-        assert delta.size == settled.lottery.k(sum(tensor.numel() for tensor in snapshot(model().encoder).values()))
+        assert delta.size == settled.lottery.k(
+            sum(tensor.numel() for tensor in snapshot(model().encoder).values())
+        )
         assert not any("LayerNorm" in name for name in delta.tensors)
     else:
         assert all(name.endswith("bias") for name in delta.tensors)
@@ -146,7 +168,12 @@ def test_layer_norms_may_move_when_not_frozen(tmp_path: Path) -> None:
 
 def test_phases_are_reported_with_their_penalty_and_their_own_seeds(tmp_path: Path) -> None:
     phases, asked = [], []
-    _, history = train(model(), tmp_path, progress=lambda event: phases.append(event.stage), spy=lambda *call: asked.append(call))
+    _, history = train(
+        model(),
+        tmp_path,
+        progress=lambda event: phases.append(event.stage),
+        spy=lambda *call: asked.append(call),
+    )
     assert list(dict.fromkeys(phases)) == ["SFT, dense", "SFT, sparse"]
     assert asked == [(6, 4), (6, 5)]
     assert len([entry for entry in history if "eval_loss" in entry]) == 6
@@ -162,7 +189,9 @@ def test_the_head_starts_both_phases_from_the_same_numbers(tmp_path: Path) -> No
 
     def forward(self, batch):
         if self.model.training:
-            same = all(torch.equal(tensor, start[name]) for name, tensor in self.model.head.state_dict().items())
+            same = all(
+                torch.equal(tensor, start[name]) for name, tensor in self.model.head.state_dict().items()
+            )
             found["SFT, sparse" if stage else "SFT, dense"].append(same)
         return original(self, batch)
 
@@ -180,9 +209,16 @@ def test_the_head_starts_both_phases_from_the_same_numbers(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("phase", "when"),
-    [pytest.param("dense", 1, marks=pytest.mark.slow), ("dense", 5), ("sparse", 3), pytest.param("sparse", 1, marks=pytest.mark.slow)],
+    [
+        pytest.param("dense", 1, marks=pytest.mark.slow),
+        ("dense", 5),
+        ("sparse", 3),
+        pytest.param("sparse", 1, marks=pytest.mark.slow),
+    ],
 )
-def test_a_run_stopped_in_either_phase_ends_in_the_same_delta(trained, tmp_path: Path, phase: str, when: int) -> None:
+def test_a_run_stopped_in_either_phase_ends_in_the_same_delta(
+    trained, tmp_path: Path, phase: str, when: int
+) -> None:
     stop = threading.Event()
 
     def watch(event: Event) -> None:
@@ -199,7 +235,9 @@ def test_a_run_stopped_in_either_phase_ends_in_the_same_delta(trained, tmp_path:
 
 
 @pytest.mark.slow
-def test_a_crash_between_selection_and_its_writing_repeats_only_the_selection(trained, tmp_path: Path, monkeypatch) -> None:
+def test_a_crash_between_selection_and_its_writing_repeats_only_the_selection(
+    trained, tmp_path: Path, monkeypatch
+) -> None:
     from bistil.sft import train_sft
 
     def crash(path: Path, support: dict[str, Tensor]) -> None:
@@ -217,7 +255,12 @@ def test_an_sft_on_top_of_another_belongs_to_the_bare_base(tmp_path: Path) -> No
     net = model()
     base = base_hash(net.encoder)
     generator = torch.Generator().manual_seed(0)
-    first = SparseDelta(tensors={"embeddings.word_embeddings.weight": (torch.arange(50), torch.randn(50, generator=generator))}, base=base)
+    first = SparseDelta(
+        tensors={
+            "embeddings.word_embeddings.weight": (torch.arange(50), torch.randn(50, generator=generator))
+        },
+        base=base,
+    )
     first.apply(net.encoder)
     delta, _ = train(net, tmp_path, base=base)
     fresh = encoder()

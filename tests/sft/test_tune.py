@@ -1,4 +1,6 @@
-"""Every method of tuning from one setting: what it may change, that it resumes, and how many values it changes."""
+"""Every method of tuning from one setting: what it may change, that it resumes, and how many values it
+changes.
+"""
 
 import dataclasses
 import threading
@@ -40,7 +42,9 @@ def tuned(net: Classifier, folder: Path, config: SftConfig, **listeners: Any) ->
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_base_with_the_delta_is_the_trained_encoder_and_the_head_is_in_it(name: str, tmp_path: Path) -> None:
+def test_the_base_with_the_delta_is_the_trained_encoder_and_the_head_is_in_it(
+    name: str, tmp_path: Path
+) -> None:
     net, start = model(), model()
     delta = tuned(net, tmp_path, METHODS[name])
     fresh = model().encoder
@@ -54,11 +58,16 @@ def test_the_base_with_the_delta_is_the_trained_encoder_and_the_head_is_in_it(na
     if name == "none":
         assert same_bits(bits(net.encoder), bits(start.encoder))
     elif name == "all":
-        assert delta.size > 0.5 * total  # CONFIG freezes layer norms; embeddings of words that never came stay too
+        assert (
+            delta.size > 0.5 * total
+        )  # CONFIG freezes layer norms; embeddings of words that never came stay too
         assert not any("LayerNorm" in tensor for tensor in delta.tensors)
     else:
         assert delta.size == CONFIG.lottery.k(total)
-        assert all(".weight" in tensor and "LayerNorm" not in tensor and "embeddings" not in tensor for tensor in delta.tensors)
+        assert all(
+            ".weight" in tensor and "LayerNorm" not in tensor and "embeddings" not in tensor
+            for tensor in delta.tensors
+        )
 
 
 @pytest.mark.parametrize("name", METHODS)

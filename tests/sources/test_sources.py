@@ -1,4 +1,6 @@
-"""Data sets by name, from a hub that is stood in for, into a folder that a run can read; and checks of such a folder."""
+"""Data sets by name, from a hub that is stood in for, into a folder that a run can read; and checks of such a
+folder.
+"""
 
 import shutil
 from collections.abc import Mapping
@@ -70,14 +72,26 @@ def hub(name: str, part: str, revision: str | None, streamed: bool) -> Mapping[s
     if name in ("eriktks/conll2003", "masakhane/masakhaner"):
         return {
             "train": table(
-                [{"tokens": ["Ada", "at", "Wimbledon"], "ner_tags": [1, 0, 7]}, {"tokens": ["Ada"], "ner_tags": [1]}], ner_tags=NER
+                [
+                    {"tokens": ["Ada", "at", "Wimbledon"], "ner_tags": [1, 0, 7]},
+                    {"tokens": ["Ada"], "ner_tags": [1]},
+                ],
+                ner_tags=NER,
             )
         }
     if name == "nyu-mll/multi_nli":
-        rows_ = [{"premise": "a\tb", "hypothesis": "c", "label": 2}, {"premise": "d", "hypothesis": "e", "label": -1}]
+        rows_ = [
+            {"premise": "a\tb", "hypothesis": "c", "label": 2},
+            {"premise": "d", "hypothesis": "e", "label": -1},
+        ]
         return {"train": table(rows_, label=NLI), "validation_matched": table(rows_, label=NLI)}
     if name == "rajpurkar/squad":
-        row = {"id": "1", "context": "It is red.", "question": "What colour?", "answers": {"text": ["red"], "answer_start": [6]}}
+        row = {
+            "id": "1",
+            "context": "It is red.",
+            "question": "What colour?",
+            "answers": {"text": ["red"], "answer_start": [6]},
+        }
         return {"train": table([row, {**row, "id": "2"}])}
     if name == "wikimedia/wikipedia":
         assert streamed
@@ -95,7 +109,9 @@ def hub(name: str, part: str, revision: str | None, streamed: bool) -> Mapping[s
         ("wikipedia", "eng", {"corpora/eng.txt"}),
     ],
 )
-def test_what_comes_from_the_hub_is_read_as_the_public_files(name: str, code: str, files: set[str], tmp_path: Path) -> None:
+def test_what_comes_from_the_hub_is_read_as_the_public_files(
+    name: str, code: str, files: set[str], tmp_path: Path
+) -> None:
     entry = data_set(name)
     written = get(entry, tmp_path, [code], load=hub, say=lambda text: None)
     assert {path.relative_to(tmp_path).as_posix() for path in written} == files
@@ -111,7 +127,9 @@ def test_what_comes_from_the_hub_is_read_as_the_public_files(name: str, code: st
 def test_details_of_the_formats(tmp_path: Path) -> None:
     for name in ("ud-2.7", "conll2003", "multinli", "wikipedia"):
         get(data_set(name), tmp_path, ["eng"], load=hub, say=lambda text: None)
-    assert "\tVERB\t_\tMood=Imp|Number=Plur\t0\t" in (tmp_path / "ud/ud-2.7/eng-train.conllu").read_text(encoding="utf-8")
+    assert "\tVERB\t_\tMood=Imp|Number=Plur\t0\t" in (tmp_path / "ud/ud-2.7/eng-train.conllu").read_text(
+        encoding="utf-8"
+    )
     (tree,) = task("parsing").read(tmp_path / "ud/ud-2.7/eng-train.conllu")
     assert (tree.words, tree.heads) == (("vamos", "nos", "al\u00a0mar"), (0, 1, 1))
     assert "Wimbledon O" in (tmp_path / "ner/conll2003/eng-train.txt").read_text()
@@ -126,11 +144,18 @@ def test_a_column_that_is_filled_stays(tmp_path: Path) -> None:
     assert not sources.add_to_table(tmp_path, "eng", "ner", "elsewhere-{split}.txt")
     languages = DataFolder(tmp_path).languages
     assert languages["eng"].files["ner"] == "ner/conll2003/eng-{split}.txt"
-    assert (languages["hau"].name, languages["hau"].files["ner"]) == ("Hausa", "ner/masakhaner/hau-{split}.txt")
+    assert (languages["hau"].name, languages["hau"].files["ner"]) == (
+        "Hausa",
+        "ner/masakhaner/hau-{split}.txt",
+    )
 
 
 def test_what_cannot_be_had_is_told_in_one_line(tmp_path: Path, capsys) -> None:
-    for name, code, said in [("xquad", "ell", "Couldn't reach it"), ("cad-snli", "eng", "not on the hub"), ("squad", "ell", "has no ell")]:
+    for name, code, said in [
+        ("xquad", "ell", "Couldn't reach it"),
+        ("cad-snli", "eng", "not on the hub"),
+        ("squad", "ell", "has no ell"),
+    ]:
         with pytest.raises(InputError, match=said) as error:
             get(data_set(name), tmp_path, [code], load=hub, say=lambda text: None)
         assert "\n" not in str(error.value)
@@ -147,7 +172,15 @@ def test_the_papers_data_sets_cover_the_papers_languages(task_name: str) -> None
     for entry, codes in wanted([str(path)]):
         found.setdefault(entry.task, []).extend(codes)
     assert found[task_name] == [experiment.source, *experiment.targets[task_name]]
-    without_wikipedia = {"luo", "bzd", "cni", "hch", "oto", "shp", "tar"}  # other corpora in the paper's table 8
+    without_wikipedia = {
+        "luo",
+        "bzd",
+        "cni",
+        "hch",
+        "oto",
+        "shp",
+        "tar",
+    }  # other corpora in the paper's table 8
     assert set(found["text"]) == {experiment.source, *experiment.targets[task_name]} - without_wikipedia
 
 
@@ -163,7 +196,11 @@ def test_a_check_names_counts_labels_and_missing_files(world: Path) -> None:
     assert checked.malformed == []
     by_place = {(one.code, one.what, one.split): one for one in checked.files}
     assert by_place["qac", "ner", "test"].examples == 8
-    assert {label for label, _ in by_place["qac", "nli", "test"].labels} == {"entailment", "neutral", "contradiction"}
+    assert {label for label, _ in by_place["qac", "nli", "test"].labels} == {
+        "entailment",
+        "neutral",
+        "contradiction",
+    }
     assert any(line.startswith(f"{len(checked.files)} files, 0 malformed") for line in lines(checked, world))
 
 
@@ -180,6 +217,10 @@ def test_a_check_names_the_bad_line_and_what_overlaps(world: Path, tmp_path: Pat
     out = capsys.readouterr().out
     assert status == 1
     assert "1 malformed" in out
-    assert "perhaps" in next(line for line in out.splitlines() if line.startswith("malformed") and str(bad) in line and "line " in line)
+    assert "perhaps" in next(
+        line
+        for line in out.splitlines()
+        if line.startswith("malformed") and str(bad) in line and "line " in line
+    )
     assert "of ner/qab-test.txt stand in ner/qab-train.txt" in out
     assert "of ner/qab-test.txt stand in corpora/qab.txt" in out

@@ -1,4 +1,6 @@
-"""Whatever rows the hub may have, what is written of them is read back: a property of each writer with its reader."""
+"""Whatever rows the hub may have, what is written of them is read back: a property of each writer with its
+reader.
+"""
 
 import json
 from pathlib import Path
@@ -11,11 +13,15 @@ from hypothesis import strategies as st
 from bistil.sources.write import conllu, iob2, pairs, squad
 from bistil.tasks import task
 
-WORD = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp", "Zs"]), min_size=1, max_size=8).filter(
-    lambda text: text.strip() == text
-)
+WORD = st.text(
+    st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp", "Zs"]), min_size=1, max_size=8
+).filter(lambda text: text.strip() == text)
 TEXT = st.lists(WORD, min_size=1, max_size=6).map(" ".join)
-QUICK = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
+QUICK = settings(
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
+)
 
 
 def tree(words: list[str]) -> dict[str, Any]:
@@ -43,14 +49,22 @@ def test_trees(tmp_path: Path, sentences: list[list[str]]) -> None:
 
 
 @QUICK
-@given(st.lists(st.lists(st.tuples(WORD, st.sampled_from([0, 1, 2])), min_size=1, max_size=5), min_size=1, max_size=4))
+@given(
+    st.lists(
+        st.lists(st.tuples(WORD, st.sampled_from([0, 1, 2])), min_size=1, max_size=5), min_size=1, max_size=4
+    )
+)
 def test_entities(tmp_path: Path, sentences: list[list[tuple[str, int]]]) -> None:
-    rows: list[dict[str, Any]] = [{"tokens": [word for word, _ in one], "ner_tags": [tag for _, tag in one]} for one in sentences]
+    rows: list[dict[str, Any]] = [
+        {"tokens": [word for word, _ in one], "ner_tags": [tag for _, tag in one]} for one in sentences
+    ]
     path = tmp_path / "file.txt"
     path.write_text("".join(iob2(rows, {"ner_tags": ["O", "B-PER", "I-PER"]}, ())), encoding="utf-8")
     found = [one for one in task("ner").read(path) if one.words]
     assert [list(one.words) for one in found] == [row["tokens"] for row in rows]
-    assert [[tag != "O" for tag in one.tags] for one in found] == [[tag > 0 for tag in row["ner_tags"]] for row in rows]
+    assert [[tag != "O" for tag in one.tags] for one in found] == [
+        [tag > 0 for tag in row["ner_tags"]] for row in rows
+    ]
 
 
 @QUICK
@@ -58,7 +72,9 @@ def test_entities(tmp_path: Path, sentences: list[list[tuple[str, int]]]) -> Non
 def test_pairs(tmp_path: Path, rows: list[tuple[str, str, int]]) -> None:
     names = ["entailment", "neutral", "contradiction"]
     path = tmp_path / "file.tsv"
-    written = pairs(({"premise": a, "hypothesis": b, "label": label} for a, b, label in rows), {"label": names}, ())
+    written = pairs(
+        ({"premise": a, "hypothesis": b, "label": label} for a, b, label in rows), {"label": names}, ()
+    )
     path.write_text("".join(written), encoding="utf-8")
     assert [(one.premise, one.hypothesis, names.index(one.label)) for one in task("nli").read(path)] == rows
 
@@ -83,7 +99,8 @@ def test_questions(tmp_path: Path, rows: list[tuple[str, str, int]]) -> None:
 
 def test_a_row_without_a_label_is_left_out() -> None:
     assert (
-        "".join(pairs([{"premise": "a", "hypothesis": "b", "label": -1}], {"label": ["entailment"]}, ())) == "premise\thypothesis\tlabel\n"
+        "".join(pairs([{"premise": "a", "hypothesis": "b", "label": -1}], {"label": ["entailment"]}, ()))
+        == "premise\thypothesis\tlabel\n"
     )
 
 

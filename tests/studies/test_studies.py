@@ -1,4 +1,6 @@
-"""Studies on the tiny world: tables against plain counts, verdicts, what is refused, and one run from the command line."""
+"""Studies on the tiny world: tables against plain counts, verdicts, what is refused, and one run from the
+command line.
+"""
 
 import dataclasses
 import json
@@ -26,7 +28,10 @@ from bistil.studies.supports import across, study_supports, verdicts
 from bistil.text.languages import DataFolder
 
 ROOT = Path(__file__).parents[2]
-SPIEL = {"spiel": {"density": 0.1, "interval": 1, "estimation": 1, "rate": 0.5}, "sparse": {"steps": 4, "learning_rate": 1e-3}}
+SPIEL = {
+    "spiel": {"density": 0.1, "interval": 1, "estimation": 1, "rate": 0.5},
+    "sparse": {"steps": 4, "learning_rate": 1e-3},
+}
 
 
 @pytest.fixture
@@ -43,42 +48,89 @@ def here(data: DataFolder, tmp_path: Path) -> Build:
 
 
 @pytest.mark.slow
-def test_overlaps_and_ages_are_those_of_the_deltas(experiment: Callable[..., Experiment], here: Build) -> None:
+def test_overlaps_and_ages_are_those_of_the_deltas(
+    experiment: Callable[..., Experiment], here: Build
+) -> None:
     base = experiment()
     spiel = settings(LanguageSftConfig, SPIEL, "spiel")
-    methods = {"LT-SFT": Supports(languages=("qaa", "qac")), "SpIEL-AG": Supports(languages=("qac",), sft=spiel)}
-    methods["SpIEL-MA"] = Supports(languages=("qac",), sft=dataclasses.replace(spiel, spiel=dataclasses.replace(spiel.spiel, method="ma")))
+    methods = {
+        "LT-SFT": Supports(languages=("qaa", "qac")),
+        "SpIEL-AG": Supports(languages=("qac",), sft=spiel),
+    }
+    methods["SpIEL-MA"] = Supports(
+        languages=("qac",),
+        sft=dataclasses.replace(spiel, spiel=dataclasses.replace(spiel.spiel, method="ma")),
+    )
     found = study_supports(base, methods, here)
     pipeline = here(base, {})
-    first, second = (SparseDelta.load(pipeline.language_sft(code).path("delta.safetensors")) for code in ("qaa", "qac"))
+    first, second = (
+        SparseDelta.load(pipeline.language_sft(code).path("delta.safetensors")) for code in ("qaa", "qac")
+    )
     other = SparseDelta.load(pipeline.language_sft("qac", seed=2).path("delta.safetensors"))
-    rows = {(row["method"], row["first"], row["first_seed"], row["second"], row["second_seed"]): row for row in found.tables["overlaps"]}
+    rows = {
+        (row["method"], row["first"], row["first_seed"], row["second"], row["second_seed"]): row
+        for row in found.tables["overlaps"]
+    }
     assert len(rows) == 6 + 1 + 1
-    assert rows["LT-SFT", "qaa", 1, "qac", 1]["overlap"] == pytest.approx(100 * first.overlap(second), abs=1e-3)
-    assert rows["LT-SFT", "qac", 1, "qac", 2]["overlap"] == pytest.approx(100 * second.overlap(other), abs=1e-3)
-    assert all(row["chance"] == pytest.approx(10, abs=0.01) and row["first_family"] == "Arvan" for row in rows.values())
+    assert rows["LT-SFT", "qaa", 1, "qac", 1]["overlap"] == pytest.approx(
+        100 * first.overlap(second), abs=1e-3
+    )
+    assert rows["LT-SFT", "qac", 1, "qac", 2]["overlap"] == pytest.approx(
+        100 * second.overlap(other), abs=1e-3
+    )
+    assert all(
+        row["chance"] == pytest.approx(10, abs=0.01) and row["first_family"] == "Arvan"
+        for row in rows.values()
+    )
     ages = [row for row in found.tables["ages"] if (row["method"], row["seed"]) == ("SpIEL-AG", 1)]
     assert [row["born"] for row in ages] == [0, 1, 2, 3, 4]
-    assert sum(row["share"] for row in ages) == pytest.approx(100, abs=0.01) == sum(row["chance"] for row in ages)
+    assert (
+        sum(row["share"] for row in ages)
+        == pytest.approx(100, abs=0.01)
+        == sum(row["chance"] for row in ages)
+    )
     assert ages[0]["share"] == 0  # the first update replaces the whole random support
-    assert set(found.figures) == {"overlap-lt-sft", *(f"places-{name}" for name in ("lt-sft", "spiel-ag", "spiel-ma")), "ages"}
+    assert set(found.figures) == {
+        "overlap-lt-sft",
+        *(f"places-{name}" for name in ("lt-sft", "spiel-ag", "spiel-ma")),
+        "ages",
+    }
     claims = [verdict.claim for verdict in found.verdicts]
     assert "seeds share more parameters by SpIEL-MA than by SpIEL-AG" in claims
     assert not any("unrelated" in claim for claim in claims)  # no pair of two families
     assert len(found.artefacts) == 8
 
 
-def pair(first: str, second: str, overlap: float, *, seeds: tuple[int, int] = (1, 1), method: str = "LT-SFT") -> dict[str, Any]:
+def pair(
+    first: str, second: str, overlap: float, *, seeds: tuple[int, int] = (1, 1), method: str = "LT-SFT"
+) -> dict[str, Any]:
     families = {"first_family": first[1], "second_family": second[1]}
-    named = {"method": method, "first": first, "first_seed": seeds[0], "second": second, "second_seed": seeds[1]}
+    named = {
+        "method": method,
+        "first": first,
+        "first_seed": seeds[0],
+        "second": second,
+        "second_seed": seeds[1],
+    }
     return {**named, **families, "overlap": overlap, "chance": 8.0, "chance_by_tensor": 9.0}
 
 
 def test_verdicts_on_overlaps_in_closed_form() -> None:
-    rows = [pair("qaa", "qab", 12.0), pair("qaa", "qac", 10.0), pair("qaa", "qba", 9.5), pair("qaa", "qaa", 40.0, seeds=(1, 2))]
+    rows = [
+        pair("qaa", "qab", 12.0),
+        pair("qaa", "qac", 10.0),
+        pair("qaa", "qba", 9.5),
+        pair("qaa", "qaa", 40.0, seeds=(1, 2)),
+    ]
     rows.append(pair("qaa", "qba", 99.0, seeds=(1, 2)))  # two languages and two seeds: of no kind
     found = verdicts("LT-SFT", rows)
-    assert [(verdict.left, verdict.right) for verdict in found] == [(11, 8), (11, 9), (11, 9.5), (10, 9.5), (40, 11)]
+    assert [(verdict.left, verdict.right) for verdict in found] == [
+        (11, 8),
+        (11, 9),
+        (11, 9.5),
+        (10, 9.5),
+        (40, 11),
+    ]
     assert all(verdict.holds for verdict in found)
     worse = verdicts("LT-SFT", [pair("qaa", "qab", 8.5), pair("qaa", "qba", 10.5)])
     assert [verdict.holds for verdict in worse] == [True, False, False, False]
@@ -86,14 +138,22 @@ def test_verdicts_on_overlaps_in_closed_form() -> None:
 
 
 def test_verdicts_across_spiels_variants_in_closed_form() -> None:
-    pairs = [pair("qac", "qac", 50.0, seeds=(1, 2), method="SpIEL-MA"), pair("qac", "qac", 30.0, seeds=(1, 2), method="SpIEL-AG")]
+    pairs = [
+        pair("qac", "qac", 50.0, seeds=(1, 2), method="SpIEL-MA"),
+        pair("qac", "qac", 30.0, seeds=(1, 2), method="SpIEL-AG"),
+    ]
     ages = [{"method": "SpIEL-AG", "born": step, "share": 50.0} for step in (20, 100)]
     ages.append({"method": "SpIEL-MA", "born": 20, "share": 100.0})
-    assert [(verdict.left, verdict.right, verdict.holds) for verdict in across(pairs, ages)] == [(50, 30, True), (60, 20, True)]
+    assert [(verdict.left, verdict.right, verdict.holds) for verdict in across(pairs, ages)] == [
+        (50, 30, True),
+        (60, 20, True),
+    ]
     assert across(pairs[:1], ages[:2]) == []
 
 
-def test_a_language_that_is_not_there_is_refused_at_once(experiment: Callable[..., Experiment], here: Build, tmp_path: Path) -> None:
+def test_a_language_that_is_not_there_is_refused_at_once(
+    experiment: Callable[..., Experiment], here: Build, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match="'xyz' is not in it"):
         study_supports(experiment(), {"LT-SFT": Supports(languages=("qaa", "xyz"))}, here)
     assert not (tmp_path / "store").exists()
@@ -103,33 +163,59 @@ def test_a_pair_of_densities_changes_two_numbers_only(experiment: Callable[..., 
     base = experiment()
     grid = Densities(task="ner", targets=("qac",), language=(0.1, 0.5), of_task=(0.1, 0.3))
     one = at_densities(base, grid, 0.5, 0.3)
-    assert (one.language_sft.density, one.task["ner"].sft.density, one.systems) == (0.5, 0.3, ("teacher-ltsft",))
+    assert (one.language_sft.density, one.task["ner"].sft.density, one.systems) == (
+        0.5,
+        0.3,
+        ("teacher-ltsft",),
+    )
     same = at_densities(base, grid, 0.1, 0.1)
-    assert (same.language_sft, same.task["ner"], same.text) == (base.language_sft, base.task["ner"], base.text)
+    assert (same.language_sft, same.task["ner"], same.text) == (
+        base.language_sft,
+        base.task["ner"],
+        base.text,
+    )
 
 
 @pytest.mark.slow
-def test_the_grid_of_densities_shares_language_sfts(experiment: Callable[..., Experiment], here: Build, tmp_path: Path) -> None:
+def test_the_grid_of_densities_shares_language_sfts(
+    experiment: Callable[..., Experiment], here: Build, tmp_path: Path
+) -> None:
     grid = Densities(task="ner", targets=("qac",), language=(0.1, 0.5), of_task=(0.1, 0.5))
     said: list[str] = []
     found = study_densities(experiment(), grid, here, say=said.append)
     kinds = [artefact.kind for artefact in found.artefacts.values()]
-    assert (kinds.count("language-sft"), kinds.count("task-sft"), kinds.count("evaluation"), kinds.count("timing")) == (4, 4, 4, 0)
+    assert (
+        kinds.count("language-sft"),
+        kinds.count("task-sft"),
+        kinds.count("evaluation"),
+        kinds.count("timing"),
+    ) == (4, 4, 4, 0)
     assert len(said) == 4
     save(tmp_path / "kept", [found], title="t")
     rows = read_densities(tmp_path / "kept" / "densities.csv")
     language, task, values, metric = scores(rows)
     assert (language, task, metric, values.shape) == ([0.1, 0.5], [0.1, 0.5], "f1", (2, 2))
-    asked = {(row["language_density"], row["task_density"]): row["value"] for row in rows if row["metric"] == "f1"}
+    asked = {
+        (row["language_density"], row["task_density"]): row["value"] for row in rows if row["metric"] == "f1"
+    }
     assert values[1, 0] == asked[0.5, 0.1]
     assert len(found.verdicts) == 2
 
 
 def test_scores_are_means_over_targets_and_seeds_with_gaps() -> None:
     def row(language: float, task: float, value: float, target: str = "qab") -> dict[str, Any]:
-        return {"language_density": language, "task_density": task, "task": "parsing", "metric": "las", "target": target, "value": value}
+        return {
+            "language_density": language,
+            "task_density": task,
+            "task": "parsing",
+            "metric": "las",
+            "target": target,
+            "value": value,
+        }
 
-    _, _, values, _ = scores([row(0.1, 0.1, 10.0), row(0.1, 0.1, 30.0, "qac"), row(0.5, 0.1, 5.0), row(0.5, 0.9, 7.0)])
+    _, _, values, _ = scores(
+        [row(0.1, 0.1, 10.0), row(0.1, 0.1, 30.0, "qac"), row(0.5, 0.1, 5.0), row(0.5, 0.9, 7.0)]
+    )
     np.testing.assert_array_equal(values, [[20.0, np.nan], [5.0, 7.0]])
 
 
@@ -137,9 +223,18 @@ def test_scores_are_means_over_targets_and_seeds_with_gaps() -> None:
     ("entries", "words"),
     [
         ({}, "asks nothing"),
-        ({"densities": {"task": "ner", "targets": ["qac"], "language": [0.5, 0.1], "of_task": [0.1]}}, "Rising densities"),
-        ({"densities": {"task": "ner", "targets": ["qac"], "language": [0.5, 1.5], "of_task": [0.1]}}, "Rising densities"),
-        ({"densities": {"task": "ner", "targets": [], "language": [0.5], "of_task": [0.1]}}, "at least one target"),
+        (
+            {"densities": {"task": "ner", "targets": ["qac"], "language": [0.5, 0.1], "of_task": [0.1]}},
+            "Rising densities",
+        ),
+        (
+            {"densities": {"task": "ner", "targets": ["qac"], "language": [0.5, 1.5], "of_task": [0.1]}},
+            "Rising densities",
+        ),
+        (
+            {"densities": {"task": "ner", "targets": [], "language": [0.5], "of_task": [0.1]}},
+            "at least one target",
+        ),
         ({"supports": {"LT-SFT": {"languages": []}}}, "At least one language"),
         ({"supports": {"LT-SFT": {"languages": ["qaa"], "density": 1}}}, "unknown key 'density'"),
     ],
@@ -154,10 +249,16 @@ def test_a_study_needs_the_settings_it_varies(experiment_file: Callable[..., Pat
     with pytest.raises(InputError, match="density of qa SFTs"):
         Study(name="s", experiment=str(experiment_file()), densities=grid).base()
     with pytest.raises(InputError, match="has none under `language_sft`"):
-        Study(name="s", experiment=str(experiment_file(language_sft=None)), supports={"LT-SFT": Supports(languages=("qaa",))}).base()
+        Study(
+            name="s",
+            experiment=str(experiment_file(language_sft=None)),
+            supports={"LT-SFT": Supports(languages=("qaa",))},
+        ).base()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "data" / "studies").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "data" / "studies").glob("*.yaml")), ids=lambda path: path.stem
+)
 def test_the_studies_of_the_project_can_be_read(path: Path) -> None:
     study = Study.read(path)
     assert study.name == path.stem
@@ -165,14 +266,33 @@ def test_the_studies_of_the_project_can_be_read(path: Path) -> None:
 
 
 def test_verdicts_and_tables_are_kept_and_old_files_go(tmp_path: Path) -> None:
-    found = Found(tables={"overlaps": [{"a": 1}]}, verdicts=[Verdict("more", 2.0, 1.0), Verdict("less", 1.0, 2.0)])
-    found.figures["curve"] = plots.learning_curve({"one": [{"step": 1, "x": 2.0}, {"step": 2, "x": 3.0}]}, metric="x"), "How x grows"
-    page = save(tmp_path, [found], title="A study", question="Is a < b?", errors=["b failed."]).read_text(encoding="utf-8")
+    found = Found(
+        tables={"overlaps": [{"a": 1}]}, verdicts=[Verdict("more", 2.0, 1.0), Verdict("less", 1.0, 2.0)]
+    )
+    found.figures["curve"] = (
+        plots.learning_curve({"one": [{"step": 1, "x": 2.0}, {"step": 2, "x": 3.0}]}, metric="x"),
+        "How x grows",
+    )
+    page = save(tmp_path, [found], title="A study", question="Is a < b?", errors=["b failed."]).read_text(
+        encoding="utf-8"
+    )
     assert [row["holds"] for row in read_table(tmp_path / "verdicts.csv")] == ["True", "False"]
-    told = ("A study", "Is a &lt; b?", "1 stage failed", "b failed.", "✓ holds", "✗ does not hold", "How x grows", "<svg", "overlaps.csv")
+    told = (
+        "A study",
+        "Is a &lt; b?",
+        "1 stage failed",
+        "b failed.",
+        "✓ holds",
+        "✗ does not hold",
+        "How x grows",
+        "<svg",
+        "overlaps.csv",
+    )
     for words in told:
         assert words in page
-    assert "http" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace("http://creativecommons.org", "")
+    assert "http" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
+        "http://creativecommons.org", ""
+    )
     page = save(tmp_path, [Found(tables={"overlaps": []})], title="A study").read_text(encoding="utf-8")
     assert "Do the claims hold?" not in page
     assert [path.name for path in tmp_path.rglob("*") if path.suffix in {".csv", ".svg", ".png"}] == []
@@ -183,10 +303,23 @@ def test_a_study_runs_from_the_command_line_and_a_second_time_builds_nothing(
     experiment_file: Callable[..., Path], data: DataFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.set_num_threads(1)
-    entries = {"name": "tiny-study", "experiment": str(experiment_file()), "supports": {"LT-SFT": {"languages": ["qaa", "qac"]}}}
+    entries = {
+        "name": "tiny-study",
+        "experiment": str(experiment_file()),
+        "supports": {"LT-SFT": {"languages": ["qaa", "qac"]}},
+    }
     file = tmp_path / "study.yaml"
     file.write_text(yaml.safe_dump(entries), encoding="utf-8")
-    command = ["study", str(file), "--data", str(data.root), "--store", str(tmp_path / "store"), "--reports", str(tmp_path / "reports")]
+    command = [
+        "study",
+        str(file),
+        "--data",
+        str(data.root),
+        "--store",
+        str(tmp_path / "store"),
+        "--reports",
+        str(tmp_path / "reports"),
+    ]
     assert main([*command, "--workers", "1"]) == 0
     folder = tmp_path / "reports" / "tiny-study"
     assert "LT-SFT: related languages share more parameters than by chance" in capsys.readouterr().out

@@ -1,4 +1,6 @@
-"""The table of systems, their names in experiment files and results, and every further one from the YAML to its rows."""
+"""The table of systems, their names in experiment files and results, and every further one from the YAML to
+its rows.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,17 @@ def test_names_in_experiment_files() -> None:
     assert parse_system("bistil-st:2x4") == ("bistil-st", 2, 4)
     assert Cell("bistil-tf", "ner", "qac", 2, 1, 2).named == "bistil-tf:2x2"
     assert Cell("floor", "ner", "qac", 1, 1).named == "floor"
-    for bad in ("minilm", "teacher-full:2", "bistil-tf:0", "bistil-tf:2x0", "bistil-tf:x2", "scratch:2x2", "bert", "", "bistil-tf:2:2"):
+    for bad in (
+        "minilm",
+        "teacher-full:2",
+        "bistil-tf:0",
+        "bistil-tf:2x0",
+        "bistil-tf:x2",
+        "scratch:2x2",
+        "bert",
+        "",
+        "bistil-tf:2:2",
+    ):
         with pytest.raises(InputError, match="is not a system"):
             parse_system(bad)
 
@@ -36,7 +48,13 @@ def test_names_in_experiment_files() -> None:
 def test_names_in_results_have_a_place_and_a_sentence() -> None:
     assert from_results(in_results("bistil-tf", 2)) == ("bistil-tf", 2)
     assert from_results(in_results("minilm", 1)) == ("minilm", 1)
-    assert rank("teacher-ltsft") < rank("bistil-tf") < rank("bistil-tf-drf2") < rank("bistil-st") < rank("unheard-of")
+    assert (
+        rank("teacher-ltsft")
+        < rank("bistil-tf")
+        < rank("bistil-tf-drf2")
+        < rank("bistil-st")
+        < rank("unheard-of")
+    )
     assert "2 times narrower" in told("bistil-tf-drf2")
     assert told("unheard-of") == ""
     assert all(told(name).endswith(".") for name in SYSTEMS)
@@ -50,7 +68,9 @@ def test_the_readme_names_every_system() -> None:
 
 def test_students_are_shared_by_recipe_and_languages() -> None:
     assert shared_student("bistil-st") == "bistil-tf"
-    assert {name: shared_student(name) for name in REDUCED if shared_student(name) != name} == {"bistil-st": "bistil-tf"}
+    assert {name: shared_student(name) for name in REDUCED if shared_student(name) != name} == {
+        "bistil-st": "bistil-tf"
+    }
     assert set(WHOLE) & set(REDUCED) == set()
     assert all(hasattr(Pipeline, f"_{SYSTEMS[name].recipe}_student") for name in REDUCED)
 
@@ -64,7 +84,9 @@ def test_settings_that_no_system_reads_are_refused(experiment) -> None:
 
 def test_layers_and_heads_of_minilm_are_checked_before_any_work(experiment, data, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="one of the teacher's 6 layers"):
-        Pipeline(experiment(systems=["minilm:2"], minilm={"teacher_layer": 12}), data, Store(tmp_path)).check()
+        Pipeline(
+            experiment(systems=["minilm:2"], minilm={"teacher_layer": 12}), data, Store(tmp_path)
+        ).check()
 
 
 def evaluated(experiment: Any, data: Any, folder: Path) -> Pipeline:
@@ -73,7 +95,10 @@ def evaluated(experiment: Any, data: Any, folder: Path) -> Pipeline:
     for cell in experiment.cells():
         rows = pipeline.rows(cell)
         assert {row["metric"] for row in rows} == {"f1", "precision", "recall"}
-        assert all(set(row) == set(COLUMNS) and 0.0 <= row["value"] <= 100.0 and row["system"] == cell.in_results for row in rows)
+        assert all(
+            set(row) == set(COLUMNS) and 0.0 <= row["value"] <= 100.0 and row["system"] == cell.in_results
+            for row in rows
+        )
     return pipeline
 
 
@@ -81,7 +106,10 @@ def figures_of(pipeline: Pipeline, folder: Path) -> set[str]:
     """The names of the figures in the report of what was evaluated."""
     rows = [row for cell in pipeline.experiment.cells() for row in pipeline.rows(cell)]
     page = write_experiment_report(folder, pipeline.experiment, rows, pipeline.store, failures=[])
-    assert all(told(system) in page.read_text(encoding="utf-8").replace("&#39;", "'") for system in {row["system"] for row in rows})
+    assert all(
+        told(system) in page.read_text(encoding="utf-8").replace("&#39;", "'")
+        for system in {row["system"] for row in rows}
+    )
     return {path.name for path in (folder / "figures").iterdir()}
 
 
@@ -90,7 +118,9 @@ def delta_of(pipeline: Pipeline, cell: Cell) -> SparseDelta:
 
 
 @pytest.mark.slow
-def test_teachers_tuned_otherwise_run_from_the_yaml_and_change_what_they_say(experiment, data, tmp_path: Path) -> None:
+def test_teachers_tuned_otherwise_run_from_the_yaml_and_change_what_they_say(
+    experiment, data, tmp_path: Path
+) -> None:
     schedule = {"steps": 3, "learning_rate": 1e-3, "evaluations": 1}
     small = experiment(systems=TEACHERS, targets={"ner": ["qac"]}, schedules={"teacher-full": schedule})
     pipeline = evaluated(small, data, tmp_path)
@@ -110,7 +140,9 @@ def test_teachers_tuned_otherwise_run_from_the_yaml_and_change_what_they_say(exp
     assert worn[3] is not None
     assert worn[2].id != worn[3].id
     assert all(name.endswith("bias") for name in SparseDelta.load(worn[2].path("delta.safetensors")).tensors)
-    assert {"language-sfts-teacher--biases.svg", "language-sfts-teacher--random.svg"} <= figures_of(pipeline, tmp_path / "report")
+    assert {"language-sfts-teacher--biases.svg", "language-sfts-teacher--random.svg"} <= figures_of(
+        pipeline, tmp_path / "report"
+    )
 
 
 @pytest.mark.slow
@@ -118,7 +150,9 @@ def test_lora_and_ia3_run_from_the_yaml(experiment, data, tmp_path: Path) -> Non
     pytest.importorskip("peft")
     language = {"peft": {"density": 0.1}, "sparse": {"steps": 2, "learning_rate": 1e-3, "evaluations": 1}}
     systems = ["teacher-lora", "teacher-ia3", "teacher-ltsft"]
-    pipeline = evaluated(experiment(systems=systems, targets={"ner": ["qac"]}, language_sft=language), data, tmp_path)
+    pipeline = evaluated(
+        experiment(systems=systems, targets={"ner": ["qac"]}, language_sft=language), data, tmp_path
+    )
     lora, ia3, _ = (pipeline.rows(cell)[0]["density"] for cell in pipeline.experiment.cells())
     assert lora == pytest.approx(0.1, abs=0.05)
     assert 0 < ia3 < 0.02
@@ -127,8 +161,13 @@ def test_lora_and_ia3_run_from_the_yaml(experiment, data, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_spiel_on_the_task_alone_is_what_an_experiment_by_spiel_does_without_adaptation(experiment, data, tmp_path: Path) -> None:
-    spiel = {"spiel": {"density": 0.1, "interval": 2, "estimation": 1}, "sparse": {"steps": 3, "learning_rate": 1e-3, "evaluations": 1}}
+def test_spiel_on_the_task_alone_is_what_an_experiment_by_spiel_does_without_adaptation(
+    experiment, data, tmp_path: Path
+) -> None:
+    spiel = {
+        "spiel": {"density": 0.1, "interval": 2, "estimation": 1},
+        "sparse": {"steps": 3, "learning_rate": 1e-3, "evaluations": 1},
+    }
     systems = ["teacher-spiel-ag", "teacher-spiel-ma", "teacher-no-adaptation"]
     task = {"ner": {"batch_size": 4, "max_length": 48, "sft": spiel}}
     pipeline = evaluated(experiment(systems=systems, targets={"ner": ["qac"]}, task=task), data, tmp_path)
@@ -141,7 +180,9 @@ def test_spiel_on_the_task_alone_is_what_an_experiment_by_spiel_does_without_ada
 
 @pytest.mark.slow
 def test_students_by_other_recipes_run_from_the_yaml(experiment, data, tmp_path: Path) -> None:
-    small = experiment(systems=STUDENTS, targets={"ner": ["qac"]}, minilm={"relation_heads": 8, "teacher_layer": 5})
+    small = experiment(
+        systems=STUDENTS, targets={"ner": ["qac"]}, minilm={"relation_heads": 8, "teacher_layer": 5}
+    )
     pipeline = evaluated(small, data, tmp_path)
     minilm, seen, pair = small.cells()
     vocabulary = {cell: pipeline.rows(cell)[0]["vocabulary"] for cell in small.cells()}
@@ -154,21 +195,30 @@ def test_students_by_other_recipes_run_from_the_yaml(experiment, data, tmp_path:
     assert pipeline.student(minilm).manifest["config"]["minilm"] == {"relation_heads": 8, "teacher_layer": 5}
     for cell in small.cells():
         assert pipeline.encoder(cell, "qac")[0].config.num_hidden_layers == 3
-    assert {"minilm-lrf-2.svg", "distilmbert-lrf-2.svg", "language-sfts-distilmbert-student.svg"} <= figures_of(
-        pipeline, tmp_path / "report"
-    )
+    assert {
+        "minilm-lrf-2.svg",
+        "distilmbert-lrf-2.svg",
+        "language-sfts-distilmbert-student.svg",
+    } <= figures_of(pipeline, tmp_path / "report")
 
 
 @pytest.mark.slow
-def test_general_students_are_measured_by_retrieval_without_any_task(experiment, data, tmp_path: Path) -> None:
+def test_general_students_are_measured_by_retrieval_without_any_task(
+    experiment, data, tmp_path: Path
+) -> None:
     systems = ["teacher-ltsft", "teacher-no-adaptation", "bistil-tf:2", "bistil-st:2", "minilm:2", "floor"]
-    small = experiment(systems=systems, targets={"retrieval": ["qac"]}, task={}, retrieval={"by": "bertscore", "depth": 0.5})
+    small = experiment(
+        systems=systems, targets={"retrieval": ["qac"]}, task={}, retrieval={"by": "bertscore", "depth": 0.5}
+    )
     pipeline = Pipeline(small, data, Store(tmp_path))
     pipeline.check()
     assert batch.run(small, batch.Place(data.root, tmp_path), workers=1, say=lambda text: None) == []
     rows = {row["system"]: row for row in batch.rows(batch.reader(small, batch.Place(data.root, tmp_path)))}
     assert set(rows) == {name.partition(":")[0] for name in systems}
-    assert all(row["metric"] == "accuracy" and row["n_examples"] == 20 and row["density"] is None for row in rows.values())
+    assert all(
+        row["metric"] == "accuracy" and row["n_examples"] == 20 and row["density"] is None
+        for row in rows.values()
+    )
     assert rows["floor"]["value"] == 5.0
     assert rows["bistil-tf"]["artefact"] == rows["bistil-st"]["artefact"]
     assert rows["bistil-tf"]["parameters"] < rows["teacher-ltsft"]["parameters"]
@@ -182,7 +232,9 @@ def test_general_students_are_measured_by_retrieval_without_any_task(experiment,
 
 
 @pytest.mark.slow
-def test_one_student_for_a_group_of_targets_drawn_by_their_weights(experiment, data, teacher_folder: Path, tmp_path: Path) -> None:
+def test_one_student_for_a_group_of_targets_drawn_by_their_weights(
+    experiment, data, teacher_folder: Path, tmp_path: Path
+) -> None:
     general = {**entries(teacher_folder)["general"], "weights": {"qac": 50.0, "qzz": 3.0}}
     changes = {"systems": ["bistil-tf:2"], "targets": {"ner": ["qab", "qac"]}, "groups": [["qab", "qac"]]}
     pipeline = evaluated(experiment(general=general, **changes), data, tmp_path)
@@ -191,23 +243,36 @@ def test_one_student_for_a_group_of_targets_drawn_by_their_weights(experiment, d
     assert student.id == pipeline.student(second).id
     assert pipeline.task_sft(first).id == pipeline.task_sft(second).id
     assert pipeline.evaluation(first).id != pipeline.evaluation(second).id
-    assert {name for name in student.manifest["inputs"] if name.startswith("sft")} == {"sft qaa", "sft qab", "sft qac"}
+    assert {name for name in student.manifest["inputs"] if name.startswith("sft")} == {
+        "sft qaa",
+        "sft qab",
+        "sft qac",
+    }
     assert student.manifest["config"]["general"]["weights"] == {"qac": 50.0}
     assert set(pipeline.vocabulary("qab").metrics["corpora"]) == {"qaa", "qab", "qac"}
 
 
 @pytest.mark.slow
-def test_spiel_takes_the_place_of_lt_sft_at_equal_density(experiment, data, teacher_folder: Path, tmp_path: Path) -> None:
+def test_spiel_takes_the_place_of_lt_sft_at_equal_density(
+    experiment, data, teacher_folder: Path, tmp_path: Path
+) -> None:
     phase = {"steps": 3, "learning_rate": 1e-3, "evaluations": 1}
     moving = {"spiel": {"density": 0.1, "interval": 1, "estimation": 1}, "sparse": phase}
     task = {**entries(teacher_folder)["task"]["ner"], "sft": moving}
-    small = experiment(systems=["teacher-ltsft", "bistil-tf:2"], targets={"ner": ["qac"]}, language_sft=moving, task={"ner": task})
+    small = experiment(
+        systems=["teacher-ltsft", "bistil-tf:2"],
+        targets={"ner": ["qac"]},
+        language_sft=moving,
+        task={"ner": task},
+    )
     pipeline = evaluated(small, data, tmp_path)
     other = experiment()
     for cell in small.cells():
         delta = delta_of(pipeline, cell)
         base = pipeline._load_base(cell)[0]
-        assert delta.size == other.task["ner"].sft.lottery.k(sum(parameter.numel() for parameter in base.parameters()))
+        assert delta.size == other.task["ner"].sft.lottery.k(
+            sum(parameter.numel() for parameter in base.parameters())
+        )
         assert all(".layer." in name and name.endswith("weight") for name in delta.tensors)
         assert bool(torch.cat([values for _, values in delta.tensors.values()]).any())
         assert pipeline.rows(cell)[0]["density"] == 0.1

@@ -10,7 +10,10 @@ from transformers import BertConfig, BertModel, BertTokenizer
 from bistil.models.load import TaskModel
 from bistil.tasks import Task
 
-PIECES = "[PAD] [UNK] [CLS] [SEP] [MASK] anna ben rome oslo sees likes visit ##s the big small old cat dog house , . in and"
+PIECES = (
+    "[PAD] [UNK] [CLS] [SEP] [MASK] anna ben rome oslo sees likes visit ##s the big small old cat dog house ,"
+    " . in and"
+)
 VOCABULARY = PIECES.split(" ")
 
 SENTENCES = """anna sees the big cat .|2 0 5 5 2 2|nsubj root det amod obj punct|B-PER O O O O O
@@ -33,9 +36,15 @@ def tiny_model() -> Callable[[Task], TaskModel]:
     def make(task: Task, *, layers: int = 2) -> TaskModel:
         torch.manual_seed(0)
         config = BertConfig(
-            vocab_size=len(VOCABULARY), hidden_size=32, num_hidden_layers=layers, num_attention_heads=4, intermediate_size=64,
-            max_position_embeddings=32, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-        )  # fmt: skip
+            vocab_size=len(VOCABULARY),
+            hidden_size=32,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            intermediate_size=64,
+            max_position_embeddings=32,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
         return TaskModel(encoder=BertModel(config, add_pooling_layer=False), head=task.head(32)).eval()
 
     return make

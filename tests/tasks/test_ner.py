@@ -1,4 +1,6 @@
-"""Named entities: column formats and their refusals, IOB repair, scores by hand, overfitting eight sentences."""
+"""Named entities: column formats and their refusals, IOB repair, scores by hand, overfitting eight
+sentences.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,11 +29,17 @@ def write(path: Path, text: str) -> Path:
     ],
 )
 def test_two_columns_with_space_tab_mark_or_carriage_return(tmp_path: Path, text: str) -> None:
-    assert Ner().read(write(tmp_path / "a.txt", text)) == [Tagged(("Anna", "#"), ("B-PER", "O")), Tagged(("Oslo",), ("B-LOC",))]
+    assert Ner().read(write(tmp_path / "a.txt", text)) == [
+        Tagged(("Anna", "#"), ("B-PER", "O")),
+        Tagged(("Oslo",), ("B-LOC",)),
+    ]
 
 
 def test_iob2_files_have_comments_and_three_or_five_columns(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.iob2", "# text = Anna x\n1\tAnna\tB-PER\t-\tme\n2\tx y\tO\n\n1-2\tdu\tO\n1\tde\tO\n2\tle\tO\n")
+    path = write(
+        tmp_path / "a.iob2",
+        "# text = Anna x\n1\tAnna\tB-PER\t-\tme\n2\tx y\tO\n\n1-2\tdu\tO\n1\tde\tO\n2\tle\tO\n",
+    )
     assert Ner().read(path) == [Tagged(("Anna", "x y"), ("B-PER", "O")), Tagged(("de", "le"), ("O", "O"))]
 
 
@@ -69,7 +77,9 @@ def test_inside_tags_that_continue_nothing_start_an_entity(tmp_path: Path) -> No
 def test_labels_come_from_training_and_other_types_are_outside(tokenizer: BertTokenizer) -> None:
     ner = Ner().for_training([Tagged(("a",), ("B-PER",)), Tagged(("b",), ("I-LOC",))])
     assert ner.labels == ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
-    (row,) = ner.encode([Tagged(("visits", "rome", "anna"), ("B-DATE", "I-DATE", "B-PER"))], tokenizer, max_length=8)
+    (row,) = ner.encode(
+        [Tagged(("visits", "rome", "anna"), ("B-DATE", "I-DATE", "B-PER"))], tokenizer, max_length=8
+    )
     assert row["labels"] == [-100, 0, -100, 0, 3, -100]
     with pytest.raises(InputError, match="for_training"):
         Ner().score([], [])
@@ -84,7 +94,11 @@ def test_scores_by_hand_with_unknown_types_wrong_borders_and_cut_off_words() -> 
     ]
     guess = [("B-PER", "I-PER", "O", "O"), ("B-LOC", "O", "B-PER"), ("O",)]
     scores = ner.score(gold, guess)
-    assert scores == {"precision": pytest.approx(100 / 3), "recall": pytest.approx(100 / 3), "f1": pytest.approx(100 / 3)}
+    assert scores == {
+        "precision": pytest.approx(100 / 3),
+        "recall": pytest.approx(100 / 3),
+        "f1": pytest.approx(100 / 3),
+    }
 
 
 def test_floor_is_zero(ner_file: Path) -> None:
@@ -92,7 +106,9 @@ def test_floor_is_zero(ner_file: Path) -> None:
     assert floor(Ner(), examples, examples) == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
 
 
-def test_losses_look_at_first_subwords_only(ner_file: Path, tokenizer: BertTokenizer, tiny_model: Callable[[Task], TaskModel]) -> None:
+def test_losses_look_at_first_subwords_only(
+    ner_file: Path, tokenizer: BertTokenizer, tiny_model: Callable[[Task], TaskModel]
+) -> None:
     examples = Ner().read(ner_file)
     ner = Ner().for_training(examples)
     batch = ner.collate(ner.encode(examples, tokenizer, max_length=32), 0)
@@ -100,11 +116,17 @@ def test_losses_look_at_first_subwords_only(ner_file: Path, tokenizer: BertToken
     first = batch["labels"] != -100
     assert int(first.sum()) == sum(len(example.words) for example in examples)
     log_p = logits["labels"].log_softmax(-1)[first]
-    torch.testing.assert_close(ner.loss(logits, batch), -log_p[torch.arange(len(log_p)), batch["labels"][first]].mean())
-    torch.testing.assert_close(ner.distillation_loss(logits, logits, batch), -(log_p.exp() * log_p).sum(-1).mean())
+    torch.testing.assert_close(
+        ner.loss(logits, batch), -log_p[torch.arange(len(log_p)), batch["labels"][first]].mean()
+    )
+    torch.testing.assert_close(
+        ner.distillation_loss(logits, logits, batch), -(log_p.exp() * log_p).sum(-1).mean()
+    )
 
 
-def test_tiny_model_learns_eight_sentences(ner_file: Path, tokenizer: BertTokenizer, tiny_model: Callable[[Task], TaskModel]) -> None:
+def test_tiny_model_learns_eight_sentences(
+    ner_file: Path, tokenizer: BertTokenizer, tiny_model: Callable[[Task], TaskModel]
+) -> None:
     examples = Ner().read(ner_file)
     ner = Ner(dropout=0.0).for_training(examples)
     model = tiny_model(ner)

@@ -1,4 +1,6 @@
-"""Inference: the published formats and their refusals, the head and its loss against transformers, accuracy and floor by hand."""
+"""Inference: the published formats and their refusals, the head and its loss against transformers, accuracy
+and floor by hand.
+"""
 
 import json
 import os
@@ -24,10 +26,23 @@ PAIRS = [
 MULTINLI = "index\tgenre\tsentence1_parse\tsentence1\tsentence2\tlabel1\tgold_label"
 TABLES = {
     "miniworld": ["premise\thypothesis\tlabel", *(f"{p.premise}\t{p.hypothesis}\t{p.label}" for p in PAIRS)],
-    "americasnli": ["id\tlanguage\tpremise\thypothesis\tlabel", *(f"7\taym\t{p.premise}\t{p.hypothesis}\t{p.label}" for p in PAIRS)],
-    "multinli": [MULTINLI, *(f"0\tx\t( a )\t{p.premise}\t{p.hypothesis}\tneutral\t{p.label}" for p in PAIRS), "1\tx\t\tp\th\tneutral\t-"],
-    "xnli": ["language\tgold_label\tsentence1\tsentence2\tmatch", *(f"sw\t{p.label}\t{p.premise}\t{p.hypothesis}" for p in PAIRS)],
-    "xnli translated": ["premise\thypo\tlabel", *(f"{p.premise}\t{p.hypothesis}\t{p.label.replace('ction', 'ctory')}" for p in PAIRS)],
+    "americasnli": [
+        "id\tlanguage\tpremise\thypothesis\tlabel",
+        *(f"7\taym\t{p.premise}\t{p.hypothesis}\t{p.label}" for p in PAIRS),
+    ],
+    "multinli": [
+        MULTINLI,
+        *(f"0\tx\t( a )\t{p.premise}\t{p.hypothesis}\tneutral\t{p.label}" for p in PAIRS),
+        "1\tx\t\tp\th\tneutral\t-",
+    ],
+    "xnli": [
+        "language\tgold_label\tsentence1\tsentence2\tmatch",
+        *(f"sw\t{p.label}\t{p.premise}\t{p.hypothesis}" for p in PAIRS),
+    ],
+    "xnli translated": [
+        "premise\thypo\tlabel",
+        *(f"{p.premise}\t{p.hypothesis}\t{p.label.replace('ction', 'ctory')}" for p in PAIRS),
+    ],
     "snli": ["sentence1\tsentence2\tgold_label", *(f"{p.premise}\t{p.hypothesis}\t{p.label}" for p in PAIRS)],
     "label first, no header": [f"{p.label}\t{p.premise}\t{p.hypothesis}" for p in PAIRS],
     "label last, no header": [f"{p.premise}\t{p.hypothesis}\t{p.label}" for p in PAIRS],
@@ -42,7 +57,15 @@ def test_published_tables(tmp_path: Path, name: str, end: str) -> None:
 
 
 def test_json_lines(tmp_path: Path) -> None:
-    rows = [{"gold_label": p.label, "sentence1": p.premise, "sentence2": p.hypothesis, "annotator_labels": ["neutral"]} for p in PAIRS]
+    rows = [
+        {
+            "gold_label": p.label,
+            "sentence1": p.premise,
+            "sentence2": p.hypothesis,
+            "annotator_labels": ["neutral"],
+        }
+        for p in PAIRS
+    ]
     rows.append({**rows[0], "gold_label": "-"})
     (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(row) for row in rows) + "\n", encoding="utf-8")
     assert Nli().read(tmp_path / "a.jsonl") == PAIRS
@@ -51,16 +74,39 @@ def test_json_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("a.tsv", "premise\thypothesis\tlabel\na\tb\tneutral\na\tb\tmaybe\n", r"a.tsv, line 3: expected a label, .* but got 'maybe'"),
-        ("a.tsv", "premise\tlabel\na\tneutral\n", r"line 1: expected the columns .* got none for hypothesis among premise, label"),
+        (
+            "a.tsv",
+            "premise\thypothesis\tlabel\na\tb\tneutral\na\tb\tmaybe\n",
+            r"a.tsv, line 3: expected a label, .* but got 'maybe'",
+        ),
+        (
+            "a.tsv",
+            "premise\tlabel\na\tneutral\n",
+            r"line 1: expected the columns .* got none for hypothesis among premise, label",
+        ),
         ("a.tsv", "premise\thypothesis\tlabel\n\na\tb\n", "line 3: .* none for label"),
-        ("a.tsv", "premise\thypothesis\tlabel\na\tb\tc\tneutral\n", "line 2: expected 3 columns with tabs between them, but got 4"),
+        (
+            "a.tsv",
+            "premise\thypothesis\tlabel\na\tb\tc\tneutral\n",
+            "line 2: expected 3 columns with tabs between them, but got 4",
+        ),
         ("a.tsv", "premise\thypothesis\tlabel\n", "At least one labelled pair"),
-        ("a.tsv", "language\tpremise\thypothesis\tlabel\nsw\ta\tb\tneutral\nur\ta\tb\tneutral\n", "holds sw, ur. Split the file"),
-        ("a.jsonl", '{"sentence1": "a", "sentence2": "b", "gold_label": "neutral"}\n{"a"\n', "line 2: expected a JSON object"),
+        (
+            "a.tsv",
+            "language\tpremise\thypothesis\tlabel\nsw\ta\tb\tneutral\nur\ta\tb\tneutral\n",
+            "holds sw, ur. Split the file",
+        ),
         (
             "a.jsonl",
-            '{"sentence1": "a", "sentence2": "b", "gold_label": "-"}\n{"sentence1": "a", "sentence2": "b", "gold_label": "yes"}\n',
+            '{"sentence1": "a", "sentence2": "b", "gold_label": "neutral"}\n{"a"\n',
+            "line 2: expected a JSON object",
+        ),
+        (
+            "a.jsonl",
+            (
+                '{"sentence1": "a", "sentence2": "b", "gold_label": "-"}\n{"sentence1": "a", "sentence2":'
+                ' "b", "gold_label": "yes"}\n'
+            ),
             r"a.jsonl, line 2: expected a label, one of entailment, .* but got 'yes'",
         ),
         ("a.jsonl", '{"sentence1": "a", "sentence2": "b", "gold_label": 1}\n', "line 1: .* none for label"),
@@ -76,12 +122,17 @@ def test_malformed_files_are_refused_with_the_line(tmp_path: Path, name: str, te
 
 def test_the_world_has_each_label_as_often(data) -> None:
     for code in data.languages:
-        assert Counter(pair.label for pair in Nli().read(data.file("nli", code, "test"))) == dict.fromkeys(LABELS, 1)
+        assert Counter(pair.label for pair in Nli().read(data.file("nli", code, "test"))) == dict.fromkeys(
+            LABELS, 1
+        )
 
 
 def test_pairs_are_encoded_as_two_segments_and_the_longer_sentence_is_cut(tokenizer: BertTokenizer) -> None:
     (row,) = Nli().encode(PAIRS[:1], tokenizer, max_length=10)
-    assert " ".join(tokenizer.convert_ids_to_tokens(row["input_ids"])) == "[CLS] anna sees the big [SEP] anna sees the [SEP]"
+    assert (
+        " ".join(tokenizer.convert_ids_to_tokens(row["input_ids"]))
+        == "[CLS] anna sees the big [SEP] anna sees the [SEP]"
+    )
     assert row["token_type_ids"] == [0] * 6 + [1] * 4
     assert row["label"] == [0]
     assert tokenizer.backend_tokenizer.truncation is None
@@ -89,7 +140,13 @@ def test_pairs_are_encoded_as_two_segments_and_the_longer_sentence_is_cut(tokeni
 
 def test_head_and_loss_are_those_of_transformers_sequence_classifier(tokenizer: BertTokenizer) -> None:
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+    )
     config.num_labels = 3
     reference = BertForSequenceClassification(config).eval()
     nli = Nli()
@@ -102,7 +159,9 @@ def test_head_and_loss_are_those_of_transformers_sequence_classifier(tokenizer: 
     torch.testing.assert_close(logits["labels"], expected.logits)
     torch.testing.assert_close(nli.loss(logits, batch), expected.loss)
     log_p = logits["labels"].log_softmax(-1)
-    torch.testing.assert_close(nli.distillation_loss(logits, logits, batch), -(log_p.exp() * log_p).sum(-1).mean())
+    torch.testing.assert_close(
+        nli.distillation_loss(logits, logits, batch), -(log_p.exp() * log_p).sum(-1).mean()
+    )
     assert nli.predict(model, batch) == [LABELS[i] for i in expected.logits.argmax(-1)]
 
 
@@ -113,7 +172,9 @@ def test_accuracy_and_floor_by_hand() -> None:
         Nli().for_training([])
 
 
-def test_tiny_model_learns_three_pairs(tokenizer: BertTokenizer, tiny_model: Callable[[Task], TaskModel]) -> None:
+def test_tiny_model_learns_three_pairs(
+    tokenizer: BertTokenizer, tiny_model: Callable[[Task], TaskModel]
+) -> None:
     nli = Nli(dropout=0.0)
     model = tiny_model(nli)
     batch = nli.collate(nli.encode(PAIRS, tokenizer, max_length=32), 0)

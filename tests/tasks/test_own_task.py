@@ -1,4 +1,6 @@
-"""The README's own task: its code runs as it stands, is short, and goes through teacher and student like any other."""
+"""The README's own task: its code runs as it stands, is short, and goes through teacher and student like any
+other.
+"""
 
 import re
 import shutil
@@ -27,7 +29,9 @@ def code(monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def topics(world: Path, tmp_path: Path) -> DataFolder:
-    """The tiny world with the column and the files of the new task: the topic of a sentence is its first letter."""
+    """The tiny world with the column and the files of the new task: the topic of a sentence is its first
+    letter.
+    """
     folder = shutil.copytree(world, tmp_path / "data")
     head, *rows = (folder / "languages.csv").read_text(encoding="utf-8").splitlines()
     table = [f"{head},topic", *(f"{row},topic/{row.partition(',')[0]}-{{split}}.tsv" for row in rows)]
@@ -52,7 +56,9 @@ def test_the_code_is_short_and_makes_a_known_task(code: str, topics: DataFolder)
 
 
 @pytest.mark.slow
-def test_teacher_and_student_learn_it(code: str, topics: DataFolder, teacher_folder: Path, tmp_path: Path) -> None:
+def test_teacher_and_student_learn_it(
+    code: str, topics: DataFolder, teacher_folder: Path, tmp_path: Path
+) -> None:
     exec(code, {"__name__": "own"})
     whole = entries(teacher_folder, steps=1)
     plan = {
@@ -64,5 +70,7 @@ def test_teacher_and_student_learn_it(code: str, topics: DataFolder, teacher_fol
     pipeline = Pipeline(build(Experiment, plan, "tiny"), topics, Store(tmp_path / "store"))
     pipeline.check()
     rows = [row for cell in pipeline.experiment.cells() for row in pipeline.rows(cell)]
-    assert [(row["system"], row["metric"]) for row in rows] == [(name, "accuracy") for name in ("teacher-ltsft", "bistil-tf", "floor")]
+    assert [(row["system"], row["metric"]) for row in rows] == [
+        (name, "accuracy") for name in ("teacher-ltsft", "bistil-tf", "floor")
+    ]
     assert pipeline.deployed(pipeline.experiment.cells()[1]).path("model").is_dir()

@@ -1,4 +1,6 @@
-"""Parsing: reading and its refusals, the head against plain loops, scores by hand, overfitting eight sentences."""
+"""Parsing: reading and its refusals, the head against plain loops, scores by hand, overfitting eight
+sentences.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,12 +27,21 @@ def write(path: Path, *lines: str) -> Path:
 def test_multiword_tokens_empty_nodes_and_comments_are_no_words(tmp_path: Path) -> None:
     path = write(
         tmp_path / "x.conllu",
-        "# sent_id = one", "1-2\tdel\t_\t_\t_\t_\t_\t_\t_\t_", ROW.format(1, "de", 3, "case"), ROW.format(2, "el", 3, "det"),
-        ROW.format(3, "10 000", 0, "root"), "3.1\tgap\t_\t_\t_\t_\t_\t_\t_\t_", ROW.format(4, "x", 3, "nsubj:pass"), "", "# text = y",
+        "# sent_id = one",
+        "1-2\tdel\t_\t_\t_\t_\t_\t_\t_\t_",
+        ROW.format(1, "de", 3, "case"),
+        ROW.format(2, "el", 3, "det"),
+        ROW.format(3, "10 000", 0, "root"),
+        "3.1\tgap\t_\t_\t_\t_\t_\t_\t_\t_",
+        ROW.format(4, "x", 3, "nsubj:pass"),
+        "",
+        "# text = y",
         ROW.format(1, "#", 0, "root"),
-    )  # fmt: skip
+    )
     first, second = Parsing().read(path)
-    assert first == Sentence(("de", "el", "10 000", "x"), (3, 3, 0, 3), ("case", "det", "root", "nsubj:pass"), "one")
+    assert first == Sentence(
+        ("de", "el", "10 000", "x"), (3, 3, 0, 3), ("case", "det", "root", "nsubj:pass"), "one"
+    )
     assert second.words == ("#",)
 
 
@@ -47,7 +58,9 @@ def test_multiword_tokens_empty_nodes_and_comments_are_no_words(tmp_path: Path) 
         ([ROW.format(1, "a", 0, "_")], 3, "relation"),
     ],
 )
-def test_malformed_lines_are_named_by_file_and_number(tmp_path: Path, rows: list[str], line: int, said: str) -> None:
+def test_malformed_lines_are_named_by_file_and_number(
+    tmp_path: Path, rows: list[str], line: int, said: str
+) -> None:
     path = write(tmp_path / "bad.conllu", "", "# comment", *rows)
     with pytest.raises(InputError) as caught:
         Parsing().read(path)
@@ -72,7 +85,15 @@ def test_rows_hold_first_subwords_and_heads_that_were_not_cut_off(tokenizer: Ber
     example = Sentence(("anna", "visits", "­", "rome"), (2, 0, 4, 2), ("nsubj", "root", "odd", "obj:x"))
     parsing = Parsing(labels=("nsubj", "obj", "root"))
     (row,) = parsing.encode([example], tokenizer, max_length=16)
-    assert tokenizer.convert_ids_to_tokens(row["input_ids"]) == ["[CLS]", "anna", "visit", "##s", "[UNK]", "rome", "[SEP]"]
+    assert tokenizer.convert_ids_to_tokens(row["input_ids"]) == [
+        "[CLS]",
+        "anna",
+        "visit",
+        "##s",
+        "[UNK]",
+        "rome",
+        "[SEP]",
+    ]
     assert row["first_subwords"] == [1, 2, 4, 5]
     assert row["heads"] == [2, 0, 4, 2]
     assert row["relations"] == [0, 2, -100, 1]
@@ -88,7 +109,10 @@ def test_head_equals_plain_loops() -> None:
     torch.nn.init.normal_(head.arcs)
     torch.nn.init.normal_(head.relations)
     hidden = torch.randn(2, 6, 5)
-    batch = {"first_subwords": torch.tensor([[1, 3, 4], [2, -1, -1]]), "heads": torch.tensor([[2, 0, -100], [0, -100, -100]])}
+    batch = {
+        "first_subwords": torch.tensor([[1, 3, 4], [2, -1, -1]]),
+        "heads": torch.tensor([[2, 0, -100], [0, -100, -100]]),
+    }
     logits = head(hidden, batch)
     assert logits["arcs"].shape == (2, 3, 4)
     one = torch.ones(1)
@@ -97,10 +121,16 @@ def test_head_equals_plain_loops() -> None:
         for word in range(1, n + 1):
             for candidate in range(4):
                 possible = candidate <= n and candidate != word
-                expected = states[word] @ head.arcs @ states[candidate] if possible else torch.tensor(IMPOSSIBLE)
+                expected = (
+                    states[word] @ head.arcs @ states[candidate] if possible else torch.tensor(IMPOSSIBLE)
+                )
                 torch.testing.assert_close(logits["arcs"][b, word - 1, candidate], expected)
             governor = int(batch["heads"][b, word - 1])
-            expected = torch.stack([states[word] @ w @ states[governor] for w in head.relations]) if governor >= 0 else torch.zeros(3)
+            expected = (
+                torch.stack([states[word] @ w @ states[governor] for w in head.relations])
+                if governor >= 0
+                else torch.zeros(3)
+            )
             torch.testing.assert_close(logits["relations"][b, word - 1], expected)
 
 
@@ -122,7 +152,10 @@ def test_prediction_finds_trees_and_relations_at_their_heads(
 
 
 def test_scores_by_hand_with_subtypes_punctuation_and_cut_off_words() -> None:
-    gold = [Sentence(("a", "b", "c", "."), (2, 0, 2, 2), ("nsubj:pass", "root", "obj", "punct")), Sentence(("d",), (0,), ("root",))]
+    gold = [
+        Sentence(("a", "b", "c", "."), (2, 0, 2, 2), ("nsubj:pass", "root", "obj", "punct")),
+        Sentence(("d",), (0,), ("root",)),
+    ]
     guess = [Tree((2, 0, 1), ("nsubj", "dep", "obj")), Tree((0,), ("root",))]
     assert Parsing().score(gold, guess) == {"uas": 60.0, "las": 40.0}
 
@@ -147,14 +180,21 @@ def test_losses_are_means_over_words_and_soft_loss_is_entropy_at_the_teacher(
     batch = parsing.collate(parsing.encode(examples, tokenizer, max_length=32), 0)
     logits = model(batch).logits
     words = [len(example.words) for example in examples]
-    uniform = sum(n * torch.tensor(float(n)).log() for n in words) / sum(words) + torch.tensor(float(len(parsing.labels))).log()
-    torch.testing.assert_close(parsing.loss(logits, batch), uniform)  # zero weights: n candidates for each of n words
+    uniform = (
+        sum(n * torch.tensor(float(n)).log() for n in words) / sum(words)
+        + torch.tensor(float(len(parsing.labels))).log()
+    )
+    torch.testing.assert_close(
+        parsing.loss(logits, batch), uniform
+    )  # zero weights: n candidates for each of n words
     torch.testing.assert_close(parsing.distillation_loss(logits, logits, batch), uniform)
     empty = {**batch, "heads": torch.full_like(batch["heads"], -100)}
     assert parsing.loss(logits, empty) == 0
 
 
-def test_tiny_model_learns_eight_sentences(conllu_file: Path, tokenizer: BertTokenizer, tiny_model: Callable[[Task], TaskModel]) -> None:
+def test_tiny_model_learns_eight_sentences(
+    conllu_file: Path, tokenizer: BertTokenizer, tiny_model: Callable[[Task], TaskModel]
+) -> None:
     examples = Parsing().read(conllu_file)
     parsing = Parsing(dropout=0.0).for_training(examples)
     model = tiny_model(parsing)

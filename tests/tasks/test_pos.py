@@ -22,15 +22,26 @@ def write(path: Path, *rows: tuple[str, str, str]) -> Path:
 
 
 def test_words_with_tags_are_read_without_trees_ranges_and_empty_nodes(tmp_path: Path) -> None:
-    rows = [("1-2", "du", "_"), ("1", "de", "ADP"), ("2", "le", "DET"), ("2.1", "x", "VERB"), ("3", "x y", "NOUN")]
-    assert Pos().read(write(tmp_path / "a.conllu", *rows)) == [Tagged(("de", "le", "x y"), ("ADP", "DET", "NOUN"))]
+    rows = [
+        ("1-2", "du", "_"),
+        ("1", "de", "ADP"),
+        ("2", "le", "DET"),
+        ("2.1", "x", "VERB"),
+        ("3", "x y", "NOUN"),
+    ]
+    assert Pos().read(write(tmp_path / "a.conllu", *rows)) == [
+        Tagged(("de", "le", "x y"), ("ADP", "DET", "NOUN"))
+    ]
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         ("1\ta\tNOUN\n", "line 1: expected 10 columns"),
-        ("# x\n" + LINE.format(1, "a", "NOUN") + LINE.format(2, "b", "N"), r"line 3: expected one of the universal .* but got 'N'"),
+        (
+            "# x\n" + LINE.format(1, "a", "NOUN") + LINE.format(2, "b", "N"),
+            r"line 3: expected one of the universal .* but got 'N'",
+        ),
         (LINE.format(1, "a", "_"), "but got '_'"),
         ("# only\n\n# this\n", "only comments"),
         ("\n", "empty"),
@@ -68,10 +79,24 @@ def test_a_tag_that_training_lacks_has_a_place_and_no_crash(tokenizer: BertToken
         Pos().for_training([])
 
 
-def test_tiny_model_learns_eight_sentences(ner_file: Path, tokenizer: BertTokenizer, tiny_model: Callable[[Task], TaskModel]) -> None:
-    nouns = {"anna": "PROPN", "ben": "PROPN", "rome": "PROPN", "oslo": "PROPN", ".": "PUNCT", "the": "DET", "and": "CCONJ", "in": "ADP"}
+def test_tiny_model_learns_eight_sentences(
+    ner_file: Path, tokenizer: BertTokenizer, tiny_model: Callable[[Task], TaskModel]
+) -> None:
+    nouns = {
+        "anna": "PROPN",
+        "ben": "PROPN",
+        "rome": "PROPN",
+        "oslo": "PROPN",
+        ".": "PUNCT",
+        "the": "DET",
+        "and": "CCONJ",
+        "in": "ADP",
+    }
     sentences = [sentence.words for sentence in task("ner").read(ner_file)]
-    examples = [Tagged(words, tuple(nouns.get(word, "VERB" if word.endswith("s") else "NOUN") for word in words)) for words in sentences]
+    examples = [
+        Tagged(words, tuple(nouns.get(word, "VERB" if word.endswith("s") else "NOUN") for word in words))
+        for words in sentences
+    ]
     pos = Pos(dropout=0.0).for_training(examples)
     model = tiny_model(pos)
     batch = pos.collate(pos.encode(examples, tokenizer, max_length=32), 0)

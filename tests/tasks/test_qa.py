@@ -1,4 +1,6 @@
-"""Questions: reading and refusals, SQuAD's scores, windows, the head against transformers, best spans against brute force."""
+"""Questions: reading and refusals, SQuAD's scores, windows, the head against transformers, best spans against
+brute force.
+"""
 
 import json
 import os
@@ -25,29 +27,63 @@ from bistil.tasks.spans import best_spans, exact_match, f1, normalise
 from bistil.tasks.squad import Question
 from bistil.text.languages import DataFolder
 
-WORDS = ("anna", "ben", "rome", "oslo", "sees", "visits", "the", "big", "small", "cat", "dog", "house", ",", ".", "and")
-CONTEXT = "anna sees the big cat . ben visits rome and oslo . the old dog likes the small house in rome . ben and anna visits the cat ."
-ASKED = [("q1", "sees", "the big cat"), ("q2", "visits rome", "ben"), ("q3", "likes house", "the old dog"), ("q4", "in", "rome .")]
-QUESTIONS = [Question(name, asked, CONTEXT, ((answer, CONTEXT.index(answer)),)) for name, asked, answer in ASKED]
+WORDS = (
+    "anna",
+    "ben",
+    "rome",
+    "oslo",
+    "sees",
+    "visits",
+    "the",
+    "big",
+    "small",
+    "cat",
+    "dog",
+    "house",
+    ",",
+    ".",
+    "and",
+)
+CONTEXT = (
+    "anna sees the big cat . ben visits rome and oslo . the old dog likes the small house in rome . ben and"
+    " anna visits the cat ."
+)
+ASKED = [
+    ("q1", "sees", "the big cat"),
+    ("q2", "visits rome", "ben"),
+    ("q3", "likes house", "the old dog"),
+    ("q4", "in", "rome ."),
+]
+QUESTIONS = [
+    Question(name, asked, CONTEXT, ((answer, CONTEXT.index(answer)),)) for name, asked, answer in ASKED
+]
 
 
 def squad(**changes: Any) -> dict[str, Any]:
     """A file of one question, with the entries of its question changed."""
     entry = {"id": "q1", "question": "Who?", "answers": [{"text": "Ana", "answer_start": 0}], **changes}
-    return {"version": "1.1", "data": [{"title": "x", "paragraphs": [{"context": "Ana sees.", "qas": [entry]}]}]}
+    return {
+        "version": "1.1",
+        "data": [{"title": "x", "paragraphs": [{"context": "Ana sees.", "qas": [entry]}]}],
+    }
 
 
 def write(path: Path, content: object) -> Path:
-    path.write_text(content if isinstance(content, str) else json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    path.write_text(
+        content if isinstance(content, str) else json.dumps(content, ensure_ascii=False), encoding="utf-8"
+    )
     return path
 
 
-# -- reading --------------------------------------------------------------------------------------------------------------------------
+# -- reading
+# --------------------------------------------------------------------------------------------------
 
 
 def test_questions_are_read_with_all_their_answers(tmp_path: Path) -> None:
     answers = [{"text": "Ana", "answer_start": 0}, {"text": "sees", "answer_start": 4}]
-    assert Qa().read(write(tmp_path / "a.json", squad(answers=answers))) == [Question("q1", "Who?", "Ana sees.", (("Ana", 0), ("sees", 4)))]
+    assert Qa().read(write(tmp_path / "a.json", squad(answers=answers))) == [
+        Question("q1", "Who?", "Ana sees.", (("Ana", 0), ("sees", 4)))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -75,15 +111,22 @@ def test_malformed_files_are_refused_with_the_question(tmp_path: Path, content: 
         Qa().read(write(tmp_path / "a.json", content))
 
 
-@pytest.mark.parametrize("name", ["q2", "é\"2"])
+@pytest.mark.parametrize("name", ["q2", 'é"2'])
 @pytest.mark.parametrize("ascii_only", [False, True])
 def test_a_shifted_answer_is_found_with_its_line(tmp_path: Path, name: str, ascii_only: bool) -> None:
     content = squad()
     entries = content["data"][0]["paragraphs"][0]["qas"]
     entries.append({**entries[0], "id": name, "answers": [{"text": "sees", "answer_start": 5}]})
     text = json.dumps(content, indent=1, ensure_ascii=ascii_only)
-    line = next(i for i, one in enumerate(text.split("\n"), start=1) if json.dumps(name, ensure_ascii=ascii_only) in one)
-    with pytest.raises(InputError, match=rf"a.json, line {line}, question .*: expected the answer 'sees' at character 5, but got 'ees.'"):
+    line = next(
+        i
+        for i, one in enumerate(text.split("\n"), start=1)
+        if json.dumps(name, ensure_ascii=ascii_only) in one
+    )
+    with pytest.raises(
+        InputError,
+        match=rf"a.json, line {line}, question .*: expected the answer 'sees' at character 5, but got 'ees.'",
+    ):
         Qa().read(write(tmp_path / "a.json", text))
 
 
@@ -102,7 +145,8 @@ def test_real_files() -> None:
         assert not data.has("qa", code, "train")
 
 
-# -- scores ---------------------------------------------------------------------------------------------------------------------------
+# -- scores
+# --------------------------------------------------------------------------------------------------
 
 
 def reference(guess: str, gold: str) -> tuple[float, float]:
@@ -120,7 +164,10 @@ def reference(guess: str, gold: str) -> tuple[float, float]:
     return float(left == right), 2 * precision * recall / (precision + recall) if same else 0.0
 
 
-TEXTS = st.one_of(st.text(max_size=30), st.lists(st.sampled_from(["the", "a", "An", "cat", "Cat!", "b-c", " ", "dog", "."])).map(" ".join))
+TEXTS = st.one_of(
+    st.text(max_size=30),
+    st.lists(st.sampled_from(["the", "a", "An", "cat", "Cat!", "b-c", " ", "dog", "."])).map(" ".join),
+)
 
 
 @given(TEXTS)
@@ -149,16 +196,28 @@ def test_the_floor_is_the_first_words_of_the_context() -> None:
     assert floor(Qa(), train, asked) == {"em": 50.0, "f1": 50.0}
 
 
-# -- windows --------------------------------------------------------------------------------------------------------------------------
+# -- windows
+# --------------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.sampled_from(WORDS), min_size=1, max_size=60), st.integers(0, 40), st.integers(24, 40), st.data())
-def test_windows_cover_every_token_and_share_some(words: list[str], asked: int, max_length: int, draw: st.DataObject) -> None:
-    tokenizer = BertTokenizer(vocab={piece: i for i, piece in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])})
+@given(
+    st.lists(st.sampled_from(WORDS), min_size=1, max_size=60),
+    st.integers(0, 40),
+    st.integers(24, 40),
+    st.data(),
+)
+def test_windows_cover_every_token_and_share_some(
+    words: list[str], asked: int, max_length: int, draw: st.DataObject
+) -> None:
+    tokenizer = BertTokenizer(
+        vocab={piece: i for i, piece in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])}
+    )
     context, first = " ".join(words), draw.draw(st.integers(0, len(words) - 1))
     last = draw.draw(st.integers(first, min(first + 4, len(words) - 1)))
     answer, start = " ".join(words[first : last + 1]), len(" ".join([*words[:first], ""]))
-    [row] = Qa().encode([Question("q", "cat " * asked, context, ((answer, start),))], tokenizer, max_length=max_length)
+    [row] = Qa().encode(
+        [Question("q", "cat " * asked, context, ((answer, start),))], tokenizer, max_length=max_length
+    )
     batch = Qa().collate([row], 0)
     assert batch["input_ids"].shape[1] == max(row["lengths"]) <= max_length
     spans = [
@@ -176,12 +235,17 @@ def test_windows_cover_every_token_and_share_some(words: list[str], asked: int, 
         assert (one > 0) == held
         found += held
         if held:
-            assert (int(batch["starts"][window, one]), int(batch["ends"][window, other])) == (start, start + len(answer))
+            assert (int(batch["starts"][window, one]), int(batch["ends"][window, other])) == (
+                start,
+                start + len(answer),
+            )
     assert found  # answers of up to 5 tokens are shorter than what two windows share
 
 
 def test_questions_are_cut_and_too_short_windows_refused(tokenizer: BertTokenizer) -> None:
-    [row] = Qa().encode([Question("q", "cat " * 50, "anna sees ben", (("ben", 10),))], tokenizer, max_length=24)
+    [row] = Qa().encode(
+        [Question("q", "cat " * 50, "anna sees ben", (("ben", 10),))], tokenizer, max_length=24
+    )
     assert row["starts"] == [-1] * 10 + [0, 5, 10, -1]
     assert row["token_type_ids"] == [0] * 10 + [1] * 4
     assert tokenizer.backend_tokenizer.truncation is None
@@ -189,12 +253,21 @@ def test_questions_are_cut_and_too_short_windows_refused(tokenizer: BertTokenize
         Qa().encode(QUESTIONS, tokenizer, max_length=23)
 
 
-# -- head, losses, predictions --------------------------------------------------------------------------------------------------------
+# -- head, losses, predictions
+# --------------------------------------------------------------------------------------------------------
 
 
-def test_logits_are_those_of_transformers_on_the_context_and_losses_their_closed_forms(tokenizer: BertTokenizer) -> None:
+def test_logits_are_those_of_transformers_on_the_context_and_losses_their_closed_forms(
+    tokenizer: BertTokenizer,
+) -> None:
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+    )
     theirs, qa = BertForQuestionAnswering(config).eval(), Qa()
     model = TaskModel(encoder=theirs.bert, head=qa.head(32)).eval()
     model.head.qa_outputs.load_state_dict(theirs.qa_outputs.state_dict())
@@ -205,9 +278,13 @@ def test_logits_are_those_of_transformers_on_the_context_and_losses_their_closed
     possible = (batch["starts"] >= 0) | (torch.arange(batch["starts"].shape[1]) == 0)
     for name, other in (("start", expected.start_logits), ("end", expected.end_logits)):
         torch.testing.assert_close(logits[name][possible], other[possible])
-    parts = [(logits[name] + torch.where(possible, 0.0, -torch.inf)).log_softmax(-1) for name in ("start", "end")]
+    parts = [
+        (logits[name] + torch.where(possible, 0.0, -torch.inf)).log_softmax(-1) for name in ("start", "end")
+    ]
     every = torch.arange(len(batch["first"]))
-    torch.testing.assert_close(qa.loss(logits, batch), -(parts[0][every, batch["first"]] + parts[1][every, batch["last"]]).mean())
+    torch.testing.assert_close(
+        qa.loss(logits, batch), -(parts[0][every, batch["first"]] + parts[1][every, batch["last"]]).mean()
+    )
     entropy = sum(-(part.exp() * part.masked_fill(~possible, 0.0)).sum(-1).mean() for part in parts)
     torch.testing.assert_close(qa.distillation_loss(logits, logits, batch), entropy)
 
@@ -222,7 +299,11 @@ def test_best_spans_are_those_of_brute_force(seed: int, length: int, longest: in
     for row in range(3):
         pairs = [(i, j) for i in range(int(begin[row]), length) for j in range(i, min(i + longest, length))]
         ranked = sorted(pairs, key=lambda pair: -float(start[row, pair[0]] + end[row, pair[1]]))[:n]
-        found = [(int(i), int(j)) for s, i, j in zip(scores[row], firsts[row], lasts[row], strict=True) if s > -torch.inf]
+        found = [
+            (int(i), int(j))
+            for s, i, j in zip(scores[row], firsts[row], lasts[row], strict=True)
+            if s > -torch.inf
+        ]
         assert found == ranked
 
 
@@ -243,13 +324,17 @@ def test_predictions_are_the_best_of_all_windows_and_never_in_the_question(
             for i in inside:
                 for j in (j for j in inside if i <= j < i + 4):
                     span = (int(batch["starts"][w, i]), int(batch["ends"][w, j]))
-                    brute[span] = max(brute.get(span, -torch.inf), float(logits["start"][w, i] + logits["end"][w, j]))
+                    brute[span] = max(
+                        brute.get(span, -torch.inf), float(logits["start"][w, i] + logits["end"][w, j])
+                    )
         best = sorted(brute.items(), key=lambda item: -item[1])[:7]
         assert [(answer.start, answer.end) for answer in answers] == [span for span, _ in best]
         assert [answer.score for answer in answers] == pytest.approx([score for _, score in best], abs=1e-4)
 
 
-def test_tiny_model_learns_four_questions(tokenizer: BertTokenizer, tiny_model: Callable[[Task], TaskModel]) -> None:
+def test_tiny_model_learns_four_questions(
+    tokenizer: BertTokenizer, tiny_model: Callable[[Task], TaskModel]
+) -> None:
     qa = Qa()
     model = tiny_model(qa)
     batch = qa.collate(qa.encode(QUESTIONS, tokenizer, max_length=30), 0)

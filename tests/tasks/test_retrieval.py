@@ -1,4 +1,6 @@
-"""Sentence retrieval: reading pairs, both scores against loops over tokens, both directions, one model for two languages."""
+"""Sentence retrieval: reading pairs, both scores against loops over tokens, both directions, one model for
+two languages.
+"""
 
 import os
 from pathlib import Path
@@ -26,10 +28,17 @@ def test_pairs_of_a_table_and_of_two_files(tmp_path: Path) -> None:
     (tmp_path / "left.txt").write_text("a b\nd\n", encoding="utf-8")
     (tmp_path / "right.txt").write_text("c\ne f", encoding="utf-8")
     pairs = [("a b", "c"), ("d", "e f")]
-    assert read_parallel(tmp_path / "both.tsv") == read_parallel(tmp_path / "right.txt", tmp_path / "left.txt") == pairs
+    assert (
+        read_parallel(tmp_path / "both.tsv")
+        == read_parallel(tmp_path / "right.txt", tmp_path / "left.txt")
+        == pairs
+    )
 
 
-@pytest.mark.parametrize(("text", "said"), [("a\tb\nc\n", r"line 2: expected two sentences"), ("a\t \n", "line 1"), ("", "file is empty")])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("a\tb\nc\n", r"line 2: expected two sentences"), ("a\t \n", "line 1"), ("", "file is empty")],
+)
 def test_bad_pairs_are_refused(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "a.tsv").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=said):
@@ -39,7 +48,9 @@ def test_bad_pairs_are_refused(tmp_path: Path, text: str, said: str) -> None:
 def test_files_of_different_lengths_are_refused(tmp_path: Path) -> None:
     (tmp_path / "left.txt").write_text("a\nb\n", encoding="utf-8")
     (tmp_path / "right.txt").write_text("a\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"As many lines as in .*left.txt \(2\) were expected in .*right.txt, but it has 1"):
+    with pytest.raises(
+        InputError, match=r"As many lines as in .*left.txt \(2\) were expected in .*right.txt, but it has 1"
+    ):
         read_parallel(tmp_path / "right.txt", tmp_path / "left.txt")
 
 
@@ -47,7 +58,11 @@ def states(generator: torch.Generator, lengths: list[int]) -> list[torch.Tensor]
     return [torch.randn(length, 5, generator=generator) + 0.5 for length in lengths]
 
 
-@given(st.integers(0, 10**6), st.lists(st.integers(1, 6), min_size=1, max_size=4), st.lists(st.integers(1, 6), min_size=1, max_size=4))
+@given(
+    st.integers(0, 10**6),
+    st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    st.lists(st.integers(1, 6), min_size=1, max_size=4),
+)
 def test_scores_are_those_of_plain_loops_over_tokens(seed: int, left: list[int], right: list[int]) -> None:
     generator = torch.Generator().manual_seed(seed)
     source, target = states(generator, left), states(generator, right)
@@ -79,7 +94,11 @@ def test_states_are_those_of_single_sentences_without_special_tokens(side: Side)
 def test_a_sentence_finds_itself_and_equal_lines_are_one(side: Side, by: str) -> None:
     lines = ["anna sees the cat .", "ben visits rome", "the old dog", "ben visits rome"]
     same = [(line, line) for line in lines]
-    assert retrieve(side, side, same, layer=2, by=by, batch_size=2) == {"forward": 100.0, "backward": 100.0, "accuracy": 100.0}
+    assert retrieve(side, side, same, layer=2, by=by, batch_size=2) == {
+        "forward": 100.0,
+        "backward": 100.0,
+        "accuracy": 100.0,
+    }
     turned = list(zip(lines[:3], [*lines[1:3], lines[0]], strict=True))
     assert retrieve(side, side, turned, layer=2, by=by)["accuracy"] == 0.0
 
@@ -92,7 +111,9 @@ def test_directions_are_rows_and_columns(side: Side, monkeypatch: pytest.MonkeyP
 
 def test_what_cannot_be_compared_is_refused(side: Side) -> None:
     for pairs, layer, by in (([], 1, "cosine"), ([("a", "b")], 3, "cosine"), ([("a", "b")], 1, "dot")):
-        with pytest.raises(InputError, match="a layer from 0 to 2 and a score among cosine, bertscore were expected"):
+        with pytest.raises(
+            InputError, match="a layer from 0 to 2 and a score among cosine, bertscore were expected"
+        ):
             retrieve(side, side, pairs, layer=layer, by=by)
 
 
@@ -100,7 +121,9 @@ def test_a_data_folder_has_pairs_in_a_table_or_in_two_files(data, tmp_path: Path
     table = parallel(data, "qaa", "qac")
     assert len(table) == 20
     rows = "".join(f"{code},N,F,no,c.txt,{code}.txt\n" for code in ("qaa", "qac"))
-    (tmp_path / "languages.csv").write_text(f"code,name,family,seen,corpus,parallel\n{rows}", encoding="utf-8")
+    (tmp_path / "languages.csv").write_text(
+        f"code,name,family,seen,corpus,parallel\n{rows}", encoding="utf-8"
+    )
     for place, code in enumerate(("qaa", "qac")):
         (tmp_path / f"{code}.txt").write_text("".join(f"{pair[place]}\n" for pair in table), encoding="utf-8")
     assert parallel(DataFolder(tmp_path), "qaa", "qac") == table

@@ -21,7 +21,10 @@ def reaches_root(heads: tuple[int, ...]) -> bool:
     return True
 
 
-ALL = {n: [h for h in product(range(n + 1), repeat=n) if h.count(0) == 1 and reaches_root(h)] for n in range(1, 6)}
+ALL = {
+    n: [h for h in product(range(n + 1), repeat=n) if h.count(0) == 1 and reaches_root(h)]
+    for n in range(1, 6)
+}
 
 
 @pytest.mark.parametrize(("n", "count"), [(1, 1), (2, 2), (3, 9), (4, 64), (5, 625)])
@@ -72,13 +75,20 @@ def test_decode_pads_with_minus_100_and_ignores_padding_scores() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 6), st.integers(1, 9), st.integers(0, 10_000), st.sampled_from([0.0, 1.0, 3.0]))
-def test_a_batch_is_decoded_as_its_sentences_one_by_one(sentences: int, longest: int, seed: int, treeness: float) -> None:
+def test_a_batch_is_decoded_as_its_sentences_one_by_one(
+    sentences: int, longest: int, seed: int, treeness: float
+) -> None:
     rng = np.random.default_rng(seed)
-    arcs, words = rng.normal(size=(sentences, longest, longest + 1)), np.zeros((sentences, longest), dtype=bool)
+    arcs, words = (
+        rng.normal(size=(sentences, longest, longest + 1)),
+        np.zeros((sentences, longest), dtype=bool),
+    )
     for row, n in enumerate(rng.integers(0, longest + 1, sentences)):
         words[row, :n] = True
         arcs[row, :, 0] -= treeness
-        arcs[row, np.arange(longest), np.arange(longest)] += treeness  # each word on the one before it: often a tree already
+        arcs[row, np.arange(longest), np.arange(longest)] += (
+            treeness  # each word on the one before it: often a tree already
+        )
     heads = trees.decode(arcs, words)
     for row, n in enumerate(words.sum(1)):
         assert heads[row, n:].tolist() == [trees.NOTHING] * (longest - n)

@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bistil.errors import InputError
-from bistil.text.corpora import IGNORED, Batches, check_enough, held_out, mask_tokens, pairs_to_blocks, read_lines, to_blocks
+from bistil.text.corpora import (
+    IGNORED,
+    Batches,
+    check_enough,
+    held_out,
+    mask_tokens,
+    pairs_to_blocks,
+    read_lines,
+    to_blocks,
+)
 
 LENGTH = 16
 
@@ -39,7 +48,11 @@ def test_unusable_text_is_refused_with_the_place(tmp_path: Path) -> None:
 
 def test_blocks_hold_the_whole_text_up_to_the_tail(wordpiece, lines) -> None:
     blocks = to_blocks(wordpiece, lines, LENGTH)
-    stream = [i for line in lines for i in [*wordpiece(line, add_special_tokens=False)["input_ids"], wordpiece.sep_token_id]]
+    stream = [
+        i
+        for line in lines
+        for i in [*wordpiece(line, add_special_tokens=False)["input_ids"], wordpiece.sep_token_id]
+    ]
     inner = blocks.ids[:, 1:-1].ravel().tolist()
     assert inner == stream[: len(inner)]
     assert len(stream) - len(inner) < LENGTH - 2
@@ -107,16 +120,23 @@ def test_masking_has_berts_shares_and_spares_specials_and_padding(wordpiece) -> 
 
 @pytest.fixture(scope="module")
 def corpora(world: Path, wordpiece):
-    return {code: to_blocks(wordpiece, read_lines(world / "corpora" / f"{code}.txt"), LENGTH) for code in ("qaa", "qab")}
+    return {
+        code: to_blocks(wordpiece, read_lines(world / "corpora" / f"{code}.txt"), LENGTH)
+        for code in ("qaa", "qab")
+    }
 
 
 def make(corpora, wordpiece, *, steps: int = 40, seed: int = 3, mask_share: float = 0.15) -> Batches:
     even = dict.fromkeys(corpora, 1.0)
-    return Batches(corpora, wordpiece, weights=even, batch_size=4, steps=steps, mask_share=mask_share, seed=seed)
+    return Batches(
+        corpora, wordpiece, weights=even, batch_size=4, steps=steps, mask_share=mask_share, seed=seed
+    )
 
 
 def same(one, other) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(a, other[n]) if n != "language" else a == other[n] for n, a in one.items())
+    return one.keys() == other.keys() and all(
+        torch.equal(a, other[n]) if n != "language" else a == other[n] for n, a in one.items()
+    )
 
 
 def test_a_batch_is_a_function_of_seed_and_step(corpora, wordpiece) -> None:
@@ -138,5 +158,8 @@ def test_a_batch_is_one_language_and_comes_from_its_corpus(corpora, wordpiece) -
 def test_held_out_batches_are_fixed_and_bounded(corpora, wordpiece) -> None:
     made = [held_out(corpora, wordpiece, batch_size=4, mask_share=0.15, most=10) for _ in range(2)]
     assert all(same(one, other) for one, other in zip(*made, strict=True))
-    rows = {code: sum(len(batch["input_ids"]) for batch in made[0] if batch["language"] == code) for code in corpora}
+    rows = {
+        code: sum(len(batch["input_ids"]) for batch in made[0] if batch["language"] == code)
+        for code in corpora
+    }
     assert rows == {code: min(10, len(blocks)) for code, blocks in corpora.items()}

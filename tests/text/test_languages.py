@@ -63,10 +63,23 @@ def test_old_tables_work_and_a_column_of_ones_own_names_the_files_of_a_task(tmp_
     data = DataFolder(tmp_path)
     assert data.file("order", "qaa", "dev") == tmp_path / "x" / "dev.tsv"
     assert not data.has("nli", "qaa", "dev")
-    assert [data.has("order", "qab", split) for split in SPLITS] == [False, False, True]  # without {split}: a test file
+    assert [data.has("order", "qab", split) for split in SPLITS] == [
+        False,
+        False,
+        True,
+    ]  # without {split}: a test file
 
 
 def test_seen_is_read_in_several_spellings(tmp_path: Path) -> None:
-    rows = "".join(f"q{i},N,F,{seen},c,t,n,o\n" for i, seen in enumerate(["true", "Yes", "1", "false", "no", ""]))
+    rows = "".join(
+        f"q{i},N,F,{seen},c,t,n,o\n" for i, seen in enumerate(["true", "Yes", "1", "false", "no", ""])
+    )
     (tmp_path / "languages.csv").write_text(HEADER + rows, encoding="utf-8")
-    assert [language.seen for language in DataFolder(tmp_path).languages.values()] == [True, True, True, False, False, False]
+    assert [language.seen for language in DataFolder(tmp_path).languages.values()] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]

@@ -31,7 +31,10 @@ def test_length_sorted_pools_hold_the_same_examples(n: int, batches: int, batch_
 
 def test_length_sorting_leaves_less_padding() -> None:
     lengths = np.random.default_rng(0).integers(1, 100, 640)
-    spread = [np.ptp(lengths[sampling.epochs(640, 80, 8, seed=1, lengths=some)], axis=1).mean() for some in (None, lengths.tolist())]
+    spread = [
+        np.ptp(lengths[sampling.epochs(640, 80, 8, seed=1, lengths=some)], axis=1).mean()
+        for some in (None, lengths.tolist())
+    ]
     assert spread[1] < 0.3 * spread[0]
 
 
@@ -51,7 +54,9 @@ def test_the_seed_decides(seed: int, other: int) -> None:
     assert not np.array_equal(sampling.epochs(30, 20, 4, seed=seed), sampling.epochs(30, 20, 4, seed=other))
 
 
-@pytest.mark.parametrize("weights", [{"a": 1.0, "b": 1.0}, {"a": 3.0, "b": 1.0}, {"a": 0.2, "b": 0.5, "c": 0.3}])
+@pytest.mark.parametrize(
+    "weights", [{"a": 1.0, "b": 1.0}, {"a": 3.0, "b": 1.0}, {"a": 0.2, "b": 0.5, "c": 0.3}]
+)
 def test_languages_come_with_their_weights(weights: dict[str, float]) -> None:
     drawn = Counter(sampling.languages(weights, 4000, seed=7))
     for code, weight in weights.items():
@@ -62,7 +67,9 @@ def test_temperature_flattens_sizes() -> None:
     sizes_of = {"big": 900, "small": 100}
     assert sampling.temperature(sizes_of, 1.0) == {"big": 900.0, "small": 100.0}
     assert sampling.temperature(sizes_of, 0.0) == {"big": 1.0, "small": 1.0}
-    assert sampling.temperature(sizes_of, 0.5)["big"] / sampling.temperature(sizes_of, 0.5)["small"] == pytest.approx(3.0)
+    assert sampling.temperature(sizes_of, 0.5)["big"] / sampling.temperature(sizes_of, 0.5)[
+        "small"
+    ] == pytest.approx(3.0)
 
 
 @pytest.mark.parametrize("run", [1, 3, 10])

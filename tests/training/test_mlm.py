@@ -47,7 +47,9 @@ def test_the_head_sees_masked_positions_only(mlm, wordpiece) -> None:
 
 
 def test_the_held_out_loss_is_a_mean_over_languages(mlm, wordpiece) -> None:
-    batches = [{"language": code, **batch_of(wordpiece, seed=i)} for i, code in enumerate(["qaa", "qaa", "qab"])]
+    batches = [
+        {"language": code, **batch_of(wordpiece, seed=i)} for i, code in enumerate(["qaa", "qaa", "qab"])
+    ]
     single = [float(masked_lm_loss(mlm, batch)) for batch in batches]
     found = evaluate_mlm(mlm, batches)
     assert found["loss_qaa"] == pytest.approx((single[0] + single[1]) / 2)

@@ -20,9 +20,21 @@ CURVE = ("loss", "attention", "hidden", "eval_loss", "eval_loss_qaa", "eval_loss
 
 def found(launcher: Sequence[str], world: Path, teacher: Path, to: Path) -> dict[str, Any]:
     to.mkdir()
-    command = [sys.executable, *launcher, str(HERE / "training" / "two_processes.py"), str(world), str(teacher), str(to)]
+    command = [
+        sys.executable,
+        *launcher,
+        str(HERE / "training" / "two_processes.py"),
+        str(world),
+        str(teacher),
+        str(to),
+    ]
     paths = os.pathsep.join([str(HERE), str(HERE.parent)])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": paths}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONPATH": paths,
+    }
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=540)
     assert done.returncode == 0, done.stderr[-3000:]
     return dict(json.loads((to / "found.json").read_text(encoding="utf-8")))
@@ -37,9 +49,15 @@ def test_two_processes_train_what_one_trains(world: Path, teacher_folder: Path, 
         assert [entry["step"] for entry in one[stage]] == [entry["step"] for entry in two[stage]]
         for mine, theirs in zip(one[stage], two[stage], strict=True):
             for name in mine.keys() & set(CURVE):
-                assert theirs[name] == pytest.approx(mine[name], rel=1e-5, abs=1e-5), (stage, mine["step"], name)
+                assert theirs[name] == pytest.approx(mine[name], rel=1e-5, abs=1e-5), (
+                    stage,
+                    mine["step"],
+                    name,
+                )
     assert one["stage 1"][-1]["step"] == 50
-    assert two["student"] == pytest.approx(one["student"], rel=1e-4, abs=1e-3)  # biases of keys, without a gradient but for rounding
+    assert two["student"] == pytest.approx(
+        one["student"], rel=1e-4, abs=1e-3
+    )  # biases of keys, without a gradient but for rounding
     assert two["support"] == one["support"]
     assert two["delta"] == pytest.approx(one["delta"], rel=1e-3)
 
@@ -48,7 +66,12 @@ def test_a_batch_is_shared_out_row_by_row_or_refused() -> None:
     batches = [{"language": "qaa", "ids": torch.arange(6).view(6, 1) + 10 * step} for step in range(2)]
     shared = parallel.Shared(batches, 2)
     assert len(shared) == 4
-    assert [shared[item]["ids"].flatten().tolist() for item in range(4)] == [[0, 2, 4], [1, 3, 5], [10, 12, 14], [11, 13, 15]]
+    assert [shared[item]["ids"].flatten().tolist() for item in range(4)] == [
+        [0, 2, 4],
+        [1, 3, 5],
+        [10, 12, 14],
+        [11, 13, 15],
+    ]
     assert shared[3]["language"] == "qaa"
     with pytest.raises(InputError, match=r"a multiple of 4, but a batch has \{'ids': 6\} rows"):
         parallel.Shared(batches, 4)[0]

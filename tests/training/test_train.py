@@ -40,7 +40,14 @@ def make() -> Regression:
     return Regression(nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.2), nn.ReLU(), nn.Linear(16, 1)))
 
 
-def run(objective: Regression, folder: Path, *, stop: threading.Event | None = None, progress=lambda event: None, steps: int = 20):
+def run(
+    objective: Regression,
+    folder: Path,
+    *,
+    stop: threading.Event | None = None,
+    progress=lambda event: None,
+    steps: int = 20,
+):
     held = Points(steps)[10_000]
 
     def evaluate() -> dict[str, float]:
@@ -73,7 +80,9 @@ def test_training_learns_and_ends_in_its_best_state(tmp_path: Path) -> None:
     held = Points(20)[10_000]
     objective.model.eval()
     assert losses[-1] < 0.5 * float(Points(20)[10_000]["y"].square().mean())
-    assert float((objective.model(held["x"]) - held["y"]).square().mean()) == pytest.approx(min(losses), rel=1e-6)
+    assert float((objective.model(held["x"]) - held["y"]).square().mean()) == pytest.approx(
+        min(losses), rel=1e-6
+    )
     assert all("square" in entry for entry in history if "loss" in entry)
 
 
@@ -84,7 +93,12 @@ def test_a_stopped_run_resumes_to_the_same_weights(tmp_path: Path, when: int) ->
     stop = threading.Event()
     broken = make()
     with pytest.raises(Stopped):
-        run(broken, tmp_path / "broken", stop=stop, progress=lambda event: stop.set() if event.step == when else None)
+        run(
+            broken,
+            tmp_path / "broken",
+            stop=stop,
+            progress=lambda event: stop.set() if event.step == when else None,
+        )
     resumed = make()
     run(resumed, tmp_path / "broken")
     assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
@@ -95,7 +109,12 @@ def test_a_half_written_checkpoint_is_ignored(tmp_path: Path) -> None:
     run(whole, tmp_path / "whole")
     stop, broken = threading.Event(), make()
     with pytest.raises(Stopped):
-        run(broken, tmp_path / "broken", stop=stop, progress=lambda event: stop.set() if event.step == 12 else None)
+        run(
+            broken,
+            tmp_path / "broken",
+            stop=stop,
+            progress=lambda event: stop.set() if event.step == 12 else None,
+        )
     (tmp_path / "broken" / "checkpoint-15").mkdir()
     (tmp_path / "broken" / "checkpoint-15" / "model.safetensors").write_bytes(b"half")
     resumed = make()
@@ -115,4 +134,13 @@ def test_bf16_is_refused_where_a_gpu_lacks_it(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(objective, "parameters", lambda: iter([elsewhere]))
     schedule = Schedule(steps=1, learning_rate=0.1, bf16=True)
     with pytest.raises(InputError, match="an old GPU lacks bfloat16"):
-        fit(objective, Points(1), dict, schedule=schedule, select="loss", folder=tmp_path, seed=1, stage="test")
+        fit(
+            objective,
+            Points(1),
+            dict,
+            schedule=schedule,
+            select="loss",
+            folder=tmp_path,
+            seed=1,
+            stage="test",
+        )

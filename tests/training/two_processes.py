@@ -1,6 +1,8 @@
-"""Train stage 1 and a language SFT, and write down losses and results: `[torchrun …] two_processes.py WORLD TEACHER TO`.
+"""Train stage 1 and a language SFT, and write down losses and results: `[torchrun …] two_processes.py WORLD
+TEACHER TO`.
 
-In a process group the processes share out each batch; test_parallel.py compares what they write with what one process writes.
+In a process group the processes share out each batch; test_parallel.py compares what they write with what one
+process writes.
 """
 
 import json
@@ -36,7 +38,13 @@ def main(world: Path, teacher_folder: Path, to: Path) -> None:
     mlm = teacher.mlm
     set_dropout(mlm, 0.0)  # random numbers are each process's own
     delta, sft_history = language_sft(
-        mlm, teacher.tokenizer, "qac", blocks["qac"], text=TextConfig(batch_size=6, mask_share=0.3), sft=sft, folder=to / "sft"
+        mlm,
+        teacher.tokenizer,
+        "qac",
+        blocks["qac"],
+        text=TextConfig(batch_size=6, mask_share=0.3),
+        sft=sft,
+        folder=to / "sft",
     )
     encoder = load_teacher(teacher_folder).encoder
     student = initialise(encoder, 2)
@@ -45,7 +53,9 @@ def main(world: Path, teacher_folder: Path, to: Path) -> None:
         AdaptedTeacher(encoder, {"qac": delta}, None),
         teacher.tokenizer,
         blocks,
-        config=GeneralConfig(lrf=2, schedule=Schedule(steps=STEPS, learning_rate=1e-3, evaluations=10), batch_size=6),
+        config=GeneralConfig(
+            lrf=2, schedule=Schedule(steps=STEPS, learning_rate=1e-3, evaluations=10), batch_size=6
+        ),
         folder=to / "stage-1",
     )
     found = {

@@ -9,7 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel, BertTokenizer, PreTrainedTokenizerFast
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    BertModel,
+    BertTokenizer,
+    PreTrainedTokenizerFast,
+)
 from zoo import TOKENIZERS
 
 from bistil import vocab
@@ -17,13 +24,41 @@ from bistil.distil.start import initialise
 from bistil.errors import InputError
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-PIECES = ["a", "b", "c", "d", "é", "##a", "##b", "##c", "##d", "##é", "ab", "abc", "##bc", "##cd", "da", "##dab", "Bc", "B", "!"]
-WORDS = [*PIECES[:4], *SPECIALS[:3], *PIECES[4:9], *SPECIALS[3:], *PIECES[9:]]  # specials lie scattered, pad is not 0
+PIECES = [
+    "a",
+    "b",
+    "c",
+    "d",
+    "é",
+    "##a",
+    "##b",
+    "##c",
+    "##d",
+    "##é",
+    "ab",
+    "abc",
+    "##bc",
+    "##cd",
+    "da",
+    "##dab",
+    "Bc",
+    "B",
+    "!",
+]
+WORDS = [
+    *PIECES[:4],
+    *SPECIALS[:3],
+    *PIECES[4:9],
+    *SPECIALS[3:],
+    *PIECES[9:],
+]  # specials lie scattered, pad is not 0
 LINES = ["abc dab ab", "abcd é!", "Bc abab", "ab"] * 3 + ["zz abc"]
 
 
 def make(words: list[str] = WORDS, lower: bool = False) -> BertTokenizer:
-    return BertTokenizer(vocab={word: i for i, word in enumerate(words)}, do_lower_case=lower, model_max_length=64)
+    return BertTokenizer(
+        vocab={word: i for i, word in enumerate(words)}, do_lower_case=lower, model_max_length=64
+    )
 
 
 def ids_of(tokenizer: BertTokenizer, *tokens: str) -> list[int]:
@@ -57,7 +92,9 @@ def test_threshold_is_inclusive_and_the_two_criteria_differ() -> None:
     counts, shares = vocab.count_tokens(tokenizer, lines), vocab.sentence_share(tokenizer, lines)
     assert ids_of(tokenizer, "Bc")[0] in vocab.choose(tokenizer, [counts], threshold=1 / 9)
     assert ids_of(tokenizer, "Bc")[0] not in vocab.choose(tokenizer, [counts], threshold=0.2)
-    assert ids_of(tokenizer, "Bc")[0] in vocab.choose(tokenizer, [shares], threshold=1 / 3, criterion="sentences")
+    assert ids_of(tokenizer, "Bc")[0] in vocab.choose(
+        tokenizer, [shares], threshold=1 / 3, criterion="sentences"
+    )
     assert vocab.curve([counts], [0.0, 1 / 9, 0.5, 0.9]) == [len(WORDS), 3, 1, 0]
 
 
@@ -82,7 +119,10 @@ def test_trimmed_tokenizer_reloads_the_same_and_keeps_its_settings(tmp_path: Pat
     reloaded = AutoTokenizer.from_pretrained(tmp_path)
     assert type(reloaded) is type(tokenizer)
     texts = ["ab dab é é", "Bc [MASK] zz", "", "ab"]
-    wide, small, again = (t(texts, texts[::-1], padding=True, truncation=True, max_length=9) for t in (tokenizer, trimmed, reloaded))
+    wide, small, again = (
+        t(texts, texts[::-1], padding=True, truncation=True, max_length=9)
+        for t in (tokenizer, trimmed, reloaded)
+    )
     assert small.data == again.data
     assert small.token_type_ids == wide.token_type_ids
     assert kept[np.array(small.input_ids)].tolist() == wide.input_ids
@@ -94,7 +134,12 @@ def test_trimmed_tokenizer_reloads_the_same_and_keeps_its_settings(tmp_path: Pat
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_words_whose_tokens_are_all_kept_do_not_change(data: st.DataObject) -> None:
-    pieces = data.draw(st.sets(st.text("abc", min_size=1, max_size=4).flatmap(lambda s: st.sampled_from([s, "##" + s])), max_size=20))
+    pieces = data.draw(
+        st.sets(
+            st.text("abc", min_size=1, max_size=4).flatmap(lambda s: st.sampled_from([s, "##" + s])),
+            max_size=20,
+        )
+    )
     tokenizer = make([*SPECIALS, *sorted(pieces)])
     chosen = data.draw(st.sets(st.integers(5, 4 + len(pieces)))) if pieces else set()
     kept = np.array(sorted({*range(5), *chosen}), np.int64)
@@ -154,7 +199,9 @@ def test_trimmed_student_of_full_depth_sees_what_the_teacher_sees() -> None:
     assert teacher.config.vocab_size == len(WORDS) + 3
     batch = vocab.trim_tokenizer(tokenizer, kept)(LINES, padding=True, return_tensors="pt")
     mine = student(**batch, output_hidden_states=True).hidden_states
-    theirs = teacher(**{**batch, "input_ids": torch.as_tensor(kept)[batch["input_ids"]]}, output_hidden_states=True).hidden_states
+    theirs = teacher(
+        **{**batch, "input_ids": torch.as_tensor(kept)[batch["input_ids"]]}, output_hidden_states=True
+    ).hidden_states
     for own, reference in zip(mine, theirs, strict=True):
         torch.testing.assert_close(own, reference, atol=1e-6, rtol=0)
 
@@ -162,7 +209,9 @@ def test_trimmed_student_of_full_depth_sees_what_the_teacher_sees() -> None:
 def test_report_counts_what_changed() -> None:
     tokenizer = make()
     kept = np.array(sorted(ids_of(tokenizer, *SPECIALS, "a", "b", "##a", "##b", "ab")), np.int64)
-    found = vocab.report(tokenizer, vocab.trim_tokenizer(tokenizer, kept), kept, {"x": ["ab ab", "abc", "aab"], "none": []})
+    found = vocab.report(
+        tokenizer, vocab.trim_tokenizer(tokenizer, kept), kept, {"x": ["ab ab", "abc", "aab"], "none": []}
+    )
     assert (found["tokens_before"], found["tokens_after"]) == (len(WORDS), 10)
     assert found["corpora"]["x"] == {
         "lines": 3,
@@ -210,7 +259,9 @@ def test_several_processes_count_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("bistil.vocab.counting.CHUNK", 3)
     tokenizer = make()
     tokenizer(LINES, truncation=True, max_length=3, padding="max_length")
-    assert np.array_equal(vocab.count_tokens(tokenizer, iter(LINES * 4), processes=2), vocab.count_tokens(tokenizer, LINES * 4))
+    assert np.array_equal(
+        vocab.count_tokens(tokenizer, iter(LINES * 4), processes=2), vocab.count_tokens(tokenizer, LINES * 4)
+    )
 
 
 def test_coverage_counts_tokens_and_words_with_something_unknown() -> None:

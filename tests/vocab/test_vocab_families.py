@@ -1,4 +1,5 @@
-"""Every family of tokenizers, on random vocabularies: text whose tokens are all kept stays the same, and known text stays known.
+"""Every family of tokenizers, on random vocabularies: text whose tokens are all kept stays the same, and
+known text stays known.
 
 BISTIL_EXAMPLES sets the number of vocabularies drawn for each property and family (10000 for a full run).
 """
@@ -32,11 +33,17 @@ drawn = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=lis
 
 @st.composite
 def wordpieces(draw: Any) -> Tokenizer:
-    pieces = [form for piece in (*draw(PIECES), *LETTERS) for form in (piece, "##" + piece) if draw(st.booleans())]
+    pieces = [
+        form for piece in (*draw(PIECES), *LETTERS) for form in (piece, "##" + piece) if draw(st.booleans())
+    ]
     if draw(st.booleans()):
         pieces = [*pieces, *chain.from_iterable(map(spelled, pieces))]
     tokens = draw(st.permutations([*dict.fromkeys(pieces), "[UNK]"]))
-    tokenizer = Tokenizer(models.WordPiece({token: i for i, token in enumerate(tokens)}, unk_token="[UNK]", max_input_chars_per_word=100))
+    tokenizer = Tokenizer(
+        models.WordPiece(
+            {token: i for i, token in enumerate(tokens)}, unk_token="[UNK]", max_input_chars_per_word=100
+        )
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return with_specials(tokenizer, "[UNK]")
 
@@ -48,7 +55,9 @@ def spelled(piece: str) -> list[str]:
 
 
 def unknown_stays_unknown(tokenizer: Tokenizer) -> bool:
-    """Whether the tokens of WordPiece can all be spelled, as in every trained vocabulary; elsewhere a shorter piece may spell more."""
+    """Whether the tokens of WordPiece can all be spelled, as in every trained vocabulary; elsewhere a shorter
+    piece may spell more.
+    """
     known = tokenizer.get_vocab().keys() - {"[UNK]", "[CLS]"}
     return all(c in known for token in known for c in spelled(token))
 
@@ -68,7 +77,9 @@ def unigrams(draw: Any) -> Tokenizer:
 
 
 def merges(draw: Any, letters: Sequence[str]) -> list[tuple[str, str]]:
-    """Merges of tokens made so far, in an order that is not that of their making; a token may have several."""
+    """Merges of tokens made so far, in an order that is not that of their making; a token may have
+    several.
+    """
     tokens, found = list(letters), []
     for _ in range(draw(st.integers(0, 16))):
         pair = draw(st.sampled_from(tokens)), draw(st.sampled_from(tokens))
@@ -84,7 +95,12 @@ def bpe(draw: Any, alphabet: Sequence[str], letters: Sequence[str], **settings: 
     tokens = list(dict.fromkeys([*alphabet, *made]))
     whole_words, fuse = draw(st.booleans()), draw(st.booleans())
     model = models.BPE(
-        {token: i for i, token in enumerate(tokens)}, found, unk_token="[UNK]", fuse_unk=fuse, ignore_merges=whole_words, **settings
+        {token: i for i, token in enumerate(tokens)},
+        found,
+        unk_token="[UNK]",
+        fuse_unk=fuse,
+        ignore_merges=whole_words,
+        **settings,
     )
     return with_specials(Tokenizer(model), "[UNK]")
 
@@ -126,7 +142,9 @@ DRAWN = {
 KNOWS_BYTES = ("byte-level BPE", "BPE with byte fallback")
 
 
-def trim(tokenizer: Tokenizer, chosen: set[int], *, every_character: bool = False) -> tuple[Tokenizer, np.ndarray]:
+def trim(
+    tokenizer: Tokenizer, chosen: set[int], *, every_character: bool = False
+) -> tuple[Tokenizer, np.ndarray]:
     """The tokenizer with the chosen tokens and what they need."""
     family, data = family_of(tokenizer)
     always = {token["id"] for token in data["added_tokens"]}
@@ -165,24 +183,40 @@ def test_text_whose_tokens_are_all_kept_does_not_change(name: str) -> None:
 @pytest.mark.parametrize("name", DRAWN)
 @pytest.mark.parametrize("every_character", [False, True])
 def test_known_text_stays_known(name: str, every_character: bool) -> None:
-    """Where every character is a token of its own; with `every_character` or bytes for all text, otherwise for kept characters."""
+    """Where every character is a token of its own; with `every_character` or bytes for all text, otherwise
+    for kept characters.
+    """
 
     @drawn
     @given(DRAWN[name], TEXTS, TEXTS)
     def check(tokenizer: Tokenizer, texts: list[str], others: list[str]) -> None:
-        trimmed, _ = trim(tokenizer, {i for text in texts for i in ids(tokenizer, text)}, every_character=every_character)
+        trimmed, _ = trim(
+            tokenizer, {i for text in texts for i in ids(tokenizer, text)}, every_character=every_character
+        )
         before, after = tokenizer.get_vocab(), trimmed.get_vocab()
         for text in others:
             spelled = tokenizer.normalizer.normalize_str(text) if tokenizer.normalizer else text
-            forms = [form for c in {*spelled, "▁"} - {" "} for form in ((c, f"##{c}") if name == "WordPiece" else (c,))]
+            forms = [
+                form
+                for c in {*spelled, "▁"} - {" "}
+                for form in ((c, f"##{c}") if name == "WordPiece" else (c,))
+            ]
             alphabet = before if every_character else after
-            if before["[UNK]"] not in ids(tokenizer, text) and (name in KNOWS_BYTES or all(form in alphabet for form in forms)):
+            if before["[UNK]"] not in ids(tokenizer, text) and (
+                name in KNOWS_BYTES or all(form in alphabet for form in forms)
+            ):
                 assert after["[UNK]"] not in ids(trimmed, text)
 
     check()
 
 
-LINES = ["the cat sat on the mat", "a dog ran after the cats", "where is the dog now ?", "é è ñandú corrió rápido", "der Hund läuft"] * 8
+LINES = [
+    "the cat sat on the mat",
+    "a dog ran after the cats",
+    "where is the dog now ?",
+    "é è ñandú corrió rápido",
+    "der Hund läuft",
+] * 8
 
 
 @pytest.mark.parametrize("name", [*TOKENIZERS, "modernbert-bytes"])
@@ -199,7 +233,10 @@ def test_trained_tokenizers_reload_and_agree(name: str, tmp_path: Any) -> None:
         assert reloaded(*pair).data == trimmed(*pair).data
     for special in ("pad", "unk", "cls", "sep", "mask"):
         assert kept[getattr(reloaded, f"{special}_token_id")] == getattr(tokenizer, f"{special}_token_id")
-    assert vocab.report(tokenizer, trimmed, kept, {"same": LINES[:2]})["corpora"]["same"]["share_identical"] == 1.0
+    assert (
+        vocab.report(tokenizer, trimmed, kept, {"same": LINES[:2]})["corpora"]["same"]["share_identical"]
+        == 1.0
+    )
 
 
 def test_bytes_and_parts_are_kept_and_merges_keep_their_order() -> None:
@@ -207,7 +244,9 @@ def test_bytes_and_parts_are_kept_and_merges_keep_their_order() -> None:
     kept = vocab.choose(tokenizer, [vocab.count_tokens(tokenizer, ["the"])], threshold=0.01)
     trimmed = vocab.trim_tokenizer(tokenizer, kept)
     assert set(BYTES) <= trimmed.get_vocab().keys()
-    before, after = (json.loads(one.backend_tokenizer.to_str())["model"]["merges"] for one in (tokenizer, trimmed))
+    before, after = (
+        json.loads(one.backend_tokenizer.to_str())["model"]["merges"] for one in (tokenizer, trimmed)
+    )
     assert after == [merge for merge in before if merge in after] != before
     assert trimmed.tokenize("the") == tokenizer.tokenize("the") == ["the"]
 

@@ -38,7 +38,9 @@ def test_a_word_without_head_and_a_wrong_relation_are_wrong() -> None:
 
 
 def test_tags_and_labels_are_compared_with_gold() -> None:
-    assert said(Tagged(WORDS, ("B-PER", "O", "B-PER")), ("B-PER", "B-LOC")) == Said(("B-PER", "B-LOC", "–"), (True, False, False))
+    assert said(Tagged(WORDS, ("B-PER", "O", "B-PER")), ("B-PER", "B-LOC")) == Said(
+        ("B-PER", "B-LOC", "–"), (True, False, False)
+    )
     pair = Pair("anna sees ben", "ben sleeps", "neutral")
     assert beside(pair, {}).about == "anna sees ben"
     assert said(pair, "neutral").right == (True,)
@@ -61,7 +63,7 @@ def test_what_is_wrong_is_struck_through_and_everything_is_escaped() -> None:
     text = beside(QUESTION, {"good": (Answer(0, 3, 1.0),), "<bad>": (Answer(4, 10, 1.0),)})._repr_html_()
     assert "Ana &lt;sees&gt; the cat." in text
     assert text.count("line-through") == 1
-    assert "line-through\">&lt;sees&gt;</span>" in text
+    assert 'line-through">&lt;sees&gt;</span>' in text
     assert "&lt;bad&gt;" in text
 
 
@@ -81,7 +83,11 @@ def test_the_panel_goes_through_the_examples_of_every_task() -> None:
 @pytest.fixture(scope="module")
 def pipeline(teacher_folder: Path, data, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     whole = entries(teacher_folder, steps=1)
-    plan = {**whole, "targets": {name: ["qac"] for name in TASKS}, "task": dict.fromkeys(TASKS, whole["task"]["ner"])}
+    plan = {
+        **whole,
+        "targets": {name: ["qac"] for name in TASKS},
+        "task": dict.fromkeys(TASKS, whole["task"]["ner"]),
+    }
     return Pipeline(build(Experiment, plan, "tiny"), data, Store(tmp_path_factory.mktemp("store")))
 
 
@@ -92,8 +98,14 @@ def test_teacher_and_student_answer_every_task(pipeline: Pipeline, name: str) ->
     examples = TASKS[name].read(pipeline.data.file(name, "qac", "test"))
     cell = Cell("bistil-tf", name, "qac", 2, 1)
     found = answers(pipeline, [cell.of_teacher, cell], examples)
-    assert all(isinstance(one, Answers) and set(one.said) == {"teacher-ltsft", "bistil-tf:2"} for one in found)
-    assert all(len(one.units) == len(one.gold) == len(said.texts) == len(said.right) for one in found for said in one.said.values())
+    assert all(
+        isinstance(one, Answers) and set(one.said) == {"teacher-ltsft", "bistil-tf:2"} for one in found
+    )
+    assert all(
+        len(one.units) == len(one.gold) == len(said.texts) == len(said.right)
+        for one in found
+        for said in one.said.values()
+    )
     rights = [right for one in found for right in one.said["bistil-tf:2"].right]
     metric = {"parsing": "las", "qa": "em"}.get(name, "accuracy")
     if name != "ner":  # whose score is of entities

@@ -1,4 +1,6 @@
-"""The bench without a kernel: choices are checked, status tells the truth, a run can be stopped and goes on, errors end up in words."""
+"""The bench without a kernel: choices are checked, status tells the truth, a run can be stopped and goes on,
+errors end up in words.
+"""
 
 import threading
 from collections.abc import Callable
@@ -29,7 +31,9 @@ def test_choices_follow_from_the_experiment_and_the_data(model: Bench) -> None:
     assert 0.1 in model.densities
 
 
-def test_coverage_is_that_of_the_teachers_vocabulary_and_read_once(model: Bench, wordpiece: BertTokenizer, tmp_path: Path) -> None:
+def test_coverage_is_that_of_the_teachers_vocabulary_and_read_once(
+    model: Bench, wordpiece: BertTokenizer, tmp_path: Path
+) -> None:
     lines = read_lines(model.data.text("qac"))
     assert model.coverage("qac") == vocab.coverage(wordpiece, lines)
     assert model.coverage("qac") is model.coverage("qac")
@@ -59,7 +63,9 @@ def test_a_bad_choice_is_refused_in_words_and_changes_nothing(model: Bench, chan
 
 def test_another_density_is_another_stage(model: Bench) -> None:
     model.choose(density=0.2)
-    assert model.chosen.task["parsing"].sft.lottery.density == model.chosen.language_sft.lottery.density == 0.2
+    assert (
+        model.chosen.task["parsing"].sft.lottery.density == model.chosen.language_sft.lottery.density == 0.2
+    )
     assert model.chosen.language_sft.lottery.l1 == 0.1
 
 
@@ -90,7 +96,12 @@ def test_a_run_builds_what_is_missing_and_status_says_so(model: Bench) -> None:
 def test_stop_ends_after_a_step_and_the_next_run_goes_on(model: Bench) -> None:
     model.choose(system="bistil-st")
     told: list[Event] = []
-    model.training.recorder.on_change = lambda: (told.append(model.training.recorder.newest), model.training.stop())[0]  # type: ignore[arg-type,func-returns-value]
+
+    def stop_at_once() -> None:
+        told.append(model.training.recorder.newest)
+        model.training.stop()
+
+    model.training.recorder.on_change = stop_at_once
     model.training.run()
     model.training.join(60)
     assert model.training.error == ""

@@ -1,4 +1,6 @@
-"""Results side by side: spreads, fronts and bars of what is chosen, and the examples that a model gets most wrong."""
+"""Results side by side: spreads, fronts and bars of what is chosen, and the examples that a model gets most
+wrong.
+"""
 
 import re
 from pathlib import Path
@@ -16,10 +18,25 @@ from bistil.workbench import comparison_panel
 from bistil.workbench.comparison import Comparison
 
 
-def row(system: str, target: str, seed: int, value: float, *, task: str = "ner", metric: str = "f1", **more: Any) -> dict[str, Any]:
+def row(
+    system: str, target: str, seed: int, value: float, *, task: str = "ner", metric: str = "f1", **more: Any
+) -> dict[str, Any]:
     lrf = 2 if system.startswith("bistil") else None
-    of = {"experiment": "tiny", "system": system, "teacher": "tiny", "source": "qaa", "target": target, "lrf": lrf, "seed": seed}
-    cost = {"parameters": 100 if lrf else 300, "flops_per_example": 10.0 if lrf else 40.0, "n_examples": 8, "examples_per_second": 4.0}
+    of = {
+        "experiment": "tiny",
+        "system": system,
+        "teacher": "tiny",
+        "source": "qaa",
+        "target": target,
+        "lrf": lrf,
+        "seed": seed,
+    }
+    cost = {
+        "parameters": 100 if lrf else 300,
+        "flops_per_example": 10.0 if lrf else 40.0,
+        "n_examples": 8,
+        "examples_per_second": 4.0,
+    }
     return {**of, **cost, "task": task, "metric": metric, "value": value, **more}
 
 
@@ -75,7 +92,9 @@ def test_the_panel_follows_and_tells_what_it_cannot_do(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["parsing", "ner"])
-def test_the_worst_errors_are_those_of_the_model_and_come_first(experiment, data: DataFolder, tmp_path: Path, task: str) -> None:
+def test_the_worst_errors_are_those_of_the_model_and_come_first(
+    experiment, data: DataFolder, tmp_path: Path, task: str
+) -> None:
     pipeline = Pipeline(experiment(), data, Store(tmp_path / "store"))
     cell = Cell("bistil-st", task, "qac", 3, 1)
     panel = comparison_panel(pipeline.rows(cell), pipeline)

@@ -47,7 +47,9 @@ def test_typology_is_what_the_table_says_beyond_the_files(data: DataFolder) -> N
     assert typology(data, features=("order", "script"))["qaa"] == {"order": "SVO", "script": "latin"}
 
 
-def test_a_missing_experiment_or_data_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, experiment) -> None:
+def test_a_missing_experiment_or_data_folder_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, experiment
+) -> None:
     with pytest.raises(InputError, match="experiment file"):
         read_experiment(tmp_path / "none.yaml")
     monkeypatch.delenv("BISTIL_DATA", raising=False)

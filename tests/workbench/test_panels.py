@@ -32,7 +32,12 @@ def test_the_panel_shows_every_stage_and_follows_its_choices(panel: BenchPanel) 
     assert "student, bistil-tf lrf 3" in panel.stages.value
     assert "stages are missing" in panel.training.message.value
     panel.inputs["target"].value = "qab"
-    assert [panel.pair.value.count(word) for word in (">Arvel<", ">Arvan<", ">seen<", ">unseen<")] == [1, 2, 2, 0]
+    assert [panel.pair.value.count(word) for word in (">Arvel<", ">Arvan<", ">seen<", ">unseen<")] == [
+        1,
+        2,
+        2,
+        0,
+    ]
     found = [panel.model.coverage(code) for code in ("qaa", "qab")]
     assert all(f">{cover.tokens_per_word:.2f}<" in panel.pair.value for cover in found if cover)
     assert panel.pair.value.count("0.0 %") == 2  # a tiny teacher's vocabulary was trained on these two
@@ -48,7 +53,12 @@ def test_a_refused_choice_is_told_and_taken_back(panel: BenchPanel) -> None:
 
 def test_the_panel_follows_a_choice_made_in_code(panel: BenchPanel) -> None:
     panel.model.choose(target="qab", lrf=6, density=0.25, task="ner")
-    assert [panel.inputs[name].value for name in ("target", "lrf", "density", "task")] == ["qab", 6, 0.25, "ner"]
+    assert [panel.inputs[name].value for name in ("target", "lrf", "density", "task")] == [
+        "qab",
+        6,
+        0.25,
+        "ner",
+    ]
     assert "score on qab" in panel.stages.value
     assert panel.training.error.value == ""
 
@@ -92,9 +102,18 @@ def test_the_recorder_tells_rarely_but_always_at_the_end() -> None:
     told: list[int] = []
     recorder = Recorder(lambda: told.append(recorder.newest.step), seconds=60)  # type: ignore[union-attr]
     for step in range(1, 101):
-        recorder(Event("one", step, 100, {"loss": 1.0 if step < 50 else 0.5, **({"eval_loss": 0.7} if step == 100 else {})}))
+        recorder(
+            Event(
+                "one",
+                step,
+                100,
+                {"loss": 1.0 if step < 50 else 0.5, **({"eval_loss": 0.7} if step == 100 else {})},
+            )
+        )
     assert told == [1, 100]
-    assert recorder.curves() == {"one": [{"step": 1, "loss": 1.0}, {"step": 50, "loss": 0.5}, {"step": 100, "eval_loss": 0.7}]}
+    assert recorder.curves() == {
+        "one": [{"step": 1, "loss": 1.0}, {"step": 50, "loss": 0.5}, {"step": 100, "eval_loss": 0.7}]
+    }
 
 
 def test_progress_in_words() -> None:
@@ -108,7 +127,9 @@ def counts(wordpiece: BertTokenizer, data: DataFolder) -> dict[str, np.ndarray]:
     return {code: vocab.count_tokens(wordpiece, read_lines(data.text(code))) for code in ("qaa", "qab")}
 
 
-def test_the_threshold_slider_keeps_fewer_tokens_to_the_right(wordpiece: BertTokenizer, counts: dict[str, np.ndarray]) -> None:
+def test_the_threshold_slider_keeps_fewer_tokens_to_the_right(
+    wordpiece: BertTokenizer, counts: dict[str, np.ndarray]
+) -> None:
     panel = threshold_panel(wordpiece, counts)
     few = []
     for threshold in (1e-7, 1e-3, 5e-3):

@@ -16,11 +16,18 @@ from bistil.workbench.pictures import Picture, PicturePanel
 CONFIG = SpielConfig(steps=100, interval=20, estimation=5, size=10)
 
 
-def delta(positions: list[int], values: list[float], name: str = "encoder.layer.0.output.dense.weight") -> SparseDelta:
-    return SparseDelta(tensors={name: (torch.tensor(positions), torch.tensor(values))}, base="0" * 64, shapes={name: (5, 4)})
+def delta(
+    positions: list[int], values: list[float], name: str = "encoder.layer.0.output.dense.weight"
+) -> SparseDelta:
+    return SparseDelta(
+        tensors={name: (torch.tensor(positions), torch.tensor(values))}, base="0" * 64, shapes={name: (5, 4)}
+    )
 
 
-DELTAS = {"qaa": delta([0, 3, 5, 9], [4.0, 1.0, -3.0, 2.0]), "qab": delta([0, 4, 5, 8], [5.0, 1.0, 2.0, -9.0])}
+DELTAS = {
+    "qaa": delta([0, 3, 5, 9], [4.0, 1.0, -3.0, 2.0]),
+    "qab": delta([0, 4, 5, 8], [5.0, 1.0, 2.0, -9.0]),
+}
 
 
 def density_row(language: float, task: float, seed: str, value: float) -> dict[str, Any]:
@@ -60,7 +67,12 @@ def test_ages_stand_beside_the_null_of_the_chosen_schedule() -> None:
 
 
 def test_densities_of_one_seed_or_of_all() -> None:
-    rows = [density_row(one, other, seed, 10.0 * one + int(seed)) for one in (0.1, 0.5) for other in (0.1, 0.5) for seed in ("1", "3")]
+    rows = [
+        density_row(one, other, seed, 10.0 * one + int(seed))
+        for one in (0.1, 0.5)
+        for other in (0.1, 0.5)
+        for seed in ("1", "3")
+    ]
     panel = densities_panel(rows)
     assert "best, 7.0" in panel.model.figure().axes[0].get_title()
     panel.lists["seed"].value = "3"
@@ -68,7 +80,10 @@ def test_densities_of_one_seed_or_of_all() -> None:
 
 
 def test_costs_of_the_chosen_task() -> None:
-    panel = costs_panel({task: [plots.Tuning(task, 1.0, 1.0, 1.0)] for task in ("teacher-lora", "teacher-full")}, label="F1 (%)")
+    panel = costs_panel(
+        {task: [plots.Tuning(task, 1.0, 1.0, 1.0)] for task in ("teacher-lora", "teacher-full")},
+        label="F1 (%)",
+    )
     assert numbers(panel) == ["teacher-lora"]
     panel.lists["of"].value = "teacher-full"
     assert numbers(panel) == ["teacher-full"]

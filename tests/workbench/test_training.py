@@ -1,4 +1,6 @@
-"""A run that is watched: Pause holds it after a step, Stop keeps it, both within a second; curves by part and language; a bounded cost."""
+"""A run that is watched: Pause holds it after a step, Stop keeps it, both within a second; curves by part and
+language; a bounded cost.
+"""
 
 import re
 import threading
@@ -27,7 +29,9 @@ class Fit(Objective):
 
 
 class Batches(Dataset):
-    """Every second batch is of language qab; each step takes a hundredth of a second and has 12 real tokens."""
+    """Every second batch is of language qab; each step takes a hundredth of a second and has 12 real
+    tokens.
+    """
 
     def __len__(self) -> int:
         return 400
@@ -42,8 +46,18 @@ def learning(folder: Path) -> Callable[[Listener, threading.Event], None]:
     def work(progress: Listener, stop: threading.Event) -> None:
         objective = Fit(nn.Linear(3, 1))
         schedule = Schedule(steps=400, learning_rate=0.01, evaluations=2)
-        fit(objective, Batches(), lambda: {"loss": 1.0, "loss_qaa": 2.0}, schedule=schedule, select="loss", folder=folder, seed=1,
-            stage="phase", progress=progress, stop=stop)  # fmt: skip
+        fit(
+            objective,
+            Batches(),
+            lambda: {"loss": 1.0, "loss_qaa": 2.0},
+            schedule=schedule,
+            select="loss",
+            folder=folder,
+            seed=1,
+            stage="phase",
+            progress=progress,
+            stop=stop,
+        )
 
     return work
 
@@ -104,7 +118,9 @@ def test_events_tell_parts_languages_rate_and_time_left(model: Training) -> None
     assert known["half"] == pytest.approx(known["loss"] / 2)
     assert {"loss_qaa", "loss_qab"} <= known.keys()
     assert known["learning_rate"] < told[0].metrics["learning_rate"]
-    assert 12 < known["tokens_per_second"] < 1200 * 1.05  # 12 tokens, in a hundredth of a second or, on a busy machine, more
+    assert (
+        12 < known["tokens_per_second"] < 1200 * 1.05
+    )  # 12 tokens, in a hundredth of a second or, on a busy machine, more
     assert 0.01 * (400 - told[-1].step) < known["seconds_left"] < told[0].metrics["seconds_left"] + 1
     assert {"half", "loss_qab"} <= {name for entry in model.recorder.curves()["phase"] for name in entry}
 
@@ -132,7 +148,12 @@ def test_the_panel_changes_its_buttons_with_the_run_and_tells_its_cost() -> None
 
     def work(progress: Listener, stop: threading.Event) -> None:
         for number in range(1, 4):
-            known = {"loss": 1.0 / number, "learning_rate": 0.1, "tokens_per_second": 12345.6, "seconds_left": 5.0}
+            known = {
+                "loss": 1.0 / number,
+                "learning_rate": 0.1,
+                "tokens_per_second": 12345.6,
+                "seconds_left": 5.0,
+            }
             progress(Event("phase", number, 4, known))
         told.set()
         going.wait(10)
@@ -188,18 +209,28 @@ def test_a_long_curve_is_thinned_and_keeps_its_ends() -> None:
 
 def test_curves_are_drawn_by_part_and_by_language_or_with_the_scores() -> None:
     shared = {"loss": 2.0, "attention": 0.5}
-    entries = [{"step": 1, **shared, "loss_qaa": 1.0, "eval_loss": 1.5}, {"step": 2, "loss": 1.0, "eval_loss_qab": 2.0}]
+    entries = [
+        {"step": 1, **shared, "loss_qaa": 1.0, "eval_loss": 1.5},
+        {"step": 2, "loss": 1.0, "eval_loss_qab": 2.0},
+    ]
     by_language = training_curves(entries)
     left, right = by_language.axes
     assert [text.get_text() for text in left.get_legend().get_texts()] == ["loss", "attention"]
     assert [text.get_text() for text in right.get_legend().get_texts()] == ["qaa", "qab"]
-    with_scores = training_curves([{"step": 1, **shared}, {"step": 2, "eval_las": 50.0, "eval_n_examples": 8.0}])
+    with_scores = training_curves(
+        [{"step": 1, **shared}, {"step": 2, "eval_las": 50.0, "eval_n_examples": 8.0}]
+    )
     assert with_scores.axes[1].get_ylabel() == "score (%)"
     assert [list(line.get_ydata()) for line in with_scores.axes[1].lines] == [[50.0]]
     assert len(training_curves([{"step": 1, "loss": 2.0, "loss_qaa": 2.0}]).axes) == 1
 
 
 def test_times_and_numbers_in_words() -> None:
-    assert [in_time(seconds) for seconds in (9.6, 99, 150, 3 * 3600 + 120)] == ["10 s", "99 s", "2 min", "3 h 02 min"]
+    assert [in_time(seconds) for seconds in (9.6, 99, 150, 3 * 3600 + 120)] == [
+        "10 s",
+        "99 s",
+        "2 min",
+        "3 h 02 min",
+    ]
     assert numbers(Event("a", 1, 2, {"learning_rate": 0.00123456})).count("0.00123") == 1
     assert numbers(Event("a", 2, 2, {"learning_rate": 0.1})) == numbers(None) == ""

@@ -1,4 +1,6 @@
-"""Asking teacher and student: the answers are the pipeline's own, what is missing is told, the fields follow the task."""
+"""Asking teacher and student: the answers are the pipeline's own, what is missing is told, the fields follow
+the task.
+"""
 
 from pathlib import Path
 
@@ -16,7 +18,11 @@ from bistil.workbench.tryout import Tryout, in_words
 @pytest.fixture(scope="module")
 def bench(teacher_folder: Path, data: DataFolder, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     whole = entries(teacher_folder, steps=1)
-    plan = {**whole, "targets": {"parsing": ["qac"], "nli": ["qac"]}, "task": dict.fromkeys(ASKED, whole["task"]["ner"])}
+    plan = {
+        **whole,
+        "targets": {"parsing": ["qac"], "nli": ["qac"]},
+        "task": dict.fromkeys(ASKED, whole["task"]["ner"]),
+    }
     return Bench(build(Experiment, plan, "tiny"), data, tmp_path_factory.mktemp("store"))
 
 
@@ -52,7 +58,9 @@ def test_both_answer_as_the_pipeline_does_with_their_times(bench: Bench) -> None
     text = "anna <b> sees ben"
     tried = Tryout(bench).ask([text])
     assert list(tried.predictions) == list(tried.milliseconds) == ["teacher-ltsft", "bistil-tf:2"]
-    assert [tried.predictions["bistil-tf:2"]] == bench.reader().predictions(bench.cell, [asked("parsing", text)])
+    assert [tried.predictions["bistil-tf:2"]] == bench.reader().predictions(
+        bench.cell, [asked("parsing", text)]
+    )
     assert all(took > 0 for took in tried.milliseconds.values())
     panel = try_panel(bench)
     panel.fields.children[0].value = text

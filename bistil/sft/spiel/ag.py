@@ -1,8 +1,8 @@
-"""SpIEL-AG: growth by averaged gradients, training by Adam with an age for each weight (thesis section 7.3.2, Algorithm 2).
+"""SpIEL-AG: growth by averaged gradients, training by Adam with an age for each weight (thesis section 7.3.2,
+Algorithm 2).
 
-Notable: only the candidates' sums are kept, never a dense gradient; a micro-batch counts as part of its batch, and the first
-micro-batch of an estimation phase names the candidates.
-"""
+Notable: only the candidates' sums are kept, never a dense gradient; a micro-batch counts as part of its
+batch, and the first micro-batch of an estimation phase names the candidates."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,9 @@ from bistil.sft.spiel.support import MovingSupport
 
 @dataclass
 class Estimate:
-    """Growth candidates of one tensor: sorted positions, sums of gradients and of their squares, the batch so far. Shapes: [C]."""
+    """Growth candidates of one tensor: sorted positions, sums of gradients and of their squares, the batch so
+    far. Shapes: [C].
+    """
 
     positions: Tensor
     total: Tensor
@@ -65,7 +67,9 @@ class SpielAG(SpielOptimizer):
         parameter.addcdiv_(first / bias_correction(beta1, age), scale, value=-group["lr"])
 
     def estimating(self) -> bool:
-        """Tell whether the step under way is in the estimation phase of an update that will replace something."""
+        """Tell whether the step under way is in the estimation phase of an update that will replace
+        something.
+        """
         done, interval = self.finished % self.config.interval, self.config.interval
         due = self.finished - done + interval
         return done >= interval - self.config.estimation and self.config.share(due) > 0
@@ -80,7 +84,9 @@ class SpielAG(SpielOptimizer):
                 size[self.support.positions(name)] = -1.0
                 count = min(count, len(size) - len(self.support.positions(name)))
             positions = largest(size.nan_to_num(float("inf"), float("inf")), count)
-            self.estimates[name] = Estimate(positions, *(torch.zeros(len(positions), device=size.device) for _ in range(3)))
+            self.estimates[name] = Estimate(
+                positions, *(torch.zeros(len(positions), device=size.device) for _ in range(3))
+            )
         estimate = self.estimates[name]
         estimate.batch += read_at(gradient, estimate.positions).float()
 
@@ -98,7 +104,9 @@ class SpielAG(SpielOptimizer):
             estimate.batch.zero_()
 
     def _broken(self) -> list[str]:
-        return [name for name, estimate in self.estimates.items() if not bool(estimate.batch.isfinite().all())]
+        return [
+            name for name, estimate in self.estimates.items() if not bool(estimate.batch.isfinite().all())
+        ]
 
     def _candidates(self, name: str, count: int, taken: Tensor) -> tuple[Tensor, Tensor]:
         if name not in self.estimates:
@@ -122,7 +130,8 @@ class SpielAG(SpielOptimizer):
 
     def _own_state(self) -> dict[str, Any]:
         parts = {
-            name: {key: getattr(estimate, key) for key in ("positions", "total", "squares")} for name, estimate in self.estimates.items()
+            name: {key: getattr(estimate, key) for key in ("positions", "total", "squares")}
+            for name, estimate in self.estimates.items()
         }
         return {"batches": self.batches, "estimates": parts}
 

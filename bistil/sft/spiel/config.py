@@ -1,7 +1,7 @@
 """Settings of one SpIEL run, and its replacement schedule (thesis section 7.3, eq. 7.6, E.1).
 
-Notable: where the thesis contradicts itself or is silent, there is a field; each default is the reading of its running text.
-"""
+Notable: where the thesis contradicts itself or is silent, there is a field; each default is the reading of
+its running text."""
 
 import math
 from dataclasses import dataclass
@@ -15,23 +15,21 @@ from bistil.errors import InputError
 class SpielSettings:
     """How the support moves.
 
-    Attributes:
-        method: "ag" grows by averaged gradients and trains with Adam; "ma" grows by, and trains with, SM3's accumulators.
-        interval: S, optimiser steps between updates of the support.
-        estimation: gamma, the last steps of each interval, over which "ag" averages gradients. The thesis' algorithm boxes have gamma = S.
-        rate: xi, the peak share of the support that an update replaces; it falls with `schedule` to 0.
-        schedule: "linear" (eq. 7.6) or "cosine" (eq. E.1).
-        replace_all_first: the first update replaces the whole (random) support.
-        drop: "magnitude" drops the smallest |phi|; "change" the smallest change of phi since the last update (the algorithm boxes).
-        candidates: "all" takes "ag"'s candidates from every entry, the active ones being passed over when growing; "inactive" from the
-            entries outside the support only.
-        regrow: whether an update may grow an entry that it drops; such an entry starts again at 0.
-        moments: how "ag" seeds a grown entry's Adam state: "matched" as if the estimation phase had been Adam steps (means times
-            1 - beta^gamma, age gamma); "means" takes the means themselves and age 0.
+    Attributes: method: "ag" grows by averaged gradients and trains with Adam; "ma" grows by, and trains with,
+        SM3's accumulators. interval: S, optimiser steps between updates of the support. estimation: gamma,
+        the last steps of each interval, over which "ag" averages gradients. The thesis' algorithm boxes have
+        gamma = S. rate: xi, the peak share of the support that an update replaces; it falls with `schedule`
+        to 0. schedule: "linear" (eq. 7.6) or "cosine" (eq. E.1). replace_all_first: the first update replaces
+        the whole (random) support. drop: "magnitude" drops the smallest |phi|; "change" the smallest change
+        of phi since the last update (the algorithm boxes). candidates: "all" takes "ag"'s candidates from
+        every entry, the active ones being passed over when growing; "inactive" from the entries outside the
+        support only. regrow: whether an update may grow an entry that it drops; such an entry starts again at
+        0. moments: how "ag" seeds a grown entry's Adam state: "matched" as if the estimation phase had been
+        Adam steps (means times 1 - beta^gamma, age gamma); "means" takes the means themselves and age 0.
         accumulator: "sum" adds each row's and column's largest squared gradient (SM3-I); "max" is SM3-II.
-        tensors: "per-tensor" keeps the number of entries of each tensor; "global" grows the best candidates of all tensors together, at
-            most a tensor's first share of them in one update.
-        embeddings: also change embedding matrices; otherwise only weights of linear layers in the Transformer's blocks.
+        tensors: "per-tensor" keeps the number of entries of each tensor; "global" grows the best candidates
+        of all tensors together, at most a tensor's first share of them in one update. embeddings: also change
+        embedding matrices; otherwise only weights of linear layers in the Transformer's blocks.
 
     Raises:
         InputError: a value is outside its range or not among its choices.
@@ -55,14 +53,19 @@ class SpielSettings:
         for name, hint in get_type_hints(type(self)).items():
             choices = get_args(hint) if "Literal" in str(hint) else ()
             if choices and getattr(self, name) not in choices:
-                raise InputError(f"{name} should be one of {', '.join(choices)}, but is {getattr(self, name)!r}.")
+                raise InputError(
+                    f"{name} should be one of {', '.join(choices)}, but is {getattr(self, name)!r}."
+                )
         if not 1 <= self.estimation <= self.interval:
             raise InputError(
-                f"Gradients are averaged over the last steps of an interval: expected estimation (gamma) from 1 to the interval (S) of "
-                f"{self.interval} steps, got {self.estimation}."
+                "Gradients are averaged over the last steps of an interval: expected estimation (gamma) from"
+                f" 1 to the interval (S) of {self.interval} steps, got {self.estimation}."
             )
         if not 0 <= self.rate <= 1:
-            raise InputError(f"rate (xi) is the peak share of entries that an update replaces: expected 0 to 1, got {self.rate}.")
+            raise InputError(
+                "rate (xi) is the peak share of entries that an update replaces: expected 0 to 1, got"
+                f" {self.rate}."
+            )
 
     def check_steps(self, steps: int) -> None:
         """Refuse a run of so many optimiser steps where the support would never move.
@@ -72,8 +75,8 @@ class SpielSettings:
         """
         if steps <= self.interval:
             raise InputError(
-                f"Expected steps (T) after the first update of the support, which is at step {self.interval} (S), but the run has only "
-                f"{steps}: lengthen the run or shorten the interval."
+                f"Expected steps (T) after the first update of the support, which is at step {self.interval}"
+                f" (S), but the run has only {steps}: lengthen the run or shorten the interval."
             )
 
 
@@ -81,11 +84,10 @@ class SpielSettings:
 class SpielConfig(SpielSettings):
     """What may change, and how the support moves.
 
-    Attributes:
-        steps: T, the optimiser steps of the whole run, at which the replacement rate reaches 0.
-        density: share of the chosen tensors' entries that the delta may change, in (0, 1], the same in each tensor; or give `size`.
-        size: K, the number of entries that the delta may change, instead of `density`.
-        seed: of the random support at the start.
+    Attributes: steps: T, the optimiser steps of the whole run, at which the replacement rate reaches 0.
+        density: share of the chosen tensors' entries that the delta may change, in (0, 1], the same in each
+        tensor; or give `size`. size: K, the number of entries that the delta may change, instead of
+        `density`. seed: of the random support at the start.
 
     Raises:
         InputError: a value is outside its range or not among its choices.
@@ -99,15 +101,24 @@ class SpielConfig(SpielSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.density is None) == (self.size is None):
-            raise InputError("Give either density, the share of entries that may change, or size, their number, and not both.")
+            raise InputError(
+                "Give either density, the share of entries that may change, or size, their number, and not"
+                " both."
+            )
         if self.density is not None and not 0 < self.density <= 1:
-            raise InputError(f"density is the share of entries that may change: expected a number in (0, 1], got {self.density}.")
+            raise InputError(
+                "density is the share of entries that may change: expected a number in (0, 1], got"
+                f" {self.density}."
+            )
         if self.size is not None and self.size < 1:
-            raise InputError(f"size is the number of entries that may change: expected at least 1, got {self.size}.")
+            raise InputError(
+                f"size is the number of entries that may change: expected at least 1, got {self.size}."
+            )
         self.check_steps(self.steps)
 
     def quotas(self, numels: list[int]) -> list[int]:
-        """Return how many entries of each tensor may change, in proportion to its size; they sum to K exactly.
+        """Return how many entries of each tensor may change, in proportion to its size; they sum to K
+        exactly.
 
         Raises:
             InputError: K is larger than the number of entries.
@@ -115,7 +126,10 @@ class SpielConfig(SpielSettings):
         total = sum(numels)
         size = self.size if self.size is not None else max(1, round((self.density or 0.0) * total))
         if size > total:
-            raise InputError(f"The delta may change {size} entries, but the chosen tensors have only {total}: lower size to at most that.")
+            raise InputError(
+                f"The delta may change {size} entries, but the chosen tensors have only {total}: lower size"
+                " to at most that."
+            )
         ends = [0]
         for numel in numels:
             ends.append(ends[-1] + numel)
@@ -134,11 +148,16 @@ class SpielConfig(SpielSettings):
         return round(self.share(step) * count)
 
     def ages_by_chance(self) -> tuple[list[int], list[float]]:
-        """Return the steps of updates, 0 first, and the expected share of the final support last grown at each, were drops random.
+        """Return the steps of updates, 0 first, and the expected share of the final support last grown at
+        each, were drops random.
 
         The null of the thesis' Figure 7.4; the shares sum to 1.
         """
-        updates, shares, surviving = list(range(self.interval, self.steps + 1, self.interval)), list[float](), 1.0
+        updates, shares, surviving = (
+            list(range(self.interval, self.steps + 1, self.interval)),
+            list[float](),
+            1.0,
+        )
         for step in reversed(updates):
             shares.append(self.share(step) * surviving)
             surviving *= 1 - self.share(step)
@@ -149,9 +168,8 @@ class SpielConfig(SpielSettings):
 class SpielSft(SpielSettings):
     """SpIEL as an experiment asks for it: the run gives steps and seed.
 
-    Attributes:
-        density: share of *all* the encoder's parameters that the delta may change, in (0, 1], as `LotteryConfig.density`, so that
-            both methods change as many values at equal density.
+    Attributes: density: share of *all* the encoder's parameters that the delta may change, in (0, 1], as
+        `LotteryConfig.density`, so that both methods change as many values at equal density.
 
     Raises:
         InputError: density is outside (0, 1], or as SpielSettings.
@@ -162,7 +180,10 @@ class SpielSft(SpielSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.density <= 1:
-            raise InputError(f"density is the share of parameters to change: expected a number in (0, 1], got {self.density}.")
+            raise InputError(
+                "density is the share of parameters to change: expected a number in (0, 1], got"
+                f" {self.density}."
+            )
 
     def for_run(self, n_parameters: int, *, steps: int, seed: int) -> SpielConfig:
         """The settings of a run on an encoder of `n_parameters`."""

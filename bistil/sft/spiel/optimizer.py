@@ -1,8 +1,8 @@
-"""What both SpIEL optimisers share: when the support is renewed, how, and what a checkpoint keeps (thesis section 7.3).
+"""What both SpIEL optimisers share: when the support is renewed, how, and what a checkpoint keeps (thesis
+section 7.3).
 
-Notable: the optimiser alone runs the whole cycle, so any training loop that calls `step` will do. A step with gradients that are not
-finite changes nothing and is an error.
-"""
+Notable: the optimiser alone runs the whole cycle, so any training loop that calls `step` will do. A step with
+gradients that are not finite changes nothing and is an error."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -19,10 +19,11 @@ from bistil.sft.spiel.support import MovingSupport
 
 
 class SpielOptimizer(torch.optim.Optimizer, ABC):
-    """Trains phi, and other parameters (a head) densely, and renews the support every S steps; see SpielAG and SpielMA.
+    """Trains phi, and other parameters (a head) densely, and renews the support every S steps; see SpielAG
+    and SpielMA.
 
-    Build it inside the context of `support`. Gradient accumulation and clipping work; a gradient scaler (fp16) does not. Weight decay is
-    decoupled, and on phi pulls towards theta.
+    Build it inside the context of `support`. Gradient accumulation and clipping work; a gradient scaler
+    (fp16) does not. Weight decay is decoupled, and on phi pulls towards theta.
 
     Args:
         support: the entered MovingSupport.
@@ -33,7 +34,13 @@ class SpielOptimizer(torch.optim.Optimizer, ABC):
     _per_entry: tuple[str, ...] = ("born", "anchor")  # what the state of phi has for each entry
 
     def __init__(
-        self, support: MovingSupport, others: Iterable[nn.Parameter] = (), *, lr: float, weight_decay: float = 0.0, **defaults: Any
+        self,
+        support: MovingSupport,
+        others: Iterable[nn.Parameter] = (),
+        *,
+        lr: float,
+        weight_decay: float = 0.0,
+        **defaults: Any,
     ) -> None:
         groups: list[dict[str, Any]] = [{"params": [support.values], "weight_decay": weight_decay}]
         dense = list(others)
@@ -55,15 +62,17 @@ class SpielOptimizer(torch.optim.Optimizer, ABC):
 
     @property
     def born(self) -> Tensor:
-        """The step at which each entry of the support after the last step was last grown, 0 for the first support. Shape: [K], int64."""
+        """The step at which each entry of the support after the last step was last grown, 0 for the first
+        support. Shape: [K], int64.
+        """
         return self.state[self.support.values]["born"].long()
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """Train every parameter one step, write phi into the encoder, and renew the support when it is due.
 
-        Raises:
-            InputError: a gradient is not finite; support, values and optimiser are then as they were after the step before.
+        Raises: InputError: a gradient is not finite; support, values and optimiser are then as they were
+            after the step before.
         """
         loss = None
         if closure is not None:
@@ -83,8 +92,15 @@ class SpielOptimizer(torch.optim.Optimizer, ABC):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of torch's optimisers plus `spiel`: how far the cycle is. The support itself is in the encoder's state."""
-        made = {"finished": self.finished, "offsets": dict(self.support.offsets), "size": len(self.support.keys), **self._own_state()}
+        """The state of torch's optimisers plus `spiel`: how far the cycle is. The support itself is in the
+        encoder's state.
+        """
+        made = {
+            "finished": self.finished,
+            "offsets": dict(self.support.offsets),
+            "size": len(self.support.keys),
+            **self._own_state(),
+        }
         return {**super().state_dict(), "spiel": made}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:  # type: ignore[override]
@@ -96,8 +112,9 @@ class SpielOptimizer(torch.optim.Optimizer, ABC):
         own = state_dict.get("spiel", {})
         if own.get("offsets") != self.support.offsets or own.get("size") != len(self.support.keys):
             raise InputError(
-                f"Expected the state of a SpIEL optimiser over {len(self.support.keys)} entries in the same {len(self.support.offsets)} "
-                f"tensors, got one over {own.get('size', 'no')} entries: resume with the settings that the checkpoint was made with."
+                f"Expected the state of a SpIEL optimiser over {len(self.support.keys)} entries in the same"
+                f" {len(self.support.offsets)} tensors, got one over {own.get('size', 'no')} entries: resume"
+                " with the settings that the checkpoint was made with."
             )
         super().load_state_dict({key: value for key, value in state_dict.items() if key != "spiel"})
         self.finished = own["finished"]
@@ -109,7 +126,9 @@ class SpielOptimizer(torch.optim.Optimizer, ABC):
 
     @abstractmethod
     def _candidates(self, name: str, count: int, taken: Tensor) -> tuple[Tensor, Tensor]:
-        """Sorted positions that may be grown in one tensor, at least `count` where possible, and their scores; `taken` stay. Shape: [C]."""
+        """Sorted positions that may be grown in one tensor, at least `count` where possible, and their
+        scores; `taken` stay. Shape: [C].
+        """
 
     def _seed(self, kept: Tensor, surviving: Tensor, grown: Tensor, keys: Tensor) -> None:
         """Carry the optimiser's state over to the new support."""
@@ -148,7 +167,13 @@ class SpielOptimizer(torch.optim.Optimizer, ABC):
 
     def _refuse_infinite(self) -> None:
         try:
-            check_gradients(self.param_groups, self.support.values, self.support.parts, self.finished, broken=self._broken())
+            check_gradients(
+                self.param_groups,
+                self.support.values,
+                self.support.parts,
+                self.finished,
+                broken=self._broken(),
+            )
         except InputError:
             self._forget_batch()
             raise
@@ -169,7 +194,9 @@ class SpielOptimizer(torch.optim.Optimizer, ABC):
             keys.append(positions + support.offsets[name])
             scores.append(score)
         if config.tensors == "global":
-            dropped, grown = exchange(support.keys, worth, dropped, torch.cat(keys), torch.cat(scores), regrow=config.regrow)
+            dropped, grown = exchange(
+                support.keys, worth, dropped, torch.cat(keys), torch.cat(scores), regrow=config.regrow
+            )
         else:
             pairs = [
                 exchange(support.keys[place], worth[place], dropped[place], *found, regrow=config.regrow)

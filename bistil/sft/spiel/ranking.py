@@ -1,15 +1,17 @@
-"""Which entries go and which come: pure functions on scores and sorted keys (thesis Algorithms 2 and 3, drop and grow).
+"""Which entries go and which come: pure functions on scores and sorted keys (thesis Algorithms 2 and 3, drop
+and grow).
 
-Notable: every tie goes to the lowest index, so an update is a function of its inputs alone; the best of an outer product are found in
-blocks of rows, best rows first, without forming the product.
-"""
+Notable: every tie goes to the lowest index, so an update is a function of its inputs alone; the best of an
+outer product are found in blocks of rows, best rows first, without forming the product."""
 
 import torch
 from torch import Tensor
 
 
 def largest(scores: Tensor, count: int) -> Tensor:
-    """Return the sorted indices of the `count` largest scores, ties to the lowest index. Shape: [n] -> [min(count, n)]."""
+    """Return the sorted indices of the `count` largest scores, ties to the lowest index. Shape: [n] ->
+    [min(count, n)].
+    """
     if count >= len(scores):
         return torch.arange(len(scores), device=scores.device)
     if count <= 0:
@@ -20,8 +22,11 @@ def largest(scores: Tensor, count: int) -> Tensor:
     return torch.cat([above, ties]).sort().values
 
 
-def exchange(active: Tensor, worth: Tensor, dropped: Tensor, keys: Tensor, scores: Tensor, *, regrow: bool) -> tuple[Tensor, Tensor]:
-    """Choose what replaces the dropped entries; return the mask of those that really go, and as many sorted keys that come.
+def exchange(
+    active: Tensor, worth: Tensor, dropped: Tensor, keys: Tensor, scores: Tensor, *, regrow: bool
+) -> tuple[Tensor, Tensor]:
+    """Choose what replaces the dropped entries; return the mask of those that really go, and as many sorted
+    keys that come.
 
     Args:
         active: sorted keys of the support. Shape: [K].
@@ -30,7 +35,8 @@ def exchange(active: Tensor, worth: Tensor, dropped: Tensor, keys: Tensor, score
         keys, scores: sorted candidate keys and what speaks for growing each. Shape: [C], [C].
         regrow: whether a dropped entry may come back at once.
 
-    Candidates that stay in the support are passed over. Where too few candidates are left, the worthiest of the dropped stay.
+    Candidates that stay in the support are passed over. Where too few candidates are left, the worthiest of
+    the dropped stay.
     """
     dropped = dropped.clone()
     while True:
@@ -43,8 +49,11 @@ def exchange(active: Tensor, worth: Tensor, dropped: Tensor, keys: Tensor, score
         dropped[leaving[largest(worth[leaving], missing)]] = False
 
 
-def top_of_outer(row: Tensor, column: Tensor, count: int, excluded: Tensor, *, block: int = 1 << 20) -> tuple[Tensor, Tensor]:
-    """Return the sorted flat positions of the `count` largest row_i * column_j, and those products (thesis eq. 7.7, the same order).
+def top_of_outer(
+    row: Tensor, column: Tensor, count: int, excluded: Tensor, *, block: int = 1 << 20
+) -> tuple[Tensor, Tensor]:
+    """Return the sorted flat positions of the `count` largest row_i * column_j, and those products (thesis
+    eq. 7.7, the same order).
 
     Args:
         row, column: non-negative accumulators. Shape: [r], [c].

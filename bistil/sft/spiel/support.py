@@ -1,7 +1,9 @@
-"""A sparse training whose support moves: delta on frozen theta, kept merged in place (thesis section 7.3.1, eqs. 7.2-7.4).
+"""A sparse training whose support moves: delta on frozen theta, kept merged in place (thesis section 7.3.1,
+eqs. 7.2-7.4).
 
-Notable: the support, phi and the overwritten values of theta are buffers of the encoder, so every checkpoint of the model holds a whole
-delta, and the one loaded at the end is the one exported. Over all tensors the support is one sorted vector of keys.
+Notable: the support, phi and the overwritten values of theta are buffers of the encoder, so every checkpoint
+of the model holds a whole delta, and the one loaded at the end is the one exported. Over all tensors the
+support is one sorted vector of keys.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +25,8 @@ KEYS, START = "sft_keys", "sft_start"
 
 
 def choose_tensors(encoder: nn.Module, *, embeddings: bool = False) -> list[str]:
-    """Return the names of the weights of linear layers in the Transformer's blocks, and of embeddings if asked, sorted.
+    """Return the names of the weights of linear layers in the Transformer's blocks, and of embeddings if
+    asked, sorted.
 
     Blocks are what stands in an nn.ModuleList, so poolers and heads are left out (thesis section 7.3.1).
 
@@ -37,41 +40,57 @@ def choose_tensors(encoder: nn.Module, *, embeddings: bool = False) -> list[str]
         if (isinstance(module, nn.Linear) and any(name.startswith(f"{block}.") for block in blocks))
         or (embeddings and isinstance(module, nn.Embedding))
     }
-    names = sorted(name for name, _ in encoder.named_parameters() if name in inside)  # a tied weight under its first name only
+    names = sorted(
+        name for name, _ in encoder.named_parameters() if name in inside
+    )  # a tied weight under its first name only
     if not names:
-        raise InputError(f"Expected linear layers in an nn.ModuleList of blocks, but {type(encoder).__name__} has none.")
+        raise InputError(
+            f"Expected linear layers in an nn.ModuleList of blocks, but {type(encoder).__name__} has none."
+        )
     return names
 
 
 class MovingSupport(SparseTraining):
     """A context in which K entries of the encoder train, and `move` replaces some of them by others.
 
-    On entry theta is the encoder as it stands, no copy is made, and everything but phi is frozen. Loading a checkpoint's state restores
-    support and phi. On exit the encoder is left at theta + phi (at theta after `rewind`). Works on one device.
+    On entry theta is the encoder as it stands, no copy is made, and everything but phi is frozen. Loading a
+    checkpoint's state restores support and phi. On exit the encoder is left at theta + phi (at theta after
+    `rewind`). Works on one device.
 
-    Args:
-        encoder: the encoder; its parameters may be in any floating-point type (phi is float32, and a write rounds once).
-        config: says which tensors, how many entries, and the seed of the random support.
-        support: sorted flat positions by name to start from, instead of random ones.
-        dense_gradients: see SparseTraining.
+    Args: encoder: the encoder; its parameters may be in any floating-point type (phi is float32, and a write
+        rounds once). config: says which tensors, how many entries, and the seed of the random support.
+        support: sorted flat positions by name to start from, instead of random ones. dense_gradients: see
+        SparseTraining.
 
-    Raises:
-        InputError: K is larger than the chosen tensors, the support does not fit the encoder, or several processes train together: each
-            would grow what its own share of a batch asks for.
+    Raises: InputError: K is larger than the chosen tensors, the support does not fit the encoder, or several
+        processes train together: each would grow what its own share of a batch asks for.
     """
 
     def __init__(
-        self, encoder: nn.Module, config: SpielConfig, *, support: Mapping[str, Tensor] | None = None, dense_gradients: bool = False
+        self,
+        encoder: nn.Module,
+        config: SpielConfig,
+        *,
+        support: Mapping[str, Tensor] | None = None,
+        dense_gradients: bool = False,
     ) -> None:
         if processes() > 1:
-            raise InputError(f"SpIEL trains in one process, but there are {processes()}. Start it without torchrun, or use LT-SFT.")
+            raise InputError(
+                f"SpIEL trains in one process, but there are {processes()}. Start it without torchrun, or use"
+                " LT-SFT."
+            )
         parameters = dict(encoder.named_parameters())
-        names = sorted(support) if support is not None else choose_tensors(encoder, embeddings=config.embeddings)
+        names = (
+            sorted(support) if support is not None else choose_tensors(encoder, embeddings=config.embeddings)
+        )
         numels = [parameters[name].numel() if name in parameters else 0 for name in names]
         if support is None:
             random = np.random.default_rng(config.seed)
             quotas = config.quotas(numels)
-            support = {name: random_positions(numel, count, random) for name, numel, count in zip(names, numels, quotas, strict=True)}
+            support = {
+                name: random_positions(numel, count, random)
+                for name, numel, count in zip(names, numels, quotas, strict=True)
+            }
         super().__init__(encoder, support=support, theta0=parameters, dense_gradients=dense_gradients)
         self.config = config
         self.quotas = {name: len(positions) for name, positions in self._positions.items()}
@@ -80,13 +99,19 @@ class MovingSupport(SparseTraining):
         bounds = np.cumsum([0, *numels])
         self._bounds = torch.from_numpy(bounds).to(self._phi.device)
         self.offsets = dict(zip(names, bounds.tolist(), strict=False))
-        self._keys = torch.cat([positions + self.offsets[name] for name, positions in self._positions.items()])
+        self._keys = torch.cat(
+            [positions + self.offsets[name] for name, positions in self._positions.items()]
+        )
         wide = max((start.dtype for start in self._start.values()), key=lambda dtype: dtype.itemsize)
-        self._overwritten = torch.cat([start.to(torch.promote_types(wide, torch.float32)) for start in self._start.values()])
+        self._overwritten = torch.cat(
+            [start.to(torch.promote_types(wide, torch.float32)) for start in self._start.values()]
+        )
 
     @property
     def keys(self) -> Tensor:
-        """The support: a position plus the number of entries of all tensors before it by name, strictly increasing. Shape: [K]."""
+        """The support: a position plus the number of entries of all tensors before it by name, strictly
+        increasing. Shape: [K].
+        """
         return self._keys
 
     @property
@@ -108,10 +133,14 @@ class MovingSupport(SparseTraining):
         super().__enter__()
         self.encoder.register_buffer(KEYS, self._keys)
         self.encoder.register_buffer(START, self._overwritten)
-        self._handles.append(self.encoder.register_load_state_dict_pre_hook(lambda *_: self._put_start_back()))
+        self._handles.append(
+            self.encoder.register_load_state_dict_pre_hook(lambda *_: self._put_start_back())
+        )
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         super().__exit__(kind, error, trace)
         delattr(self.encoder, KEYS)
         delattr(self.encoder, START)
@@ -154,12 +183,19 @@ class MovingSupport(SparseTraining):
         """Refresh what is kept for each tensor from the vectors over all tensors."""
         cuts = torch.searchsorted(self._keys, self._bounds).tolist()
         self._slices = {name: slice(*cuts[number : number + 2]) for number, name in enumerate(self.offsets)}
-        self._positions = {name: self._keys[place] - self.offsets[name] for name, place in self._slices.items()}
-        self._start = {name: self._overwritten[place].to(self._theta0[name].dtype) for name, place in self._slices.items()}
+        self._positions = {
+            name: self._keys[place] - self.offsets[name] for name, place in self._slices.items()
+        }
+        self._start = {
+            name: self._overwritten[place].to(self._theta0[name].dtype)
+            for name, place in self._slices.items()
+        }
 
     def _read_start(self) -> None:
         for name, place in self._slices.items():
-            self._overwritten[place] = read_at(self.encoder.get_parameter(name), self._positions[name]).to(self._overwritten.dtype)
+            self._overwritten[place] = read_at(self.encoder.get_parameter(name), self._positions[name]).to(
+                self._overwritten.dtype
+            )
 
     @torch.no_grad()
     def _put_start_back(self) -> None:

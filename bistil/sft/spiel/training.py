@@ -1,7 +1,7 @@
 """SpIEL in a training loop: the optimiser that a config asks for, and a callback for transformers.Trainer.
 
-Notable: the optimiser does all the work; the callback only insists that the right one runs for as long as its schedule says, and counts.
-"""
+Notable: the optimiser does all the work; the callback only insists that the right one runs for as long as its
+schedule says, and counts."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -19,13 +19,16 @@ from bistil.sft.spiel.support import MovingSupport
 def spiel_optimizer(
     support: MovingSupport, others: Iterable[nn.Parameter] = (), *, lr: float, weight_decay: float = 0.0
 ) -> SpielAG | SpielMA:
-    """Return SpielAG or SpielMA, as the support's config says. The thesis uses rates of 1e-5 to 1e-4 for AG, 4e-4 to 1e-3 for MA."""
+    """Return SpielAG or SpielMA, as the support's config says. The thesis uses rates of 1e-5 to 1e-4 for AG,
+    4e-4 to 1e-3 for MA.
+    """
     made = SpielAG if support.config.method == "ag" else SpielMA
     return made(support, others, lr=lr, weight_decay=weight_decay)
 
 
 class SpielCallback(TrainerCallback):
-    """Give it to a Trainer together with the optimiser: `Trainer(…, optimizers=(optimizer, None), callbacks=[SpielCallback(optimizer)])`.
+    """Give it to a Trainer together with the optimiser: `Trainer(…, optimizers=(optimizer, None),
+    callbacks=[SpielCallback(optimizer)])`.
 
     Attributes:
         updates: for each update of the support in this process its step and how many entries it replaced.
@@ -35,18 +38,23 @@ class SpielCallback(TrainerCallback):
         self.optimizer = optimizer
         self.updates: list[dict[str, int]] = []
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any
+    ) -> None:
         """Check the optimiser and the number of steps.
 
         Raises:
             InputError: the Trainer has another optimiser, or another number of steps than the config.
         """
         if getattr(optimizer, "optimizer", optimizer) is not self.optimizer:
-            raise InputError("The Trainer does not train with the SpIEL optimiser: give it as optimizers=(optimizer, None).")
+            raise InputError(
+                "The Trainer does not train with the SpIEL optimiser: give it as optimizers=(optimizer,"
+                " None)."
+            )
         if state.max_steps != self.optimizer.config.steps:
             raise InputError(
-                f"The replacement rate falls to 0 over {self.optimizer.config.steps} steps, but the Trainer takes {state.max_steps}: "
-                "set SpielConfig.steps to the Trainer's number of optimiser steps."
+                f"The replacement rate falls to 0 over {self.optimizer.config.steps} steps, but the Trainer"
+                f" takes {state.max_steps}: set SpielConfig.steps to the Trainer's number of optimiser steps."
             )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
