@@ -198,12 +198,8 @@ class Experiment:
         sft = dataclasses.replace(config.sft, seed=cell.seed)
         if system.one_phase:
             sft = dataclasses.replace(sft, sparse=self.schedules.get(cell.system, sft.sparse))
-        if system.select:
-            sft = sft.selecting(system.select)
-        if system.spiel:
-            sft = sft.by_spiel(system.spiel)
-        if system.peft:
-            sft = sft.by_peft(system.peft)
+        way = system.select or system.spiel or system.peft
+        sft = sft.by(way) if way else sft
         return dataclasses.replace(config, sft=sft)
 
     def cells(self) -> list[Cell]:

@@ -4,11 +4,9 @@
 Notable: no masked-LM head is ever evaluated; the loss is L_attn + L_hidden (eqs. 5.1, 5.2). Each step is one
 language, drawn with equal weight, and the teacher wears that language's SFT; the student never does."""
 
-import threading
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,8 +20,7 @@ from bistil.errors import InputError
 from bistil.losses import attention_loss, hidden_loss
 from bistil.models.load import Output, encode
 from bistil.text.corpora import Batches, Blocks, held_out
-from bistil.training.loop import History, Objective, Schedule, fit
-from bistil.training.progress import Listener, silent
+from bistil.training.loop import History, Objective, Run, Schedule, fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,10 +120,8 @@ def distil_general(
     corpora: Mapping[str, Blocks],
     *,
     config: GeneralConfig,
-    folder: Path,
+    run: Run,
     narrowing: Narrowing | None = None,
-    progress: Listener = silent,
-    stop: threading.Event | None = None,
 ) -> History:
     """Train `student` in place, and the map of `narrowing` if it learns; `corpora` are in the student's token
     ids. The best held-out loss is kept."""
@@ -134,16 +129,7 @@ def distil_general(
         student, teacher, layer_map(teacher.encoder.config.num_hidden_layers, config.lrf), narrowing
     )
     try:
-        return distil(
-            objective,
-            tokenizer,
-            corpora,
-            config=config,
-            folder=folder,
-            stage="stage 1",
-            progress=progress,
-            stop=stop,
-        )
+        return distil(objective, tokenizer, corpora, config=config, run=run)
     finally:
         teacher.wear(None)
 
@@ -154,10 +140,7 @@ def distil(
     corpora: Mapping[str, Blocks],
     *,
     config: GeneralConfig,
-    folder: Path,
-    stage: str,
-    progress: Listener = silent,
-    stop: threading.Event | None = None,
+    run: Run,
 ) -> History:
     """Train an objective's student in place on text, by whatever the objective minimises. The best held-out
     loss is kept.
@@ -185,18 +168,15 @@ def distil(
         mask_share=config.mask_share,
         most=32,
     )
+    factors = f"lrf {config.lrf}" + (f", drf {config.drf}" if config.drf > 1 else "")
     return fit(
         objective,
         batches,
         lambda: evaluate_general(objective, evaluation),
+        replace(run, stage=f"{run.stage}, {' + '.join(corpora)}, {factors}"),
         schedule=config.schedule,
         select="loss",
-        folder=folder,
         seed=config.seed,
-        stage=f"{stage}, {' + '.join(corpora)}, lrf {config.lrf}"
-        + (f", drf {config.drf}" if config.drf > 1 else ""),
-        progress=progress,
-        stop=stop,
     )
 
 

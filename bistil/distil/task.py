@@ -7,10 +7,8 @@ from the same start in both phases; a teacher-forced student's head starts as th
 are trained to be the teacher's.
 """
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,10 +23,10 @@ from bistil.models.load import TaskModel
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta
 from bistil.sft.tune import fine_tune
+from bistil.sft.tuning import Tuning
 from bistil.tasks.task import Row, Task
 from bistil.text import sampling
-from bistil.training.loop import Evaluate, History, Objective
-from bistil.training.progress import Listener, silent
+from bistil.training.loop import Evaluate, History, Objective, Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,13 +120,10 @@ def task_sft(
     config: TaskConfig,
     validate: Evaluate,
     base: str,
-    folder: Path,
+    run: Run,
     teacher: TaskModel | None = None,
     kept: Tensor | None = None,
     narrowing: Narrowing | None = None,
-    stage: str = "task SFT",
-    progress: Listener = silent,
-    stop: threading.Event | None = None,
 ) -> tuple[SparseDelta, History]:
     """Tune `model` on the source language's task data; return the delta with the whole head in it.
 
@@ -152,17 +147,13 @@ def task_sft(
             task, rows, int(tokenizer.pad_token_id), batch_size=config.batch_size, steps=steps, seed=seed
         )
 
-    return fine_tune(
-        objective,
-        model.encoder,
-        model.head,
-        batches,
-        validate,
-        config=config.sft,
-        base=base,
+    tuning = Tuning(
+        objective=objective,
+        encoder=model.encoder,
+        head=model.head,
+        batches=batches,
+        evaluate=validate,
         select=task.metric,
-        folder=folder,
-        stage=stage,
-        progress=progress,
-        stop=stop,
+        base=base,
     )
+    return fine_tune(tuning, config.sft, run)

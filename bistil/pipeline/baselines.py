@@ -38,9 +38,7 @@ class Baselines(Students):
                 tokenizer,
                 corpora,
                 config=config,
-                folder=folder,
-                stage="MiniLMv2",
-                **self._listeners,
+                run=self._run(folder, "MiniLMv2"),
             )
             return self._keep_student(folder, student, tokenizer, history)
 
@@ -71,9 +69,7 @@ class Baselines(Students):
                 tokenizer,
                 corpora,
                 config=config,
-                folder=folder,
-                stage="DistilBERT's recipe",
-                **self._listeners,
+                run=self._run(folder, "DistilBERT's recipe"),
             )
             save_file(head_state(student), folder / OWN_HEAD)
             return self._keep_student(folder, student.base_model, tokenizer, history)

@@ -26,6 +26,7 @@ from bistil.tasks.retrieval import parallel
 from bistil.tasks.task import Task
 from bistil.text.corpora import Blocks, check_enough, cut, read_lines
 from bistil.text.languages import DATA, DataFolder
+from bistil.training.loop import Run
 from bistil.training.progress import Listener, silent
 from bistil.vocab.family import family_of
 
@@ -140,9 +141,9 @@ class Inputs:
         """The model on this run's device."""
         return model.to(self.device)
 
-    @property
-    def _listeners(self) -> dict[str, Any]:
-        return {"progress": self.progress, "stop": self.stop}
+    def _run(self, folder: Path, stage: str) -> Run:
+        """A training of this pipeline."""
+        return Run(folder, stage, self.progress, self.stop)
 
     @property
     def _where(self) -> dict[str, str]:

@@ -83,7 +83,7 @@ class Students(Inputs):
                 " `language_sft`."
             )
         sft = SftConfig(**vars(experiment.language_sft), seed=seed)
-        sft = sft.selecting(select) if select else sft
+        sft = sft.by(select) if select else sft
 
         def build(folder: Path) -> Mapping[str, Any]:
             teacher = self.fresh_teacher()
@@ -101,8 +101,7 @@ class Students(Inputs):
                 self.blocks(code),
                 text=experiment.text,
                 sft=sft,
-                folder=folder,
-                **self._listeners,
+                run=self._run(folder, f"language SFT {code}"),
             )
             return self._keep(folder, delta, history, "loss")
 
@@ -181,9 +180,8 @@ class Students(Inputs):
             tokenizer,
             corpora,
             config=config,
-            folder=folder,
+            run=self._run(folder, "stage 1"),
             narrowing=narrowing,
-            **self._listeners,
         )
         if narrowing is not None:
             save_file(dict(narrowing.state_dict()), folder / NARROWING)
@@ -261,12 +259,10 @@ class Students(Inputs):
                 MaskedLM(mlm),
                 batches,
                 lambda: evaluate_mlm(mlm, evaluation),
+                self._run(folder, f"scratch, {' + '.join(codes)}"),
                 schedule=experiment.scratch.schedule,
                 select="loss",
-                folder=folder,
                 seed=cell.seed,
-                stage=f"scratch, {' + '.join(codes)}",
-                **self._listeners,
             )
             return self._keep_student(folder, mlm.base_model, tokenizer, history)
 

@@ -41,6 +41,8 @@ class Tuned(Baselines):
             set_seed(cell.seed)
             model = TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size)).to(self.device)
             base_id = base_hash(encoder)
+            stage = f"{cell.task} SFT, {cell.system}"
+            stage += f" lrf {cell.lrf}, {cell.target}" if cell.lrf > 1 else ""
             if source_sft is not None:
                 SparseDelta.load(source_sft.path("delta.safetensors"), base=base_id).apply(encoder)
             delta, history = task_sft(
@@ -51,13 +53,10 @@ class Tuned(Baselines):
                 config=config,
                 validate=lambda: evaluate(model, task, validation, tokenizer, max_length=config.max_length),
                 base=base_id,
-                folder=folder,
+                run=self._run(folder, stage),
                 teacher=self.task_model(cell.of_teacher, self.experiment.source)[0] if follows else None,
                 kept=kept if follows else None,
                 narrowing=self._narrowing(cell) if follows else None,
-                stage=f"{cell.task} SFT, {cell.system}"
-                + (f" lrf {cell.lrf}, {cell.target}" if cell.lrf > 1 else ""),
-                **self._listeners,
             )
             return {**self._keep(folder, delta, history, task.metric), "labels": list(task.labels)}
 

@@ -37,7 +37,7 @@ from bistil.pretrain.translation import Translations, translation_loss
 from bistil.pretrain.wordpiece import extend_wordpiece, train_wordpiece
 from bistil.text import sampling
 from bistil.text.corpora import Batches, Blocks, cut, held_out, pairs_to_blocks, read_lines
-from bistil.training.loop import History, Objective, Schedule, fit
+from bistil.training.loop import History, Objective, Run, Schedule, fit
 from bistil.training.mlm import evaluate_mlm, masked_lm_loss
 from bistil.training.progress import Listener, silent
 
@@ -219,14 +219,11 @@ def pretrain(
         MaskedLMAndTranslation(mlm, reference, config.translation_weight),
         Steps(masked, translations, config.translation_share, config.seed),
         lambda: evaluate_mlm(mlm, evaluation),
+        Run(folder, "pretrain", progress, stop),
         schedule=config.schedule,
         select="loss",
-        folder=folder,
         seed=config.seed,
         optimizer=_optimizer(mlm, config),
-        stage="pretrain",
-        progress=progress,
-        stop=stop,
     )
     return mlm, tokenizer, history
 

@@ -3,9 +3,7 @@
 Notable: the output embedding is decoupled and frozen, layer norms are frozen, so all that is learned lies in
 the encoder and travels with the delta."""
 
-import threading
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -15,10 +13,10 @@ from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.sft.lottery import decouple_output_embedding
 from bistil.sft.tune import fine_tune
+from bistil.sft.tuning import Tuning
 from bistil.text.corpora import Batches, Blocks, held_out
-from bistil.training.loop import History
+from bistil.training.loop import History, Run
 from bistil.training.mlm import MaskedLM, evaluate_mlm
-from bistil.training.progress import Listener, silent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +56,7 @@ def language_sft(
     *,
     text: TextConfig,
     sft: SftConfig,
-    folder: Path,
-    progress: Listener = silent,
-    stop: threading.Event | None = None,
+    run: Run,
 ) -> tuple[SparseDelta, History]:
     """The delta of one language on `mlm.base_model`, best by held-out loss. `mlm` is left adapted, its head
     untied and frozen.
@@ -81,17 +77,12 @@ def language_sft(
             seed=seed,
         )
 
-    return fine_tune(
-        MaskedLM(mlm),
-        mlm.base_model,
-        None,
-        batches,
-        lambda: evaluate_mlm(mlm, evaluation),
-        config=sft,
-        base=base,
+    tuning = Tuning(
+        objective=MaskedLM(mlm),
+        encoder=mlm.base_model,
+        batches=batches,
+        evaluate=lambda: evaluate_mlm(mlm, evaluation),
         select="loss",
-        folder=folder,
-        stage=f"language SFT {code}",
-        progress=progress,
-        stop=stop,
+        base=base,
     )
+    return fine_tune(tuning, sft, run)

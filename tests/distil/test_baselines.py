@@ -17,6 +17,7 @@ from bistil.distil.minilm import MiniLMConfig, MiniLMDistillation, attention_vec
 from bistil.distil.start import initialise
 from bistil.errors import InputError
 from bistil.losses import relation_loss
+from bistil.training.loop import Run
 
 
 def masked_batch(corpora):  # noqa: F811
@@ -119,7 +120,7 @@ def test_a_student_learns_and_its_teacher_stays(recipe: str, corpora, wordpiece,
         )
     else:
         objective = DistilBertDistillation(with_head(teacher, 2), teacher)
-    history = distil(objective, wordpiece, corpora, config=CONFIG, folder=tmp_path, stage="a recipe")
+    history = distil(objective, wordpiece, corpora, config=CONFIG, run=Run(tmp_path, "a recipe"))
     losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
     assert losses[-1] < losses[0]
     assert all(
