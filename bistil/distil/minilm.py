@@ -4,22 +4,20 @@ the teacher.
 Notable: nothing but queries, keys and values of that one layer is compared, so what comes after the values in
 the student's last layer has no gradient and stays as it was initialised, here from the teacher."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from bistil.errors import InputError
 from bistil.losses import relation_loss
+from bistil.models.architectures import architecture, blocks
+from bistil.models.attention import watched
 from bistil.models.load import encode
 from bistil.training.loop import Objective
-
-KINDS = ("query", "key", "value")
-LAYOUTS = ("bert", "roberta", "xlm-roberta")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +37,12 @@ class MiniLMConfig:
         """Refuse what a teacher of this configuration cannot do.
 
         :raises InputError: for a layer it has not, relation heads that do not divide its hidden size, or
-        another layout than BERT's."""
+        queries, keys and values from one map."""
         layers, hidden = config.num_hidden_layers, config.hidden_size
-        if config.model_type not in LAYOUTS:
+        if (block := architecture(config).block).query == block.key:
             raise InputError(
-                f"MiniLMv2 reads queries, keys and values where {', '.join(LAYOUTS)} have them, but the"
-                f" teacher is a {config.model_type}."
+                "MiniLMv2 compares queries, keys and values, each of a map of its own, but one map gives all"
+                f" three in a {config.model_type}."
             )
         layer = layers if self.teacher_layer is None else self.teacher_layer
         heads = 1 if self.relation_heads is None else self.relation_heads
@@ -75,26 +73,13 @@ class MiniLMDistillation(Objective):
         return relation_loss(own, theirs, mask, heads=self._heads), {}
 
 
-def attention_vectors(encoder: Any, layer: int, input_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:
+def attention_vectors(
+    encoder: PreTrainedModel, layer: int, input_ids: Tensor, attention_mask: Tensor
+) -> list[Tensor]:
     """Queries, keys and values of one layer, all heads side by side; layer 1 is the first. Shape: three of
     [B, L, H].
     """
-    block: Any = encoder.encoder.layer[layer - 1]
-    with _noting([getattr(block.attention.self, kind) for kind in KINDS]) as found:
+    block = blocks(encoder)[layer - 1]
+    with watched([block.query, block.key, block.value]) as seen:
         encode(encoder, input_ids, attention_mask, states=False)
-    return found
-
-
-@contextmanager
-def _noting(modules: list[nn.Module]) -> Iterator[list[Tensor]]:
-    """Collect what the modules return, in their order of being called."""
-    found: list[Tensor] = []
-    handles = [
-        module.register_forward_hook(lambda _module, _inputs, output: found.append(output))
-        for module in modules
-    ]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
+    return [seen[number][1] for number in range(3)]

@@ -5,7 +5,8 @@ anyway. So models run with `scaled_dot_product_attention`, an attention register
 queries and keys on the way, and the loss evaluates both sides' softmax block by block. The gradient is found
 in the same pass, so that nothing of size L x L waits for the backward pass."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -74,6 +75,29 @@ def can_note(kind: type[PreTrainedModel]) -> bool:
     do, DeBERTa does not.
     """
     return kind._supports_sdpa and bool(getattr(kind, "_supports_attention_backend", False))
+
+
+@contextmanager
+def watched(modules: Sequence[nn.Module]) -> Iterator[dict[int, tuple[Tensor, Tensor]]]:
+    """What goes into each module and what comes out, by its number, filled in as the modules are called.
+
+    Only a module's first call counts: DeBERTa maps its positions by the same modules as its states, after
+    them.
+    """
+    seen: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def watch(number: int) -> Callable[..., None]:
+        def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            seen.setdefault(number, (inputs[0], output))
+
+        return note
+
+    handles = [module.register_forward_hook(watch(number)) for number, module in enumerate(modules)]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def squared_distance(student: Attention, teacher: Attention, real: Tensor) -> Tensor:
@@ -147,8 +171,10 @@ def _noting(
     **settings: Any,
 ) -> Any:
     """transformers' sdpa; queries, keys and mask go into the list `noted` that the model was called with."""
-    noted: list[Attention] = settings.pop("noted")
-    noted.append(Attention(query, key, settings["scaling"], attention_mask))
+    # a model stays on this attention after `encode`, and whoever calls it directly has no such list
+    noted: list[Attention] | None = settings.pop("noted", None)
+    if noted is not None:
+        noted.append(Attention(query, key, settings["scaling"], attention_mask))
     return sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
 
 

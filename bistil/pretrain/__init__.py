@@ -33,6 +33,7 @@ from transformers import (
 )
 
 from bistil.errors import InputError
+from bistil.models.architectures import blocks
 from bistil.pretrain.translation import Translations, translation_loss
 from bistil.pretrain.wordpiece import extend_wordpiece, train_wordpiece
 from bistil.text import sampling
@@ -312,9 +313,9 @@ def _off_the_plateau(mlm: BertForMaskedLM) -> BertForMaskedLM:
         torch.arange(0, hidden, 2) * (-math.log(100.0) / hidden)
     )
     positions[:, 0::2], positions[:, 1::2] = 0.02 * angles.sin(), 0.02 * angles.cos()
-    layers: Any = mlm.bert.encoder.layer
+    layers = blocks(mlm.bert)
     for layer in layers:
-        for branch in (layer.attention.output.dense, layer.output.dense):
+        for branch in (layer.attention, layer.outer):
             branch.weight /= math.sqrt(2 * len(layers))
     return mlm
 

@@ -10,9 +10,10 @@ import dataclasses
 from typing import Any
 
 from torch import nn
-from transformers import set_seed
+from transformers import PreTrainedModel, set_seed
 
 from bistil.errors import InputError
+from bistil.models.architectures import architecture
 from bistil.sft.config import PeftSft, SftConfig
 from bistil.sft.delta import SparseDelta
 from bistil.sft.lottery import snapshot
@@ -43,20 +44,28 @@ def rank(encoder: nn.Module, density: float) -> int:
     return max(1, round(density * total / sum(sum(weight.shape) for weight in linears)))
 
 
-def peft_settings(encoder: nn.Module, settings: PeftSft) -> Any:
-    """Return the `peft` configuration for an encoder (BERT layout for (IA)^3)."""
-    peft, modules = library(), [name.removesuffix(".weight") for name in choose_tensors(encoder)]
+def peft_settings(encoder: PreTrainedModel, settings: PeftSft) -> Any:
+    """Return the `peft` configuration for an encoder.
+
+    Raises:
+        InputError: (IA)^3 would scale the queries too, since one map gives them, keys and values.
+    """
+    peft = library()
     if settings.method == "lora":
         size = rank(encoder, settings.density)
+        modules = [name.removesuffix(".weight") for name in choose_tensors(encoder)]
         return peft.LoraConfig(
             r=size, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=modules
         )
-    second = [
-        name
-        for name in modules
-        if name.endswith(".output.dense") and not name.endswith(".attention.output.dense")
-    ]
-    chosen = [name for name in modules if name.endswith((".self.key", ".self.value"))]
+    kind = architecture(encoder.config)
+    if kind.block.key == kind.block.query:
+        raise InputError(
+            f"(IA)^3 scales keys and values, but in a {encoder.config.model_type} one map gives them and the"
+            " queries. Take another method."
+        )
+    layers = [f"{kind.layers}{number}" for number in range(encoder.config.num_hidden_layers)]
+    second = [f"{layer}.{kind.block.outer}" for layer in layers]
+    chosen = [f"{layer}.{place}" for layer in layers for place in (kind.block.key, kind.block.value)]
     return peft.IA3Config(target_modules=chosen + second, feedforward_modules=second)
 
 
