@@ -1,7 +1,7 @@
-"""A teacher that wears one language's sparse fine-tuning at a time.
+"""A teacher that wears one language's adaptation at a time.
 
-Notable: changing languages writes only the values of the two deltas, in place, and the base comes back bit
-for bit. What a language changes is read once and kept, 8 bytes a value."""
+Notable: of sparse fine-tunings, changing languages writes only the values of the two, in place, and the base
+comes back bit for bit. What a language changes is read once and kept, 8 bytes a value."""
 
 from collections.abc import Mapping
 
@@ -9,23 +9,21 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from bistil.adapt.worn import Handle, Worn
 from bistil.models.load import Output, encode
-from bistil.sft.delta import Applied, SparseDelta
 
 
 class AdaptedTeacher:
-    """A frozen encoder, the language SFTs it may wear, and the map from the student's token ids to its own.
+    """A frozen encoder, what it may wear by language, and the map from the student's token ids to its own.
 
     :param kept: the teacher's id of each student token. Shape: [V_student]; None where both use the same
     vocabulary."""
 
-    def __init__(
-        self, encoder: PreTrainedModel, deltas: Mapping[str, SparseDelta], kept: Tensor | None
-    ) -> None:
+    def __init__(self, encoder: PreTrainedModel, deltas: Mapping[str, Worn], kept: Tensor | None) -> None:
         self.encoder = encoder.eval().requires_grad_(False)
         self.deltas, self.kept = deltas, kept
         self._worn: str | None = None
-        self._applied: dict[str, Applied] = {}
+        self._applied: dict[str, Handle] = {}
 
     def wear(self, language: str | None) -> None:
         """Apply that language's delta, taking off the one worn before; a language without a delta leaves the

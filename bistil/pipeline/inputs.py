@@ -11,6 +11,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from bistil.adapt.worn import WORN, Worn
 from bistil.distil.start import layer_map
 from bistil.distil.width import check_drf
 from bistil.errors import InputError
@@ -18,7 +19,7 @@ from bistil.experiment import RETRIEVAL, Experiment
 from bistil.models.architectures import longest_sequence, student_config
 from bistil.models.load import Teacher, choose_device, load_teacher, save_student
 from bistil.sft import peers
-from bistil.sft.delta import SparseDelta, base_hash
+from bistil.sft.delta import base_hash
 from bistil.store.artefacts import Store
 from bistil.systems.table import SYSTEMS
 from bistil.tasks import task as find_task
@@ -155,15 +156,12 @@ class Inputs:
         examples = task.read(self.data.file(name, self.experiment.source, "train"))
         return task.for_training(examples), examples
 
-    def _keep(
-        self, folder: Path, delta: SparseDelta, history: list[dict[str, float]], metric: str
-    ) -> dict[str, Any]:
-        delta.save(folder / "delta.safetensors")
-        values = int(delta.notes.get("trainable", delta.size))
+    def _keep(self, folder: Path, worn: Worn, history: list[dict[str, float]], metric: str) -> dict[str, Any]:
+        worn.save(folder / WORN)
         return {
             **self._history(folder, history),
             f"best_{metric}": _best(history, metric),
-            "values": values,
+            "values": worn.trained,
             **self._where,
         }
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from bistil import vocab
+from bistil.adapt.worn import WORN, load_worn
 from bistil.distil.general import GeneralConfig, distil_general
 from bistil.distil.start import initialise, layer_map
 from bistil.distil.teachers import AdaptedTeacher
@@ -23,7 +24,7 @@ from bistil.models.architectures import load_head, student_config, with_encoder
 from bistil.models.load import load_encoder
 from bistil.pipeline.inputs import Inputs
 from bistil.sft.config import SftConfig
-from bistil.sft.delta import SparseDelta, base_hash
+from bistil.sft.delta import base_hash
 from bistil.sft.language import language_sft
 from bistil.sft.lottery import Selection
 from bistil.store.artefacts import Artefact, file_id
@@ -126,10 +127,7 @@ class Students(Inputs):
                 kept_ids(vocabulary),
             )
             base = base_hash(teacher)
-            worn = {
-                code: SparseDelta.load(found.path("delta.safetensors"), base=base)
-                for code, found in deltas.items()
-            }
+            worn = {code: load_worn(found.path(WORN), base=base) for code, found in deltas.items()}
             adapted = AdaptedTeacher(teacher, worn, kept)
             student, narrowing = self._started(config, adapted, codes)
             vocab.trim_model(student, kept.numpy())

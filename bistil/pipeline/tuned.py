@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
+from bistil.adapt.worn import WORN, load_worn
 from bistil.distil.task import task_sft
 from bistil.distil.width import Narrowing
 from bistil.evaluation.score import evaluate, predict_all
@@ -17,7 +18,7 @@ from bistil.experiment import Cell
 from bistil.models.load import TaskModel, load_encoder
 from bistil.pipeline.baselines import Baselines
 from bistil.pipeline.students import NARROWING, kept_ids, trimmed_tokenizer
-from bistil.sft.delta import SparseDelta, base_hash
+from bistil.sft.delta import base_hash
 from bistil.store.artefacts import Artefact, file_id
 from bistil.systems.table import SYSTEMS
 from bistil.tasks.task import Task
@@ -44,7 +45,7 @@ class Tuned(Baselines):
             stage = f"{cell.task} SFT, {cell.system}"
             stage += f" lrf {cell.lrf}, {cell.target}" if cell.lrf > 1 else ""
             if source_sft is not None:
-                SparseDelta.load(source_sft.path("delta.safetensors"), base=base_id).apply(encoder)
+                load_worn(source_sft.path(WORN), base=base_id).apply(encoder)
             delta, history = task_sft(
                 model,
                 task,
@@ -81,21 +82,13 @@ class Tuned(Baselines):
         encoder, tokenizer, _ = self._load_base(cell)
         base = base_hash(encoder)
         language_delta = self._language_delta(cell, language)
-        delta = SparseDelta.load(tuned.path("delta.safetensors"), base=base)
-        for one in (
-            *(
-                [SparseDelta.load(language_delta.path("delta.safetensors"), base=base)]
-                if language_delta
-                else []
-            ),
-            delta,
-        ):
-            one.apply(encoder)
+        if language_delta is not None:
+            load_worn(language_delta.path(WORN), base=base).apply(encoder)
+        worn = load_worn(tuned.path(WORN), base=base)
+        worn.apply(encoder)
         task, _ = self._training(cell.task)
         model = TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size))
-        model.head.load_state_dict(
-            {name.removeprefix("head."): tensor for name, tensor in delta.full.items()}
-        )
+        model.head.load_state_dict({name.removeprefix("head."): tensor for name, tensor in worn.full.items()})
         return model.to(self.device).eval(), task, tokenizer
 
     def encoder(self, cell: Cell, language: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
@@ -104,7 +97,7 @@ class Tuned(Baselines):
         """
         encoder, tokenizer, _ = self._load_base(cell)
         if worn := self._language_delta(cell, language):
-            SparseDelta.load(worn.path("delta.safetensors"), base=base_hash(encoder)).apply(encoder)
+            load_worn(worn.path(WORN), base=base_hash(encoder)).apply(encoder)
         return self._placed(encoder).eval(), tokenizer
 
     def predictions(self, cell: Cell, sentences: list[Any]) -> list[Any]:

@@ -200,10 +200,9 @@ def _tuned(
     seconds = time.process_time() - start
     with deltas_applied(base.model, delta):
         found = {"dev": evaluate_causal(base, dev)["loss"], "test": evaluate_causal(base, test)["loss"]}
-    trained = int(delta.notes.get("trainable", delta.size))
     return {
         **found,
         "learning rate": config.sparse.learning_rate,
-        "trained values": trained,
+        "trained values": delta.trained,
         "processor seconds": seconds,
     }

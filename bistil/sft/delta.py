@@ -99,6 +99,13 @@ class SparseDelta:
         """The number of entries K over all tensors; head tensors do not count."""
         return sum(len(positions) for positions, _ in self.tensors.values())
 
+    @property
+    def trained(self) -> int:
+        """How many values were trained: the entries, or what the notes say under `trainable` where a method
+        changes more values than it trains.
+        """
+        return int(self.notes.get("trainable", self.size))
+
     def density(self, n_parameters: int) -> float:
         """Return K / n_parameters, a share between 0 and 1.
 
