@@ -147,13 +147,5 @@ def task_sft(
             task, rows, int(tokenizer.pad_token_id), batch_size=config.batch_size, steps=steps, seed=seed
         )
 
-    tuning = Tuning(
-        objective=objective,
-        encoder=model.encoder,
-        head=model.head,
-        batches=batches,
-        evaluate=validate,
-        select=task.metric,
-        base=base,
-    )
+    tuning = Tuning(objective, model.encoder, model.head, batches, validate, select=task.metric, base=base)
     return fine_tune(tuning, config.sft, run)

@@ -188,13 +188,9 @@ def _tuned(
 ) -> dict[str, Any]:
     """Tune a copy and measure the base wearing the delta, so that what is scored is what is kept."""
     model, clean, start = deepcopy(base), base_hash(base.model), time.process_time()
+    objective, encoder = CausalLM(model), model.model
     tuning = Tuning(
-        objective=CausalLM(model),
-        encoder=model.model,
-        batches=batches,
-        evaluate=lambda: evaluate_causal(model, dev),
-        select="loss",
-        base=clean,
+        objective, encoder, None, batches, lambda: evaluate_causal(model, dev), select="loss", base=clean
     )
     delta, _ = fine_tune(tuning, config, Run(folder, folder.name))
     seconds = time.process_time() - start

@@ -77,12 +77,8 @@ def language_sft(
             seed=seed,
         )
 
+    objective, encoder = MaskedLM(mlm), mlm.base_model
     tuning = Tuning(
-        objective=MaskedLM(mlm),
-        encoder=mlm.base_model,
-        batches=batches,
-        evaluate=lambda: evaluate_mlm(mlm, evaluation),
-        select="loss",
-        base=base,
+        objective, encoder, None, batches, lambda: evaluate_mlm(mlm, evaluation), select="loss", base=base
     )
     return fine_tune(tuning, sft, run)

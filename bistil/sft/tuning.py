@@ -22,7 +22,7 @@ class BatchesFor(Protocol):
         """A dataset whose item k is the batch of step k."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Tuning:
     """What a method of `tune` works on.
 
@@ -39,7 +39,7 @@ class Tuning:
 
     objective: Objective
     encoder: nn.Module
-    head: nn.Module | None = None
+    head: nn.Module | None
     batches: BatchesFor
     evaluate: Evaluate
     select: str
