@@ -253,9 +253,8 @@ def _seen(
 def _empty_student(encoder: BertModel, layers: int, drf: int) -> BertModel:
     config = narrowed(encoder.config, drf)
     config.num_hidden_layers = layers
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # the numbers drawn here are overwritten: leave the caller's stream alone
+    # the numbers drawn here are overwritten: leave the caller's stream alone
+    with torch.random.fork_rng(devices=[]):
         student = BertModel(config, add_pooling_layer=False)
     nn.Module.to(student, encoder.device, encoder.dtype)
     return student

@@ -218,9 +218,8 @@ def _load_weights(kind: type[PreTrainedModel], source: str, **settings: Any) -> 
     has_safetensors = any(Path(source).glob("*.safetensors")) if Path(source).is_dir() else False
     try:
         with quiet(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(
-                0
-            )  # a fresh head is the same at every load, and the caller's random stream is left alone
+            # a fresh head is the same at every load, and the caller's random stream is left alone
+            torch.manual_seed(0)
             loaded: Any = kind.from_pretrained(
                 source,
                 output_loading_info=True,
@@ -269,9 +268,8 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
             f"The tokenizer of {source} lacks the special tokens {', '.join(lacking)}; name them in"
             " tokenizer_config.json."
         )
-    if len(tokenizer) <= len(
-        tokenizer.all_special_ids
-    ):  # what transformers makes of a folder without tokenizer files
+    # what transformers makes of a folder without tokenizer files
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise InputError(
             f"The tokenizer of {source} has no tokens but special ones. Is tokenizer.json or vocab.txt"
             " missing?"

@@ -196,9 +196,8 @@ def pretrain(
     training, kept_out = {}, {}
     for code, b in blocks.items():
         training[code], kept_out[code] = b.split(0.05)
-    if (
-        not config.packed
-    ):  # one pool of text, so that each batch mixes the languages; pairs are longer and keep to themselves
+    # one pool of text, so that each batch mixes the languages; pairs are longer and keep to themselves
+    if not config.packed:
         pairs = {PARALLEL: training.pop(PARALLEL)} if PARALLEL in training else {}
         training = {"text": Blocks.pooled(training, weights), **pairs}
         weights = {
@@ -272,9 +271,8 @@ def initial_model(config: PretrainConfig, text: Text) -> Initial:
             f" {config.start} was expected, but it is {config.length}. Set a smaller `length`."
         )
     old_tokenizer = AutoTokenizer.from_pretrained(start)
-    foreign = [
-        line for code, lines in text.lines.items() if code != config.languages[0] for line in lines
-    ]  # the start can spell the first
+    # the start can spell the first
+    foreign = [line for code, lines in text.lines.items() if code != config.languages[0] for line in lines]
     tokenizer, spelling = extend_wordpiece(old_tokenizer, foreign, config.vocabulary)
     translations = Translations(
         tokenizer,

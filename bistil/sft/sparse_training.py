@@ -89,9 +89,8 @@ class SparseTraining:
             parameter.grad = None
             if name in self._positions:
                 self._handles.append(parameter.register_post_accumulate_grad_hook(self._gatherer(name)))
-        self._theta0 = {
-            name: tensor.detach().to("meta") for name, tensor in self._theta0.items()
-        }  # shapes and types alone are needed now
+        # shapes and types alone are needed now
+        self._theta0 = {name: tensor.detach().to("meta") for name, tensor in self._theta0.items()}
         if not self.dense_gradients:
             chosen = [
                 name

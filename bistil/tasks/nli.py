@@ -166,10 +166,8 @@ def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             continue
         try:
             found: Any = json.loads(line)
-        except (
-            ValueError,
-            RecursionError,
-        ) as error:  # too long a number and too deep a nesting are none of json's own errors
+        # too long a number and too deep a nesting are none of json's own errors
+        except (ValueError, RecursionError) as error:
             raise _wrong(
                 path, number, "a JSON object", f"text that is none ({getattr(error, 'msg', error)})"
             ) from error

@@ -193,9 +193,8 @@ def fit(
     )
     trainer.evaluate_model, trainer.live = evaluate, watcher.live
     prepare: Any = trainer.accelerator.prepare_model
-    trainer.accelerator.prepare_model = partial(
-        prepare, evaluation_mode=True
-    )  # gradients are exchanged by us
+    # gradients are exchanged by us
+    trainer.accelerator.prepare_model = partial(prepare, evaluation_mode=True)
     for chatty in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(chatty)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

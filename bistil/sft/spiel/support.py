@@ -40,9 +40,8 @@ def choose_tensors(encoder: nn.Module, *, embeddings: bool = False) -> list[str]
         if (isinstance(module, nn.Linear) and any(name.startswith(f"{block}.") for block in blocks))
         or (embeddings and isinstance(module, nn.Embedding))
     }
-    names = sorted(
-        name for name, _ in encoder.named_parameters() if name in inside
-    )  # a tied weight under its first name only
+    # a tied weight under its first name only
+    names = sorted(name for name, _ in encoder.named_parameters() if name in inside)
     if not names:
         raise InputError(
             f"Expected linear layers in an nn.ModuleList of blocks, but {type(encoder).__name__} has none."
