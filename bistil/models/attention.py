@@ -126,6 +126,7 @@ class _SquaredDistance(torch.autograd.Function):
         gradients = [torch.empty_like(one) if wanted else None for one in (query, key)]
         examples, heads, length, _ = student.shape
         for part in _blocks(examples, heads, length, BLOCK.get(student.device.type, 2**20)):
+            # one block of maps at a time, for the loss and for its gradient: neither pass keeps a map
             own, weight = student.block(*part), real[part[0], None, :, None]
             mine = own.maps()
             difference = teacher.block(*part).maps().sub_(mine)
@@ -139,6 +140,8 @@ class _SquaredDistance(torch.autograd.Function):
                 (slope @ own.key) * weight,
                 slope.mT @ (own.query * weight),
             )
+        # the gradients themselves wait for the backward pass, [B, heads, L, d] each, in place of what they
+        # would be computed from
         if wanted:
             ctx.factor = -2 * student.scaling
             ctx.save_for_backward(*gradients)

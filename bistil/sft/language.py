@@ -21,11 +21,16 @@ from bistil.training.mlm import MaskedLM, evaluate_mlm
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
-    """How unlabelled text is cut and masked. length in tokens, batch_size in sequences; held_out_share is
-    kept for evaluation.
+    """How unlabelled text is cut and masked.
 
-    packed: full blocks of running text, as in the papers; otherwise one line a sequence, for teachers that
-    were trained so.
+    Attributes:
+        length: of a sequence, in tokens.
+        packed: full blocks of running text, as in the papers; otherwise one line a sequence, for teachers
+            that were trained so.
+        batch_size: in sequences.
+        mask_share: the share of tokens that are masked.
+        held_out_share: the share of sequences that is kept for evaluation.
+        lines: at most so many of the file, None for all.
     """
 
     length: int = 128

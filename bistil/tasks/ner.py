@@ -17,7 +17,7 @@ from seqeval.metrics import f1_score, precision_score, recall_score
 from seqeval.metrics.sequence_labeling import get_entities
 
 from bistil.errors import InputError
-from bistil.tasks.sentences import sentence_blocks, some
+from bistil.tasks.sentences import COMMENTS, sentence_blocks, some
 from bistil.tasks.tagging import Tagged, Tagging
 from bistil.tasks.task import Outcomes
 
@@ -36,7 +36,9 @@ class Ner(Tagging):
         :raises InputError: with the line number, where columns, tags or UTF-8 are wrong.
         """
         sentences = [_tagged(path, start, lines) for start, lines in sentence_blocks(path)]
-        return some([sentence for sentence in sentences if sentence.words], f"sentence in {path}")
+        return some(
+            [sentence for sentence in sentences if sentence.words], f"sentence in {path}", instead=COMMENTS
+        )
 
     def for_training(self, examples: Sequence[Tagged]) -> Self:
         """This task with O and the B- and I- tags of the examples' entity types as labels, types in

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from bistil.errors import InputError
-from bistil.tasks.sentences import sentence_blocks, some
+from bistil.tasks.sentences import COMMENTS, sentence_blocks, some
 from bistil.tasks.tagging import Tagged, Tagging
 from bistil.tasks.task import Outcomes, ratios
 
@@ -39,7 +39,9 @@ class Pos(Tagging):
         :raises InputError: with the line number, where a line has not 10 columns or its tag is none of UPOS.
         """
         sentences = [_tagged(path, start, lines) for start, lines in sentence_blocks(path)]
-        return some([sentence for sentence in sentences if sentence.words], f"sentence in {path}")
+        return some(
+            [sentence for sentence in sentences if sentence.words], f"sentence in {path}", instead=COMMENTS
+        )
 
     def for_training(self, examples: Sequence[Tagged]) -> Self:
         """This task with the tags of the examples as labels."""

@@ -16,6 +16,7 @@ from bistil.errors import InputError
 from bistil.tasks.task import Row
 
 IGNORED = -100
+COMMENTS = "it holds only comments"
 Examples = TypeVar("Examples", bound=Sequence[Any])
 
 
@@ -50,13 +51,14 @@ def read_text(path: Path) -> str:
         ) from error
 
 
-def some(examples: Examples, what: str) -> Examples:
+def some(examples: Examples, what: str, *, instead: str = "there is none") -> Examples:
     """The examples, of which there has to be one.
 
+    :param instead: what there is in their place.
     :raises InputError: where there is none, saying what was expected.
     """
     if not examples:
-        raise InputError(f"At least one {what} was expected, but there is none. Give a file with data in it.")
+        raise InputError(f"At least one {what} was expected, but {instead}. Give a file with data in it.")
     return examples
 
 
