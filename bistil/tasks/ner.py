@@ -17,7 +17,7 @@ from seqeval.metrics import f1_score, precision_score, recall_score
 from seqeval.metrics.sequence_labeling import get_entities
 
 from bistil.errors import InputError
-from bistil.tasks.sentences import COMMENTS, sentence_blocks, some
+from bistil.tasks.sentences import sentence_blocks, some
 from bistil.tasks.tagging import Tagged, Tagging
 from bistil.tasks.task import Outcomes
 
@@ -36,15 +36,14 @@ class Ner(Tagging):
         :raises InputError: with the line number, where columns, tags or UTF-8 are wrong.
         """
         sentences = [_tagged(path, start, lines) for start, lines in sentence_blocks(path)]
-        return some(
-            [sentence for sentence in sentences if sentence.words], f"sentence in {path}", instead=COMMENTS
-        )
+        found = [sentence for sentence in sentences if sentence.words]
+        return some(found, f"At least one sentence was expected in {path}, but it holds only comments")
 
     def for_training(self, examples: Sequence[Tagged]) -> Self:
         """This task with O and the B- and I- tags of the examples' entity types as labels, types in
         alphabetical order.
         """
-        training = some(examples, "sentence to train a tagger on")
+        training = some(examples, "Sentences to train a tagger on were expected, but there are none")
         types = sorted({tag[2:] for example in training for tag in example.tags if tag != "O"})
         return replace(self, labels=("O", *(f"{prefix}-{kind}" for kind in types for prefix in "BI")))
 

@@ -94,11 +94,11 @@ class Nli:
                 f" {', '.join(sorted(map(str, languages)))}. Split the file by that column, and name the"
                 " parts in the language table."
             )
-        return some(pairs, f"labelled pair in {path}")
+        return some(pairs, f"At least one labelled pair was expected in {path}, but there is none")
 
     def for_training(self, examples: Sequence[Pair]) -> Self:
         """This task: its labels do not depend on the examples."""
-        some(examples, "pair to train a classifier on")
+        some(examples, "Pairs to train a classifier on were expected, but there are none")
         return self
 
     def encode(

@@ -56,7 +56,7 @@ class Parsing:
 
     def for_training(self, examples: Sequence[Sentence]) -> Self:
         """This task with the universal relations of the examples as labels, in alphabetical order."""
-        training = some(examples, "sentence to train a parser on")
+        training = some(examples, "Sentences to train a parser on were expected, but there are none")
         relations = {universal(relation) for one in training for relation in one.relations}
         return replace(self, labels=tuple(sorted(relations)))
 

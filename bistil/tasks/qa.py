@@ -91,7 +91,7 @@ class Qa:
 
     def for_training(self, examples: Sequence[Question]) -> Self:
         """This task: nothing in it depends on the examples."""
-        some(examples, "question to train on")
+        some(examples, "Questions to train on were expected, but there are none")
         return self
 
     def encode(

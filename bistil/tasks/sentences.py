@@ -16,7 +16,6 @@ from bistil.errors import InputError
 from bistil.tasks.task import Row
 
 IGNORED = -100
-COMMENTS = "it holds only comments"
 Examples = TypeVar("Examples", bound=Sequence[Any])
 
 
@@ -51,14 +50,13 @@ def read_text(path: Path) -> str:
         ) from error
 
 
-def some(examples: Examples, what: str, *, instead: str = "there is none") -> Examples:
+def some(examples: Examples, missing: str) -> Examples:
     """The examples, of which there has to be one.
 
-    :param instead: what there is in their place.
-    :raises InputError: where there is none, saying what was expected.
+    :raises InputError: where there is none; `missing` says so.
     """
     if not examples:
-        raise InputError(f"At least one {what} was expected, but {instead}. Give a file with data in it.")
+        raise InputError(f"{missing}. Give a file with data in it.")
     return examples
 
 
