@@ -6,6 +6,7 @@ that every word has a first sub-word unless it was cut off at the end of the sen
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from bistil.errors import InputError
 from bistil.tasks.task import Row
 
 IGNORED = -100
+Examples = TypeVar("Examples", bound=Sequence[Any])
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,16 @@ def read_text(path: Path) -> str:
             f"UTF-8 text was expected in {path}, but line {line} holds the byte 0x{data[error.start]:02x}."
             " Convert the file to UTF-8."
         ) from error
+
+
+def some(examples: Examples, missing: str) -> Examples:
+    """The examples, of which there has to be one.
+
+    :raises InputError: where there is none; `missing` says so.
+    """
+    if not examples:
+        raise InputError(f"{missing}. Give a file with data in it.")
+    return examples
 
 
 def sentence_blocks(path: Path) -> Iterator[tuple[int, list[str]]]:

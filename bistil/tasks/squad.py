@@ -35,10 +35,8 @@ def read_squad(path: Path) -> list[Question]:
     """
     try:
         found = json.loads(read_text(path))
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # too long a number and too deep a nesting are none of json's own errors
+    # too long a number and too deep a nesting are none of json's own errors
+    except (ValueError, RecursionError) as error:
         line, why = getattr(error, "lineno", 1), getattr(error, "msg", error)
         raise InputError(
             f"{path}, line {line}: expected JSON, but got text that is none ({why}). Get the file anew."

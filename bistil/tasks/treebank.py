@@ -12,7 +12,7 @@ from pathlib import Path
 import conllu
 
 from bistil.errors import InputError
-from bistil.tasks.sentences import sentence_blocks
+from bistil.tasks.sentences import sentence_blocks, some
 from bistil.tasks.trees import is_tree
 
 _WORD, _HEAD, _OTHER = (
@@ -67,12 +67,7 @@ def read_conllu(path: Path) -> list[Sentence]:
                 str(tokens.metadata.get("sent_id") or ""),
             )
         )
-    if not sentences:
-        raise InputError(
-            f"At least one sentence was expected in {path}, but it holds only comments. Give a file with data"
-            " in it."
-        )
-    return sentences
+    return some(sentences, f"At least one sentence was expected in {path}, but it holds only comments")
 
 
 def _check(path: Path, rows: Sequence[tuple[int, list[str]]]) -> None:
