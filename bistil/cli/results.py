@@ -5,7 +5,8 @@ from pathlib import Path
 
 from bistil.cli.options import Commands, place_options
 from bistil.errors import InputError
-from bistil.settings.places import CACHE, ROOT, open_data
+from bistil.settings.places import CACHE, ROOT
+from bistil.sources.folder import open_data
 
 
 def add_commands(commands: Commands) -> None:

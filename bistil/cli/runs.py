@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bistil.cli.options import Commands, place_options, run_options
 from bistil.errors import InputError
-from bistil.settings.places import open_data
+from bistil.sources.folder import open_data
 
 if TYPE_CHECKING:
     from bistil.batch.snakemake import Scheduling

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from bistil.cli.options import Commands
 from bistil.errors import InputError
-from bistil.settings.places import CACHE, open_data
+from bistil.settings.places import CACHE
+from bistil.sources.folder import open_data
 
 
 def add_commands(commands: Commands) -> None:
