@@ -36,12 +36,14 @@ class Range:
         most: the largest one.
         above: a bound below all numbers that are allowed, instead of `least`.
         below: a bound above them, instead of `most`.
+        multiple: a number that divides those that are allowed.
     """
 
     least: float | None = None
     most: float | None = None
     above: float | None = None
     below: float | None = None
+    multiple: int | None = None
 
     def holds(self, value: float) -> bool:
         """Whether a number is inside; one that is not finite never is."""
@@ -51,10 +53,17 @@ class Range:
             and (self.most is None or value <= self.most)
             and (self.above is None or value > self.above)
             and (self.below is None or value < self.below)
+            and (self.multiple is None or value % self.multiple == 0)
         )
 
     def __str__(self) -> str:
-        words = {"least": "at least", "above": "above", "most": "at most", "below": "below"}
+        words = {
+            "least": "at least",
+            "above": "above",
+            "most": "at most",
+            "below": "below",
+            "multiple": "a multiple of",
+        }
         told = {name: getattr(self, name) for name in words}
         return " and ".join(f"{words[name]} {bound:,}" for name, bound in told.items() if bound is not None)
 
@@ -66,6 +75,7 @@ class Range:
             "most": "maximum",
             "above": "exclusiveMinimum",
             "below": "exclusiveMaximum",
+            "multiple": "multipleOf",
         }
         bounds = {told: getattr(self, name) for name, told in names.items()}
         return {told: bound for told, bound in bounds.items() if bound is not None}
@@ -185,7 +195,8 @@ def problems(kind: Any, value: Any, at: tuple[str | int, ...] = ()) -> Iterator[
     elif kind in SCALARS and (
         not isinstance(value, SCALARS[kind]) or (kind is not bool and isinstance(value, bool))
     ):
-        yield Problem(at, _instead(f"of type {kind.__name__}", value) + _hint(kind, value))
+        wanted = "true or false" if kind is bool else f"of type {kind.__name__}"
+        yield Problem(at, _instead(wanted, value) + _hint(kind, value))
 
 
 def optional(kind: Any) -> Any:
