@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 from bistil.errors import InputError
-from bistil.miniworld import ensure_world
 from bistil.settings.places import CACHE
 from bistil.text.languages import DataFolder
 
@@ -17,6 +16,8 @@ def open_data(kind: str, named: str | None = None) -> DataFolder:
     :raises InputError: where a folder is needed and none is named, or it is not there.
     """
     if named == "miniworld" or (kind == "miniworld" and named is None):
+        from bistil.miniworld import ensure_world
+
         return DataFolder(ensure_world(CACHE / "miniworld"))
     chosen = named or os.environ.get("BISTIL_DATA")
     if not chosen:
