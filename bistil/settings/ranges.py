@@ -162,9 +162,13 @@ class Settings:
                 raise InputError(problem.sentence(type(self)), at=problem.at)
 
 
-@cache
-def kinds(settings: type) -> dict[str, Any]:
+def kinds(settings: Any) -> dict[str, Any]:
     """The types of a dataclass' fields, with what they declare."""
+    return _kinds(settings)
+
+
+@cache
+def _kinds(settings: Any) -> dict[str, Any]:
     hints = get_type_hints(settings, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(settings)}
 

@@ -39,9 +39,8 @@ def below(kind: type) -> Iterator[type]:
 for module in pkgutil.walk_packages([str(PACKAGE)], "bistil."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
-CLASSES = sorted(
-    {one for one in below(Settings) if one.__module__.startswith("bistil.")}, key=lambda one: one.__qualname__
-)
+OURS: set[type] = {one for one in below(Settings) if one.__module__.startswith("bistil.")}
+CLASSES = sorted(OURS, key=lambda one: one.__qualname__)
 
 
 def leaves(kind: Any, limits: tuple[Any, ...] = ()) -> Iterator[tuple[Any, tuple[Any, ...]]]:
