@@ -130,7 +130,7 @@ class Experiment(Settings):
     teacher: str
     source: str
     targets: dict[str, tuple[str, ...]]
-    systems: tuple[str, ...]
+    systems: Annotated[tuple[str, ...], Filled()]
     seeds: Annotated[tuple[Seed, ...], Filled()]
     text: TextConfig
     vocabulary: VocabularyConfig

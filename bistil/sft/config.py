@@ -76,7 +76,7 @@ class SftMethod(Settings):
                 "LT-SFT chooses what may change by a dense phase: give its schedule under `dense`."
             )
         if self.spiel is not None:
-            self.spiel.check_steps(self.sparse.steps)
+            self.spiel.check_steps(self.sparse.steps, "sparse", "steps")
 
     @property
     def density(self) -> float:

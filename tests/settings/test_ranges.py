@@ -22,6 +22,7 @@ from bistil.pretrain import PretrainConfig
 from bistil.settings.ranges import Count, Filled, Range, Settings, kinds, needed, optional, problems
 from bistil.settings.schema import schema
 from bistil.settings.yaml import build, read_yaml
+from bistil.sft.config import SftConfig
 from bistil.training.loop import Schedule
 
 PHASE = {"steps": 3, "learning_rate": 1e-3}
@@ -231,16 +232,28 @@ def test_a_fields_line_may_go_on_and_is_handed_to_editors() -> None:
     assert found["properties"]["some"]["minItems"] == 1
 
 
-def test_what_two_fields_cannot_be_together_has_its_place_too(tmp_path: Path) -> None:
-    path = tmp_path / "settings.yaml"
-    for text, place, told in [
-        ("languages: [qaa]\nschedule: {steps: 1, learning_rate: 0.1}\nheads: 7\n", "3:8", "heads.* divide"),
+PRETRAIN = "languages: [qaa]\nschedule: {steps: 1, learning_rate: 0.1}\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "text", "place", "told"),
+    [
+        (PretrainConfig, f"{PRETRAIN}heads: 7\n", "3:8", "`heads` should divide"),
+        (PretrainConfig, f"{PRETRAIN}translation_share: 0.5\n", "3:20", "`translation_share` needs"),
+        (SftConfig, "spiel: {density: 0.1}\nsparse: {steps: 9, learning_rate: 0.1}\n", "2:17", "only 9"),
         (
-            "languages: [qaa]\nschedule: {steps: 1, learning_rate: 0.1}\ntranslation_share: 0.5\n",
-            "3:20",
-            "start",
+            SftConfig,
+            "sparse: {steps: 9, learning_rate: 0.1}\nspiel: {density: 0.1, estimation: 21}\n",
+            "2:36",
+            "got 21",
         ),
-    ]:
-        path.write_text(text, encoding="utf-8")
-        with pytest.raises(InputError, match=rf"yaml:{place}: .*{told}"):
-            read_yaml(PretrainConfig, path)
+    ],
+    ids=named,
+)
+def test_what_two_fields_cannot_be_together_has_its_place_too(
+    settings: type, text: str, place: str, told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=rf"yaml:{place}: .*{told}"):
+        read_yaml(settings, path)

@@ -65,17 +65,18 @@ class SpielSettings(Settings):
             )
             raise InputError(told, at=("estimation",))
 
-    def check_steps(self, steps: int) -> None:
-        """Refuse a run of so many optimiser steps where the support would never move.
+    def check_steps(self, steps: int, *at: str) -> None:
+        """Refuse a run of so many optimiser steps, which stand at `at`, where the support would never move.
 
         Raises:
             InputError: the run ends with, or before, the first update.
         """
         if steps <= self.interval:
-            raise InputError(
+            told = (
                 f"Expected steps (T) after the first update of the support, which is at step {self.interval}"
                 f" (S), but the run has only {steps}: lengthen the run or shorten the interval."
             )
+            raise InputError(told, at=at)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,7 @@ class SpielConfig(SpielSettings):
                 "Give either density, the share of entries that may change, or size, their number, and not"
                 " both."
             )
-        self.check_steps(self.steps)
+        self.check_steps(self.steps, "steps")
 
     def quotas(self, numels: list[int]) -> list[int]:
         """Return how many entries of each tensor may change, in proportion to its size; they sum to K
