@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bistil.errors import InputError
+from bistil.settings.places import DATA
 
-DATA = Path(__file__).parents[2] / "data"
 SPLITS = ("train", "dev", "test")
 REQUIRED = ("code", "name", "family", "seen", "corpus")
 OPTIONAL = ("treebank", "ner", "nli", "qa", "parallel")
