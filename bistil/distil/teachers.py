@@ -1,7 +1,7 @@
-"""A teacher that wears one language's adaptation at a time.
+"""A teacher that wears one language's sparse fine-tuning at a time.
 
-Notable: of sparse fine-tunings, changing languages writes only the values of the two, in place, and the base
-comes back bit for bit. What a language changes is read once and kept, 8 bytes a value."""
+Notable: changing languages writes only the values of the two deltas, in place, and the base comes back bit
+for bit. What a language changes is read once and kept, 8 bytes a value."""
 
 from collections.abc import Mapping
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from bistil.adapt.worn import Handle, Worn
+from bistil.models.architectures import mlm_logits
 from bistil.models.load import Output, encode
 
 
@@ -17,10 +18,19 @@ class AdaptedTeacher:
     """A frozen encoder, what it may wear by language, and the map from the student's token ids to its own.
 
     :param kept: the teacher's id of each student token. Shape: [V_student]; None where both use the same
-    vocabulary."""
+        vocabulary.
+    :param mlm: the masked LM that `encoder` is of, where its predictions are wanted.
+    """
 
-    def __init__(self, encoder: PreTrainedModel, deltas: Mapping[str, Worn], kept: Tensor | None) -> None:
+    def __init__(
+        self,
+        encoder: PreTrainedModel,
+        deltas: Mapping[str, Worn],
+        kept: Tensor | None,
+        mlm: PreTrainedModel | None = None,
+    ) -> None:
         self.encoder = encoder.eval().requires_grad_(False)
+        self.mlm = None if mlm is None else mlm.eval().requires_grad_(False)
         self.deltas, self.kept = deltas, kept
         self._worn: str | None = None
         self._applied: dict[str, Handle] = {}
@@ -45,6 +55,12 @@ class AdaptedTeacher:
     def ids(self, input_ids: Tensor) -> Tensor:
         """Student token ids as the teacher's. Shape: [B, L]."""
         return input_ids if self.kept is None else self.kept.to(input_ids.device)[input_ids]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The masked-LM head's output for the student's tokens. Shape: [..., H] to [..., V_student]."""
+        assert self.mlm is not None, "a teacher without a masked LM predicts nothing"
+        found = mlm_logits(self.mlm, hidden)
+        return found if self.kept is None else found[..., self.kept.to(found.device)]
 
     @torch.inference_mode()
     def states(self, input_ids: Tensor, attention_mask: Tensor, *, maps: bool = True) -> Output:

@@ -11,13 +11,15 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from tiny import state_losses
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, FNetConfig, PreTrainedTokenizerFast
 from zoo import GLOBAL, LOCAL, PATTERN, TOKENIZERS, masked_lm, write_teacher
 
 from bistil import vocab
-from bistil.distil.general import set_dropout, state_losses
-from bistil.distil.minilm import MiniLMConfig, attention_vectors
-from bistil.distil.start import initialise, layer_map
+from bistil.distil.general import set_dropout
+from bistil.distil.minilm import MiniLMConfig
+from bistil.distil.start import initialise
+from bistil.distil.terms import Needs, read
 from bistil.errors import InputError
 from bistil.models.architectures import (
     ARCHITECTURES,
@@ -33,6 +35,7 @@ from bistil.pipeline.finished import export, exportable
 from bistil.sft.config import PeftSft
 from bistil.sft.lottery import decouple_output_embedding, select_biases, set_trainable
 from bistil.sft.peers import peft_settings
+from bistil.systems.recipe import start_layers
 from bistil.tasks.nli import ClsClassifier
 from bistil.tasks.qa import SpanHead
 from bistil.tasks.tagging import TokenClassifier
@@ -105,7 +108,7 @@ def test_states_are_those_of_every_layer_and_agree_with_the_fast_attention(teach
 
 @every()
 def test_states_compared_without_maps_give_the_loss_and_gradient_of_maps(teacher: Teacher) -> None:
-    inputs, layers = batch(teacher.tokenizer), layer_map(6, 2)
+    inputs, layers = batch(teacher.tokenizer), start_layers("uniform", 6, 2)
     student = initialise(teacher.encoder, 2)
     with torch.no_grad():  # away from the teacher
         for parameter in student.parameters():
@@ -178,7 +181,7 @@ def test_attention_vectors_are_maps_of_the_states_alone(teacher: Teacher) -> Non
         return
     MiniLMConfig().check(encoder.config)
     states, block = encode(encoder, **inputs, states=True).hidden[2], blocks(encoder)[2]
-    found = attention_vectors(encoder, 3, *inputs.values())
+    found = read(encoder, inputs["input_ids"], inputs["attention_mask"], Needs(vectors=(3,))).vectors[3]
     for vectors, part in zip(found, (block.query, block.key, block.value), strict=True):
         torch.testing.assert_close(vectors, part(states), atol=1e-5, rtol=1e-4)
 
@@ -188,7 +191,7 @@ def test_attention_vectors_are_maps_of_the_states_alone(teacher: Teacher) -> Non
 @torch.no_grad()
 def test_a_student_has_copies_of_the_teachers_layers(teacher: Teacher, lrf: int) -> None:
     student = initialise(teacher.encoder, lrf)
-    kind, layers = ARCHITECTURES[teacher.encoder.config.model_type], layer_map(6, lrf)
+    kind, layers = ARCHITECTURES[teacher.encoder.config.model_type], start_layers("uniform", 6, lrf)
     source, folded = teacher.encoder.state_dict(), "layers.0.attn.Wqkv.weight"
     for name, tensor in student.state_dict().items():
         number = name.removeprefix(kind.layers).partition(".")[0] if name.startswith(kind.layers) else ""
