@@ -15,11 +15,10 @@ from bistil.models.architectures import architecture
 class MiniLMConfig:
     """What is MiniLMv2's own; how long and how fast is as in stage 1.
 
-    Attributes:
-        relation_heads: into how many heads the vectors are cut, None for the teacher's attention heads; the
-            paper has 48 at 768 (16 each).
-        teacher_layer: the layer to learn from, 1 being the first; None for the last. The paper takes the last
-            of 12 layers, of 24 the 21st (BERT) or 19th (RoBERTa, XLM-R).
+    Attributes: relation_heads: into how many heads the vectors are cut, None for the teacher's attention
+        heads; the paper has 48 at 768 (16 each). teacher_layer: the layer to learn from, 1 being the first;
+        None for the last. The paper takes the last of 12 layers, of 24 the 21st (BERT) or 19th (RoBERTa,
+        XLM-R).
     """
 
     relation_heads: int | None = None

@@ -87,9 +87,9 @@ class Context:
 
 def read(encoder: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, needs: Needs) -> Reading:
     """Run an encoder once for all that is needed of it. Shape: [B, L] each."""
-    every = blocks(encoder) if needs.vectors else []
-    parts = [(every[i - 1].query, every[i - 1].key, every[i - 1].value) for i in needs.vectors]
-    with watched([part for three in parts for part in three]) as seen:
+    parts = blocks(encoder)
+    layers = [parts[layer - 1] for layer in needs.vectors]
+    with watched([one for part in layers for one in (part.query, part.key, part.value)]) as seen:
         output = encode(
             encoder,
             input_ids,
@@ -98,9 +98,8 @@ def read(encoder: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, ne
             maps=False,
             attention=needs.attention,
         )
-    found = [seen[number][1] for number in range(3 * len(parts))]
-    vectors = {layer: found[3 * i : 3 * i + 3] for i, layer in enumerate(needs.vectors)}
-    return Reading(output, vectors)
+    kept = {layer: [seen[3 * at + kind][1] for kind in range(3)] for at, layer in enumerate(needs.vectors)}
+    return Reading(output, kept)
 
 
 def value(term: Term, own: Reading, theirs: Reading | None, pairs: Pairs, context: Context) -> Tensor:

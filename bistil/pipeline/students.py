@@ -137,13 +137,7 @@ def student(inputs: Inputs, cell: Cell, recipe: Student, kept: Artefact | None, 
         corpora = {
             code: inputs.student_blocks(code, tokenizer) if kept else inputs.blocks(code) for code in codes
         }
-        history = distil(
-            objective,
-            tokenizer,
-            corpora,
-            config=config,
-            run=inputs.run(folder, recipe.title),
-        )
+        history = distil(objective, tokenizer, corpora, config=config, run=inputs.run(folder, recipe.title))
         if narrowing is not None:
             save_file(dict(narrowing.state_dict()), folder / NARROWING)
         if recipe.has_head and recipe.follows:

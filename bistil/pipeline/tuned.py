@@ -108,13 +108,12 @@ def task_model(
     """A cell's finished model: base, what it wears for a language, task SFT, head."""
     encoder, tokenizer, _ = base.load(inputs)
     base_id = base_hash(encoder)
-    if worn is not None:
-        load_worn(worn.path(WORN), base=base_id).apply(encoder)
-    own = load_worn(tuned.path(WORN), base=base_id)
-    own.apply(encoder)
+    delta = load_worn(tuned.path(WORN), base=base_id)
+    for one in (*([load_worn(worn.path(WORN), base=base_id)] if worn else []), delta):
+        one.apply(encoder)
     task, _ = inputs.training(cell)
     model = TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size))
-    model.head.load_state_dict({name.removeprefix("head."): one for name, one in own.full.items()})
+    model.head.load_state_dict({name.removeprefix("head."): one for name, one in delta.full.items()})
     return inputs.placed(model).eval(), task, tokenizer
 
 
