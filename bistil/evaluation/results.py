@@ -7,6 +7,7 @@ compared only on the targets both were run on.
 """
 
 import csv
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 from bistil.errors import InputError
 from bistil.systems.table import TEACHER, rank
 from bistil.systems.table import WHOLE as WHOLE_MODELS
+from bistil.text.files import read_csv
 
 Row = Mapping[str, Any]
 TEXT = ("experiment", "system", "teacher", "task", "source", "target", "metric", "artefact")
@@ -130,19 +132,21 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     """Read a `results.csv`; other columns than COLUMNS or a cell that is no number where one belongs are an
     `InputError`.
     """
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise InputError(
-                f"{path} should have the columns {', '.join(COLUMNS)}, but has {reader.fieldnames}. Write it"
-                " with write_results."
-            )
+    header, rows = read_csv(path)
+    if tuple(header) != COLUMNS:
+        raise InputError(
+            f"{path} should have the columns {', '.join(COLUMNS)}, but has {', '.join(header)}. Write it"
+            " with write_results."
+        )
+    found = []
+    for number, row in rows:
         try:
-            return [{column: _parse(column, cell) for column, cell in row.items()} for row in reader]
-        except ValueError as error:
+            found.append({column: _parse(column, cell) for column, cell in row.items()})
+        except (ValueError, OverflowError) as error:
             raise InputError(
-                f"A number was expected in {path}, line {reader.line_num}, but {error}. Correct that line."
+                f"A number was expected in {path}, line {number}, but {error}. Correct that line."
             ) from error
+    return found
 
 
 def results_id(rows: Iterable[Row]) -> str:
@@ -330,4 +334,6 @@ def _parse(column: str, cell: str) -> Any:
     if cell == "" or column in TEXT:
         return cell or None
     number = float(cell)
+    if not math.isfinite(number):
+        raise ValueError(f"{cell!r} is not finite")
     return int(number) if column in WHOLE else number
