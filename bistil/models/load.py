@@ -5,6 +5,7 @@ under the eager implementation, so `encode` switches to it where maps are wanted
 which can note what maps are made of; weights are read as float32 on the CPU, from safetensors where the file
 exists, and never with remote code. What differs between architectures is in `architectures`."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -198,7 +199,7 @@ def choose_device(requested: str | None = None) -> tuple[torch.device, str]:
 
 def _checked_source(name_or_folder: str | Path) -> tuple[str, Architecture, str]:
     """Return (source, architecture, model_type), or raise before any weights are read."""
-    source = str(name_or_folder)
+    source = os.path.expanduser(str(name_or_folder))
     looks_like_folder = (
         isinstance(name_or_folder, Path) or source.startswith((".", "/", "~")) or source.count("/") > 1
     )

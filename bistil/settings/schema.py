@@ -115,9 +115,7 @@ def _validator(kind: Any) -> Any:
         names = [wanted] if isinstance(wanted, str) else wanted
         if not any(_is(value, name) for name in names):
             of = f" with the fields of {rule['title']}" if "title" in rule else ""
-            hint = (
-                "; write it with a point, as in 5.0e-4" if names[0] == "number" and _is_number(value) else ""
-            )
+            hint = _hint(names[0], value)
             yield ValidationError(
                 f"should be {' or '.join(WORDS[name] for name in names)}{of}, but is"
                 f" {_SHOWN.repr(value)}{hint}"
@@ -152,6 +150,19 @@ def _validator(kind: Any) -> Any:
 def _is(value: Any, name: str) -> bool:
     """Whether a value is of the type that a schema calls so."""
     return isinstance(value, KINDS[name]) and (name == "boolean" or not isinstance(value, bool))
+
+
+def _hint(wanted: str, value: Any) -> str:
+    """What YAML has made of a value that was meant otherwise."""
+    if wanted == "number" and _is_number(value):
+        return "; write it with a point, as in 5.0e-4"
+    if wanted == "string" and isinstance(value, bool):
+        return "; YAML takes yes, no, on and off for that: write it in quotation marks, as in 'no'"
+    if wanted == "string" and value is None:
+        return "; YAML takes ~ and an empty place for that: write it in quotation marks"
+    if wanted == "string" and not isinstance(value, dict | list):
+        return "; write it in quotation marks"
+    return ""
 
 
 def _is_number(value: Any) -> bool:
