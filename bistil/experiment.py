@@ -159,6 +159,16 @@ class Experiment:
         if not self.seeds or not any(self.targets.values()):
             told = f"The experiment {self.name} needs at least one seed and one target."
             raise InputError(told, at=("targets" if self.seeds else "seeds",))
+        for task, codes in self.targets.items():
+            twice = [
+                code for number, code in enumerate(codes) if code == self.source or code in codes[:number]
+            ]
+            if twice:
+                told = (
+                    f"The targets of {task} should be languages other than the source {self.source!r}, none"
+                    f" of them twice, but {twice[0]!r} is the source or there already."
+                )
+                raise InputError(told, at=("targets", task))
         grouped = [self.source, *(code for group in self.groups for code in group)]
         if len(set(grouped)) < len(grouped) or not all(self.groups):
             told = (

@@ -22,6 +22,7 @@ from bistil.sft.delta import SparseDelta, base_hash
 from bistil.store.artefacts import Store
 from bistil.systems.table import SYSTEMS
 from bistil.tasks import task as find_task
+from bistil.tasks.gold import check_known
 from bistil.tasks.retrieval import parallel
 from bistil.tasks.task import Task
 from bistil.text.corpora import Blocks, check_enough, cut, read_lines
@@ -81,12 +82,11 @@ class Inputs:
             peers.library()
         for task, targets in experiment.tuned.items():
             kind = find_task(task)
-            for code, split in (
-                (experiment.source, "train"),
-                (experiment.source, "dev"),
-                *((target, "test") for target in targets),
-            ):
-                kind.read(self.data.file(task, code, split))
+            train = kind.read(self.data.file(task, experiment.source, "train"))
+            kind.read(self.data.file(task, experiment.source, "dev"))
+            for target in targets:
+                path = self.data.file(task, target, "test")
+                check_known(task, train, kind.read(path), path)
         texts = [
             code
             for targets in experiment.targets.values()
