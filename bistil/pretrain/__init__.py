@@ -35,7 +35,7 @@ from transformers import (
 from bistil.errors import InputError
 from bistil.pretrain.translation import Translations, translation_loss
 from bistil.pretrain.wordpiece import extend_wordpiece, train_wordpiece
-from bistil.text import sampling
+from bistil.text import files, sampling
 from bistil.text.corpora import Batches, Blocks, cut, held_out, pairs_to_blocks, read_lines
 from bistil.training.loop import History, Objective, Schedule, fit
 from bistil.training.mlm import evaluate_mlm, masked_lm_loss
@@ -118,8 +118,13 @@ def read_text(config: PretrainConfig, corpora: Mapping[str, Path], parallel: Pat
 def _aligned_files(first: Path, other: Path) -> list[tuple[str, str]]:
     if not (first.is_file() and other.is_file()):
         return []
-    a, b = (path.read_text(encoding="utf-8").splitlines() for path in (first, other))
-    return [(x.strip(), y.strip()) for x, y in zip(a, b, strict=True) if x.strip() and y.strip()]
+    a, b = ([line.strip() for _, line in files.lines(path)] for path in (first, other))
+    if len(a) != len(b):
+        raise InputError(
+            f"As many lines as in {first} ({len(a)}) were expected in {other}, but it has {len(b)}. Line n"
+            " of both files should be the same sentence."
+        )
+    return [(x, y) for x, y in zip(a, b, strict=True) if x and y]
 
 
 class Initial(NamedTuple):
