@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from bistil.errors import InputError
+from bistil.text.files import read_yaml
 
 T = TypeVar("T")
 SPLITS = ("train", "dev", "test")
@@ -146,16 +145,7 @@ def load_settings(path: Path | str) -> WorldSettings:
     Raises: InputError: the file is missing, is not YAML, has an unknown or missing key, or a value that
         cannot be used.
     """
-    file = Path(path)
-    try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"Expected a miniworld settings file at {file}, but it cannot be read ({error}). Check the path."
-        ) from error
-    except yaml.YAMLError as error:
-        raise InputError(f"Expected YAML in {file}, but: {error}. Correct the file.") from error
-    return parse_settings(found)
+    return parse_settings(read_yaml(Path(path)))
 
 
 def parse_settings(found: Any) -> WorldSettings:

@@ -14,27 +14,12 @@ import yaml
 
 from bistil.errors import InputError
 from bistil.settings.schema import Problem, problems
-from bistil.text.files import read_text
+from bistil.text.files import YamlLoader, read_text
 
 T = TypeVar("T")
 At = Sequence[str | int]
 UNKNOWN = "additionalProperties"
 """The rule of a schema that an unknown key breaks."""
-
-
-class _Loader(yaml.SafeLoader):
-    """yaml's own, but for merges (`<<: *other`): a key that several bring is there once, or merges of merges
-    would double with each level.
-    """
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Put in place what a mapping merges; of the same key the last counts, as in yaml's own."""
-        super().flatten_mapping(node)  # type: ignore[no-untyped-call]
-        last = {
-            (key.tag, key.value if isinstance(key, yaml.ScalarNode) else id(key)): (key, below)
-            for key, below in node.value
-        }
-        node.value = list(last.values())
 
 
 def read_yaml(kind: type[T], path: Path) -> T:
@@ -46,7 +31,7 @@ def read_yaml(kind: type[T], path: Path) -> T:
         raise InputError(f"A settings file was expected at {path}, but there is none.")
     text = read_text(path)
     try:
-        loader = _Loader(text)
+        loader = YamlLoader(text)
         root = loader.get_single_node()
         twice = _said_twice(root)
         value = loader.construct_document(root) if root else None

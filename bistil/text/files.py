@@ -1,4 +1,4 @@
-"""Text files as people save them: one rule for encodings and line ends, one reader of JSON and one of CSV.
+"""Text files as people save them: one rule for encodings and line ends, and readers of JSON, YAML and CSV.
 
 Notable:
 * text is UTF-8, with or without a byte order mark; what is not is refused with the line, and with the
@@ -18,6 +18,8 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
+
+import yaml
 
 from bistil.errors import InputError
 
@@ -120,6 +122,34 @@ def read_json(path: Path, kind: type = object) -> Any:
             f"{path}: expected {name} in JSON, but got {type(found).__name__}. Get the file anew."
         )
     return found
+
+
+class YamlLoader(yaml.SafeLoader):
+    """yaml's own, but for merges (`<<: *other`): a key that several bring is there once, or merges of merges
+    would double with each level.
+    """
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Put in place what a mapping merges; of the same key the last counts, as in yaml's own."""
+        super().flatten_mapping(node)  # type: ignore[no-untyped-call]
+        last = {
+            (key.tag, key.value if isinstance(key, yaml.ScalarNode) else id(key)): (key, below)
+            for key, below in node.value
+        }
+        node.value = list(last.values())
+
+
+def read_yaml(path: Path) -> Any:
+    """The plain value of a YAML file.
+
+    :raises InputError: where the file cannot be read or is no YAML.
+    """
+    text = read_text(path)
+    try:
+        return yaml.load(text, YamlLoader)
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        # beside its own errors, yaml's constructors fail in the ways of what they construct
+        raise InputError(f"{path} is not valid YAML: {error}. Correct the file.") from error
 
 
 def read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:

@@ -8,6 +8,7 @@ import random
 import re
 from collections.abc import Callable
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from bistil.settings.yaml import build, read_yaml
 from bistil.sft.delta import SparseDelta
 from bistil.sft.flat import digest
 from bistil.sources.check import check_folder, lines
+from bistil.store.artefacts import Store
 from bistil.tasks import task
 from bistil.tasks.retrieval import read_parallel
 from bistil.text.corpora import read_lines
@@ -166,6 +168,31 @@ def read_model_config(path: Path) -> Any:
     return architecture(read_config(path.parent))
 
 
+ARTEFACT = json.dumps(
+    {
+        "id": "0123456789abcdef",
+        "kind": "kind",
+        "status": "complete",
+        "config": {"lrf": 2},
+        "inputs": {},
+        "metrics": {"loss": 1.5},
+        "files": {"a.txt": {"bytes": 0, "hash": f"sha256:{sha256(b'').hexdigest()}"}},
+    }
+).encode()
+
+
+def write_artefact(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (path.parent / "a.txt").touch()
+    path.write_bytes(content)
+
+
+def read_artefact(path: Path) -> Any:
+    for found in Store(path.parent.parent.parent).all("kind"):
+        found.check()
+        _ = found.id, found.metrics
+
+
 def results(folder: Path) -> bytes:
     """Two rows of results."""
     row = {
@@ -224,6 +251,7 @@ def readers(folder: Path) -> dict[str, Reader]:
         "folder": Reader(read_folder, "languages.csv", TABLE.encode(), write_folder),
         "pretrain": Reader(partial(read_yaml, PretrainConfig), "teacher.yaml", PRETRAIN.encode()),
         "config": Reader(read_model_config, "config.json", json.dumps(MODEL).encode()),
+        "artefact": Reader(read_artefact, "kind/0123456789abcdef/manifest.json", ARTEFACT, write_artefact),
         "results": Reader(read_results, "results.csv", results(folder)),
         "manifest": Reader(read_report, "manifests/a.json", json.dumps(MANIFEST).encode(), write_report),
         "asked": Reader(read_report, EXPERIMENT, json.dumps(entries(folder)).encode(), write_report),

@@ -41,7 +41,7 @@ NAMES = [
         "outcomes",
         "delta-header",
     ),
-    "delta",
+    *("delta", "artefact"),
 ]
 
 
