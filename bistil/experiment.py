@@ -208,12 +208,8 @@ class Experiment:
         sft = dataclasses.replace(config.sft, seed=cell.seed)
         if learning.one_phase:
             sft = dataclasses.replace(sft, sparse=self.schedules.get(cell.system, sft.sparse))
-        if learning.select:
-            sft = sft.selecting(learning.select)
-        if learning.spiel:
-            sft = sft.by_spiel(learning.spiel)
-        if learning.peft:
-            sft = sft.by_peft(learning.peft)
+        way = learning.select or learning.spiel or learning.peft
+        sft = sft.by(way) if way else sft
         return dataclasses.replace(config, sft=sft)
 
     def cells(self) -> list[Cell]:

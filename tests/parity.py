@@ -33,7 +33,7 @@ from bistil.systems.recipe import STATES, start_layers
 from bistil.tasks import task as find_task
 from bistil.text.corpora import Blocks, read_lines, to_blocks
 from bistil.text.languages import DATA
-from bistil.training.loop import Objective, Schedule
+from bistil.training.loop import Objective, Run, Schedule
 
 LENGTH, TASK, TARGETS = 64, "parsing", ("qab", "qac")
 
@@ -68,7 +68,7 @@ def student_by(
         lambda module, given, found: curve.append(float(found[0].detach())) if module.training else None
     )
     with tempfile.TemporaryDirectory() as folder:
-        distil(objective, teacher.tokenizer, text, config=config, folder=Path(folder), stage=way)
+        distil(objective, teacher.tokenizer, text, config=config, run=Run(Path(folder), way))
     return encoder, curve
 
 
@@ -96,7 +96,7 @@ def scores(
             config=config,
             validate=lambda: evaluate(model, task, dev, tokenizer),
             base=base,
-            folder=Path(folder),
+            run=Run(Path(folder), "task SFT"),
         )
     return {
         code: evaluate(model, task, task.read(data.file(TASK, code, "test")), tokenizer)[task.metric]

@@ -101,7 +101,7 @@ def entries(teacher: Path, *, steps: int = 2) -> dict[str, Any]:
 
 
 def objective_of(student: Any, teacher: Any, recipe: Student = BISTIL, **settings: Any) -> Distillation:
-    """A recipe's objective for a student of a teacher, which is a masked LM, an encoder or adapted already."""
+    """A recipe's objective for a student of a teacher: a masked LM, an encoder, or adapted already."""
     if not isinstance(teacher, AdaptedTeacher):
         whole = teacher.base_model
         teacher = AdaptedTeacher(whole, {}, None, teacher if whole is not teacher else None)

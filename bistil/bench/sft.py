@@ -176,9 +176,8 @@ def _masks(encoder: nn.Module, density: float) -> dict[str, Tensor]:
 
 def _held() -> int:
     """Bytes of all tensors that are alive, gradients included, each storage once."""
-    found = [
-        item for item in gc.get_objects() if type(item) in (Tensor, nn.Parameter)
-    ]  # no stand-ins without bytes
+    # no stand-ins without bytes
+    found = [item for item in gc.get_objects() if type(item) in (Tensor, nn.Parameter)]
     found += [item.grad for item in found if item.is_leaf and item.grad is not None]
     return sum(
         {

@@ -50,9 +50,8 @@ def trimming(size: Size) -> Row:
     """Choosing tokens, trimming tokenizer and model; the floor is one copy of the rows that stay."""
     tokenizer = _tokenizer(_words(LARGEST if size.vocabulary > 100000 else size.vocabulary))
     settings = config(size, layers=1, vocabulary=len(tokenizer))
-    fresh = iter(
-        [BertModel(settings, add_pooling_layer=False) for _ in range(2)]
-    )  # one to warm up, one to measure
+    # one to warm up, one to measure
+    fresh = iter([BertModel(settings, add_pooling_layer=False) for _ in range(2)])
     rows = torch.randn(len(tokenizer), size.hidden)
     counts = np.zeros(len(tokenizer), np.int64)
     counts[np.random.default_rng(1).permutation(len(tokenizer))[: size.kept]] = 1

@@ -71,9 +71,8 @@ def to_int8(whole: Path, small: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     model = onnx.load(str(whole))
-    del model.graph.value_info[
-        :
-    ]  # the quantiser turns some matrices over, and would stumble over the shapes noted of them
+    # the quantiser turns some matrices over, and would stumble over the shapes noted of them
+    del model.graph.value_info[:]
     with _in_peace():
         quantize_dynamic(model, small, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
 

@@ -5,11 +5,9 @@ Notable: each step is one language, drawn with equal weight, and the teacher wea
 student never does.
 """
 
-import threading
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,8 +17,7 @@ from transformers import PreTrainedTokenizerBase, set_seed
 from bistil.distil.objective import Distillation
 from bistil.errors import InputError
 from bistil.text.corpora import Batches, Blocks, held_out
-from bistil.training.loop import History, Objective, Schedule, fit
-from bistil.training.progress import Listener, silent
+from bistil.training.loop import History, Objective, Run, Schedule, fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +76,7 @@ def distil(
     corpora: Mapping[str, Blocks],
     *,
     config: GeneralConfig,
-    folder: Path,
-    stage: str,
-    progress: Listener = silent,
-    stop: threading.Event | None = None,
+    run: Run,
 ) -> History:
     """Train an objective's student in place on text; the best held-out loss is kept. The teacher wears
     nothing in the end.
@@ -118,13 +112,10 @@ def distil(
             objective,
             batches,
             lambda: evaluate_general(objective, evaluation),
+            replace(run, stage=f"{run.stage}, {' + '.join(corpora)}, lrf {config.lrf}{narrower}"),
             schedule=config.schedule,
             select="loss",
-            folder=folder,
             seed=config.seed,
-            stage=f"{stage}, {' + '.join(corpora)}, lrf {config.lrf}{narrower}",
-            progress=progress,
-            stop=stop,
         )
     finally:
         if objective.teacher is not None:

@@ -8,19 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from bistil.errors import InputError
-
-LAYOUTS = ("bert", "roberta", "xlm-roberta")
+from bistil.models.architectures import architecture
 
 
 @dataclass(frozen=True, kw_only=True)
 class MiniLMConfig:
     """What is MiniLMv2's own; how long and how fast is as in stage 1.
 
-    Attributes:
-        relation_heads: into how many heads the vectors are cut, None for the teacher's attention heads; the
-            paper has 48 at 768 (16 each).
-        teacher_layer: the layer to learn from, 1 being the first; None for the last. The paper takes the last
-            of 12 layers, of 24 the 21st (BERT) or 19th (RoBERTa, XLM-R).
+    Attributes: relation_heads: into how many heads the vectors are cut, None for the teacher's attention
+        heads; the paper has 48 at 768 (16 each). teacher_layer: the layer to learn from, 1 being the first;
+        None for the last. The paper takes the last of 12 layers, of 24 the 21st (BERT) or 19th (RoBERTa,
+        XLM-R).
     """
 
     relation_heads: int | None = None
@@ -30,12 +28,12 @@ class MiniLMConfig:
         """Refuse what a teacher of this configuration cannot do.
 
         :raises InputError: for a layer it has not, relation heads that do not divide its hidden size, or
-        another layout than BERT's."""
+        queries, keys and values from one map."""
         layers, hidden = config.num_hidden_layers, config.hidden_size
-        if config.model_type not in LAYOUTS:
+        if (block := architecture(config).block).query == block.key:
             raise InputError(
-                f"MiniLMv2 reads queries, keys and values where {', '.join(LAYOUTS)} have them, but the"
-                f" teacher is a {config.model_type}."
+                "MiniLMv2 compares queries, keys and values, each of a map of its own, but one map gives all"
+                f" three in a {config.model_type}."
             )
         layer = layers if self.teacher_layer is None else self.teacher_layer
         heads = 1 if self.relation_heads is None else self.relation_heads

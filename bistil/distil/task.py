@@ -7,10 +7,8 @@ from the same start in both phases; a teacher-forced student's head starts as th
 are trained to be the teacher's.
 """
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,11 +24,11 @@ from bistil.models.load import TaskModel
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta
 from bistil.sft.tune import fine_tune
+from bistil.sft.tuning import Tuning
 from bistil.systems.recipe import Pairs, Term
 from bistil.tasks.task import Task
 from bistil.tasks.training import TaskBatches
-from bistil.training.loop import Evaluate, History, Objective
-from bistil.training.progress import Listener, silent
+from bistil.training.loop import Evaluate, History, Objective, Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,11 +115,8 @@ def task_sft(
     config: TaskConfig,
     validate: Evaluate,
     base: str,
-    folder: Path,
+    run: Run,
     follows: Followed | None = None,
-    stage: str = "task SFT",
-    progress: Listener = silent,
-    stop: threading.Event | None = None,
 ) -> tuple[SparseDelta, History]:
     """Tune `model` on examples of a task, by language; return the delta with the whole head in it.
 
@@ -146,17 +141,5 @@ def task_sft(
             task, rows, int(tokenizer.pad_token_id), batch_size=config.batch_size, steps=steps, seed=seed
         )
 
-    return fine_tune(
-        objective,
-        model.encoder,
-        model.head,
-        batches,
-        validate,
-        config=config.sft,
-        base=base,
-        select=task.metric,
-        folder=folder,
-        stage=stage,
-        progress=progress,
-        stop=stop,
-    )
+    tuning = Tuning(objective, model.encoder, model.head, batches, validate, select=task.metric, base=base)
+    return fine_tune(tuning, config.sft, run)

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from bistil.adapt.worn import Handle, Worn
 from bistil.models.architectures import mlm_logits
 from bistil.models.load import Output, encode
-from bistil.sft.delta import Applied, SparseDelta
 
 
 class AdaptedTeacher:
-    """A frozen encoder, the language SFTs it may wear, and the map from the student's token ids to its own.
+    """A frozen encoder, what it may wear by language, and the map from the student's token ids to its own.
 
     :param kept: the teacher's id of each student token. Shape: [V_student]; None where both use the same
         vocabulary.
@@ -25,7 +25,7 @@ class AdaptedTeacher:
     def __init__(
         self,
         encoder: PreTrainedModel,
-        deltas: Mapping[str, SparseDelta],
+        deltas: Mapping[str, Worn],
         kept: Tensor | None,
         mlm: PreTrainedModel | None = None,
     ) -> None:
@@ -33,7 +33,7 @@ class AdaptedTeacher:
         self.mlm = None if mlm is None else mlm.eval().requires_grad_(False)
         self.deltas, self.kept = deltas, kept
         self._worn: str | None = None
-        self._applied: dict[str, Applied] = {}
+        self._applied: dict[str, Handle] = {}
 
     def wear(self, language: str | None) -> None:
         """Apply that language's delta, taking off the one worn before; a language without a delta leaves the

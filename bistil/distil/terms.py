@@ -5,24 +5,21 @@ attention without a term of attention, no inner states where the last ones do, l
 where no term compares whole predictions.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from bistil.losses import attention_loss, cosine_loss, hidden_loss, relation_loss, tempered_loss
+from bistil.models.architectures import blocks
+from bistil.models.attention import watched
 from bistil.models.load import Output, encode
 from bistil.systems.recipe import Pairs, Term
 from bistil.text.corpora import IGNORED
 from bistil.training.parallel import counted
-
-KINDS = ("query", "key", "value")
-"""The vectors whose self-attention relations MiniLMv2 compares."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +87,9 @@ class Context:
 
 def read(encoder: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, needs: Needs) -> Reading:
     """Run an encoder once for all that is needed of it. Shape: [B, L] each."""
-    with _noting(encoder, needs.vectors) as vectors:
+    parts = blocks(encoder)
+    layers = [parts[layer - 1] for layer in needs.vectors]
+    with watched([one for part in layers for one in (part.query, part.key, part.value)]) as seen:
         output = encode(
             encoder,
             input_ids,
@@ -99,7 +98,8 @@ def read(encoder: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, ne
             maps=False,
             attention=needs.attention,
         )
-    return Reading(output, vectors)
+    kept = {layer: [seen[3 * at + kind][1] for kind in range(3)] for at, layer in enumerate(needs.vectors)}
+    return Reading(output, kept)
 
 
 def value(term: Term, own: Reading, theirs: Reading | None, pairs: Pairs, context: Context) -> Tensor:
@@ -136,22 +136,3 @@ def value(term: Term, own: Reading, theirs: Reading | None, pairs: Pairs, contex
                 found = sum(each[1:], each[0]) / len(each)
             pairs = chosen
     return found * len(pairs) if term.over == "sum" else found
-
-
-@contextmanager
-def _noting(encoder: Any, layers: Sequence[int]) -> Iterator[dict[int, list[Tensor]]]:
-    """Collect the queries, keys and values of some layers of an encoder that runs meanwhile."""
-    found: dict[int, list[Tensor]] = {layer: [] for layer in layers}
-    handles = []
-    for layer in layers:
-        for kind in KINDS:
-            module: nn.Module = getattr(encoder.encoder.layer[layer - 1].attention.self, kind)
-            own = found[layer]
-            handles.append(
-                module.register_forward_hook(lambda _module, _inputs, out, own=own: own.append(out))
-            )
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()

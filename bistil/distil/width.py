@@ -23,7 +23,6 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -33,7 +32,8 @@ from torch.nn.functional import layer_norm
 from transformers import BertModel, PreTrainedConfig
 
 from bistil.errors import InputError
-from bistil.models.attention import Attention
+from bistil.models.architectures import Block, blocks
+from bistil.models.attention import Attention, watched
 from bistil.models.load import Output, encode
 from bistil.systems.recipe import start_layers
 
@@ -147,21 +147,19 @@ def initialise_narrow(
     training = encoder.training
     encoder.eval()
     basis = principal_basis(encoder, (0, *layers), narrow, text)
-    blocks: list[Any] = [encoder.encoder.layer[layer - 1] for layer in layers]
+    every = blocks(encoder)
+    copied = [every[layer - 1] for layer in layers]
     heads, units = _strongest(
         encoder,
-        blocks,
+        copied,
         encoder.config.num_attention_heads // drf,
         encoder.config.intermediate_size // drf,
         text,
     )
-    norms = [
-        encoder.embeddings.LayerNorm,
-        *(norm for block in blocks for norm in (block.attention.output.LayerNorm, block.output.LayerNorm)),
-    ]
+    norms = [encoder.embeddings.LayerNorm, *(norm for block in copied for norm in block.norms)]
     lines = _fitted_norms(encoder, norms, basis, text)
     student = _empty_student(encoder, len(layers), drf)
-    _fill(student, encoder, blocks, basis, heads, units, lines)
+    _fill(student, encoder, copied, basis, heads, units, lines)
     encoder.train(training)
     return student.train(training), Narrowing(basis.T, heads, learned=learned)
 
@@ -196,7 +194,7 @@ class _Line:
 
 
 def _strongest(
-    encoder: BertModel, blocks: Sequence[Any], heads: int, units: int, text: Text
+    encoder: BertModel, copied: Sequence[Block[Any]], heads: int, units: int, text: Text
 ) -> tuple[Tensor, list[Tensor]]:
     """The heads and the feed-forward units to keep in each block, sorted. Shape: [L_S, heads], L_S of
     [units].
@@ -204,23 +202,21 @@ def _strongest(
     size = encoder.config.hidden_size // encoder.config.num_attention_heads
     by_head = [
         torch.zeros(encoder.config.num_attention_heads, dtype=torch.float64, device=encoder.device)
-        for _ in blocks
+        for _ in copied
     ]
     by_unit = [
         torch.zeros(encoder.config.intermediate_size, dtype=torch.float64, device=encoder.device)
-        for _ in blocks
+        for _ in copied
     ]
-    modules = [dense for block in blocks for dense in (block.attention.output.dense, block.output.dense)]
+    modules = [dense for block in copied for dense in (block.attention, block.outer)]
     for real, seen in _seen(encoder, modules, text):
-        for number, block in enumerate(blocks):
+        for number, block in enumerate(copied):
             context, active = (seen[2 * number + part][0][real] for part in (0, 1))
             for head in range(len(by_head[number])):
                 part = slice(head * size, (head + 1) * size)
-                written = context[:, part] @ block.attention.output.dense.weight[:, part].T
+                written = context[:, part] @ block.attention.weight[:, part].T
                 by_head[number][head] += written.double().square().sum()
-            by_unit[number] += active.double().square().sum(
-                0
-            ) * block.output.dense.weight.double().square().sum(0)
+            by_unit[number] += active.double().square().sum(0) * block.outer.weight.double().square().sum(0)
     chosen = torch.stack([energy.topk(heads).indices.sort().values for energy in by_head])
     return chosen, [energy.topk(units).indices.sort().values for energy in by_unit]
 
@@ -250,32 +246,16 @@ def _seen(
 ) -> Iterator[tuple[Tensor, list[tuple[Tensor, Tensor]]]]:
     """For each batch of the text which tokens are real, and the first input and the output of each module."""
     for ids, mask in text():
-        with _watched(modules) as seen:
+        with watched(modules) as seen:
             encode(encoder, ids, mask, states=False)
         yield mask == 1, [seen[number] for number in range(len(modules))]
-
-
-@contextmanager
-def _watched(modules: Sequence[nn.Module]) -> Iterator[dict[int, tuple[Tensor, Tensor]]]:
-    seen: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def watch(number: int) -> Callable[..., None]:
-        return lambda _module, inputs, output: seen.update({number: (inputs[0], output)})
-
-    handles = [module.register_forward_hook(watch(number)) for number, module in enumerate(modules)]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _empty_student(encoder: BertModel, layers: int, drf: int) -> BertModel:
     config = narrowed(encoder.config, drf)
     config.num_hidden_layers = layers
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # the numbers drawn here are overwritten: leave the caller's stream alone
+    # the numbers drawn here are overwritten: leave the caller's stream alone
+    with torch.random.fork_rng(devices=[]):
         student = BertModel(config, add_pooling_layer=False)
     nn.Module.to(student, encoder.device, encoder.dtype)
     return student
@@ -284,7 +264,7 @@ def _empty_student(encoder: BertModel, layers: int, drf: int) -> BertModel:
 def _fill(
     student: Any,
     encoder: Any,
-    blocks: Sequence[Any],
+    copied: Sequence[Block[Any]],
     basis: Tensor,
     heads: Tensor,
     units: Sequence[Tensor],
@@ -295,14 +275,15 @@ def _fill(
     for name in ("word_embeddings", "position_embeddings", "token_type_embeddings"):
         getattr(student.embeddings, name).weight.copy_(getattr(encoder.embeddings, name).weight @ basis)
     norms = [student.embeddings.LayerNorm]
-    for own, block, kept, unit in zip(student.encoder.layer, blocks, heads, units, strict=True):
+    for own, block, kept, unit in zip(blocks(student), copied, heads, units, strict=True):
         rows = (kept[:, None] * size + torch.arange(size, device=kept.device)).flatten()
-        for name in ("query", "key", "value"):
-            _read(getattr(own.attention.self, name), getattr(block.attention.self, name), rows, basis)
-        _write(own.attention.output.dense, block.attention.output.dense, rows, basis)
-        _read(own.intermediate.dense, block.intermediate.dense, unit, basis)
-        _write(own.output.dense, block.output.dense, unit, basis)
-        norms += [own.attention.output.LayerNorm, own.output.LayerNorm]
+        _read(own.query, block.query, rows, basis)
+        _read(own.key, block.key, rows, basis)
+        _read(own.value, block.value, rows, basis)
+        _write(own.attention, block.attention, rows, basis)
+        _read(own.inner, block.inner, unit, basis)
+        _write(own.outer, block.outer, unit, basis)
+        norms += own.norms
     for norm, line in zip(norms, lines, strict=True):
         norm.weight.copy_(line.gain)
         norm.bias.copy_(line.bias)

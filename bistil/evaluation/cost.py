@@ -93,9 +93,8 @@ def measure(
 def count_flops(model: TaskModel, batch: dict[str, torch.Tensor]) -> tuple[int, int]:
     """FLOPs of one forward pass over the batch: of the whole model, and of the head alone."""
     counter = FlopCounterMode(display=False)
-    fixed = {
-        name: parameter.detach() for name, parameter in model.named_parameters()
-    }  # the counter hooks what has a gradient
+    # the counter hooks what has a gradient
+    fixed = {name: parameter.detach() for name, parameter in model.named_parameters()}
     with counter:
         functional_call(model, fixed, (batch,), {"states": True})
     head = sum(counter.get_flop_counts().get(f"{type(model).__name__}.head", {}).values())

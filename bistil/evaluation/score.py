@@ -77,9 +77,8 @@ def predict_rows(
     progress: Listener = silent,
 ) -> list[Any]:
     """As `predict_all`, for examples that are encoded already."""
-    device = next(
-        (parameter.device for parameter in model.parameters()), torch.device("cpu")
-    )  # a graph has none
+    # a graph has none
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     predictions: list[Any] = [None] * len(rows)
     training = model.training
     model.eval()

@@ -14,22 +14,27 @@ give attention distributions and all hidden states.
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
 
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from bistil.errors import InputError
 
 Tensors = dict[str, Tensor]
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """A class of transformers with a task head: its name, where it keeps each layer of ours, and settings of
-    its configuration.
+    """A class of transformers with a task head.
+
+    Attributes:
+        kind: its name.
+        places: where it keeps each layer of our head.
+        settings: what its configuration needs besides.
     """
 
     kind: str
@@ -38,21 +43,71 @@ class Form:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Block(Generic[Part]):
+    """The parts of a Transformer block, as names within it or as modules.
+
+    Attributes:
+        query: the map from states to queries.
+        key: the map from states to keys; the same part as `query` where one map gives all three.
+        value: the map from states to values.
+        attention: the map from the heads back to states.
+        inner: the map from states to feed-forward units, or to units and their gates.
+        outer: the map from feed-forward units back to states.
+        norms: the layer norms of attention and feed-forward; they stand behind the sum with the states, in
+            ModernBERT before the maps from them.
+    """
+
+    query: Part
+    key: Part
+    value: Part
+    attention: Part
+    inner: Part
+    outer: Part
+    norms: tuple[Part, Part]
+
+    def parts(self, of: nn.Module) -> "Block[Any]":
+        """The modules that these names stand for in a block."""
+        names = {name: of.get_submodule(place) for name, place in vars(self).items() if name != "norms"}
+        first, second = (of.get_submodule(str(place)) for place in self.norms)
+        return Block(**names, norms=(first, second))
+
+
+BERT = Block(
+    query="attention.self.query",
+    key="attention.self.key",
+    value="attention.self.value",
+    attention="attention.output.dense",
+    inner="intermediate.dense",
+    outer="output.dense",
+    norms=("attention.output.LayerNorm", "output.LayerNorm"),
+)
+"""Where BERT, RoBERTa and XLM-R keep the parts of a block."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Architecture:
     """One family of encoders.
 
-    encoder, mlm: classes of transformers. settings: of the encoder's constructor. layers: the state's prefix
-    of numbered layers. head: the masked LM's modules that turn hidden states into logits, one after the
-    other. renamed: patterns of a published checkpoint's names and ours. after_padding: positions begin after
-    the padding id. adapt(config, layers): change a copy of the teacher's configuration so that it suits a
-    student of these 1-based layers. first(student, teacher, layer): change the student's tensors where its
-    first layer is a copy of the teacher's 1-based `layer`, not the first. forms: classes for tasks, by what a
-    head does.
+    Attributes:
+        encoder: a class of transformers.
+        mlm: a class of transformers.
+        layers: the state's prefix of numbered layers.
+        block: where each of them keeps its parts.
+        head: the masked LM's modules that turn hidden states into logits, one after the other.
+        settings: of the encoder's constructor.
+        renamed: patterns of a published checkpoint's names, and ours.
+        after_padding: whether positions begin after the padding id.
+        adapt: called with a copy of the teacher's configuration and 1-based layers; changes the former so
+            that it suits a student of the latter.
+        first: called with the student's tensors, the teacher's and a 1-based layer; changes the first where
+            the student's first layer is a copy of that one.
+        forms: classes for tasks, by what a head does.
     """
 
     encoder: type[PreTrainedModel]
     mlm: type[PreTrainedModel]
     layers: str = "encoder.layer."
+    block: Block[str] = BERT
     head: tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
@@ -72,6 +127,13 @@ def architecture(config: Any) -> Architecture:
             " every layer and have a masked-language-model head."
         )
     return found
+
+
+def blocks(encoder: PreTrainedModel) -> list[Block[Any]]:
+    """Return the parts of an encoder's Transformer blocks, the first block first."""
+    kind = architecture(encoder.config)
+    layers = range(encoder.config.num_hidden_layers)
+    return [kind.block.parts(encoder.get_submodule(f"{kind.layers}{layer}")) for layer in layers]
 
 
 def longest_sequence(config: Any) -> int:
@@ -236,6 +298,12 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "deberta-v2": Architecture(
         encoder=transformers.DebertaV2Model,
         mlm=transformers.DebertaV2ForMaskedLM,
+        block=replace(
+            BERT,
+            query="attention.self.query_proj",
+            key="attention.self.key_proj",
+            value="attention.self.value_proj",
+        ),
         head=("cls",),
         renamed={
             r"^lm_predictions\.lm_head\.(dense|LayerNorm)\.": r"cls.predictions.transform.\1.",
@@ -256,6 +324,15 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         encoder=transformers.ModernBertModel,
         mlm=transformers.ModernBertForMaskedLM,
         layers="layers.",
+        block=Block(
+            query="attn.Wqkv",
+            key="attn.Wqkv",
+            value="attn.Wqkv",
+            attention="attn.Wo",
+            inner="mlp.Wi",
+            outer="mlp.Wo",
+            norms=("attn_norm", "mlp_norm"),
+        ),
         head=("head", "decoder"),
         adapt=_same_attention,
         first=_fold_norm,

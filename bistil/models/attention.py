@@ -5,7 +5,8 @@ anyway. So models run with `scaled_dot_product_attention`, an attention register
 queries and keys on the way, and the loss evaluates both sides' softmax block by block. The gradient is found
 in the same pass, so that nothing of size L x L waits for the backward pass."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,6 +77,29 @@ def can_note(kind: type[PreTrainedModel]) -> bool:
     return kind._supports_sdpa and bool(getattr(kind, "_supports_attention_backend", False))
 
 
+@contextmanager
+def watched(modules: Sequence[nn.Module]) -> Iterator[dict[int, tuple[Tensor, Tensor]]]:
+    """What goes into each module and what comes out, by its number, filled in as the modules are called.
+
+    Only a module's first call counts: DeBERTa maps its positions by the same modules as its states, after
+    them.
+    """
+    seen: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def watch(number: int) -> Callable[..., None]:
+        def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            seen.setdefault(number, (inputs[0], output))
+
+        return note
+
+    handles = [module.register_forward_hook(watch(number)) for number, module in enumerate(modules)]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def squared_distance(student: Attention, teacher: Attention, real: Tensor) -> Tensor:
     """Sum of squared differences of two layers' distributions over heads, keys and real queries.
 
@@ -102,6 +126,7 @@ class _SquaredDistance(torch.autograd.Function):
         gradients = [torch.empty_like(one) if wanted else None for one in (query, key)]
         examples, heads, length, _ = student.shape
         for part in _blocks(examples, heads, length, BLOCK.get(student.device.type, 2**20)):
+            # one block of maps at a time, for the loss and for its gradient: neither pass keeps a map
             own, weight = student.block(*part), real[part[0], None, :, None]
             mine = own.maps()
             difference = teacher.block(*part).maps().sub_(mine)
@@ -115,6 +140,8 @@ class _SquaredDistance(torch.autograd.Function):
                 (slope @ own.key) * weight,
                 slope.mT @ (own.query * weight),
             )
+        # the gradients themselves wait for the backward pass, [B, heads, L, d] each, in place of what they
+        # would be computed from
         if wanted:
             ctx.factor = -2 * student.scaling
             ctx.save_for_backward(*gradients)
@@ -147,8 +174,10 @@ def _noting(
     **settings: Any,
 ) -> Any:
     """transformers' sdpa; queries, keys and mask go into the list `noted` that the model was called with."""
-    noted: list[Attention] = settings.pop("noted")
-    noted.append(Attention(query, key, settings["scaling"], attention_mask))
+    # a model stays on this attention after `encode`, and whoever calls it directly has no such list
+    noted: list[Attention] | None = settings.pop("noted", None)
+    if noted is not None:
+        noted.append(Attention(query, key, settings["scaling"], attention_mask))
     return sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
 
 

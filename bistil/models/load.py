@@ -31,11 +31,16 @@ CASED = 0.01
 
 @dataclass(frozen=True)
 class Teacher:
-    """A massively multilingual Transformer: `mlm.base_model` is the very object `encoder`.
+    """A massively multilingual Transformer.
 
-    `has_mlm_head` is False when the checkpoint holds an encoder only: the head's transform is then freshly
-    initialised (always the same numbers), its decoder tied to the embeddings, and its predictions mean
-    nothing until it is trained."""
+    Attributes:
+        encoder: the very object `mlm.base_model`.
+        mlm: the encoder under its masked-language-model head.
+        tokenizer: the fast tokenizer that it was trained with.
+        has_mlm_head: False when the checkpoint holds an encoder only. The head's transform is then freshly
+            initialised (always the same numbers), its decoder is tied to the embeddings, and its predictions
+            mean nothing until it is trained.
+    """
 
     encoder: PreTrainedModel
     mlm: PreTrainedModel
@@ -45,12 +50,15 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Output:
-    """What a forward pass gives.
+    """What a forward pass gives. A module in train mode has its dropout in all of it but in attention that is
+    left unevaluated.
 
-    logits: name -> tensor, from the task head. last: the final hidden states. Shape: [B, L, H]. hidden: H_0
-    (embedding layer) .. H_n, each of Shape: [B, L, H]; attention: A_1 .. A_n after the softmax, each of
-    Shape: [B, heads, L, L]; both are () unless states were asked for. A module in train mode has its dropout
-    in all of them, but where attention is left unevaluated (an `Attention` in place of a tensor) it has none.
+    Attributes:
+        last: the final hidden states. Shape: [B, L, H].
+        logits: those of the task head, by name.
+        hidden: H_0 (embedding layer) .. H_n, () unless states were asked for. Shape: [B, L, H] each.
+        attention: A_1 .. A_n after the softmax, or an `Attention` each that is not evaluated; () unless
+            states were asked for. Shape: [B, heads, L, L] each.
     """
 
     last: Tensor
@@ -218,9 +226,8 @@ def _load_weights(kind: type[PreTrainedModel], source: str, **settings: Any) -> 
     )
     try:
         with quiet(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(
-                0
-            )  # a fresh head is the same at every load, and the caller's random stream is left alone
+            # a fresh head is the same at every load, and the caller's random stream is left alone
+            torch.manual_seed(0)
             loaded: Any = kind.from_pretrained(
                 source,
                 output_loading_info=True,
@@ -284,9 +291,8 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
             f"The tokenizer of {source} lacks the special tokens {', '.join(lacking)}; name them in"
             " tokenizer_config.json."
         )
-    if len(tokenizer) <= len(
-        tokenizer.all_special_ids
-    ):  # what transformers makes of a folder without tokenizer files
+    # what transformers makes of a folder without tokenizer files
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise InputError(
             f"The tokenizer of {source} has no tokens but special ones. Is tokenizer.json or vocab.txt"
             " missing?"

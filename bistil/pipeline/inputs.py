@@ -8,9 +8,10 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from bistil.adapt.worn import WORN, Worn
 from bistil.experiment import Cell, Experiment
 from bistil.models.load import Teacher, choose_device, load_teacher, save_student
-from bistil.sft.delta import SparseDelta, base_hash
+from bistil.sft.delta import base_hash
 from bistil.store.artefacts import Artefact, Store, file_id
 from bistil.systems.recipe import Rows, System
 from bistil.tasks import task as find_task
@@ -18,10 +19,8 @@ from bistil.tasks.task import Task
 from bistil.tasks.training import language_of, read_examples
 from bistil.text.corpora import Blocks, cut, read_lines
 from bistil.text.languages import DATA, DataFolder
+from bistil.training.loop import Run
 from bistil.training.progress import Listener, silent
-
-DELTA = "delta.safetensors"
-"""The file of an artefact that can be worn."""
 
 
 class Inputs:
@@ -119,24 +118,20 @@ class Inputs:
         """The model on this run's device."""
         return model.to(self.device)
 
-    @property
-    def listeners(self) -> dict[str, Any]:
-        """Who is told of a training, and what stops it."""
-        return {"progress": self.progress, "stop": self.stop}
+    def run(self, folder: Path, stage: str) -> Run:
+        """A training of this pipeline."""
+        return Run(folder, stage, self.progress, self.stop)
 
     @property
     def where(self) -> dict[str, str]:
         """The device and why, for a manifest."""
         return {"device": str(self.device), "device_reason": self.device_reason}
 
-    def keep(
-        self, folder: Path, delta: SparseDelta, history: list[dict[str, float]], metric: str
-    ) -> dict[str, Any]:
-        """Write a delta and its history; return what a manifest says of them."""
-        delta.save(folder / DELTA)
-        values = int(delta.notes.get("trainable", delta.size))
+    def keep(self, folder: Path, worn: Worn, history: list[dict[str, float]], metric: str) -> dict[str, Any]:
+        """Write what can be worn and its history; return what a manifest says of them."""
+        worn.save(folder / WORN)
         best = {f"best_{metric}": _best(history, metric)}
-        return {**_history(folder, history), **best, "values": values, **self.where}
+        return {**_history(folder, history), **best, "values": worn.trained, **self.where}
 
     def keep_student(
         self,

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from bistil import vocab
+from bistil.adapt.worn import WORN, load_worn
 from bistil.distil.general import GeneralConfig, distil
 from bistil.distil.objective import Distillation
 from bistil.distil.start import initialise, initialise_with_head, random_student
@@ -23,9 +24,9 @@ from bistil.errors import InputError
 from bistil.experiment import Cell
 from bistil.models.architectures import head_state, load_head, with_encoder
 from bistil.models.load import load_encoder
-from bistil.pipeline.inputs import DELTA, Inputs
+from bistil.pipeline.inputs import Inputs
 from bistil.sft.config import SftConfig
-from bistil.sft.delta import SparseDelta, base_hash
+from bistil.sft.delta import base_hash
 from bistil.sft.language import language_sft as train_language_sft
 from bistil.sft.lottery import Selection
 from bistil.store.artefacts import Artefact, file_id
@@ -85,7 +86,7 @@ def language_sft(
             " `language_sft`."
         )
     sft = SftConfig(**vars(experiment.language_sft), seed=seed)
-    sft = sft.selecting(select) if select else sft
+    sft = sft.by(select) if select else sft
 
     def build(folder: Path) -> Mapping[str, Any]:
         mlm, tokenizer = inputs.fresh_teacher().mlm, inputs.teacher.tokenizer
@@ -104,8 +105,7 @@ def language_sft(
             inputs.student_blocks(code, tokenizer) if kept else inputs.blocks(code),
             text=experiment.text,
             sft=sft,
-            folder=folder,
-            **inputs.listeners,
+            run=inputs.run(folder, f"language SFT {code}"),
         )
         return inputs.keep(folder, delta, history, "loss")
 
@@ -137,15 +137,7 @@ def student(inputs: Inputs, cell: Cell, recipe: Student, kept: Artefact | None, 
         corpora = {
             code: inputs.student_blocks(code, tokenizer) if kept else inputs.blocks(code) for code in codes
         }
-        history = distil(
-            objective,
-            tokenizer,
-            corpora,
-            config=config,
-            folder=folder,
-            stage=recipe.title,
-            **inputs.listeners,
-        )
+        history = distil(objective, tokenizer, corpora, config=config, run=inputs.run(folder, recipe.title))
         if narrowing is not None:
             save_file(dict(narrowing.state_dict()), folder / NARROWING)
         if recipe.has_head and recipe.follows:
@@ -224,7 +216,7 @@ def _teacher(inputs: Inputs, recipe: Student, kept: Artefact | None, worn: Worn)
         ids = None
     encoder: Any = inputs.placed(mlm).base_model
     base = base_hash(encoder) if worn else ""
-    deltas = {code: SparseDelta.load(found.path(DELTA), base=base) for code, found in worn.items()}
+    deltas = {code: load_worn(found.path(WORN), base=base) for code, found in worn.items()}
     return AdaptedTeacher(encoder, deltas, ids, mlm if recipe.has_head else None)
 
 

@@ -11,15 +11,16 @@ import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
+from bistil.adapt.worn import WORN, load_worn
 from bistil.distil.task import Followed
 from bistil.distil.task import task_sft as train_task_sft
 from bistil.distil.width import Narrowing
 from bistil.evaluation.score import evaluate
 from bistil.experiment import Cell
 from bistil.models.load import TaskModel, load_encoder
-from bistil.pipeline.inputs import DELTA, Inputs
+from bistil.pipeline.inputs import Inputs
 from bistil.pipeline.students import NARROWING, imitated, kept_ids, trimmed_tokenizer
-from bistil.sft.delta import SparseDelta, base_hash
+from bistil.sft.delta import base_hash
 from bistil.store.artefacts import Artefact
 from bistil.systems.recipe import STATES, Rows
 from bistil.tasks.task import Task
@@ -72,7 +73,7 @@ def task_sft(
         model = inputs.placed(TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size)))
         base_id = base_hash(encoder)
         if worn is not None:
-            SparseDelta.load(worn.path(DELTA), base=base_id).apply(encoder)
+            load_worn(worn.path(WORN), base=base_id).apply(encoder)
         of = f" lrf {cell.lrf}, {cell.target}" if cell.lrf > 1 else ""
         delta, history = train_task_sft(
             model,
@@ -82,10 +83,8 @@ def task_sft(
             config=config,
             validate=lambda: evaluate(model, task, validation, tokenizer, max_length=config.max_length),
             base=base_id,
-            folder=folder,
+            run=inputs.run(folder, f"{cell.task} SFT, {cell.system}{of}"),
             follows=_followed(inputs, cell, base, teacher(), kept) if follows else None,
-            stage=f"{cell.task} SFT, {cell.system}{of}",
-            **inputs.listeners,
         )
         return {**inputs.keep(folder, delta, history, task.metric), "labels": list(task.labels)}
 
@@ -109,8 +108,8 @@ def task_model(
     """A cell's finished model: base, what it wears for a language, task SFT, head."""
     encoder, tokenizer, _ = base.load(inputs)
     base_id = base_hash(encoder)
-    delta = SparseDelta.load(tuned.path(DELTA), base=base_id)
-    for one in (*([SparseDelta.load(worn.path(DELTA), base=base_id)] if worn else []), delta):
+    delta = load_worn(tuned.path(WORN), base=base_id)
+    for one in (*([load_worn(worn.path(WORN), base=base_id)] if worn else []), delta):
         one.apply(encoder)
     task, _ = inputs.training(cell)
     model = TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size))
@@ -124,7 +123,7 @@ def worn_encoder(
     """An encoder before any task, with what it wears for a language."""
     encoder, tokenizer, _ = base.load(inputs)
     if worn is not None:
-        SparseDelta.load(worn.path(DELTA), base=base_hash(encoder)).apply(encoder)
+        load_worn(worn.path(WORN), base=base_hash(encoder)).apply(encoder)
     return inputs.placed(encoder).eval(), tokenizer
 
 

@@ -116,8 +116,8 @@ def schedules(config: Any) -> Iterator[Schedule]:
     """
     if isinstance(config, Schedule):
         yield config
-    elif isinstance(config, SftConfig) and (config.lottery is None or config.lottery.select != "top-k"):
-        yield config.sparse
+    elif isinstance(config, SftConfig):
+        yield from config.phases
     elif isinstance(config, Mapping):
         for value in config.values():
             yield from schedules(value)

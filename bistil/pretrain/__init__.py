@@ -33,11 +33,12 @@ from transformers import (
 )
 
 from bistil.errors import InputError
+from bistil.models.architectures import blocks
 from bistil.pretrain.translation import Translations, translation_loss
 from bistil.pretrain.wordpiece import extend_wordpiece, train_wordpiece
 from bistil.text import files, sampling
 from bistil.text.corpora import Batches, Blocks, cut, held_out, pairs_to_blocks, read_lines
-from bistil.training.loop import History, Objective, Schedule, fit
+from bistil.training.loop import History, Objective, Run, Schedule, fit
 from bistil.training.mlm import evaluate_mlm, masked_lm_loss
 from bistil.training.progress import Listener, silent
 
@@ -200,9 +201,8 @@ def pretrain(
     training, kept_out = {}, {}
     for code, b in blocks.items():
         training[code], kept_out[code] = b.split(0.05)
-    if (
-        not config.packed
-    ):  # one pool of text, so that each batch mixes the languages; pairs are longer and keep to themselves
+    # one pool of text, so that each batch mixes the languages; pairs are longer and keep to themselves
+    if not config.packed:
         pairs = {PARALLEL: training.pop(PARALLEL)} if PARALLEL in training else {}
         training = {"text": Blocks.pooled(training, weights), **pairs}
         weights = {
@@ -224,14 +224,11 @@ def pretrain(
         MaskedLMAndTranslation(mlm, reference, config.translation_weight),
         Steps(masked, translations, config.translation_share, config.seed),
         lambda: evaluate_mlm(mlm, evaluation),
+        Run(folder, "pretrain", progress, stop),
         schedule=config.schedule,
         select="loss",
-        folder=folder,
         seed=config.seed,
         optimizer=_optimizer(mlm, config),
-        stage="pretrain",
-        progress=progress,
-        stop=stop,
     )
     return mlm, tokenizer, history
 
@@ -279,9 +276,8 @@ def initial_model(config: PretrainConfig, text: Text) -> Initial:
             f" {config.start} was expected, but it is {config.length}. Set a smaller `length`."
         )
     old_tokenizer = AutoTokenizer.from_pretrained(start)
-    foreign = [
-        line for code, lines in text.lines.items() if code != config.languages[0] for line in lines
-    ]  # the start can spell the first
+    # the start can spell the first
+    foreign = [line for code, lines in text.lines.items() if code != config.languages[0] for line in lines]
     tokenizer, spelling = extend_wordpiece(old_tokenizer, foreign, config.vocabulary)
     translations = Translations(
         tokenizer,
@@ -320,9 +316,9 @@ def _off_the_plateau(mlm: BertForMaskedLM) -> BertForMaskedLM:
         torch.arange(0, hidden, 2) * (-math.log(100.0) / hidden)
     )
     positions[:, 0::2], positions[:, 1::2] = 0.02 * angles.sin(), 0.02 * angles.cos()
-    layers: Any = mlm.bert.encoder.layer
+    layers = blocks(mlm.bert)
     for layer in layers:
-        for branch in (layer.attention.output.dense, layer.output.dense):
+        for branch in (layer.attention, layer.outer):
             branch.weight /= math.sqrt(2 * len(layers))
     return mlm
 

@@ -26,9 +26,10 @@ from bistil.sft.delta import base_hash, deltas_applied
 from bistil.sft.lottery import LotteryConfig
 from bistil.sft.spiel.config import SpielSft
 from bistil.sft.tune import fine_tune
+from bistil.sft.tuning import Tuning
 from bistil.text.corpora import IGNORED, Batches, held_out, read_lines, to_blocks
 from bistil.text.languages import DataFolder
-from bistil.training.loop import Objective, Schedule, fit
+from bistil.training.loop import Objective, Run, Schedule, fit
 
 METHODS = ("full", "lt-sft", "spiel-ag", "spiel-ma", "lora")
 
@@ -176,8 +177,8 @@ def _trained(
         steps=size.training_steps, learning_rate=2e-3, evaluations=1, warmup_share=0.05, clip=1.0
     )
     seen = batches(size.training_steps, size.seed)
-    run: dict[str, Any] = {"select": "loss", "folder": scratch / "base", "seed": size.seed, "stage": "base"}
-    fit(CausalLM(model), seen, lambda: {"loss": 0.0}, schedule=schedule, **run)
+    run = Run(scratch / "base", "base")
+    fit(CausalLM(model), seen, lambda: {"loss": 0.0}, run, schedule=schedule, select="loss", seed=size.seed)
     model.lm_head.requires_grad_(False)  # what a delta carries is the encoder below it
     return model.eval()
 
@@ -187,24 +188,17 @@ def _tuned(
 ) -> dict[str, Any]:
     """Tune a copy and measure the base wearing the delta, so that what is scored is what is kept."""
     model, clean, start = deepcopy(base), base_hash(base.model), time.process_time()
-    run: dict[str, Any] = {"select": "loss", "folder": folder, "stage": folder.name}
-    delta, _ = fine_tune(
-        CausalLM(model),
-        model.model,
-        None,
-        batches,
-        lambda: evaluate_causal(model, dev),
-        config=config,
-        base=clean,
-        **run,
+    objective, encoder = CausalLM(model), model.model
+    tuning = Tuning(
+        objective, encoder, None, batches, lambda: evaluate_causal(model, dev), select="loss", base=clean
     )
+    delta, _ = fine_tune(tuning, config, Run(folder, folder.name))
     seconds = time.process_time() - start
     with deltas_applied(base.model, delta):
         found = {"dev": evaluate_causal(base, dev)["loss"], "test": evaluate_causal(base, test)["loss"]}
-    trained = int(delta.notes.get("trainable", delta.size))
     return {
         **found,
         "learning rate": config.sparse.learning_rate,
-        "trained values": trained,
+        "trained values": delta.trained,
         "processor seconds": seconds,
     }

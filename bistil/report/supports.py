@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bistil import plots
+from bistil.adapt.worn import WORN
 from bistil.settings.yaml import build
 from bistil.sft.anatomy import overlap_by_chance
 from bistil.sft.delta import SparseDelta
@@ -42,7 +43,7 @@ def _overlap(sfts: Mapping[str, Artefact]) -> dict[str, tuple[Figure, str]]:
     """By chance is the stricter of a study's two nulls: SpIEL's entries, say, are in matrices only, so that
     more of them meet.
     """
-    deltas = [SparseDelta.load(artefact.path("delta.safetensors")) for artefact in sfts.values()]
+    deltas = [SparseDelta.load(artefact.path(WORN)) for artefact in sfts.values()]
     matrix = np.eye(len(deltas))
     for i, j in combinations(range(len(deltas)), 2):
         matrix[i, j] = matrix[j, i] = deltas[i].overlap(deltas[j])

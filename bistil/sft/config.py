@@ -5,23 +5,16 @@ changes its method in one line."""
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, Self, get_args
-
-from torch.utils.data import Dataset
+from typing import Literal, Self, get_args
 
 from bistil.errors import InputError
 from bistil.sft.lottery import LotteryConfig, Selection
 from bistil.sft.spiel.config import SpielSft
 from bistil.training.loop import Schedule
 
-Method = Literal["lora", "ia3"]
-
-
-class BatchesFor(Protocol):
-    """Makes the training batches of a phase: `steps` of them, from `seed`."""
-
-    def __call__(self, steps: int, seed: int) -> Dataset:
-        """A dataset whose item k is the batch of step k."""
+Peer = Literal["lora", "ia3"]
+Way = Selection | Literal["ag", "ma"] | Peer
+"""Every method in one word: what LT-SFT or a baseline of it selects, how SpIEL grows, or a peer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,19 +32,19 @@ class PeftSft:
     """
 
     density: float
-    method: Method = "lora"
+    method: Peer = "lora"
     alpha: float = 16.0
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
         if (
-            self.method not in get_args(Method)
+            self.method not in get_args(Peer)
             or not 0 < self.density <= 1
             or self.alpha <= 0
             or not 0 <= self.dropout < 1
         ):
             raise InputError(
-                f"A method among {', '.join(get_args(Method))}, a density in (0, 1], an alpha above 0 and a"
+                f"A method among {', '.join(get_args(Peer))}, a density in (0, 1], an alpha above 0 and a"
                 f" dropout in [0, 1) were expected under `peft`, but got {self}."
             )
 
@@ -90,41 +83,55 @@ class SftMethod:
             self.spiel.check_steps(self.sparse.steps)
 
     @property
+    def method(self) -> LotteryConfig | SpielSft | PeftSft:
+        """The settings of the one method that is given."""
+        found = self.lottery or self.spiel or self.peft
+        assert found is not None
+        return found
+
+    @property
+    def phases(self) -> tuple[Schedule, ...]:
+        """The schedules that are run, one after the other."""
+        two = self.lottery is not None and self.lottery.select == "top-k"
+        return (self.dense, self.sparse) if two and self.dense is not None else (self.sparse,)
+
+    @property
     def density(self) -> float:
         """Share of the encoder's parameters that may change."""
-        return (self.lottery or self.spiel or self.peft).density  # type: ignore[union-attr]
+        return self.method.density
 
     @property
     def steps(self) -> int:
         """Optimiser steps of all phases together."""
-        two = self.lottery is not None and self.lottery.select == "top-k" and self.dense is not None
-        return self.sparse.steps + (self.dense.steps if two and self.dense else 0)
+        return sum(phase.steps for phase in self.phases)
 
     def at_density(self, density: float) -> Self:
         """The same method with another density."""
-        name = "lottery" if self.lottery else "spiel" if self.spiel else "peft"
-        return dataclasses.replace(self, **{name: dataclasses.replace(getattr(self, name), density=density)})
+        return self._with(dataclasses.replace(self.method, density=density))
 
-    def selecting(self, select: Selection) -> Self:
-        """A baseline of LT-SFT: what may change is chosen by `select`. Where this is another method, only the
-        density carries over.
-        """
-        chosen = dataclasses.replace(self.lottery or LotteryConfig(density=self.density), select=select)
-        return dataclasses.replace(self, lottery=chosen, spiel=None, peft=None)
+    def by(self, way: Way) -> Self:
+        """Another method over the same schedules, or the same one by another `select` or `method`.
 
-    def by_spiel(self, method: Literal["ag", "ma"]) -> Self:
-        """SpIEL instead, with the settings under `spiel` where there are any and otherwise the thesis' at
-        this density.
+        Where the settings are of another method, only the density carries over, and the rest is the papers'.
         """
-        chosen = dataclasses.replace(self.spiel or SpielSft(density=self.density), method=method)
-        return dataclasses.replace(self, lottery=None, spiel=chosen, peft=None)
+        match way:
+            case "ag" | "ma":
+                spiel = self.spiel or SpielSft(density=self.density)
+                return self._with(dataclasses.replace(spiel, method=way))
+            case "lora" | "ia3":
+                peft = self.peft or PeftSft(density=self.density)
+                return self._with(dataclasses.replace(peft, method=way))
+            case _:
+                lottery = self.lottery or LotteryConfig(density=self.density)
+                return self._with(dataclasses.replace(lottery, select=way))
 
-    def by_peft(self, method: Method) -> Self:
-        """LoRA or (IA)^3 instead, with the settings under `peft` where there are any and otherwise at this
-        density.
-        """
-        chosen = dataclasses.replace(self.peft or PeftSft(density=self.density), method=method)
-        return dataclasses.replace(self, lottery=None, spiel=None, peft=chosen)
+    def _with(self, method: LotteryConfig | SpielSft | PeftSft) -> Self:
+        return dataclasses.replace(
+            self,
+            lottery=method if isinstance(method, LotteryConfig) else None,
+            spiel=method if isinstance(method, SpielSft) else None,
+            peft=method if isinstance(method, PeftSft) else None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,14 +36,17 @@ def base_hash(encoder: nn.Module) -> str:
 class SparseDelta:
     """Differences to a few entries of an encoder, with whole head tensors carried along.
 
-    Attributes: tensors: for each tensor name, strictly increasing flat row-major positions (int64) and
-        differences (float32). Shape: [K_n], [K_n]. base: `base_hash` of the encoder that the differences
-        belong to. full: whole tensors of heads by name ("head.weight"); carried and stored, never applied to
-        the encoder. shapes: shape of the encoder's tensor by name; where given, applying insists on it.
+    Attributes:
+        tensors: for each tensor name, strictly increasing flat row-major positions (int64) and differences
+            (float32). Shape: [K_n], [K_n].
+        base: `base_hash` of the encoder that the differences belong to.
+        full: whole tensors of heads by name ("head.weight"); carried and stored, not applied to the encoder.
+        shapes: shape of the encoder's tensor by name; where given, applying insists on it.
         notes: free text about where the delta comes from.
 
-    Raises: InputError: positions are unsorted, repeated or out of range, lengths differ, or a value is not
-        finite.
+    Raises:
+        InputError: positions are unsorted, repeated or out of range, lengths differ, or a value is not
+            finite.
     """
 
     tensors: Mapping[str, tuple[Tensor, Tensor]]
@@ -98,6 +101,13 @@ class SparseDelta:
     def size(self) -> int:
         """The number of entries K over all tensors; head tensors do not count."""
         return sum(len(positions) for positions, _ in self.tensors.values())
+
+    @property
+    def trained(self) -> int:
+        """How many values were trained: the entries, or what the notes say under `trainable` where a method
+        changes more values than it trains.
+        """
+        return int(self.notes.get("trainable", self.size))
 
     def density(self, n_parameters: int) -> float:
         """Return K / n_parameters, a share between 0 and 1.

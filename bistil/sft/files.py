@@ -17,6 +17,8 @@ from bistil.errors import InputError
 from bistil.sft.flat import digest
 
 FORMAT = 1
+SPARSE = "sparse delta"
+"""The kind of a file whose header does not name one."""
 _KEY = "bistil_sft"
 
 
@@ -40,13 +42,13 @@ def read_header(path: Path) -> dict[str, Any]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})[_KEY])
+            header = {"kind": SPARSE, **json.loads((file.metadata() or {})[_KEY])}
         if header["format"] > FORMAT:
             raise InputError(
                 f"{path} is a delta file of format {header['format']}, this bistil reads up to {FORMAT}:"
                 " update bistil."
             )
-        json_types = {"base": str, "shapes": dict, "notes": dict, "digest": str}
+        json_types = {"kind": str, "base": str, "shapes": dict, "notes": dict, "digest": str}
         if not all(isinstance(header[key], kind) for key, kind in json_types.items()):
             raise TypeError("a header field has the wrong type")
         sizes = [size for shape in header["shapes"].values() for size in list(shape)]

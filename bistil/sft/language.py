@@ -3,9 +3,7 @@
 Notable: the output embedding is decoupled and frozen, layer norms are frozen, so all that is learned lies in
 the encoder and travels with the delta."""
 
-import threading
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -15,19 +13,24 @@ from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.sft.lottery import decouple_output_embedding
 from bistil.sft.tune import fine_tune
+from bistil.sft.tuning import Tuning
 from bistil.text.corpora import Batches, Blocks, held_out
-from bistil.training.loop import History
+from bistil.training.loop import History, Run
 from bistil.training.mlm import MaskedLM, evaluate_mlm
-from bistil.training.progress import Listener, silent
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
-    """How unlabelled text is cut and masked. length in tokens, batch_size in sequences; held_out_share is
-    kept for evaluation.
+    """How unlabelled text is cut and masked.
 
-    packed: full blocks of running text, as in the papers; otherwise one line a sequence, for teachers that
-    were trained so.
+    Attributes:
+        length: of a sequence, in tokens.
+        packed: full blocks of running text, as in the papers; otherwise one line a sequence, for teachers
+            that were trained so.
+        batch_size: in sequences.
+        mask_share: the share of tokens that are masked.
+        held_out_share: the share of sequences that is kept for evaluation.
+        lines: at most so many of the file, None for all.
     """
 
     length: int = 128
@@ -58,9 +61,7 @@ def language_sft(
     *,
     text: TextConfig,
     sft: SftConfig,
-    folder: Path,
-    progress: Listener = silent,
-    stop: threading.Event | None = None,
+    run: Run,
 ) -> tuple[SparseDelta, History]:
     """The delta of one language on `mlm.base_model`, best by held-out loss. `mlm` is left adapted, its head
     untied and frozen.
@@ -81,17 +82,8 @@ def language_sft(
             seed=seed,
         )
 
-    return fine_tune(
-        MaskedLM(mlm),
-        mlm.base_model,
-        None,
-        batches,
-        lambda: evaluate_mlm(mlm, evaluation),
-        config=sft,
-        base=base,
-        select="loss",
-        folder=folder,
-        stage=f"language SFT {code}",
-        progress=progress,
-        stop=stop,
+    objective, encoder = MaskedLM(mlm), mlm.base_model
+    tuning = Tuning(
+        objective, encoder, None, batches, lambda: evaluate_mlm(mlm, evaluation), select="loss", base=base
     )
+    return fine_tune(tuning, sft, run)

@@ -112,10 +112,8 @@ def decouple_output_embedding(mlm: PreTrainedModel) -> None:
     decoder: Any = mlm.get_output_embeddings()
     embedding: Any = mlm.get_input_embeddings()
     if decoder.weight is embedding.weight:
-        for (
-            name,
-            parameter,
-        ) in decoder.named_parameters():  # the bias too has another name, which an untied model does not load
+        # the bias too has another name, which an untied model does not load
+        for name, parameter in decoder.named_parameters():
             setattr(decoder, name, nn.Parameter(parameter.detach().clone()))
     for name in head:
         mlm.get_submodule(name).requires_grad_(False)

@@ -6,19 +6,20 @@ as a SparseDelta like any other, so stages after it need not know. That delta is
 its notes say how many values were `trainable`.
 """
 
-from pathlib import Path
+import dataclasses
 from typing import Any
 
 from torch import nn
-from transformers import set_seed
+from transformers import PreTrainedModel, set_seed
 
 from bistil.errors import InputError
-from bistil.sft.config import BatchesFor, PeftSft, SftConfig
+from bistil.models.architectures import architecture
+from bistil.sft.config import PeftSft, SftConfig
 from bistil.sft.delta import SparseDelta
 from bistil.sft.lottery import snapshot
 from bistil.sft.spiel.support import choose_tensors
-from bistil.sft.train_sft import head_tensors
-from bistil.training.loop import Evaluate, History, Objective, fit
+from bistil.sft.tuning import Tuning
+from bistil.training.loop import History, Run
 
 
 def library() -> Any:
@@ -43,61 +44,47 @@ def rank(encoder: nn.Module, density: float) -> int:
     return max(1, round(density * total / sum(sum(weight.shape) for weight in linears)))
 
 
-def peft_settings(encoder: nn.Module, settings: PeftSft) -> Any:
-    """Return the `peft` configuration for an encoder (BERT layout for (IA)^3)."""
-    peft, modules = library(), [name.removesuffix(".weight") for name in choose_tensors(encoder)]
+def peft_settings(encoder: PreTrainedModel, settings: PeftSft) -> Any:
+    """Return the `peft` configuration for an encoder.
+
+    Raises:
+        InputError: (IA)^3 would scale the queries too, since one map gives them, keys and values.
+    """
+    peft = library()
     if settings.method == "lora":
         size = rank(encoder, settings.density)
+        modules = [name.removesuffix(".weight") for name in choose_tensors(encoder)]
         return peft.LoraConfig(
             r=size, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=modules
         )
-    second = [
-        name
-        for name in modules
-        if name.endswith(".output.dense") and not name.endswith(".attention.output.dense")
-    ]
-    chosen = [name for name in modules if name.endswith((".self.key", ".self.value"))]
+    kind = architecture(encoder.config)
+    if kind.block.key == kind.block.query:
+        raise InputError(
+            f"(IA)^3 scales keys and values, but in a {encoder.config.model_type} one map gives them and the"
+            " queries. Take another method."
+        )
+    layers = [f"{kind.layers}{number}" for number in range(encoder.config.num_hidden_layers)]
+    second = [f"{layer}.{kind.block.outer}" for layer in layers]
+    chosen = [f"{layer}.{place}" for layer in layers for place in (kind.block.key, kind.block.value)]
     return peft.IA3Config(target_modules=chosen + second, feedforward_modules=second)
 
 
-def peft_tuning(
-    objective: Objective,
-    encoder: Any,
-    head: nn.Module | None,
-    batches: BatchesFor,
-    evaluate: Evaluate,
-    *,
-    config: SftConfig,
-    base: str,
-    folder: Path,
-    stage: str,
-    **run: Any,
-) -> tuple[SparseDelta, History]:
+def peft_tuning(tuning: Tuning, config: SftConfig, peft: PeftSft, run: Run) -> tuple[SparseDelta, History]:
     """Train over the steps of the `sparse` schedule; the encoder is left with the merged weights, as it was
     built before.
     """
-    assert config.peft is not None
+    encoder: Any = tuning.encoder
     theta0 = snapshot(encoder)
-    settings = peft_settings(encoder, config.peft)
+    settings = peft_settings(encoder, peft)
     set_seed(config.seed)
     wrapped = library().get_peft_model(encoder, settings)  # changes the encoder in place
     trainable = sum(parameter.numel() for parameter in encoder.parameters() if parameter.requires_grad)
     try:
-        history = fit(
-            objective,
-            batches(config.sparse.steps, config.seed + 1),
-            evaluate,
-            schedule=config.sparse,
-            folder=folder / "checkpoint-peft",
-            seed=config.seed,
-            stage=f"{stage}, {config.peft.method}",
-            **run,
+        history = tuning.fit(
+            config.sparse, run.phase("checkpoint-peft", peft.method), seed=config.seed, order=config.seed + 1
         )
     finally:
         wrapped.merge_and_unload()
-    notes = {"method": config.peft.method, "trainable": str(trainable)}
-    delta = SparseDelta.between(theta0, snapshot(encoder), base=base, full=head_tensors(head))
-    return (
-        SparseDelta(tensors=delta.tensors, base=base, full=delta.full, shapes=delta.shapes, notes=notes),
-        history,
-    )
+    notes = {"method": peft.method, "trainable": str(trainable)}
+    delta = SparseDelta.between(theta0, snapshot(encoder), base=tuning.base, full=tuning.head_tensors)
+    return dataclasses.replace(delta, notes=notes), history

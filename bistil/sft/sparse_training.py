@@ -30,14 +30,17 @@ class SparseTraining:
     gradient accumulation included. On exit `sft_values` and all hooks are gone, requires_grad is as before,
     and the encoder is left at theta0 + phi (at theta0 after `rewind`). Works on one device.
 
-    Args: encoder: the encoder; its parameters may be in any floating-point type (phi is float32, and a write
-        rounds once). support: sorted flat positions by parameter name, as from `select_top_k`. Shape: [K_n].
+    Args:
+        encoder: the encoder; its parameters may be in any floating-point type (phi is float32, and a write
+            rounds once).
+        support: sorted flat positions by parameter name, as from `select_top_k`. Shape: [K_n].
         theta0: the starting point, every named parameter of the encoder, as from `snapshot`; let go of once
-        it is written back. dense_gradients: compute every gradient in full and gather from it, also where
-        `sampled.pays`.
+            it is written back.
+        dense_gradients: compute every gradient in full and gather from it, also where `sampled.pays`.
 
-    Raises: InputError: the support is empty or outside the encoder, or theta0 lacks a parameter or has
-        another shape.
+    Raises:
+        InputError: the support is empty or outside the encoder, or theta0 lacks a parameter or has another
+            shape.
     """
 
     def __init__(
@@ -83,15 +86,16 @@ class SparseTraining:
             raise InputError("This context was entered before and has let go of theta0: make a new one.")
         self._required = {name: parameter.requires_grad for name, parameter in parameters.items()}
         for name, parameter in parameters.items():
+            # theta0 may be the encoder's own parameters, which need no copy
             if self._theta0[name].data_ptr() != parameter.data_ptr():
                 parameter.detach().copy_(self._theta0[name])
             parameter.requires_grad_(name in self._positions)
             parameter.grad = None
+            # the hook runs as soon as this one gradient is there, so that no two dense ones are alive at once
             if name in self._positions:
                 self._handles.append(parameter.register_post_accumulate_grad_hook(self._gatherer(name)))
-        self._theta0 = {
-            name: tensor.detach().to("meta") for name, tensor in self._theta0.items()
-        }  # shapes and types alone are needed now
+        # shapes and types alone are needed now
+        self._theta0 = {name: tensor.detach().to("meta") for name, tensor in self._theta0.items()}
         if not self.dense_gradients:
             chosen = [
                 name
@@ -100,6 +104,7 @@ class SparseTraining:
             ]
             takers = {parameters[name]: self._taker(name) for name in chosen}
             self._rerouted = sampled.reroute(self.encoder, takers, lambda: not self._observing())
+        # a parameter of the encoder, so that checkpoints hold phi and a trainer sees that it trains
         self.encoder.register_parameter(NAME, self._phi)
         self._handles.append(self.encoder.register_load_state_dict_post_hook(lambda *_: self._after_load()))
         self.write_back()
@@ -210,6 +215,8 @@ class SparseTraining:
         return False
 
     def _after_load(self) -> None:
+        # loading with `assign` puts another parameter in phi's place, and the support is made from phi anew
+        # whatever the checkpoint held there
         self._phi = self.encoder.get_parameter(NAME)  # type: ignore[assignment]
         self.write_back()
 

@@ -65,9 +65,8 @@ def likely_bound(before: Mapping[str, Tensor], after: Mapping[str, Tensor], k: i
     if rank > len(sample) // 2:
         return 0.0
     bound = sample.kthvalue(len(sample) - rank + 1).values
-    return (
-        float(bound) if int((sample >= bound).sum()) < 2 * rank else 0.0
-    )  # many ties would be many candidates
+    # many ties would be many candidates
+    return float(bound) if int((sample >= bound).sum()) < 2 * rank else 0.0
 
 
 def kth_largest(blocks: Callable[[], Iterable[Tensor]], k: int) -> tuple[float, int]:

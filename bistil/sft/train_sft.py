@@ -4,20 +4,21 @@ Notable: what is minimised is handed in, so a language SFT, a task SFT and a dis
 procedure. The chosen support is written down when the dense phase ends, so an interrupted run never repeats
 that phase."""
 
-import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import set_seed
 
-from bistil.sft.config import BatchesFor, SftConfig
+from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta
 from bistil.sft.lottery import (
-    SparseTraining,
+    LotteryConfig,
     l1_term,
     select_biases,
     select_random,
@@ -25,14 +26,15 @@ from bistil.sft.lottery import (
     set_trainable,
     snapshot,
 )
-from bistil.training.loop import Evaluate, History, Objective, fit
-from bistil.training.progress import Listener, silent
+from bistil.sft.sparse_training import SparseTraining
+from bistil.sft.tuning import Tuning
+from bistil.training.loop import History, Objective, Run
 
 
 class Penalised(Objective):
     """An objective plus the L1 term J(theta) = lambda / N * sum |theta - theta_0| (LT-SFT section 3)."""
 
-    def __init__(self, inner: Objective, term: Any) -> None:
+    def __init__(self, inner: Objective, term: Callable[[], Tensor]) -> None:
         super().__init__(inner.model)
         self._inner, self._term = (inner,), term
 
@@ -49,114 +51,72 @@ class Penalised(Objective):
 
 
 def lottery_ticket(
-    objective: Objective,
-    encoder: nn.Module,
-    head: nn.Module | None,
-    batches: BatchesFor,
-    evaluate: Evaluate,
-    *,
-    config: SftConfig,
-    base: str,
-    select: str,
-    folder: Path,
-    stage: str,
-    progress: Listener = silent,
-    stop: threading.Event | None = None,
+    tuning: Tuning, config: SftConfig, lottery: LotteryConfig, run: Run
 ) -> tuple[SparseDelta, History]:
-    """Train `encoder` sparsely and `head` in full; return the delta (with the head's tensors as `full`) and
-    both phases' history.
-
-    :param base: hash of the base model that the delta belongs to, before any language delta that `encoder`
-    wears already. The encoder and the head are left in their trained state."""
-    lottery = config.lottery
-    assert lottery is not None
-    theta0 = snapshot(encoder)
+    """Train the encoder sparsely and the head in full; return the delta, with the head's tensors as `full`,
+    and the history of both phases.
+    """
+    head, schedule = tuning.head, config.sparse
+    theta0 = snapshot(tuning.encoder)
     head0 = {name: tensor.clone() for name, tensor in head.state_dict().items()} if head is not None else {}
-    names = set_trainable(encoder, freeze_layer_norms=lottery.freeze_layer_norms)
-    run: dict[str, Any] = {
-        "evaluate": evaluate,
-        "select": select,
-        "seed": config.seed,
-        "progress": progress,
-        "stop": stop,
-    }
-    history: History = []
-    chosen = folder / "support.safetensors"
-    k = lottery.k(sum(tensor.numel() for tensor in theta0.values()))
-    candidates = {name: theta0[name] for name in names}
-    if lottery.select != "top-k":
-        random = np.random.default_rng(
-            [config.seed, *stage.encode()]
-        )  # so that no two SFTs have the same support by accident
-        _write_support(
-            chosen,
-            select_biases(encoder) if lottery.select == "biases" else select_random(candidates, k, random),
-        )
-    elif not chosen.exists():
-        history = _dense_phase(
-            objective, encoder, batches, theta0, config=config, folder=folder, stage=stage, run=run
-        )
-        _write_support(
-            chosen, select_top_k(candidates, {name: encoder.get_parameter(name) for name in names}, k)
-        )
+    chosen = run.folder / "support.safetensors"
+    history = _choose(chosen, tuning, config, lottery, run, theta0)
     if head is not None:
         head.load_state_dict(head0)
     set_seed(config.seed)
-    with SparseTraining(encoder, support=load_file(chosen), theta0=theta0) as sparse:
-        del (
-            theta0,
-            candidates,
-        )  # the encoder is at theta0 again: a copy of every weight less during the longer phase
-        parameters = [sparse.values, *(head.parameters() if head is not None else ())]
+    with SparseTraining(tuning.encoder, support=load_file(chosen), theta0=theta0) as sparse:
+        del theta0  # the encoder is there again, so the longer phase does without a copy of every weight
         optimizer = torch.optim.AdamW(
-            parameters, lr=config.sparse.learning_rate, weight_decay=config.sparse.weight_decay
+            [sparse.values, *tuning.head_parameters],
+            lr=schedule.learning_rate,
+            weight_decay=schedule.weight_decay,
         )
         sparse.attach(optimizer)
-        l1 = lottery.l1
-        phase = Penalised(objective, lambda: sparse.l1_term(l1)) if l1 else objective
-        history += fit(
-            phase,
-            batches(config.sparse.steps, config.seed + 1),
-            schedule=config.sparse,
-            folder=folder / "checkpoint-sparse",
-            stage=f"{stage}, sparse",
+        history += _with_l1(tuning, lottery.l1, lambda: sparse.l1_term(lottery.l1)).fit(
+            schedule,
+            run.phase("checkpoint-sparse", "sparse"),
+            seed=config.seed,
+            order=config.seed + 1,
             optimizer=optimizer,
-            **run,
         )
-        return sparse.delta(base, full=head_tensors(head)), history
+        return sparse.delta(tuning.base, full=tuning.head_tensors), history
 
 
-def _dense_phase(
-    objective: Objective,
-    encoder: nn.Module,
-    batches: BatchesFor,
-    theta0: dict[str, Tensor],
-    *,
+def _choose(
+    chosen: Path,
+    tuning: Tuning,
     config: SftConfig,
-    folder: Path,
-    stage: str,
-    run: dict[str, Any],
+    lottery: LotteryConfig,
+    run: Run,
+    theta0: Mapping[str, Tensor],
 ) -> History:
-    """Train what may train, all of it, under the L1 term (the first half of Alg. 1)."""
-    assert config.lottery is not None
-    assert config.dense is not None
-    set_seed(config.seed)
-    l1 = config.lottery.l1
-    return fit(
-        Penalised(objective, lambda: l1_term(encoder, theta0, l1)) if l1 else objective,
-        batches(config.dense.steps, config.seed),
-        schedule=config.dense,
-        folder=folder / "checkpoint-dense",
-        stage=f"{stage}, dense",
-        **run,
-    )
+    """Write down what may change in the sparse phase; LT-SFT trains all that may train first, under the L1
+    term, unless that was done before an interruption.
+    """
+    encoder, seed = tuning.encoder, config.seed
+    names = set_trainable(encoder, freeze_layer_norms=lottery.freeze_layer_norms)
+    candidates = {name: theta0[name] for name in names}
+    k = lottery.k(sum(tensor.numel() for tensor in theta0.values()))
+    history: History = []
+    if lottery.select == "biases":
+        _write_support(chosen, select_biases(encoder))
+    elif lottery.select == "random":
+        # the stage is part of the seed: with the same seed alone two SFTs would have the same support
+        random = np.random.default_rng([seed, *run.stage.encode()])
+        _write_support(chosen, select_random(candidates, k, random))
+    elif not chosen.exists():
+        dense, _ = config.phases
+        set_seed(seed)
+        pulled = _with_l1(tuning, lottery.l1, lambda: l1_term(encoder, theta0, lottery.l1))
+        history = pulled.fit(dense, run.phase("checkpoint-dense", "dense"), seed=seed, order=seed)
+        trained = {name: encoder.get_parameter(name) for name in names}
+        _write_support(chosen, select_top_k(candidates, trained, k))
+    return history
 
 
-def head_tensors(head: nn.Module | None) -> dict[str, Tensor]:
-    """A head's tensors under the names that a delta carries them by."""
-    return {
-        f"head.{name}": tensor for name, tensor in (head.state_dict() if head is not None else {}).items()
-    }
+def _with_l1(tuning: Tuning, weight: float, term: Callable[[], Tensor]) -> Tuning:
+    """The same tuning with a term added to its objective, where the term has any weight."""
+    return replace(tuning, objective=Penalised(tuning.objective, term)) if weight else tuning
 
 
 def _write_support(path: Path, support: dict[str, Tensor]) -> None:

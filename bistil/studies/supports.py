@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bistil import plots
+from bistil.adapt.worn import WORN
 from bistil.batch import Job
 from bistil.errors import InputError
 from bistil.experiment import Experiment, LanguageSftConfig
@@ -67,7 +68,7 @@ def study_supports(base: Experiment, methods: Mapping[str, Supports], build: Bui
         made = {
             (job.arguments[0], job.arguments[3]): artefact for job, artefact in built(reader, jobs).items()
         }
-        deltas = {key: SparseDelta.load(artefact.path("delta.safetensors")) for key, artefact in made.items()}
+        deltas = {key: SparseDelta.load(artefact.path(WORN)) for key, artefact in made.items()}
         total = sum(parameter.numel() for parameter in reader.teacher.encoder.parameters())
         own = [
             _pair(method, one, other, deltas, families, total)

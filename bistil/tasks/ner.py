@@ -17,7 +17,7 @@ from seqeval.metrics import f1_score, precision_score, recall_score
 from seqeval.metrics.sequence_labeling import get_entities
 
 from bistil.errors import InputError
-from bistil.tasks.sentences import check_words, sentence_blocks
+from bistil.tasks.sentences import check_words, sentence_blocks, some
 from bistil.tasks.tagging import Tagged, Tagging
 from bistil.tasks.task import Outcomes
 
@@ -39,11 +39,7 @@ class Ner(Tagging):
         """
         sentences = [_tagged(path, start, lines) for start, lines in sentence_blocks(path)]
         found = [sentence for sentence in sentences if sentence.words]
-        if not found:
-            raise InputError(
-                f"At least one sentence was expected in {path}, but it holds only comments. Give a file with"
-                " data in it."
-            )
+        some(found, f"At least one sentence was expected in {path}, but it holds only comments")
         check_words(path, (sentence.words for sentence in found))
         _check_prefix(path, found)
         return found
@@ -52,12 +48,8 @@ class Ner(Tagging):
         """This task with O and the B- and I- tags of the examples' entity types as labels, types in
         alphabetical order.
         """
-        if not examples:
-            raise InputError(
-                "Sentences to train a tagger on were expected, but there are none. Give a file with sentences"
-                " in it."
-            )
-        types = sorted({tag[2:] for example in examples for tag in example.tags if tag != "O"})
+        training = some(examples, "Sentences to train a tagger on were expected, but there are none")
+        types = sorted({tag[2:] for example in training for tag in example.tags if tag != "O"})
         return replace(self, labels=("O", *(f"{prefix}-{kind}" for kind in types for prefix in "BI")))
 
     def score(self, examples: Sequence[Tagged], predictions: Sequence[Sequence[str]]) -> dict[str, float]:

@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from bistil.errors import InputError
 from bistil.losses import prediction_loss
 from bistil.models.load import TaskModel
-from bistil.tasks.sentences import pad_inputs
+from bistil.tasks.sentences import pad_inputs, some
 from bistil.tasks.task import Batch, Outcomes, Row, ratios
 from bistil.text import files
 
@@ -95,20 +95,11 @@ class Nli:
                 f" {', '.join(sorted(map(str, languages)))}. Split the file by that column, and name the"
                 " parts in the language table."
             )
-        if not pairs:
-            raise InputError(
-                f"At least one labelled pair was expected in {path}, but there is none. Give a file with data"
-                " in it."
-            )
-        return pairs
+        return some(pairs, f"At least one labelled pair was expected in {path}, but there is none")
 
     def for_training(self, examples: Sequence[Pair]) -> Self:
         """This task: its labels do not depend on the examples."""
-        if not examples:
-            raise InputError(
-                "Pairs to train a classifier on were expected, but there are none. Give a file with pairs"
-                " in it."
-            )
+        some(examples, "Pairs to train a classifier on were expected, but there are none")
         return self
 
     def encode(

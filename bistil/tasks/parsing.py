@@ -23,7 +23,7 @@ from bistil.errors import InputError
 from bistil.losses import prediction_loss
 from bistil.models.load import TaskModel
 from bistil.tasks.biaffine import ShallowBiaffine
-from bistil.tasks.sentences import IGNORED, pad, pad_inputs, tokenize
+from bistil.tasks.sentences import IGNORED, pad, pad_inputs, some, tokenize
 from bistil.tasks.task import Batch, Outcomes, Row, ratios
 from bistil.tasks.treebank import Sentence, read_conllu, universal
 from bistil.training.parallel import counted
@@ -57,17 +57,9 @@ class Parsing:
 
     def for_training(self, examples: Sequence[Sentence]) -> Self:
         """This task with the universal relations of the examples as labels, in alphabetical order."""
-        if not examples:
-            raise InputError(
-                "Sentences to train a parser on were expected, but there are none. Give a treebank with"
-                " sentences in it."
-            )
-        return replace(
-            self,
-            labels=tuple(
-                sorted({universal(relation) for example in examples for relation in example.relations})
-            ),
-        )
+        training = some(examples, "Sentences to train a parser on were expected, but there are none")
+        relations = {universal(relation) for one in training for relation in one.relations}
+        return replace(self, labels=tuple(sorted(relations)))
 
     def encode(
         self, examples: Sequence[Sentence], tokenizer: PreTrainedTokenizerBase, *, max_length: int

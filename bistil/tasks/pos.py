@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
-from bistil.errors import InputError
-from bistil.tasks.sentences import check_words, sentence_blocks
+from bistil.tasks.sentences import check_words, sentence_blocks, some
 from bistil.tasks.tagging import Tagged, Tagging
 from bistil.tasks.task import Outcomes, ratios
 from bistil.tasks.treebank import word_rows, wrong
@@ -40,26 +39,16 @@ class Pos(Tagging):
 
         :raises InputError: with the line number, where a line is no CoNLL-U or its tag is none of UPOS.
         """
-        found = [_tagged(path, start, lines) for start, lines in sentence_blocks(path)]
-        sentences = [sentence for sentence in found if sentence.words]
-        if not sentences:
-            raise InputError(
-                f"At least one sentence was expected in {path}, but it holds only comments. Give a file with"
-                " data in it."
-            )
-        check_words(path, (sentence.words for sentence in sentences))
-        return sentences
+        sentences = [_tagged(path, start, lines) for start, lines in sentence_blocks(path)]
+        found = [sentence for sentence in sentences if sentence.words]
+        some(found, f"At least one sentence was expected in {path}, but it holds only comments")
+        check_words(path, (sentence.words for sentence in found))
+        return found
 
     def for_training(self, examples: Sequence[Tagged]) -> Self:
         """This task with the tags of the examples as labels."""
-        if not examples:
-            raise InputError(
-                "Sentences to train a tagger on were expected, but there are none. Give a treebank with"
-                " sentences in it."
-            )
-        return replace(
-            self, labels=(self.other, *sorted({tag for example in examples for tag in example.tags}))
-        )
+        training = some(examples, "Sentences to train a tagger on were expected, but there are none")
+        return replace(self, labels=(self.other, *sorted({tag for one in training for tag in one.tags})))
 
     def score(self, examples: Sequence[Tagged], predictions: Sequence[Sequence[str]]) -> dict[str, float]:
         """`accuracy` in percent over all words of all examples."""

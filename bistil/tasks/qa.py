@@ -27,7 +27,7 @@ from bistil.errors import InputError
 from bistil.losses import prediction_loss
 from bistil.models.load import TaskModel
 from bistil.tasks.biaffine import IMPOSSIBLE
-from bistil.tasks.sentences import pad, pad_inputs
+from bistil.tasks.sentences import pad, pad_inputs, some
 from bistil.tasks.spans import best_spans, exact_match, f1
 from bistil.tasks.squad import Question, read_squad
 from bistil.tasks.task import Batch, Outcomes, Row, ratios
@@ -92,10 +92,7 @@ class Qa:
 
     def for_training(self, examples: Sequence[Question]) -> Self:
         """This task: nothing in it depends on the examples."""
-        if not examples:
-            raise InputError(
-                "Questions to train on were expected, but there are none. Give a file with questions in it."
-            )
+        some(examples, "Questions to train on were expected, but there are none")
         return self
 
     def encode(

@@ -167,9 +167,8 @@ def token_states(
                     .float()
                 )
                 real = pad(chosen, "special", 1).to(device) == 0
-                real |= ~real.any(1, keepdim=True) & (
-                    batch["attention_mask"] == 1
-                )  # a text without any token keeps its special ones
+                # a text without any token keeps its special ones
+                real |= ~real.any(1, keepdim=True) & (batch["attention_mask"] == 1)
                 found |= {
                     i: hidden[row, real[row]] for row, i in enumerate(order[start : start + batch_size])
                 }

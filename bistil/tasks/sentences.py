@@ -6,6 +6,7 @@ that every word has a first sub-word unless it was cut off at the end of the sen
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from bistil.tasks.task import Row
 from bistil.text import files
 
 IGNORED = -100
+Examples = TypeVar("Examples", bound=Sequence[Any])
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,16 @@ class Tokens:
 
     input_ids: list[int]
     first_subwords: list[int]
+
+
+def some(examples: Examples, missing: str) -> Examples:
+    """The examples, of which there has to be one.
+
+    :raises InputError: where there is none; `missing` says so.
+    """
+    if not examples:
+        raise InputError(f"{missing}. Give a file with data in it.")
+    return examples
 
 
 def sentence_blocks(path: Path) -> Iterator[tuple[int, list[str]]]:

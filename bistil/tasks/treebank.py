@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bistil.errors import InputError
-from bistil.tasks.sentences import check_words, sentence_blocks
+from bistil.tasks.sentences import check_words, sentence_blocks, some
 from bistil.tasks.trees import is_tree
 
 _WORD, _HEAD, _OTHER = (
@@ -56,11 +56,7 @@ def read_conllu(path: Path) -> list[Sentence]:
                     next((name[1] for line in lines if (name := _NAME.fullmatch(line))), ""),
                 )
             )
-    if not sentences:
-        raise InputError(
-            f"At least one sentence was expected in {path}, but it holds only comments. Give a file with data"
-            " in it."
-        )
+    some(sentences, f"At least one sentence was expected in {path}, but it holds only comments")
     check_words(path, (sentence.words for sentence in sentences))
     return sentences
 

@@ -15,7 +15,7 @@ import math
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -100,29 +100,47 @@ class Schedule:
             )
 
 
+@dataclass(frozen=True)
+class Run:
+    """Where a training takes place, and who watches it.
+
+    Attributes:
+        folder: what it keeps its checkpoints and results in; the same folder resumes.
+        stage: its name in events and messages.
+        progress: told after every step; until it returns, training waits.
+        stop: when it is set, the training writes a checkpoint and raises `Stopped`.
+    """
+
+    folder: Path
+    stage: str
+    progress: Listener = silent
+    stop: threading.Event | None = None
+
+    def phase(self, folder: str, name: str = "") -> "Run":
+        """A part of this run with a folder of its own inside."""
+        stage = f"{self.stage}, {name}" if name else self.stage
+        return replace(self, folder=self.folder / folder, stage=stage)
+
+
 def fit(
     objective: Objective,
     batches: Dataset,
     evaluate: Evaluate,
+    run: Run,
     *,
     schedule: Schedule,
     select: str,
-    folder: Path,
     seed: int,
-    stage: str,
     optimizer: torch.optim.Optimizer | None = None,
     callbacks: Sequence[TrainerCallback] = (),
-    progress: Listener = silent,
-    stop: threading.Event | None = None,
 ) -> History:
-    """Train `objective` on `batches`, resuming from the newest complete checkpoint in `folder`.
+    """Train `objective` on `batches`, resuming from the newest complete checkpoint in the run's folder.
 
     :param evaluate: returns metrics; called in eval mode without gradients.
     :param select: the metric that picks the best checkpoint; a name that ends in "loss" is minimised, any
         other maximised.
-    :param progress: told after every step; until it returns, training waits. The newest numbers of the log
-        and of the last half second come along, with `learning_rate`, `tokens_per_second` and `seconds_left`
-        (of this call, listeners' time left out).
+    :param run: its events carry the newest numbers of the log and of the last half second, with
+        `learning_rate`, `tokens_per_second` and `seconds_left` (of this call, listeners' time left out).
     :returns: one entry per log and evaluation, each with its step. The model is left in its best state.
     :raises Stopped: where `stop` was set; a checkpoint was written first.
     :raises InputError: where the schedule asks for bfloat16 and the objective is on a CUDA device without it.
@@ -137,10 +155,10 @@ def fit(
             f"The schedule asks for bf16, but {torch.cuda.get_device_name(device)} lacks bfloat16. Set bf16:"
             " false."
         )
-    checkpoint = _newest_complete(folder)
+    checkpoint = _newest_complete(run.folder)
     every = math.ceil(schedule.steps / schedule.evaluations)
     arguments = TrainingArguments(
-        output_dir=str(folder),
+        output_dir=str(run.folder),
         max_steps=schedule.steps,
         learning_rate=schedule.learning_rate,
         warmup_steps=round(schedule.warmup_share * schedule.steps),
@@ -163,7 +181,7 @@ def fit(
         report_to="none",
         dataloader_pin_memory=False,
     )
-    watcher = _Watcher(stage, progress, stop)
+    watcher = _Watcher(run)
     trainer = _Trainer(
         model=objective,
         args=arguments,
@@ -175,16 +193,15 @@ def fit(
     )
     trainer.evaluate_model, trainer.live = evaluate, watcher.live
     prepare: Any = trainer.accelerator.prepare_model
-    trainer.accelerator.prepare_model = partial(
-        prepare, evaluation_mode=True
-    )  # gradients are exchanged by us
+    # gradients are exchanged by us
+    trainer.accelerator.prepare_model = partial(prepare, evaluation_mode=True)
     for chatty in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(chatty)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if watcher.stopped:
         raise Stopped(
-            f"{stage} stopped at step {trainer.state.global_step} of {schedule.steps}; run the same call to"
-            " go on from there."
+            f"{run.stage} stopped at step {trainer.state.global_step} of {schedule.steps}; run the same call"
+            " to go on from there."
         )
     return [dict(entry) for entry in trainer.state.log_history if "train_runtime" not in entry]
 
@@ -268,8 +285,8 @@ class _Trainer(Trainer):
 class _Watcher(TrainerCallback):
     """Reports progress, obeys the stop event, evaluates at the last step and marks checkpoints complete."""
 
-    def __init__(self, stage: str, progress: Listener, stop: threading.Event | None) -> None:
-        self.stage, self.progress, self.stop, self.stopped = stage, progress, stop, False
+    def __init__(self, run: Run) -> None:
+        self.run, self.stopped = run, False
         self.live = Meter()
         self._latest: dict[str, float] = {}
         self._pace = Pace()
@@ -286,10 +303,10 @@ class _Watcher(TrainerCallback):
             self._latest |= {"learning_rate": float(kwargs["optimizer"].param_groups[0]["lr"])}
             self._latest |= self._pace.read(self.live.take(), state.max_steps)
         with self._pace.aside():
-            self.progress(Event(self.stage, state.global_step, state.max_steps, dict(self._latest)))
+            self.run.progress(Event(self.run.stage, state.global_step, state.max_steps, dict(self._latest)))
         if state.global_step == state.max_steps:
             control.should_evaluate = control.should_save = True
-        elif self.stop is not None and self.stop.is_set():
+        elif self.run.stop is not None and self.run.stop.is_set():
             self.stopped = control.should_save = control.should_training_stop = True
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -208,7 +208,7 @@ def test_a_parser_leaves_as_a_graph(finished, tmp_path: Path) -> None:
 
 def test_what_is_asked_for_is_found_or_what_there_is_is_told(experiment) -> None:
     plan = experiment()
-    assert deploy.choose(plan, deploy.Asked(task="ner")).named == "bistil-tf:2"
+    assert plan.named(deploy.choose(plan, deploy.Asked(task="ner"))) == "bistil-tf:2"
     assert deploy.choose(plan, deploy.Asked(system="teacher-ltsft")).system == "teacher-ltsft"
     with pytest.raises(InputError, match=r"has no score with .*qax.*target qac"):
         deploy.choose(plan, deploy.Asked(target="qax"))

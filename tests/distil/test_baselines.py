@@ -18,6 +18,7 @@ from bistil.distil.terms import Needs, read
 from bistil.errors import InputError
 from bistil.losses import relation_loss
 from bistil.systems.table import DISTILBERT, MINILM
+from bistil.training.loop import Run
 
 
 def attention_vectors(encoder, layer: int, ids, mask):
@@ -119,7 +120,7 @@ def test_a_student_learns_and_its_teacher_stays(recipe: str, corpora, wordpiece,
         objective = objective_of(initialise(teacher.bert, 2), teacher.bert, MINILM, relation_heads=4)
     else:
         objective = objective_of(initialise_with_head(teacher, 2), teacher, DISTILBERT)
-    history = distil(objective, wordpiece, corpora, config=CONFIG, folder=tmp_path, stage="a recipe")
+    history = distil(objective, wordpiece, corpora, config=CONFIG, run=Run(tmp_path, "a recipe"))
     losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
     assert losses[-1] < losses[0]
     assert all(

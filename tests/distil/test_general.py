@@ -22,7 +22,7 @@ from bistil.errors import InputError
 from bistil.models.load import encode
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.text.corpora import Batches, read_lines, to_blocks
-from bistil.training.loop import Schedule, Stopped
+from bistil.training.loop import Run, Schedule, Stopped
 from bistil.training.progress import Event
 
 CODES = ("qaa", "qac")
@@ -93,11 +93,11 @@ def test_padding_does_not_count(corpora, wordpiece) -> None:
     assert float(objective(batch)[0]) == pytest.approx(float(objective(other)[0]), rel=1e-6)
 
 
-def run(corpora, wordpiece, folder: Path, **changes):
+def run(corpora, wordpiece, folder: Path, **watched):
     teacher = teacher_of(wordpiece)
     student = initialise(teacher.encoder, 2)
     objective = objective_of(student, teacher)
-    history = distil(objective, wordpiece, corpora, config=CONFIG, folder=folder, stage="stage 1", **changes)
+    history = distil(objective, wordpiece, corpora, config=CONFIG, run=Run(folder, "stage 1", **watched))
     return student, teacher, history
 
 
@@ -232,7 +232,7 @@ def test_a_run_of_steps_is_one_language(corpora, wordpiece, tmp_path: Path, monk
     teacher = teacher_of(wordpiece)
     config = dataclasses.replace(CONFIG, language_run=4)
     objective = objective_of(initialise(teacher.encoder, 2), teacher)
-    distil(objective, wordpiece, corpora, config=config, folder=tmp_path, stage="stage 1")
+    distil(objective, wordpiece, corpora, config=config, run=Run(tmp_path, "stage 1"))
     assert len(set(asked[:4])) == 1
     batches = Batches(
         corpora,

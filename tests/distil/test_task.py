@@ -19,7 +19,7 @@ from bistil.sft.lottery import LotteryConfig
 from bistil.systems.recipe import STATES, layer_pairs
 from bistil.tasks import task as find_task
 from bistil.tasks.training import TaskBatches
-from bistil.training.loop import Schedule, Stopped
+from bistil.training.loop import Run, Schedule, Stopped
 from bistil.training.progress import Event
 
 PHASE = Schedule(steps=4, learning_rate=3e-3, evaluations=2)
@@ -57,7 +57,7 @@ def tune(
     *,
     forced: bool,
     examples_of=lambda examples: examples,
-    **changes,
+    **watched,
 ):
     task, examples = kit(name, data)
     teacher, student = models(task, len(wordpiece))
@@ -71,9 +71,8 @@ def tune(
         config=CONFIG,
         validate=lambda: evaluate(student, task, validation, wordpiece, max_length=48),
         base=base,
-        folder=folder,
+        run=Run(folder, "task SFT", **watched),
         follows=followed(teacher, student) if forced else None,
-        **changes,
     )
     return student, delta, history
 

@@ -17,10 +17,13 @@ from zoo import GLOBAL, LOCAL, PATTERN, TOKENIZERS, masked_lm, write_teacher
 
 from bistil import vocab
 from bistil.distil.general import set_dropout
+from bistil.distil.minilm import MiniLMConfig
 from bistil.distil.start import initialise
+from bistil.distil.terms import Needs, read
 from bistil.errors import InputError
 from bistil.models.architectures import (
     ARCHITECTURES,
+    blocks,
     longest_sequence,
     mlm_logits,
     student_config,
@@ -29,7 +32,9 @@ from bistil.models.architectures import (
 from bistil.models.attention import Attention
 from bistil.models.load import TaskModel, Teacher, encode, load_encoder, load_teacher, save_student
 from bistil.pipeline.finished import export, exportable
+from bistil.sft.config import PeftSft
 from bistil.sft.lottery import decouple_output_embedding, select_biases, set_trainable
+from bistil.sft.peers import peft_settings
 from bistil.systems.recipe import start_layers
 from bistil.tasks.nli import ClsClassifier
 from bistil.tasks.qa import SpanHead
@@ -121,6 +126,64 @@ def test_states_compared_without_maps_give_the_loss_and_gradient_of_maps(teacher
         found.append((parts["attention"], parts["hidden"], *gradients))
     for with_maps, without in zip(*found, strict=True):
         assert float((with_maps - without).norm()) <= 1e-5 * float(with_maps.norm()) + 1e-7
+
+
+@every()
+@torch.no_grad()
+def test_a_plain_forward_works_after_states_were_compared_without_maps(teacher: Teacher) -> None:
+    inputs, encoder = batch(teacher.tokenizer), teacher.encoder
+    expected = encoder(**inputs).last_hidden_state
+    for maps in (False, True, False):
+        encode(encoder, **inputs, states=True, maps=maps)
+        torch.testing.assert_close(encoder(**inputs).last_hidden_state, expected, atol=1e-5, rtol=1e-4)
+        assert encoder(**inputs, output_hidden_states=True).hidden_states
+
+
+@every()
+def test_every_block_has_its_parts(teacher: Teacher) -> None:
+    config, found = teacher.encoder.config, blocks(teacher.encoder)
+    assert len(found) == config.num_hidden_layers
+    gated = config.model_type == "modernbert"
+    for block in found:
+        assert (block.query is block.key) == (block.key is block.value) == gated
+        assert block.key.weight.shape == ((1 + 2 * gated) * config.hidden_size, config.hidden_size)
+        assert block.attention.weight.shape == (config.hidden_size, config.hidden_size)
+        assert block.inner.weight.shape == ((1 + gated) * config.intermediate_size, config.hidden_size)
+        assert block.outer.weight.shape == (config.hidden_size, config.intermediate_size)
+        assert all(norm is not block.outer for norm in block.norms)
+    assert len({id(block.outer) for block in found}) == len(found)
+
+
+@every()
+def test_ia3_scales_keys_values_and_feed_forward_units(teacher: Teacher) -> None:
+    pytest.importorskip("peft")
+    settings = PeftSft(density=0.1, method="ia3")
+    if teacher.encoder.config.model_type == "modernbert":
+        with pytest.raises(InputError, match="one map gives them and the queries"):
+            peft_settings(teacher.encoder, settings)
+        return
+    asked = peft_settings(teacher.encoder, settings)
+    kept = {teacher.encoder.get_submodule(name) for name in asked.target_modules}
+    parts = [(block.key, block.value, block.outer) for block in blocks(teacher.encoder)]
+    assert kept == {part for three in parts for part in three}
+    assert {teacher.encoder.get_submodule(name) for name in asked.feedforward_modules} == {
+        outer for _, _, outer in parts
+    }
+
+
+@every()
+@torch.no_grad()
+def test_attention_vectors_are_maps_of_the_states_alone(teacher: Teacher) -> None:
+    inputs, encoder = batch(teacher.tokenizer), teacher.encoder
+    if encoder.config.model_type == "modernbert":
+        with pytest.raises(InputError, match="one map gives all three"):
+            MiniLMConfig().check(encoder.config)
+        return
+    MiniLMConfig().check(encoder.config)
+    states, block = encode(encoder, **inputs, states=True).hidden[2], blocks(encoder)[2]
+    found = read(encoder, inputs["input_ids"], inputs["attention_mask"], Needs(vectors=(3,))).vectors[3]
+    for vectors, part in zip(found, (block.query, block.key, block.value), strict=True):
+        torch.testing.assert_close(vectors, part(states), atol=1e-5, rtol=1e-4)
 
 
 @every()

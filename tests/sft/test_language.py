@@ -12,7 +12,7 @@ from bistil.sft.delta import SparseDelta, base_hash, deltas_applied
 from bistil.sft.language import TextConfig, language_sft
 from bistil.sft.lottery import LotteryConfig
 from bistil.text.corpora import read_lines, to_blocks
-from bistil.training.loop import Schedule
+from bistil.training.loop import Run, Schedule
 
 PHASE = Schedule(steps=8, learning_rate=3e-3, evaluations=2)
 CONFIG = SftConfig(
@@ -27,7 +27,7 @@ def adapted(teacher_folder: Path, world: Path, wordpiece, tmp_path_factory: pyte
     blocks = to_blocks(wordpiece, read_lines(world / "corpora" / "qac.txt"), 24)
     delta, history = language_sft(
         teacher.mlm, wordpiece, "qac", blocks, text=TextConfig(length=24, batch_size=4), sft=CONFIG,
-        folder=tmp_path_factory.mktemp("language"),
+        run=Run(tmp_path_factory.mktemp("language"), "language SFT"),
     )  # fmt: skip
     return teacher, head, delta, history
 

@@ -20,8 +20,8 @@ from bistil.sft.peers import library, rank
 from bistil.training.loop import Stopped
 from bistil.training.progress import Event
 
-LORA = CONFIG.by_peft("lora")
-IA3 = CONFIG.by_peft("ia3")
+LORA = CONFIG.by("lora")
+IA3 = CONFIG.by("ia3")
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_the_rank_comes_nearest_to_the_density() -> None:
 def test_settings_and_a_missing_library_are_told(monkeypatch) -> None:
     assert LORA.density == CONFIG.density
     assert LORA.at_density(0.3).peft == PeftSft(density=0.3)
-    assert LORA.by_peft("ia3").peft == dataclasses.replace(LORA.peft, method="ia3")
+    assert LORA.by("ia3").peft == dataclasses.replace(LORA.peft, method="ia3")
     assert LORA.steps == CONFIG.sparse.steps
     for bad in ({"method": "adapter"}, {"density": 0.0}, {"alpha": 0.0}, {"dropout": 1.0}):
         with pytest.raises(InputError, match="were expected under `peft`"):

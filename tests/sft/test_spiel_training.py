@@ -22,7 +22,7 @@ from bistil.errors import InputError
 from bistil.sft import spiel
 from bistil.sft.delta import SparseDelta, base_hash, deltas_applied
 from bistil.sft.spiel import MovingSupport, SpielCallback, SpielConfig, spiel_optimizer
-from bistil.training.loop import Schedule, Stopped, fit
+from bistil.training.loop import Run, Schedule, Stopped, fit
 from bistil.training.progress import Event, Listener, silent
 
 STEPS = 12
@@ -122,15 +122,12 @@ def by_fit(
             objective,
             Sentences(STEPS, 3),
             lambda: {"loss": float(objective(held)[0])},
+            Run(folder, "SpIEL", progress, stop),
             schedule=Schedule(steps=STEPS, learning_rate=5e-3, evaluations=4),
             select="loss",
-            folder=folder,
             seed=3,
-            stage="SpIEL",
             optimizer=optimizer,
             callbacks=[watcher],
-            progress=progress,
-            stop=stop,
         )
         return net, support.delta("b"), watcher.updates
 
@@ -165,11 +162,10 @@ def test_the_best_checkpoint_comes_back_with_its_own_support(tmp_path: Path) -> 
             Parity(net),
             Sentences(STEPS, 3),
             lambda: {"loss": float(next(worse))},
+            Run(tmp_path, "SpIEL"),
             schedule=Schedule(steps=STEPS, learning_rate=5e-3),
             select="loss",
-            folder=tmp_path,
             seed=3,
-            stage="SpIEL",
             optimizer=optimizer,
         )
         assert bool((optimizer.born > 0).all())

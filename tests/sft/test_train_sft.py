@@ -18,7 +18,8 @@ from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta, base_hash, deltas_applied
 from bistil.sft.lottery import LotteryConfig, Selection, snapshot
 from bistil.sft.train_sft import lottery_ticket
-from bistil.training.loop import History, Objective, Schedule, Stopped
+from bistil.sft.tuning import Tuning
+from bistil.training.loop import History, Objective, Run, Schedule, Stopped
 from bistil.training.progress import Event, Listener, silent
 
 PHASE = Schedule(steps=6, learning_rate=5e-3, evaluations=3)
@@ -78,20 +79,17 @@ def train(
         spy(steps, seed)
         return Sentences(steps, seed)
 
-    return lottery_ticket(
-        objective,
-        net.encoder,
-        net.head,
-        batches,
-        lambda: {"loss": float(objective(held)[0])},
-        config=config,
-        base=base or base_hash(net.encoder),
+    tuning = Tuning(
+        objective=objective,
+        encoder=net.encoder,
+        head=net.head,
+        batches=batches,
+        evaluate=lambda: {"loss": float(objective(held)[0])},
         select="loss",
-        folder=folder,
-        stage="SFT",
-        progress=progress,
-        stop=stop,
+        base=base or base_hash(net.encoder),
     )
+    assert config.lottery is not None
+    return lottery_ticket(tuning, config, config.lottery, Run(folder, "SFT", progress, stop))
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +134,7 @@ def test_frozen_layer_norms_and_everything_outside_the_support_stay(trained) -> 
 def test_the_baselines_have_no_dense_phase_and_resume_like_the_rest(
     select: Selection, tmp_path: Path
 ) -> None:
-    settled = CONFIG.selecting(select)
+    settled = CONFIG.by(select)
     phases, stop = list[str](), threading.Event()
     delta, _ = train(
         model(), tmp_path / "whole", config=settled, progress=lambda event: phases.append(event.stage)

@@ -18,7 +18,8 @@ from bistil.sft.delta import SparseDelta, base_hash, deltas_applied
 from bistil.sft.lottery import LotteryConfig
 from bistil.sft.spiel.config import SpielSft
 from bistil.sft.tune import fine_tune
-from bistil.training.loop import Stopped
+from bistil.sft.tuning import Tuning
+from bistil.training.loop import Run, Stopped
 from bistil.training.progress import Event
 
 AG = SpielSft(density=0.05, interval=2, estimation=1, rate=0.5)
@@ -26,17 +27,23 @@ SPIEL = SftConfig(spiel=AG, sparse=PHASE, seed=4)
 METHODS = {
     "spiel-ag": SPIEL,
     "spiel-ma": dataclasses.replace(SPIEL, spiel=dataclasses.replace(AG, method="ma")),
-    "all": CONFIG.selecting("all"),
-    "none": CONFIG.selecting("none"),
+    "all": CONFIG.by("all"),
+    "none": CONFIG.by("none"),
 }
 
 
-def tuned(net: Classifier, folder: Path, config: SftConfig, **listeners: Any) -> SparseDelta:
+def tuned(net: Classifier, folder: Path, config: SftConfig, **watched: Any) -> SparseDelta:
     held, objective = Sentences(1, 99)[0], Parity(net)
-    delta, history = fine_tune(
-        objective, net.encoder, net.head, Sentences, lambda: {"loss": float(objective(held)[0])},
-        config=config, base=base_hash(net.encoder), select="loss", folder=folder, stage="SFT", **listeners,
-    )  # fmt: skip
+    tuning = Tuning(
+        objective=objective,
+        encoder=net.encoder,
+        head=net.head,
+        batches=Sentences,
+        evaluate=lambda: {"loss": float(objective(held)[0])},
+        select="loss",
+        base=base_hash(net.encoder),
+    )
+    delta, history = fine_tune(tuning, config, Run(folder, "SFT", **watched))
     assert [entry["step"] for entry in history if "eval_loss" in entry] == [2, 4, 6]
     return delta
 
@@ -99,6 +106,6 @@ def test_a_method_is_one_of_two_and_has_the_phases_that_it_needs() -> None:
 def test_density_and_baselines_carry_over_between_methods() -> None:
     assert CONFIG.density == SPIEL.density == 0.05
     assert SPIEL.at_density(0.2).spiel.density == CONFIG.at_density(0.2).lottery.density == 0.2
-    assert CONFIG.selecting("random").lottery == dataclasses.replace(CONFIG.lottery, select="random")
-    assert SPIEL.selecting("biases").lottery == LotteryConfig(density=0.05, select="biases")
-    assert SPIEL.selecting("biases").spiel is None
+    assert CONFIG.by("random").lottery == dataclasses.replace(CONFIG.lottery, select="random")
+    assert SPIEL.by("biases").lottery == LotteryConfig(density=0.05, select="biases")
+    assert SPIEL.by("biases").spiel is None

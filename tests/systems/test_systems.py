@@ -44,7 +44,7 @@ def test_names_in_experiment_files(experiment) -> None:
     ):
         with pytest.raises(InputError, match="is not a system"):
             small.parse_system(bad)
-    with pytest.raises(InputError, match="Did you mean bistil-tf?"):
+    with pytest.raises(InputError, match=r"Did you mean bistil-tf\?"):
         small.parse_system("bistl-tf:2")
 
 
@@ -262,7 +262,7 @@ def test_spiel_takes_the_place_of_lt_sft_at_equal_density(
     other = experiment()
     for cell in small.cells():
         delta = delta_of(pipeline, cell)
-        base = pipeline._load_base(cell)[0]
+        base = pipeline.encoder(cell, "qaa")[0]
         assert delta.size == other.task["ner"].sft.lottery.k(
             sum(parameter.numel() for parameter in base.parameters())
         )

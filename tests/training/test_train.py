@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from transformers import set_seed
 
 from bistil.errors import InputError
-from bistil.training.loop import Objective, Schedule, Stopped, fit
+from bistil.training.loop import Objective, Run, Schedule, Stopped, fit
 
 
 class Regression(Objective):
@@ -59,13 +59,10 @@ def run(
         objective,
         Points(steps),
         evaluate,
+        Run(folder, "test", progress, stop),
         schedule=schedule,
         select="loss",
-        folder=folder,
         seed=5,
-        stage="test",
-        stop=stop,
-        progress=progress,
     )
 
 
@@ -138,9 +135,8 @@ def test_bf16_is_refused_where_a_gpu_lacks_it(tmp_path: Path, monkeypatch: pytes
             objective,
             Points(1),
             dict,
+            Run(tmp_path, "test"),
             schedule=schedule,
             select="loss",
-            folder=tmp_path,
             seed=1,
-            stage="test",
         )

@@ -21,7 +21,7 @@ from bistil.sft.config import SftConfig
 from bistil.sft.language import TextConfig, language_sft
 from bistil.sft.lottery import LotteryConfig
 from bistil.text.corpora import lines_to_blocks, read_lines
-from bistil.training.loop import Schedule
+from bistil.training.loop import Run, Schedule
 
 STEPS = 50
 
@@ -45,7 +45,7 @@ def main(world: Path, teacher_folder: Path, to: Path) -> None:
         blocks["qac"],
         text=TextConfig(batch_size=6, mask_share=0.3),
         sft=sft,
-        folder=to / "sft",
+        run=Run(to / "sft", "language SFT"),
     )
     encoder = load_teacher(teacher_folder).encoder
     student = initialise(encoder, 2)
@@ -56,8 +56,7 @@ def main(world: Path, teacher_folder: Path, to: Path) -> None:
         config=GeneralConfig(
             lrf=2, schedule=Schedule(steps=STEPS, learning_rate=1e-3, evaluations=10), batch_size=6
         ),
-        folder=to / "stage-1",
-        stage="stage 1",
+        run=Run(to / "stage-1", "stage 1"),
     )
     found = {
         "stage 1": history,

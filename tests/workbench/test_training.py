@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from bistil.errors import InputError
 from bistil.plots import training_curves
-from bistil.training.loop import Objective, Schedule, fit
+from bistil.training.loop import Objective, Run, Schedule, fit
 from bistil.training.progress import Event, Listener
 from bistil.workbench import Training, training_panel
 from bistil.workbench.recorder import MOST, Recorder
@@ -50,13 +50,10 @@ def learning(folder: Path) -> Callable[[Listener, threading.Event], None]:
             objective,
             Batches(),
             lambda: {"loss": 1.0, "loss_qaa": 2.0},
+            Run(folder, "phase", progress, stop),
             schedule=schedule,
             select="loss",
-            folder=folder,
             seed=1,
-            stage="phase",
-            progress=progress,
-            stop=stop,
         )
 
     return work

@@ -40,9 +40,8 @@ def choose_tensors(encoder: nn.Module, *, embeddings: bool = False) -> list[str]
         if (isinstance(module, nn.Linear) and any(name.startswith(f"{block}.") for block in blocks))
         or (embeddings and isinstance(module, nn.Embedding))
     }
-    names = sorted(
-        name for name, _ in encoder.named_parameters() if name in inside
-    )  # a tied weight under its first name only
+    # a tied weight under its first name only
+    names = sorted(name for name, _ in encoder.named_parameters() if name in inside)
     if not names:
         raise InputError(
             f"Expected linear layers in an nn.ModuleList of blocks, but {type(encoder).__name__} has none."
@@ -57,13 +56,15 @@ class MovingSupport(SparseTraining):
     checkpoint's state restores support and phi. On exit the encoder is left at theta + phi (at theta after
     `rewind`). Works on one device.
 
-    Args: encoder: the encoder; its parameters may be in any floating-point type (phi is float32, and a write
-        rounds once). config: says which tensors, how many entries, and the seed of the random support.
-        support: sorted flat positions by name to start from, instead of random ones. dense_gradients: see
-        SparseTraining.
+    Args:
+        encoder: as SparseTraining's.
+        config: says which tensors, how many entries, and the seed of the random support.
+        support: sorted flat positions by name to start from, instead of random ones.
+        dense_gradients: as SparseTraining's.
 
-    Raises: InputError: K is larger than the chosen tensors, the support does not fit the encoder, or several
-        processes train together: each would grow what its own share of a batch asks for.
+    Raises:
+        InputError: K is larger than the chosen tensors, the support does not fit the encoder, or several
+            processes train together: each would grow what its own share of a batch asks for.
     """
 
     def __init__(

@@ -1,0 +1,1 @@
+"""What an encoder wears for a language or a task."""

@@ -1,0 +1,80 @@
+"""What is tuned: a model, what it minimises and what it is measured by, whatever the method is.
+
+Notable: the value holds nothing of the method, so LT-SFT, SpIEL and their peers take the same one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import TrainerCallback
+
+from bistil.training.loop import Evaluate, History, Objective, Run, Schedule, fit
+
+
+class BatchesFor(Protocol):
+    """Makes the training batches of a phase: `steps` of them, from `seed`."""
+
+    def __call__(self, steps: int, seed: int) -> Dataset:
+        """A dataset whose item k is the batch of step k."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What a method of `tune` works on.
+
+    Attributes:
+        objective: what is minimised.
+        encoder: the part of its model that the method changes a little of; left in its trained state.
+        head: the part that trains in full and travels with the delta, None where there is none.
+        batches: makes the batches of each phase.
+        evaluate: the metrics of the model as it is.
+        select: the metric that picks the best checkpoint.
+        base: hash of the base model that the delta will belong to, before any language delta that the encoder
+            wears already.
+    """
+
+    objective: Objective
+    encoder: nn.Module
+    head: nn.Module | None
+    batches: BatchesFor
+    evaluate: Evaluate
+    select: str
+    base: str
+
+    def fit(
+        self,
+        schedule: Schedule,
+        run: Run,
+        *,
+        seed: int,
+        order: int,
+        optimizer: torch.optim.Optimizer | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> History:
+        """Train for one phase; `order` is the seed of its batches."""
+        return fit(
+            self.objective,
+            self.batches(schedule.steps, order),
+            self.evaluate,
+            run,
+            schedule=schedule,
+            select=self.select,
+            seed=seed,
+            optimizer=optimizer,
+            callbacks=callbacks,
+        )
+
+    @property
+    def head_parameters(self) -> list[nn.Parameter]:
+        """What trains in full."""
+        return [] if self.head is None else list(self.head.parameters())
+
+    @property
+    def head_tensors(self) -> dict[str, Tensor]:
+        """The head's tensors under the names that a delta carries them by."""
+        state: dict[str, Any] = {} if self.head is None else self.head.state_dict()
+        return {f"head.{name}": tensor for name, tensor in state.items()}
