@@ -169,6 +169,16 @@ class Experiment(Settings):
             raise InputError(told, at=("targets", lacking[0]))
         if not any(self.targets.values()):
             raise InputError(f"The experiment {self.name} needs at least one target.", at=("targets",))
+        for task, codes in self.targets.items():
+            twice = [
+                code for number, code in enumerate(codes) if code == self.source or code in codes[:number]
+            ]
+            if twice:
+                told = (
+                    f"The targets of {task} should be languages other than the source {self.source!r}, none"
+                    f" of them twice, but {twice[0]!r} is the source or there already."
+                )
+                raise InputError(told, at=("targets", task))
         grouped = [self.source, *(code for group in self.groups for code in group)]
         if len(set(grouped)) < len(grouped) or not all(self.groups):
             told = (

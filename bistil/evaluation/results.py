@@ -7,6 +7,7 @@ compared only on the targets both were run on.
 """
 
 import csv
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from bistil.errors import InputError
+from bistil.settings.files import read_csv
 from bistil.systems.table import FLOOR, SYSTEMS, TEACHER, rank
 from bistil.tasks import primary
 
@@ -110,21 +112,21 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     """Read a `results.csv`; other columns than COLUMNS or a cell that is no number where one belongs are an
     `InputError`.
     """
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        found = tuple(reader.fieldnames or ())
-        if set(COLUMNS) - set(found) - set(ADDED) or set(found) - set(COLUMNS):
-            raise InputError(
-                f"{path} should have the columns {', '.join(COLUMNS)}, but has {reader.fieldnames}. Write it"
-                " with write_results."
-            )
+    header, rows = read_csv(path)
+    if set(COLUMNS) - set(header) - set(ADDED) or set(header) - set(COLUMNS):
+        raise InputError(
+            f"{path} should have the columns {', '.join(COLUMNS)}, but has {', '.join(header)}. Write it"
+            " with write_results."
+        )
+    found = []
+    for number, row in rows:
         try:
-            rows = [{column: _parse(column, cell) for column, cell in row.items()} for row in reader]
-        except ValueError as error:
+            found.append(with_axes({column: _parse(column, cell) for column, cell in row.items()}))
+        except (ValueError, OverflowError) as error:
             raise InputError(
-                f"A number was expected in {path}, line {reader.line_num}, but {error}. Correct that line."
+                f"A number was expected in {path}, line {number}, but {error}. Correct that line."
             ) from error
-    return [with_axes(row) for row in rows]
+    return found
 
 
 def with_axes(row: Row) -> dict[str, Any]:
@@ -332,4 +334,6 @@ def _parse(column: str, cell: str) -> Any:
     if cell == "" or column in TEXT:
         return cell or None
     number = float(cell)
+    if not math.isfinite(number):
+        raise ValueError(f"{cell!r} is not finite")
     return int(number) if column in INTEGERS else number

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from bistil.errors import InputError
 from bistil.tasks.task import Counted, Task
 
 RESAMPLES = 1000
@@ -67,11 +68,27 @@ def keep_outcomes(
 def read_outcomes(path: Path) -> Outcomes | None:
     """What was kept of an evaluation's examples; None of a floor, of retrieval, and of one made before
     outcomes were kept.
+
+    :raises InputError: where the file is damaged.
     """
     if not path.is_file():
         return None
-    with safe_open(path, "numpy") as file:
-        return Outcomes(file.metadata()["test"], {metric: file.get_tensor(metric) for metric in file.keys()})  # noqa: SIM118
+    try:
+        with safe_open(path, "numpy") as file:
+            test = file.metadata()["test"]
+            sums = {metric: file.get_tensor(metric) for metric in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"Outcomes of an evaluation were expected in {path}, but it is damaged ({error}). Delete it, and"
+            " run the experiment again."
+        ) from error
+    for metric, pair in sums.items():
+        if pair.ndim != 2 or len(pair) != 2 or not pair.size or not np.isfinite(pair).all():
+            raise InputError(
+                f"Two rows of finite numbers, one a test example, were expected under {metric!r} of {path}."
+                " Delete it, and run the experiment again."
+            )
+    return Outcomes(test, sums)
 
 
 def write_outcomes(folder: Path, kept: Mapping[str, Outcomes]) -> None:

@@ -5,6 +5,7 @@ under the eager implementation, so `encode` switches to it where maps are wanted
 which can note what maps are made of; weights are read as float32 on the CPU, from safetensors where the file
 exists, and never with remote code. What differs between architectures is in `architectures`."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,13 +15,18 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
-from transformers.utils import logging
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, logging
 
 from bistil.errors import InputError
 from bistil.models.architectures import Architecture, architecture
 from bistil.models.attention import NOTING, Attention, can_note
+from bistil.models.config import read_config
 from bistil.models.word_marks import glues_words, mark_first_word
+
+CASED = 0.01
+"""The share of a vocabulary with capital letters from which on it is that of a cased model."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +207,7 @@ def choose_device(requested: str | None = None) -> tuple[torch.device, str]:
 
 def _checked_source(name_or_folder: str | Path) -> tuple[str, Architecture, str]:
     """Return (source, architecture, model_type), or raise before any weights are read."""
-    source = str(name_or_folder)
+    source = os.path.expanduser(str(name_or_folder))
     looks_like_folder = (
         isinstance(name_or_folder, Path) or source.startswith((".", "/", "~")) or source.count("/") > 1
     )
@@ -209,21 +215,15 @@ def _checked_source(name_or_folder: str | Path) -> tuple[str, Architecture, str]
         raise InputError(
             f"Expected a model folder or hub name, but there is no folder {source}. Check the path."
         )
-    try:
-        with quiet():
-            config = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"No model configuration could be read from {source!r}: it is neither a folder with a config.json"
-            " nor a model name that the hub (or its local cache, when offline) knows. Check the spelling, go"
-            " online, or give a folder."
-        ) from error
+    config = read_config(source)
     return source, architecture(config), config.model_type
 
 
 def _load_weights(kind: type[PreTrainedModel], source: str, **settings: Any) -> tuple[Any, set[str]]:
     """Return the model in eval mode and the names of the tensors that the checkpoint lacked."""
-    has_safetensors = any(Path(source).glob("*.safetensors")) if Path(source).is_dir() else False
+    has_safetensors = any(
+        (Path(source) / name).is_file() for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)
+    )
     try:
         with quiet(), torch.random.fork_rng(devices=[]):
             # a fresh head is the same at every load, and the caller's random stream is left alone
@@ -237,11 +237,24 @@ def _load_weights(kind: type[PreTrainedModel], source: str, **settings: Any) -> 
                 **settings,
             )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        told = _mismatch(kind, source) if "mismatched_sizes" in str(error) else str(error)
         raise InputError(
-            f"The weights of {source} could not be read ({error}). Fetch or copy the model again."
+            f"The weights of {source} could not be read ({told}). Fetch or copy the model again."
         ) from error
     model, info = loaded
     return model.eval(), set(info["missing_keys"])
+
+
+def _mismatch(kind: type[PreTrainedModel], source: str) -> str:
+    """The first tensor whose stored size is not that of the configuration; transformers' own error does not
+    name it.
+    """
+    with quiet():
+        _, info = kind.from_pretrained(
+            source, output_loading_info=True, ignore_mismatched_sizes=True, tie_word_embeddings=False
+        )
+    name, stored, wanted = min(info["mismatched_keys"])
+    return f"{name} is stored with the size {tuple(stored)}, but by config.json it has {tuple(wanted)}"
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
@@ -253,6 +266,8 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
     try:
         with quiet():
             tokenizer: Any = AutoTokenizer.from_pretrained(source)
+            if _lowers_by_default(source, tokenizer):
+                tokenizer = AutoTokenizer.from_pretrained(source, do_lower_case=False)
             if tokenizer.is_fast and glues_words(tokenizer.backend_tokenizer):
                 tokenizer = AutoTokenizer.from_pretrained(source, add_prefix_space=True)
                 mark_first_word(tokenizer.backend_tokenizer)
@@ -283,6 +298,21 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
             " missing?"
         )
     return tokenizer
+
+
+def _lowers_by_default(source: str, tokenizer: Any) -> bool:
+    """Whether text is put in lower case although no file says so and the vocabulary has cased tokens: then
+    transformers has taken its default for the files of a cased model that are not all there.
+    """
+    if not (tokenizer.is_fast and getattr(tokenizer.backend_tokenizer.normalizer, "lowercase", False)):
+        return False
+    stated = cached_file(source, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
+    cased = [token for token in tokenizer.get_vocab() if token != token.lower() and token[0] != "["]
+    return (
+        not stated
+        and "do_lower_case" not in get_tokenizer_config(source)
+        and len(cased) > CASED * len(tokenizer)
+    )
 
 
 @contextmanager

@@ -36,6 +36,7 @@ from bistil.errors import InputError
 from bistil.models.architectures import blocks
 from bistil.pretrain.translation import Translations, translation_loss
 from bistil.pretrain.wordpiece import extend_wordpiece, train_wordpiece
+from bistil.settings import files
 from bistil.settings.ranges import Count, Dropout, Filled, Layers, Length, Part, Seed, Settings, Share, Weight
 from bistil.text import sampling
 from bistil.text.corpora import Batches, Blocks, cut, held_out, pairs_to_blocks, read_lines
@@ -140,8 +141,13 @@ def read_text(config: PretrainConfig, corpora: Mapping[str, Path], parallel: Pat
 def _aligned_files(first: Path, other: Path) -> list[tuple[str, str]]:
     if not (first.is_file() and other.is_file()):
         return []
-    a, b = (path.read_text(encoding="utf-8").splitlines() for path in (first, other))
-    return [(x.strip(), y.strip()) for x, y in zip(a, b, strict=True) if x.strip() and y.strip()]
+    a, b = ([line.strip() for _, line in files.lines(path)] for path in (first, other))
+    if len(a) != len(b):
+        raise InputError(
+            f"As many lines as in {first} ({len(a)}) were expected in {other}, but it has {len(b)}. Line n"
+            " of both files should be the same sentence."
+        )
+    return [(x, y) for x, y in zip(a, b, strict=True) if x and y]
 
 
 class Initial(NamedTuple):

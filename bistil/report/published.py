@@ -3,7 +3,6 @@
 Notable: data/published/*.csv hold them, each with the table it was printed in. Teacher, texts and steps may
 differ from ours, so both teachers are shown, and a mean is taken over the targets that both have."""
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +20,7 @@ from bistil.evaluation.results import (
     settings,
     variants,
 )
+from bistil.settings.files import read_csv
 from bistil.tasks import title
 from bistil.text.languages import DATA
 
@@ -86,21 +86,17 @@ def read_scores(path: Path = SCORES) -> tuple[Score, ...]:
 
     :raises InputError: with the line number, where a column is missing or a number is none.
     """
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise InputError(
-                f"{path} should have the columns {', '.join(COLUMNS)}, but has {reader.fieldnames}."
-            )
+    header, rows = read_csv(path)
+    if tuple(header) != COLUMNS:
+        raise InputError(f"{path} should have the columns {', '.join(COLUMNS)}, but has {', '.join(header)}.")
+    found = []
+    for number, row in rows:
         try:
-            return tuple(
-                Score(**{**row, "lrf": int(row["lrf"]) if row["lrf"] else None, "value": float(row["value"])})  # type: ignore[arg-type]
-                for row in reader
-            )
-        except (ValueError, TypeError) as error:
-            raise InputError(
-                f"{path}, line {reader.line_num}: a whole row with numbers was expected, but {error}."
-            ) from error
+            numbers = {"lrf": int(row["lrf"]) if row["lrf"] else None, "value": float(row["value"])}
+        except ValueError as error:
+            raise InputError(f"{path}, line {number}: numbers were expected, but {error}.") from error
+        found.append(Score(**{**row, **numbers}))  # type: ignore[arg-type]
+    return tuple(found)
 
 
 def beside(rows: Iterable[Row], scores: Sequence[Score] | None = None) -> list[Comparison]:

@@ -17,6 +17,7 @@ from bistil.evaluation.significance import read_all_outcomes
 from bistil.experiment import Experiment
 from bistil.report.experiment import EXPERIMENT
 from bistil.report.paired import Kept
+from bistil.settings.files import read_json
 from bistil.store.provenance import plain
 
 Settings = Mapping[str, str]
@@ -59,14 +60,9 @@ def read_side(path: Path, reports: Path) -> Side:
         )
     whole = results.name == "results.csv"  # a table of another name need not belong to what lies beside it
     manifests = (
-        [
-            json.loads(file.read_text(encoding="utf-8"))
-            for file in sorted((folder / "manifests").glob("*.json"))
-        ]
-        if whole
-        else []
+        [_read_manifest(file) for file in sorted((folder / "manifests").glob("*.json"))] if whole else []
     )
-    asked = plain(experiment) if experiment else _read_json(folder / EXPERIMENT) if whole else None
+    asked = plain(experiment) if experiment else _read_asked(folder / EXPERIMENT) if whole else None
     return Side(
         name=folder.resolve().name if whole else path.stem,
         rows=rows,
@@ -149,6 +145,35 @@ def _software(manifests: list[dict[str, Any]]) -> dict[str, str]:
     return {name: ", ".join(sorted(found)) for name, found in values.items()}
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+def _read_asked(path: Path) -> dict[str, Any] | None:
+    """What an experiment asked for, beside its results; None of a report that has no such file."""
+    return _read_settings(path) if path.is_file() else None
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """A manifest of a report, of which kind, config, git and versions are used."""
+    found = _read_settings(path)
+    git, versions = found.get("git") or {}, found.get("versions", {})
+    if not (
+        isinstance(found.get("kind"), str)
+        and isinstance(found.get("config") or {}, dict)
+        and isinstance(git, dict)
+        and isinstance(git.get("commit") or "", str)
+        and isinstance(versions, dict)
+        and all(isinstance(text, str) for text in versions.values())
+    ):
+        raise InputError(
+            f"A manifest with `kind`, `config`, `git` and `versions` was expected in {path}, but one of"
+            " them is missing or something else. Run the experiment again: it writes its manifests anew."
+        )
+    return found
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    """A JSON file with settings that are nested as settings are."""
+    found: dict[str, Any] = read_json(path, dict)
+    try:
+        _flat(found)
+    except RecursionError as error:
+        raise InputError(f"Settings were expected in {path}, but they are nested too deeply.") from error
     return found

@@ -256,7 +256,11 @@ def _instead(wanted: str, value: Any) -> str:
 
 def _hint(kind: Any, value: Any) -> str:
     """What to do where YAML reads something else than was meant."""
-    if kind is str and isinstance(value, bool | int | float):
+    if kind is str and isinstance(value, bool):
+        return "; YAML takes yes, no, on and off for that: put it in quotes, as in 'no'"
+    if kind is str and value is None:
+        return "; YAML takes ~ and an empty place for that: put it in quotes"
+    if kind is str and isinstance(value, int | float):
         return "; put it in quotes"
     try:
         numeric = kind is float and isinstance(value, str) and float(value) is not None

@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import yaml
 
 from bistil.errors import InputError
+from bistil.settings.files import YamlLoader, read_text
 from bistil.settings.ranges import Problem, kinds, optional, problems
 
 T = TypeVar("T")
@@ -26,15 +27,16 @@ def read_yaml(kind: type[T], path: Path) -> T:
     """
     if not path.is_file():
         raise InputError(f"A settings file was expected at {path}, but there is none.")
+    text = read_text(path)
     try:
-        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        loader = YamlLoader(text)
         root = loader.get_single_node()
         twice = _said_twice(root)
         value = loader.construct_document(root) if root else None
     except (
         Exception
     ) as error:  # beside its own errors, yaml's constructors fail in the ways of what they construct
-        raise InputError(f"{path} is not valid YAML in UTF-8: {error}") from error
+        raise InputError(f"{path} is not valid YAML: {error}") from error
     if twice:
         first, second = twice
         raise InputError(

@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from bistil.errors import InputError
+from bistil.settings.files import is_file
+from bistil.sources import strict
 from bistil.tasks import task as find_task
+from bistil.tasks.gold import labels_of
 from bistil.tasks.retrieval import read_parallel
-from bistil.tasks.treebank import universal
 from bistil.text.corpora import read_lines
-from bistil.text.languages import SPLITS, DataFolder, Language
+from bistil.text.languages import SPLITS, DataFolder, Language, of_split
 
 EVALUATION = ("dev", "test")
 MOST_LABELS = 6
+MOST_REMARKS = 5
 TASKS_OF = {"treebank": ("parsing", "pos"), "ner": ("ner",), "nli": ("nli",), "qa": ("qa",)}
 
 
@@ -29,7 +32,7 @@ class FileCheck:
     """A file that the language table names: what is in it, or what is wrong with it.
 
     what: text, parallel or a task. labels: how often each occurs, most frequent first. error: what is wrong,
-    with the line; "" if nothing."""
+    with the line; "" if nothing. remarks: what is read all the same, but worth a look."""
 
     code: str
     what: str
@@ -38,6 +41,7 @@ class FileCheck:
     examples: int = 0
     labels: tuple[tuple[str, int], ...] = ()
     error: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,10 @@ def lines(checked: FolderCheck, root: Path) -> Iterator[str]:
     yield f"{len(checked.files)} files, {len(checked.malformed)} malformed"
     for one in checked.malformed:
         yield f"malformed ({one.what}): {one.error}"
+    for one in checked.files:
+        yield from (f"read, but {_inside(one.path, root)}, {remark}" for remark in one.remarks[:MOST_REMARKS])
+        if (more := len(one.remarks) - MOST_REMARKS) > 0:
+            yield f"read, but {_inside(one.path, root)} has {more:,} more of these"
     for overlap in checked.overlaps:
         share = 100 * overlap.sentences / overlap.of
         evaluation, training = _inside(overlap.evaluation, root), _inside(overlap.training, root)
@@ -117,12 +125,12 @@ def lines(checked: FolderCheck, root: Path) -> Iterator[str]:
 
 def _files(root: Path, language: Language) -> Iterator[tuple[str, str, Path]]:
     """What, split and path of every file of a language that is there."""
-    if (root / language.corpus).is_file():
+    if is_file(root / language.corpus):
         yield "text", "train", root / language.corpus
     for column, pattern in language.files.items():
         for split in SPLITS if "{split}" in pattern else ("test",):
-            path = root / pattern.format(split=split)
-            if pattern and path.is_file():
+            path = root / of_split(pattern, split)
+            if pattern and is_file(path):
                 for what in TASKS_OF.get(column, (column,)):
                     yield what, split, path
 
@@ -130,7 +138,7 @@ def _files(root: Path, language: Language) -> Iterator[tuple[str, str, Path]]:
 def _missing(root: Path, language: Language) -> Iterator[str]:
     """The patterns of a language that no file fits."""
     for pattern in (language.corpus, *language.files.values()):
-        if pattern and not any((root / pattern.format(split=split)).is_file() for split in SPLITS):
+        if pattern and not any(is_file(root / of_split(pattern, split)) for split in SPLITS):
             yield pattern
 
 
@@ -140,28 +148,29 @@ def _checked(code: str, what: str, split: str, path: Path) -> tuple[FileCheck, s
         examples = _read(what, path)
     except InputError as error:
         return FileCheck(code, what, split, path, error=str(error)), set()
-    counts = Counter(label for example in examples for label in _labels(what, example))
+    counts = Counter(label for example in examples for label in labels_of(what, example))
     sentences = (text for example in examples for text in _sentences(what, example))
     hashes = {hash("".join(text.split())) for text in sentences}
-    return FileCheck(code, what, split, path, len(examples), tuple(counts.most_common())), hashes
+    found = tuple(_remarks(what, path, examples))
+    return FileCheck(
+        code, what, split, path, len(examples), tuple(counts.most_common()), remarks=found
+    ), hashes
+
+
+def _remarks(what: str, path: Path, examples: list[Any]) -> Iterator[str]:
+    """What a user should know of a file that can be read; a treebank's is told once, for its trees."""
+    if what in ("parsing", "ner"):
+        withheld = sum(set(example.words) == {"_"} for example in examples)
+        if withheld:
+            yield f"{withheld:,} of {len(examples):,} sentences have no word but '_'"
+    if what == "parsing":
+        yield from (f"{remark} (the CoNLL-18 script refuses that)" for remark in strict.remarks(path))
 
 
 def _read(what: str, path: Path) -> list[Any]:
     if what == "text" or (what == "parallel" and path.suffix != ".tsv"):
         return read_lines(path)
     return read_parallel(path) if what == "parallel" else find_task(what).read(path)
-
-
-def _labels(what: str, example: Any) -> Iterator[str]:
-    """The labels of an example: universal relations, tags, entity types, an inference label."""
-    if what == "parsing":
-        yield from map(universal, example.relations)
-    elif what == "pos":
-        yield from example.tags
-    elif what == "ner":
-        yield from (tag[2:] for tag in example.tags if tag.startswith("B-"))
-    elif what == "nli":
-        yield example.label
 
 
 def _sentences(what: str, example: Any) -> Iterator[str]:
@@ -187,4 +196,4 @@ def _overlaps(sentences: dict[tuple[str, Path], set[int]]) -> Iterator[Overlap]:
 
 
 def _inside(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()

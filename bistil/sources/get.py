@@ -15,9 +15,10 @@ from typing import Any
 
 from bistil.errors import InputError
 from bistil.experiment import Experiment
+from bistil.settings.files import read_csv
 from bistil.sources.table import DataSet, data_set
 from bistil.sources.write import SUFFIXES, WRITERS
-from bistil.text.languages import COLUMN_OF, DATA, OPTIONAL, REQUIRED, read_table
+from bistil.text.languages import COLUMN_OF, DATA, OPTIONAL, REQUIRED, of_split, read_table
 
 Load = Callable[[str, str, str | None, bool], Mapping[str, Any]]
 """From (id, configuration, revision, streamed) to the splits by name, each iterable over rows, with
@@ -60,7 +61,7 @@ def get(
             )
         pattern = place(entry, code)
         for split, rows in found:
-            path = folder / pattern.format(split=split)
+            path = folder / of_split(pattern, split)
             _write(path, WRITERS[entry.format](islice(rows, most), _classes(rows), entry.drop))
             written.append(path)
             say(f"{path}")
@@ -129,10 +130,10 @@ def add_to_table(folder: Path, code: str, column: str, pattern: str) -> bool:
     columns: tuple[str, ...] = (*REQUIRED, *OPTIONAL)
     rows: dict[str, dict[str, str]] = {}
     if path.is_file():
-        with path.open(encoding="utf-8", newline="") as file:
-            table = csv.DictReader(file)
-            columns = tuple(dict.fromkeys((*columns, *(table.fieldnames or ()))))
-            rows = {row["code"]: row for row in table}
+        read_table(path)  # refuses what would be lost
+        header, found = read_csv(path)
+        columns = tuple(dict.fromkeys((*columns, *header)))
+        rows = {row["code"]: row for _, row in found}
     if rows.get(code, {}).get(column) not in (None, "", pattern):
         return False
     row = rows.setdefault(code, _known(code))

@@ -22,6 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bistil.errors import InputError
+from bistil.settings.files import parse_json
 from bistil.store.provenance import canonical_json, file_id, git_state, peak_memory_bytes, plain, versions
 from bistil.training.progress import Event, Listener, silent
 
@@ -210,14 +211,20 @@ def _ids(inputs: Mapping[str, Artefact | str]) -> dict[str, str]:
 
 def _read(folder: Path) -> Artefact:
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = parse_json((folder / MANIFEST).read_text(encoding="utf-8"))
         if (
             manifest["status"] != "complete"
             or manifest["id"] != folder.name
             or manifest["kind"] != folder.parent.name
         ):
             raise ValueError("it does not describe this folder")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        for part in ("config", "inputs", "metrics"):
+            if not isinstance(manifest[part], dict):
+                raise ValueError(f"its `{part}` is no mapping")
+        for name, written in manifest.get("files", {}).items():
+            if not (isinstance(written["bytes"], int) and isinstance(written["hash"], str)):
+                raise ValueError(f"it does not say what the file {name} was")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"A complete artefact with its {MANIFEST} was expected in {folder}, but the manifest cannot be"
             f" used ({error}). The folder was changed from outside: delete it, and the next run builds it"

@@ -17,7 +17,7 @@ from seqeval.metrics import f1_score, precision_score, recall_score
 from seqeval.metrics.sequence_labeling import get_entities
 
 from bistil.errors import InputError
-from bistil.tasks.sentences import sentence_blocks, some
+from bistil.tasks.sentences import check_words, sentence_blocks, some
 from bistil.tasks.tagging import Tagged, Tagging
 from bistil.tasks.task import Outcomes
 
@@ -34,11 +34,15 @@ class Ner(Tagging):
     def read(self, path: Path) -> list[Tagged]:
         """Sentences of a two-column file ("token TAG") or a UNER `.iob2` file.
 
-        :raises InputError: with the line number, where columns, tags or UTF-8 are wrong.
+        :raises InputError: with the line number, where columns, tags or UTF-8 are wrong; where words are
+            withheld, or have WikiANN's prefix.
         """
         sentences = [_tagged(path, start, lines) for start, lines in sentence_blocks(path)]
         found = [sentence for sentence in sentences if sentence.words]
-        return some(found, f"At least one sentence was expected in {path}, but it holds only comments")
+        some(found, f"At least one sentence was expected in {path}, but it holds only comments")
+        check_words(path, (sentence.words for sentence in found))
+        _check_prefix(path, found)
+        return found
 
     def for_training(self, examples: Sequence[Tagged]) -> Self:
         """This task with O and the B- and I- tags of the examples' entity types as labels, types in
@@ -111,24 +115,35 @@ def _columns(path: Path, number: int, line: str) -> tuple[str, str] | None:
         if line.startswith("#"):
             return None
         columns = line.split("\t")
-        if len(columns) not in (3, 5) or not columns[1].strip():
-            raise _wrong(
-                path,
-                number,
-                "3 or 5 columns with tabs between them (id, word, tag, and two more)",
-                len(columns),
-            )
-        return (columns[1], columns[2]) if columns[0].isdigit() else None
-    columns = line.strip(" ").split("\t") if "\t" in line else line.strip(" ").split(" ")
-    if len(columns) != 2 or not columns[0].strip():
-        raise _wrong(
-            path, number, "2 columns, word and tag, with one space or tab between them", len(columns)
-        )
-    return None if columns[0] == "-DOCSTART-" else (columns[0], columns[1])
+        if len(columns) not in (3, 5):
+            expected = "3 or 5 columns with tabs between them (id, word, tag, and two more)"
+            raise _wrong(path, number, expected, f"{len(columns)} column(s)")
+        word, tag = columns[1:3]
+        is_word = columns[0].isdigit()
+    else:
+        columns = line.strip(" ").split("\t") if "\t" in line else line.strip(" ").split(" ")
+        if len(columns) != 2:
+            expected = "2 columns, word and tag, with one space or tab between them"
+            raise _wrong(path, number, expected, f"{len(columns)} column(s)")
+        word, tag = columns
+        is_word = word != "-DOCSTART-"
+    if not word.strip():
+        raise _wrong(path, number, f"a word before the tag {tag!r}", f"the blank {word!r}")
+    return (word, tag) if is_word else None
 
 
-def _wrong(path: Path, line: int, expected: str, columns: int) -> InputError:
+def _wrong(path: Path, line: int, expected: str, came: str) -> InputError:
     return InputError(
-        f"{path}, line {line}: expected {expected}, but got {columns} column(s). Correct the line, or convert"
-        " the file."
+        f"{path}, line {line}: expected {expected}, but got {came}. Correct the line, or convert the file."
     )
+
+
+def _check_prefix(path: Path, sentences: Sequence[Tagged]) -> None:
+    """Refuse WikiANN's own files, whose words are `en:Paris`."""
+    words = [word for sentence in sentences for word in sentence.words]
+    prefix, colon, _ = words[0].partition(":")
+    if colon and prefix.islower() and all(word.startswith(prefix + colon) for word in words):
+        raise InputError(
+            f"Words were expected in {path}, but every one begins with {prefix + colon!r}, as in WikiANN's"
+            f" own files. Take that off (in a shell: sed 's/^{prefix}://')."
+        )

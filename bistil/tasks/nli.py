@@ -8,7 +8,6 @@ Notable:
 * MultiNLI's "-" (annotators disagreed) is left out, as is usual; XNLI's "contradictory" is contradiction.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ from transformers import PreTrainedTokenizerBase
 from bistil.errors import InputError
 from bistil.losses import prediction_loss
 from bistil.models.load import TaskModel
-from bistil.tasks.sentences import pad_inputs, read_text, some
+from bistil.settings import files
+from bistil.tasks.sentences import pad_inputs, some
 from bistil.tasks.task import Batch, Outcomes, Row, ratios
 
 LABELS = ("entailment", "neutral", "contradiction")
@@ -162,30 +162,32 @@ class Nli:
 
 def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Line numbers and rows of a file with one JSON object a line."""
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+    for number, line in files.lines(path):
         if not line.strip():
             continue
         try:
-            found: Any = json.loads(line)
-        # too long a number and too deep a nesting are none of json's own errors
-        except (ValueError, RecursionError) as error:
+            found: Any = files.parse_json(line)
+        except ValueError as error:
             raise _wrong(
                 path, number, "a JSON object", f"text that is none ({getattr(error, 'msg', error)})"
             ) from error
-        names = found if isinstance(found, dict) else {}
-        yield (
-            number,
-            _named(path, number, {key: value for key, value in names.items() if isinstance(value, str)}),
-        )
+        if not isinstance(found, dict):
+            raise _wrong(path, number, "a JSON object", type(found).__name__)
+        row = _named(path, number, found)
+        for name, value in row.items():
+            if not isinstance(value, str):
+                raise _wrong(
+                    path, number, f"a text as the {name}", f"{str(value)[:100]}{_numbered(name, value)}"
+                )
+        yield number, row
 
 
 def _table_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Line numbers and rows of a table with tabs, with or without a header. Quotes are ordinary characters,
     as in the published files.
     """
-    lines = [(number, line.rstrip("\r")) for number, line in enumerate(read_text(path).split("\n"), start=1)]
     header: list[str] = []
-    for number, line in lines:
+    for number, line in files.lines(path):
         if not line.strip():
             continue
         columns = line.split("\t")
@@ -193,6 +195,8 @@ def _table_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             header = _bare_header(columns)
             if not header:
                 header = columns
+                if twice := [name for name in sum(_COLUMNS.values(), ()) if header.count(name) > 1]:
+                    raise _wrong(path, number, "one column of each name", f"{twice[0]!r} twice")
                 _named(path, number, dict.fromkeys(header, ""))
                 continue
         if len(columns) > len(header):
@@ -207,10 +211,20 @@ def _bare_header(first: Sequence[str]) -> list[str]:
     return ["premise", "hypothesis", "label"] if len(first) == 3 and first[2] in _LABEL_OF else []
 
 
-def _named(path: Path, number: int, row: Mapping[str, str]) -> dict[str, str]:
+def _numbered(name: str, value: Any) -> str:
+    """What to say of a label that is a number, as `datasets` writes them."""
+    if name != "label" or not isinstance(value, int):
+        return ""
+    return (
+        ", a number, whose name the file does not say (MultiNLI and XNLI on the hub: 0 entailment, 1 neutral,"
+        " 2 contradiction). Write the names"
+    )
+
+
+def _named(path: Path, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
     """The row under our own names for its columns."""
-    found = {name: next((row[key] for key in keys if key in row), None) for name, keys in _COLUMNS.items()}
-    lacking = [name for name, value in found.items() if value is None]
+    found = {name: key for name, keys in _COLUMNS.items() for key in reversed(keys) if key in row}
+    lacking = [name for name in _COLUMNS if name not in found]
     if lacking:
         wanted = "; ".join(f"{name} ({' or '.join(keys)})" for name, keys in _COLUMNS.items())
         raise _wrong(
@@ -219,9 +233,7 @@ def _named(path: Path, number: int, row: Mapping[str, str]) -> dict[str, str]:
             f"the columns {wanted}",
             f"none for {', '.join(lacking)} among {', '.join(row) or 'nothing'}",
         )
-    return {name: value for name, value in found.items() if value is not None} | {
-        k: row[k] for k in ("language",) if k in row
-    }
+    return {name: row[key] for name, key in {**found, "language": "language"}.items() if key in row}
 
 
 def _wrong(path: Path, line: int, expected: str, came: str) -> InputError:

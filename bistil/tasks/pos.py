@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
-from bistil.errors import InputError
-from bistil.tasks.sentences import sentence_blocks, some
+from bistil.tasks.sentences import check_words, sentence_blocks, some
 from bistil.tasks.tagging import Tagged, Tagging
 from bistil.tasks.task import Outcomes, ratios
+from bistil.tasks.treebank import word_rows, wrong
 
 UPOS = (
     *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM"),
@@ -37,11 +37,13 @@ class Pos(Tagging):
     def read(self, path: Path) -> list[Tagged]:
         """Sentences of a CoNLL-U file with their universal parts of speech.
 
-        :raises InputError: with the line number, where a line has not 10 columns or its tag is none of UPOS.
+        :raises InputError: with the line number, where a line is no CoNLL-U or its tag is none of UPOS.
         """
         sentences = [_tagged(path, start, lines) for start, lines in sentence_blocks(path)]
         found = [sentence for sentence in sentences if sentence.words]
-        return some(found, f"At least one sentence was expected in {path}, but it holds only comments")
+        some(found, f"At least one sentence was expected in {path}, but it holds only comments")
+        check_words(path, (sentence.words for sentence in found))
+        return found
 
     def for_training(self, examples: Sequence[Tagged]) -> Self:
         """This task with the tags of the examples as labels."""
@@ -75,22 +77,10 @@ def _tagged(path: Path, start: int, lines: Sequence[str]) -> Tagged:
     empty.
     """
     words, tags = [], []
-    for number, line in enumerate(lines, start=start):
-        if line.startswith("#"):
-            continue
-        columns = line.split("\t")
-        if len(columns) != 10:
-            raise InputError(
-                f"{path}, line {number}: expected 10 columns with tabs between them, but got {len(columns)}."
-                " Correct the line, or get the treebank anew."
-            )
-        if not columns[0].isdigit():
-            continue
+    for number, columns in word_rows(path, start, lines):
         if columns[3] not in UPOS:
-            raise InputError(
-                f"{path}, line {number}: expected one of the universal parts of speech ({', '.join(UPOS)}),"
-                f" but got {columns[3]!r}. Correct the line, or get the treebank anew."
-            )
+            expected = f"one of the universal parts of speech ({', '.join(UPOS)})"
+            raise wrong(path, number, expected, repr(columns[3]))
         words.append(columns[1])
         tags.append(columns[3])
     return Tagged(tuple(words), tuple(tags))

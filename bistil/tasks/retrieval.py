@@ -25,8 +25,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from bistil.errors import InputError
 from bistil.models.architectures import longest_sequence
 from bistil.models.load import encode
+from bistil.settings import files
 from bistil.settings.ranges import Settings, Share
-from bistil.tasks.sentences import pad, pad_inputs, read_text
+from bistil.tasks.sentences import pad, pad_inputs
 from bistil.text.languages import DataFolder
 
 
@@ -59,11 +60,11 @@ def read_parallel(path: Path, source: Path | None = None) -> list[tuple[str, str
     :raises InputError: where a line has not two columns or a sentence is blank (with its number), or the
     files differ in length.
     """
-    lines = _lines(path)
+    lines = [line for _, line in files.lines(path)]
     if source is None:
         columns = [line.split("\t") for line in lines]
     else:
-        others = _lines(source)
+        others = [line for _, line in files.lines(source)]
         if len(others) != len(lines):
             raise InputError(
                 f"As many lines as in {source} ({len(others)}) were expected in {path}, but it has"
@@ -209,9 +210,3 @@ def _accuracy(similarity: Tensor, candidates: Sequence[str]) -> float:
     """Percentage of rows whose best column holds the same text as the column of the row's own number."""
     best = similarity.argmax(1).tolist()
     return 100 * sum(candidates[guess] == candidates[own] for own, guess in enumerate(best)) / len(best)
-
-
-def _lines(path: Path) -> list[str]:
-    """The lines of a text file, without their ends."""
-    lines = [line.removesuffix("\r") for line in read_text(path).split("\n")]
-    return lines if lines[-1] else lines[:-1]

@@ -1,9 +1,9 @@
-"""What tasks share: text files, files of sentences, words to sub-words, padding.
+"""What tasks share: files of sentences, words to sub-words, padding.
 
 Notable: a word that the tokenizer turns into nothing (a lone soft hyphen, say) becomes the unknown token, so
 that every word has a first sub-word unless it was cut off at the end of the sentence."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from bistil.errors import InputError
+from bistil.settings import files
 from bistil.tasks.task import Row
 
 IGNORED = -100
@@ -27,27 +28,6 @@ class Tokens:
 
     input_ids: list[int]
     first_subwords: list[int]
-
-
-def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, without its byte order mark.
-
-    :raises InputError: where the file is missing or not UTF-8 (with the line's number).
-    """
-    if not path.is_file():
-        raise InputError(
-            f"A data file was expected at {path}, but there is none. Check the data folder and the language"
-            " table."
-        )
-    data = path.read_bytes()
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"UTF-8 text was expected in {path}, but line {line} holds the byte 0x{data[error.start]:02x}."
-            " Convert the file to UTF-8."
-        ) from error
 
 
 def some(examples: Examples, missing: str) -> Examples:
@@ -65,22 +45,31 @@ def sentence_blocks(path: Path) -> Iterator[tuple[int, list[str]]]:
 
     :raises InputError: where the file is missing, not UTF-8 or without any sentence.
     """
-    lines = read_text(path).split("\n")
     block: list[str] = []
-    found = False
-    for number, line_text in enumerate([*lines, ""], start=1):
-        if stripped := line_text.rstrip("\r"):
-            block.append(stripped)
-        if not stripped.strip():
-            block = block[:-1] if stripped else block
-            if block:
-                found = True
-                yield number - len(block), block
+    found, number = False, 0
+    for number, line in files.lines(path):
+        if line.strip():
+            block.append(line)
+        elif block:
+            found = True
+            yield number - len(block), block
             block = []
+    if block:
+        found = True
+        yield number - len(block) + 1, block
     if not found:
         raise InputError(
             f"At least one sentence was expected in {path}, but the file is empty. Give a file with data"
             " in it."
+        )
+
+
+def check_words(path: Path, sentences: Iterable[Sequence[str]]) -> None:
+    """Refuse a file all of whose words are `_`, as of a treebank whose text its licence keeps back."""
+    if all(word == "_" for words in sentences for word in words):
+        raise InputError(
+            f"Words were expected in {path}, but every one is '_': this file comes without its text, which"
+            " its licence keeps back. Merge the text in, as the data set's README says, or take another one."
         )
 
 

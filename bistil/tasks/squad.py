@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bistil.errors import InputError
-from bistil.tasks.sentences import read_text
+from bistil.settings.files import read_json, read_text
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,7 @@ def read_squad(path: Path) -> list[Question]:
         question has no answer, or where an answer is not at its place in the context (with the question's id
         and the line where that stands).
     """
-    try:
-        found = json.loads(read_text(path))
-    # too long a number and too deep a nesting are none of json's own errors
-    except (ValueError, RecursionError) as error:
-        line, why = getattr(error, "lineno", 1), getattr(error, "msg", error)
-        raise InputError(
-            f"{path}, line {line}: expected JSON, but got text that is none ({why}). Get the file anew."
-        ) from error
+    found = read_json(path)
     questions = []
     for _, article in _each(path, found, "data", "the file"):
         for place, paragraph in _each(path, article, "paragraphs", "an article"):
@@ -111,6 +104,10 @@ def _wrong(path: Path, place: str, expected: str, came: str) -> InputError:
 def _line(path: Path, place: str) -> str:
     """`line N, ` where the place is a question whose id is found in the file, otherwise nothing."""
     text, name = read_text(path), place.removeprefix("question ")
-    spellings = "|".join(re.escape(json.dumps(name, ensure_ascii=ascii_only)) for ascii_only in (False, True))
-    found = re.search(rf'"id"\s*:\s*(?:{spellings})', text) if name != place else None
-    return f"line {text.count(chr(10), 0, found.start()) + 1}, " if found else ""
+    for spelling in {json.dumps(name, ensure_ascii=ascii_only) for ascii_only in (False, True)}:
+        start = text.find(spelling) if name != place else -1
+        while start >= 0:
+            if re.search(r'"id"\s*:\s*\Z', text[max(0, start - 50) : start]):
+                return f"line {text.count(chr(10), 0, start) + 1}, "
+            start = text.find(spelling, start + 1)
+    return ""

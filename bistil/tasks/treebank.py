@@ -1,6 +1,6 @@
 """Dependency trees from CoNLL-U files.
 
-Notable: conllu reads the columns; the checks here come first, since they can say which line is wrong.
+Notable: columns are what stands between tabs, so a word or a lemma may hold any spaces.
 Multiword tokens (1-2) and empty nodes (1.1) are no part of the tree and are left out: what stays are the
 syntactic words."""
 
@@ -9,10 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import conllu
-
 from bistil.errors import InputError
-from bistil.tasks.sentences import sentence_blocks, some
+from bistil.tasks.sentences import check_words, sentence_blocks, some
 from bistil.tasks.trees import is_tree
 
 _WORD, _HEAD, _OTHER = (
@@ -20,7 +18,7 @@ _WORD, _HEAD, _OTHER = (
     re.compile(r"[0-9]{1,9}"),
     re.compile(r"[0-9]{1,9}[-.][0-9]{1,9}"),
 )
-_AS_TEXT = {name: lambda columns, i: columns[i] for name in ("xpos", "feats", "deps", "misc")}
+_NAME = re.compile(r"#\s*sent_id\s*=\s*(.*?)\s*")
 
 
 @dataclass(frozen=True)
@@ -44,60 +42,59 @@ def read_conllu(path: Path) -> list[Sentence]:
     """All sentences of a CoNLL-U file.
 
     :raises InputError: with the line number, where a line has not 10 columns, where ids or heads are wrong,
-        or where the heads are no tree with one root.
+        or where the heads are no tree with one root; where the words are withheld.
     """
     sentences = []
     for start, lines in sentence_blocks(path):
-        rows = [(start + i, line.split("\t")) for i, line in enumerate(lines) if not line.startswith("#")]
-        if not rows:
-            continue
-        _check(path, rows)
-        try:
-            tokens = conllu.parse("\n".join(lines), field_parsers=dict(_AS_TEXT))[0]
-        except conllu.exceptions.ParseException as error:
-            raise _wrong(
-                path, start, "a CoNLL-U sentence", f"a sentence that cannot be read ({error})"
-            ) from error
-        words = [token for token in tokens if isinstance(token["id"], int)]
-        sentences.append(
-            Sentence(
-                tuple(token["form"] for token in words),
-                tuple(token["head"] for token in words),
-                tuple(token["deprel"] for token in words),
-                str(tokens.metadata.get("sent_id") or ""),
+        if words := word_rows(path, start, lines):
+            _check(path, words)
+            sentences.append(
+                Sentence(
+                    tuple(columns[1] for _, columns in words),
+                    tuple(int(columns[6]) for _, columns in words),
+                    tuple(columns[7] for _, columns in words),
+                    next((name[1] for line in lines if (name := _NAME.fullmatch(line))), ""),
+                )
             )
-        )
-    return some(sentences, f"At least one sentence was expected in {path}, but it holds only comments")
+    some(sentences, f"At least one sentence was expected in {path}, but it holds only comments")
+    check_words(path, (sentence.words for sentence in sentences))
+    return sentences
 
 
-def _check(path: Path, rows: Sequence[tuple[int, list[str]]]) -> None:
-    """Raise InputError at the first line of a sentence that is no good CoNLL-U."""
+def word_rows(path: Path, start: int, lines: Sequence[str]) -> list[tuple[int, list[str]]]:
+    """The columns of the syntactic words of a sentence whose first line has the number `start`, each with its
+    line's number; none of comments alone.
+
+    :raises InputError: at the first line without 10 columns, a word or the right id.
+    """
+    rows = [(start + i, line.split("\t")) for i, line in enumerate(lines) if not line.startswith("#")]
     words: list[tuple[int, list[str]]] = []
     for number, columns in rows:
         if len(columns) != 10:
-            raise _wrong(path, number, "10 columns with tabs between them", f"{len(columns)}")
+            raise wrong(path, number, "10 columns with tabs between them", f"{len(columns)}")
         if _OTHER.fullmatch(columns[0]):
             continue
         if not _WORD.fullmatch(columns[0]) or int(columns[0]) != len(words) + 1:
-            raise _wrong(path, number, f"the word id {len(words) + 1}", repr(columns[0]))
+            raise wrong(path, number, f"the word id {len(words) + 1}", repr(columns[0]))
+        if not columns[1].strip():
+            raise wrong(path, number, "a word in the second column", f"the blank {columns[1]!r}")
         words.append((number, columns))
-    if not words:
-        raise _wrong(path, rows[0][0], "a sentence with at least one word", "none")
+    if rows and not words:
+        raise wrong(path, rows[0][0], "a sentence with at least one word", "none")
+    return words
+
+
+def _check(path: Path, words: Sequence[tuple[int, list[str]]]) -> None:
+    """Raise InputError where heads and relations are none, or no tree."""
     for number, columns in words:
         head = int(columns[6]) if _HEAD.fullmatch(columns[6]) else -1
         if not 0 <= head <= len(words) or head == int(columns[0]):
-            raise _wrong(
-                path, number, f"a head from 0 to {len(words)} other than the word itself", repr(columns[6])
-            )
-        if not columns[1].strip() or columns[7] in ("", "_"):
-            raise _wrong(
-                path,
-                number,
-                "a word with a relation",
-                f"the word {columns[1]!r} with the relation {columns[7]!r}",
-            )
+            expected = f"a head from 0 to {len(words)} other than the word itself"
+            raise wrong(path, number, expected, repr(columns[6]))
+        if columns[7].strip() in ("", "_"):
+            raise wrong(path, number, f"a relation of the word {columns[1]!r}", repr(columns[7]))
     if not is_tree([int(columns[6]) for _, columns in words]):
-        raise _wrong(
+        raise wrong(
             path,
             words[0][0],
             "a tree with exactly one root in the sentence that starts here",
@@ -105,7 +102,8 @@ def _check(path: Path, rows: Sequence[tuple[int, list[str]]]) -> None:
         )
 
 
-def _wrong(path: Path, line: int, expected: str, came: str) -> InputError:
+def wrong(path: Path, line: int, expected: str, came: str) -> InputError:
+    """What to raise at a line of a treebank."""
     return InputError(
         f"{path}, line {line}: expected {expected}, but got {came}. Correct the line, or get the treebank"
         " anew."

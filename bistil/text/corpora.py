@@ -5,6 +5,7 @@ batch is one language, since the teacher wears one language's sparse fine-tuning
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from bistil.errors import InputError
+from bistil.settings import files
 from bistil.text import sampling
 
 IGNORED = -100
@@ -25,32 +27,13 @@ def read_lines(path: Path, limit: int | None = None) -> list[str]:
 
     :raises InputError: where the file is missing, empty or not UTF-8 (with the line's number).
     """
-    if not path.is_file():
-        raise InputError(
-            f"A text file was expected at {path}, but there is none. Check the data folder and the language"
-            " table."
-        )
-    lines: list[str] = []
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            try:
-                line = raw.decode("utf-8").strip()
-            except UnicodeDecodeError as error:
-                raise InputError(
-                    f"UTF-8 text was expected in {path}, but line {number} holds the byte"
-                    f" 0x{raw[error.start]:02x}. Convert the file to UTF-8 (for example with iconv) and run"
-                    " again."
-                ) from error
-            if line:
-                lines.append(line)
-            if limit is not None and len(lines) == limit:
-                break
-    if not lines:
+    found = list(islice(filter(None, (line.strip() for _, line in files.lines(path))), limit))
+    if not found:
         raise InputError(
             f"At least one line of text was expected in {path}, but the file is empty. Give a corpus with"
             " text in it."
         )
-    return lines
+    return found
 
 
 @dataclass(frozen=True)

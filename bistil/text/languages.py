@@ -3,20 +3,25 @@
 Notable: miniworld and the real data share one layout, so nothing after this file knows which of the two it
 works on."""
 
-import csv
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bistil.errors import InputError
+from bistil.settings.files import is_file, read_csv
 from bistil.settings.places import DATA
 
+CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
+"""What a language may be called, since files, figures and pages are named by it."""
 SPLITS = ("train", "dev", "test")
 REQUIRED = ("code", "name", "family", "seen", "corpus")
 OPTIONAL = ("treebank", "ner", "nli", "qa", "parallel")
 COLUMN_OF = {"parsing": "treebank", "pos": "treebank", "retrieval": "parallel"}
 """Column of the task's files; any other task has the column of its own name."""
+SAID: Mapping[str, set[str]] = {"yes": {"true", "yes", "1"}, "no": {"false", "no", "0", ""}}
+"""How the column `seen` says it, in any case of letters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,39 +45,47 @@ def read_table(path: Path) -> dict[str, Language]:
     """Languages by code from a CSV file. The columns of OPTIONAL may be missing; those that no task knows are
     for people.
 
-    :raises InputError: where the file is not UTF-8, lacks a required column, or a row is short (with its line
-    number).
+    :raises InputError: where the file is no such table, or a row of it is wrong (with its line).
     """
-    languages = {}
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            table = csv.DictReader(file)
-            missing = [name for name in REQUIRED if name not in (table.fieldnames or ())]
-            if missing:
-                raise InputError(
-                    f"A language table with the columns {', '.join(REQUIRED)} was expected in {path};"
-                    f" {missing[0]!r} is missing."
-                )
-            for row in table:
-                if None in row.values():
-                    raise InputError(
-                        f"{path}, line {table.line_num}: a row with all columns was expected, but this one is"
-                        " short."
-                    )
-                further = {column: row[column] for column in table.fieldnames or () if column not in REQUIRED}
-                named = {name: row[name] for name in REQUIRED if name != "seen"}
-                languages[row["code"]] = Language(
-                    **named, seen=row["seen"].lower() in ("true", "yes", "1"), files=further
-                )
-    except UnicodeDecodeError as error:
+    languages: dict[str, Language] = {}
+    header, rows = read_csv(path)
+    missing = [name for name in REQUIRED if name not in header]
+    if missing:
+        hint = " Its cells are separated by semicolons; save it with commas." if ";" in str(header) else ""
         raise InputError(
-            f"A language table in UTF-8 was expected in {path}, but: {error}. Convert the file."
-        ) from error
-    except csv.Error as error:
-        raise InputError(
-            f"A table with commas between its cells was expected in {path}, but: {error}. Is it another file?"
-        ) from error
+            f"A language table with the columns {', '.join(REQUIRED)} was expected in {path};"
+            f" {missing[0]!r} is missing.{hint}"
+        )
+    for number, row in rows:
+        wrong = _wrong(row) or ("is there already" if row["code"] in languages else "")
+        if wrong:
+            raise InputError(f"{path}, line {number}: the language {row['code']!r} {wrong}.")
+        languages[row["code"]] = Language(
+            **{name: row[name] for name in REQUIRED if name != "seen"},
+            seen=row["seen"].lower() in SAID["yes"],
+            files={column: row[column] for column in header if column not in REQUIRED},
+        )
     return languages
+
+
+def _wrong(row: Mapping[str, str]) -> str:
+    """What is wrong with a row of the table, to be read after the code; empty for a good one."""
+    if not CODE.fullmatch(row["code"]):
+        return "should have a code of letters, digits, '-' and '_' (40 at most, no mark first)"
+    if row["seen"].lower() not in SAID["yes"] | SAID["no"]:
+        return f"should be seen by the teacher or not, yes or no, but `seen` is {row['seen']!r}"
+    for column in ("corpus", *COLUMN_OF.values(), *OPTIONAL):
+        pattern = row.get(column, "")
+        if set("{}\0") & set(pattern.replace("{split}", "")):
+            return (
+                f"should have a path under `{column}`, in braces nothing but {{split}}, but has {pattern!r}"
+            )
+    return ""
+
+
+def of_split(pattern: str, split: str) -> str:
+    """The path that a pattern of the table means for a split."""
+    return pattern.replace("{split}", split)
 
 
 @dataclass(frozen=True)
@@ -123,8 +136,8 @@ class DataFolder:
         pattern = self.language(code).files.get(COLUMN_OF.get(task, task), "")
         if "{split}" not in pattern and split != "test":
             pattern = ""
-        path = self.root / pattern.format(split=split)
-        if not pattern or not path.is_file():
+        path = self.root / of_split(pattern, split)
+        if not pattern or not is_file(path):
             raise InputError(
                 f"A {split} file for {task} in {code} was expected"
                 + (f" at {path}" if pattern else "")
@@ -135,6 +148,7 @@ class DataFolder:
     def has(self, task: str, code: str, split: str) -> bool:
         """Whether that file is there."""
         try:
-            return self.file(task, code, split).is_file()
+            self.file(task, code, split)
         except InputError:
             return False
+        return True

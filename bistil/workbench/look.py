@@ -5,7 +5,6 @@ Notable: figures leave a notebook as small PNG images, so that a notebook with i
 KB.
 """
 
-import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from IPython.display import HTML, Image
 from matplotlib.figure import Figure
 
 from bistil.plots.style import INK, PALETTE, PAPER, figure
+from bistil.settings.files import read_csv
 from bistil.store.artefacts import Artefact
 from bistil.text.languages import DATA, OPTIONAL, REQUIRED, DataFolder
 from bistil.workbench import html
@@ -47,13 +47,12 @@ def typology(data: DataFolder, *, features: Sequence[str] = ()) -> dict[str, dic
     further columns gives families.
     """
     own = data.root / "languages.csv"
-    with (own if own.is_file() else DATA / "languages.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    further = [name for name in rows[0] if name not in COLUMNS and (not features or name in features)] or [
+    header, rows = read_csv(own if own.is_file() else DATA / "languages.csv")
+    further = [name for name in header if name not in COLUMNS and (not features or name in features)] or [
         "family",
         "seen",
     ]
-    return {row["code"]: {name: row[name] for name in further} for row in rows}
+    return {row["code"]: {name: row[name] for name in further} for _, row in rows}
 
 
 def history(artefact: Artefact) -> dict[str, list[dict[str, float]]]:

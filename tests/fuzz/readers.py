@@ -5,22 +5,37 @@ Notable: a case is a number, so a failure is found again by that number; nothing
 
 import json
 import random
+import re
 from collections.abc import Callable
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import yaml
 from safetensors import safe_open
 from safetensors.torch import save_file
 from tiny import entries
 
+from bistil.evaluation.results import read_results, write_results
+from bistil.evaluation.significance import Outcomes, resampled, write_outcomes
 from bistil.experiment import Experiment
+from bistil.models.architectures import architecture
+from bistil.models.config import read_config
+from bistil.pretrain import PretrainConfig, read_text
+from bistil.report.experiment import EXPERIMENT
+from bistil.report.sides import differing, read_side
+from bistil.settings.yaml import build, read_yaml
 from bistil.sft.delta import SparseDelta
 from bistil.sft.flat import digest
+from bistil.sources.check import check_folder, lines
+from bistil.store.artefacts import Store
 from bistil.tasks import task
 from bistil.tasks.retrieval import read_parallel
-from bistil.text.languages import read_table
+from bistil.text.corpora import read_lines
+from bistil.text.languages import DataFolder, read_table
 
 
 class Reader(NamedTuple):
@@ -60,6 +75,24 @@ SQUAD = {
             ]
         }
     ],
+}
+PRETRAIN = """languages: [qaa, qab]
+schedule: {steps: 2, learning_rate: 1.0e-3}
+lines: 10
+parallel_share: 0.5
+"""
+MODEL = {"model_type": "bert", "num_hidden_layers": 2, "hidden_size": 8, "num_attention_heads": 2}
+MODEL |= {
+    "vocab_size": 10,
+    "id2label": {"0": "O", "1": "B-PER"},
+    "hidden_act": "gelu",
+    "architectures": ["BertModel"],
+}
+MANIFEST = {
+    "kind": "student",
+    "config": {"schedule": {"steps": 2}, "lrf": 2},
+    "git": {"commit": "0" * 40},
+    "versions": {"torch": "2"},
 }
 TABLE = "code,name,family,seen,corpus,ner\n"
 TABLE += "qaa,A,F,yes,corpora/qaa.txt,ner/qaa-{split}.txt\nqab,B,F,no,corpora/qab.txt,\n"
@@ -108,6 +141,97 @@ def header(folder: Path) -> bytes:
     return json.dumps(told).encode()
 
 
+def write_below(path: Path, content: bytes) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+
+
+def read_aligned(path: Path) -> Any:
+    """What pre-training reads besides corpora: the translations of a language, line by line."""
+    (path.parent / "qaa.txt").write_text("one\ntwo\n", encoding="utf-8")
+    corpora = {code: path.parent / f"{code}.txt" for code in ("qaa", "qab")}
+    return read_text(build(PretrainConfig, yaml.safe_load(PRETRAIN), "fuzz"), corpora, path.parent.parent)
+
+
+def write_folder(path: Path, content: bytes) -> None:
+    """A data folder with this table, some of whose files are there."""
+    for name in ("corpora/qaa.txt", "ner/qaa-test.txt"):
+        write_below(path.parent / name, NER.encode())
+    path.write_bytes(content)
+
+
+def read_folder(path: Path) -> Any:
+    return list(lines(check_folder(DataFolder(path.parent)), path.parent))
+
+
+def read_model_config(path: Path) -> Any:
+    return architecture(read_config(path.parent))
+
+
+ARTEFACT = json.dumps(
+    {
+        "id": "0123456789abcdef",
+        "kind": "kind",
+        "status": "complete",
+        "config": {"lrf": 2},
+        "inputs": {},
+        "metrics": {"loss": 1.5},
+        "files": {"a.txt": {"bytes": 0, "hash": f"sha256:{sha256(b'').hexdigest()}"}},
+    }
+).encode()
+
+
+def write_artefact(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (path.parent / "a.txt").touch()
+    path.write_bytes(content)
+
+
+def read_artefact(path: Path) -> Any:
+    for found in Store(path.parent.parent.parent).all("kind"):
+        found.check()
+        _ = found.id, found.metrics
+
+
+def results(folder: Path) -> bytes:
+    """Two rows of results."""
+    row = {
+        "experiment": "tiny",
+        "teacher": "t",
+        "task": "ner",
+        "source": "qaa",
+        "target": "qab",
+        "metric": "f1",
+    }
+    numbers = {"value": 50.5, "seed": 1, "n_examples": 3, "artefact": "0" * 16}
+    write_results(
+        folder / "results.csv", [{**row, **numbers, "system": name} for name in ("teacher-ltsft", "floor")]
+    )
+    return (folder / "results.csv").read_bytes()
+
+
+def outcomes(folder: Path) -> bytes:
+    """The outcomes of three examples."""
+    sums = {"f1": np.array([[2, 0, 1], [2, 2, 2]], dtype=np.uint8)}
+    write_outcomes(folder / "outcomes", {"0" * 16: Outcomes("sha256:0", sums)})
+    return (folder / "outcomes" / f"{'0' * 16}.safetensors").read_bytes()
+
+
+def write_report(path: Path, content: bytes) -> None:
+    """A report's folder that is sound but for this file."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    results(path.parent if path.name == EXPERIMENT else path.parent.parent)
+
+
+def read_report(path: Path) -> Any:
+    folder = path.parent if path.name == EXPERIMENT else path.parent.parent
+    side = read_side(folder, folder)
+    return differing(side.asked, side.used), [
+        resampled(one.sums["f1"][None], one.test) for one in side.kept.values() if "f1" in one.sums
+    ]
+
+
 def readers(folder: Path) -> dict[str, Reader]:
     """Every reader by name; `folder` is for making the sound files."""
     experiment = yaml.safe_dump(entries(folder), sort_keys=False)
@@ -122,6 +246,16 @@ def readers(folder: Path) -> dict[str, Reader]:
         "parallel": Reader(read_parallel, "file.tsv", b"one\tuno\ntwo\tdos\n"),
         "languages": Reader(read_table, "languages.csv", TABLE.encode()),
         "experiment": Reader(Experiment.read, "experiment.yaml", experiment.encode()),
+        "corpus": Reader(read_lines, "file.txt", b"One line.\n\nTwo \xc3\xa4\xc3\xb6 lines.\n"),
+        "aligned": Reader(read_aligned, "ntrex/qab.txt", b"uno\ndos\n", write_below),
+        "folder": Reader(read_folder, "languages.csv", TABLE.encode(), write_folder),
+        "pretrain": Reader(partial(read_yaml, PretrainConfig), "teacher.yaml", PRETRAIN.encode()),
+        "config": Reader(read_model_config, "config.json", json.dumps(MODEL).encode()),
+        "artefact": Reader(read_artefact, "kind/0123456789abcdef/manifest.json", ARTEFACT, write_artefact),
+        "results": Reader(read_results, "results.csv", results(folder)),
+        "manifest": Reader(read_report, "manifests/a.json", json.dumps(MANIFEST).encode(), write_report),
+        "asked": Reader(read_report, EXPERIMENT, json.dumps(entries(folder)).encode(), write_report),
+        "outcomes": Reader(read_report, "outcomes/a.safetensors", outcomes(folder), write_report),
         "delta-header": Reader(SparseDelta.load, "file.safetensors", header(folder), write_header),
         "delta": Reader(SparseDelta.load, "file.safetensors", delta(folder)),
     }
@@ -183,7 +317,28 @@ NASTY = [
     *(text.encode() for text in (*SIGNS, *LETTERS, *NUMBERS, *NESTED, *WORDS, *TAGS)),
     b"\xff",
     b"\xed\xa0\x80",
+    *(b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\x00" * 64, b"\r\r\n", b"a" * 300_000),
 ]
+
+
+VALUES = [
+    *(
+        b"NaN",
+        b"Infinity",
+        b"-1",
+        b"0",
+        b"1.5",
+        b"1e999",
+        b"9" * 25,
+        b"9" * 5000,
+        b"true",
+        b"null",
+        b"[]",
+        b"{}",
+    ),
+    *(b'""', b'"\\ud83d"', b'"\\ude00x"', b'"a"', b"[[]]", b'{"a": 1, "a": 2}', b"10000000", b"~"),
+]
+"""What stands in another value's place."""
 
 
 def spoil(sound: bytes, rng: random.Random) -> bytes:
@@ -192,7 +347,7 @@ def spoil(sound: bytes, rng: random.Random) -> bytes:
     for _ in range(rng.randint(1, 4)):
         start = rng.randrange(len(data) + 1)
         end = min(len(data), start + rng.choice((1, 1, 2, 4, 16, 64)))
-        match rng.randrange(7):
+        match rng.randrange(9):
             case 0:
                 data[start:end] = rng.randbytes(end - start)
             case 1:
@@ -205,9 +360,41 @@ def spoil(sound: bytes, rng: random.Random) -> bytes:
                 data[start:end] = rng.choice(NASTY)
             case 5:
                 del data[start:]
+            case 6:
+                rows = bytes(data).split(b"\n")
+                one, other = rng.randrange(len(rows)), rng.randrange(len(rows))
+                rows[one], rows[other] = rows[other], rows[one]
+                data = bytearray(b"\n".join(rows))
+            case 7:
+                data = bytearray(saved_otherwise(bytes(data), rng))
             case _:
-                lines = bytes(data).split(b"\n")
-                one, other = rng.randrange(len(lines)), rng.randrange(len(lines))
-                lines[one], lines[other] = lines[other], lines[one]
-                data = bytearray(b"\n".join(lines))
+                data = bytearray(said_otherwise(bytes(data), rng))
     return bytes(data)
+
+
+def saved_otherwise(data: bytes, rng: random.Random) -> bytes:
+    """The file with another encoding or other line ends, some or all of them."""
+    match rng.randrange(5):
+        case 0:
+            return b"\xef\xbb\xbf" + data
+        case 1:
+            encoding = rng.choice(("utf-16", "utf-16-le", "utf-16-be", "utf-32"))
+            return data.decode("utf-8", errors="replace").encode(encoding)
+        case 2:
+            return data.replace(b"\n", b"\r\n")
+        case 3:
+            return data.replace(b"\n", b"\r")
+        case _:
+            return b"".join(part + rng.choice((b"\n", b"\r", b"\r\n")) for part in data.split(b"\n"))
+
+
+def said_otherwise(data: bytes, rng: random.Random) -> bytes:
+    """The file with a value put in another's place, or a key and its value said twice."""
+    values = list(re.finditer(rb'"(?:[^"\\\n]|\\.)*"|[\w.+-]+', data))
+    if not values:
+        return data
+    start, end = rng.choice(values).span()
+    if rng.random() < 0.3:
+        begin, stop = (max(data.rfind(sign, 0, start) for sign in (b",", b"{", b"\n")), data.find(b",", end))
+        return data[:end] + b"," + data[begin + 1 : max(stop, end)] + data[end:]
+    return data[:start] + rng.choice(VALUES) + data[end:]

@@ -3,6 +3,9 @@ shapes that are none.
 """
 
 import json
+import time
+import tracemalloc
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +85,39 @@ def test_shapes_that_are_none(shape: Any, every: dict[str, Reader], tmp_path: Pa
     refused(
         every["delta-header"], json.dumps({**header, "shapes": {"layer.weight": shape}}).encode(), tmp_path
     )
+
+
+LONG = b"a" * 50_000_000
+LINES = {
+    "corpus": LONG,
+    "parallel": b"x\t" + LONG,
+    "ner": LONG + b" O\n",
+    "iob2": b"1\t" + LONG + b"\tO\n",
+    "conllu": b"1\t" + LONG + b"\t_\tX\t_\t_\t0\troot\t_\t_\n",
+    "pos": b"1\tx\t" + LONG + b"\tX\t_\t_\t0\troot\t_\t_\n",
+    "nli": b"neutral\t" + LONG + b"\tb\n",
+    "nli-jsonl": b'{"premise": "' + LONG + b'", "hypothesis": "b", "label": "neutral"}\n',
+    "squad": b'{"data": "' + LONG + b'"}',
+    "languages": LONG + b",code\n",
+    "results": LONG,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LINES)
+def test_a_line_of_fifty_megabytes_takes_a_few_times_its_memory(
+    name: str, every: dict[str, Reader], tmp_path: Path
+) -> None:
+    path = tmp_path / every[name].name
+    every[name].write(path, LINES[name])
+    started = time.process_time()
+    tracemalloc.start()
+    with suppress(InputError):
+        every[name].read(path)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 10 * len(LINES[name])
+    assert time.process_time() - started < 30
 
 
 def test_numbers_and_cells_beyond_all_bounds(every: dict[str, Reader], tmp_path: Path) -> None:

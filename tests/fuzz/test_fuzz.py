@@ -17,18 +17,31 @@ from bistil.errors import InputError
 
 LONGEST_SECONDS = 5
 NAMES = [
-    "conllu",
-    "pos",
-    "ner",
-    "iob2",
-    "nli",
-    "nli-jsonl",
-    "squad",
-    "parallel",
-    "languages",
-    "experiment",
-    "delta-header",
-    "delta",
+    *(
+        "conllu",
+        "pos",
+        "ner",
+        "iob2",
+        "nli",
+        "nli-jsonl",
+        "squad",
+        "parallel",
+        "corpus",
+        "aligned",
+        "languages",
+    ),
+    *(
+        "folder",
+        "experiment",
+        "pretrain",
+        "config",
+        "results",
+        "manifest",
+        "asked",
+        "outcomes",
+        "delta-header",
+    ),
+    *("delta", "artefact"),
 ]
 
 

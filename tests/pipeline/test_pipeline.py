@@ -235,6 +235,10 @@ BAD_DATA: dict[str, tuple[Spoil, str]] = {
         r"qac-test.conllu, line 4: expected 10 columns",
     ),
     "NER columns": (spoil_ner, r"qac-test.txt, line 2: expected 2 columns"),
+    "labels of another scheme": (
+        lambda f: (f / "ner" / "qac-test.txt").write_text("a B-Person\nb O\n"),
+        r"training file has \(.*PER.*\) were expected in .*qac-test.txt, but it has others only: Person",
+    ),
     "corpus not UTF-8": (spoil_text, r"qac.txt, but line 41 holds the byte 0xc3"),
     "corpus of a seen language missing": (
         lambda f: (f / "corpora" / "qab.txt").unlink(),
@@ -259,6 +263,8 @@ BAD_DATA: dict[str, tuple[Spoil, str]] = {
 }
 BAD_SETTINGS: dict[str, tuple[dict[str, object], str]] = {
     "lrf": ({"systems": ["bistil-tf:4"]}, "4 does not divide 6"),
+    "source as target": ({"targets": {"ner": ["qaa"]}}, "'qaa' is the source or there already"),
+    "target twice": ({"targets": {"ner": ["qac", "qac"]}}, "'qac' is the source or there already"),
     "unknown target": ({"targets": {"ner": ["qxx"]}}, "'qxx' is not in it"),
     "unknown source": ({"source": "qxx"}, "'qxx' is not in it"),
     "unknown seen language": ({"seen": ["qaa", "qxx"]}, "'qxx' is not in it"),

@@ -1,5 +1,6 @@
 """Settings files: every key is checked, and errors name the place."""
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -110,6 +111,46 @@ def test_the_experiment_files_of_the_project_are_good(path: Path) -> None:
 )
 def test_the_teacher_files_of_the_project_are_good(path: Path) -> None:
     assert len(read_yaml(PretrainConfig, path).languages) > 1
+
+
+def test_what_yaml_makes_of_words_is_told() -> None:
+    for value, said in (
+        (False, "yes, no, on and off for that: write it in quotation marks"),
+        (None, "~ and an empty place for that"),
+        (1, "of type str, but is 1; write it in quotation marks"),
+    ):
+        with pytest.raises(InputError, match=said):
+            build(Inner, {"rate": 1.0, "names": [value]}, "here")
+
+
+def test_settings_files_have_the_encodings_of_all_files(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_bytes(b"\xef\xbb\xbfsteps: 3\rinner: {rate: 1}\r")
+    assert read_yaml(Outer, path).steps == 3
+    path.write_text("steps: 3", encoding="utf-16")
+    with pytest.raises(InputError, match="begins with the mark of UTF-16"):
+        read_yaml(Outer, path)
+
+
+def test_merges_of_merges_do_not_double(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    levels = "".join(f"a{i}: &a{i}\n  <<: [*a{i - 1}, *a{i - 1}]\n  k{i}: 1\n" for i in range(1, 40))
+    path.write_text(f"a0: &a0 {{k0: 1}}\n{levels}", encoding="utf-8")
+    started = time.process_time()
+    with pytest.raises(InputError, match="unknown key 'a0'"):
+        read_yaml(Outer, path)
+    assert time.process_time() - started < 3
+
+
+def test_merged_keys_are_those_of_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "many:\n  x: &x {rate: 1, names: [a]}\n  y: &y {<<: *x, rate: 2}\n  z: {<<: [*y, *x], names: [b]}\n"
+        "steps: 1\ninner: {rate: 1}\n",
+        encoding="utf-8",
+    )
+    many = read_yaml(Outer, path).many
+    assert (many["y"], many["z"]) == (Inner(rate=2.0, names=("a",)), Inner(rate=2.0, names=("b",)))
 
 
 def test_numbers_are_written_so_that_yaml_reads_them() -> None:

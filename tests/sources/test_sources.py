@@ -15,10 +15,10 @@ from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.sources import get as sources
 from bistil.sources.check import check_folder, lines
-from bistil.sources.get import get, wanted
+from bistil.sources.get import add_to_table, get, wanted
 from bistil.sources.table import data_set, data_sets
 from bistil.tasks import task
-from bistil.text.languages import DataFolder
+from bistil.text.languages import DataFolder, read_table
 
 datasets = pytest.importorskip("datasets")
 UPOS = [
@@ -202,6 +202,74 @@ def test_a_check_names_counts_labels_and_missing_files(world: Path) -> None:
         "contradiction",
     }
     assert any(line.startswith(f"{len(checked.files)} files, 0 malformed") for line in lines(checked, world))
+
+
+STRICT = """# a
+1-2\tdel\t_\t_\t_\t_\t_\t_\t_\t_
+1\tde\t_\tX\t_\t_\t0\troot\t_\t_
+2\tel\t_\tX\t_\t_\t1\tdep\t_\t_
+2.1\tx\t_\tX\t_\t_\t_\t_\t_\t_
+
+# b
+1\tx y\t_\tX\t_\t_\t0\troot\t_\t_
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("# a", "\n# a", "line 1: a blank line where no sentence ends"),
+        ("\n\n# b", "\n\n\n# b", "line 7: a blank line where"),
+        ("\n\n# b", "\n \n# b", "line 6: a blank line with white space"),
+        ("\n\n# b", "\n# b\n\n# b", "line 6: a comment after the first word"),
+        ("\t_\n\n# b", "\t_\n\n# c\n\n# b", "line 8: a blank line where"),
+        ("1-2", "1-3", "line 5: the empty node 2.1 within"),
+        ("2.1\t", "3-4\ta\t_\t_\t_\t_\t_\t_\t_\t_\n2.1\t", "line 6: the empty node 2.1 within"),
+        ("1-2", "2-3", "line 3: the word 1 where the multiword token wants 2"),
+        ("1-2", "2-2", "line 2: the multiword token 2-2 of no two words"),
+        ("2\tel", "2-3\tx\t_\t_\t_\t_\t_\t_\t_\t_\n2\tel", "line 4: the multiword token 2-3 within another"),
+        ("2.1\tx", "2-3\tx", "line 6: a multiword token without all its words"),
+        ("root\t_\t_\n\n", "root\t_\t_", "line 8: no blank line after the last sentence"),
+    ],
+)
+def test_what_the_conll18_script_refuses_is_remarked_and_read(
+    old: str, new: str, said: str, tmp_path: Path, capsys
+) -> None:
+    (tmp_path / "languages.csv").write_text(
+        "code,name,family,seen,corpus,treebank\nqaa,A,F,yes,,a.conllu\n", encoding="utf-8"
+    )
+    (tmp_path / "a.conllu").write_text(STRICT, encoding="utf-8")
+    assert cli.main(["data", "check", str(tmp_path)]) == 0
+    assert "read, but" not in capsys.readouterr().out
+    begin, _, end = STRICT.rpartition(old)
+    (tmp_path / "a.conllu").write_text(begin + new + end, encoding="utf-8")
+    assert cli.main(["data", "check", str(tmp_path)]) == 0
+    assert f"read, but a.conllu, {said}" in capsys.readouterr().out
+    assert task("parsing").read(tmp_path / "a.conllu")[0].words == ("de", "el")
+
+
+def test_paths_of_the_table_may_be_anywhere_or_nowhere(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "text.txt"
+    elsewhere.write_text("a line", encoding="utf-8")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "languages.csv").write_text(
+        f"code,name,family,seen,corpus,ner\nqaa,A,F,yes,{elsewhere},{'a' * 300}\n", encoding="utf-8"
+    )
+    checked = check_folder(DataFolder(tmp_path / "data"))
+    assert any(str(elsewhere) in line for line in lines(checked, tmp_path / "data"))
+    assert checked.missing == ("a" * 300,)
+
+
+def test_a_table_with_a_byte_order_mark_is_added_to(tmp_path: Path) -> None:
+    table = tmp_path / "languages.csv"
+    table.write_text("\ufeffcode,name,family,seen,corpus\nqaa,A,F,yes,a.txt\n", encoding="utf-8")
+    assert add_to_table(tmp_path, "qab", "ner", "ner/qab-{split}.txt")
+    assert set(read_table(table)) == {"qaa", "qab"}
+    table.write_text("code,name,family,seen,corpus\nqaa,A,F,yes,a\nqaa,B,F,no,b\n", encoding="utf-8")
+    with pytest.raises(InputError, match="there already"):
+        add_to_table(tmp_path, "qab", "ner", "ner/qab-{split}.txt")
+    assert "qaa,A" in table.read_text(encoding="utf-8")
 
 
 def test_a_check_names_the_bad_line_and_what_overlaps(world: Path, tmp_path: Path, capsys) -> None:

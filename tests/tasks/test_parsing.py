@@ -45,6 +45,23 @@ def test_multiword_tokens_empty_nodes_and_comments_are_no_words(tmp_path: Path) 
     assert second.words == ("#",)
 
 
+@pytest.mark.parametrize("column", [1, 2, 5, 9])
+def test_two_spaces_in_a_column_move_no_other(column: int, tmp_path: Path) -> None:
+    rows = [ROW.format(1, "a", 2, "nsubj"), ROW.format(2, "b", 0, "root"), ROW.format(3, "c", 2, "punct")]
+    columns = rows[1].split("\t")
+    columns[column] = "x  y   z"
+    (found,) = Parsing().read(write(tmp_path / "x.conllu", rows[0], "\t".join(columns), rows[2]))
+    assert (found.heads, found.relations) == ((2, 0, 2), ("nsubj", "root", "punct"))
+    assert found.words == ("a", columns[1], "c")
+
+
+def test_a_treebank_without_its_text_is_refused(tmp_path: Path) -> None:
+    rows = [ROW.format(1, "_", 2, "det"), ROW.format(2, "_", 0, "root")]
+    with pytest.raises(InputError, match="every one is '_'"):
+        Parsing().read(write(tmp_path / "x.conllu", *rows))
+    assert Parsing().read(write(tmp_path / "x.conllu", *rows, "", ROW.format(1, "a", 0, "root")))
+
+
 @pytest.mark.parametrize(
     ("rows", "line", "said"),
     [

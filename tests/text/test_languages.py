@@ -44,7 +44,19 @@ def test_missing_things_are_named(data, tmp_path: Path) -> None:
     [
         (b"code,name\nqaa,A\n", "'family' is missing"),
         (b"", "'code' is missing"),
-        (HEADER.encode() + b"qaa,A,F,true\n", "line 2: .* short"),
+        (HEADER.encode() + b"qaa,A,F,true\n", "line 2: a row of 8 cells"),
+        (HEADER.encode() + b"qaa,A, B,F,true,c,t,n,o\n", "line 2: a row of 8 cells .* has 9"),
+        (HEADER.encode() + 2 * b"qaa,A,F,true,c,t,n,o\n", "line 3: the language 'qaa' is there already"),
+        (HEADER.encode() + b",A,F,true,c,t,n,o\n", "line 2: the language '' should have a code"),
+        (HEADER.encode() + b"../a,A,F,true,c,t,n,o\n", "line 2: .* should have a code"),
+        (HEADER.encode() + b"qaa,A,F,maybe,c,t,n,o\n", "line 2: .* yes or no, but `seen` is 'maybe'"),
+        (
+            HEADER.encode() + b"qaa,A,F,true,c,{lang}/{split},n,o\n",
+            "line 2: .* `treebank`, in braces nothing",
+        ),
+        (HEADER.encode() + b"qaa,A,F,true,c,t,{1},o\n", "line 2: .* `ner`, in braces nothing"),
+        (HEADER.encode() + b"qaa,A,F,true,{split,t,n,o\n", "line 2: .* `corpus`, in braces nothing"),
+        (HEADER.replace(",", ";").encode(), "separated by semicolons"),
         (HEADER.encode() + b"qaa,\xff,F,true,c,t,n,o\n", "UTF-8"),
     ],
 )
