@@ -17,8 +17,9 @@ from bistil.errors import InputError
 from bistil.experiment import RETRIEVAL, Experiment
 from bistil.models.architectures import longest_sequence, student_config
 from bistil.models.load import Teacher, choose_device, load_teacher, save_student
+from bistil.pipeline.identity import teacher_id
 from bistil.sft import peers
-from bistil.sft.delta import SparseDelta, base_hash
+from bistil.sft.delta import SparseDelta
 from bistil.store.artefacts import Store
 from bistil.systems.table import SYSTEMS
 from bistil.tasks import task as find_task
@@ -108,8 +109,8 @@ class Inputs:
 
     @cached_property
     def teacher_id(self) -> str:
-        """What the teacher's encoder is, by content."""
-        return f"sha256:{base_hash(self.teacher.encoder)}"
+        """What the teacher is, by content."""
+        return teacher_id(self.teacher)
 
     def fresh_teacher(self) -> Teacher:
         """A copy of the teacher of one's own, to adapt or to trim."""
