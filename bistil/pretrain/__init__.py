@@ -33,6 +33,7 @@ from transformers import (
 )
 
 from bistil.errors import InputError
+from bistil.models.finite import not_finite
 from bistil.pretrain.translation import Translations, translation_loss
 from bistil.pretrain.wordpiece import extend_wordpiece, train_wordpiece
 from bistil.text import sampling
@@ -393,8 +394,13 @@ def save_teacher(
     *,
     half: bool = False,
 ) -> None:
-    """Write model (fp16 where `half`), tokenizer and learning curve."""
+    """Write model (fp16 where `half`), tokenizer and learning curve.
+
+    :raises InputError: for weights that fp16 cannot hold.
+    """
+    if half and (told := not_finite(mlm.half())):
+        raise InputError(f"These weights are too large for fp16 ({told}). Save them without --half.")
     folder.mkdir(parents=True, exist_ok=True)
-    (mlm.half() if half else mlm).save_pretrained(folder)
+    mlm.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "history.json").write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")

@@ -26,6 +26,7 @@ from torch.utils.data import Dataset, SequentialSampler
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from bistil.errors import InputError
+from bistil.models.finite import not_finite
 from bistil.training.meter import Meter, Pace, of_step
 from bistil.training.parallel import Shared, exchange, over_processes, processes
 from bistil.training.progress import Event, Listener, silent
@@ -125,7 +126,8 @@ def fit(
         (of this call, listeners' time left out).
     :returns: one entry per log and evaluation, each with its step. The model is left in its best state.
     :raises Stopped: where `stop` was set; a checkpoint was written first.
-    :raises InputError: where the schedule asks for bfloat16 and the objective is on a CUDA device without it.
+    :raises InputError: where the schedule asks for bfloat16 and the objective is on a CUDA device without it;
+        where the weights are not finite, before the first step or after the last.
     """
     device = next(objective.parameters()).device
     if (
@@ -136,6 +138,11 @@ def fit(
         raise InputError(
             f"The schedule asks for bf16, but {torch.cuda.get_device_name(device)} lacks bfloat16. Set bf16:"
             " false."
+        )
+    if told := not_finite(objective.model):
+        raise InputError(
+            f"{stage} should start from finite weights, but {told}: the model it starts from is broken, and"
+            " no setting of this training mends that."
         )
     checkpoint = _newest_complete(folder)
     every = math.ceil(schedule.steps / schedule.evaluations)
@@ -185,6 +192,11 @@ def fit(
         raise Stopped(
             f"{stage} stopped at step {trainer.state.global_step} of {schedule.steps}; run the same call to"
             " go on from there."
+        )
+    if told := not_finite(objective.model):
+        raise InputError(
+            f"{stage} should end with finite weights, but {told}: the training diverged. Lower its"
+            " `learning_rate`, or set `clip`."
         )
     return [dict(entry) for entry in trainer.state.log_history if "train_runtime" not in entry]
 

@@ -47,6 +47,7 @@ def run(
     stop: threading.Event | None = None,
     progress=lambda event: None,
     steps: int = 20,
+    rate: float = 0.05,
 ):
     held = Points(steps)[10_000]
 
@@ -54,7 +55,7 @@ def run(
         return {"loss": float((objective.model(held["x"]) - held["y"]).square().mean())}
 
     set_seed(5)
-    schedule = Schedule(steps=steps, learning_rate=0.05, evaluations=4)
+    schedule = Schedule(steps=steps, learning_rate=rate, evaluations=4)
     return fit(
         objective,
         Points(steps),
@@ -144,3 +145,19 @@ def test_bf16_is_refused_where_a_gpu_lacks_it(tmp_path: Path, monkeypatch: pytes
             seed=1,
             stage="test",
         )
+
+
+def test_a_training_that_diverged_ends_in_an_error_and_not_in_a_model(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"test should end .* of 0\.weight .*training diverged"):
+        run(make(), tmp_path, rate=1e30)
+
+
+def test_a_broken_start_is_not_told_to_learn_more_slowly(tmp_path: Path) -> None:
+    objective = make()
+    with torch.no_grad():
+        objective.model[3].weight[0, 2] = torch.nan
+    with pytest.raises(
+        InputError, match=r"start from finite weights, but 1 of the 16 values of 3\.weight"
+    ) as told:
+        run(objective, tmp_path)
+    assert "learning_rate" not in str(told.value)
