@@ -5,14 +5,13 @@ Notable:
   processes share out each batch and take the steps that one would (`parallel`);
 * batches come from a dataset whose item k *is* the batch of step k, so a resumed run continues with the very
     same data;
-* a checkpoint counts only while its `complete` marker is there (written last, removed first), so a kill in
-  the middle of saving or of deleting costs one interval, never the run;
+* a kill in the middle of saving or of deleting a checkpoint costs one interval, never the run
+  (`checkpoints`);
 * at the end the model holds the state of its best evaluation;
 * events tell means since the last half second, so a curve moves long before the first entry of the log.
 """
 
 import math
-import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 
 from bistil.errors import InputError
 from bistil.models.finite import not_finite
+from bistil.training import checkpoints
 from bistil.training.meter import Meter, Pace, of_step
 from bistil.training.parallel import Shared, exchange, over_processes, processes
 from bistil.training.progress import Event, Listener, silent
@@ -144,7 +144,7 @@ def fit(
             f"{stage} should start from finite weights, but {told}: the model it starts from is broken, and"
             " no setting of this training mends that."
         )
-    checkpoint = _newest_complete(folder)
+    checkpoint = checkpoints.newest(folder)
     every = math.ceil(schedule.steps / schedule.evaluations)
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -204,27 +204,6 @@ def fit(
 def one_item(rows: list[Any]) -> Any:
     """Collate what is a batch already."""
     return rows[0]
-
-
-def _newest_complete(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; half-written ones are deleted."""
-    complete = []
-    for checkpoint in folder.glob("checkpoint-*"):
-        if (checkpoint / "complete").exists():
-            complete.append(checkpoint)
-        else:
-            shutil.rmtree(checkpoint)
-    return max(complete, key=lambda path: int(path.name.split("-")[1]), default=None)
-
-
-def _keep_only(folder: Path, names: set[str]) -> None:
-    """Delete the other checkpoints, each one's marker first: a kill in between must not leave half of one
-    that counts.
-    """
-    for checkpoint in folder.glob("checkpoint-*"):
-        if checkpoint.name not in names:
-            (checkpoint / "complete").unlink(missing_ok=True)
-            shutil.rmtree(checkpoint)
 
 
 class _Trainer(Trainer):
@@ -309,7 +288,7 @@ class _Watcher(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
-            newest = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            (newest / "complete").touch()
-            _keep_only(Path(args.output_dir), {newest.name, Path(state.best_model_checkpoint or newest).name})
+            checkpoints.mark(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+            best = state.best_model_checkpoint
+            checkpoints.keep(Path(args.output_dir), Path(best).name if best else None)
         self._pace.rested()

@@ -123,6 +123,50 @@ def test_a_half_written_checkpoint_is_ignored(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
 
 
+def stopped_at(folder: Path, when: int) -> None:
+    stop = threading.Event()
+    with pytest.raises(Stopped):
+        run(make(), folder, stop=stop, progress=lambda event: stop.set() if event.step == when else None)
+
+
+def empty(checkpoint: Path) -> None:
+    for path in checkpoint.iterdir():
+        if path.name != "complete":
+            path.write_bytes(b"")
+
+
+def empty_all(checkpoint: Path) -> None:
+    for path in checkpoint.iterdir():
+        path.write_bytes(b"")
+
+
+def flip(checkpoint: Path) -> None:
+    content = bytearray((checkpoint / "optimizer.pt").read_bytes())
+    content[len(content) // 2] ^= 4
+    (checkpoint / "optimizer.pt").write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [empty, empty_all, flip])
+def test_a_damaged_newest_checkpoint_costs_an_interval_and_not_the_run(damage, tmp_path: Path) -> None:
+    whole, resumed, steps = make(), make(), list[int]()
+    run(whole, tmp_path / "whole")
+    stopped_at(tmp_path / "broken", 17)
+    assert (tmp_path / "broken" / "checkpoint-17" / "complete").is_file()
+    damage(tmp_path / "broken" / "checkpoint-17")
+    run(resumed, tmp_path / "broken", progress=lambda event: steps.append(event.step))
+    assert steps[0] == 16, "not from the checkpoint of step 15"
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
+
+
+def test_a_damaged_best_checkpoint_does_not_end_in_another_state(tmp_path: Path) -> None:
+    whole, resumed = make(), make()
+    run(whole, tmp_path / "whole")
+    stopped_at(tmp_path / "broken", 17)
+    flip(tmp_path / "broken" / "checkpoint-15")  # the best so far
+    run(resumed, tmp_path / "broken")
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
+
+
 def test_bad_schedules_are_refused() -> None:
     with pytest.raises(InputError, match="steps"):
         Schedule(steps=0, learning_rate=0.1)
