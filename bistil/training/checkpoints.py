@@ -52,7 +52,7 @@ def keep(folder: Path, best: str | None) -> None:
 def _delete(checkpoint: Path) -> None:
     """The marker goes first: a kill in between must not leave half a checkpoint that counts."""
     (checkpoint / MARKER).unlink(missing_ok=True)
-    shutil.rmtree(checkpoint)
+    shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def _is_whole(checkpoint: Path) -> bool:
