@@ -36,6 +36,7 @@ from bistil.errors import InputError
 from bistil.models.finite import not_finite
 from bistil.pretrain.translation import Translations, translation_loss
 from bistil.pretrain.wordpiece import extend_wordpiece, train_wordpiece
+from bistil.store.whole import share, write_whole
 from bistil.text import sampling
 from bistil.text.corpora import Batches, Blocks, cut, held_out, pairs_to_blocks, read_lines
 from bistil.training.loop import History, Objective, Schedule, fit
@@ -43,6 +44,8 @@ from bistil.training.mlm import evaluate_mlm, masked_lm_loss
 from bistil.training.progress import Listener, silent
 
 PARALLEL = "parallel"
+LAST = "history.json"
+"""What `save_teacher` writes last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -403,4 +406,5 @@ def save_teacher(
     folder.mkdir(parents=True, exist_ok=True)
     mlm.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    (folder / "history.json").write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
+    share(folder)
+    write_whole(folder / LAST, json.dumps(history, indent=1) + "\n")

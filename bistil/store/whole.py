@@ -45,16 +45,19 @@ def share(folder: Path) -> None:
 
 
 def check_place(folder: Path, what: str) -> None:
-    """Make a folder and try to write into it.
+    """Try to write into a folder, which need not be there yet and is left as it was.
 
     :param what: what is to be written there, as the subject of a sentence.
     :raises InputError: where that cannot be, with the reason.
     """
     probe = folder / f".{uuid4().hex}.tmp"
     try:
+        new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
+        if new:
+            folder.rmdir()
     except OSError as error:
         raise InputError(
             f"{what} should go into the folder {folder}, but nothing can be written there"
