@@ -7,6 +7,7 @@ compared only on the targets both were run on.
 """
 
 import csv
+import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,6 +16,7 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from bistil.errors import InputError
+from bistil.store.whole import write_whole
 from bistil.systems.table import TEACHER, rank
 from bistil.systems.table import WHOLE as WHOLE_MODELS
 
@@ -119,11 +121,9 @@ def write_results(path: Path, rows: Iterable[Row]) -> None:
     written exactly.
     """
     lines = [[_text(row.get(column)) for column in COLUMNS] for row in tidy(rows)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *lines])
-    temporary.replace(path)
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *lines])
+    write_whole(path, text.getvalue())
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:

@@ -36,7 +36,9 @@ def alone(path: Path, waiting: Callable[[str, float], None] | None = None) -> It
                 lock.acquire(timeout=POLL_SECONDS if waiting else 0)
         except Timeout as error:
             if waiting is None:
-                raise InputError(f"{path} is held by {holder(path)}.") from error
+                raise InputError(
+                    f"{path} is held by {holder(path)}. Wait until it is done, or end it."
+                ) from error
             waiting(holder(path), time.perf_counter() - started)
         except (OSError, NotImplementedError) as error:
             raise InputError(
