@@ -367,12 +367,9 @@ def test_no_worker_outlives_its_batch(number: int, experiment_file, world: Path,
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked")
 def test_a_batch_that_waits_for_another_says_so(experiment, world: Path, tmp_path: Path) -> None:
-    grid, place = experiment(**SMALL), Place(world, tmp_path / "store")
-    [name] = [
-        name
-        for name, stage in stages_of(Pipeline(grid, DataFolder(world), Store(place.store))).items()
-        if stage.job == Job("language_sft", ("qac",))
-    ]
+    grid, place, job = experiment(**SMALL), Place(world, tmp_path / "store"), Job("language_sft", ("qac",))
+    stages = stages_of(Pipeline(grid, DataFolder(world), Store(place.store)))
+    [name] = [name for name, stage in stages.items() if stage.job == job]
     said, other = list[str](), ExitStack()
     (place.store / "language-sft").mkdir(parents=True)
     other.enter_context(alone(place.store / "language-sft" / f"{name}.lock"))
@@ -382,7 +379,7 @@ def test_a_batch_that_waits_for_another_says_so(experiment, world: Path, tmp_pat
         if text.startswith("waiting"):
             other.close()
 
-    assert batch.run(grid, place, workers=1, say=say) == []
+    assert batch.run(grid, place, workers=1, say=say, jobs={job: ()}) == []
     told = f"waiting for language-sft, which is built by process {os.getpid()} on this machine"
     assert said.count(told) == 1
 
@@ -390,8 +387,7 @@ def test_a_batch_that_waits_for_another_says_so(experiment, world: Path, tmp_pat
 def test_signals_are_interrupts_inside_and_what_they_were_outside() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt), as_interrupts():
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)
+        signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
 
 
