@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.pipeline import Pipeline
 from bistil.plan import Job
 from bistil.store.artefacts import NotBuilt, Store
 from bistil.text.languages import DataFolder
+from bistil.training.progress import Event
 
 SCORED = ("evaluation", "timing")
 """The stages after which there is more to report."""
@@ -42,7 +44,10 @@ class Account:
         if new:
             self.say(f"[{len(self.done)}/{self.total}] {job}: {seconds:.0f} s")
         if new and job.stage in SCORED:
-            self.on_score()
+            try:
+                self.on_score()
+            except (OSError, InputError) as error:  # scores are in the store, whoever reads them meanwhile
+                self.say(f"the scores so far could not be told: {error}")
 
     def failed(self, job: Job, error: str) -> None:
         """A stage has failed for good."""
@@ -56,9 +61,36 @@ def reader(experiment: Experiment, place: Place) -> Pipeline:
 
 
 def rows(reader: Pipeline) -> list[dict[str, Any]]:
-    """The result rows of every cell whose evaluation is in the store by now."""
+    """The result rows of every cell whose evaluation is in the store by now; a score that is none (null in
+    its manifest) is as good as missing, and so is a damaged artefact, of which the run that meets it tells.
+    """
     found: list[dict[str, Any]] = []
     for cell in reader.experiment.cells():
-        with suppress(NotBuilt):
-            found += reader.rows(cell)
+        with suppress(NotBuilt, InputError):
+            found += (row for row in reader.rows(cell) if row["value"] is not None)
     return found
+
+
+@dataclass
+class Waits:
+    """What the processes of a run say in a file of waiting for another run: they write, the one that began
+    them reads.
+    """
+
+    file: Path
+    _said: set[str] = field(default_factory=set)
+    _read: int = 0
+
+    def __call__(self, event: Event) -> None:
+        """Write once that a stage waits; other events go by."""
+        if event.stage.startswith("waiting for ") and event.stage not in self._said:
+            self._said.add(event.stage)
+            with self.file.open("a", encoding="utf-8") as file:
+                file.write(f"{event.stage}\n")
+
+    def tell(self, say: Callable[[str], None]) -> None:
+        """Say whatever has been written since the last call."""
+        written = self.file.read_text(encoding="utf-8").splitlines() if self.file.is_file() else []
+        for line in written[self._read :]:
+            say(line)
+        self._read = len(written)

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from bistil.batch import Place, notebooks, reader, rows
 from bistil.batch.experiments import run_experiment
+from bistil.errors import InputError
 from bistil.evaluation.results import results_id
 from bistil.experiment import Cell, Experiment
 from bistil.pipeline import Pipeline
+from bistil.report import fresh
 from bistil.report.experiment import write_experiment_report
 from bistil.settings.places import CACHE, ROOT
 from bistil.sources.folder import open_data
@@ -60,13 +62,22 @@ def run_demo(
             say(f"a student to take away, for plain transformers: {student.path('model')}")
     found = rows(reader(plan, place))
     copies = [notebooks.Copy(notebook, here) for notebook in tour]
-    ran = notebooks.execute(copies, folder / "notebooks", results=results_id(found), say=say)
-    if not new and not ran and (folder / "index.html").is_file():
+    ran, failures = 0, list[str]()
+    try:
+        ran = notebooks.execute(copies, folder / "notebooks", results=results_id(found), say=say)
+    except InputError as error:
+        failures.append(f"notebook: {error}")
+        say(f"FAILED {failures[-1]}")
+    shows = fresh.shown(folder, plan, found, Store(store), failures)
+    if not new and not ran and not failures and fresh.is_fresh(folder, shows):
         say(f"everything is there already, nothing to do: {folder / 'index.html'}")
         return 0
-    write_experiment_report(folder, plan, found, Store(store), failures=[], seen=reader(plan, place).seen)
+    write_experiment_report(
+        folder, plan, found, Store(store), failures=failures, seen=reader(plan, place).seen
+    )
+    fresh.note(folder, shows)
     say(f"done: {folder / 'index.html'}")
-    return 0
+    return len(failures)
 
 
 def _to_take_away(plan: Experiment) -> list[Cell]:

@@ -18,9 +18,12 @@ from bistil.errors import InputError
 from bistil.evaluation.results import Row, results_id, write_results
 from bistil.experiment import Experiment
 from bistil.pipeline import Pipeline
+from bistil.report import fresh
 from bistil.report.experiment import write_experiment_report
+from bistil.report.readme import refresh
 from bistil.sources.folder import open_data
 from bistil.store.artefacts import Store
+from bistil.store.whole import check_place
 from bistil.systems.table import FORCED, SELF_TAUGHT, TEACHER
 
 Say = Callable[[str], None]
@@ -38,7 +41,8 @@ def run_experiment(
     scheduling: Scheduling | None = None,
     lectures: bool = True,
 ) -> int:
-    """Check, run and report an experiment; return how many stages failed.
+    """Check, run and report an experiment; return how many stages failed (1 where only the
+    report did).
 
     :param workers: processes of this machine. :param scheduling: run by Snakemake instead. :param lectures:
         whether results shall open as notebooks in `reports/NAME/notebooks`. :raises InputError: before
@@ -53,10 +57,11 @@ def run_experiment(
     for copy in copies:
         notebooks.check_parameters(copy.notebook, copy.parameters)
     Pipeline(experiment, folder_of_data, Store(place.store), device=device).check()
+    check_place(place.store, "Artefacts")
+    check_place(folder, "The report")
     by = f"Snakemake, profile {scheduling.profile}" if scheduling else f"{workers} workers"
     say(f"{experiment.name}: {len(batch.plan(experiment))} stages, {by}, artefacts in {place.store}")
     reader = batch.reader(experiment, place)
-    before = len(batch.rows(reader))
 
     def keep_scores() -> None:
         write_results(folder / "results.csv", batch.rows(reader))
@@ -69,13 +74,22 @@ def run_experiment(
         errors = batch.run(experiment, place, workers=workers, device=device, say=say, on_score=keep_scores)
     rows = batch.rows(reader)
     shown = 0 if errors else _show(copies, folder / "notebooks", folder_of_data.root, experiment, rows, say)
-    if len(rows) == before and not errors and not shown and (folder / "index.html").exists():
+    shows = fresh.shown(folder, experiment, rows, Store(place.store), errors)
+    if not errors and not shown and fresh.is_fresh(folder, shows):
+        refresh(folder)
         say("everything was there already; nothing to do")
         return 0
     if not rows:
         say(f"no score is there, so there is no report; {len(errors)} stages failed")
         return len(errors)
-    write_experiment_report(folder, experiment, rows, Store(place.store), failures=errors, seen=reader.seen)
+    try:
+        write_experiment_report(
+            folder, experiment, rows, Store(place.store), failures=errors, seen=reader.seen
+        )
+        fresh.note(folder, shows)
+    except OSError as error:
+        say(f"FAILED report: {error}. Every score is in the store; the same command writes the report.")
+        return max(1, len(errors))
     say(f"report: {folder / 'index.html'}" + (f"; {len(errors)} stages failed" if errors else ""))
     return len(errors)
 
@@ -121,6 +135,6 @@ def _show(
         os.environ["BISTIL_DATA"] = str(data.resolve())  # where a notebook's kernel looks
     try:
         return notebooks.execute(copies, to, results=results_id(rows), say=say)
-    except InputError as error:
+    except (InputError, OSError) as error:
         say(f"FAILED notebook: {error}")
         return 1

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from bistil.errors import InputError
 from bistil.settings.places import ROOT
 from bistil.store.provenance import canonical_json
+from bistil.store.whole import write_whole
 
 KEPT = "manifest.json"
 NOTEBOOKS = ROOT / "notebooks"
@@ -123,7 +124,7 @@ def execute(copies: Sequence[Copy], to: Path, *, results: str, say: Callable[[st
         say(f"[notebook {number}/{len(copies)}] {copy.name}")
         _run(copy.notebook, to / copy.name, copy.parameters)
         kept[copy.name] = wanted
-        (to / KEPT).write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        write_whole(to / KEPT, json.dumps(kept, indent=1, sort_keys=True) + "\n")
         ran += 1
     return ran
 
@@ -131,6 +132,7 @@ def execute(copies: Sequence[Copy], to: Path, *, results: str, say: Callable[[st
 def _run(notebook: Path, copy: Path, parameters: Mapping[str, Any]) -> None:
     """Execute one notebook in its own folder with papermill."""
     import papermill
+    from jupyter_client.kernelspec import NoSuchKernel
     from papermill.exceptions import PapermillExecutionError
 
     os.environ.setdefault(
@@ -150,6 +152,11 @@ def _run(notebook: Path, copy: Path, parameters: Mapping[str, Any]) -> None:
         raise InputError(
             f"Cell {error.exec_count} of {notebook.name} was expected to run, but it ended with"
             f" {error.ename}: {error.evalue}. {growing} shows where."
+        ) from error
+    except (RuntimeError, TimeoutError, NoSuchKernel) as error:
+        raise InputError(
+            f"{notebook.name} was expected to run to its end, but its kernel did not ({error}): it was"
+            " killed, most likely for want of memory, or could not be started. Run the same command again."
         ) from error
     growing.replace(copy)
 

@@ -11,17 +11,22 @@ ours, which stage is ready and whose worker was killed, is not in joblib or loky
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from bistil.batch.account import Account, Place
+from bistil.batch.account import Account, Place, Waits
+from bistil.batch.signals import as_interrupts
 from bistil.experiment import Experiment
 from bistil.pipeline import Pipeline
 from bistil.plan import Job, perform, plan
 from bistil.store.artefacts import Store
 from bistil.text.languages import DataFolder
 
+POLL_SECONDS = 1.0
 KILLED = (
     "its worker was killed twice, most likely for want of memory. Lower its batch size or the number of"
     " workers; the rest goes on"
@@ -38,29 +43,30 @@ def run(
     on_score: Callable[[], None] = lambda: None,
     jobs: Mapping[Job, tuple[Job, ...]] | None = None,
 ) -> list[str]:
-    """Build every stage; return the errors, each naming its stage. Ctrl-C ends the workers; the next call
-    goes on from there.
+    """Build every stage; return the errors, each naming its stage. Ctrl-C and other signals that end this
+    process end the workers; the next call goes on from there.
 
     :param jobs: what to build and what each waits for, by default the experiment's plan.
     """
     waiting = dict(plan(experiment) if jobs is None else jobs)
     account, suspects = Account(len(waiting), say, on_score), list[Job]()
-    setting = (experiment, place, device)
-    while waiting or suspects:
-        for suspect in suspects:
-            if _turn({suspect: ()}, 1, setting, account):
-                account.failed(suspect, KILLED)
-                _drop_dependants(waiting, suspect)
-        suspects = _turn(waiting, workers, setting, account)
-        if suspects:
-            say(f"a worker was killed; trying again, one at a time: {'; '.join(map(str, suspects))}")
+    with TemporaryDirectory() as spare, as_interrupts():
+        setting = (experiment, place, device, Waits(Path(spare, "waits")))
+        while waiting or suspects:
+            for suspect in suspects:
+                if _turn({suspect: ()}, 1, setting, account):
+                    account.failed(suspect, KILLED)
+                    _drop_dependants(waiting, suspect)
+            suspects = _turn(waiting, workers, setting, account)
+            if suspects:
+                say(f"a worker was killed; trying again, one at a time: {'; '.join(map(str, suspects))}")
     return account.errors
 
 
 def _turn(
     waiting: dict[Job, tuple[Job, ...]],
     workers: int,
-    setting: tuple[Experiment, Place, str | None],
+    setting: tuple[Experiment, Place, str | None, Waits],
     account: Account,
 ) -> list[Job]:
     """Work off what waits, taking it out of `waiting`, until nothing is left or the pool breaks; return the
@@ -73,7 +79,8 @@ def _turn(
                 for job in _ready(waiting, account.done)[: workers - len(running)]:
                     running[pool.submit(_work, job)] = job
                     del waiting[job]
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                finished, _ = wait(running, POLL_SECONDS, return_when=FIRST_COMPLETED)
+                setting[-1].tell(account.say)
                 for future in finished:
                     job, error = running.pop(future), future.exception()
                     if error is None:
@@ -84,13 +91,13 @@ def _turn(
                     else:
                         account.failed(job, f"{type(error).__name__}: {error}")
                         _drop_dependants(waiting, job)
-        except KeyboardInterrupt:
+        except BrokenProcessPool:  # it broke before it was given the next
+            pass
+        except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
                 process.terminate()
             raise
-        except BrokenProcessPool:  # it broke before it was given the next
-            pass
     return [*broken, *running.values()]
 
 
@@ -110,15 +117,25 @@ def _drop_dependants(waiting: dict[Job, tuple[Job, ...]], failed: Job) -> None:
 _pipeline: Pipeline
 
 
-def _start(experiment: Experiment, place: Place, device: str | None) -> None:
-    """Set up a worker: one thread, its own pipeline, Ctrl-C left to the parent."""
+def _start(experiment: Experiment, place: Place, device: str | None, waits: Waits) -> None:
+    """Set up a worker: one thread, its own pipeline, Ctrl-C left to the parent, and an end with the parent's,
+    however that comes.
+    """
     import torch
 
     global _pipeline
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(1)
-    _pipeline = Pipeline(experiment, DataFolder(place.data), Store(place.store), device=device)
+    _pipeline = Pipeline(experiment, DataFolder(place.data), Store(place.store, waits), device=device)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(job: Job) -> tuple[float, bool]:

@@ -20,16 +20,16 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from bistil.batch.account import Account, Place
-from bistil.batch.stage import ended, failure, open_run, stages_of
+from bistil.batch.account import Account, Place, Waits
+from bistil.batch.signals import as_interrupts
+from bistil.batch.stage import WAITS, ended, failure, open_run, stages_of
 from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.pipeline import Pipeline
 from bistil.plan import Stage
 from bistil.settings.ranges import Count, Settings, Tally
 from bistil.store.artefacts import Store
+from bistil.store.locks import alone
 from bistil.text.languages import DATA, DataFolder
 
 PROFILES = DATA / "profiles"
@@ -117,35 +117,26 @@ def run(
 ) -> list[str]:
     """Build every stage of the experiment read from `file`; return the errors, each naming its stage.
 
-    Ctrl-C ends the jobs, those of other machines by the profile's cancel command; the next call goes on from
-    there.
+    Ctrl-C and other signals that end this process end the jobs, those of other machines by the profile's
+    cancel command; the next call goes on from there.
 
     :raises InputError: where another process runs this experiment on this store, or Snakemake cannot use the
     profile.
     """
     folder = place.store.resolve() / ".runs" / experiment.name
     folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder.with_suffix(".lock"), timeout=0):
-            shutil.rmtree(folder, ignore_errors=True)
-            stages = stages_of(
-                Pipeline(experiment, DataFolder(place.data), Store(place.store), device=device)
-            )
-            open_run(folder, stages)
-            shutil.copyfile(
-                file, folder / "experiment.yaml"
-            )  # what is changed in the file meanwhile is for the next run
-            gpu = {
-                name: int(device != "cpu" and stage.kind != "vocabulary") for name, stage in stages.items()
-            }
-            table = {name: {"after": stage.after, "gpu": gpu[name]} for name, stage in stages.items()}
-            config = json.dumps({"stages": table, "command": _command(place, device, folder)})
-            (folder / "config.json").write_text(config, encoding="utf-8")
-            return _watch(folder, scheduling, stages, Account(len(stages), say, on_score))
-    except Timeout as error:
-        raise InputError(
-            f"{experiment.name} is being run on {place.store} by another process; wait for it, or end it."
-        ) from error
+    with alone(folder.with_suffix(".lock")), as_interrupts():
+        shutil.rmtree(folder, ignore_errors=True)
+        stages = stages_of(Pipeline(experiment, DataFolder(place.data), Store(place.store), device=device))
+        open_run(folder, stages)
+        shutil.copyfile(
+            file, folder / "experiment.yaml"
+        )  # what is changed in the file meanwhile is for the next run
+        gpu = {name: int(device != "cpu" and stage.kind != "vocabulary") for name, stage in stages.items()}
+        table = {name: {"after": stage.after, "gpu": gpu[name]} for name, stage in stages.items()}
+        config = json.dumps({"stages": table, "command": _command(place, device, folder)})
+        (folder / "config.json").write_text(config, encoding="utf-8")
+        return _watch(folder, scheduling, stages, Account(len(stages), say, on_score))
 
 
 def _command(place: Place, device: str | None, folder: Path) -> str:
@@ -193,10 +184,12 @@ def _watch(folder: Path, scheduling: Scheduling, stages: Mapping[str, Stage], ac
         process = subprocess.Popen(
             words, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=found
         )
+    waits = Waits(folder / WAITS)
     try:
         running = True
         while running:
             running = process.poll() is None
+            waits.tell(account.say)
             for name, (seconds, new) in ended(folder).items():
                 if name in stages and name not in told:
                     told[name] = None

@@ -11,15 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from bistil.batch.account import Place
+from bistil.batch.account import Place, Waits
 from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.pipeline import Pipeline
 from bistil.plan import Stage, foresee, perform
 from bistil.store.artefacts import Artefact, Store
 from bistil.text.languages import DataFolder
+from bistil.training.progress import silent
 
-BEGUN, DONE, FAILED = "begun", "done", "failed"
+BEGUN, DONE, FAILED, WAITS = "begun", "done", "failed", "waits"
 
 
 class Ended(NamedTuple):
@@ -56,7 +57,12 @@ def build_stage(
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     start, pipeline = (
         time.perf_counter(),
-        Pipeline(experiment, DataFolder(place.data), Store(place.store), device=device),
+        Pipeline(
+            experiment,
+            DataFolder(place.data),
+            Store(place.store, Waits(run / WAITS) if run else silent),
+            device=device,
+        ),
     )
     try:
         stages = stages_of(pipeline)

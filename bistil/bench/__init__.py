@@ -22,6 +22,7 @@ from bistil.bench.step import step
 from bistil.bench.switch import switch
 from bistil.bench.vocabulary import vocabulary
 from bistil.store.provenance import git_state, versions
+from bistil.store.whole import write_whole
 
 __all__ = ["PARTS", "Size", "run_bench", "sentence"]
 
@@ -55,7 +56,6 @@ def run_bench(folder: Path, part: str, size: Size, *, say: Callable[[str], None]
         },
         "comparisons": rows,
     }
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{part}.json"
-    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(found, indent=1) + "\n")
     return path

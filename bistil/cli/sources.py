@@ -4,13 +4,17 @@ import argparse
 import os
 import shutil
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bistil.cli.options import Commands, number
-from bistil.errors import InputError
 from bistil.settings.places import CACHE
 from bistil.settings.ranges import Count
 from bistil.sources.folder import open_data
+
+if TYPE_CHECKING:
+    from bistil.pretrain import PretrainConfig, Text
 
 
 def add_commands(commands: Commands) -> None:
@@ -92,31 +96,35 @@ def _world(options: argparse.Namespace) -> int:
 
 
 def _pretrain(options: argparse.Namespace) -> int:
+    from bistil.pretrain import PretrainConfig, read_text
+    from bistil.pretrain.place import claimed
+    from bistil.settings.yaml import read_yaml
+
+    config, rank = read_yaml(PretrainConfig, options.config), os.environ.get("RANK")
+    with claimed(options.to) if rank is None else nullcontext():
+        data = open_data("folder", options.data)
+        text = read_text(
+            config,
+            {code: data.text(code) for code in config.languages},
+            data.root / "parallel" if config.parallel_share else None,
+        )
+        if options.processes > 1 and rank is None:
+            return _in_processes(options)
+        return _train(options, config, text, rank)
+
+
+def _train(options: argparse.Namespace, config: "PretrainConfig", text: "Text", rank: str | None) -> int:
+    """Train in this process, which may be one of several."""
     import torch
 
-    from bistil.pretrain import PretrainConfig, pretrain, read_text, save_teacher
-    from bistil.settings.yaml import read_yaml
+    from bistil.pretrain import pretrain, save_teacher
+    from bistil.pretrain.place import workplace
     from bistil.training.progress import Terminal, silent
 
-    config = read_yaml(PretrainConfig, options.config)
-    if (options.to / "history.json").is_file():  # what is written last
-        raise InputError(
-            f"There is a finished teacher in {options.to} already. Delete it, or name another folder with"
-            " --to."
-        )
-    data = open_data("folder", options.data)
-    text = read_text(
-        config,
-        {code: data.text(code) for code in config.languages},
-        data.root / "parallel" if config.parallel_share else None,
-    )
-    rank = os.environ.get("RANK")
-    if options.processes > 1 and rank is None:
-        return _in_processes(options)
     if rank is not None:
         torch.set_num_threads(1)
         torch.distributed.init_process_group("gloo")
-    work = options.to.with_name(options.to.name + ".partial")
+    work = workplace(options.to, config, text)
     mlm, tokenizer, history = pretrain(
         config, text, work, progress=Terminal() if rank in (None, "0") else silent
     )
@@ -132,6 +140,8 @@ def _pretrain(options: argparse.Namespace) -> int:
 def _in_processes(options: argparse.Namespace) -> int:
     """The same command once a process, joined by torchrun."""
     import subprocess
+
+    from bistil.batch.signals import as_interrupts
 
     command = [
         sys.executable,
@@ -151,4 +161,9 @@ def _in_processes(options: argparse.Namespace) -> int:
         *(["--data", options.data] if options.data else []),
     ]
     command += ["--half"] if options.half else []
-    return subprocess.call(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    with as_interrupts(), subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}) as joined:
+        try:
+            return joined.wait()
+        except BaseException:
+            joined.terminate()  # torchrun ends its processes then, but not where it is killed
+            raise

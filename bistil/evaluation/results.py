@@ -7,6 +7,7 @@ compared only on the targets both were run on.
 """
 
 import csv
+import io
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 
 from bistil.errors import InputError
 from bistil.settings.files import read_csv
+from bistil.store.whole import write_whole
 from bistil.systems.table import FLOOR, SYSTEMS, TEACHER, rank
 from bistil.tasks import primary
 
@@ -101,11 +103,9 @@ def write_results(path: Path, rows: Iterable[Row]) -> None:
     written exactly.
     """
     lines = [[_text(row.get(column)) for column in COLUMNS] for row in tidy(rows)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *lines])
-    temporary.replace(path)
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *lines])
+    write_whole(path, text.getvalue())
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:

@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save, save_file
 
 from bistil.errors import InputError
+from bistil.store.whole import write_whole
 from bistil.tasks.task import Counted, Task
 
 RESAMPLES = 1000
@@ -98,8 +99,7 @@ def write_outcomes(folder: Path, kept: Mapping[str, Outcomes]) -> None:
     for old in folder.glob("*.safetensors"):
         old.unlink()
     for name, outcomes in kept.items():
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(dict(outcomes.sums), folder / f"{name}.safetensors", {"test": outcomes.test})
+        write_whole(folder / f"{name}.safetensors", save(dict(outcomes.sums), {"test": outcomes.test}))
 
 
 def read_all_outcomes(folder: Path) -> dict[str, Outcomes]:

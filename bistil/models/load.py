@@ -23,6 +23,7 @@ from bistil.errors import InputError
 from bistil.models.architectures import Architecture, architecture
 from bistil.models.attention import NOTING, Attention, can_note
 from bistil.models.config import read_config
+from bistil.models.finite import not_finite
 from bistil.models.word_marks import glues_words, mark_first_word
 
 CASED = 0.01
@@ -242,6 +243,11 @@ def _load_weights(kind: type[PreTrainedModel], source: str, **settings: Any) -> 
             f"The weights of {source} could not be read ({told}). Fetch or copy the model again."
         ) from error
     model, info = loaded
+    if told := not_finite(model):
+        raise InputError(
+            f"Finite weights were expected in {source}, but {told}: the file was damaged, or the end of a"
+            " training that diverged was saved. Fetch or copy the model again, or take an earlier one."
+        )
     return model.eval(), set(info["missing_keys"])
 
 

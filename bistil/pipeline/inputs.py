@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from bistil.adapt.worn import WORN, Worn
 from bistil.experiment import Cell, Experiment
 from bistil.models.load import Teacher, choose_device, load_teacher, save_student
-from bistil.sft.delta import base_hash
+from bistil.pipeline.identity import teacher_id
 from bistil.store.artefacts import Artefact, Store, file_id
 from bistil.systems.recipe import Rows, System
 from bistil.tasks import task as find_task
@@ -47,8 +47,8 @@ class Inputs:
 
     @cached_property
     def teacher_id(self) -> str:
-        """What the teacher's encoder is, by content."""
-        return f"sha256:{base_hash(self.teacher.encoder)}"
+        """What the teacher is, by content."""
+        return teacher_id(self.teacher)
 
     def fresh_teacher(self) -> Teacher:
         """A copy of the teacher of one's own, to adapt or to trim."""

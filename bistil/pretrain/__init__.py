@@ -34,10 +34,12 @@ from transformers import (
 
 from bistil.errors import InputError
 from bistil.models.architectures import blocks
+from bistil.models.finite import not_finite
 from bistil.pretrain.translation import Translations, translation_loss
 from bistil.pretrain.wordpiece import extend_wordpiece, train_wordpiece
 from bistil.settings import files
 from bistil.settings.ranges import Count, Dropout, Filled, Layers, Length, Part, Seed, Settings, Share, Weight
+from bistil.store.whole import share, write_whole
 from bistil.text import sampling
 from bistil.text.corpora import Batches, Blocks, cut, held_out, pairs_to_blocks, read_lines
 from bistil.training.loop import History, Objective, Run, Schedule, fit
@@ -45,6 +47,8 @@ from bistil.training.mlm import evaluate_mlm, masked_lm_loss
 from bistil.training.progress import Listener, silent
 
 PARALLEL = "parallel"
+LAST = "history.json"
+"""What `save_teacher` writes last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -416,8 +420,14 @@ def save_teacher(
     *,
     half: bool = False,
 ) -> None:
-    """Write model (fp16 where `half`), tokenizer and learning curve."""
+    """Write model (fp16 where `half`), tokenizer and learning curve.
+
+    :raises InputError: for weights that fp16 cannot hold.
+    """
+    if half and (told := not_finite(mlm.half())):
+        raise InputError(f"These weights are too large for fp16 ({told}). Save them without --half.")
     folder.mkdir(parents=True, exist_ok=True)
-    (mlm.half() if half else mlm).save_pretrained(folder)
+    mlm.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    (folder / "history.json").write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
+    share(folder)
+    write_whole(folder / LAST, json.dumps(history, indent=1) + "\n")

@@ -27,6 +27,7 @@ from bistil.report.paired import Draws, Pair, draws, pair
 from bistil.report.sides import Side, differing, of_rows
 from bistil.report.tables import COSTS, Table, number, setting_name, slug
 from bistil.report.templates import environment, probability, signed
+from bistil.store.whole import write_whole
 
 COLUMNS = {
     "task": "task",
@@ -110,7 +111,7 @@ def write_comparison(reports: Path, left: Side, right: Side, tables: Sequence[Ta
         .get_template("compare.html.j2")
         .render(title=title, notes=[known_settings(left, right), METHOD], tables=tables)
     )
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text)
     return path
 
 

@@ -23,6 +23,7 @@ from bistil.report.supports import support_figures
 from bistil.report.tables import Table
 from bistil.store.artefacts import Artefact, Store
 from bistil.store.provenance import plain
+from bistil.store.whole import write_whole
 from bistil.systems.recipe import Student
 from bistil.systems.table import rank
 
@@ -78,7 +79,7 @@ def write_experiment_report(
         **plain(experiment),
         **({"teacher": Path(experiment.teacher).name} if Path(experiment.teacher).is_absolute() else {}),
     }
-    (folder / EXPERIMENT).write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
+    write_whole(folder / EXPERIMENT, json.dumps(asked, indent=1) + "\n")
     refresh(folder)
     return path
 

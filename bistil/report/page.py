@@ -39,6 +39,7 @@ from bistil.report.templates import (
     save_manifests,
     software,
 )
+from bistil.store.whole import write_whole
 from bistil.systems.table import SYSTEMS, TEACHER, rank
 
 __all__ = ["COLUMNS", "Claim", "Table", "orderings", "read_results", "write_report", "write_results"]
@@ -105,7 +106,7 @@ def write_report(
     save(folder / "tables", "*.tex", {f"{name}.tex": text for name, text in latex_tables(rows).items()})
     write_outcomes(folder / "outcomes", kept)
     path = folder / "index.html"
-    path.write_text(page, encoding="utf-8")
+    write_whole(path, page)
     return path
 
 

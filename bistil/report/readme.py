@@ -16,6 +16,7 @@ from bistil.errors import InputError
 from bistil.evaluation.results import average, read_results, rows_of, select, settings
 from bistil.report.tables import score_tables
 from bistil.settings.places import ROOT
+from bistil.store.whole import write_whole
 from bistil.tasks import title
 
 README = ROOT / "README.md"
@@ -60,7 +61,7 @@ def refresh(folder: Path, readme: Path = README) -> bool:
     before = readme.read_text(encoding="utf-8")
     after = refreshed(before, readme.parent / "reports", only=folder.name)
     if after != before:
-        readme.write_text(after, encoding="utf-8", newline="\n")
+        write_whole(readme, after)
     return after != before
 
 

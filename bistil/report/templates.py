@@ -5,6 +5,7 @@ Notable: a folder holds what the last page was made of and nothing else of the s
 page and beside it.
 """
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 
 from bistil.plots.style import svg, themed
 from bistil.report.tables import setting_name, slug
+from bistil.store.whole import write_whole
 
 Figures = Mapping[str, tuple[Figure, str]]
 """By file name, each with its caption."""
@@ -47,7 +49,7 @@ def save(folder: Path, pattern: str, files: Mapping[str, str]) -> None:
     for old in folder.glob(pattern):
         old.unlink()
     for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        write_whole(folder / name, text)
 
 
 def save_figures(folder: Path, figures: Figures) -> list[tuple[bool, Markup, str]]:
@@ -58,7 +60,9 @@ def save_figures(folder: Path, figures: Figures) -> list[tuple[bool, Markup, str
     save(folder, "*.png", {})
     save(folder, "*.svg", {f"{name}.svg": image for name, image in images.items()})
     for name, (made, _) in figures.items():
-        made.savefig(folder / f"{name}.png", metadata={"Software": None})
+        dots = io.BytesIO()
+        made.savefig(dots, format="png", metadata={"Software": None})
+        write_whole(folder / f"{name}.png", dots.getvalue())
     return [
         (made.get_figwidth() > 9, Markup(themed(images[name], made, name)), caption)
         for name, (made, caption) in figures.items()

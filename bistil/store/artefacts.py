@@ -19,18 +19,16 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from bistil.errors import InputError
-from bistil.settings.files import parse_json
+from bistil.store.locks import alone
 from bistil.store.provenance import canonical_json, file_id, git_state, peak_memory_bytes, plain, versions
+from bistil.store.whole import share, write_whole
 from bistil.training.progress import Event, Listener, silent
 
 __all__ = ["Artefact", "Build", "NotBuilt", "Store", "StoreError", "artefact_id", "file_id"]
 
 MANIFEST = "manifest.json"
 FAILED = "failed.json"
-POLL_SECONDS = 0.5
 Build = Callable[[Path], Mapping[str, Any]]
 
 
@@ -150,13 +148,16 @@ class Store:
         return _read(folder) if folder.is_dir() else None
 
     def all(self, kind: str) -> list[Artefact]:
-        """Return every finished artefact of a kind, sorted by id."""
+        """Return every finished artefact of a kind, sorted by id; damaged ones, which may be of any
+        experiment, are left out.
+        """
         artefact_id(kind, {}, {})  # refuses a kind that is not a plain name
-        return [
-            _read(folder)
-            for folder in sorted((self.root / kind).glob("*"))
-            if re.fullmatch(r"[0-9a-f]{16}", folder.name)
-        ]
+        found = []
+        for folder in sorted((self.root / kind).glob("*")):
+            if re.fullmatch(r"[0-9a-f]{16}", folder.name):
+                with suppress(InputError):
+                    found.append(_read(folder))
+        return found
 
     def run(self, kind: str, config: Any, inputs: Mapping[str, Artefact | str], build: Build) -> Artefact:
         """Return the artefact, building it first when it is not there.
@@ -164,9 +165,9 @@ class Store:
         `build(folder)` fills the partial folder (which holds the files and checkpoints of an earlier try, if
         there was one) and returns a JSON-able mapping of metrics; `device` and `device_reason` in it move to
         the manifest's own fields. Names in the folder that begin with `checkpoint` are deleted after success.
-        While another process builds the same id, this call waits and reports `waiting for <kind>`. Raises
-        `StoreError` when the disk is full; any other error of `build` passes through unchanged, with its text
-        in the partial folder's `failed.json`."""
+        While another process builds the same id, this call waits and reports `waiting for <kind>, which is
+        built by <whom>`. Raises `StoreError` when the disk is full; any other error of `build` passes through
+        unchanged, with its text in the partial folder's `failed.json`."""
         found = self.find(kind, config, inputs)
         if found is not None:
             return found
@@ -175,28 +176,19 @@ class Store:
             raise NotBuilt(f"{kind}/{folder.name} has not been built yet.")
         with _clear_when_full(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with self._alone(kind, folder.with_name(folder.name + ".lock")):
+            told: list[str] = []
+
+            def waiting(holder: str, seconds: float) -> None:
+                told.append(f"waiting for {kind}, which is built by {holder}")
+                self.progress(Event(told[0], 0, 1, {"seconds": seconds}))
+
+            with alone(folder.with_name(folder.name + ".lock"), waiting):
+                if told:
+                    self.progress(Event(told[0], 1, 1))
                 if not folder.is_dir():
                     _build(folder, {"kind": kind, "config": plain(config), "inputs": _ids(inputs)}, build)
                     self.built.add(folder.name)
                 return _read(folder)
-
-    @contextmanager
-    def _alone(self, kind: str, path: Path) -> Iterator[None]:
-        """Hold the lock file; report once in a while how long another process has been waited for."""
-        lock, stage, started, waited = FileLock(path), f"waiting for {kind}", time.perf_counter(), False
-        while not lock.is_locked:
-            try:
-                lock.acquire(timeout=POLL_SECONDS)
-            except Timeout:
-                waited = True
-                self.progress(Event(stage, 0, 1, {"seconds": time.perf_counter() - started}))
-        try:
-            if waited:
-                self.progress(Event(stage, 1, 1, {"seconds": time.perf_counter() - started}))
-            yield
-        finally:
-            lock.release()
 
 
 def _ids(inputs: Mapping[str, Artefact | str]) -> dict[str, str]:
@@ -211,12 +203,8 @@ def _ids(inputs: Mapping[str, Artefact | str]) -> dict[str, str]:
 
 def _read(folder: Path) -> Artefact:
     try:
-        manifest = parse_json((folder / MANIFEST).read_text(encoding="utf-8"))
-        if (
-            manifest["status"] != "complete"
-            or manifest["id"] != folder.name
-            or manifest["kind"] != folder.parent.name
-        ):
+        manifest = _manifest(folder)
+        if manifest["id"] != folder.name or manifest["kind"] != folder.parent.name:
             raise ValueError("it does not describe this folder")
         for part in ("config", "inputs", "metrics"):
             if not isinstance(manifest[part], dict):
@@ -233,11 +221,33 @@ def _read(folder: Path) -> Artefact:
     return Artefact(folder, manifest)
 
 
+def _manifest(folder: Path) -> dict[str, Any]:
+    """Read a manifest; one of before there were checksums passes without.
+
+    :raises ValueError: for one that was not finished, or is not what was written; a `KeyError` or `TypeError`
+        for what is no manifest at all.
+    """
+    manifest: dict[str, Any] = parse_json((folder / MANIFEST).read_text(encoding="utf-8"))
+    if manifest["status"] != "complete":
+        raise ValueError("it was not finished")
+    if "checksum" in manifest and manifest["checksum"] != _checksum(manifest):
+        raise ValueError("it is not what was written, by its checksum")
+    return manifest
+
+
+def _checksum(manifest: Mapping[str, Any]) -> str:
+    """The hash of all that a manifest says, as it is read back."""
+    told = {name: value for name, value in manifest.items() if name != "checksum"}
+    return f"sha256:{sha256(canonical_json(told).encode()).hexdigest()}"
+
+
 def _build(folder: Path, made_from: Mapping[str, Any], build: Build) -> None:
     """Fill the partial folder, write its manifest last, and rename it to `folder`."""
     partial = folder.with_name(folder.name + ".partial")
     resumed = partial.is_dir()
     partial.mkdir(exist_ok=True)
+    for left in partial.glob(".*.tmp"):  # of a write that was killed
+        left.unlink()
     if not _is_finished(partial, folder.name):
         (partial / FAILED).unlink(missing_ok=True)
         started = time.perf_counter()
@@ -250,6 +260,7 @@ def _build(folder: Path, made_from: Mapping[str, Any], build: Build) -> None:
                     {"error": f"{type(error).__name__}: {error}", "seconds": time.perf_counter() - started},
                 )
             raise
+        share(partial)
         files = _sync_files(partial)
         manifest = {
             "id": folder.name,
@@ -267,7 +278,7 @@ def _build(folder: Path, made_from: Mapping[str, Any], build: Build) -> None:
             "metrics": metrics,
             "files": files,
         }
-        _write_json(partial / MANIFEST, manifest)
+        _write_json(partial / MANIFEST, {**manifest, "checksum": _checksum(manifest)})
     for path in partial.glob("checkpoint*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     partial.rename(folder)
@@ -279,21 +290,13 @@ def _is_finished(partial: Path, name: str) -> bool:
     missing.
     """
     try:
-        manifest = json.loads((partial / MANIFEST).read_text(encoding="utf-8"))
-        return bool(manifest["status"] == "complete" and manifest["id"] == name)
+        return bool(_manifest(partial)["id"] == name)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file so that it is there whole or not at all, also after a power cut."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2, allow_nan=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_whole(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def _sync_files(folder: Path) -> dict[str, dict[str, Any]]:

@@ -22,6 +22,7 @@ from bistil.settings.ranges import Settings
 from bistil.settings.yaml import read_yaml
 from bistil.store.artefacts import Store
 from bistil.store.provenance import git_state, plain, versions
+from bistil.store.whole import check_place, write_whole
 from bistil.studies.decoder import Decoder, study_decoder
 from bistil.studies.densities import Densities, study_densities
 from bistil.studies.kept import Found, Jobs, built, save
@@ -104,6 +105,8 @@ def run_study(
     again.
     """
     start, base = time.perf_counter(), study.base()
+    check_place(folder, "The study's page")
+    check_place(place.store, "Artefacts")
     errors, parts = list[str](), list[Found]()
 
     def build(experiment: Experiment, jobs: Jobs) -> Pipeline:
@@ -131,7 +134,5 @@ def run_study(
         "wall_seconds": round(time.perf_counter() - start, 1),
     }
     save(folder, parts, title=study.name, question=study.question, errors=errors)
-    (folder / "study.json").write_text(
-        json.dumps({**about, "errors": errors}, indent=1) + "\n", encoding="utf-8"
-    )
+    write_whole(folder / "study.json", json.dumps({**about, "errors": errors}, indent=1) + "\n")
     return errors

@@ -6,6 +6,7 @@ bytes.
 """
 
 import csv
+import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from bistil.pipeline import Pipeline
 from bistil.report.tables import Table
 from bistil.report.templates import environment, save_figures, save_manifests, software
 from bistil.store.artefacts import Artefact, NotBuilt
+from bistil.store.whole import write_whole
 
 Jobs = Mapping[Job, tuple[Job, ...]]
 Build = Callable[[Experiment, Jobs], Pipeline]
@@ -91,7 +93,7 @@ def save(
         )
     )
     path = folder / "index.html"
-    path.write_text(page, encoding="utf-8")
+    write_whole(path, page)
     return path
 
 
@@ -112,11 +114,11 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a table; without rows an old one goes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     if not rows:
         path.unlink(missing_ok=True)
         return
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue())

@@ -5,14 +5,13 @@ Notable:
   processes share out each batch and take the steps that one would (`parallel`);
 * batches come from a dataset whose item k *is* the batch of step k, so a resumed run continues with the very
     same data;
-* a checkpoint counts only while its `complete` marker is there (written last, removed first), so a kill in
-  the middle of saving or of deleting costs one interval, never the run;
+* a kill in the middle of saving or of deleting a checkpoint costs one interval, never the run
+  (`checkpoints`);
 * at the end the model holds the state of its best evaluation;
 * events tell means since the last half second, so a curve moves long before the first entry of the log.
 """
 
 import math
-import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +25,9 @@ from torch.utils.data import Dataset, SequentialSampler
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from bistil.errors import InputError
+from bistil.models.finite import not_finite
 from bistil.settings.ranges import Count, Positive, Settings, Share, Weight
+from bistil.training import checkpoints
 from bistil.training.meter import Meter, Pace, of_step
 from bistil.training.parallel import Shared, exchange, over_processes, processes
 from bistil.training.progress import Event, Listener, silent
@@ -143,7 +144,8 @@ def fit(
         `learning_rate`, `tokens_per_second` and `seconds_left` (of this call, listeners' time left out).
     :returns: one entry per log and evaluation, each with its step. The model is left in its best state.
     :raises Stopped: where `stop` was set; a checkpoint was written first.
-    :raises InputError: where the schedule asks for bfloat16 and the objective is on a CUDA device without it.
+    :raises InputError: where the schedule asks for bfloat16 and the objective is on a CUDA device without it;
+        where the weights are not finite, before the first step or after the last.
     """
     device = next(objective.parameters()).device
     if (
@@ -155,7 +157,12 @@ def fit(
             f"The schedule asks for bf16, but {torch.cuda.get_device_name(device)} lacks bfloat16. Set bf16:"
             " false."
         )
-    checkpoint = _newest_complete(run.folder)
+    if told := not_finite(objective.model):
+        raise InputError(
+            f"{run.stage} should start from finite weights, but {told}: the model it starts from is broken,"
+            " and no setting of this training mends that."
+        )
+    checkpoint = checkpoints.newest(run.folder)
     every = math.ceil(schedule.steps / schedule.evaluations)
     arguments = TrainingArguments(
         output_dir=str(run.folder),
@@ -203,33 +210,17 @@ def fit(
             f"{run.stage} stopped at step {trainer.state.global_step} of {schedule.steps}; run the same call"
             " to go on from there."
         )
+    if told := not_finite(objective.model):
+        raise InputError(
+            f"{run.stage} should end with finite weights, but {told}: the training diverged. Lower its"
+            " `learning_rate`, or set `clip`."
+        )
     return [dict(entry) for entry in trainer.state.log_history if "train_runtime" not in entry]
 
 
 def one_item(rows: list[Any]) -> Any:
     """Collate what is a batch already."""
     return rows[0]
-
-
-def _newest_complete(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; half-written ones are deleted."""
-    complete = []
-    for checkpoint in folder.glob("checkpoint-*"):
-        if (checkpoint / "complete").exists():
-            complete.append(checkpoint)
-        else:
-            shutil.rmtree(checkpoint)
-    return max(complete, key=lambda path: int(path.name.split("-")[1]), default=None)
-
-
-def _keep_only(folder: Path, names: set[str]) -> None:
-    """Delete the other checkpoints, each one's marker first: a kill in between must not leave half of one
-    that counts.
-    """
-    for checkpoint in folder.glob("checkpoint-*"):
-        if checkpoint.name not in names:
-            (checkpoint / "complete").unlink(missing_ok=True)
-            shutil.rmtree(checkpoint)
 
 
 class _Trainer(Trainer):
@@ -314,7 +305,7 @@ class _Watcher(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
-            newest = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            (newest / "complete").touch()
-            _keep_only(Path(args.output_dir), {newest.name, Path(state.best_model_checkpoint or newest).name})
+            checkpoints.mark(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+            best = state.best_model_checkpoint
+            checkpoints.keep(Path(args.output_dir), Path(best).name if best else None)
         self._pace.rested()

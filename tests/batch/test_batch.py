@@ -3,7 +3,11 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import time
 from concurrent.futures import Future
+from contextlib import ExitStack
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -13,12 +17,15 @@ from tiny import SYSTEMS
 
 from bistil import batch
 from bistil.batch import Place, pool
+from bistil.batch.signals import as_interrupts
 from bistil.batch.stage import stages_of
 from bistil.errors import InputError
 from bistil.experiment import Cell
 from bistil.pipeline import Pipeline
 from bistil.plan import Job, perform, plan
+from bistil.store import artefacts
 from bistil.store.artefacts import Store
+from bistil.store.locks import alone
 from bistil.text.languages import DataFolder
 
 NEW = [
@@ -301,26 +308,87 @@ def test_a_stage_that_kills_every_worker_takes_only_its_dependants(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.usefixtures("forked")
 def test_a_disk_that_is_full_for_one_stage_costs_its_dependants_only_and_no_work(
-    experiment, world: Path, tmp_path: Path
+    experiment, world: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    """The manifest of a language SFT is written to /dev/full, in a real worker."""
+    """The manifest of a language SFT is written to /dev/full, in a worker."""
     grid, place = experiment(**SMALL), Place(world, tmp_path / "store")
     pipeline = Pipeline(grid, DataFolder(world), Store(place.store))
     [name] = [
         name for name, stage in stages_of(pipeline).items() if stage.job == Job("language_sft", ("qac",))
     ]
-    partial = place.store / "language-sft" / f"{name}.partial"
-    partial.mkdir(parents=True)
-    (partial / "manifest.json.tmp").symlink_to("/dev/full")
+    partial, write = place.store / "language-sft" / f"{name}.partial", artefacts.write_whole
+
+    def to_a_full_disk(path: Path, content: str) -> None:
+        if path.parent == partial and not (tmp_path / "room").exists():
+            Path("/dev/full").write_text(content, encoding="utf-8")
+        write(path, content)
+
+    monkeypatch.setattr(artefacts, "write_whole", to_a_full_disk)
     [error] = batch.run(grid, place, workers=1, say=lambda text: None)
     assert error.startswith("language sft qac: StoreError")
     assert "The disk is full" in error
     assert {row["system"] for row in batch.rows(batch.reader(grid, place))} == {"floor"}
     assert (partial / "delta.safetensors").is_file()
-    (partial / "manifest.json.tmp").unlink()
+    (tmp_path / "room").touch()
     assert batch.run(grid, place, workers=1, say=lambda text: None) == []
     assert Store(place.store).all("language-sft")[0].manifest["status"] == "complete"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_no_worker_outlives_its_batch(number: int, experiment_file, world: Path, tmp_path: Path) -> None:
+    import psutil
+
+    where = ["--data", world, "--store", tmp_path / "store", "--reports", tmp_path / "r", "--workers", "2"]
+    words = [sys.executable, "-m", "bistil.cli", "batch", experiment_file(**SMALL), *where, "--no-notebooks"]
+    process = subprocess.Popen(
+        [*map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        until = time.monotonic() + 240
+        while not list(tmp_path.glob("store/*/*.partial")) and time.monotonic() < until:
+            time.sleep(0.1)
+        begun = psutil.Process(process.pid).children(recursive=True)
+        assert len(begun) >= 2
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        _, alive = psutil.wait_procs(begun, timeout=30)
+    finally:
+        process.kill()
+    assert alive == []
+    if number != signal.SIGKILL:
+        assert process.returncode == 130
+        assert "the same command goes on" in err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forked")
+def test_a_batch_that_waits_for_another_says_so(experiment, world: Path, tmp_path: Path) -> None:
+    grid, place, job = experiment(**SMALL), Place(world, tmp_path / "store"), Job("language_sft", ("qac",))
+    stages = stages_of(Pipeline(grid, DataFolder(world), Store(place.store)))
+    [name] = [name for name, stage in stages.items() if stage.job == job]
+    said, other = list[str](), ExitStack()
+    (place.store / "language-sft").mkdir(parents=True)
+    other.enter_context(alone(place.store / "language-sft" / f"{name}.lock"))
+
+    def say(text: str) -> None:
+        said.append(text)
+        if text.startswith("waiting"):
+            other.close()
+
+    assert batch.run(grid, place, workers=1, say=say, jobs={job: ()}) == []
+    told = f"waiting for language-sft, which is built by process {os.getpid()} on this machine"
+    assert said.count(told) == 1
+
+
+def test_signals_are_interrupts_inside_and_what_they_were_outside() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), as_interrupts():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize("name", ["../tiny", "a/b", "", ".hidden", "-x", "a\n", "/etc"])

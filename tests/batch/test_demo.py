@@ -15,7 +15,13 @@ from bistil.text.languages import DataFolder
 
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
-    calls: dict[str, Any] = {"stages": 0, "finished": True, "ran": 0}
+    calls: dict[str, Any] = {"stages": 0, "finished": True, "ran": 0, "written": 0}
+
+    def report(folder: Path, *_: Any, failures: list[str], **__: Any) -> None:
+        calls["written"] += 1
+        calls["failures"] = failures
+        for name in ("index.html", "results.csv"):
+            (folder / name).write_text("whole")
 
     def stages(*_: Any, **__: Any) -> int:
         calls["stages"] += 1
@@ -25,6 +31,7 @@ def called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     monkeypatch.setattr(demo, "run_experiment", stages)
     monkeypatch.setattr(demo, "_is_finished", lambda *_: calls["finished"])
     monkeypatch.setattr(demo, "rows", lambda *_: [{"artefact": "a" * 16}])
+    monkeypatch.setattr(demo, "write_experiment_report", report)
     monkeypatch.setattr(notebooks, "execute", lambda *_, **__: calls["ran"])
     (tmp_path / "reports" / "demo").mkdir(parents=True)
     (tmp_path / "reports" / "demo" / "index.html").touch()
@@ -39,8 +46,21 @@ def test_a_second_run_says_that_everything_is_there(
     tmp_path: Path, called: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(tmp_path, []) == 0
+    assert run(tmp_path, []) == 0
     assert called["stages"] == 0
+    assert called["written"] == 1, "the page that was there was of nobody knows what"
     assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_notebook_that_fails_is_told_on_the_page_and_by_the_status(
+    tmp_path: Path, called: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> int:
+        raise InputError("its kernel did not")
+
+    monkeypatch.setattr(notebooks, "execute", fail)
+    assert run(tmp_path, []) == 1
+    assert called["failures"] == ["notebook: its kernel did not"]
 
 
 def test_failed_stages_end_the_demo_before_the_notebooks(

@@ -5,6 +5,8 @@ from typing import Any
 
 import nbformat
 import pytest
+from jupyter_client.kernelspec import NoSuchKernel
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 from bistil.batch import notebooks
 from bistil.batch.notebooks import Copy
@@ -85,3 +87,19 @@ def test_papermill_executes_a_copy_and_an_error_names_its_cell(tmp_path: Path) -
         run([good, bad], tmp_path / "copies", lrf=3)
     assert "21" in (tmp_path / "copies" / good.name).read_text(encoding="utf-8")
     assert not (tmp_path / "copies" / bad.name).exists()
+
+
+@pytest.mark.parametrize(
+    "error", [DeadKernelError("Kernel died"), CellTimeoutError("too long"), NoSuchKernel("python3")]
+)
+def test_a_kernel_that_dies_is_an_input_error_like_any_failing_cell(
+    error: Exception, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("papermill.execute_notebook", die)
+    with pytest.raises(
+        InputError, match=r"01_first\.ipynb was expected to run to its end, but its kernel did not"
+    ):
+        run([first], tmp_path / "out")

@@ -223,11 +223,19 @@ def test_a_failing_stage_is_tried_again_and_takes_only_its_dependants(
 
 @pytest.mark.slow
 @needs_snakemake
-@pytest.mark.parametrize("profile", ["local", "submit"])
+@pytest.mark.parametrize(
+    ("profile", "number"),
+    [
+        ("local", signal.SIGINT),
+        ("submit", signal.SIGINT),
+        ("local", signal.SIGTERM),
+        ("local", signal.SIGHUP),
+    ],
+)
 def test_an_interrupt_ends_the_jobs_and_says_how_to_go_on(
-    profile: str, experiment_file, world: Path, tmp_path: Path
+    profile: str, number: int, experiment_file, world: Path, tmp_path: Path
 ) -> None:
-    """Ctrl-C reaches `bistil batch` alone, as when it is sent by its process id."""
+    """The signal reaches `bistil batch` alone, as when it is sent by its process id."""
     store = tmp_path / "store"
     where = ["--data", world, "--store", store, "--reports", tmp_path, "--no-notebooks"]
     command = [
@@ -251,7 +259,7 @@ def test_an_interrupt_ends_the_jobs_and_says_how_to_go_on(
         until = time.monotonic() + 240
         while not list(store.glob(".runs/tiny/begun/*")) and time.monotonic() < until:
             time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, err = process.communicate(timeout=120)
     finally:
         process.kill()

@@ -15,6 +15,8 @@ from test_pipeline import BAD_DATA, BAD_SETTINGS, NER, copy, finished, nothing_b
 
 from bistil import cli
 from bistil.models.load import load_teacher
+from bistil.pretrain import save_teacher
+from bistil.pretrain.place import claimed
 from bistil.sft.delta import SparseDelta
 
 __all__ = ["copy", "finished"]
@@ -193,6 +195,62 @@ def test_pretrain_writes_a_teacher_and_info_describes(capsys, world: Path, tmp_p
     assert status == 0, err
 
 
+def test_pretrain_goes_on_only_from_what_was_asked_the_same(
+    capsys, world: Path, tmp_path: Path, monkeypatch
+) -> None:
+    file, to, steps = tmp_path / "teacher.yaml", tmp_path / "teacher", list[int]()
+    arguments = ("pretrain", file, "--data", world, "--to", to)
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    def first_step(text: str) -> int:
+        file.write_text(text, encoding="utf-8")
+        steps.clear()
+        assert run(capsys, *arguments)[0] == 0
+        (to / "history.json").unlink()
+        return steps[0]
+
+    longer = PRETRAIN.replace("evaluations: 1", "evaluations: 2")
+    file.write_text(longer, encoding="utf-8")
+    monkeypatch.setattr("bistil.training.progress.Terminal", lambda: lambda event: steps.append(event.step))
+    monkeypatch.setattr("bistil.pretrain.save_teacher", interrupted)
+    assert run(capsys, *arguments)[0] == 130
+    (left,) = tmp_path.glob("teacher.*.partial")
+    shutil.rmtree(left / "checkpoint-4")
+    monkeypatch.setattr("bistil.pretrain.save_teacher", save_teacher)
+    mine = tmp_path / "teacher.partial"
+    mine.mkdir()
+    assert first_step(longer.replace("1.0e-3", "2.0e-3")) == 1
+    assert first_step(longer.replace("[qaa, qab]", "[qab, qaa]")) == 1
+    assert first_step(longer.replace("vocabulary: 200", "vocabulary: 210")) == 1
+    assert first_step(longer) == 3, "not from its own checkpoint"
+    assert list(tmp_path.glob("*.partial")) == [mine], "the user's own folder"
+
+
+def test_one_process_at_a_time_makes_a_teacher_of_one_name(capsys, world: Path, tmp_path: Path) -> None:
+    (tmp_path / "teacher.yaml").write_text(PRETRAIN, encoding="utf-8")
+    with claimed(tmp_path / "teacher"):
+        status, _, err = run(
+            capsys, "pretrain", tmp_path / "teacher.yaml", "--data", world, "--to", tmp_path / "teacher"
+        )
+    assert status == 2
+    assert f"held by process {os.getpid()}" in err
+
+
+def test_pretrain_refuses_a_place_that_cannot_be_written_before_it_trains(
+    capsys, world: Path, tmp_path: Path, monkeypatch
+) -> None:
+    (tmp_path / "teacher.yaml").write_text(PRETRAIN, encoding="utf-8")
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("bistil.pretrain.pretrain", lambda *_, **__: pytest.fail("it trained"))
+    for to in (tmp_path / "file", tmp_path / "file" / "inside", tmp_path / ("n" * 235)):
+        status, _, err = run(capsys, "pretrain", tmp_path / "teacher.yaml", "--data", world, "--to", to)
+        assert status == 2, err
+        assert is_one_paragraph(err), err
+        assert "nothing can be written there" in err
+
+
 @pytest.mark.slow
 def test_two_processes_train_one_teacher(capfd, world: Path, tmp_path: Path) -> None:
     (tmp_path / "teacher.yaml").write_text(PRETRAIN, encoding="utf-8")
@@ -214,7 +272,7 @@ def test_two_processes_train_one_teacher(capfd, world: Path, tmp_path: Path) -> 
     assert load_teacher(tmp_path / "teacher").has_mlm_head
     history = json.loads((tmp_path / "teacher" / "history.json").read_text(encoding="utf-8"))
     assert history[-1]["step"] == 4
-    assert not (tmp_path / "teacher.partial").exists()
+    assert not list(tmp_path.glob("*.partial"))
 
 
 @pytest.mark.parametrize(
@@ -237,7 +295,7 @@ def test_pretrain_refuses_bad_input(change: str, message: str, capsys, world: Pa
     assert is_one_paragraph(err), err
     assert message in err
     assert not (tmp_path / "teacher").exists()
-    assert not (tmp_path / "teacher.partial").exists()
+    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_a_full_disk_is_one_paragraph(capsys, world: Path, tmp_path: Path, monkeypatch) -> None:

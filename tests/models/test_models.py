@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertForMaskedLM, BertModel, BertTokenizer
 
@@ -154,6 +155,18 @@ def test_a_folder_without_tokenizer_or_with_lost_tensors_is_refused(
     (folder / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(InputError, match="could not be read"):
         models.load_encoder(folder)
+
+
+def test_one_value_that_is_no_number_is_refused_by_its_name(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("layer.1.output.dense.weight"))
+    tensors[name][3, 4] = torch.nan
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    for load in (models.load_teacher, models.load_encoder):
+        with pytest.raises(
+            InputError, match=r"1 of the .* values of .*layer\.1\.output\.dense\.weight are infinite"
+        ):
+            load(folder)
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(folder: Path) -> None:

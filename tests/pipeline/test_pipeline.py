@@ -293,6 +293,22 @@ def test_bad_settings_are_refused_before_any_work(name: str, experiment, data, t
     assert nothing_begun(tmp_path / "store")
 
 
+def test_a_student_that_diverged_is_no_artefact_and_has_no_score(experiment, data, tmp_path: Path) -> None:
+    diverging = {"steps": 2, "learning_rate": 1e30, "evaluations": 1}
+    asked = experiment(
+        systems=["multilingual-distil:2"],
+        targets={"retrieval": ["qac"]},
+        task={},
+        language_sft=None,
+        general={"lrf": 2, "batch_size": 4, "schedule": diverging},
+    )
+    own = Pipeline(asked, data, Store(tmp_path / "store"))
+    with pytest.raises(InputError, match="the training diverged"):
+        own.evaluation(asked.cells()[0])
+    assert not own.store.all("student")
+    assert not own.store.all("evaluation")
+
+
 @pytest.mark.parametrize("lacking", ["unk_token", "mask_token"])
 def test_a_tokenizer_without_its_special_tokens_is_refused(
     lacking: str, teacher_folder: Path, experiment, data, tmp_path: Path

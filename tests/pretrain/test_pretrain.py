@@ -1,5 +1,6 @@
 """Pre-training: from nothing and from real weights, on text and on translations, interrupted and not."""
 
+import copy
 import dataclasses
 import threading
 from pathlib import Path
@@ -104,6 +105,15 @@ def test_a_saved_teacher_loads_with_its_head(trained, tmp_path: Path) -> None:
     assert loaded.tokenizer.get_vocab() == tokenizer.get_vocab()
     assert all(torch.equal(one, loaded.mlm.state_dict()[name]) for name, one in mlm.state_dict().items())
     assert (tmp_path / "teacher" / "history.json").is_file()
+
+
+def test_weights_beyond_fp16_are_not_saved_as_fp16(trained, tmp_path: Path) -> None:
+    mlm, tokenizer, history = copy.deepcopy(trained)
+    with torch.no_grad():
+        mlm.bert.encoder.layer[1].output.dense.bias[5] = 1e6
+    with pytest.raises(InputError, match=r"too large for fp16 \(1 of the 32 values of .*layer\.1"):
+        save_teacher(tmp_path / "teacher", mlm, tokenizer, history, half=True)
+    assert not (tmp_path / "teacher").exists()
 
 
 def test_real_weights_are_kept_and_new_pieces_start_at_their_translations(

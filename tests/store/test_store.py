@@ -5,8 +5,11 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
+import stat
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +18,7 @@ import pytest
 
 from bistil.errors import InputError
 from bistil.store import artefacts as store
-from bistil.store import provenance
+from bistil.store import locks, provenance
 from bistil.store.artefacts import Artefact, Store, StoreError, artefact_id, file_id
 from bistil.training.progress import Event
 
@@ -170,7 +173,7 @@ def slow_build(folder: Path) -> dict[str, object]:
 
 def run_in_a_process(root: Path, gate: object, events: object) -> None:
     gate.wait()  # type: ignore[attr-defined]
-    store.POLL_SECONDS = 0.1
+    locks.POLL_SECONDS = 0.1
     Store(root, progress=events.put).run("student", Config(), {}, slow_build)  # type: ignore[attr-defined]
 
 
@@ -185,7 +188,10 @@ def test_two_processes_build_once_and_the_other_says_that_it_waits(tmp_path: Pat
     assert [process.exitcode for process in processes] == [0, 0]
     assert (tmp_path / "student" / "builds.log").read_text() == "built\n"
     first: Event = events.get(timeout=30)
-    assert (first.stage, first.step, first.of) == ("waiting for student", 0, 1)
+    assert re.fullmatch(r"waiting for student, which is built by process \d+ on this machine", first.stage)
+    assert (first.step, first.of) == (0, 1)
+    assert sorted(path.name for path in (tmp_path / "student").glob("*.lock*"))[0].endswith(".lock")
+    assert not list(tmp_path.glob("student/*.locked-by"))
 
 
 @pytest.mark.parametrize(
@@ -311,7 +317,7 @@ def test_a_damaged_file_is_found_when_it_is_used_and_its_artefact_can_be_built_a
 
 def test_an_artefact_of_before_there_were_hashes_is_as_good_as_ever(tmp_path: Path) -> None:
     artefact = Store(tmp_path).run("student", {}, {}, build)
-    manifest = {name: value for name, value in artefact.manifest.items() if name != "files"}
+    manifest = {name: value for name, value in artefact.manifest.items() if name not in ("files", "checksum")}
     (artefact.folder / "manifest.json").write_text(json.dumps(manifest))
     again = Store(tmp_path).run("student", {}, {}, lambda folder: pytest.fail("built twice"))
     again.check()
@@ -335,3 +341,49 @@ def test_a_clock_that_jumps_back_changes_nothing_but_what_is_told_of_it(
     assert second.manifest["finished"].startswith("1999")
     assert 0 <= again.manifest["wall_seconds"] < 60
     assert bench.built == set()
+
+
+def test_no_flipped_bit_of_a_manifest_changes_a_score(tmp_path: Path) -> None:
+    score = {"accuracy": 71.25, "las": 0.5, "n_examples": 800}
+    artefact = Store(tmp_path).run("evaluation", {"task": "ner"}, {}, lambda folder: score)
+    path = artefact.path("manifest.json")
+    whole = path.read_bytes()
+    start = whole.index(b'"metrics"')
+    for place in range(start, whole.index(b"}", start) + 1):
+        for bit in range(8):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+            with suppress(InputError):
+                found = Store(tmp_path).find("evaluation", {"task": "ner"}, {})
+                assert found is not None
+                assert found.metrics == score
+
+
+def test_a_damaged_artefact_of_somebody_else_is_left_out_of_all(tmp_path: Path) -> None:
+    one, other = (Store(tmp_path).run("student", {"seed": seed}, {}, build) for seed in (1, 2))
+    (other.folder / "manifest.json").write_text("{")
+    assert [found.id for found in Store(tmp_path).all("student")] == [one.id]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.parametrize(("mask", "file", "folder"), [(0o022, 0o644, 0o755), (0o027, 0o640, 0o750)])
+def test_what_a_library_kept_to_itself_is_as_readable_as_the_umask_says(
+    mask: int, file: int, folder: int, tmp_path: Path
+) -> None:
+    def private(partial: Path) -> dict[str, object]:
+        (partial / "model").mkdir(mode=0o700)
+        (partial / "model" / "weights").touch(0o600)
+        (partial / "tool").touch(0o700)
+        return {}
+
+    before = os.umask(mask)
+    try:
+        artefact = Store(tmp_path).run("student", {}, {}, private)
+    finally:
+        os.umask(before)
+    modes = {
+        path.name: stat.S_IMODE(path.stat().st_mode)
+        for path in (artefact.folder, *artefact.folder.rglob("*"))
+    }
+    expected = {artefact.id: folder, "model": folder, "weights": file, "manifest.json": file}
+    assert {name: modes[name] for name in expected} == expected
+    assert modes["tool"] == file | 0o700

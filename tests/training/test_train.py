@@ -47,6 +47,7 @@ def run(
     stop: threading.Event | None = None,
     progress=lambda event: None,
     steps: int = 20,
+    rate: float = 0.05,
 ):
     held = Points(steps)[10_000]
 
@@ -54,7 +55,7 @@ def run(
         return {"loss": float((objective.model(held["x"]) - held["y"]).square().mean())}
 
     set_seed(5)
-    schedule = Schedule(steps=steps, learning_rate=0.05, evaluations=4)
+    schedule = Schedule(steps=steps, learning_rate=rate, evaluations=4)
     return fit(
         objective,
         Points(steps),
@@ -119,6 +120,50 @@ def test_a_half_written_checkpoint_is_ignored(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
 
 
+def stopped_at(folder: Path, when: int) -> None:
+    stop = threading.Event()
+    with pytest.raises(Stopped):
+        run(make(), folder, stop=stop, progress=lambda event: stop.set() if event.step == when else None)
+
+
+def empty(checkpoint: Path) -> None:
+    for path in checkpoint.iterdir():
+        if path.name != "complete":
+            path.write_bytes(b"")
+
+
+def empty_all(checkpoint: Path) -> None:
+    for path in checkpoint.iterdir():
+        path.write_bytes(b"")
+
+
+def flip(checkpoint: Path) -> None:
+    content = bytearray((checkpoint / "optimizer.pt").read_bytes())
+    content[len(content) // 2] ^= 4
+    (checkpoint / "optimizer.pt").write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [empty, empty_all, flip])
+def test_a_damaged_newest_checkpoint_costs_an_interval_and_not_the_run(damage, tmp_path: Path) -> None:
+    whole, resumed, steps = make(), make(), list[int]()
+    run(whole, tmp_path / "whole")
+    stopped_at(tmp_path / "broken", 17)
+    assert (tmp_path / "broken" / "checkpoint-17" / "complete").is_file()
+    damage(tmp_path / "broken" / "checkpoint-17")
+    run(resumed, tmp_path / "broken", progress=lambda event: steps.append(event.step))
+    assert steps[0] == 16, "not from the checkpoint of step 15"
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
+
+
+def test_a_damaged_best_checkpoint_does_not_end_in_another_state(tmp_path: Path) -> None:
+    whole, resumed = make(), make()
+    run(whole, tmp_path / "whole")
+    stopped_at(tmp_path / "broken", 17)
+    flip(tmp_path / "broken" / "checkpoint-15")  # the best so far
+    run(resumed, tmp_path / "broken")
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
+
+
 def test_bad_schedules_are_refused() -> None:
     with pytest.raises(InputError, match="steps"):
         Schedule(steps=0, learning_rate=0.1)
@@ -140,3 +185,19 @@ def test_bf16_is_refused_where_a_gpu_lacks_it(tmp_path: Path, monkeypatch: pytes
             select="loss",
             seed=1,
         )
+
+
+def test_a_training_that_diverged_ends_in_an_error_and_not_in_a_model(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"test should end .* of 0\.weight .*training diverged"):
+        run(make(), tmp_path, rate=1e30)
+
+
+def test_a_broken_start_is_not_told_to_learn_more_slowly(tmp_path: Path) -> None:
+    objective = make()
+    with torch.no_grad():
+        objective.model[3].weight[0, 2] = torch.nan
+    with pytest.raises(
+        InputError, match=r"start from finite weights, but 1 of the 16 values of 3\.weight"
+    ) as told:
+        run(objective, tmp_path)
+    assert "learning_rate" not in str(told.value)

@@ -1,0 +1,46 @@
+"""Where a teacher is made: beside the folder that it goes into, under a name that says what it is made from.
+
+Notable: a run goes on only from checkpoints of the very same settings, text and start, and one process at a
+time makes a teacher of one name."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+
+from bistil.errors import InputError
+from bistil.pretrain import LAST, PretrainConfig, Text, weights_folder
+from bistil.store.artefacts import artefact_id, file_id
+from bistil.store.locks import alone
+from bistil.store.provenance import canonical_json
+from bistil.store.whole import check_place
+
+
+def workplace(to: Path, config: PretrainConfig, text: Text) -> Path:
+    """Return the folder of a run's checkpoints, `<to>.<id>.partial`.
+
+    :raises InputError: where it cannot be made."""
+    start = {"start": file_id(weights_folder(config.start))} if config.start else {}
+    made_from = {"config": config, "text": sha256(canonical_json(asdict(text)).encode()).hexdigest()}
+    work = to.with_name(f"{to.name}.{artefact_id('teacher', made_from, start)}.partial")
+    check_place(work, "The checkpoints of a teacher")
+    return work
+
+
+@contextmanager
+def claimed(to: Path) -> Iterator[None]:
+    """Keep the name of a teacher to this process.
+
+    :raises InputError: before anything is read, where nothing can be written there, a finished teacher or
+        something else is there, or another process is making one.
+    """
+    check_place(to.parent, f"The teacher {to.name}")
+    with alone(to.with_name(f".{to.name}.lock")):
+        if (to / LAST).is_file():
+            raise InputError(
+                f"There is a finished teacher in {to} already. Delete it, or name another folder with --to."
+            )
+        if to.exists():
+            check_place(to, "The teacher")
+        yield
