@@ -203,7 +203,7 @@ def _checked_source(name_or_folder: str | Path) -> tuple[str, Architecture, str]
         )
     try:
         with quiet():
-            config = AutoConfig.from_pretrained(source)
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise InputError(
             f"No model configuration could be read from {source!r}: it is neither a folder with a config.json"
@@ -223,6 +223,7 @@ def _load_weights(kind: type[PreTrainedModel], source: str, **settings: Any) -> 
             )  # a fresh head is the same at every load, and the caller's random stream is left alone
             loaded: Any = kind.from_pretrained(
                 source,
+                trust_remote_code=False,
                 output_loading_info=True,
                 dtype=torch.float32,
                 attn_implementation=_fastest(kind),
@@ -245,9 +246,11 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
     """
     try:
         with quiet():
-            tokenizer: Any = AutoTokenizer.from_pretrained(source)
+            tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
             if tokenizer.is_fast and glues_words(tokenizer.backend_tokenizer):
-                tokenizer = AutoTokenizer.from_pretrained(source, add_prefix_space=True)
+                tokenizer = AutoTokenizer.from_pretrained(
+                    source, trust_remote_code=False, add_prefix_space=True
+                )
                 mark_first_word(tokenizer.backend_tokenizer)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(

@@ -284,7 +284,7 @@ class Students(Inputs):
 
 def trimmed_tokenizer(vocabulary: Artefact) -> PreTrainedTokenizerFast:
     """The tokenizer of a vocabulary artefact."""
-    tokenizer: Any = AutoTokenizer.from_pretrained(vocabulary.path("tokenizer"))
+    tokenizer: Any = AutoTokenizer.from_pretrained(vocabulary.path("tokenizer"), trust_remote_code=False)
     return cast(PreTrainedTokenizerFast, tokenizer)
 
 

@@ -267,13 +267,13 @@ def initial_model(config: PretrainConfig, text: Text) -> Initial:
         )
         return Initial(_off_the_plateau(BertForMaskedLM(bert)), tokenizer)
     start = weights_folder(config.start)
-    encoder = BertModel.from_pretrained(start, add_pooling_layer=False)
+    encoder = BertModel.from_pretrained(start, trust_remote_code=False, add_pooling_layer=False)
     if config.length > encoder.config.max_position_embeddings:
         raise InputError(
             f"A block length of at most the {encoder.config.max_position_embeddings} positions of"
             f" {config.start} was expected, but it is {config.length}. Set a smaller `length`."
         )
-    old_tokenizer = AutoTokenizer.from_pretrained(start)
+    old_tokenizer = AutoTokenizer.from_pretrained(start, trust_remote_code=False)
     foreign = [
         line for code, lines in text.lines.items() if code != config.languages[0] for line in lines
     ]  # the start can spell the first

@@ -2,6 +2,7 @@
 asked only when told.
 """
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -261,3 +262,62 @@ def test_an_upload_is_private_and_whole(monkeypatch, tmp_path: Path) -> None:
     (_, created), (_, uploaded) = calls
     assert created == ("me/student", "secret", {"private": True, "exist_ok": True})
     assert (uploaded["repo_id"], uploaded["folder_path"]) == ("me/student", str(tmp_path))
+
+
+def changed(folder: Path, **fields: Any) -> None:
+    """Other fields in a folder's config.json, its keys sorted as text."""
+    path = folder / "config.json"
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | fields, sort_keys=True), encoding="utf-8"
+    )
+
+
+def test_labels_go_by_their_numbers_and_not_by_their_order_in_the_file(
+    data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path
+) -> None:
+    _, task, _ = saved("pos", data, wordpiece, tmp_path)
+    assert len(task.labels) > 10  # as text, 10 comes before 2
+    changed(tmp_path)
+    assert load_deployed(tmp_path)[1].labels == task.labels
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"id2label": {"0": "O", "2": "B-PER"}}, r"from 0 to 1 .* numbers are 0, 2"),
+        ({"num_hidden_layers": 3}, r"tensors are missing, .*such as .*layer\.2"),
+        ({"num_hidden_layers": 1}, r"tensors have no place .*such as .*layer\.1"),
+        ({"num_hidden_layers": -1}, r"tensors have no place"),
+        ({"hidden_size": 64}, r"should hold the weights of BertForTokenClassification"),
+        ({"hidden_size": "many"}, r"config.json should hold the configuration of a model"),
+        ({"model_type": "nothing"}, r"config.json should hold the configuration of a model"),
+        ({"architectures": ["NoneForTokenClassification"]}, r"but it holds NoneForTokenClassification"),
+    ],
+)
+def test_a_folder_that_would_be_filled_up_or_cut_is_refused(
+    fields: dict[str, Any], told: str, data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path
+) -> None:
+    saved("ner", data, wordpiece, tmp_path)
+    changed(tmp_path, **fields)
+    with pytest.raises(InputError, match=told):
+        load_deployed(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("config.json", b"{", "config.json should hold the configuration"),
+        ("head.safetensors", b"no tensors", "head.safetensors should hold the tensors of a head"),
+        ("labels.json", b"[", "labels.json should hold a list of labels"),
+        ("labels.json", b'{"0": "_"}', "A list of labels was expected"),
+        ("labels.json", b'["root"]', "head.safetensors should hold the tensors of a ShallowBiaffine"),
+        ("model.safetensors", b"no tensors", "should hold the weights of AutoModel"),
+    ],
+)
+def test_a_damaged_file_is_named(
+    name: str, content: bytes, told: str, data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path
+) -> None:
+    saved("parsing", data, wordpiece, tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=told):
+        load_deployed(tmp_path)
