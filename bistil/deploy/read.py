@@ -91,7 +91,9 @@ def _config(folder: Path) -> Any:
     try:
         with quiet():
             return AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # every class of transformers checks, or stumbles over, its fields in its own way
+    except (
+        Exception
+    ) as error:  # every class of transformers checks, or stumbles over, its fields in its own way
         raise _damaged(folder / "config.json", "the configuration of a model", error) from error
 
 
@@ -152,7 +154,8 @@ def _model(folder: Path, config: Any, form: str) -> Any:
         if found:
             raise InputError(
                 f"The weights in {folder} should be all of the {type(model).__name__} that its config.json"
-                f" describes, but {len(found)} {what}, such as {min(found)}. Copy or export the student again."
+                f" describes, but {len(found)} {what}, such as {min(found)}. Copy or export the student"
+                " again."
             )
     return model.eval()
 

@@ -20,7 +20,7 @@ from transformers.utils import logging
 from bistil.errors import InputError
 from bistil.models.architectures import Architecture, architecture
 from bistil.models.attention import NOTING, Attention, can_note
-from bistil.models.word_marks import glues_words, mark_first_word
+from bistil.models.word_marks import glues_words, mark_first_word, spell_words
 
 
 @dataclass(frozen=True)
@@ -252,6 +252,8 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
                     source, trust_remote_code=False, add_prefix_space=True
                 )
                 mark_first_word(tokenizer.backend_tokenizer)
+            if tokenizer.is_fast:
+                spell_words(tokenizer.backend_tokenizer)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"No tokenizer could be read from {source!r}: a tokenizer.json or vocab.txt was expected"

@@ -153,7 +153,9 @@ def _counted(model: torch.nn.Module, ids: Tensor, mask: Tensor | None) -> int:
 def meta_encoder(config: PreTrainedConfig) -> torch.nn.Module:
     """The encoder of a configuration without weights, for its shapes."""
     with torch.device("meta"):
-        encoder: torch.nn.Module = AutoModel.from_config(config, trust_remote_code=False, attn_implementation="eager")
+        encoder: torch.nn.Module = AutoModel.from_config(
+            config, trust_remote_code=False, attn_implementation="eager"
+        )
     return encoder.eval()
 
 
