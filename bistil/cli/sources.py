@@ -9,6 +9,7 @@ from pathlib import Path
 from bistil.cli.options import Commands
 from bistil.errors import InputError
 from bistil.settings.places import CACHE, open_data
+from bistil.text.written import aside, open_to_others
 
 
 def add_commands(commands: Commands) -> None:
@@ -97,10 +98,11 @@ def _pretrain(options: argparse.Namespace) -> int:
     from bistil.training.progress import Terminal, silent
 
     config = read_yaml(PretrainConfig, options.config)
-    if (options.to / "history.json").is_file():  # what is written last
+    if options.to.is_file() or (options.to.is_dir() and any(options.to.iterdir())):
+        what = "a finished teacher" if (options.to / "history.json").is_file() else "something else"
         raise InputError(
-            f"There is a finished teacher in {options.to} already. Delete it, or name another folder with"
-            " --to."
+            f"A new folder was expected at {options.to}, but there is {what} already. Delete it, or name"
+            " another folder with --to."
         )
     data = open_data("folder", options.data)
     text = read_text(
@@ -114,14 +116,17 @@ def _pretrain(options: argparse.Namespace) -> int:
     if rank is not None:
         torch.set_num_threads(1)
         torch.distributed.init_process_group("gloo")
-    work = options.to.with_name(options.to.name + ".partial")
+    work = options.to.with_name(f".{options.to.name}.bistil-pretrain")
     mlm, tokenizer, history = pretrain(
         config, text, work, progress=Terminal() if rank in (None, "0") else silent
     )
     if rank is not None:
         torch.distributed.barrier()  # all have read their best state from the folder that goes now
     if rank in (None, "0"):
-        save_teacher(options.to, mlm, tokenizer, history, half=options.half)
+        with aside(options.to) as made:
+            save_teacher(made, mlm, tokenizer, history, half=options.half)
+            open_to_others(made)
+            made.rename(options.to)
         shutil.rmtree(work)
         print(options.to)
     return 0

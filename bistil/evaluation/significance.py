@@ -23,6 +23,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from bistil.tasks.task import Counted, Task
+from bistil.text.written import open_to_others
 
 RESAMPLES = 1000
 KEPT = "outcomes.safetensors"
@@ -82,7 +83,9 @@ def write_outcomes(folder: Path, kept: Mapping[str, Outcomes]) -> None:
         old.unlink()
     for name, outcomes in kept.items():
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(dict(outcomes.sums), folder / f"{name}.safetensors", {"test": outcomes.test})
+        path = folder / f"{name}.safetensors"
+        save_file(dict(outcomes.sums), path, {"test": outcomes.test})
+        open_to_others(path)
 
 
 def read_all_outcomes(folder: Path) -> dict[str, Outcomes]:

@@ -21,6 +21,7 @@ from bistil.errors import InputError
 from bistil.models.architectures import Architecture, architecture
 from bistil.models.attention import NOTING, Attention, can_note
 from bistil.models.word_marks import glues_words, mark_first_word, spell_words
+from bistil.text.written import open_to_others
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,7 @@ def save_student(folder: str | Path, encoder: PreTrainedModel, tokenizer: PreTra
     with quiet():
         encoder.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+    open_to_others(Path(folder))
 
 
 def choose_device(requested: str | None = None) -> tuple[torch.device, str]:

@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from bistil.errors import InputError
 from bistil.store.provenance import canonical_json, file_id, git_state, peak_memory_bytes, plain, versions
+from bistil.text.written import open_to_others
 from bistil.training.progress import Event, Listener, silent
 
 __all__ = ["Artefact", "Build", "NotBuilt", "Store", "StoreError", "artefact_id", "file_id"]
@@ -243,6 +244,7 @@ def _build(folder: Path, made_from: Mapping[str, Any], build: Build) -> None:
                     {"error": f"{type(error).__name__}: {error}", "seconds": time.perf_counter() - started},
                 )
             raise
+        open_to_others(partial)
         files = _sync_files(partial)
         manifest = {
             "id": folder.name,

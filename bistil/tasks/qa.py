@@ -26,7 +26,7 @@ from transformers import PreTrainedTokenizerBase
 from bistil.errors import InputError
 from bistil.losses import prediction_loss
 from bistil.models.load import TaskModel
-from bistil.tasks.biaffine import IMPOSSIBLE
+from bistil.tasks.biaffine import impossible
 from bistil.tasks.sentences import pad, pad_inputs
 from bistil.tasks.spans import best_spans, exact_match, f1
 from bistil.tasks.squad import Question, read_squad
@@ -67,7 +67,8 @@ def on_context(start: Tensor, end: Tensor, batch: Mapping[str, Tensor]) -> dict[
         1, torch.zeros(1, dtype=torch.long, device=start.device), True
     )
     return {
-        name: logits.masked_fill(~possible, IMPOSSIBLE) for name, logits in (("start", start), ("end", end))
+        name: logits.masked_fill(~possible, impossible(logits))
+        for name, logits in (("start", start), ("end", end))
     }
 
 

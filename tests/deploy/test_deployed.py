@@ -244,24 +244,61 @@ def test_the_hub_needs_a_name_and_a_token_before_any_work(monkeypatch, capsys, e
     assert "token" in capsys.readouterr().err
 
 
-def test_an_upload_is_private_and_whole(monkeypatch, tmp_path: Path) -> None:
+def hub(monkeypatch: pytest.MonkeyPatch, found: Any) -> list[tuple[str, Any]]:
+    """A hub that notes what is done to it; `found` is whether the repository is private, or the error instead
+    of one.
+    """
     calls: list[tuple[str, Any]] = []
 
-    def api(token: str) -> Any:
-        def create(*named: str, **more: Any) -> str:
-            calls.append(("create", (*named, token, more)))
-            return "address"
+    def info(repository: str) -> Any:
+        if isinstance(found, Exception):
+            raise found
+        return SimpleNamespace(private=found)
 
+    def create(*named: str, **more: Any) -> str:
+        calls.append(("create", (*named, more)))
+        return "address"
+
+    def api(token: str) -> Any:
+        assert token == "secret"
         return SimpleNamespace(
-            create_repo=create, upload_folder=lambda **more: calls.append(("upload", more))
+            repo_info=info, create_repo=create, upload_folder=lambda **more: calls.append(("upload", more))
         )
 
     monkeypatch.setattr("huggingface_hub.get_token", lambda: "secret")
     monkeypatch.setattr("huggingface_hub.HfApi", api)
+    return calls
+
+
+def missing() -> Exception:
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    return RepositoryNotFoundError.__new__(RepositoryNotFoundError)
+
+
+@pytest.mark.parametrize("found", [True, missing()])
+def test_an_upload_is_private_and_whole(found: Any, monkeypatch, tmp_path: Path) -> None:
+    calls = hub(monkeypatch, found)
     assert deploy.upload(tmp_path, "me/student") == "address"
     (_, created), (_, uploaded) = calls
-    assert created == ("me/student", "secret", {"private": True, "exist_ok": True})
+    assert created == ("me/student", {"private": True, "exist_ok": True})
     assert (uploaded["repo_id"], uploaded["folder_path"]) == ("me/student", str(tmp_path))
+
+
+def test_nothing_goes_where_anybody_can_read_unless_asked_for(monkeypatch, tmp_path: Path) -> None:
+    calls = hub(monkeypatch, False)
+    with pytest.raises(InputError, match="anybody can read me/student"):
+        deploy.check_hub("me/student")
+    with pytest.raises(InputError, match="--public"):
+        deploy.upload(tmp_path, "me/student")
+    assert not calls
+    assert deploy.upload(tmp_path, "me/student", public=True) == "address"
+
+
+def test_a_hub_that_does_not_answer_is_told(monkeypatch) -> None:
+    hub(monkeypatch, ConnectionError("no route"))
+    with pytest.raises(InputError, match="no answer .no route"):
+        deploy.check_hub("me/student")
 
 
 def changed(folder: Path, **fields: Any) -> None:

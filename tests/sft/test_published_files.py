@@ -76,7 +76,7 @@ def test_unsafe_foreign_and_broken_composable_files_are_refused(
     composable(Path("head"), {"cls.predictions.bias": torch.ones(2)}, {})
     with pytest.raises(InputError, match=r"'bert\.'.*cls\.predictions"):
         load_composable_sft("head", base="b")
-    composable(Path("more"), {"bert.w": torch.ones(2)}, {}, block_sparses={})
+    composable(Path("more"), {"bert.w": torch.ones(2)}, {}, block_sparses={"bert.w": torch.ones(2)})
     with pytest.raises(InputError, match="block_sparses"):
         load_composable_sft("more", base="b")
     Path("cut").write_bytes(Path("head").read_bytes()[:100])

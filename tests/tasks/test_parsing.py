@@ -12,7 +12,7 @@ from transformers import BertTokenizer
 from bistil.errors import InputError
 from bistil.models.load import TaskModel
 from bistil.tasks import Task, floor, task
-from bistil.tasks.biaffine import IMPOSSIBLE, ShallowBiaffine
+from bistil.tasks.biaffine import ShallowBiaffine, impossible
 from bistil.tasks.parsing import Parsing, Tree, left_attachment, most_frequent_relation, right_attachment
 from bistil.tasks.treebank import Sentence
 
@@ -122,7 +122,9 @@ def test_head_equals_plain_loops() -> None:
             for candidate in range(4):
                 possible = candidate <= n and candidate != word
                 expected = (
-                    states[word] @ head.arcs @ states[candidate] if possible else torch.tensor(IMPOSSIBLE)
+                    states[word] @ head.arcs @ states[candidate]
+                    if possible
+                    else torch.tensor(impossible(states))
                 )
                 torch.testing.assert_close(logits["arcs"][b, word - 1, candidate], expected)
             governor = int(batch["heads"][b, word - 1])
