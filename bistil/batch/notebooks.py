@@ -54,24 +54,29 @@ def parameters_of(notebook: Path) -> dict[str, Any]:
 
     :raises InputError: where the file is no notebook, or has no such cell.
     """
-    import ast
-
     try:
         cells: list[Mapping[str, Any]] = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
         tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", ())]
-        lines = ast.parse("".join(tagged[0]["source"])).body if tagged else []
+        found = _values("".join(tagged[0]["source"])) if tagged else {}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxError) as error:
         raise InputError(
-            f"A notebook was expected at {notebook}, its cell of parameters in Python, but it cannot be read"
-            f" as one ({type(error).__name__}: {error}). Save it again."
+            f"A notebook was expected at {notebook}, with names and plain values in its cell of parameters,"
+            f" but it cannot be read as one ({type(error).__name__}: {error}). Save it again."
         ) from error
     if not tagged:
         raise InputError(
             f"A code cell tagged `parameters` was expected in {notebook}, but there is none. Tag the one with"
             " the settings."
         )
+    return found
+
+
+def _values(source: str) -> dict[str, Any]:
+    """The names that Python gives a plain value, with it."""
+    import ast
+
     found: dict[str, Any] = {}
-    for line in lines:
+    for line in ast.parse(source).body:
         target = (
             line.targets[0]
             if isinstance(line, ast.Assign)

@@ -323,7 +323,13 @@ def test_a_disk_that_is_full_for_one_stage_costs_its_dependants_only_and_no_work
     assert Store(place.store).all("language-sft")[0].manifest["status"] == "complete"
 
 
-@pytest.mark.parametrize("name", ["../tiny", "a/b", "", ".hidden", "-x", "a\n", "/etc"])
+@pytest.mark.parametrize(
+    "name", ["../tiny", "a/b", "", ".hidden", "-x", "a\n", "/etc", "=1+1", "LOG.md", "x.csv", "x.", "x" * 300]
+)
 def test_names_of_experiments_cannot_leave_their_folders(name: str, experiment) -> None:
     with pytest.raises(InputError, match="Folders get that name"):
         experiment(name=name)
+
+
+def test_names_may_hold_versions(experiment) -> None:
+    assert experiment(name="tiny-v1.2_b" + "x" * 60).name.startswith("tiny-v1.2")
