@@ -65,17 +65,20 @@ class Cell(NamedTuple):
 @dataclass(frozen=True, kw_only=True)
 class VocabularyConfig:
     """Vocabulary reduction: keep what reaches `threshold` in a corpus by the `criterion` (`unigram` or
-    `sentences`).
+    `sentences`), and of single `characters` those in it (`kept`), those of the scripts that a corpus is
+    written in (`scripts`, what a student for new text wants), or `all`.
     """
 
     threshold: float = 1e-6
     criterion: str = "unigram"
+    characters: str = field(default="kept", metadata={"added_later": True})
 
     def __post_init__(self) -> None:
-        if self.criterion not in ("unigram", "sentences") or not 0 <= self.threshold <= 1:
+        known = self.characters in ("kept", "scripts", "all") and self.criterion in ("unigram", "sentences")
+        if not known or not 0 <= self.threshold <= 1:
             raise InputError(
-                "A criterion `unigram` or `sentences` with a threshold from 0 to 1 was expected under"
-                f" `vocabulary`, but got {self}."
+                "A criterion `unigram` or `sentences` with a threshold from 0 to 1, and characters `kept`,"
+                f" `scripts` or `all`, were expected under `vocabulary`, but got {self}."
             )
 
 

@@ -52,7 +52,7 @@ class Students(Inputs):
             lines = {code: read_lines(self.data.text(code), self.experiment.text.lines) for code in codes}
             count = vocab.count_tokens if config.criterion == "unigram" else vocab.sentence_share
             counts = [count(tokenizer, text) for text in lines.values()]
-            kept = vocab.choose(tokenizer, counts, threshold=config.threshold, criterion=config.criterion)  # type: ignore[arg-type]
+            kept = vocab.choose(tokenizer, counts, **vars(config))
             trimmed = vocab.trim_tokenizer(tokenizer, kept)
             trimmed.save_pretrained(folder / "tokenizer")
             save_file({"kept": torch.from_numpy(kept)}, folder / "kept.safetensors")
