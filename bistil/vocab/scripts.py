@@ -4,7 +4,7 @@ Notable: a letter's script is the first word of its Unicode name (LATIN, CYRILLI
 library knows; digits, punctuation, signs and marks belong to every script."""
 
 import unicodedata
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,7 +27,7 @@ def written_in(tokens: Mapping[int, str], weights: Sequence[NDArray[Any]]) -> se
     """
     found = {""}
     for one in weights:
-        letters: Counter[str] = Counter()
+        letters: dict[str, float] = defaultdict(float)
         for i in np.flatnonzero(one).tolist():
             for name in filter(None, map(script, tokens.get(i, ""))):
                 letters[name] += float(one[i])
