@@ -63,10 +63,13 @@ class VocabularyConfig(Settings):
     Attributes:
         threshold: The least share that a token must reach, by the criterion.
         criterion: `unigram`, the share of all tokens, or `sentences`, the share of sentences that have it.
+        characters: Which single characters are kept: those in the corpus (`kept`), those of the scripts that
+            it is written in (`scripts`, what a student for new text wants), or `all`.
     """
 
     threshold: Share = 1e-6
     criterion: Literal["unigram", "sentences"] = "unigram"
+    characters: Literal["kept", "scripts", "all"] = field(default="kept", metadata={"added_later": True})
 
 
 @dataclass(frozen=True, kw_only=True)

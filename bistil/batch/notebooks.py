@@ -53,19 +53,31 @@ def can_execute() -> bool:
 def parameters_of(notebook: Path) -> dict[str, Any]:
     """Return the names in a notebook's `parameters` cell with their values, read without running it.
 
-    :raises InputError: where the notebook has no such cell.
+    :raises InputError: where the file is no notebook, or has no such cell.
     """
-    import ast
-
-    cells: list[Mapping[str, Any]] = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", ())]
+    try:
+        cells: list[Mapping[str, Any]] = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", ())]
+        found = _values("".join(tagged[0]["source"])) if tagged else {}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxError) as error:
+        raise InputError(
+            f"A notebook was expected at {notebook}, with names and plain values in its cell of parameters,"
+            f" but it cannot be read as one ({type(error).__name__}: {error}). Save it again."
+        ) from error
     if not tagged:
         raise InputError(
             f"A code cell tagged `parameters` was expected in {notebook}, but there is none. Tag the one with"
             " the settings."
         )
+    return found
+
+
+def _values(source: str) -> dict[str, Any]:
+    """The names that Python gives a plain value, with it."""
+    import ast
+
     found: dict[str, Any] = {}
-    for line in ast.parse("".join(tagged[0]["source"])).body:
+    for line in ast.parse(source).body:
         target = (
             line.targets[0]
             if isinstance(line, ast.Assign)
@@ -143,7 +155,12 @@ def _run(notebook: Path, copy: Path, parameters: Mapping[str, Any]) -> None:
     quietly = [
         "--log-level=ERROR"
     ]  # a kernel warns at every start that it listens on this machine without encryption
-    kernel = {"cwd": notebook.parent, "kernel_name": "python3", "extra_arguments": quietly}
+    kernel = {
+        "cwd": notebook.parent,
+        "kernel_name": "python3",
+        "language": "python",  # a notebook without metadata does not say
+        "extra_arguments": quietly,
+    }
     try:
         papermill.execute_notebook(
             notebook, growing, dict(parameters), progress_bar=True, log_output=False, **kernel

@@ -6,6 +6,7 @@ process. In the folder of a run `begun/<id>`, `done/<id>` and `failed/<id>` tell
 
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,6 +54,11 @@ def build_stage(
     stage."""
     import torch
 
+    if not re.fullmatch(r"[0-9a-f]{16}", name):  # files in the run's folder get this name
+        raise InputError(
+            f"The id of a stage, 16 digits from 0 to f, was expected, but got {name!r:.100}. `bistil stage`"
+            " without an id lists them."
+        )
     torch.set_num_threads(1)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     start, pipeline = (

@@ -1,18 +1,32 @@
 """The command line: `bistil demo | batch | stage | study | data | pretrain | world | report | bench | info |
 export | predict | doctor`.
 
-Notable: commands only parse, call and print; an `InputError` is shown as its paragraph, without a traceback,
-and Ctrl-C says how to go on. It stays argparse: typer declares the same options one by one too, and brings
-four packages along.
+Notable: commands only parse, call and print. Whatever ends one is told in a line or a paragraph: bad input in
+the words of its `InputError`, what the machine lacks by name, and a fault of bistil with the file that keeps
+its traceback. It stays argparse: typer declares the same options one by one too, and brings four packages
+along.
 """
 
 import argparse
 import errno
+import os
+import select
 import sys
+import tempfile
+import traceback
 from collections.abc import Sequence
 
 from bistil.cli import machine, results, runs, sources
 from bistil.errors import InputError
+
+REFUSED, FAULT, INTERRUPTED, UNREAD = 2, 70, 130, 141
+"""Exit statuses: bad input or a machine that lacks something, a fault of bistil, Ctrl-C, nobody reads on."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+OUTSIDE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST),
+    *(errno.ENOTEMPTY, errno.EIO, errno.ELOOP, errno.EMFILE, errno.ENFILE, errno.ENOLCK, errno.ESTALE),
+)
+"""What a file system refuses, whatever the program."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,23 +37,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
         room.add_commands(commands)
     options = parser.parse_args(arguments)
     try:
-        return int(options.run(options) or 0)
+        status = int(options.run(options) or 0)
+        sys.stdout.flush()
+        return status
     except InputError as error:
-        print(f"bistil: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        print(
-            f"bistil: The disk is full ({error}). Free some space and give the same command again: it"
-            " goes on.",
-            file=sys.stderr,
-        )
-        return 2
+        return _ended(REFUSED, str(error))
     except KeyboardInterrupt:
-        print(
-            "\nbistil: interrupted. Finished stages are kept; the same command goes on from the last"
-            " checkpoint.",
-            file=sys.stderr,
+        return _ended(
+            INTERRUPTED,
+            "interrupted. Finished stages are kept; the same command goes on from the last checkpoint.",
         )
-        return 130
+    except BrokenPipeError as error:
+        return UNREAD if _nobody_reads() else _fault(error)
+    except OSError as error:
+        if error.errno in FULL:
+            told = f"The disk is full ({error}). Free some space and give the same command again: it goes on."
+        elif error.errno in OUTSIDE:
+            told = f"The system refused a file or folder: {error.strerror}: {error.filename}."
+        else:
+            return _fault(error)
+        return _ended(REFUSED, told)
+    except Exception as error:
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            return _ended(REFUSED, f"The memory is full ({error}). Give smaller batches, or fewer workers.")
+        return _fault(error)
+
+
+def _ended(status: int, told: str) -> int:
+    print(f"bistil: {told}", file=sys.stderr)
+    return status
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output is a pipe whose reader has gone; then nothing more is written to it."""
+    try:
+        output, poll = sys.stdout.fileno(), select.poll()
+    except OSError:  # something in memory
+        return False
+    poll.register(output, 0)
+    gone = bool(poll.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return gone
+
+
+def _fault(error: Exception) -> int:
+    """Keep the traceback of what nobody has foreseen, and say in a line what to report."""
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="bistil-", suffix=".txt", encoding="utf-8", errors="replace", delete=False
+    ) as file:
+        print("bistil", *sys.argv[1:], file=file)
+        traceback.print_exception(error, file=file)
+    first = (str(error).splitlines() or [""])[0][:300]
+    return _ended(
+        FAULT,
+        f"This is a fault of bistil ({type(error).__name__}: {first}). Please report it together with"
+        f" {file.name}, which keeps the command and the traceback.",
+    )

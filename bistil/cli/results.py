@@ -51,6 +51,9 @@ def add_commands(commands: Commands) -> None:
     )
     export.add_argument("--out", type=Path, help="the new folder (default: data/cache/exports/NAME)")
     export.add_argument("--repo", help="OWNER/NAME on the hub, for --to hub")
+    export.add_argument(
+        "--public", action="store_true", help="upload to the repository although anybody can read it"
+    )
     place_options(export)
     export.add_argument(
         "--reports", type=Path, default=ROOT / "reports", help="where results.csv files are looked for"
@@ -111,7 +114,13 @@ def _info(options: argparse.Namespace) -> int:
     from bistil.sft.delta import SparseDelta
 
     if options.path.is_dir():
-        print((options.path / "manifest.json").read_text(encoding="utf-8"))
+        manifest = options.path / "manifest.json"
+        if not manifest.is_file():
+            raise InputError(
+                f"A delta file, or an artefact's folder with its manifest.json, was expected at"
+                f" {options.path}, but this folder has none."
+            )
+        print(manifest.read_text(encoding="utf-8", errors="replace"))
         return 0
     delta = SparseDelta.load(options.path)
     print(
@@ -142,7 +151,7 @@ def _export(options: argparse.Namespace) -> int:
     experiment = Experiment.read(file)
     cell = deploy.choose(experiment, asked)
     if options.to == "hub":
-        deploy.check_hub(options.repo)
+        deploy.check_hub(options.repo, public=options.public)
     pipeline = Pipeline(experiment, open_data(experiment.data, options.data), Store(options.store))
     form = "folder" if options.to == "hub" else options.to
     name = "-".join(
@@ -159,7 +168,7 @@ def _export(options: argparse.Namespace) -> int:
     deploy.export(pipeline, cell, form, folder, say=print)
     print(folder)
     if options.to == "hub":
-        print(deploy.upload(folder, options.repo))
+        print(deploy.upload(folder, options.repo, public=options.public))
     return 0
 
 

@@ -12,6 +12,7 @@ from bistil.cli.options import Commands, number
 from bistil.settings.places import CACHE
 from bistil.settings.ranges import Count
 from bistil.sources.folder import open_data
+from bistil.text.written import aside, open_to_others
 
 if TYPE_CHECKING:
     from bistil.pretrain import PretrainConfig, Text
@@ -131,7 +132,10 @@ def _train(options: argparse.Namespace, config: "PretrainConfig", text: "Text", 
     if rank is not None:
         torch.distributed.barrier()  # all have read their best state from the folder that goes now
     if rank in (None, "0"):
-        save_teacher(options.to, mlm, tokenizer, history, half=options.half)
+        with aside(options.to) as made:
+            save_teacher(made, mlm, tokenizer, history, half=options.half)
+            open_to_others(made)
+            made.rename(options.to)
         shutil.rmtree(work)
         print(options.to)
     return 0

@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from bistil.deploy.card_code import code
 from bistil.deploy.read import load_deployed, pools
 from bistil.evaluation.results import METRICS
@@ -85,16 +87,17 @@ def card(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Measure
 
 def _front(cell: Cell, codes: Sequence[str], sets: Sequence[DataSet], teacher: str | None) -> str:
     """The hub's metadata."""
-    lines = [
-        f"language: [{', '.join(codes)}]",
-        "library_name: transformers",
-        "tags: [bistil, distillation, cross-lingual]",
-    ]
-    lines += [f"pipeline_tag: {TAGS[cell.task]}"] if cell.task in TAGS else []
-    lines += [f"base_model: {teacher}"] if teacher else []
-    hub = [one.hub for one in sets if one.hub]
-    lines += [f"datasets: [{', '.join(hub)}]"] if hub else []
-    return "\n".join(["---", *lines, "---"])
+    told = {
+        "language": list(codes),
+        "library_name": "transformers",
+        "tags": ["bistil", "distillation", "cross-lingual"],
+        "pipeline_tag": TAGS.get(cell.task),
+        "base_model": teacher,
+        "datasets": [one.hub for one in sets if one.hub],
+    }
+    known = {name: value for name, value in told.items() if value}
+    text = yaml.safe_dump(known, default_flow_style=None, allow_unicode=True, sort_keys=False, width=10**6)
+    return f"---\n{text}---"
 
 
 def _scores(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Measured) -> str:

@@ -55,7 +55,7 @@ head = load_file(f"{FOLDER}/head.safetensors")
 labels = json.load(open(f"{FOLDER}/labels.json", encoding="utf-8"))
 states = torch.cat([output[[0, *first.values()]], torch.ones(len(words) + 1, 1)], 1)  # [CLS]: root; 1: bias
 arcs = states[1:] @ head["arcs"] @ states.T
-arcs[range(len(words)), range(1, len(words) + 1)] = -1e4  # no word is its own head
+arcs[range(len(words)), range(1, len(words) + 1)] = -torch.inf  # no word is its own head
 heads = arcs.argmax(1)  # each word's best head, 0 for the root; bistil looks for the best tree
 relations = torch.einsum("wi,rij,wj->wr", states[1:], head["relations"], states[heads]).argmax(1)
 found = [(word, int(head), labels[relation]) for word, head, relation in zip(words, heads, relations)]
@@ -71,11 +71,11 @@ most |= {{"return_offsets_mapping": True, "return_token_type_ids": {segments}, "
 inputs = tokenizer(question, context, **most)
 places = inputs.pop("offset_mapping")[0]
 inside = torch.tensor([part == 1 for part in inputs.sequence_ids()])  # an answer lies in the paragraph
-start, end = (logits[0].masked_fill(~inside, -1e4) for logits in run(inputs)[:2])
+start, end = (logits[0].masked_fill(~inside, -torch.inf) for logits in run(inputs)[:2])
 scores = start[:, None] + end
 allowed = torch.ones_like(scores).triu().tril(29).bool()  # 1 to 30 tokens
-first, last = divmod(int(scores.masked_fill(~allowed, -1e9).argmax()), len(start))
-found = context[places[first, 0] : places[last, 1]]
+first, last = divmod(int(scores.masked_fill(~allowed, -torch.inf).argmax()), len(start))
+found = context[places[first, 0] : places[last, 1]].strip()
 """
 
 

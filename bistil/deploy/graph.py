@@ -81,7 +81,7 @@ def open_graph(path: Path) -> Graph:
     """The graph of a file, ready to run on the CPU with as many threads as torch; inputs that it does not
     know are left out.
 
-    :raises InputError: where the extra is missing.
+    :raises InputError: where the extra is missing, or the file is no graph.
     """
     if missing():
         raise InputError(f"{missing()}.")
@@ -90,7 +90,13 @@ def open_graph(path: Path) -> Graph:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = torch.get_num_threads()
     settings.log_severity_level = 3
-    session: Any = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+    try:
+        session: Any = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no class in common
+        raise InputError(
+            f"An ONNX graph was expected in {path}, but it cannot be read as one ({error!s:.500}). Copy or"
+            " export the student again."
+        ) from error
     names = [one.name for one in session.get_inputs()]
 
     def run(inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:

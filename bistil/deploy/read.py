@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, PreTrainedTokenizerFast
 
 from bistil.deploy.graph import Graph, open_graph
 from bistil.errors import InputError
@@ -65,36 +66,105 @@ class Deployed(TaskModel):
 def load_deployed(folder: Path) -> tuple[Deployed, Task, PreTrainedTokenizerFast]:
     """A folder's model, ready for `predict_all`, with its task and tokenizer.
 
-    :raises InputError: where the folder holds no finished student, or a graph and the extra `onnx` is
-    missing."""
+    :raises InputError: where the folder holds no finished student, its labels are not numbered from 0, a
+    tensor is missing or left over, a file is damaged, or it holds a graph and the extra `onnx` is missing.
+    """
+    config = _config(folder)
+    form = str((config.architectures or [""])[0])
+    state = _head_state(folder / HEAD) if (folder / HEAD).is_file() else None
+    labels = _listed(folder / LABELS) if state else _numbered(folder, config.id2label or {})
+    task, finish = _task(folder, form, state, labels)
+    if state is not None:
+        finish = _by_head(_filled(folder / HEAD, task.head(config.hidden_size), state))
+    path = next((folder / name for name in GRAPHS.values() if (folder / name).is_file()), None)
+    graph = open_graph(path) if path else None
+    model = None if graph else _model(folder, config, "AutoModel" if state is not None else form)
+    return Deployed(config, model, graph, finish), task, load_tokenizer(str(folder))
+
+
+def _config(folder: Path) -> Any:
     if not (folder / "config.json").is_file():
         raise InputError(
             f"The folder of a finished student was expected at {folder}, but it has no config.json. `make"
             " demo` says where it puts one."
         )
-    config = AutoConfig.from_pretrained(folder)
-    form = str((config.architectures or [""])[0])
-    state = load_file(folder / HEAD) if (folder / HEAD).is_file() else None
-    labels = (
-        json.loads((folder / LABELS).read_text(encoding="utf-8"))
-        if state
-        else list((config.id2label or {}).values())
-    )
-    task, finish = _task(folder, form, state, tuple(labels))
-    if state is not None:
-        head = task.head(config.hidden_size).eval()
-        head.load_state_dict(state)
-        finish = _by_head(head)
-    path = next((folder / name for name in GRAPHS.values() if (folder / name).is_file()), None)
-    graph = open_graph(path) if path else None
-    model = None
-    if graph is None:
+    try:
         with quiet():
-            kind: Any = AutoModel if state is not None else getattr(transformers, form)
-            model = kind.from_pretrained(
-                folder, **({"add_pooling_layer": False} if kind is AutoModel and pools(config) else {})
-            ).eval()
-    return Deployed(config, model, graph, finish), task, load_tokenizer(str(folder))
+            return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (
+        Exception
+    ) as error:  # every class of transformers checks, or stumbles over, its fields in its own way
+        raise _damaged(folder / "config.json", "the configuration of a model", error) from error
+
+
+def _numbered(folder: Path, names: Mapping[int, str]) -> tuple[str, ...]:
+    """Labels by their numbers, whatever their order in the file."""
+    if sorted(names) != list(range(len(names))):
+        raise InputError(
+            f"Labels numbered from 0 to {len(names) - 1} were expected under `id2label` of"
+            f" {folder / 'config.json'}, but their numbers are {', '.join(map(str, sorted(names)))}. Copy the"
+            " student again."
+        )
+    return tuple(names[number] for number in range(len(names)))
+
+
+def _listed(path: Path) -> tuple[str, ...]:
+    try:
+        labels = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, "a list of labels", error) from error
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise InputError(
+            f"A list of labels was expected in {path}, but it holds {labels!r:.200}. Copy the student again."
+        )
+    return tuple(labels)
+
+
+def _head_state(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, "the tensors of a head", error) from error
+
+
+def _filled(path: Path, head: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """The head with the file's tensors."""
+    try:
+        head.load_state_dict(state)
+    except RuntimeError as error:
+        raise _damaged(path, f"the tensors of a {type(head).__name__} for these labels", error) from error
+    return head.eval()
+
+
+def _model(folder: Path, config: Any, form: str) -> Any:
+    """The model with the folder's weights, no tensor made up and none left over."""
+    kind: Any = getattr(transformers, form)
+    bare = {"add_pooling_layer": False} if form == "AutoModel" and pools(config) else {}
+    try:
+        with quiet():
+            model, told = kind.from_pretrained(
+                folder, trust_remote_code=False, output_loading_info=True, **bare
+            )
+    except Exception as error:  # a file's damage shows in safetensors, torch or the class itself
+        raise _damaged(folder, f"the weights of {form}", error) from error
+    for found, what in (
+        (told["missing_keys"], "tensors are missing, which would be filled at random"),
+        (told["unexpected_keys"], "tensors have no place in the model"),
+    ):
+        if found:
+            raise InputError(
+                f"The weights in {folder} should be all of the {type(model).__name__} that its config.json"
+                f" describes, but {len(found)} {what}, such as {min(found)}. Copy or export the student"
+                " again."
+            )
+    return model.eval()
+
+
+def _damaged(path: Path, expected: str, error: Exception) -> InputError:
+    return InputError(
+        f"{path} should hold {expected}, but it cannot be read as that"
+        f" ({type(error).__name__}: {error!s:.500}). Copy or export the student again."
+    )
 
 
 def _task(
@@ -102,11 +172,12 @@ def _task(
 ) -> tuple[Task, Finish]:
     """What a folder does, by the name of its class or by the tensors of its head."""
     names = {name.partition(".")[0] for name in state or {}}
-    if form.endswith("ForTokenClassification") or names == {"classifier"}:
+    known = state is None and hasattr(transformers, form)
+    if (known and form.endswith("ForTokenClassification")) or names == {"classifier"}:
         return (Ner(labels=labels) if Ner.other in labels else Pos(labels=labels)), _labels
-    if form.endswith("ForSequenceClassification") or names == {"dense", "classifier"}:
+    if (known and form.endswith("ForSequenceClassification")) or names == {"dense", "classifier"}:
         return Nli(labels=labels), _labels
-    if form.endswith("ForQuestionAnswering") or names == {"qa_outputs"}:
+    if (known and form.endswith("ForQuestionAnswering")) or names == {"qa_outputs"}:
         return Qa(), _spans
     if names == {"arcs", "relations"}:
         return Parsing(labels=labels), _labels

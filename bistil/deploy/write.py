@@ -25,6 +25,7 @@ from bistil.pipeline import Pipeline
 from bistil.store.artefacts import Artefact, NotBuilt, Store
 from bistil.tasks import RETRIEVAL
 from bistil.tasks.task import Row, Task
+from bistil.text.written import aside, open_to_others
 
 FORMS = ("folder", *GRAPHS)
 EXACT = 1e-4
@@ -115,10 +116,19 @@ def export(pipeline: Pipeline, cell: Cell, form: str, to: Path, *, say: Callable
     if form in GRAPHS and graph.missing():
         raise InputError(f"{graph.missing()}.")
     evaluation = _evaluated(pipeline, cell)
+    with aside(to) as growing:
+        measured = _fill(pipeline, cell, evaluation, form, growing)
+        open_to_others(growing)
+        growing.rename(to)
+    for line in told(measured):
+        say(line)
+    return measured
+
+
+def _fill(pipeline: Pipeline, cell: Cell, evaluation: Artefact, form: str, folder: Path) -> Measured:
+    """Write the student and its card into a folder of its own, and measure what was written."""
     source = pipeline.deployed(cell).path("model")
-    partial = to.with_name(f"{to.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(source, partial)
+    shutil.copytree(source, folder, dirs_exist_ok=True)
     model, task, tokenizer = load_deployed(source)
     examples = task.read(pipeline.data.file(cell.task, cell.target, "test"))
     settings = pipeline.experiment.task[cell.task]
@@ -127,8 +137,8 @@ def export(pipeline: Pipeline, cell: Cell, form: str, to: Path, *, say: Callable
         int(tokenizer.pad_token_id),
     )
     if form in GRAPHS:
-        write_graph(partial, form, model, task.collate(rows[:2], pad_id))
-    written, _, _ = load_deployed(partial)
+        write_graph(folder, form, model, task.collate(rows[:2], pad_id))
+    written, _, _ = load_deployed(folder)
     batch = task.collate(rows[:COMPARED], pad_id)
     apart = largest_difference(model, written, batch)
     if form != "onnx-int8" and apart > EXACT:
@@ -148,12 +158,9 @@ def export(pipeline: Pipeline, cell: Cell, form: str, to: Path, *, say: Callable
         apart=apart,
         torch_ms=times[0],
         exported_ms=times[1],
-        megabytes=sum(path.stat().st_size for path in partial.rglob("*") if path.is_file()) / 1e6,
+        megabytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6,
     )
-    (partial / "README.md").write_text(card(pipeline, cell, evaluation, measured, partial), encoding="utf-8")
-    partial.rename(to)
-    for line in told(measured):
-        say(line)
+    (folder / "README.md").write_text(card(pipeline, cell, evaluation, measured, folder), encoding="utf-8")
     return measured
 
 
@@ -221,12 +228,15 @@ def latencies(models: Sequence[Deployed], task: Task, rows: Sequence[Row], pad_i
     return [median(own[1:]) for own in times]
 
 
-def check_hub(repository: str | None) -> str:
-    """The hub's token, where there is one and the repository has a name; asked before any work.
+def check_hub(repository: str | None, *, public: bool = False) -> Any:
+    """A client of the hub that may write to the repository; asked before any work.
 
-    :raises InputError: without a name OWNER/NAME or without a token.
+    :param public: whether others may read it already.
+    :raises InputError: without a name OWNER/NAME, without a token, where the hub does not answer, or where
+        anybody can read the repository and `public` does not say so.
     """
     import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
     if repository is None or repository.count("/") != 1 or not all(repository.split("/")):
         raise InputError(f"The hub's repository was expected as --repo OWNER/NAME, but got {repository!r}.")
@@ -236,16 +246,31 @@ def check_hub(repository: str | None) -> str:
             "A token of the hub was expected, to upload with, but there is none. `hf auth login` asks for one"
             " and keeps it."
         )
-    return token
+    hub = huggingface_hub.HfApi(token=token)
+    try:
+        private = hub.repo_info(repository).private
+    except RepositoryNotFoundError:
+        private = True  # it will be made so
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise InputError(
+            f"The hub was asked about {repository}, but gave no answer ({error!s:.300}). Check the name and"
+            " the token, or go online."
+        ) from error
+    if not private and not public:
+        raise InputError(
+            f"A private repository was expected, or none yet, but anybody can read {repository}. Give"
+            " --public to publish the student there, or name another with --repo."
+        )
+    return hub
 
 
-def upload(folder: Path, repository: str) -> str:
-    """Put an exported folder into a private repository of the hub, which is made where it is missing; return
+def upload(folder: Path, repository: str, *, public: bool = False) -> str:
+    """Put an exported folder into a repository of the hub, which is made private where it is missing; return
     its address.
-    """
-    import huggingface_hub
 
-    hub = huggingface_hub.HfApi(token=check_hub(repository))
+    :raises InputError: as `check_hub` does.
+    """
+    hub = check_hub(repository, public=public)
     address = str(hub.create_repo(repository, private=True, exist_ok=True))
     hub.upload_folder(
         repo_id=repository, folder_path=str(folder), commit_message="A student made with bistil"

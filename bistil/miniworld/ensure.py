@@ -4,16 +4,17 @@ Notable: the world grows in a sibling folder and is renamed into place; a marker
 format it came from; one process writes.
 """
 
-import shutil
 from hashlib import sha256
 from pathlib import Path
 
 from filelock import FileLock
 
+from bistil.errors import InputError
 from bistil.miniworld.settings import load_settings
 from bistil.miniworld.write import write_world
 from bistil.store.provenance import canonical_json
 from bistil.text.languages import DATA
+from bistil.text.written import aside, open_to_others
 from bistil.training.progress import Listener, silent
 
 MARKER = ".settings.sha256"
@@ -27,25 +28,29 @@ def ensure_world(folder: Path, settings: Path | None = None, listener: Listener 
     """Return `folder` with the miniworld in it, written now unless it is there with these settings.
 
     :param settings: the settings file; by default the project's data/miniworld.yaml.
-    :raises InputError: where the settings are not valid; nothing is written then.
+    :raises InputError: where the settings are not valid, or `folder` holds something else; nothing is written
+        then.
     """
     wanted = load_settings(settings or DATA / "miniworld.yaml")
     mark = f"{sha256(canonical_json(wanted).encode()).hexdigest()} {FORMAT}\n"
     if _mark(folder) == mark:
         return folder
+    if folder.exists() and not (folder / MARKER).is_file() and (folder.is_file() or any(folder.iterdir())):
+        raise InputError(
+            f"A miniworld, or nothing yet, was expected at {folder}, but there is something else. Name"
+            " another folder."
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if _mark(folder) == mark:  # another process was faster
             return folder
-        growing, old = (folder.with_name(f"{folder.name}.{word}") for word in ("partial", "old"))
-        for left_over in (growing, old):
-            shutil.rmtree(left_over, ignore_errors=True)
-        write_world(growing, wanted, listener)
-        (growing / MARKER).write_text(mark, encoding="utf-8")
-        if folder.exists():
-            folder.rename(old)
-        growing.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        with aside(folder) as made:
+            write_world(made / "new", wanted, listener)
+            (made / "new" / MARKER).write_text(mark, encoding="utf-8")
+            open_to_others(made)
+            if folder.exists():
+                folder.rename(made / "old")
+            (made / "new").rename(folder)
     return folder
 
 

@@ -24,7 +24,8 @@ from bistil.models.architectures import Architecture, architecture
 from bistil.models.attention import NOTING, Attention, can_note
 from bistil.models.config import read_config
 from bistil.models.finite import not_finite
-from bistil.models.word_marks import glues_words, mark_first_word
+from bistil.models.word_marks import glues_words, mark_first_word, spell_words
+from bistil.text.written import open_to_others
 
 CASED = 0.01
 """The share of a vocabulary with capital letters from which on it is that of a cased model."""
@@ -179,6 +180,7 @@ def save_student(folder: str | Path, encoder: PreTrainedModel, tokenizer: PreTra
     with quiet():
         encoder.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+    open_to_others(Path(folder))
 
 
 def choose_device(requested: str | None = None) -> tuple[torch.device, str]:
@@ -231,6 +233,7 @@ def _load_weights(kind: type[PreTrainedModel], source: str, **settings: Any) -> 
             torch.manual_seed(0)
             loaded: Any = kind.from_pretrained(
                 source,
+                trust_remote_code=False,
                 output_loading_info=True,
                 dtype=torch.float32,
                 attn_implementation=_fastest(kind),
@@ -243,9 +246,9 @@ def _load_weights(kind: type[PreTrainedModel], source: str, **settings: Any) -> 
             f"The weights of {source} could not be read ({told}). Fetch or copy the model again."
         ) from error
     model, info = loaded
-    if told := not_finite(model):
+    if broken := not_finite(model):
         raise InputError(
-            f"Finite weights were expected in {source}, but {told}: the file was damaged, or the end of a"
+            f"Finite weights were expected in {source}, but {broken}: the file was damaged, or the end of a"
             " training that diverged was saved. Fetch or copy the model again, or take an earlier one."
         )
     return model.eval(), set(info["missing_keys"])
@@ -256,10 +259,14 @@ def _mismatch(kind: type[PreTrainedModel], source: str) -> str:
     name it.
     """
     with quiet():
-        _, info = kind.from_pretrained(
-            source, output_loading_info=True, ignore_mismatched_sizes=True, tie_word_embeddings=False
+        loaded: Any = kind.from_pretrained(
+            source,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            tie_word_embeddings=False,
         )
-    name, stored, wanted = min(info["mismatched_keys"])
+    name, stored, wanted = min(loaded[1]["mismatched_keys"])
     return f"{name} is stored with the size {tuple(stored)}, but by config.json it has {tuple(wanted)}"
 
 
@@ -271,12 +278,18 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
     """
     try:
         with quiet():
-            tokenizer: Any = AutoTokenizer.from_pretrained(source)
+            tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
             if _lowers_by_default(source, tokenizer):
-                tokenizer = AutoTokenizer.from_pretrained(source, do_lower_case=False)
+                tokenizer = AutoTokenizer.from_pretrained(
+                    source, trust_remote_code=False, do_lower_case=False
+                )
             if tokenizer.is_fast and glues_words(tokenizer.backend_tokenizer):
-                tokenizer = AutoTokenizer.from_pretrained(source, add_prefix_space=True)
+                tokenizer = AutoTokenizer.from_pretrained(
+                    source, trust_remote_code=False, add_prefix_space=True
+                )
                 mark_first_word(tokenizer.backend_tokenizer)
+            if tokenizer.is_fast:
+                spell_words(tokenizer.backend_tokenizer)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"No tokenizer could be read from {source!r}: a tokenizer.json or vocab.txt was expected"

@@ -36,16 +36,38 @@ def mark_first_word(tokenizer: Tokenizer) -> None:
         ]
         prepend = [{"type": "Prepend", "prepend": mark} for mark in marks[:1]]
         data["normalizer"] = {"type": "Sequence", "normalizers": [*prepend, normalizer]}
+        if prepend and data["decoder"]:
+            unmark = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+            data["decoder"] = {"type": "Sequence", "decoders": [data["decoder"], unmark]}
+    for step in components(data["decoder"]):
+        if step["type"] == "Metaspace":
+            step["prepend_scheme"] = "always"
     marked = Tokenizer.from_str(json.dumps(data))
-    if steps:
-        tokenizer.pre_tokenizer = marked.pre_tokenizer
-    if normalizer:
-        tokenizer.normalizer = marked.normalizer
+    for part in ("pre_tokenizer", "normalizer", "decoder"):
+        if data[part]:
+            setattr(tokenizer, part, getattr(marked, part))
+
+
+def spell_words(tokenizer: Tokenizer) -> None:
+    """Let the places of tokens hold every letter of their words, in place.
+
+    Trimming spaces off the places takes a letter for a space that was added, where it does not know of one at
+    the start of the text, or where every word got one, which it never knows; then spaces stay in the places.
+    """
+    data = json.loads(tokenizer.to_str())
+    steps = [step for step in components(data["pre_tokenizer"]) if step["type"] != "Sequence"]
+    adding = [number for number, step in enumerate(steps) if step.get("add_prefix_space")]
+    trimming = [step for step in components(data["post_processor"]) if step.get("trim_offsets")]
+    if adding and trimming:
+        for step in trimming:
+            step |= {"add_prefix_space": True, "trim_offsets": adding[0] == 0}
+        tokenizer.post_processor = Tokenizer.from_str(json.dumps(data)).post_processor
 
 
 def components(entry: Any) -> Iterator[dict[str, Any]]:
     """A step of a tokenizer.json and those inside it."""
     if entry:
         yield entry
-        for inner in (*entry.get("normalizers", ()), *entry.get("pretokenizers", ())):
-            yield from components(inner)
+        for name in ("normalizers", "pretokenizers", "processors", "decoders"):
+            for inner in entry.get(name, ()):
+                yield from components(inner)

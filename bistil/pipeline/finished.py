@@ -22,6 +22,7 @@ from bistil.models.load import TaskModel, quiet, save_student
 from bistil.tasks.nli import ClsClassifier
 from bistil.tasks.qa import SpanHead
 from bistil.tasks.tagging import TokenClassifier
+from bistil.text.written import open_to_others
 
 HEADS: Mapping[type[nn.Module], str] = {TokenClassifier: "words", ClsClassifier: "sentence", SpanHead: "span"}
 """Head -> what it does, as `architectures` calls it."""
@@ -86,6 +87,7 @@ def export(
     with quiet():
         shell.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+    open_to_others(Path(folder))
 
 
 def _form(model: TaskModel) -> Form | None:

@@ -52,8 +52,7 @@ def vocabulary(inputs: Inputs, codes: tuple[str, ...]) -> Artefact:
         lines = {code: read_lines(inputs.data.text(code), experiment.text.lines) for code in codes}
         count = vocab.count_tokens if config.criterion == "unigram" else vocab.sentence_share
         counts = [count(tokenizer, text) for text in lines.values()]
-        criterion: Any = config.criterion
-        kept = vocab.choose(tokenizer, counts, threshold=config.threshold, criterion=criterion)
+        kept = vocab.choose(tokenizer, counts, **vars(config))
         trimmed = vocab.trim_tokenizer(tokenizer, kept)
         trimmed.save_pretrained(folder / "tokenizer")
         save_file({"kept": torch.from_numpy(kept)}, folder / "kept.safetensors")
@@ -266,7 +265,7 @@ def _calibration(
 
 def trimmed_tokenizer(vocabulary: Artefact) -> PreTrainedTokenizerFast:
     """The tokenizer of a vocabulary artefact."""
-    tokenizer: Any = AutoTokenizer.from_pretrained(vocabulary.path("tokenizer"))
+    tokenizer: Any = AutoTokenizer.from_pretrained(vocabulary.path("tokenizer"), trust_remote_code=False)
     return cast(PreTrainedTokenizerFast, tokenizer)
 
 

@@ -53,7 +53,7 @@ def teacher_config(named: str) -> PreTrainedConfig | None:
     folder = next(
         (path for path in (Path(named), DATA.parent / named) if (path / "config.json").is_file()), None
     )
-    return AutoConfig.from_pretrained(folder) if folder else None
+    return AutoConfig.from_pretrained(folder, trust_remote_code=False) if folder else None
 
 
 class Estimator:
@@ -153,7 +153,9 @@ def _counted(model: torch.nn.Module, ids: Tensor, mask: Tensor | None) -> int:
 def meta_encoder(config: PreTrainedConfig) -> torch.nn.Module:
     """The encoder of a configuration without weights, for its shapes."""
     with torch.device("meta"):
-        encoder: torch.nn.Module = AutoModel.from_config(config, attn_implementation="eager")
+        encoder: torch.nn.Module = AutoModel.from_config(
+            config, trust_remote_code=False, attn_implementation="eager"
+        )
     return encoder.eval()
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from bistil.systems.table import SYSTEMS
 
@@ -29,11 +30,24 @@ def colour(system: str) -> str:
     return PALETTE[crc32(system.encode()) % len(PALETTE)]
 
 
+class _Plain(Figure):
+    """A figure whose texts are what they say: a `$` in a name begins no formula. The numbers of a logarithmic
+    axis are one.
+    """
+
+    def draw(self, renderer: Any) -> None:
+        axes = [axis for ax in self.axes for axis in (ax.xaxis, ax.yaxis) if axis.get_scale() == "log"]
+        numbers = {label for axis in axes for label in axis.get_ticklabels(which="both")}
+        for text in self.findobj(Text):
+            text.set_parse_math(text in numbers)
+        super().draw(renderer)
+
+
 def figure(width: float = 8.0, height: float = 4.5, panels: int = 1) -> tuple[Figure, list[Axes]]:
     """Return an empty styled figure (inches, 160 dots per inch: 1280 pixels at the default width) and its
     axes, side by side.
     """
-    made = Figure(figsize=(width, height), dpi=160, layout="constrained", facecolor=PAPER)
+    made = _Plain(figsize=(width, height), dpi=160, layout="constrained", facecolor=PAPER)
     FigureCanvasAgg(made)
     axes = list(made.subplots(1, panels, squeeze=False)[0])
     for ax in axes:

@@ -39,9 +39,10 @@ from bistil.pretrain.translation import Translations, translation_loss
 from bistil.pretrain.wordpiece import extend_wordpiece, train_wordpiece
 from bistil.settings import files
 from bistil.settings.ranges import Count, Dropout, Filled, Layers, Length, Part, Seed, Settings, Share, Weight
-from bistil.store.whole import share, write_whole
+from bistil.store.whole import write_whole
 from bistil.text import sampling
 from bistil.text.corpora import Batches, Blocks, cut, held_out, pairs_to_blocks, read_lines
+from bistil.text.written import open_to_others
 from bistil.training.loop import History, Objective, Run, Schedule, fit
 from bistil.training.mlm import evaluate_mlm, masked_lm_loss
 from bistil.training.progress import Listener, silent
@@ -295,13 +296,13 @@ def initial_model(config: PretrainConfig, text: Text) -> Initial:
         )
         return Initial(_off_the_plateau(BertForMaskedLM(bert)), tokenizer)
     start = weights_folder(config.start)
-    encoder = BertModel.from_pretrained(start, add_pooling_layer=False)
+    encoder = BertModel.from_pretrained(start, trust_remote_code=False, add_pooling_layer=False)
     if config.length > encoder.config.max_position_embeddings:
         raise InputError(
             f"A block length of at most the {encoder.config.max_position_embeddings} positions of"
             f" {config.start} was expected, but it is {config.length}. Set a smaller `length`."
         )
-    old_tokenizer = AutoTokenizer.from_pretrained(start)
+    old_tokenizer = AutoTokenizer.from_pretrained(start, trust_remote_code=False)
     # the start can spell the first
     foreign = [line for code, lines in text.lines.items() if code != config.languages[0] for line in lines]
     tokenizer, spelling = extend_wordpiece(old_tokenizer, foreign, config.vocabulary)
@@ -429,5 +430,5 @@ def save_teacher(
     folder.mkdir(parents=True, exist_ok=True)
     mlm.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    share(folder)
+    open_to_others(folder)
     write_whole(folder / LAST, json.dumps(history, indent=1) + "\n")

@@ -14,11 +14,12 @@ def check_name(name: str) -> None:
     """Refuse the name of an experiment or a study that is no plain folder name, since reports and runs have
     folders of that name.
 
-    :raises InputError: for anything but letters, digits, '.', '_' and '-', or what begins with a mark.
+    :raises InputError: for anything but 1 to 80 letters, digits, '.', '_' and '-', what begins with a mark,
+        and what ends as file names do (LOG.md).
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name) or re.search(r"\.([A-Za-z]\w*)?$", name):
         told = (
-            "A name of letters, digits, '.', '_' and '-' was expected, beginning with a letter or digit, but"
-            f" {name!r} came."
+            "A name of at most 80 letters, digits, '.', '_' and '-' was expected, beginning with a letter or"
+            f" digit and not ending as file names do, but {name!r:.100} came."
         )
         raise InputError(f"{told} Folders get that name.", at=("name",))

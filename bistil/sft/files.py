@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bistil.errors import InputError
 from bistil.sft.flat import digest
+from bistil.text.written import open_to_others
 
 FORMAT = 1
 SPARSE = "sparse delta"
@@ -29,6 +30,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) 
     complete = {**header, "format": FORMAT, "digest": digest(tensors)}
     try:
         save_file(dict(tensors), aside, metadata={_KEY: json.dumps(complete, sort_keys=True)})
+        open_to_others(aside)
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)

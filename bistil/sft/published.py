@@ -131,9 +131,10 @@ def _read_composable(
     """Read composable-sft's `pytorch_diff.bin`: {name: (shape, sorted row-major positions, values)} and its
     full ("abs") tensors.
 
-    The file holds {"diffs": {name: {"size", "index_steps", "values"}}, "abs": {name: tensor}}; `index_steps`
-    are the gaps between sorted column-major flat positions, the first counted from 0, and that first one is a
-    numpy scalar (the one thing beyond torch's own safe list that is let through).
+    The file holds {"diffs": {name: {"size", "index_steps", "values"}}, "abs": {name: tensor}}, either of
+    which may be missing, and at times other parts with nothing in them, such as "block_sparses";
+    `index_steps` are the gaps between sorted column-major flat positions, the first counted from 0, and that
+    first one is a numpy scalar (the one thing beyond torch's own safe list that is let through).
 
     Raises:
         InputError: the file is missing, damaged, holds anything but such data, or has another layout.
@@ -148,11 +149,13 @@ def _read_composable(
     try:
         with torch.serialization.safe_globals(allowed):
             content = torch.load(path, map_location="cpu", weights_only=True)
-        diffs = {name: _row_major(encoded) for name, encoded in content["diffs"].items()}
-        full = {name: tensor.detach() for name, tensor in content["abs"].items()}
-        extra = set(content) - {"diffs", "abs"}
+        diffs = {name: _row_major(encoded) for name, encoded in content.get("diffs", {}).items()}
+        full = {name: tensor.detach() for name, tensor in content.get("abs", {}).items()}
+        extra = {name for name, part in content.items() if len(part)} - {"diffs", "abs"}
+        if not diffs.keys() | full.keys() | extra:
+            raise ValueError("it holds no tensor")
     except Exception as error:  # the unpickler, the zip reader and the layout each fail in their own way
-        what = f"composable-sft's pytorch_diff.bin with 'diffs' and 'abs' at {path}"
+        what = f"composable-sft's pytorch_diff.bin with 'diffs' or 'abs' at {path}"
         raise _refused(what, error) from error
     if extra:
         raise InputError(

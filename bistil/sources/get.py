@@ -19,6 +19,7 @@ from bistil.settings.files import read_csv
 from bistil.sources.table import DataSet, data_set
 from bistil.sources.write import SUFFIXES, WRITERS
 from bistil.text.languages import COLUMN_OF, DATA, OPTIONAL, REQUIRED, of_split, read_table
+from bistil.text.written import aside
 
 Load = Callable[[str, str, str | None, bool], Mapping[str, Any]]
 """From (id, configuration, revision, streamed) to the splits by name, each iterable over rows, with
@@ -183,11 +184,10 @@ def _classes(rows: Any) -> dict[str, Sequence[str]]:
 
 
 def _write(path: Path, parts: Iterable[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(parts)
-    partial.replace(path)
+    with aside(path) as made:
+        with (made / path.name).open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(parts)
+        (made / path.name).replace(path)
 
 
 def _reachable() -> bool:

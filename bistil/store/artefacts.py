@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from bistil.errors import InputError
+from bistil.settings.files import parse_json
 from bistil.store.locks import alone
 from bistil.store.provenance import canonical_json, file_id, git_state, peak_memory_bytes, plain, versions
-from bistil.store.whole import share, write_whole
+from bistil.store.whole import write_whole
+from bistil.text.written import open_to_others
 from bistil.training.progress import Event, Listener, silent
 
 __all__ = ["Artefact", "Build", "NotBuilt", "Store", "StoreError", "artefact_id", "file_id"]
@@ -260,7 +262,7 @@ def _build(folder: Path, made_from: Mapping[str, Any], build: Build) -> None:
                     {"error": f"{type(error).__name__}: {error}", "seconds": time.perf_counter() - started},
                 )
             raise
-        share(partial)
+        open_to_others(partial)
         files = _sync_files(partial)
         manifest = {
             "id": folder.name,

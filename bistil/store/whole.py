@@ -1,9 +1,8 @@
-"""Files and folders that others can rely on: there whole or not at all, readable by whom the umask allows, in
-a place that was tried before long work.
+"""Files and folders that others can rely on: there whole or not at all, in a place that was tried
+before long work.
 """
 
 import os
-import stat
 from pathlib import Path
 from uuid import uuid4
 
@@ -24,24 +23,6 @@ def write_whole(path: Path, content: str | bytes) -> None:
         growing.replace(path)
     finally:
         growing.unlink(missing_ok=True)
-
-
-def share(folder: Path) -> None:
-    """Give a folder and all in it the permissions that this process's umask gives new files.
-
-    Some libraries write by way of temporary files, which nobody else may read."""
-    if os.name != "posix":
-        return
-    probe = folder / f".{uuid4().hex}.tmp"
-    probe.touch()
-    mode = stat.S_IMODE(probe.stat().st_mode)
-    probe.unlink()
-    for path in (folder, *folder.rglob("*")):
-        if not path.is_symlink():
-            own = stat.S_IMODE(path.stat().st_mode)
-            search = (mode & 0o444) >> 2 if path.is_dir() else 0
-            if own | mode | search != own:
-                path.chmod(own | mode | search)
 
 
 def check_place(folder: Path, what: str) -> None:

@@ -19,7 +19,10 @@ from torch.nn.functional import dropout, linear, pad
 
 from bistil.tasks.trees import decode
 
-IMPOSSIBLE = -1e4
+
+def impossible(scores: Tensor) -> float:
+    """The score of what cannot be: below any other of the type, yet finite, so that losses stay so."""
+    return torch.finfo(scores.dtype).min
 
 
 class ShallowBiaffine(nn.Module):
@@ -66,7 +69,7 @@ class ShallowBiaffine(nn.Module):
         """
         scores = (states[:, 1:] @ self.arcs) @ states.mT
         own = torch.eye(words.shape[1] + 1, dtype=torch.bool, device=words.device)[1:]
-        return scores.masked_fill(own | ~pad(words, (1, 0), value=True)[:, None, :], IMPOSSIBLE)
+        return scores.masked_fill(own | ~pad(words, (1, 0), value=True)[:, None, :], impossible(scores))
 
     def relation_scores(self, states: Tensor, heads: Tensor) -> Tensor:
         """Scores of the relations between each word and the given head, zeros where the head is negative.

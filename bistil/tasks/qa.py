@@ -26,7 +26,7 @@ from transformers import PreTrainedTokenizerBase
 from bistil.errors import InputError
 from bistil.losses import prediction_loss
 from bistil.models.load import TaskModel
-from bistil.tasks.biaffine import IMPOSSIBLE
+from bistil.tasks.biaffine import impossible
 from bistil.tasks.sentences import pad, pad_inputs, some
 from bistil.tasks.spans import best_spans, exact_match, f1
 from bistil.tasks.squad import Question, read_squad
@@ -67,7 +67,8 @@ def on_context(start: Tensor, end: Tensor, batch: Mapping[str, Tensor]) -> dict[
         1, torch.zeros(1, dtype=torch.long, device=start.device), True
     )
     return {
-        name: logits.masked_fill(~possible, IMPOSSIBLE) for name, logits in (("start", start), ("end", end))
+        name: logits.masked_fill(~possible, impossible(logits))
+        for name, logits in (("start", start), ("end", end))
     }
 
 
@@ -100,10 +101,12 @@ class Qa:
     ) -> list[Row]:
         """Rows with the windows of a question one after the other: `lengths` of the windows; `input_ids`,
         `token_type_ids` where the tokenizer makes them, and the characters `starts` to `ends` of each token
-        in the context, -1 elsewhere; `first` and `last` token of the first answer, one entry for each window,
-        0 ([CLS]) where the window does not hold it.
+        in the context, spaces at their edges left out, -1 elsewhere; `first` and `last` token of the first
+        answer, one entry for each window, 0 ([CLS]) where the window does not hold it.
 
         Questions are cut to a third of `max_length`.
+
+        :raises InputError: where windows are too short, or tokens lose letters of an answer.
         """
         if max_length < SHORTEST_WINDOW or not tokenizer.is_fast:
             raise InputError(
@@ -126,14 +129,21 @@ class Qa:
         rows: list[Row] = [
             {name: [] for name in (*names, "starts", "ends", "lengths", "first", "last")} for _ in examples
         ]
-        for window, owner in enumerate(encoding["overflow_to_sample_mapping"]):
-            row, parts = rows[owner], encoding.sequence_ids(window)
+        owners = encoding["overflow_to_sample_mapping"]
+        for window, owner in enumerate(owners):
+            row, parts, context = rows[owner], encoding.sequence_ids(window), examples[owner].context
             offsets = [
-                pair if part == 1 else (-1, -1)
+                _without_spaces(context, *pair) if part == 1 else (-1, -1)
                 for pair, part in zip(encoding["offset_mapping"][window], parts, strict=True)
             ]
             starts, ends = (list(numbers) for numbers in zip(*offsets, strict=True))
-            first, last = _target(examples[owner], starts, ends)
+            first, last = _target(
+                examples[owner],
+                starts,
+                ends,
+                begins=not row["lengths"],
+                closes=owners[window + 1 : window + 2] != [owner],
+            )
             added = {
                 "starts": starts,
                 "ends": ends,
@@ -247,14 +257,36 @@ def _shortened(questions: Sequence[str], tokenizer: PreTrainedTokenizerBase, mos
     ]
 
 
-def _target(example: Question, starts: Sequence[int], ends: Sequence[int]) -> tuple[int, int]:
-    """First and last token of the example's first answer, (0, 0) where it is not wholly in the window."""
+def _without_spaces(text: str, start: int, end: int) -> tuple[int, int]:
+    """Where a part of the text starts and ends without the spaces at its edges."""
+    part = text[start:end]
+    return end - len(part.lstrip()), start + len(part.rstrip())
+
+
+def _target(
+    example: Question, starts: Sequence[int], ends: Sequence[int], *, begins: bool, closes: bool
+) -> tuple[int, int]:
+    """First and last token of the example's first answer, (0, 0) where it is not wholly in the window.
+
+    begins, closes: the window is the first, or the last, of its context.
+
+    :raises InputError: where letters of the answer are in no token.
+    """
     text, start = example.answers[0]
-    end = start + len(text)
+    start, end = _without_spaces(example.context, start, start + len(text))
     inside = [i for i in range(len(starts)) if starts[i] >= 0]
-    if not inside or starts[inside[0]] > start or ends[inside[-1]] < end:
+    if not inside or (starts[inside[0]] > start and not begins) or (ends[inside[-1]] < end and not closes):
         return 0, 0
     held = [i for i in inside if starts[i] < end and ends[i] > start]
+    first, last = (starts[held[0]], ends[held[-1]]) if held else (end, end)
+    lost = example.context[start:first] + example.context[last:end]
+    if any(character.isalnum() for character in lost):
+        raise InputError(
+            f"Question {example.id}: tokens that hold the answer {example.context[start:end]!r} were"
+            f" expected, but by the places that the tokenizer gives they hold"
+            f" {example.context[first:last]!r}. Load it with bistil.models.load.load_tokenizer, which mends"
+            " what it can, or take another tokenizer."
+        )
     return (held[0], held[-1]) if held else (0, 0)
 
 

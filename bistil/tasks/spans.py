@@ -29,13 +29,11 @@ def exact_match(guess: str, gold: str) -> float:
 
 def f1(guess: str, gold: str) -> float:
     """Harmonic mean of precision and recall of normalised words, 0 to 1, each word counted as often as it
-    occurs.
+    occurs; 0 where nothing is left of the answers, as in SQuAD's script.
     """
     guessed, wanted = normalise(guess).split(), normalise(gold).split()
-    if not guessed or not wanted:
-        return float(guessed == wanted)
     common = (Counter(guessed) & Counter(wanted)).total()
-    return 2 * common / (len(guessed) + len(wanted))
+    return 2 * common / (len(guessed) + len(wanted)) if common else 0.0
 
 
 def best_spans(

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bistil.errors import InputError
+
 NOTHING = -100
 
 
@@ -26,6 +28,7 @@ def decode(arcs: np.ndarray, words: np.ndarray) -> np.ndarray:
     :param arcs: scores of head candidates, candidate 0 is the root. Shape: [B, W, W + 1].
     :param words: True where there is a word; words come first in each row. Shape: [B, W].
     :returns: heads, -100 where there is no word. Shape: [B, W] int64.
+    :raises InputError: as `maximum_tree` does.
     """
     possible = (
         np.pad(words, ((0, 0), (1, 0)), constant_values=True)[:, None, :]
@@ -33,8 +36,9 @@ def decode(arcs: np.ndarray, words: np.ndarray) -> np.ndarray:
     )
     greedy = np.where(words, np.where(possible, arcs, -np.inf).argmax(2), 0)
     loops = _ends(np.pad(greedy, ((0, 0), (1, 0)))).any(1)
+    lost = (words & ~np.isfinite(np.take_along_axis(arcs, greedy[:, :, None], 2)[:, :, 0])).any(1)
     heads = np.where(words, greedy, NOTHING)
-    for row in np.flatnonzero(loops | ((heads == 0).sum(1) > 1)):
+    for row in np.flatnonzero(loops | lost | ((heads == 0).sum(1) > 1)):
         n = words[row].sum()
         heads[row, :n] = maximum_tree(arcs[row, :n, : n + 1])
     return heads
@@ -44,16 +48,26 @@ def maximum_tree(scores: np.ndarray) -> np.ndarray:
     """Heads of the tree with one root and the highest sum of scores.
 
     :param scores: `scores[i, j]` is the score of head j for word i + 1; a word as its own head is never
-        taken. Shape: [n, n + 1].
+        taken, nor a head whose score is -inf. Shape: [n, n + 1].
     :returns: heads. Shape: [n] int64.
+    :raises InputError: where scores are NaN or inf, or -inf leaves no tree with one root.
     """
     n = len(scores)
     full = np.full((n + 1, n + 1), -np.inf)
     full[1:] = scores
     np.fill_diagonal(full, -np.inf)
     finite = full[np.isfinite(full)]
-    full[:, 0] -= 1.0 + n * (finite.max() - finite.min())
-    return _arborescence(full)[1:]
+    span = finite.max() - finite.min() if len(finite) else 0.0
+    full[:, 0] -= 1.0 + n * span
+    with np.errstate(invalid="ignore"):  # -inf less -inf, where no tree is left
+        heads = _arborescence(full)[1:]
+    if not is_tree(heads) or not np.isfinite(full[range(1, n + 1), heads]).all():
+        raise InputError(
+            f"Scores that leave a tree with one root were expected for {n} words, but"
+            f" {np.isneginf(scores).sum()} of {scores.size} are -inf and {np.isnan(scores).sum()} NaN. Give"
+            " scores of finite numbers."
+        )
+    return heads
 
 
 def _ends(pointers: np.ndarray) -> np.ndarray:

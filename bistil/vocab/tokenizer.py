@@ -37,7 +37,7 @@ def trim_tokenizer(tokenizer: PreTrainedTokenizerFast, kept: Ids) -> PreTrainedT
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         Path(folder, "tokenizer.json").write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
-        trimmed: Any = type(tokenizer).from_pretrained(folder)
+        trimmed: Any = type(tokenizer).from_pretrained(folder, trust_remote_code=False)
     trimmed.name_or_path = tokenizer.name_or_path
     if family_of(trimmed.backend_tokenizer)[1] != data:
         raise InputError(

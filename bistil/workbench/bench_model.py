@@ -281,7 +281,7 @@ _tokenizer = cache(load_tokenizer)
 
 def _layers(teacher: str) -> int:
     try:
-        return int(AutoConfig.from_pretrained(teacher).num_hidden_layers)
+        return int(AutoConfig.from_pretrained(teacher, trust_remote_code=False).num_hidden_layers)
     except (OSError, ValueError) as error:
         raise InputError(
             f"No teacher could be read from {teacher!r}. Give a folder with a config.json, or a hub name."

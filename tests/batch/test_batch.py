@@ -391,7 +391,13 @@ def test_signals_are_interrupts_inside_and_what_they_were_outside() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-@pytest.mark.parametrize("name", ["../tiny", "a/b", "", ".hidden", "-x", "a\n", "/etc"])
+@pytest.mark.parametrize(
+    "name", ["../tiny", "a/b", "", ".hidden", "-x", "a\n", "/etc", "=1+1", "LOG.md", "x.csv", "x.", "x" * 300]
+)
 def test_names_of_experiments_cannot_leave_their_folders(name: str, experiment) -> None:
     with pytest.raises(InputError, match="Folders get that name"):
         experiment(name=name)
+
+
+def test_names_may_hold_versions(experiment) -> None:
+    assert experiment(name="tiny-v1.2_b" + "x" * 60).name.startswith("tiny-v1.2")

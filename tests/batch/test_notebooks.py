@@ -103,3 +103,29 @@ def test_a_kernel_that_dies_is_an_input_error_like_any_failing_cell(
         InputError, match=r"01_first\.ipynb was expected to run to its end, but its kernel did not"
     ):
         run([first], tmp_path / "out")
+
+
+def test_a_notebook_whose_metadata_was_taken_away_runs_in_python(first: Path, tmp_path: Path) -> None:
+    bare = nbformat.read(first, as_version=4)
+    bare.metadata = nbformat.NotebookNode()
+    nbformat.write(bare, first)
+    assert run([first], tmp_path / "to", lrf=3) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        b"[]",
+        b"\xff",
+        b'{"cells": 1}',
+        b'{"cells": [1]}',
+        b'{"cells": [{"metadata": {"tags": ["parameters"]}, "source": "lrf = "}]}',
+        b'{"cells": [{"metadata": {"tags": ["parameters"]}, "source": "lrf = open()"}]}',
+        b'{"cells": [{"metadata": {"tags": ["parameters"]}}]}',
+    ],
+)
+def test_what_is_no_notebook_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.ipynb").write_bytes(content)
+    with pytest.raises(InputError, match=r"notebook was expected at .*x\.ipynb"):
+        notebooks.parameters_of(tmp_path / "x.ipynb")

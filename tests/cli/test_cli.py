@@ -188,11 +188,7 @@ def test_pretrain_writes_a_teacher_and_info_describes(capsys, world: Path, tmp_p
     )
     assert status == 2
     assert "finished teacher" in err
-    (tmp_path / "teacher" / "history.json").unlink()  # as after a kill while it was saved
-    status, _, err = run(
-        capsys, "pretrain", tmp_path / "teacher.yaml", "--data", world, "--to", tmp_path / "teacher"
-    )
-    assert status == 0, err
+    assert {path.name for path in tmp_path.iterdir()} == {"teacher", "teacher.yaml"}
 
 
 def test_pretrain_goes_on_only_from_what_was_asked_the_same(
@@ -337,13 +333,88 @@ def test_scores_are_on_disk_before_the_last_one_is_there(
     assert list(tmp_path.glob("*/results.csv"))
 
 
-def test_other_errors_are_not_swallowed(experiment_file, world: Path, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (OSError(errno.EIO, "Input/output error", "/here"), 2, "Input/output error: /here"),
+        (PermissionError(errno.EACCES, "Permission denied", "/there"), 2, "Permission denied: /there"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "/x"), 2, "File name too long: /x"),
+        (MemoryError("no more"), 2, "The memory is full (no more)"),
+        (torch.OutOfMemoryError("no more of it"), 2, "The memory is full (no more of it)"),
+        (KeyError("lost"), 70, "a fault of bistil (KeyError: 'lost')"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "/own"), 70, "fault of bistil (FileNotFoundError"),
+        (BrokenPipeError(errno.EPIPE, "of a worker"), 70, "fault of bistil (BrokenPipeError"),
+        (ValueError("first\nsecond"), 70, "(ValueError: first)"),
+    ],
+)
+def test_whatever_happens_is_one_line_and_a_fault_keeps_its_traceback(
+    error: Exception, status: int, told: str, capsys, tmp_path: Path, monkeypatch
+) -> None:
     def broken(*arguments: object, **named: object) -> None:
-        raise OSError(errno.EIO, "Input/output error")
+        raise error
 
-    monkeypatch.setattr("bistil.pipeline.Pipeline.check", broken)
-    with pytest.raises(OSError, match="Input/output"):
-        cli.main(["batch", str(experiment_file()), "--data", str(world), "--store", str(tmp_path / "store")])
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("bistil.sft.delta.SparseDelta.load", broken)
+    found, out, err = run(capsys, "info", tmp_path / "delta.safetensors")
+    assert (found, out) == (status, "")
+    assert is_one_paragraph(err), err
+    assert told in err
+    kept = list(tmp_path.iterdir())
+    if status == 2:
+        assert not kept
+    else:
+        assert str(kept[0]) in err
+        assert "in broken\n    raise error" in kept[0].read_text(encoding="utf-8")
+
+
+def test_a_reader_that_goes_away_ends_a_command_in_silence() -> None:
+    command = f"{sys.executable} -m bistil.cli data list"
+    code = "import sys, time; sys.stdin.close(); time.sleep(8)"
+    found = subprocess.run(
+        ["bash", "-c", f"{command} | {sys.executable} -c '{code}'; echo ${{PIPESTATUS[0]}}"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        check=True,
+    )
+    assert (found.stdout, found.stderr) == ("141\n", "")
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe{}"])
+def test_info_of_a_folder_that_is_no_artefact_says_what_it_wants(
+    content: bytes | None, capsys, tmp_path: Path
+) -> None:
+    if content:
+        (tmp_path / "manifest.json").write_bytes(content)
+        assert run(capsys, "info", tmp_path)[0] == 0
+    else:
+        status, _, err = run(capsys, "info", tmp_path)
+        assert status == 2
+        assert is_one_paragraph(err), err
+        assert "manifest.json" in err
+
+
+@pytest.mark.parametrize("to", ["teacher", "teacher/file"])
+def test_pretrain_touches_nothing_that_was_there(to: str, capsys, world: Path, tmp_path: Path) -> None:
+    (tmp_path / "teacher").mkdir()
+    (tmp_path / "teacher" / "file").write_text("mine", encoding="utf-8")
+    (tmp_path / "teacher.yaml").write_text(PRETRAIN, encoding="utf-8")
+    status, _, err = run(
+        capsys, "pretrain", tmp_path / "teacher.yaml", "--data", world, "--to", tmp_path / to
+    )
+    assert status == 2
+    assert "there is something else already" in err
+    assert (tmp_path / "teacher" / "file").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_stage_is_named_by_its_id_only(capsys, experiment_file, world: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    place = ["--data", world, "--store", tmp_path / "store", "--run", tmp_path / "run"]
+    status, _, err = run(capsys, "stage", experiment_file(), "../../outside", *place)
+    assert status == 2
+    assert "16 digits" in err
+    assert not (tmp_path / "outside").exists()
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_an_interrupt_says_how_to_go_on(

@@ -2,6 +2,8 @@
 asked only when told.
 """
 
+import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -167,7 +169,15 @@ def test_an_export_is_scored_and_told_with_numbers_of_the_manifest(
     finished, tmp_path: Path, data: DataFolder
 ) -> None:
     lines: list[str] = []
+    (tmp_path / "x.partial").mkdir()
+    before = os.umask(0o027)
     measured = deploy.export(finished, NER, "folder", tmp_path / "x", say=lines.append)
+    os.umask(before)
+    assert {path.name for path in tmp_path.iterdir()} == {"x", "x.partial"}
+    assert {path.stat().st_mode & 0o777 for path in [tmp_path / "x", *(tmp_path / "x").iterdir()]} == {
+        0o750,
+        0o640,
+    }
     metrics = finished.evaluation(NER).metrics
     assert measured.score == metrics["f1"]
     assert measured.exported_score == pytest.approx(metrics["f1"], abs=1e-6)
@@ -243,21 +253,117 @@ def test_the_hub_needs_a_name_and_a_token_before_any_work(monkeypatch, capsys, e
     assert "token" in capsys.readouterr().err
 
 
-def test_an_upload_is_private_and_whole(monkeypatch, tmp_path: Path) -> None:
+def hub(monkeypatch: pytest.MonkeyPatch, found: Any) -> list[tuple[str, Any]]:
+    """A hub that notes what is done to it; `found` is whether the repository is private, or the error instead
+    of one.
+    """
     calls: list[tuple[str, Any]] = []
 
-    def api(token: str) -> Any:
-        def create(*named: str, **more: Any) -> str:
-            calls.append(("create", (*named, token, more)))
-            return "address"
+    def info(repository: str) -> Any:
+        if isinstance(found, Exception):
+            raise found
+        return SimpleNamespace(private=found)
 
+    def create(*named: str, **more: Any) -> str:
+        calls.append(("create", (*named, more)))
+        return "address"
+
+    def api(token: str) -> Any:
+        assert token == "secret"
         return SimpleNamespace(
-            create_repo=create, upload_folder=lambda **more: calls.append(("upload", more))
+            repo_info=info, create_repo=create, upload_folder=lambda **more: calls.append(("upload", more))
         )
 
     monkeypatch.setattr("huggingface_hub.get_token", lambda: "secret")
     monkeypatch.setattr("huggingface_hub.HfApi", api)
+    return calls
+
+
+def missing() -> Exception:
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    return RepositoryNotFoundError.__new__(RepositoryNotFoundError)
+
+
+@pytest.mark.parametrize("found", [True, missing()])
+def test_an_upload_is_private_and_whole(found: Any, monkeypatch, tmp_path: Path) -> None:
+    calls = hub(monkeypatch, found)
     assert deploy.upload(tmp_path, "me/student") == "address"
     (_, created), (_, uploaded) = calls
-    assert created == ("me/student", "secret", {"private": True, "exist_ok": True})
+    assert created == ("me/student", {"private": True, "exist_ok": True})
     assert (uploaded["repo_id"], uploaded["folder_path"]) == ("me/student", str(tmp_path))
+
+
+def test_nothing_goes_where_anybody_can_read_unless_asked_for(monkeypatch, tmp_path: Path) -> None:
+    calls = hub(monkeypatch, False)
+    with pytest.raises(InputError, match="anybody can read me/student"):
+        deploy.check_hub("me/student")
+    with pytest.raises(InputError, match="--public"):
+        deploy.upload(tmp_path, "me/student")
+    assert not calls
+    assert deploy.upload(tmp_path, "me/student", public=True) == "address"
+
+
+def test_a_hub_that_does_not_answer_is_told(monkeypatch) -> None:
+    hub(monkeypatch, ConnectionError("no route"))
+    with pytest.raises(InputError, match="no route"):
+        deploy.check_hub("me/student")
+
+
+def changed(folder: Path, **fields: Any) -> None:
+    """Other fields in a folder's config.json, its keys sorted as text."""
+    path = folder / "config.json"
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | fields, sort_keys=True), encoding="utf-8"
+    )
+
+
+def test_labels_go_by_their_numbers_and_not_by_their_order_in_the_file(
+    data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path
+) -> None:
+    _, task, _ = saved("pos", data, wordpiece, tmp_path)
+    assert len(task.labels) > 10  # as text, 10 comes before 2
+    changed(tmp_path)
+    assert load_deployed(tmp_path)[1].labels == task.labels
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"id2label": {"0": "O", "2": "B-PER"}}, r"from 0 to 1 .* numbers are 0, 2"),
+        ({"num_hidden_layers": 3}, r"tensors are missing, .*such as .*layer\.2"),
+        ({"num_hidden_layers": 1}, r"tensors have no place .*such as .*layer\.1"),
+        ({"num_hidden_layers": -1}, r"tensors have no place"),
+        ({"hidden_size": 64}, r"should hold the weights of BertForTokenClassification"),
+        ({"hidden_size": "many"}, r"config.json should hold the configuration of a model"),
+        ({"model_type": "nothing"}, r"config.json should hold the configuration of a model"),
+        ({"architectures": ["NoneForTokenClassification"]}, r"but it holds NoneForTokenClassification"),
+    ],
+)
+def test_a_folder_that_would_be_filled_up_or_cut_is_refused(
+    fields: dict[str, Any], told: str, data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path
+) -> None:
+    saved("ner", data, wordpiece, tmp_path)
+    changed(tmp_path, **fields)
+    with pytest.raises(InputError, match=told):
+        load_deployed(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("config.json", b"{", "config.json should hold the configuration"),
+        ("head.safetensors", b"no tensors", "head.safetensors should hold the tensors of a head"),
+        ("labels.json", b"[", "labels.json should hold a list of labels"),
+        ("labels.json", b'{"0": "_"}', "A list of labels was expected"),
+        ("labels.json", b'["root"]', "head.safetensors should hold the tensors of a ShallowBiaffine"),
+        ("model.safetensors", b"no tensors", "should hold the weights of AutoModel"),
+    ],
+)
+def test_a_damaged_file_is_named(
+    name: str, content: bytes, told: str, data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path
+) -> None:
+    saved("parsing", data, wordpiece, tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=told):
+        load_deployed(tmp_path)

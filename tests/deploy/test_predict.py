@@ -37,12 +37,12 @@ def test_tags(name: str, data: DataFolder, wordpiece: BertTokenizer, tmp_path: P
     model, task, examples = trained(name, data, wordpiece)
     export(tmp_path / "model", model, task.labels, wordpiece)
     file = tmp_path / "text.txt"
-    file.write_text("".join(" ".join(example.words) + "\n" for example in examples), encoding="utf-8")
+    file.write_text("".join("\n" + " ".join(example.words) + "\n" for example in examples), encoding="utf-8")
     expected = predict_all(model, task, examples, wordpiece, max_length=64)
     lines = [
         line
         for example, tags in zip(examples, expected, strict=True)
-        for line in (*([word, tag] for word, tag in zip(example.words, tags, strict=True)), [""])
+        for line in ([""], *([word, tag] for word, tag in zip(example.words, tags, strict=True)), [""])
     ]
     assert told(capsys, tmp_path / "model", file) == lines
 
@@ -51,26 +51,33 @@ def test_answers(data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path, cap
     model, task, examples = trained("qa", data, wordpiece)
     export(tmp_path / "model", model, task.labels, wordpiece)
     file = tmp_path / "questions.tsv"
-    file.write_text("".join(f"{one.question}\t{one.context}\n" for one in examples), encoding="utf-8")
+    file.write_text("\n\n".join(f"{one.question}\t{one.context}" for one in examples), encoding="utf-8")
     expected = predict_all(model, task, examples, wordpiece, max_length=64)
     lines = told(capsys, tmp_path / "model", file)
+    assert lines[1::2] == [[""]] * (len(examples) - 1)
+    lines = lines[::2]
     assert [line[0] for line in lines] == [
         one.context[said[0].start : said[0].end] for one, said in zip(examples, expected, strict=True)
     ]
     assert [tuple(line[1:]) for line in lines] == [(one.question, one.context) for one in examples]
     assert len({line[0] for line in lines}) > 1
-    file.write_text("a question?\t\n", encoding="utf-8")
+    file.write_text("\na question?\t\n", encoding="utf-8")
     assert cli.main(["predict", str(tmp_path / "model"), str(file)]) == 2
-    assert "a question and a paragraph" in capsys.readouterr().err
+    assert "line 2: a question and a paragraph" in capsys.readouterr().err
+    file.write_text("\n \n", encoding="utf-8")
+    assert cli.main(["predict", str(tmp_path / "model"), str(file)]) == 2
+    assert "A line of text was expected" in capsys.readouterr().err
 
 
 def test_parses(data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path, capsys) -> None:
     model, task, examples = trained("parsing", data, wordpiece)
     save_finished(tmp_path / "model", model, task.labels, wordpiece)
     file = tmp_path / "text.txt"
-    file.write_text("".join(" ".join(example.words) + "\n" for example in examples), encoding="utf-8")
+    file.write_text("".join(" ".join(example.words) + "\n\n" for example in examples), encoding="utf-8")
     assert cli.main(["predict", str(tmp_path / "model"), str(file)]) == 0
-    (tmp_path / "parsed.conllu").write_text(capsys.readouterr().out, encoding="utf-8")
+    (tmp_path / "parsed.conllu").write_text(said := capsys.readouterr().out, encoding="utf-8")
+    numbers = [line for line in said.splitlines() if line.startswith("# sent_id")]
+    assert numbers == [f"# sent_id = {2 * number + 1}" for number in range(len(examples))]
     found = find_task("parsing").read(tmp_path / "parsed.conllu")
     expected = predict_all(model, task, examples, wordpiece, max_length=64)
     assert [(one.words, one.heads, one.relations) for one in found] == [

@@ -75,3 +75,19 @@ def test_bad_settings_are_refused_before_anything_is_written(tmp_path: Path) -> 
     with pytest.raises(InputError):
         ensure_world(tmp_path / "world", bad)
     assert not (tmp_path / "world").exists()
+
+
+@pytest.mark.parametrize("beside", ["world.partial", "world.old"])
+def test_what_others_keep_beside_the_world_stays(tmp_path: Path, settings: Path, beside: str) -> None:
+    folder = ensure_world(tmp_path / "world", settings)
+    (tmp_path / beside).mkdir()
+    ensure_world(folder, few(settings, parallel=4))
+    assert (tmp_path / beside).is_dir()
+
+
+def test_a_folder_of_something_else_is_refused_and_stays(tmp_path: Path, settings: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "text.tex").touch()
+    with pytest.raises(InputError, match="something else"):
+        ensure_world(tmp_path / "thesis", settings)
+    assert (tmp_path / "thesis" / "text.tex").is_file()

@@ -303,3 +303,15 @@ def test_numbers_by_seed_are_dots_around_their_mean_in_its_order() -> None:
     shown = [line.get_xydata().tolist() for line in ax.lines]
     assert shown == [[[1, 0]], [[1, -0.25], [1, 0.25]], [[3, 1], [5, 1]], [[4, 0.75], [4, 1.25]]]
     assert ax.get_xlabel() == "nats"
+
+
+def test_text_is_never_mathematics_but_for_the_numbers_of_a_logarithmic_axis() -> None:
+    made, [ax] = style.figure()
+    ax.plot([1, 1000], [1, 2], label="$\\frac$ in the legend")
+    ax.set(xscale="log", xlabel="$\\frac$ at the axis", title="one $ or $\\two$")
+    ax.set_yticks([1, 2], ["$\\frac$", "b"])
+    style.legend(ax)
+    assert "<svg" in style.svg(made, "x")
+    powers = [label for label in ax.get_xticklabels() if label.get_text()]
+    assert powers
+    assert all(label.get_parse_math() for label in powers)

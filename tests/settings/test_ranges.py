@@ -32,7 +32,8 @@ VALUES = {"Choice", "Language", "System", "Form", "Architecture", "SparseDelta",
 
 
 def below(kind: type) -> Iterator[type]:
-    for one in kind.__subclasses__():
+    subclasses: list[type] = kind.__subclasses__()
+    for one in subclasses:
         yield one
         yield from below(one)
 

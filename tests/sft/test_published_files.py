@@ -76,7 +76,7 @@ def test_unsafe_foreign_and_broken_composable_files_are_refused(
     composable(Path("head"), {"cls.predictions.bias": torch.ones(2)}, {})
     with pytest.raises(InputError, match=r"'bert\.'.*cls\.predictions"):
         load_composable_sft("head", base="b")
-    composable(Path("more"), {"bert.w": torch.ones(2)}, {}, block_sparses={})
+    composable(Path("more"), {"bert.w": torch.ones(2)}, {}, block_sparses={"bert.w": torch.ones(2)})
     with pytest.raises(InputError, match="block_sparses"):
         load_composable_sft("more", base="b")
     Path("cut").write_bytes(Path("head").read_bytes()[:100])
@@ -143,3 +143,19 @@ def test_a_spiel_that_does_not_fit_or_is_unsafe_is_refused(
         with pytest.raises(InputError, match="unsafe"):
             load_spiel_peft(name, base="b")
     assert not Path("owned").exists()
+
+
+@pytest.mark.parametrize("part", ["diffs", "abs"])
+def test_parts_that_are_missing_or_empty_are_no_reason_to_refuse(part: str, tmp_path: Path) -> None:
+    composable(tmp_path / "whole", {"bert.w": torch.ones(2)}, {"head.w": torch.ones(3)}, block_sparses={})
+    content = torch.load(tmp_path / "whole", weights_only=False)
+    torch.save({name: value for name, value in content.items() if name != part}, tmp_path / "one")
+    whole, one = (load_composable_sft(tmp_path / name, base="b") for name in ("whole", "one"))
+    assert (set(whole.tensors), set(whole.full)) == ({"w"}, {"head.w"})
+    assert (set(one.tensors), set(one.full)) == (set(), {"head.w"}) if part == "diffs" else ({"w"}, set())
+
+
+def test_a_file_without_any_tensor_is_refused(tmp_path: Path) -> None:
+    composable(tmp_path / "none", {}, {}, block_sparses={})
+    with pytest.raises(InputError, match="holds no tensor"):
+        load_composable_sft(tmp_path / "none", base="b")

@@ -12,7 +12,7 @@ from transformers import BertTokenizer
 from bistil.errors import InputError
 from bistil.models.load import TaskModel
 from bistil.tasks import Task, floor, task
-from bistil.tasks.biaffine import IMPOSSIBLE, ShallowBiaffine
+from bistil.tasks.biaffine import ShallowBiaffine, impossible
 from bistil.tasks.parsing import Parsing, Tree, left_attachment, most_frequent_relation, right_attachment
 from bistil.tasks.treebank import Sentence
 
@@ -139,7 +139,9 @@ def test_head_equals_plain_loops() -> None:
             for candidate in range(4):
                 possible = candidate <= n and candidate != word
                 expected = (
-                    states[word] @ head.arcs @ states[candidate] if possible else torch.tensor(IMPOSSIBLE)
+                    states[word] @ head.arcs @ states[candidate]
+                    if possible
+                    else torch.tensor(impossible(states[word]))
                 )
                 torch.testing.assert_close(logits["arcs"][b, word - 1, candidate], expected)
             governor = int(batch["heads"][b, word - 1])
@@ -223,3 +225,20 @@ def test_tiny_model_learns_eight_sentences(
         loss.backward()
         optimizer.step()
     assert parsing.score(examples, parsing.predict(model, batch)) == {"uas": 100.0, "las": 100.0}
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float16])
+def test_what_cannot_be_scores_below_all_else_and_leaves_losses_finite(kind: torch.dtype) -> None:
+    """Arc scores of -44,732 have been seen."""
+    head = ShallowBiaffine(hidden_size=2, relations=1, dropout=0.0).to(kind)
+    torch.nn.init.zeros_(head.arcs)
+    with torch.no_grad():
+        head.arcs[2, 2] = -44732.0
+    words = torch.tensor([[True, True, False]])
+    states = head.states(torch.zeros(1, 3, 2, dtype=kind), torch.tensor([[1, 2, -1]]))
+    arcs = head.arc_scores(states, words)[0]
+    possible = arcs[0, [0, 2]]
+    assert (arcs[0, [1, 3]] < possible.min()).all()
+    assert torch.isfinite(arcs).all()
+    assert torch.isfinite(arcs.float().log_softmax(-1)).all()
+    assert arcs[0, [1, 3]].float().sub(arcs[0].float().logsumexp(-1)).exp().sum() == 0

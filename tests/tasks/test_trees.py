@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bistil.errors import InputError
 from bistil.tasks import trees
 
 
@@ -93,3 +94,26 @@ def test_a_batch_is_decoded_as_its_sentences_one_by_one(
     for row, n in enumerate(words.sum(1)):
         assert heads[row, n:].tolist() == [trees.NOTHING] * (longest - n)
         assert heads[row, :n].tolist() == (trees.maximum_tree(arcs[row, :n, : n + 1]).tolist() if n else [])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 4), st.integers(0, 10_000), st.sampled_from([0.2, 0.5, 0.8]))
+def test_heads_that_cannot_be_are_never_taken(n: int, seed: int, share: float) -> None:
+    """The best of the trees that are left, or a refusal where none is."""
+    random = np.random.default_rng(seed)
+    scores = np.where(random.random((n, n + 1)) < share, -np.inf, random.normal(size=(n, n + 1)))
+    best = max(scores[np.arange(n), list(heads)].sum() for heads in ALL[n])
+    batch, words = scores[None], np.ones((1, n), dtype=bool)
+    if best == -np.inf:
+        for decoded in (lambda: trees.maximum_tree(scores), lambda: trees.decode(batch, words)):
+            with pytest.raises(InputError, match="one root"):
+                decoded()
+    else:
+        for found in (trees.maximum_tree(scores), trees.decode(batch, words)[0]):
+            assert trees.is_tree(found)
+            assert scores[np.arange(n), found].sum() == pytest.approx(best, abs=1e-9)
+
+
+def test_scores_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(InputError, match="2 NaN"):
+        trees.maximum_tree(np.array([[np.nan, 0.0, 1.0], [1.0, np.nan, 0.0]]))

@@ -1,0 +1,34 @@
+"""What is written beside other people's files: in folders that nobody else has, and readable for whom the
+umask lets read.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def aside(path: Path) -> Iterator[Path]:
+    """A new folder beside `path`, to be filled and renamed to it; it is removed where that has not come to
+    pass.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=".bistil-", dir=path.parent))
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def open_to_others(path: Path) -> None:
+    """Give a file, or a folder and all in it, at least the mode that the umask leaves: libraries write
+    weights for their owner alone.
+    """
+    mask = os.umask(0o077)
+    os.umask(mask)
+    for one in (path, *path.rglob("*")):
+        if not one.is_symlink():
+            one.chmod(one.stat().st_mode & 0o7777 | (0o777 if one.is_dir() else 0o666) & ~mask)
