@@ -1,5 +1,5 @@
-"""The command line: `bistil demo | batch | stage | study | data | pretrain | world | report | bench | info |
-export | predict | doctor`.
+"""The command line: `bistil demo | batch | stage | study | data | pretrain | teacher | trim | world |
+report | bench | info | export | predict | doctor`.
 
 Notable: commands only parse, call and print; an `InputError` is shown as its paragraph, without a traceback,
 and Ctrl-C says how to go on.
@@ -10,7 +10,7 @@ import errno
 import sys
 from collections.abc import Sequence
 
-from bistil.cli import machine, results, runs, sources
+from bistil.cli import machine, results, runs, sources, vocabulary
 from bistil.errors import InputError
 
 
@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="bistil", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for room in (runs, results, sources, machine):
+    for room in (runs, results, sources, vocabulary, machine):
         room.add_commands(commands)
     options = parser.parse_args(arguments)
     try:

@@ -5,6 +5,7 @@ under the eager implementation, so `encode` switches to it where maps are wanted
 which can note what maps are made of; weights are read as float32 on the CPU, from safetensors where the file
 exists, and never with remote code. What differs between architectures is in `architectures`."""
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -277,6 +278,26 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
             " missing?"
         )
     return tokenizer
+
+
+@contextmanager
+def new_folder(to: Path) -> Iterator[Path]:
+    """Give a folder to fill, beside `to`, that becomes `to` once all is written; nothing stays of a failure.
+
+    :raises InputError: where `to` is there already.
+    """
+    if to.exists():
+        raise InputError(
+            f"A new folder was expected at {to}, but it is there already. Delete it, or name another."
+        )
+    partial = to.with_name(f"{to.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        partial.rename(to)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from bistil.errors import InputError
 from bistil.experiment import RETRIEVAL, Experiment
 from bistil.models.architectures import longest_sequence, student_config
 from bistil.models.load import Teacher, choose_device, load_teacher, save_student
+from bistil.models.packaged import teacher_folder
 from bistil.sft import peers
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.store.artefacts import Store
@@ -25,7 +26,7 @@ from bistil.tasks import task as find_task
 from bistil.tasks.retrieval import parallel
 from bistil.tasks.task import Task
 from bistil.text.corpora import Blocks, check_enough, cut, read_lines
-from bistil.text.languages import DATA, DataFolder
+from bistil.text.languages import DataFolder
 from bistil.training.progress import Listener, silent
 from bistil.vocab.family import family_of
 
@@ -113,11 +114,7 @@ class Inputs:
 
     def fresh_teacher(self) -> Teacher:
         """A copy of the teacher of one's own, to adapt or to trim."""
-        named = self.experiment.teacher
-        inside = (
-            DATA.parent / named
-        )  # a folder is named relative to the project, wherever the process was started
-        return load_teacher(inside if inside.is_dir() and not Path(named).is_dir() else named)
+        return load_teacher(teacher_folder(self.experiment.teacher))
 
     @cache  # noqa: B019 - a pipeline lives as long as its process
     def blocks(self, code: str) -> Blocks:

@@ -1,6 +1,6 @@
 """Which tokens to keep: those frequent enough in a corpus, and what the tokenizer's family needs besides."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +11,8 @@ from bistil.errors import InputError
 from bistil.vocab.counting import Ids, size
 from bistil.vocab.family import family_of, specials
 
+Characters = Literal["kept", "all"]
+
 
 def choose(
     tokenizer: PreTrainedTokenizerFast,
@@ -18,16 +20,17 @@ def choose(
     *,
     threshold: float = 1e-6,
     criterion: Literal["unigram", "sentences"] = "unigram",
-    characters: Literal["kept", "all"] = "kept",
+    characters: Characters = "kept",
+    also: Collection[int] = (),
 ) -> Ids:
     """Choose the tokens to keep, as sorted teacher ids. Shape: [V'].
 
     A token is kept when it reaches `threshold` in at least one of the corpora. "unigram": `counts` come from
     count_tokens and the token's share of all tokens is compared (BiStil: 1e-6). "sentences": they come from
-    sentence_share (Eliquare: 5e-4). Special and added tokens are always kept, and so is what the tokenizer
-    needs for the kept tokens (see the file of its family): among it, each character in them. With
-    `characters="all"` every single character of the vocabulary is kept, so that no text at all becomes
-    unknown that was not; tokenizers that fall back to bytes give that in any case."""
+    sentence_share (Eliquare: 5e-4). Special and added tokens and those in `also` are always kept, and so is
+    what the tokenizer needs for the kept tokens (see the file of its family): among it, each character in
+    them. With `characters="all"` every single character of the vocabulary is kept, so that no text at all
+    becomes unknown that was not; tokenizers that fall back to bytes give that in any case."""
     if criterion not in ("unigram", "sentences") or characters not in ("kept", "all"):
         raise InputError(
             f"criterion should be unigram or sentences and characters kept or all, not {criterion!r} and"
@@ -41,7 +44,7 @@ def choose(
             f" {[np.shape(one) for one in counts]} came."
         )
     shares = _shares(counts) if criterion == "unigram" else np.stack(list(counts))
-    known, always = set(tokenizer.get_vocab().values()), specials(tokenizer)
+    known, always = set(tokenizer.get_vocab().values()), specials(tokenizer) | set(also)
     frequent = {
         i
         for i in np.flatnonzero((shares >= threshold).any(axis=0)).tolist()
