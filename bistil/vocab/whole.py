@@ -96,7 +96,8 @@ def trim(
     """
     source = teacher_folder(str(model))
     tokenizer, full = _read(source)
-    named = {i for config in configs_of(full) for i in named_tokens(config)}
+    known = tokenizer.get_vocab().values()
+    named = {i for config in configs_of(full) for i in named_tokens(config)}.intersection(known)
     counts = [count_tokens(tokenizer, lines) for lines in corpora.values()]
     chosen = choose(tokenizer, counts, threshold=threshold, characters=characters, also=named)
     trimmed = trim_tokenizer(tokenizer, chosen)

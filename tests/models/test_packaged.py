@@ -16,7 +16,8 @@ from bistil.cli import main
 from bistil.errors import InputError
 from bistil.models import packaged
 from bistil.models.load import load_encoder, load_teacher, load_tokenizer
-from bistil.pretrain import weights_folder
+from bistil.pretrain import PretrainConfig, Text, initial_model, weights_folder
+from bistil.training.loop import Schedule
 
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "▁", "a", "b", "▁ab", "ﬁ", "fi", "<mask>"]
 HIDDEN, LAYERS, HEADS, INNER, ROWS, POSITIONS = 32, 2, 4, 64, 16, 8
@@ -153,3 +154,17 @@ def test_the_package_puts_translations_side_by_side(name: str, tokens: int, tmp_
         states = (encoder(**batch).last_hidden_state * mask).sum(1) / mask.sum(1)
     states = torch.nn.functional.normalize(states, dim=-1)
     assert (states[:3] @ states[3:].T).argmax(dim=1).tolist() == [0, 1, 2]
+
+
+@needs_sentencepiece
+def test_a_start_whose_vocabulary_cannot_be_extended_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "tiny.bin")
+    packaged.convert(tmp_path / "tiny.bin", tmp_path / "teacher")
+    config = PretrainConfig(
+        languages=("one",),
+        schedule=Schedule(steps=1, learning_rate=1.0),
+        start=str(tmp_path / "teacher"),
+        length=8,
+    )
+    with pytest.raises(InputError, match="WordPiece"):
+        initial_model(config, Text({"one": ["ab ab"]}))
