@@ -6,6 +6,7 @@ found by the pipeline, not here."""
 import dataclasses
 import re
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,14 +15,15 @@ from bistil.distil.minilm import MiniLMConfig
 from bistil.distil.task import TaskConfig
 from bistil.errors import InputError
 from bistil.settings.places import check_name
-from bistil.settings.yaml import read_yaml
+from bistil.settings.yaml import build, read_yaml
 from bistil.sft.config import SftMethod
 from bistil.sft.language import TextConfig
-from bistil.systems.table import NARROW, REDUCED, SYSTEMS, TEACHER, WHOLE, in_results
+from bistil.systems.recipe import System
+from bistil.systems.table import SYSTEMS, TEACHER
+from bistil.systems.variants import Variant, changed
+from bistil.tasks import RETRIEVAL
 from bistil.tasks.retrieval import RetrievalConfig
 from bistil.training.loop import Schedule
-
-RETRIEVAL = "retrieval"
 
 
 class Cell(NamedTuple):
@@ -48,18 +50,9 @@ class Cell(NamedTuple):
         return self._replace(system=TEACHER, lrf=1, drf=1)
 
     @property
-    def in_results(self) -> str:
-        """The system's name in result rows."""
-        return in_results(self.system, self.drf)
-
-    @property
-    def named(self) -> str:
-        """The system as an experiment file names it: bistil-tf:2, or bistil-tf:2x2 with a hidden reduction
-        factor.
-        """
-        if self.system in WHOLE:
-            return self.system
-        return f"{self.system}:{self.lrf}" + (f"x{self.drf}" if self.drf > 1 else "")
+    def timed_as(self) -> str:
+        """What the joint timing of models calls this one: system, hidden and layer reduction factor."""
+        return self.system + (f"-drf{self.drf}" if self.drf > 1 else "") + f":{self.lrf}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +96,8 @@ class Experiment:
     minilm: what is MiniLMv2's own. schedules: by system, the schedule of its task tuning instead of the
     task's `sparse`, for those that have one phase only (full fine-tuning, say). groups: languages that share
     one student with the source, instead of one student for each target; how often each is drawn is `weights`
-    under `general`. retrieval: how sentences are compared where `retrieval` is among the targets; nothing is
+    under `general`. variants: systems of the experiment's own, each another one with something changed.
+    retrieval: how sentences are compared where `retrieval` is among the targets; nothing is
     tuned for it, so it has no settings under `task`. language_sft: null where nothing is adapted to a
     language (mDeBERTa in BiStil section 4.2). data_sets: by task, entries of data/datasets.yaml that `bistil
     data get` makes the data folder of; the source language's first.
@@ -128,20 +122,26 @@ class Experiment:
     groups: tuple[tuple[str, ...], ...] = ()
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
     data_sets: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    variants: dict[str, Variant] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        self._check_variants()
         for number, name in enumerate(self.systems):
-            parse_system(name, at=("systems", number))
-        single = [name for name, system in SYSTEMS.items() if system.one_phase]
+            self.parse_system(name, at=("systems", number))
+        single = [name for name in self.all_systems if self.system(name).learning.one_phase]
         if strangers := sorted(set(self.schedules) - set(single)):
             told = (
                 f"`schedules` is for systems tuned in one phase, {', '.join(single)}; {strangers[0]!r} is"
                 " none of them."
             )
             raise InputError(told, at=("schedules", strangers[0]))
-        if any(name.startswith("distilmbert") for name in self.systems) and not self.general.mask_share:
-            told = "DistilBERT's recipe predicts masked tokens: give a `mask_share` above 0 under `general`."
+        students = [one.student for name, *_ in self.parsed if (one := self.system(name)).student]
+        if any(one.masks and one.follows for one in students if one) and not self.general.mask_share:
+            told = (
+                "A student that predicts masked tokens needs some: give a `mask_share` above 0 under"
+                " `general`."
+            )
             raise InputError(told, at=("general",))
         lacking = sorted(set(self.targets) - set(self.task) - {RETRIEVAL})
         if lacking:
@@ -194,16 +194,16 @@ class Experiment:
                 f"Settings for {cell.task} under `task` of the experiment {self.name} were expected; add them"
                 " to its file."
             )
-        config, system = self.task[cell.task], SYSTEMS[cell.system]
+        config, learning = self.task[cell.task], self.system(cell.system).learning
         sft = dataclasses.replace(config.sft, seed=cell.seed)
-        if system.one_phase:
+        if learning.one_phase:
             sft = dataclasses.replace(sft, sparse=self.schedules.get(cell.system, sft.sparse))
-        if system.select:
-            sft = sft.selecting(system.select)
-        if system.spiel:
-            sft = sft.by_spiel(system.spiel)
-        if system.peft:
-            sft = sft.by_peft(system.peft)
+        if learning.select:
+            sft = sft.selecting(learning.select)
+        if learning.spiel:
+            sft = sft.by_spiel(learning.spiel)
+        if learning.peft:
+            sft = sft.by_peft(learning.peft)
         return dataclasses.replace(config, sft=sft)
 
     def cells(self) -> list[Cell]:
@@ -217,23 +217,82 @@ class Experiment:
             for rank in range(longest)
             for task, targets in self.targets.items()
             if rank < len(targets)
-            for system, lrf, drf in map(parse_system, self.systems)
+            for system, lrf, drf in self.parsed
         ]
 
+    @property
+    def all_systems(self) -> tuple[str, ...]:
+        """Every name that may stand under `systems`: those of the table, then the variants."""
+        return (*SYSTEMS, *self.variants)
 
-def parse_system(name: str, *, at: tuple[str | int, ...] = ()) -> tuple[str, int, int]:
-    """The system, layer and hidden reduction factor of a name in an experiment file: bistil-tf:2x2 has 2 and
-    2, a whole model 1 and 1.
+    def system(self, name: str) -> System:
+        """The system of a name, from the table or from `variants`.
 
-    :raises InputError: where it names no system.
-    """
-    match = re.fullmatch(r"([a-z0-9-]+)(?::([1-9][0-9]?)(?:x([1-9][0-9]?))?)?", name)
-    system, lrf, drf = match.groups() if match else ("", None, None)
-    if system not in SYSTEMS or (system in REDUCED) != bool(lrf) or (drf and system not in NARROW):
-        raise InputError(
-            f"{name!r} is not a system. Whole models: {', '.join(WHOLE)}; students, each with its layer"
-            f" reduction factor after a colon, as in bistil-tf:2: {', '.join(REDUCED)}."
-            f" {' and '.join(NARROW)} take a hidden reduction factor too: bistil-tf:2x2.",
-            at=at,
-        )
-    return system, int(lrf or 1), int(drf or 1)
+        :raises InputError: where neither has it.
+        """
+        if name in self.variants:
+            variant = self.variants[name]
+            return changed(self.system(variant.of), variant, build)
+        if name not in SYSTEMS:
+            near = get_close_matches(name, self.all_systems, 1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise InputError(f"{name!r} is not a system.{hint} There are: {', '.join(self.all_systems)}.")
+        return SYSTEMS[name]
+
+    def named(self, cell: Cell) -> str:
+        """A cell's system as an experiment file names it: bistil-tf:2, or bistil-tf:2x2 with both factors."""
+        if self.system(cell.system).student is None:
+            return cell.system
+        return f"{cell.system}:{cell.lrf}" + (f"x{cell.drf}" if cell.drf > 1 else "")
+
+    @property
+    def parsed(self) -> list[tuple[str, int, int]]:
+        """Each of `systems` with its layer and hidden reduction factor, both 1 for a whole model."""
+        return [self.parse_system(name) for name in self.systems]
+
+    def parse_system(self, name: str, *, at: tuple[str | int, ...] = ()) -> tuple[str, int, int]:
+        """Read a name as an experiment file gives it: bistil-tf:2x2 has 2 and 2, a whole model 1 and 1.
+
+        :raises InputError: where it names no system, or factors that the system has not.
+        """
+        match = re.fullmatch(r"([a-z0-9-]+)(?::([1-9][0-9]?)(?:x([1-9][0-9]?))?)?", name)
+        system, lrf, drf = match.groups() if match else (name, None, None)
+        try:
+            student = self.system(system).student
+        except InputError as error:
+            raise InputError(str(error), at=at) from error
+        if (student is not None) != bool(lrf) or (drf and not (student and student.narrows)):
+            kinds: dict[bool, list[str]] = {True: [], False: []}
+            for one in self.all_systems:
+                kinds[self.system(one).student is not None].append(one)
+            narrow = [one for one in kinds[True] if (own := self.system(one).student) and own.narrows]
+            raise InputError(
+                f"{name!r} is not a system. Whole models: {', '.join(kinds[False])}; students, each with its"
+                f" layer reduction factor after a colon, as in {narrow[0]}:2: {', '.join(kinds[True])}."
+                f" {' and '.join(narrow)} take a hidden reduction factor too: {narrow[0]}:2x2.",
+                at=at,
+            )
+        return system, int(lrf or 1), int(drf or 1)
+
+    def _check_variants(self) -> None:
+        """Refuse variants that cannot be made: names that are taken, circles, changes that fit nothing."""
+        for name, variant in self.variants.items():
+            at: tuple[str | int, ...] = ("variants", name)
+            if name in SYSTEMS or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+                told = (
+                    "A name of small letters, digits and '-' that no system has was expected for a"
+                    " variant, but"
+                )
+                raise InputError(f"{told} got {name!r}.", at=at)
+            seen = [name]
+            while variant.of in self.variants:
+                if variant.of in seen:
+                    raise InputError(
+                        f"A variant of itself: {' of '.join([*seen, variant.of])}.", at=(*at, "of")
+                    )
+                seen.append(variant.of)
+                variant = self.variants[variant.of]
+            try:
+                self.system(name)
+            except InputError as error:
+                raise InputError(str(error), at=(*at, *error.at)) from error

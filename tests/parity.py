@@ -19,8 +19,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from bistil.bench.published import stage_one_loss
-from bistil.distil.general import GeneralConfig, GeneralDistillation, distil
-from bistil.distil.start import initialise, layer_map
+from bistil.distil.general import GeneralConfig, distil
+from bistil.distil.objective import Distillation
+from bistil.distil.start import initialise
 from bistil.distil.task import TaskConfig, task_sft
 from bistil.distil.teachers import AdaptedTeacher
 from bistil.evaluation.score import evaluate
@@ -28,6 +29,7 @@ from bistil.experiment import Experiment
 from bistil.models.load import TaskModel, load_teacher
 from bistil.settings.places import open_data
 from bistil.sft.delta import base_hash
+from bistil.systems.recipe import STATES, start_layers
 from bistil.tasks import task as find_task
 from bistil.text.corpora import Blocks, read_lines, to_blocks
 from bistil.text.languages import DATA
@@ -42,6 +44,7 @@ class Published(Objective):
     def __init__(self, student: PreTrainedModel, teacher: PreTrainedModel, layers: tuple[int, ...]) -> None:
         super().__init__(student.base_model)
         self._models, self._layers = (student, teacher.eval().requires_grad_(False)), layers
+        self.teacher = AdaptedTeacher(teacher.base_model, {}, None)
 
     def forward(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss on one full batch; no parts."""
@@ -53,9 +56,10 @@ def student_by(
 ) -> tuple[PreTrainedModel, list[float]]:
     """A student of the teacher's vocabulary by one way, `ours` or `published`, and the loss of every step."""
     teacher, other = load_teacher(teacher_folder), load_teacher(teacher_folder).mlm
-    layers = tuple(layer_map(teacher.encoder.config.num_hidden_layers, config.lrf))
+    layers = tuple(start_layers("uniform", teacher.encoder.config.num_hidden_layers, config.lrf))
     encoder = initialise(teacher.encoder, config.lrf)
-    objective: Objective = GeneralDistillation(encoder, AdaptedTeacher(teacher.encoder, {}, None), layers)
+    adapted = AdaptedTeacher(teacher.encoder, {}, None)
+    objective: Any = Distillation(encoder, adapted, STATES, tuple(enumerate(layers, start=1)))
     if way == "published":
         setattr(other, other.base_model_prefix, encoder)
         objective = Published(other, teacher.mlm, layers)

@@ -9,9 +9,14 @@ from typing import Any
 import torch
 from transformers import BertConfig, BertForMaskedLM
 
+from bistil.distil.objective import Distillation, compare
+from bistil.distil.teachers import AdaptedTeacher
+from bistil.distil.terms import Context, Reading
 from bistil.miniworld import load_settings, write_world
 from bistil.miniworld.settings import Sizes, Splits
 from bistil.pretrain.wordpiece import train_wordpiece
+from bistil.systems.recipe import STATES, Student, layer_pairs
+from bistil.systems.table import BISTIL
 from bistil.text.corpora import read_lines
 
 ROOT = Path(__file__).parent.parent
@@ -93,3 +98,19 @@ def entries(teacher: Path, *, steps: int = 2) -> dict[str, Any]:
         "scratch": {"batch_size": 4, "schedule": schedule},
         "task": {"parsing": task, "ner": task},
     }
+
+
+def objective_of(student: Any, teacher: Any, recipe: Student = BISTIL, **settings: Any) -> Distillation:
+    """A recipe's objective for a student of a teacher, which is a masked LM, an encoder or adapted already."""
+    if not isinstance(teacher, AdaptedTeacher):
+        whole = teacher.base_model
+        teacher = AdaptedTeacher(whole, {}, None, teacher if whole is not teacher else None)
+    depth, own = teacher.encoder.config.num_hidden_layers, student.config.num_hidden_layers
+    pairs = settings.pop("pairs", None) or layer_pairs(recipe.layers, depth, own)
+    return Distillation(student, teacher, recipe.terms, pairs, **settings)
+
+
+def state_losses(own: Any, theirs: Any, layers: Any, mask: Any, narrowing: Any = None) -> Any:
+    """BiStil's losses on attention and hidden states, student layer i against teacher layer layers[i - 1]."""
+    pairs = dict.fromkeys(STATES, tuple(enumerate(layers, start=1)))
+    return compare(STATES, Reading(own), Reading(theirs), pairs, Context(mask), narrowing)

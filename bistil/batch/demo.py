@@ -17,6 +17,7 @@ from bistil.pipeline import Pipeline
 from bistil.report.experiment import write_experiment_report
 from bistil.settings.places import CACHE, ROOT, open_data
 from bistil.store.artefacts import NotBuilt, Store
+from bistil.systems.table import FORCED
 from bistil.text.languages import DataFolder
 
 EXPERIMENT = ROOT / "data" / "experiments" / "demo.yaml"
@@ -68,8 +69,8 @@ def run_demo(
 
 
 def _to_take_away(plan: Experiment) -> list[Cell]:
-    """The cells whose students the demo offers for use: bistil-tf at lrf 2 for NER."""
-    return [cell for cell in plan.cells() if (cell.system, cell.task, cell.lrf) == ("bistil-tf", "ner", 2)]
+    """The cells whose students the demo offers for use: BiStil's at lrf 2 for NER."""
+    return [cell for cell in plan.cells() if (cell.system, cell.task, cell.lrf) == (FORCED, "ner", 2)]
 
 
 def _is_finished(plan: Experiment, place: Place) -> bool:

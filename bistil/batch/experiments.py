@@ -21,7 +21,7 @@ from bistil.pipeline import Pipeline
 from bistil.report.experiment import write_experiment_report
 from bistil.settings.places import open_data
 from bistil.store.artefacts import Store
-from bistil.systems.table import TEACHER
+from bistil.systems.table import FORCED, SELF_TAUGHT, TEACHER
 
 Say = Callable[[str], None]
 
@@ -87,7 +87,7 @@ def lecture_copies(experiment: Experiment, file: Path, store: Path) -> list[Copy
     students = [
         cell
         for cell in experiment.cells()
-        if cell.system == "bistil-tf" and cell.drf == 1 and cell.task in experiment.tuned
+        if cell.system == FORCED and cell.drf == 1 and cell.task in experiment.tuned
     ]
     if not students or TEACHER not in experiment.systems:
         return []
@@ -100,7 +100,7 @@ def lecture_copies(experiment: Experiment, file: Path, store: Path) -> list[Copy
     for number, task in enumerate(experiment.tuned):
         cell = next(cell for cell in students if cell.task == task)
         chosen = {**paths, "target": cell.target, "task": task, "lrf": cell.lrf, "seed": cell.seed}
-        if cell._replace(system="bistil-st") in experiment.cells():
+        if cell._replace(system=SELF_TAUGHT) in experiment.cells():
             found.append(Copy(notebooks.numbered("05"), chosen, f"-{task}"))
         if number == 0:
             found.append(Copy(notebooks.numbered("06"), chosen))

@@ -22,10 +22,11 @@ from bistil.bench.measure import FLOOR, OURS, PUBLISHED, Kept, Row, Size, altern
 from bistil.bench.models import config
 from bistil.bench.published import stage_one_loss
 from bistil.bench.vocabulary import random_text
-from bistil.distil.general import GeneralDistillation
-from bistil.distil.start import initialise, layer_map
+from bistil.distil.objective import Distillation
+from bistil.distil.start import initialise
 from bistil.distil.teachers import AdaptedTeacher
 from bistil.models.load import encode
+from bistil.systems.recipe import STATES, start_layers
 from bistil.text.corpora import Batches, to_blocks
 from bistil.training.loop import one_item
 from bistil.training.parallel import Shared
@@ -135,9 +136,9 @@ def losses(size: Size) -> tuple[dict[str, Loss], Any]:
     student.bert = initialise(teacher.bert, size.lrf).requires_grad_(True)
     ids = torch.randint(5, size.kept, (size.batch, size.length))
     mask = torch.ones_like(ids)
-    layers = layer_map(size.layers, size.lrf)
+    layers = start_layers("uniform", size.layers, size.lrf)
     adapted = AdaptedTeacher(teacher.bert, {}, None)
-    objective = GeneralDistillation(student.bert, adapted, layers)
+    objective = Distillation(student.bert, adapted, STATES, tuple(enumerate(layers, start=1)))
     batch: Mapping[str, Any] = {"language": "none", "input_ids": ids, "attention_mask": mask}
 
     def floor() -> Tensor:

@@ -142,7 +142,14 @@ def _export(options: argparse.Namespace) -> int:
     pipeline = Pipeline(experiment, open_data(experiment.data, options.data), Store(options.store))
     form = "folder" if options.to == "hub" else options.to
     name = "-".join(
-        (experiment.name, cell.named.replace(":", "-"), cell.task, cell.target, str(cell.seed), form)
+        (
+            experiment.name,
+            experiment.named(cell).replace(":", "-"),
+            cell.task,
+            cell.target,
+            str(cell.seed),
+            form,
+        )
     )
     folder = options.out or CACHE / "exports" / name
     deploy.export(pipeline, cell, form, folder, say=print)

@@ -11,14 +11,15 @@ from pathlib import Path
 
 from bistil.deploy.card_code import code
 from bistil.deploy.read import load_deployed, pools
-from bistil.evaluation.results import METRICS, TASKS
+from bistil.evaluation.results import METRICS
 from bistil.experiment import Cell
 from bistil.models.architectures import longest_sequence
 from bistil.models.packaged import teacher_folder
 from bistil.pipeline import Pipeline
 from bistil.sources.table import DataSet, data_set
 from bistil.store.artefacts import Artefact, NotBuilt, Store
-from bistil.systems.table import SYSTEMS, told
+from bistil.systems.table import FLOOR, TEACHER
+from bistil.tasks import title
 
 TAGS = {
     "ner": "token-classification",
@@ -55,10 +56,10 @@ def card(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Measure
     teacher = Path(experiment.teacher).name if local else experiment.teacher
     parts = [
         _front(cell, list(languages), sets, None if local else teacher),
-        f"# {TASKS.get(cell.task, cell.task)} in {names}: {cell.named}",
+        f"# {title(cell.task)} in {names}: {experiment.named(cell)}",
         (
-            f"{told(cell.in_results)} Made with bistil from the teacher `{teacher}`; task data was in"
-            f" {languages[experiment.source]} only."
+            f"{experiment.system(cell.system).told} Made with bistil from the teacher `{teacher}`; task data"
+            f" was in {languages[experiment.source]} only."
         ),
         "## Scores",
         _scores(pipeline, cell, evaluation, measured),
@@ -99,8 +100,8 @@ def _front(cell: Cell, codes: Sequence[str], sets: Sequence[DataSet], teacher: s
 def _scores(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Measured) -> str:
     """The student's scores next to its teacher's and a trivial guess's, as far as these are in the store."""
     reader = Pipeline(pipeline.experiment, pipeline.data, Store(pipeline.store.root, read_only=True))
-    found = {f"{cell.named} (this)": evaluation}
-    for name in ("teacher-ltsft", "floor"):
+    found = {f"{pipeline.experiment.named(cell)} (this)": evaluation}
+    for name in (TEACHER, FLOOR):
         if name != cell.system and name in pipeline.experiment.systems:
             with suppress(NotBuilt):
                 found[name] = reader.evaluation(cell._replace(system=name, lrf=1, drf=1))
@@ -143,7 +144,10 @@ def _origin(pipeline: Pipeline, cell: Cell, evaluation: Artefact, teacher: str) 
     )
     lines = [
         f"* teacher `{teacher}`, {pipeline.teacher_id}",
-        f"* experiment `{pipeline.experiment.name}`, system `{cell.named}`, seed {cell.seed}",
+        (
+            f"* experiment `{pipeline.experiment.name}`, system `{pipeline.experiment.named(cell)}`, seed"
+            f" {cell.seed}"
+        ),
         *(
             f"* {name} `{number}`"
             for name, number in {"evaluation": evaluation.id, **manifest["inputs"]}.items()
@@ -182,7 +186,8 @@ def _limits(pipeline: Pipeline, cell: Cell, evaluation: Artefact, names: str, lo
             f" {evaluation.manifest['config']['max_length']}."
         ),
     ]
-    if SYSTEMS[cell.system].recipe and SYSTEMS[cell.system].languages == "pair":
+    student = pipeline.system(cell).student
+    if student and student.vocabulary == "trimmed":
         lines.append(
             f"* Its vocabulary was cut to {names}: text of other languages falls into small or unknown"
             " pieces."

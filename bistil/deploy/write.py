@@ -20,10 +20,10 @@ from bistil.deploy.read import GRAPHS, Deployed, load_deployed
 from bistil.errors import InputError
 from bistil.evaluation.results import read_results
 from bistil.evaluation.score import predict_all
-from bistil.experiment import RETRIEVAL, Cell, Experiment
+from bistil.experiment import Cell, Experiment
 from bistil.pipeline import Pipeline
 from bistil.store.artefacts import Artefact, NotBuilt, Store
-from bistil.systems.table import from_results
+from bistil.tasks import RETRIEVAL
 from bistil.tasks.task import Row, Task
 
 FORMS = ("folder", *GRAPHS)
@@ -51,18 +51,29 @@ def choose(experiment: Experiment, asked: Asked) -> Cell:
     :raises InputError: where there is none, with what there is.
     """
     wanted = {name: value for name, value in vars(asked).items() if value is not None}
-    cells = [cell for cell in experiment.cells() if cell.system != "floor" and cell.task != RETRIEVAL]
-    found = [cell for cell in cells if all(_named(cell)[name] == value for name, value in wanted.items())]
+    scored = [cell for cell in experiment.cells() if cell.task != RETRIEVAL]
+    cells = [cell for cell in scored if not experiment.system(cell.system).guesses]
+    found = [
+        cell
+        for cell in cells
+        if all(_named(experiment, cell)[name] == value for name, value in wanted.items())
+    ]
     if not found:
         known = "; ".join(
-            f"{name} {', '.join(sorted({str(_named(cell)[name]) for cell in cells}))}" for name in vars(asked)
+            f"{name} {', '.join(sorted({str(_named(experiment, cell)[name]) for cell in cells}))}"
+            for name in vars(asked)
         )
         raise InputError(f"The experiment {experiment.name} has no score with {wanted}. It has: {known}.")
-    return next((cell for cell in found if cell.system.startswith("bistil")), found[0])
+    return next((cell for cell in found if experiment.system(cell.system).ours), found[0])
 
 
-def _named(cell: Cell) -> dict[str, Any]:
-    return {"system": cell.named, "task": cell.task, "target": cell.target, "seed": cell.seed}
+def _named(experiment: Experiment, cell: Cell) -> dict[str, Any]:
+    return {
+        "system": experiment.named(cell),
+        "task": cell.task,
+        "target": cell.target,
+        "seed": cell.seed,
+    }
 
 
 def of_evaluation(name: str, reports: Iterable[Path], experiments: Path) -> tuple[Path, Asked]:
@@ -82,8 +93,8 @@ def of_evaluation(name: str, reports: Iterable[Path], experiments: Path) -> tupl
             "An experiment file, or the id of an evaluation in a results.csv under reports/, was expected,"
             f" but {lacking}."
         )
-    system, drf = from_results(row["system"])
-    named = Cell(system, row["task"], row["target"], row["lrf"] or 1, row["seed"], drf).named
+    cell = Cell(row["system"], row["task"], row["target"], row["lrf"] or 1, row["seed"], row["drf"] or 1)
+    named = Experiment.read(file).named(cell)
     return file, Asked(named, row["task"], row["target"], row["seed"])
 
 

@@ -1,26 +1,23 @@
-"""Stage 1, general distillation: the student learns the language-adapted teacher's states on unlabelled text
-(BiStil section 3.1).
+"""Stage 1, general distillation: a student learns on unlabelled text by whatever its terms compare (BiStil
+section 3.1 and the recipes beside it).
 
-Notable: no masked-LM head is ever evaluated; the loss is L_attn + L_hidden (eqs. 5.1, 5.2). Each step is one
-language, drawn with equal weight, and the teacher wears that language's SFT; the student never does."""
+Notable: each step is one language, drawn with equal weight, and the teacher wears that language's SFT; the
+student never does.
+"""
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedTokenizerBase, set_seed
 
-from bistil.distil.start import layer_map
-from bistil.distil.teachers import AdaptedTeacher
-from bistil.distil.width import Narrowing
+from bistil.distil.objective import Distillation
 from bistil.errors import InputError
-from bistil.losses import attention_loss, hidden_loss
-from bistil.models.load import Output, encode
 from bistil.text.corpora import Batches, Blocks, held_out
 from bistil.training.loop import History, Objective, Schedule, fit
 from bistil.training.progress import Listener, silent
@@ -62,46 +59,6 @@ class GeneralConfig:
             )
 
 
-class GeneralDistillation(Objective):
-    """L_attn + L_hidden of a student against its adapted teacher; `narrowing` where the student is
-    narrower.
-    """
-
-    model: PreTrainedModel
-
-    def __init__(
-        self,
-        student: PreTrainedModel,
-        teacher: AdaptedTeacher,
-        layers: Sequence[int],
-        narrowing: Narrowing | None = None,
-    ) -> None:
-        super().__init__(student)
-        self._teacher, self._layers, self.narrowing = (teacher,), tuple(layers), narrowing
-
-    def forward(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss on one batch of one language; parts `attention` and `hidden`."""
-        ids, mask = batch["input_ids"], batch["attention_mask"]
-        teacher = self._teacher[0]
-        teacher.wear(batch["language"])
-        theirs = teacher.states(ids, mask, maps=False)
-        own = encode(self.model, ids, mask, states=True, maps=False)
-        return state_losses(own, theirs, self._layers, mask, self.narrowing)
-
-
-def state_losses(
-    student: Output, teacher: Output, layers: Sequence[int], mask: Tensor, narrowing: Narrowing | None = None
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """L_attn + L_hidden with the teacher's layers selected: student layer i against teacher layer layers[i -
-    1], H_0 against H_0.
-    """
-    if narrowing is not None:
-        student, teacher = narrowing.align(student, teacher, layers)
-    attention = attention_loss(student.attention, [teacher.attention[i - 1] for i in layers], mask)
-    hidden = hidden_loss(student.hidden, [teacher.hidden[i] for i in (0, *layers)], mask)
-    return attention + hidden, {"attention": attention.detach(), "hidden": hidden.detach()}
-
-
 @torch.no_grad()
 def evaluate_general(objective: Objective, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """Held-out `loss`, the mean over languages, with `loss_<code>` of each."""
@@ -116,40 +73,8 @@ def evaluate_general(objective: Objective, batches: Iterable[Mapping[str, Any]])
     return {"loss": sum(by_language.values()) / len(by_language), **by_language}
 
 
-def distil_general(
-    student: PreTrainedModel,
-    teacher: AdaptedTeacher,
-    tokenizer: PreTrainedTokenizerBase,
-    corpora: Mapping[str, Blocks],
-    *,
-    config: GeneralConfig,
-    folder: Path,
-    narrowing: Narrowing | None = None,
-    progress: Listener = silent,
-    stop: threading.Event | None = None,
-) -> History:
-    """Train `student` in place, and the map of `narrowing` if it learns; `corpora` are in the student's token
-    ids. The best held-out loss is kept."""
-    objective = GeneralDistillation(
-        student, teacher, layer_map(teacher.encoder.config.num_hidden_layers, config.lrf), narrowing
-    )
-    try:
-        return distil(
-            objective,
-            tokenizer,
-            corpora,
-            config=config,
-            folder=folder,
-            stage="stage 1",
-            progress=progress,
-            stop=stop,
-        )
-    finally:
-        teacher.wear(None)
-
-
 def distil(
-    objective: Objective,
+    objective: Distillation,
     tokenizer: PreTrainedTokenizerBase,
     corpora: Mapping[str, Blocks],
     *,
@@ -159,13 +84,15 @@ def distil(
     progress: Listener = silent,
     stop: threading.Event | None = None,
 ) -> History:
-    """Train an objective's student in place on text, by whatever the objective minimises. The best held-out
-    loss is kept.
+    """Train an objective's student in place on text; the best held-out loss is kept. The teacher wears
+    nothing in the end.
 
-    Dropout of the student is off: it learns a function, not a sample of it.
+    A student that follows a teacher has no dropout: it learns a function, not a sample of it.
     """
     set_seed(config.seed)
-    set_dropout(objective.model, 0.0)
+    follows = objective.teacher is not None
+    if follows:
+        set_dropout(objective.model, 0.0)
     parts = {code: blocks.split(config.held_out_share) for code, blocks in corpora.items()}
     batches = Batches(
         {code: training for code, (training, _) in parts.items()},
@@ -181,23 +108,27 @@ def distil(
     evaluation = held_out(
         {code: kept for code, (_, kept) in parts.items()},
         tokenizer,
-        batch_size=16,
+        batch_size=16 if follows else config.batch_size,
         mask_share=config.mask_share,
-        most=32,
+        most=32 if follows else 64,
     )
-    return fit(
-        objective,
-        batches,
-        lambda: evaluate_general(objective, evaluation),
-        schedule=config.schedule,
-        select="loss",
-        folder=folder,
-        seed=config.seed,
-        stage=f"{stage}, {' + '.join(corpora)}, lrf {config.lrf}"
-        + (f", drf {config.drf}" if config.drf > 1 else ""),
-        progress=progress,
-        stop=stop,
-    )
+    narrower = f", drf {config.drf}" if config.drf > 1 else ""
+    try:
+        return fit(
+            objective,
+            batches,
+            lambda: evaluate_general(objective, evaluation),
+            schedule=config.schedule,
+            select="loss",
+            folder=folder,
+            seed=config.seed,
+            stage=f"{stage}, {' + '.join(corpora)}, lrf {config.lrf}{narrower}",
+            progress=progress,
+            stop=stop,
+        )
+    finally:
+        if objective.teacher is not None:
+            objective.teacher.wear(None)
 
 
 def set_dropout(model: torch.nn.Module, p: float) -> None:

@@ -1,53 +1,69 @@
-"""The student's layers: which teacher layers it starts from, and a bit-equal copy of them (BiStil section
-5.3.1).
+"""Students before they learn: bit-equal copies of some of the teacher's layers (BiStil section 5.3.1), with
+or without its head, or random weights.
 
 Notable: the student is a new model filled from the teacher's tensors rather than a copied module, so that
 layer numbers are right and no forward hook of the teacher comes along. The student owns its tensors. What an
 architecture needs besides is in `architectures`.
 """
 
-from typing import TypeVar
+import copy
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from bistil.errors import InputError
-from bistil.models.architectures import architecture, student_config, student_tensors
+from bistil.models.architectures import architecture, student_config, student_tensors, with_encoder
+from bistil.systems.recipe import LayerMap, start_layers, student_depth
+from bistil.vocab import trim_config
 
 Encoder = TypeVar("Encoder", bound=PreTrainedModel)
 
 
-def layer_map(teacher_layers: int, lrf: int) -> tuple[int, ...]:
-    """Return the 1-based teacher layers (lrf, 2 lrf, ...) that the student's layers 1, 2, ... start from and
-    imitate.
+def initialise(encoder: Encoder, lrf: int, start: LayerMap = "uniform") -> Encoder:
+    """Return a student with copies of the teacher's embeddings and of the layers that `start` names, all
+    trainable, without pooler.
 
-    The same numbers index the hidden states H_0..H_n of the teacher; H_0 is paired with the student's H_0.
-    InputError when the layer reduction factor does not divide the number of layers."""
-    if lrf < 1 or teacher_layers < 1 or teacher_layers % lrf:
-        factors = [factor for factor in range(1, teacher_layers + 1) if teacher_layers % factor == 0]
-        raise InputError(
-            f"The layer reduction factor must divide the teacher's number of layers; {lrf} does not divide"
-            f" {teacher_layers}. Choose one of {factors}."
-        )
-    return tuple(range(lrf, teacher_layers + 1, lrf))
-
-
-def initialise(encoder: Encoder, lrf: int) -> Encoder:
-    """Return a student with copies of the teacher's embeddings and of every `lrf`-th layer, all trainable,
-    without pooler.
-
-    :raises InputError: where the factor does not divide the layers, or the architecture makes no sense
-    without the others.
+    :raises InputError: where the map makes no sense for the depth, or the architecture none without the other
+        layers.
     """
-    layers = layer_map(encoder.config.num_hidden_layers, lrf)
+    layers = start_layers(start, encoder.config.num_hidden_layers, lrf)
     config, settings = student_config(encoder.config, layers), architecture(encoder.config).settings
     with torch.random.fork_rng(
         devices=[]
-    ):  # the numbers drawn here are overwritten: leave the caller's stream alone
+    ):  # the numbers drawn here are overwritten: leave the caller's alone
         student = type(encoder)(config, **settings)
-    student.load_state_dict(
-        student_tensors(encoder.config, encoder.state_dict(), [*student.state_dict()], layers)
-    )
+    state = student_tensors(encoder.config, encoder.state_dict(), [*student.state_dict()], layers)
+    student.load_state_dict(state)
     nn.Module.to(student, encoder.device, encoder.dtype)
     return student.train(encoder.training)
+
+
+def initialise_with_head(teacher: PreTrainedModel, lrf: int, start: LayerMap = "uniform") -> PreTrainedModel:
+    """Return a masked-LM student: its encoder as `initialise` makes it, and a copy of the teacher's masked-LM
+    head, tied to the student's own embeddings.
+    """
+    whole: Any = teacher.base_model
+    encoder = initialise(whole, lrf, start)
+    student: Any = with_encoder(copy.deepcopy(teacher), encoder)
+    student.get_output_embeddings().weight = encoder.get_input_embeddings().weight
+    student.train(encoder.training)
+    return student  # type: ignore[no-any-return]
+
+
+def random_student(teacher: PreTrainedModel, lrf: int, kept: np.ndarray | None) -> PreTrainedModel:
+    """Return a masked-LM student of the teacher's shape with fewer layers and random weights, from torch's
+    stream.
+
+    :param kept: the ids of the tokens that its vocabulary keeps; None for all. Shape: [V].
+    """
+    config: Any = teacher.config
+    depth = student_depth(config.num_hidden_layers, lrf)
+    even = config.num_hidden_layers % depth == 0  # which layers' settings an architecture of many kinds takes
+    shape = student_config(
+        config, start_layers("uniform" if even else "bottom", config.num_hidden_layers, lrf)
+    )
+    if kept is not None:
+        trim_config(shape, kept)
+    return type(teacher)(shape)

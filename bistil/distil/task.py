@@ -18,15 +18,17 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from bistil.distil.general import set_dropout, state_losses
-from bistil.distil.start import layer_map
+from bistil.distil.general import set_dropout
+from bistil.distil.objective import compare, term_pairs
+from bistil.distil.terms import Context, Reading
 from bistil.distil.width import Narrowing
 from bistil.models.load import TaskModel
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta
 from bistil.sft.tune import fine_tune
-from bistil.tasks.task import Row, Task
-from bistil.text import sampling
+from bistil.systems.recipe import Pairs, Term
+from bistil.tasks.task import Task
+from bistil.tasks.training import TaskBatches
 from bistil.training.loop import Evaluate, History, Objective
 from bistil.training.progress import Listener, silent
 
@@ -47,23 +49,6 @@ class TaskConfig:
     validation_examples: int | None = field(default=None, metadata={"added_later": True})
 
 
-class TaskBatches(Dataset):
-    """Step number -> padded batch; sentences of like length come together."""
-
-    def __init__(
-        self, task: Task, rows: Sequence[Row], pad_id: int, *, batch_size: int, steps: int, seed: int
-    ) -> None:
-        self._task, self._rows, self._pad_id = task, rows, pad_id
-        lengths = [len(row["input_ids"]) for row in rows]
-        self._order = sampling.epochs(len(rows), steps, batch_size, seed=seed, lengths=lengths)
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def __getitem__(self, step: int) -> dict[str, Tensor]:
-        return self._task.collate([self._rows[i] for i in self._order[step]], self._pad_id)
-
-
 class TaskLearning(Objective):
     """Cross-entropy on gold labels."""
 
@@ -78,37 +63,47 @@ class TaskLearning(Objective):
         return self._task.loss(self.model(batch).logits, batch), {}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Followed:
+    """What a teacher-forced student follows.
+
+    Attributes:
+        teacher: a task model that wears the source language.
+        kept: the teacher's ids of the student's tokens; None where both have the same. Shape: [V_student].
+        terms: what of its states is imitated.
+        pairs: the layers that belong together.
+        narrowing: of a narrower student, its map as stage 1 left it.
+    """
+
+    teacher: TaskModel
+    kept: Tensor | None
+    terms: Mapping[str, Term]
+    pairs: Pairs
+    narrowing: Narrowing | None = None
+
+
 class TaskDistillation(Objective):
-    """L_attn + L_hidden + L_pred against a task teacher (BiStil eqs. 5.1 to 5.3, plain sum)."""
+    """What a student imitates of a task teacher's states, plus L_pred (BiStil eqs. 5.1 to 5.3, plain sum)."""
 
     model: TaskModel
 
-    def __init__(
-        self,
-        student: TaskModel,
-        teacher: TaskModel,
-        task: Task,
-        kept: Tensor | None,
-        narrowing: Narrowing | None = None,
-    ) -> None:
+    def __init__(self, student: TaskModel, task: Task, follows: Followed) -> None:
         super().__init__(student)
-        self._teacher, self._task, self._kept = (teacher.eval().requires_grad_(False),), task, kept
-        self._narrowing = (narrowing,)
-        self._layers = layer_map(
-            teacher.encoder.config.num_hidden_layers,
-            teacher.encoder.config.num_hidden_layers // student.encoder.config.num_hidden_layers,
-        )
+        follows.teacher.eval().requires_grad_(False)
+        self._task, self._follows = task, (follows,)
+        depths = (follows.teacher.encoder.config.num_hidden_layers, student.encoder.config.num_hidden_layers)
+        self._pairs = term_pairs(follows.terms, follows.pairs, *depths)
 
     def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss on one batch; parts `attention`, `hidden` and `prediction`."""
+        """The loss on one batch; parts are the terms and `prediction`."""
+        (follows,) = self._follows
         student = self.model(batch, states=True, maps=False)
-        ids = batch["input_ids"]
-        theirs = {**batch, "input_ids": ids if self._kept is None else self._kept.to(ids.device)[ids]}
+        ids, kept = batch["input_ids"], follows.kept
+        theirs = {**batch, "input_ids": ids if kept is None else kept.to(ids.device)[ids]}
         with torch.inference_mode():
-            teacher = self._teacher[0](theirs, states=True, maps=False)
-        states, parts = state_losses(
-            student, teacher, self._layers, batch["attention_mask"], self._narrowing[0]
-        )
+            teacher = follows.teacher(theirs, states=True, maps=False)
+        own, goal, context = Reading(student), Reading(teacher), Context(batch["attention_mask"])
+        states, parts = compare(follows.terms, own, goal, self._pairs, context, follows.narrowing)
         prediction = self._task.distillation_loss(student.logits, teacher.logits, batch)
         return states + prediction, {**parts, "prediction": prediction.detach()}
 
@@ -116,36 +111,35 @@ class TaskDistillation(Objective):
 def task_sft(
     model: TaskModel,
     task: Task,
-    examples: Sequence[Any],
+    examples: Mapping[str, Sequence[Any]],
     tokenizer: PreTrainedTokenizerBase,
     *,
     config: TaskConfig,
     validate: Evaluate,
     base: str,
     folder: Path,
-    teacher: TaskModel | None = None,
-    kept: Tensor | None = None,
-    narrowing: Narrowing | None = None,
+    follows: Followed | None = None,
     stage: str = "task SFT",
     progress: Listener = silent,
     stop: threading.Event | None = None,
 ) -> tuple[SparseDelta, History]:
-    """Tune `model` on the source language's task data; return the delta with the whole head in it.
+    """Tune `model` on examples of a task, by language; return the delta with the whole head in it.
 
     :param model: its encoder wears the source language's delta already where there is one; the new delta adds
         to that.
     :param validate: source-language validation metrics, among them `task.metric`, which picks the checkpoint.
-    :param teacher: a task model to follow (teacher-forced), None for gold labels. `kept`: its ids of the
-        student's tokens.
-    :param narrowing: of a narrower student, its map as stage 1 left it; only where there is a teacher.
+    :param follows: a task teacher (teacher-forced); None for gold labels.
     """
-    rows = task.encode(examples[: config.examples], tokenizer, max_length=config.max_length)
+    rows = {
+        code: task.encode(own[: config.examples], tokenizer, max_length=config.max_length)
+        for code, own in examples.items()
+    }
     objective: Objective = TaskLearning(model, task)
-    if teacher is not None:
-        head = teacher.head.state_dict()
+    if follows is not None:
+        head, narrowing = follows.teacher.head.state_dict(), follows.narrowing
         model.head.load_state_dict(narrowing.head_state(head, model.head.state_dict()) if narrowing else head)
         set_dropout(model, 0.0)
-        objective = TaskDistillation(model, teacher, task, kept, narrowing)
+        objective = TaskDistillation(model, task, follows)
 
     def batches(steps: int, seed: int) -> Dataset:
         return TaskBatches(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from bistil.models.architectures import mlm_logits
 from bistil.models.load import Output, encode
 from bistil.sft.delta import Applied, SparseDelta
 
@@ -17,12 +18,19 @@ class AdaptedTeacher:
     """A frozen encoder, the language SFTs it may wear, and the map from the student's token ids to its own.
 
     :param kept: the teacher's id of each student token. Shape: [V_student]; None where both use the same
-    vocabulary."""
+        vocabulary.
+    :param mlm: the masked LM that `encoder` is of, where its predictions are wanted.
+    """
 
     def __init__(
-        self, encoder: PreTrainedModel, deltas: Mapping[str, SparseDelta], kept: Tensor | None
+        self,
+        encoder: PreTrainedModel,
+        deltas: Mapping[str, SparseDelta],
+        kept: Tensor | None,
+        mlm: PreTrainedModel | None = None,
     ) -> None:
         self.encoder = encoder.eval().requires_grad_(False)
+        self.mlm = None if mlm is None else mlm.eval().requires_grad_(False)
         self.deltas, self.kept = deltas, kept
         self._worn: str | None = None
         self._applied: dict[str, Applied] = {}
@@ -47,6 +55,12 @@ class AdaptedTeacher:
     def ids(self, input_ids: Tensor) -> Tensor:
         """Student token ids as the teacher's. Shape: [B, L]."""
         return input_ids if self.kept is None else self.kept.to(input_ids.device)[input_ids]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The masked-LM head's output for the student's tokens. Shape: [..., H] to [..., V_student]."""
+        assert self.mlm is not None, "a teacher without a masked LM predicts nothing"
+        found = mlm_logits(self.mlm, hidden)
+        return found if self.kept is None else found[..., self.kept.to(found.device)]
 
     @torch.inference_mode()
     def states(self, input_ids: Tensor, attention_mask: Tensor, *, maps: bool = True) -> Output:

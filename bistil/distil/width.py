@@ -32,10 +32,10 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 from transformers import BertModel, PreTrainedConfig
 
-from bistil.distil.start import layer_map
 from bistil.errors import InputError
 from bistil.models.attention import Attention
 from bistil.models.load import Output, encode
+from bistil.systems.recipe import start_layers
 
 Config = TypeVar("Config", bound=PreTrainedConfig)
 
@@ -65,7 +65,7 @@ class Narrowing(nn.Module):
         attention of the kept heads.
         """
         attention = list(teacher.attention)
-        for layer, heads in zip(layers, self.heads, strict=True):
+        for layer, heads in zip(layers, self.heads, strict=True) if attention else ():
             whole = attention[layer - 1]
             attention[layer - 1] = whole.heads(heads) if isinstance(whole, Attention) else whole[:, heads]
         hidden = tuple(states @ self.map for states in student.hidden)
@@ -104,8 +104,9 @@ class Narrowing(nn.Module):
 def check_drf(config: PreTrainedConfig, drf: int) -> None:
     """Refuse a hidden reduction factor that would split a head, and any but 1 for what is no BERT.
 
-    Raises: InputError: it does not divide the teacher's heads and feed-forward units, or the teacher has
-        another layout.
+    Raises:
+        InputError: it does not divide the teacher's heads and feed-forward units, or the teacher has another
+            layout.
     """
     if drf > 1 and config.model_type != "bert":
         raise InputError(
@@ -141,7 +142,7 @@ def initialise_narrow(
     has when the text is at its end.
     """
     check_drf(encoder.config, drf)
-    layers = layer_map(encoder.config.num_hidden_layers, lrf)
+    layers = start_layers("uniform", encoder.config.num_hidden_layers, lrf)
     narrow = encoder.config.hidden_size // drf
     training = encoder.training
     encoder.eval()

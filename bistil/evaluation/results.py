@@ -7,6 +7,7 @@ compared only on the targets both were run on.
 """
 
 import csv
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,56 +16,27 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from bistil.errors import InputError
-from bistil.systems.table import TEACHER, rank
-from bistil.systems.table import WHOLE as WHOLE_MODELS
+from bistil.systems.table import FLOOR, SYSTEMS, TEACHER, rank
+from bistil.tasks import primary
 
 Row = Mapping[str, Any]
-TEXT = ("experiment", "system", "teacher", "task", "source", "target", "metric", "artefact")
-WHOLE = ("lrf", "seed", "n_examples", "parameters", "vocabulary", "disk_bytes")
-NUMBERS = ("density", "value", "flops_per_example", "latency_ms", "examples_per_second")
+AXES = ("recipe", "start", "layers", "languages", "adaptation", "learning", "follows", "regime")
+"""What a system is, one column for each axis (`systems.recipe.System.axes`); empty where one does not apply.
+"""
 COLUMNS = (
-    *(
-        "experiment",
-        "system",
-        "teacher",
-        "task",
-        "source",
-        "target",
-        "lrf",
-        "density",
-        "seed",
-        "metric",
-        "value",
-        "n_examples",
-    ),
-    *(
-        "parameters",
-        "vocabulary",
-        "flops_per_example",
-        "latency_ms",
-        "examples_per_second",
-        "disk_bytes",
-        "artefact",
-    ),
+    *("experiment", "system", "teacher", "task", "source", "target", "lrf", "drf", *AXES),
+    *("density", "seed", "metric", "value", "n_examples", "parameters", "vocabulary"),
+    *("flops_per_example", "latency_ms", "examples_per_second", "disk_bytes", "artefact"),
 )
+ADDED = ("drf", *AXES)
+"""Columns that files of earlier versions lack."""
+TEXT = ("experiment", "system", "teacher", "task", "source", "target", "metric", "artefact", *AXES)
+INTEGERS = ("lrf", "drf", "seed", "n_examples", "parameters", "vocabulary", "disk_bytes")
 REQUIRED = ("system", "task", "target", "metric", "value")
-IDENTITY = ("experiment", "task", "teacher", "source", "system", "lrf", "density", "target", "seed", "metric")
-PRIMARY = {
-    "parsing": "las",
-    "ner": "f1",
-    "pos": "accuracy",
-    "nli": "accuracy",
-    "qa": "em",
-    "retrieval": "accuracy",
-}
-TASKS = {
-    "parsing": "Dependency parsing",
-    "ner": "Named entities",
-    "pos": "Parts of speech",
-    "nli": "Natural language inference",
-    "qa": "Question answering",
-    "retrieval": "Sentence retrieval",
-}
+IDENTITY = (
+    *("experiment", "task", "teacher", "source", "system", "lrf", "drf", "density", "target", "seed"),
+    "metric",
+)
 METRICS = {
     "las": "LAS",
     "uas": "UAS",
@@ -85,11 +57,18 @@ class Setting(NamedTuple):
 
 
 class Variant(NamedTuple):
-    """A system at one layer reduction factor; `density` is None unless the system was run at several."""
+    """A system at one size.
+
+    Attributes:
+        lrf: its layer reduction factor; None for whole models.
+        density: None unless the system was run at several.
+        drf: its hidden reduction factor; None for the teacher's width.
+    """
 
     system: str
     lrf: int | None = None
     density: float | None = None
+    drf: int | None = None
 
     @property
     def label(self) -> str:
@@ -97,6 +76,7 @@ class Variant(NamedTuple):
         parts = [
             self.system,
             f"lrf {self.lrf}" if self.lrf else "",
+            f"drf {self.drf}" if self.drf else "",
             f"density {self.density:g}" if self.density is not None else "",
         ]
         return " ".join(part for part in parts if part)
@@ -132,17 +112,41 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     """
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
+        found = tuple(reader.fieldnames or ())
+        if set(COLUMNS) - set(found) - set(ADDED) or set(found) - set(COLUMNS):
             raise InputError(
                 f"{path} should have the columns {', '.join(COLUMNS)}, but has {reader.fieldnames}. Write it"
                 " with write_results."
             )
         try:
-            return [{column: _parse(column, cell) for column, cell in row.items()} for row in reader]
+            rows = [{column: _parse(column, cell) for column, cell in row.items()} for row in reader]
         except ValueError as error:
             raise InputError(
                 f"A number was expected in {path}, line {reader.line_num}, but {error}. Correct that line."
             ) from error
+    return [with_axes(row) for row in rows]
+
+
+def with_axes(row: Row) -> dict[str, Any]:
+    """Return a row with every column; one of an earlier version gets its axes from the table of systems.
+
+    Such a row has the hidden reduction factor at the end of its system's name, as -drf2.
+    """
+    found = {column: row.get(column) for column in COLUMNS}
+    old = re.fullmatch(r"(.+)-drf(\d+)", str(row["system"])) if "drf" not in row else None
+    if old:
+        found |= {"system": old[1], "drf": int(old[2])}
+    known = SYSTEMS.get(str(found["system"]))
+    if known and not any(name in row for name in AXES):
+        found |= {name: word or None for name, word in known.axes.items()}
+    return found
+
+
+def is_student(row: Row) -> bool:
+    """Whether a row is of a student rather than of a whole model or a guess."""
+    if "recipe" in row:
+        return bool(row["recipe"])
+    return row["system"] in SYSTEMS and SYSTEMS[row["system"]].student is not None
 
 
 def results_id(rows: Iterable[Row]) -> str:
@@ -166,7 +170,7 @@ def tidy(rows: Iterable[Row]) -> list[dict[str, Any]]:
                 f"A result row needs {', '.join(REQUIRED)}, but {missing} is missing in {dict(row)}. Fill"
                 " it in."
             )
-        whole = {column: _parse(column, _text(row.get(column))) for column in COLUMNS}
+        whole = {column: _parse(column, _text(cell)) for column, cell in with_axes(row).items()}
         key = tuple(whole[column] for column in IDENTITY)
         if key in unique and unique[key]["value"] != whole["value"]:
             raise InputError(
@@ -183,7 +187,8 @@ def primary_metric(rows: Iterable[Row], task: str) -> str:
     rows.
     """
     metrics = sorted({str(row["metric"]) for row in rows if row["task"] == task})
-    return PRIMARY[task] if PRIMARY.get(task) in metrics or not metrics else metrics[0]
+    first = primary(task) or ""
+    return first if first in metrics or not metrics else metrics[0]
 
 
 def metric_label(metric: str) -> str:
@@ -224,22 +229,18 @@ def variants(rows: Iterable[Row]) -> list[Variant]:
     A density that came of the task is none that was chosen: full fine-tuning leaves the embeddings alone that
     a task's text does not use.
     """
-    densities: dict[tuple[str, int | None], dict[str, set[float | None]]] = {}
+    densities: dict[Variant, dict[str, set[float | None]]] = {}
     for row in rows:
-        densities.setdefault((row["system"], _lrf(row)), {}).setdefault(row["task"], set()).add(
-            row.get("density")
-        )
+        variant = Variant(row["system"], _lrf(row), drf=row.get("drf"))
+        densities.setdefault(variant, {}).setdefault(row["task"], set()).add(row.get("density"))
     found = set[Variant]()
-    for key, by_task in densities.items():
+    for variant, by_task in densities.items():
         several = any(len(values) > 1 for values in by_task.values())
-        found |= (
-            {Variant(*key, density) for density in set().union(*by_task.values())}
-            if several
-            else {Variant(*key)}
-        )
+        each = set().union(*by_task.values()) if several else {None}
+        found |= {variant._replace(density=density) for density in each}
     return sorted(
         found,
-        key=lambda variant: (rank(variant.system), variant.system, variant.lrf or 0, variant.density or 0.0),
+        key=lambda one: (rank(one.system), one.system, one.drf or 0, one.lrf or 0, one.density or 0.0),
     )
 
 
@@ -248,7 +249,8 @@ def select(rows: Iterable[Row], variant: Variant) -> list[Row]:
     rows = [
         row
         for row in rows
-        if row["system"] == variant.system and variant.density in (None, row.get("density"))
+        if (row["system"], row.get("drf")) == (variant.system, variant.drf)
+        and variant.density in (None, row.get("density"))
     ]
     return [row for row in rows if variant.lrf is None or _lrf(row) in (None, variant.lrf)]
 
@@ -282,7 +284,7 @@ def clearly_above_floor(rows: Iterable[Row], setting: Setting, *, margin: float 
     above = []
     for target in sorted({row["target"] for row in chosen}):
         teacher, floor = (
-            average(select(chosen, Variant(system)), targets=[target]) for system in (TEACHER, "floor")
+            average(select(chosen, Variant(system)), targets=[target]) for system in (TEACHER, FLOOR)
         )
         if teacher and teacher.mean - (floor.mean if floor else 0.0) >= margin:
             above.append(target)
@@ -307,7 +309,7 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def _lrf(row: Row) -> int | None:
-    return None if row["system"] in WHOLE_MODELS else row.get("lrf")
+    return row.get("lrf") if is_student(row) or row["system"] not in SYSTEMS else None
 
 
 def _order(row: Row) -> tuple[Any, ...]:
@@ -330,4 +332,4 @@ def _parse(column: str, cell: str) -> Any:
     if cell == "" or column in TEXT:
         return cell or None
     number = float(cell)
-    return int(number) if column in WHOLE else number
+    return int(number) if column in INTEGERS else number

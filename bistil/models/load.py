@@ -61,41 +61,41 @@ def encode(
     *,
     states: bool,
     maps: bool = True,
+    attention: bool = True,
     token_type_ids: Tensor | None = None,
 ) -> Output:
     """Run the encoder; with `states` also return all hidden states and attention distributions (BiStil eqs.
     5.1, 5.2).
 
     Without `maps` the distributions come unevaluated, for losses to compare, and every layer runs the fast
-    attention. An architecture that cannot do that (DeBERTa) gives maps all the same. Shape: input_ids,
-    attention_mask (1 = real token) and token_type_ids are [B, L]; an encoder that knows one segment only is
-    not given the latter. The logits of the result are empty.
+    attention. An architecture that cannot do that (DeBERTa) gives maps all the same. Without `attention` the
+    states come alone. Shape: input_ids, attention_mask (1 = real token) and token_type_ids are [B, L]; an
+    encoder that knows one segment only is not given the latter. The logits of the result are empty.
 
     :raises InputError: where states are wanted and the encoder does not give the attention distributions of
     every layer.
     """
-    noted: list[Attention] | None = [] if states and not maps and can_note(type(encoder)) else None
-    wanted = NOTING if noted is not None else "eager" if states else _fastest(type(encoder))
+    attended = states and attention
+    noted: list[Attention] | None = [] if attended and not maps and can_note(type(encoder)) else None
+    wanted = NOTING if noted is not None else "eager" if attended else _fastest(type(encoder))
     if encoder.config._attn_implementation != wanted:
         encoder.set_attn_implementation(wanted)
     inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
     if getattr(encoder.config, "type_vocab_size", 0) > 1:
         inputs["token_type_ids"] = token_type_ids
     if noted is None:
-        out = encoder(**inputs, output_hidden_states=states, output_attentions=states)
+        out = encoder(**inputs, output_hidden_states=states, output_attentions=attended)
     else:
         out = encoder(**inputs, output_hidden_states=True, noted=noted)
-    hidden, attention = tuple(out.hidden_states or ()), tuple(noted or out.attentions or ())
-    if states and (len(attention), len(hidden)) != (
-        encoder.config.num_hidden_layers,
-        encoder.config.num_hidden_layers + 1,
-    ):
+    hidden, maps_of = tuple(out.hidden_states or ()), tuple(noted or out.attentions or ())
+    depth = encoder.config.num_hidden_layers
+    if states and (len(maps_of), len(hidden)) != (depth if attention else 0, depth + 1):
         raise InputError(
-            f"Attention distributions of the {encoder.config.num_hidden_layers} layers and one hidden state"
-            f" more were expected, but {type(encoder).__name__} gave {len(attention)} and {len(hidden)}: it"
-            " cannot be a teacher or a student."
+            f"Attention distributions of the {depth} layers and one hidden state more were expected, but"
+            f" {type(encoder).__name__} gave {len(maps_of)} and {len(hidden)}: it cannot be a teacher or a"
+            " student."
         )
-    return Output(last=out.last_hidden_state, hidden=hidden, attention=attention)
+    return Output(last=out.last_hidden_state, hidden=hidden, attention=maps_of)
 
 
 def _fastest(kind: type[PreTrainedModel]) -> str:

@@ -2,8 +2,8 @@
 the store holds.
 
 Notable: nothing is computed twice. A notebook, the demo and a batch worker call the same methods, and whoever
-comes first does the work. The stages come in the order of the rooms: `inputs`, `students`, `tuned`, and here
-what is measured and handed on.
+comes first does the work. A stage's work is a function of `students`, `tuned` or `scores`; what it is made
+from is said here.
 """
 
 from collections.abc import Mapping
@@ -11,144 +11,99 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bistil.evaluation import cost
-from bistil.evaluation.results import METRICS
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
 from bistil.evaluation.score import predict_all
-from bistil.evaluation.significance import KEPT, keep_outcomes
-from bistil.experiment import RETRIEVAL, Cell
+from bistil.experiment import Cell
+from bistil.models.load import TaskModel
+from bistil.pipeline import scores, students, tuned
+from bistil.pipeline.check import check
 from bistil.pipeline.finished import save_finished
-from bistil.pipeline.tuned import Tuned
-from bistil.store.artefacts import Artefact, NotBuilt, file_id
-from bistil.systems.table import SYSTEMS
-from bistil.tasks import task as find_task
-from bistil.tasks.retrieval import Side, parallel, parallel_files, retrieve
+from bistil.pipeline.inputs import Inputs
+from bistil.pipeline.students import LANGUAGE_SEED
+from bistil.pipeline.tuned import Base
+from bistil.sft.lottery import Selection
+from bistil.store.artefacts import Artefact, NotBuilt
+from bistil.tasks import RETRIEVAL
+from bistil.tasks.task import Task
 
 
-class Pipeline(Tuned):
+class Pipeline(Inputs):
     """All stages of one experiment over one store and one data folder."""
 
-    def evaluation(self, cell: Cell) -> Artefact:
-        """The zero-shot score of a cell on the target's test file, with what the model costs, as metrics.
+    def check(self) -> None:
+        """Fail now on whatever would fail later.
 
-        What each example adds to the scores is kept beside them (`significance.read_outcomes`), where the
-        task can tell."""
-        if cell.task == RETRIEVAL:
-            return self._retrieval(cell)
-        task_artefact = self.task_sft(cell) if cell.system != "floor" else None
-        target_sft = self._language_delta(cell, cell.target)
-        test = self.data.file(cell.task, cell.target, "test")
-
-        def build(folder: Path) -> Mapping[str, Any]:
-            examples = find_task(cell.task).read(test)
-            if task_artefact is None:
-                task, training = self._training(cell.task)
-                return {**task.floor(training, examples), "n_examples": len(examples)}
-            model, task, tokenizer = self.task_model(cell, cell.target)
-            settings = self.experiment.task[cell.task]
-            found = predict_all(
-                model, task, examples, tokenizer, max_length=settings.max_length, progress=self.progress
-            )
-            keep_outcomes(folder / KEPT, task, examples, found, test=file_id(test))
-            rows = task.encode(examples, tokenizer, max_length=settings.max_length)
-            costs = cost.measure(
-                model,
-                task,
-                rows,
-                batch_size=settings.batch_size,
-                repeats=3,
-                pad_id=int(tokenizer.pad_token_id),
-            )
-            return {**task.score(examples, found), "n_examples": len(examples), **vars(costs), **self._where}
-
-        inputs: dict[str, Artefact | str] = {
-            "test": file_id(test),
-            **({"target sft": target_sft} if target_sft else {}),
-        }
-        inputs["task sft"] = task_artefact or file_id(
-            self.data.file(cell.task, self.experiment.source, "train")
-        )
-        return self.store.run(
-            "evaluation",
-            {"task": cell.task, "max_length": self.experiment.task[cell.task].max_length},
-            inputs,
-            build,
-        )
-
-    def _retrieval(self, cell: Cell) -> Artefact:
-        """How often a cell's encoder, before any task, finds a sentence's translation; the floor is
-        chance.
+        :raises InputError: at the first thing that cannot work.
         """
-        config, languages = self.experiment.retrieval, (self.experiment.source, cell.target)
+        check(self)
 
-        def build(folder: Path) -> Mapping[str, Any]:
-            pairs = parallel(self.data, *languages)
-            if cell.system == "floor":
-                return {"accuracy": 100 / len(pairs), "n_examples": len(pairs)}
-            source, target = (Side(*self.encoder(cell, code)) for code in languages)
-            layer = round(config.depth * source.encoder.config.num_hidden_layers)
-            found = retrieve(
-                source, target, pairs, layer=layer, by=config.by, max_length=self.experiment.text.length
-            )
-            size = {
-                "parameters": source.encoder.num_parameters(),
-                "vocabulary": source.encoder.config.vocab_size,
-            }
-            return {**found, "layer": layer, "n_examples": len(pairs), **size, **self._where}
+    def vocabulary(self, target: str) -> Artefact:
+        """The tokens that the student of a target needs: `kept.safetensors`, the trimmed `tokenizer/`, and
+        the report as metrics.
+        """
+        return students.vocabulary(self, self.experiment.languages(target))
 
-        inputs: dict[str, Artefact | str] = {
-            f"pairs {number}": file_id(path)
-            for number, path in enumerate(parallel_files(self.data, *languages))
-            if path
-        }
-        if cell.system != "floor":
-            worn = {f"sft {code}": self._language_delta(cell, code) for code in languages}
-            inputs |= {
-                "base": self._base(cell) or self.teacher_id,
-                **{name: sft for name, sft in worn.items() if sft},
-            }
-        length = self.experiment.text.length
-        return self.store.run(
-            "evaluation", {"task": RETRIEVAL, "settings": config, "max_length": length}, inputs, build
-        )
+    def language_sft(
+        self,
+        code: str,
+        student: Artefact | None = None,
+        vocabulary: Artefact | None = None,
+        select: Selection | None = None,
+        seed: int = LANGUAGE_SEED,
+    ) -> Artefact:
+        """The language SFT of the teacher, or of a student: `delta.safetensors`.
+
+        :param vocabulary: what the student is trimmed to; None for the teacher's.
+        :param select: a baseline of LT-SFT, instead of the method that the experiment asks for.
+        :param seed: another one than all models of the experiment wear, to see what of a delta is chance.
+        :raises InputError: where the experiment has none.
+        """
+        return students.language_sft(self, code, student, vocabulary, select, seed)
+
+    def student(self, cell: Cell) -> Artefact:
+        """The general student of a cell: `model/` (encoder and tokenizer) and `history.json`."""
+        recipe = self.system(cell).student
+        assert recipe is not None, f"{cell.system} has no student"
+        kept = self.vocabulary(cell.target) if recipe.vocabulary == "trimmed" else None
+        adapted = recipe.adapted and self.experiment.language_sft is not None
+        worn = {code: self.language_sft(code) for code in self.languages(cell)} if adapted else {}
+        return students.student(self, cell, recipe, kept, worn)
+
+    def task_sft(self, cell: Cell) -> Artefact:
+        """The task SFT of a cell: `delta.safetensors` with the head in it, and the labels as a metric."""
+        base, source = self._base(cell), self.experiment.source
+        worn = self.worn(cell, source, in_training=True)
+        follows = self.task_sft(cell.of_teacher) if self.system(cell).forced else None
+
+        def teacher() -> TaskModel:
+            return self.task_model(cell.of_teacher, source)[0]
+
+        return tuned.task_sft(self, cell, base, worn, follows, teacher)
+
+    def evaluation(self, cell: Cell) -> Artefact:
+        """The zero-shot score of a cell, with what the model costs, as metrics."""
+        guesses = self.system(cell).guesses
+        if cell.task == RETRIEVAL:
+            base = None if guesses else self._base(cell)
+            codes = (self.experiment.source, cell.target)
+            worn = {} if guesses else {code: self.worn(cell, code) for code in codes}
+            return scores.retrieval(self, cell, base, worn)
+        sft = None if guesses else self.task_sft(cell)
+        target = self.worn(cell, cell.target)
+        return scores.evaluation(self, cell, sft, target, lambda: self.task_model(cell, cell.target))
 
     def timed(self, task: str) -> list[Cell]:
         """The cells whose models are timed together: every system on the task's first target, first seed."""
         first, seed = self.experiment.targets[task][0], self.experiment.seeds[0]
-        return [
-            c
-            for c in self.experiment.cells()
-            if (c.task, c.target, c.seed) == (task, first, seed) and c.system != "floor"
-        ]
+        cells = [c for c in self.experiment.cells() if (c.task, c.target, c.seed) == (task, first, seed)]
+        return [cell for cell in cells if not self.system(cell).guesses]
 
     def timing(self, task: str) -> Artefact:
-        """Latency and throughput of every system on the task's first target and seed, one after the other in
-        one process.
-        """
-        first, cells = self.experiment.targets[task][0], self.timed(task)
-
-        def build(folder: Path) -> Mapping[str, Any]:
-            found = {}
-            for cell in cells:
-                model, kind, tokenizer = self.task_model(cell, first)
-                settings = self.experiment.task[task]
-                examples = kind.read(self.data.file(task, first, "test"))
-                rows = kind.encode(examples, tokenizer, max_length=settings.max_length)
-                measured = cost.measure(
-                    model,
-                    kind,
-                    rows,
-                    batch_size=settings.batch_size,
-                    repeats=15,
-                    pad_id=int(tokenizer.pad_token_id),
-                )
-                found[f"{cell.in_results}:{cell.lrf}"] = {
-                    name: getattr(measured, name) for name in ("latency_ms", "examples_per_second")
-                }
-            return {"systems": found, **self._where}
-
-        return self.store.run(
-            "timing", {"task": task}, {f"{c.in_results}:{c.lrf}": self.task_sft(c) for c in cells}, build
-        )
+        """Latency and throughput of every system on the task's first target and seed, in one process."""
+        cells = self.timed(task)
+        made = {cell.timed_as: self.task_sft(cell) for cell in cells}
+        return scores.timing(self, task, cells, made, lambda cell: self.task_model(cell, cell.target))
 
     def deployed(self, cell: Cell) -> Artefact:
         """The finished student of a cell in `model/`, for use without bistil: a class of transformers where
@@ -157,63 +112,57 @@ class Pipeline(Tuned):
         Otherwise (a parser, or any task on ModernBERT) it is an encoder folder plus `head.safetensors` and
         `labels.json`.
         """
-        tuned = self.task_sft(cell)
+        sft, target = self.task_sft(cell), self.worn(cell, cell.target)
 
         def build(folder: Path) -> Mapping[str, Any]:
             model, task, tokenizer = self.task_model(cell, cell.target)
             save_finished(folder / "model", model, task.labels, tokenizer)
             return {"labels": list(task.labels)}
 
-        target_sft = self._language_delta(cell, cell.target)
-        return self.store.run(
-            "deployed",
-            {"task": cell.task},
-            {"task sft": tuned, **({"target sft": target_sft} if target_sft else {})},
-            build,
-        )
+        made_from = {"task sft": sft, **({"target sft": target} if target else {})}
+        return self.store.run("deployed", {"task": cell.task}, made_from, build)
 
     def rows(self, cell: Cell) -> list[dict[str, Any]]:
-        """The tidy result rows of a cell, one a metric. Times are those of the joint timing, where that has
-        been run.
+        """The tidy result rows of a cell, one a metric. Times are those of the joint timing, where it was
+        run.
         """
-        found = self.evaluation(cell)
-        measured = found.metrics
+        found, times = self.evaluation(cell), {}
         with suppress(NotBuilt):
-            timed = self.timing(cell.task).metrics["systems"] if cell.task in self.experiment.tuned else {}
-            measured |= timed.get(f"{cell.in_results}:{cell.lrf}", {})
-        shared = {
-            "experiment": self.experiment.name,
-            "system": cell.in_results,
-            "teacher": Path(self.experiment.teacher).name,
-            "task": cell.task,
-            "source": self.experiment.source,
-            "target": cell.target,
-            "lrf": cell.lrf if cell.lrf > 1 else None,
-            "density": self._density(cell, measured),
-            "seed": cell.seed,
-            "artefact": found.id,
-        }
-        names = (
-            "n_examples",
-            "parameters",
-            "vocabulary",
-            "flops_per_example",
-            "latency_ms",
-            "examples_per_second",
-            "disk_bytes",
-        )
-        costs = {name: measured.get(name) for name in names}
-        scores = [name for name in METRICS if name in measured]
-        return [{**shared, **costs, "metric": name, "value": measured[name]} for name in scores]
+            if cell.task in self.experiment.tuned:
+                times = self.timing(cell.task).metrics["systems"].get(cell.timed_as, {})
+        own_density = self.system(cell).learning.one_phase and cell.task != RETRIEVAL
+        return scores.rows(self, cell, found, times, self.task_sft(cell) if own_density else None)
 
-    def _density(self, cell: Cell, measured: Mapping[str, Any]) -> float | None:
-        """The density of a cell's task SFT: the one asked for, or what came of a choice that has its own;
-        None where nothing is tuned.
+    def task_model(self, cell: Cell, language: str) -> tuple[TaskModel, Task, PreTrainedTokenizerFast]:
+        """A cell's finished model for text in `language`: base, language SFT where it wears one, task SFT,
+        head.
         """
-        if cell.task == RETRIEVAL:
+        base, worn = self._base(cell), self.worn(cell, language)
+        return tuned.task_model(self, cell, base, worn, self.task_sft(cell))
+
+    def encoder(self, cell: Cell, language: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+        """A cell's encoder for text in `language` before any task: base, and what it wears."""
+        return tuned.worn_encoder(self, self._base(cell), self.worn(cell, language))
+
+    def predictions(self, cell: Cell, sentences: list[Any]) -> list[Any]:
+        """What the cell's model says of some examples of its task."""
+        model, task, tokenizer = self.task_model(cell, cell.target)
+        length = self.experiment.task[cell.task].max_length
+        return predict_all(model, task, sentences, tokenizer, max_length=length)
+
+    def _base(self, cell: Cell) -> Base:
+        """What a cell tunes: its student, or the teacher itself."""
+        recipe = self.system(cell).student
+        if recipe is None:
+            return Base(None, None)
+        kept = self.vocabulary(cell.target) if recipe.vocabulary == "trimmed" else None
+        return Base(self.student(cell), kept)
+
+    def worn(self, cell: Cell, code: str, *, in_training: bool = False) -> Artefact | None:
+        """What a cell's model wears for a language, the teacher's SFT or its student's own."""
+        adaptation = self.system(cell).adaptation
+        wanted = adaptation.in_training if in_training else adaptation.in_use
+        if self.experiment.language_sft is None or adaptation.worn == "nothing" or not wanted:
             return None
-        if not SYSTEMS[cell.system].one_phase or SYSTEMS[cell.system].select == "random":
-            return self.experiment.task[cell.task].sft.density
-        return float(
-            f"{self.task_sft(cell).metrics['values'] / measured['encoder_parameters']:.3g}"
-        )  # seeds differ by single values
+        base = self._base(cell)
+        return self.language_sft(code, base.student, base.vocabulary, adaptation.select)

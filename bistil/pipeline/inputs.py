@@ -1,7 +1,4 @@
-"""What every stage reads and how it keeps what it made: teacher, text, task data, device, histories.
-
-Notable: `check` fails on whatever would fail later, before any long work starts.
-"""
+"""What every stage reads and how it keeps what it made: teacher, text, task data, device, histories."""
 
 import json
 import threading
@@ -11,24 +8,21 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from bistil.distil.start import layer_map
-from bistil.distil.width import check_drf
-from bistil.errors import InputError
-from bistil.experiment import RETRIEVAL, Experiment
-from bistil.models.architectures import longest_sequence, student_config
+from bistil.experiment import Cell, Experiment
 from bistil.models.load import Teacher, choose_device, load_teacher, save_student
 from bistil.models.packaged import teacher_folder
-from bistil.sft import peers
 from bistil.sft.delta import SparseDelta, base_hash
-from bistil.store.artefacts import Store
-from bistil.systems.table import SYSTEMS
+from bistil.store.artefacts import Artefact, Store, file_id
+from bistil.systems.recipe import Rows, System
 from bistil.tasks import task as find_task
-from bistil.tasks.retrieval import parallel
 from bistil.tasks.task import Task
-from bistil.text.corpora import Blocks, check_enough, cut, read_lines
+from bistil.tasks.training import language_of, read_examples
+from bistil.text.corpora import Blocks, cut, read_lines
 from bistil.text.languages import DataFolder
 from bistil.training.progress import Listener, silent
-from bistil.vocab.family import family_of
+
+DELTA = "delta.safetensors"
+"""The file of an artefact that can be worn."""
 
 
 class Inputs:
@@ -47,60 +41,6 @@ class Inputs:
         self.experiment, self.data, self.store = experiment, data, store
         self.device, self.device_reason = choose_device(device)
         self.progress, self.stop = progress, stop
-
-    def check(self) -> None:
-        """Fail now on whatever would fail later: languages, every file that will be read, lengths, layer
-        reduction factors.
-
-        :raises InputError: at the first thing that cannot work.
-        """
-        experiment, teacher = self.experiment, self.teacher
-        longest = max(
-            experiment.text.length, *(experiment.task[task].max_length for task in experiment.tuned), 0
-        )
-        if longest > longest_sequence(teacher.encoder.config):
-            raise InputError(
-                f"Lengths up to the {longest_sequence(teacher.encoder.config)} positions of the teacher"
-                f" {experiment.teacher} were expected, but the experiment asks for {longest}. Lower `length`"
-                " under `text` or `max_length` under `task`."
-            )
-        for cell in experiment.cells():
-            student_config(
-                teacher.encoder.config, layer_map(teacher.encoder.config.num_hidden_layers, cell.lrf)
-            )
-            if cell.lrf > 1:
-                family_of(teacher.tokenizer.backend_tokenizer)  # refuses a vocabulary that cannot be reduced
-            check_drf(teacher.encoder.config, cell.drf)
-            if cell.system == "minilm":
-                experiment.minilm.check(teacher.encoder.config)
-        for target in experiment.targets.get(RETRIEVAL, ()):
-            parallel(self.data, experiment.source, target)
-        asked = (experiment.language_sft, *(settings.sft for settings in experiment.task.values()))
-        if any(SYSTEMS[cell.system].peft for cell in experiment.cells()) or any(
-            sft and sft.peft for sft in asked
-        ):
-            peers.library()
-        for task, targets in experiment.tuned.items():
-            kind = find_task(task)
-            for code, split in (
-                (experiment.source, "train"),
-                (experiment.source, "dev"),
-                *((target, "test") for target in targets),
-            ):
-                kind.read(self.data.file(task, code, split))
-        texts = [
-            code
-            for targets in experiment.targets.values()
-            for target in targets
-            for code in experiment.languages(target)
-        ]
-        if any(SYSTEMS[cell.system].languages == "seen" for cell in experiment.cells()):
-            texts += self.seen
-        for code in dict.fromkeys(texts):
-            path = self.data.text(code)
-            check_enough(
-                teacher.tokenizer, read_lines(path, experiment.text.lines), experiment.text.length, path
-            )
 
     @cached_property
     def teacher(self) -> Teacher:
@@ -133,55 +73,85 @@ class Inputs:
             code for code, language in self.data.languages.items() if language.seen
         )
 
-    def _placed(self, model: Any) -> Any:
+    def system(self, cell: Cell) -> System:
+        """The system of a cell."""
+        return self.experiment.system(cell.system)
+
+    def languages(self, cell: Cell) -> tuple[str, ...]:
+        """What the student of a cell is distilled on."""
+        student = self.system(cell).student
+        seen = student is not None and student.languages == "seen"
+        return self.seen if seen else self.experiment.languages(cell.target)
+
+    def texts(self, codes: tuple[str, ...]) -> dict[str, Artefact | str]:
+        """The texts of some languages, as inputs of a stage."""
+        return {f"text {code}": file_id(self.data.text(code)) for code in codes}
+
+    def training(self, cell: Cell) -> tuple[Task, dict[str, list[Any]]]:
+        """A cell's task with the labels of its training examples, and these by language."""
+        rows = self.system(cell).learning.rows
+        own = any(part.language == "target" for part in rows)
+        return self._training(cell.task, rows, cell.target if own else "")
+
+    @cache  # noqa: B019
+    def _training(self, name: str, rows: tuple[Rows, ...], target: str) -> tuple[Task, dict[str, list[Any]]]:
+        task = find_task(name)
+        file, source = self.data.file, self.experiment.source
+        examples = read_examples(
+            task, rows, lambda code, split: file(name, code, split), source=source, target=target
+        )
+        return task.for_training([one for own in examples.values() for one in own]), examples
+
+    def training_files(self, cell: Cell) -> dict[str, Artefact | str]:
+        """The files of a cell's training and validation examples, as inputs of a stage."""
+        source = self.experiment.source
+        found: dict[str, Artefact | str] = {}
+        for part in self.system(cell).learning.rows:
+            code = language_of(part, source=source, target=cell.target)
+            name = part.split if code == source else f"{part.split} {code}"
+            found[name] = file_id(self.data.file(cell.task, code, part.split))
+        return {**found, "dev": file_id(self.data.file(cell.task, source, "dev"))}
+
+    def placed(self, model: Any) -> Any:
         """The model on this run's device."""
         return model.to(self.device)
 
     @property
-    def _listeners(self) -> dict[str, Any]:
+    def listeners(self) -> dict[str, Any]:
+        """Who is told of a training, and what stops it."""
         return {"progress": self.progress, "stop": self.stop}
 
     @property
-    def _where(self) -> dict[str, str]:
+    def where(self) -> dict[str, str]:
+        """The device and why, for a manifest."""
         return {"device": str(self.device), "device_reason": self.device_reason}
 
-    @cache  # noqa: B019
-    def _training(self, name: str) -> tuple[Task, list[Any]]:
-        task = find_task(name)
-        examples = task.read(self.data.file(name, self.experiment.source, "train"))
-        return task.for_training(examples), examples
-
-    def _keep(
+    def keep(
         self, folder: Path, delta: SparseDelta, history: list[dict[str, float]], metric: str
     ) -> dict[str, Any]:
-        delta.save(folder / "delta.safetensors")
+        """Write a delta and its history; return what a manifest says of them."""
+        delta.save(folder / DELTA)
         values = int(delta.notes.get("trainable", delta.size))
-        return {
-            **self._history(folder, history),
-            f"best_{metric}": _best(history, metric),
-            "values": values,
-            **self._where,
-        }
+        best = {f"best_{metric}": _best(history, metric)}
+        return {**_history(folder, history), **best, "values": values, **self.where}
 
-    def _keep_student(
+    def keep_student(
         self,
         folder: Path,
         encoder: PreTrainedModel,
         tokenizer: PreTrainedTokenizerFast,
         history: list[dict[str, float]],
     ) -> dict[str, Any]:
+        """Write a student and its history; return what a manifest says of them."""
         save_student(folder / "model", encoder, tokenizer)
         parameters = sum(p.numel() for p in encoder.parameters())
-        return {
-            **self._history(folder, history),
-            "best_loss": _best(history, "loss"),
-            "parameters": parameters,
-            **self._where,
-        }
+        best = _best(history, "loss")
+        return {**_history(folder, history), "best_loss": best, "parameters": parameters, **self.where}
 
-    def _history(self, folder: Path, history: list[dict[str, float]]) -> dict[str, Any]:
-        (folder / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
-        return {"steps": max((int(entry["step"]) for entry in history), default=0)}
+
+def _history(folder: Path, history: list[dict[str, float]]) -> dict[str, Any]:
+    (folder / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
+    return {"steps": max((int(entry["step"]) for entry in history), default=0)}
 
 
 def _best(history: list[dict[str, float]], metric: str) -> float | None:

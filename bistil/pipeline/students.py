@@ -1,9 +1,10 @@
-"""The stages before any task: vocabularies, language SFTs, and students by every recipe (BiStil section 3.1
-and the baselines).
+"""The stages before any task: vocabularies, language SFTs, and students by every recipe (BiStil section 3.1).
+
+Notable: a student's stage is one function that reads its recipe (`systems.recipe.Student`), whichever it is.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -13,273 +14,262 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from bistil import vocab
-from bistil.distil.general import GeneralConfig, distil_general
-from bistil.distil.start import initialise, layer_map
+from bistil.distil.general import GeneralConfig, distil
+from bistil.distil.objective import Distillation
+from bistil.distil.start import initialise, initialise_with_head, random_student
 from bistil.distil.teachers import AdaptedTeacher
 from bistil.distil.width import Narrowing, initialise_narrow
 from bistil.errors import InputError
 from bistil.experiment import Cell
-from bistil.models.architectures import load_head, student_config, with_encoder
+from bistil.models.architectures import head_state, load_head, with_encoder
 from bistil.models.load import load_encoder
-from bistil.pipeline.inputs import Inputs
+from bistil.pipeline.inputs import DELTA, Inputs
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta, base_hash
-from bistil.sft.language import language_sft
+from bistil.sft.language import language_sft as train_language_sft
 from bistil.sft.lottery import Selection
 from bistil.store.artefacts import Artefact, file_id
-from bistil.systems.table import SYSTEMS
-from bistil.text.corpora import Batches, held_out, read_lines
-from bistil.training.loop import fit
-from bistil.training.mlm import MaskedLM, evaluate_mlm
+from bistil.systems.recipe import Pairs, Student, layer_pairs
+from bistil.text.corpora import read_lines
 
 LANGUAGE_SEED = 1
 CALIBRATION = 256  # sequences a language that a narrower student is projected by
 NARROWING = "narrowing.safetensors"  # of a narrower student, for stage 2
 OWN_HEAD = "mlm-head.safetensors"  # of a student whose recipe trains its masked-LM head
+Worn = Mapping[str, Artefact]
+"""What the teacher wears meanwhile, by language."""
 
 
-class Students(Inputs):
-    """From a teacher and text to general students."""
+def vocabulary(inputs: Inputs, codes: tuple[str, ...]) -> Artefact:
+    """The tokens that a student of some languages needs: `kept.safetensors`, the trimmed `tokenizer/`, and
+    the report as metrics.
+    """
+    experiment, config = inputs.experiment, inputs.experiment.vocabulary
 
-    def vocabulary(self, target: str) -> Artefact:
-        """The tokens that a target's student needs: `kept.safetensors`, the trimmed `tokenizer/`, and the
-        report as metrics.
-        """
-        codes, config = self.experiment.languages(target), self.experiment.vocabulary
+    def build(folder: Path) -> Mapping[str, Any]:
+        tokenizer = inputs.teacher.tokenizer
+        lines = {code: read_lines(inputs.data.text(code), experiment.text.lines) for code in codes}
+        count = vocab.count_tokens if config.criterion == "unigram" else vocab.sentence_share
+        counts = [count(tokenizer, text) for text in lines.values()]
+        criterion: Any = config.criterion
+        kept = vocab.choose(tokenizer, counts, threshold=config.threshold, criterion=criterion)
+        trimmed = vocab.trim_tokenizer(tokenizer, kept)
+        trimmed.save_pretrained(folder / "tokenizer")
+        save_file({"kept": torch.from_numpy(kept)}, folder / "kept.safetensors")
+        return vocab.report(tokenizer, trimmed, kept, lines)
 
-        def build(folder: Path) -> Mapping[str, Any]:
-            tokenizer = self.teacher.tokenizer
-            lines = {code: read_lines(self.data.text(code), self.experiment.text.lines) for code in codes}
-            count = vocab.count_tokens if config.criterion == "unigram" else vocab.sentence_share
-            counts = [count(tokenizer, text) for text in lines.values()]
-            kept = vocab.choose(tokenizer, counts, threshold=config.threshold, criterion=config.criterion)  # type: ignore[arg-type]
-            trimmed = vocab.trim_tokenizer(tokenizer, kept)
-            trimmed.save_pretrained(folder / "tokenizer")
-            save_file({"kept": torch.from_numpy(kept)}, folder / "kept.safetensors")
-            return vocab.report(tokenizer, trimmed, kept, lines)
+    settings = {"vocabulary": config, "lines": experiment.text.lines}
+    return inputs.store.run(
+        "vocabulary", settings, {"teacher": inputs.teacher_id, **inputs.texts(codes)}, build
+    )
 
-        inputs = self._teacher_and_text(codes)
-        return self.store.run(
-            "vocabulary", {"vocabulary": config, "lines": self.experiment.text.lines}, inputs, build
+
+def language_sft(
+    inputs: Inputs,
+    code: str,
+    student: Artefact | None,
+    kept: Artefact | None,
+    select: Selection | None,
+    seed: int,
+) -> Artefact:
+    """The language SFT of the teacher, or of a student: `delta.safetensors`.
+
+    :param kept: the vocabulary that the student is trimmed to; None for the teacher's.
+    :param select: a baseline of LT-SFT, instead of the method that the experiment asks for.
+    :raises InputError: where the experiment has none.
+    """
+    experiment = inputs.experiment
+    if experiment.language_sft is None:
+        raise InputError(
+            f"The experiment {experiment.name} adapts nothing to a language. Give it settings under"
+            " `language_sft`."
         )
+    sft = SftConfig(**vars(experiment.language_sft), seed=seed)
+    sft = sft.selecting(select) if select else sft
 
-    def language_sft(
-        self,
-        code: str,
-        student: Artefact | None = None,
-        select: Selection | None = None,
-        seed: int = LANGUAGE_SEED,
-    ) -> Artefact:
-        """The language SFT of the teacher, or of a multilingual student: `delta.safetensors`.
-
-        :param select: a baseline of LT-SFT, instead of the method that the experiment asks for. :param seed:
-            another one than all models of the experiment wear, to see what of a delta is chance.
-        :raises InputError: where the experiment has none.
-        """
-        experiment = self.experiment
-        if experiment.language_sft is None:
-            raise InputError(
-                f"The experiment {experiment.name} adapts nothing to a language. Give it settings under"
-                " `language_sft`."
-            )
-        sft = SftConfig(**vars(experiment.language_sft), seed=seed)
-        sft = sft.selecting(select) if select else sft
-
-        def build(folder: Path) -> Mapping[str, Any]:
-            teacher = self.fresh_teacher()
-            mlm = teacher.mlm
-            if (
-                student is not None
-            ):  # the student's last states are trained to be the teacher's, so the teacher's head fits
-                mlm = with_encoder(mlm, load_encoder(student.path("model")))
-                if (own := student.path(OWN_HEAD)).is_file():
-                    load_head(mlm, load_file(own))
-            delta, history = language_sft(
-                self._placed(mlm),
-                teacher.tokenizer,
-                code,
-                self.blocks(code),
-                text=experiment.text,
-                sft=sft,
-                folder=folder,
-                **self._listeners,
-            )
-            return self._keep(folder, delta, history, "loss")
-
-        inputs = {"base": student.id if student else self.teacher_id, "text": file_id(self.data.text(code))}
-        return self.store.run("language-sft", {"text": experiment.text, "sft": sft}, inputs, build)
-
-    def student(self, cell: Cell) -> Artefact:
-        """The general student of a cell: `model/` (encoder and tokenizer) and `history.json`."""
-        make: Callable[[Cell], Artefact] = getattr(self, f"_{SYSTEMS[cell.system].recipe}_student")
-        return make(cell)
-
-    def _bilingual_student(self, cell: Cell) -> Artefact:
-        codes = self.experiment.languages(cell.target)
-        vocabulary = self.vocabulary(cell.target)
-        deltas = {code: self.language_sft(code) for code in codes} if self.experiment.language_sft else {}
-        config = self._general(cell, codes)
-
-        def build(folder: Path) -> Mapping[str, Any]:
-            teacher, tokenizer, kept = (
-                self._placed(self.fresh_teacher().encoder),
-                trimmed_tokenizer(vocabulary),
-                kept_ids(vocabulary),
-            )
-            base = base_hash(teacher)
-            worn = {
-                code: SparseDelta.load(found.path("delta.safetensors"), base=base)
-                for code, found in deltas.items()
-            }
-            adapted = AdaptedTeacher(teacher, worn, kept)
-            student, narrowing = self._started(config, adapted, codes)
-            vocab.trim_model(student, kept.numpy())
-            return self._distil(folder, self._placed(student), adapted, tokenizer, codes, config, narrowing)
-
-        inputs: dict[str, Artefact | str] = {
-            "vocabulary": vocabulary,
-            "teacher": self.teacher_id,
-            **{f"sft {c}": found for c, found in deltas.items()},
-        }
-        return self.store.run(
-            "student", {"recipe": "bistil", "text": self.experiment.text, "general": config}, inputs, build
+    def build(folder: Path) -> Mapping[str, Any]:
+        mlm, tokenizer = inputs.fresh_teacher().mlm, inputs.teacher.tokenizer
+        if kept is not None:
+            tokenizer = trimmed_tokenizer(kept)
+            vocab.trim_model(mlm, kept_ids(kept).numpy())
+        if student is not None:
+            # The student's last states are trained to be the teacher's, so the teacher's head fits.
+            mlm = with_encoder(mlm, load_encoder(student.path("model")))
+            if (own := student.path(OWN_HEAD)).is_file():
+                load_head(mlm, load_file(own))
+        delta, history = train_language_sft(
+            inputs.placed(mlm),
+            tokenizer,
+            code,
+            inputs.student_blocks(code, tokenizer) if kept else inputs.blocks(code),
+            text=experiment.text,
+            sft=sft,
+            folder=folder,
+            **inputs.listeners,
         )
+        return inputs.keep(folder, delta, history, "loss")
 
-    def _multilingual_student(self, cell: Cell) -> Artefact:
-        codes = self.seen
-        config = self._general(cell, codes)
+    base = {"base": student.id if student else inputs.teacher_id, "text": file_id(inputs.data.text(code))}
+    return inputs.store.run("language-sft", {"text": experiment.text, "sft": sft}, base, build)
 
-        def build(folder: Path) -> Mapping[str, Any]:
-            adapted = AdaptedTeacher(self._placed(self.fresh_teacher().encoder), {}, None)
-            student = self._placed(initialise(self.teacher.encoder, cell.lrf))
-            return self._distil(folder, student, adapted, self.teacher.tokenizer, codes, config)
 
-        settings = {"recipe": "multilingual", "text": self.experiment.text, "general": config}
-        return self.store.run("student", settings, self._teacher_and_text(codes), build)
+def student(inputs: Inputs, cell: Cell, recipe: Student, kept: Artefact | None, worn: Worn) -> Artefact:
+    """The general student of a cell: `model/` (encoder and tokenizer) and `history.json`.
 
-    def _teacher_and_text(self, codes: tuple[str, ...]) -> dict[str, Artefact | str]:
-        """The inputs of a stage that reads the teacher and the text of some languages."""
-        return {
-            "teacher": self.teacher_id,
-            **{f"text {code}": file_id(self.data.text(code)) for code in codes},
+    :param kept: the vocabulary it is trimmed to; None for the teacher's.
+    :param worn: the language SFTs of the teacher.
+    """
+    codes, config = inputs.languages(cell), general_config(inputs, cell, recipe)
+
+    def build(folder: Path) -> Mapping[str, Any]:
+        tokenizer = trimmed_tokenizer(kept) if kept else inputs.teacher.tokenizer
+        teacher = _teacher(inputs, recipe, kept, worn)
+        set_seed(config.seed)
+        made, narrowing = _started(inputs, recipe, config, teacher, kept, codes)
+        objective = Distillation(
+            inputs.placed(made),
+            teacher if recipe.follows else None,
+            recipe.terms,
+            imitated(inputs, recipe, made.config.num_hidden_layers),
+            narrowing=narrowing,
+            relation_heads=inputs.experiment.minilm.relation_heads,
+        )
+        corpora = {
+            code: inputs.student_blocks(code, tokenizer) if kept else inputs.blocks(code) for code in codes
         }
-
-    def _distil(
-        self,
-        folder: Path,
-        student: PreTrainedModel,
-        teacher: AdaptedTeacher,
-        tokenizer: PreTrainedTokenizerFast,
-        codes: tuple[str, ...],
-        config: GeneralConfig,
-        narrowing: Narrowing | None = None,
-    ) -> Mapping[str, Any]:
-        corpora = {code: self.student_blocks(code, tokenizer) for code in codes}
-        history = distil_general(
-            student,
-            teacher,
+        history = distil(
+            objective,
             tokenizer,
             corpora,
             config=config,
             folder=folder,
-            narrowing=narrowing,
-            **self._listeners,
+            stage=recipe.title,
+            **inputs.listeners,
         )
         if narrowing is not None:
             save_file(dict(narrowing.state_dict()), folder / NARROWING)
-        return self._keep_student(folder, student, tokenizer, history)
+        if recipe.has_head and recipe.follows:
+            save_file(head_state(made), folder / OWN_HEAD)
+        encoder: Any = made.base_model
+        return inputs.keep_student(folder, encoder, tokenizer, history)
 
-    def _general(self, cell: Cell, codes: tuple[str, ...]) -> GeneralConfig:
-        """Stage 1's settings for a cell, without those that do not touch it."""
-        general = self.experiment.general
-        weights = {code: weight for code, weight in (general.weights or {}).items() if code in codes} or None
-        own = {
-            "lrf": cell.lrf,
-            "drf": cell.drf,
-            "seed": cell.seed,
-            "learn_map": general.learn_map and cell.drf > 1,
-            "weights": weights,
-        }
-        return dataclasses.replace(general, **own)  # type: ignore[arg-type]
+    return inputs.store.run(
+        "student", _settings(inputs, recipe, config), _made_from(inputs, recipe, kept, worn, codes), build
+    )
 
-    def _started(
-        self, config: GeneralConfig, teacher: AdaptedTeacher, codes: tuple[str, ...]
-    ) -> tuple[PreTrainedModel, Narrowing | None]:
-        """A bilingual student before it learns anything, in the teacher's vocabulary."""
-        if config.drf == 1:
-            return initialise(self.teacher.encoder, config.lrf), None
-        text = partial(self._calibration, teacher, codes)
-        return initialise_narrow(teacher.encoder, config.lrf, config.drf, text, learned=config.learn_map)
 
-    def _calibration(
-        self, teacher: AdaptedTeacher, codes: tuple[str, ...]
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Batches of the first sequences of each language, the teacher wearing its SFT; in the end it wears
-        none.
-        """
-        for code in codes:
-            teacher.wear(code)
-            for rows in torch.arange(min(CALIBRATION, len(self.blocks(code)))).split(32):
-                ids, mask = self.blocks(code).rows(rows.numpy())
-                yield ids.to(self.device), mask.to(self.device)
-        teacher.wear(None)
-
-    def _scratch_student(self, cell: Cell) -> Artefact:
-        experiment, codes, vocabulary = (
-            self.experiment,
-            self.experiment.languages(cell.target),
-            self.vocabulary(cell.target),
+def general_config(inputs: Inputs, cell: Cell, recipe: Student) -> GeneralConfig:
+    """How long and how fast a cell's student learns, without settings that do not touch it."""
+    experiment = inputs.experiment
+    if not recipe.follows:
+        return GeneralConfig(
+            lrf=cell.lrf,
+            schedule=experiment.scratch.schedule,
+            batch_size=experiment.scratch.batch_size,
+            mask_share=experiment.text.mask_share,
+            held_out_share=experiment.text.held_out_share,
+            seed=cell.seed,
         )
+    general, codes = experiment.general, inputs.languages(cell)
+    weights = {code: weight for code, weight in (general.weights or {}).items() if code in codes} or None
+    learned = general.learn_map and cell.drf > 1
+    return dataclasses.replace(
+        general, lrf=cell.lrf, drf=cell.drf, seed=cell.seed, learn_map=learned, weights=weights
+    )
 
-        def build(folder: Path) -> Mapping[str, Any]:
-            tokenizer, teacher = trimmed_tokenizer(vocabulary), self.teacher.encoder.config
-            set_seed(cell.seed)
-            shape = student_config(teacher, layer_map(teacher.num_hidden_layers, cell.lrf))
-            vocab.trim_config(shape, kept_ids(vocabulary).numpy())
-            mlm = self._placed(type(self.teacher.mlm)(shape))
-            parts = {
-                code: self.student_blocks(code, tokenizer).split(experiment.text.held_out_share)
-                for code in codes
-            }
-            size, share = experiment.scratch.batch_size, experiment.text.mask_share
-            batches = Batches(
-                {code: training for code, (training, _) in parts.items()},
-                tokenizer,
-                weights=dict.fromkeys(codes, 1.0),
-                batch_size=size,
-                steps=experiment.scratch.schedule.steps,
-                mask_share=share,
-                seed=cell.seed,
-            )
-            evaluation = held_out(
-                {code: kept for code, (_, kept) in parts.items()},
-                tokenizer,
-                batch_size=size,
-                mask_share=share,
-            )
-            history = fit(
-                MaskedLM(mlm),
-                batches,
-                lambda: evaluate_mlm(mlm, evaluation),
-                schedule=experiment.scratch.schedule,
-                select="loss",
-                folder=folder,
-                seed=cell.seed,
-                stage=f"scratch, {' + '.join(codes)}",
-                **self._listeners,
-            )
-            return self._keep_student(folder, mlm.base_model, tokenizer, history)
 
-        config = {
-            "recipe": "scratch",
-            "text": experiment.text,
-            "scratch": experiment.scratch,
-            "lrf": cell.lrf,
-            "seed": cell.seed,
-        }
-        return self.store.run(
-            "student", config, {"vocabulary": vocabulary, "teacher": self.teacher_id}, build
+def imitated(inputs: Inputs, recipe: Student, depth: int) -> Pairs:
+    """The layers of a student of `depth` layers and of the teacher that belong together, in both stages."""
+    whole = inputs.teacher.encoder.config.num_hidden_layers
+    if recipe.relates and (layer := inputs.experiment.minilm.teacher_layer):
+        return ((depth, layer),)
+    return layer_pairs(recipe.layers, whole, depth) if recipe.follows else ()
+
+
+def _settings(inputs: Inputs, recipe: Student, config: GeneralConfig) -> dict[str, Any]:
+    """What an artefact says of how a student was made."""
+    experiment = inputs.experiment
+    shared = {"recipe": recipe.settings, "text": experiment.text}
+    if not recipe.follows:
+        return {**shared, "scratch": experiment.scratch, "lrf": config.lrf, "seed": config.seed}
+    return {**shared, "general": config, **({"minilm": experiment.minilm} if recipe.relates else {})}
+
+
+def _made_from(
+    inputs: Inputs, recipe: Student, kept: Artefact | None, worn: Worn, codes: tuple[str, ...]
+) -> dict[str, Artefact | str]:
+    """The inputs of a student's stage.
+
+    Texts are named where neither a vocabulary nor SFTs stand for them, and for unadapted followers in any
+    case, as ids have always been made.
+    """
+    found: dict[str, Artefact | str] = {"teacher": inputs.teacher_id}
+    if kept is not None:
+        found["vocabulary"] = kept
+    if kept is None or (recipe.follows and not recipe.adapted):
+        found |= inputs.texts(codes)
+    return {**found, **{f"sft {code}": one for code, one in worn.items()}}
+
+
+def _teacher(inputs: Inputs, recipe: Student, kept: Artefact | None, worn: Worn) -> AdaptedTeacher:
+    """The teacher of a recipe.
+
+    One that predicts is trimmed along with the student, so that both predict the same tokens; one that wears
+    SFTs keeps the rows that these belong to, and reads the student's tokens through `kept`.
+    """
+    mlm = inputs.fresh_teacher().mlm
+    ids = kept_ids(kept) if kept else None
+    if ids is not None and recipe.has_head and not worn:
+        vocab.trim_model(mlm, ids.numpy())
+        ids = None
+    encoder: Any = inputs.placed(mlm).base_model
+    base = base_hash(encoder) if worn else ""
+    deltas = {code: SparseDelta.load(found.path(DELTA), base=base) for code, found in worn.items()}
+    return AdaptedTeacher(encoder, deltas, ids, mlm if recipe.has_head else None)
+
+
+def _started(
+    inputs: Inputs,
+    recipe: Student,
+    config: GeneralConfig,
+    teacher: AdaptedTeacher,
+    kept: Artefact | None,
+    codes: tuple[str, ...],
+) -> tuple[PreTrainedModel, Narrowing | None]:
+    """A student before it learns anything: an encoder, or a masked LM where it predicts tokens."""
+    ids = kept_ids(kept).numpy() if kept else None
+    if recipe.start == "random":
+        made = random_student(inputs.teacher.mlm, config.lrf, ids)
+        return (made if recipe.has_head else cast(PreTrainedModel, made.base_model)), None
+    if config.drf > 1:
+        text = partial(_calibration, inputs, teacher, codes)
+        narrow, narrowing = initialise_narrow(
+            teacher.encoder, config.lrf, config.drf, text, learned=config.learn_map
         )
+        if ids is not None:
+            vocab.trim_model(narrow, ids)
+        return narrow, narrowing
+    if not recipe.has_head:
+        encoder = initialise(inputs.teacher.encoder, config.lrf, recipe.start)
+        if ids is not None:
+            vocab.trim_model(encoder, ids)
+        return encoder, None
+    whole = inputs.fresh_teacher().mlm
+    if ids is not None:
+        vocab.trim_model(whole, ids)
+    return initialise_with_head(whole, config.lrf, recipe.start), None
+
+
+def _calibration(
+    inputs: Inputs, teacher: AdaptedTeacher, codes: tuple[str, ...]
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Batches of each language's first sequences, the teacher wearing its SFT; in the end none."""
+    for code in codes:
+        teacher.wear(code)
+        for rows in torch.arange(min(CALIBRATION, len(inputs.blocks(code)))).split(32):
+            ids, mask = inputs.blocks(code).rows(rows.numpy())
+            yield ids.to(inputs.device), mask.to(inputs.device)
+    teacher.wear(None)
 
 
 def trimmed_tokenizer(vocabulary: Artefact) -> PreTrainedTokenizerFast:

@@ -1,8 +1,9 @@
-"""Task SFTs, and the models they make: base, language SFT where the system has one, task SFT, head (BiStil
-section 3.2).
+"""Task SFTs, and the models they make: base, what is worn for a language, task SFT, head (BiStil section
+3.2).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,137 +11,135 @@ import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
-from bistil.distil.task import task_sft
+from bistil.distil.task import Followed
+from bistil.distil.task import task_sft as train_task_sft
 from bistil.distil.width import Narrowing
-from bistil.evaluation.score import evaluate, predict_all
+from bistil.evaluation.score import evaluate
 from bistil.experiment import Cell
 from bistil.models.load import TaskModel, load_encoder
-from bistil.pipeline.baselines import Baselines
-from bistil.pipeline.students import NARROWING, kept_ids, trimmed_tokenizer
+from bistil.pipeline.inputs import DELTA, Inputs
+from bistil.pipeline.students import NARROWING, imitated, kept_ids, trimmed_tokenizer
 from bistil.sft.delta import SparseDelta, base_hash
-from bistil.store.artefacts import Artefact, file_id
-from bistil.systems.table import SYSTEMS
+from bistil.store.artefacts import Artefact
+from bistil.systems.recipe import STATES, Rows
 from bistil.tasks.task import Task
 
 
-class Tuned(Baselines):
-    """From students and task data to task models."""
+@dataclass(frozen=True)
+class Base:
+    """What a cell tunes: a student, or the teacher where that is None.
 
-    def task_sft(self, cell: Cell) -> Artefact:
-        """The task SFT of a cell: `delta.safetensors` with the head in it, and the labels as a metric."""
-        base, source_sft = self._base(cell), self._language_delta(cell, self.experiment.source)
-        follows = self.task_sft(cell.of_teacher) if SYSTEMS[cell.system].forced else None
-        config = self.experiment.task_config(cell)
+    Attributes:
+        student: the artefact of the student.
+        vocabulary: what the student is trimmed to; None for the teacher's.
+    """
 
-        def build(folder: Path) -> Mapping[str, Any]:
-            task, examples = self._training(cell.task)
-            validation = task.read(self.data.file(cell.task, self.experiment.source, "dev"))[
-                : config.validation_examples
-            ]
-            encoder, tokenizer, kept = self._load_base(cell)
-            set_seed(cell.seed)
-            model = TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size)).to(self.device)
-            base_id = base_hash(encoder)
-            if source_sft is not None:
-                SparseDelta.load(source_sft.path("delta.safetensors"), base=base_id).apply(encoder)
-            delta, history = task_sft(
-                model,
-                task,
-                examples,
-                tokenizer,
-                config=config,
-                validate=lambda: evaluate(model, task, validation, tokenizer, max_length=config.max_length),
-                base=base_id,
-                folder=folder,
-                teacher=self.task_model(cell.of_teacher, self.experiment.source)[0] if follows else None,
-                kept=kept if follows else None,
-                narrowing=self._narrowing(cell) if follows else None,
-                stage=f"{cell.task} SFT, {cell.system}"
-                + (f" lrf {cell.lrf}, {cell.target}" if cell.lrf > 1 else ""),
-                **self._listeners,
-            )
-            return {**self._keep(folder, delta, history, task.metric), "labels": list(task.labels)}
+    student: Artefact | None
+    vocabulary: Artefact | None
 
-        inputs: dict[str, Artefact | str] = {
-            "base": base or self.teacher_id,
-            **{
-                split: file_id(self.data.file(cell.task, self.experiment.source, split))
-                for split in ("train", "dev")
-            },
-            **({"source sft": source_sft} if source_sft else {}),
-            **({"task teacher": follows} if follows else {}),
-        }
-        return self.store.run(
-            "task-sft", {"task": cell.task, "settings": config, "forced": follows is not None}, inputs, build
+    def load(self, inputs: Inputs) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, torch.Tensor | None]:
+        """The encoder, its tokenizer, and the teacher's ids of its tokens (None where they are the same)."""
+        if self.student is None:
+            return inputs.fresh_teacher().encoder, inputs.teacher.tokenizer, None
+        encoder = load_encoder(self.student.path("model"))
+        if self.vocabulary is None:
+            return encoder, inputs.teacher.tokenizer, None
+        return encoder, trimmed_tokenizer(self.vocabulary), kept_ids(self.vocabulary)
+
+
+def task_sft(
+    inputs: Inputs,
+    cell: Cell,
+    base: Base,
+    worn: Artefact | None,
+    follows: Artefact | None,
+    teacher: Callable[[], TaskModel],
+) -> Artefact:
+    """The task SFT of a cell: `delta.safetensors` with the head in it, and the labels as a metric.
+
+    :param worn: what the base wears for the source language meanwhile.
+    :param follows: the task SFT of the teacher that is followed; None for gold labels.
+    :param teacher: makes the model of that.
+    """
+    config, learning = inputs.experiment.task_config(cell), inputs.system(cell).learning
+
+    def build(folder: Path) -> Mapping[str, Any]:
+        task, examples = inputs.training(cell)
+        dev = task.read(inputs.data.file(cell.task, inputs.experiment.source, "dev"))
+        validation = dev[: config.validation_examples]
+        encoder, tokenizer, kept = base.load(inputs)
+        set_seed(cell.seed)
+        model = inputs.placed(TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size)))
+        base_id = base_hash(encoder)
+        if worn is not None:
+            SparseDelta.load(worn.path(DELTA), base=base_id).apply(encoder)
+        of = f" lrf {cell.lrf}, {cell.target}" if cell.lrf > 1 else ""
+        delta, history = train_task_sft(
+            model,
+            task,
+            examples,
+            tokenizer,
+            config=config,
+            validate=lambda: evaluate(model, task, validation, tokenizer, max_length=config.max_length),
+            base=base_id,
+            folder=folder,
+            follows=_followed(inputs, cell, base, teacher(), kept) if follows else None,
+            stage=f"{cell.task} SFT, {cell.system}{of}",
+            **inputs.listeners,
         )
+        return {**inputs.keep(folder, delta, history, task.metric), "labels": list(task.labels)}
 
-    def task_model(self, cell: Cell, language: str) -> tuple[TaskModel, Task, PreTrainedTokenizerFast]:
-        """A cell's finished model for text in `language`: base, language SFT where the system has one, task
-        SFT, head.
-        """
-        tuned = self.task_sft(cell)
-        encoder, tokenizer, _ = self._load_base(cell)
-        base = base_hash(encoder)
-        language_delta = self._language_delta(cell, language)
-        delta = SparseDelta.load(tuned.path("delta.safetensors"), base=base)
-        for one in (
-            *(
-                [SparseDelta.load(language_delta.path("delta.safetensors"), base=base)]
-                if language_delta
-                else []
-            ),
-            delta,
-        ):
-            one.apply(encoder)
-        task, _ = self._training(cell.task)
-        model = TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size))
-        model.head.load_state_dict(
-            {name.removeprefix("head."): tensor for name, tensor in delta.full.items()}
-        )
-        return model.to(self.device).eval(), task, tokenizer
+    made_from: dict[str, Artefact | str] = {
+        "base": base.student or inputs.teacher_id,
+        **inputs.training_files(cell),
+        **({"source sft": worn} if worn else {}),
+        **({"task teacher": follows} if follows else {}),
+    }
+    settings: dict[str, Any] = {"task": cell.task, "settings": config, "forced": follows is not None}
+    if learning.rows != (Rows(),):
+        settings["rows"] = learning.rows
+    if follows is not None and learning.terms != STATES:
+        settings["terms"] = learning.terms
+    return inputs.store.run("task-sft", settings, made_from, build)
 
-    def encoder(self, cell: Cell, language: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-        """A cell's encoder for text in `language` before any task: base, and language SFT where the system
-        has one.
-        """
-        encoder, tokenizer, _ = self._load_base(cell)
-        if worn := self._language_delta(cell, language):
-            SparseDelta.load(worn.path("delta.safetensors"), base=base_hash(encoder)).apply(encoder)
-        return self._placed(encoder).eval(), tokenizer
 
-    def predictions(self, cell: Cell, sentences: list[Any]) -> list[Any]:
-        """What the cell's model says of some examples of its task."""
-        model, task, tokenizer = self.task_model(cell, cell.target)
-        return predict_all(
-            model, task, sentences, tokenizer, max_length=self.experiment.task[cell.task].max_length
-        )
+def task_model(
+    inputs: Inputs, cell: Cell, base: Base, worn: Artefact | None, tuned: Artefact
+) -> tuple[TaskModel, Task, PreTrainedTokenizerFast]:
+    """A cell's finished model: base, what it wears for a language, task SFT, head."""
+    encoder, tokenizer, _ = base.load(inputs)
+    base_id = base_hash(encoder)
+    delta = SparseDelta.load(tuned.path(DELTA), base=base_id)
+    for one in (*([SparseDelta.load(worn.path(DELTA), base=base_id)] if worn else []), delta):
+        one.apply(encoder)
+    task, _ = inputs.training(cell)
+    model = TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size))
+    model.head.load_state_dict({name.removeprefix("head."): one for name, one in delta.full.items()})
+    return inputs.placed(model).eval(), task, tokenizer
 
-    def _base(self, cell: Cell) -> Artefact | None:
-        """The student a cell tunes, or None for the teacher itself."""
-        return self.student(cell) if SYSTEMS[cell.system].recipe else None
 
-    def _narrowing(self, cell: Cell) -> Narrowing | None:
-        """What ties a narrower student to the teacher's states, None for one of the teacher's width."""
-        if cell.drf == 1:
-            return None
-        kept = load_file(self.student(cell).path(NARROWING))
-        narrowing: Narrowing = self._placed(Narrowing(kept["map"], kept["heads"]))
-        return narrowing
+def worn_encoder(
+    inputs: Inputs, base: Base, worn: Artefact | None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """An encoder before any task, with what it wears for a language."""
+    encoder, tokenizer, _ = base.load(inputs)
+    if worn is not None:
+        SparseDelta.load(worn.path(DELTA), base=base_hash(encoder)).apply(encoder)
+    return inputs.placed(encoder).eval(), tokenizer
 
-    def _language_delta(self, cell: Cell, code: str) -> Artefact | None:
-        """The language SFT a cell's model wears for `code`: the teacher's, or the multilingual student's own;
-        None where it wears none.
-        """
-        system = SYSTEMS[cell.system]
-        if self.experiment.language_sft is None or not system.adapted:
-            return None
-        return self.language_sft(code, self._base(cell), system.select)
 
-    def _load_base(self, cell: Cell) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, torch.Tensor | None]:
-        base = self._base(cell)
-        if base is None:
-            return self.fresh_teacher().encoder, self.teacher.tokenizer, None
-        if SYSTEMS[cell.system].languages == "seen":
-            return load_encoder(base.path("model")), self.teacher.tokenizer, None
-        vocabulary = self.vocabulary(cell.target)
-        return load_encoder(base.path("model")), trimmed_tokenizer(vocabulary), kept_ids(vocabulary)
+def _followed(
+    inputs: Inputs, cell: Cell, base: Base, teacher: TaskModel, kept: torch.Tensor | None
+) -> Followed:
+    """What a teacher-forced student follows; the layers that belong together are those of stage 1."""
+    system = inputs.system(cell)
+    assert system.student is not None
+    assert base.student is not None
+    narrowing = None
+    if cell.drf > 1:
+        saved = load_file(base.student.path(NARROWING))
+        narrowing = inputs.placed(Narrowing(saved["map"], saved["heads"]))
+    whole = teacher.encoder.config.num_hidden_layers
+    depth = whole // cell.lrf
+    pairs = imitated(inputs, system.student, depth)
+    return Followed(teacher=teacher, kept=kept, terms=system.learning.terms, pairs=pairs, narrowing=narrowing)

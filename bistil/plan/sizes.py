@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedConfig
 
-from bistil.distil.start import layer_map
 from bistil.distil.width import check_drf, narrowed
 from bistil.models.architectures import architecture, student_config
 from bistil.plan.estimate import encoder_flops
+from bistil.systems.recipe import start_layers
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def student_size(
     :raises InputError: where the factors do not divide the teacher, or it cannot be made narrower.
     """
     check_drf(teacher, drf)
-    config = narrowed(student_config(teacher, layer_map(teacher.num_hidden_layers, lrf)), drf)
+    config = narrowed(student_config(teacher, start_layers("uniform", teacher.num_hidden_layers, lrf)), drf)
     config.vocab_size = teacher.vocab_size if tokens is None else tokens
     kind = architecture(config)
     with torch.device("meta"):

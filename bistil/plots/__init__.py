@@ -11,8 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from bistil.evaluation.results import (
-    TASKS,
-    TEACHER,
     Mean,
     Row,
     Variant,
@@ -40,6 +38,8 @@ from bistil.plots.sft import (
 )
 from bistil.plots.style import INK, PALETTE, PAPER, colour, figure, legend, style_colour_bar
 from bistil.plots.tradeoffs import label_points, length_curves, pareto, scores_by_task
+from bistil.systems.table import TEACHER
+from bistil.tasks import title
 
 __all__ = [
     "Tuning",
@@ -130,8 +130,10 @@ def vocabulary_curve(thresholds: Sequence[float], sizes: Sequence[int], chosen: 
 def trade_off(rows: Sequence[Row]) -> Figure:
     """Draw score against cost as in BiStil's Figure 1: one panel for each task (and teacher) with FLOPs.
 
-    x: FLOPs an example relative to `teacher-ltsft`. y: primary metric, mean over targets and seeds. Marker
-    area: parameters, relative to the teacher. Systems without FLOPs (a floor) are a dotted line."""
+    x: FLOPs an example relative to the language-adapted teacher. y: primary metric, mean over targets and
+    seeds. Marker area: parameters, relative to the teacher. Systems without FLOPs (a floor) are a dotted
+    line.
+    """
     panels = [
         setting for setting in settings(rows) if average(rows_of(rows, setting), "flops_per_example")
     ] or settings(rows)
@@ -235,9 +237,9 @@ def attention_map(student: Any, teacher: Any, tokens: Sequence[str] = ()) -> Fig
     made, axes = figure(9.0, 4.4, 2)
     pair = [np.asarray(item, dtype=float) for item in (student, teacher)]
     top = max(float(item.max()) for item in pair)
-    for ax, item, title in zip(axes, pair, ("student", "teacher"), strict=True):
+    for ax, item, side in zip(axes, pair, ("student", "teacher"), strict=True):
         image = ax.imshow(item, cmap="cividis", vmin=0, vmax=top)
-        ax.set(title=title, xlabel="attended to", ylabel="attending")
+        ax.set(title=side, xlabel="attended to", ylabel="attending")
         ax.grid(False)
         if tokens:
             ax.set_xticks(range(len(tokens)), tokens, rotation=90, fontsize=8)
@@ -248,8 +250,4 @@ def attention_map(student: Any, teacher: Any, tokens: Sequence[str] = ()) -> Fig
 
 def _title(setting: Any, panels: Sequence[Any]) -> str:
     several = len({(other.teacher, other.source) for other in panels}) > 1
-    return (
-        f"{setting.task} ({setting.teacher}, {setting.source})"
-        if several
-        else TASKS.get(setting.task, setting.task)
-    )
+    return f"{setting.task} ({setting.teacher}, {setting.source})" if several else title(setting.task)

@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Sequence
 from typing import Any
+from zlib import crc32
 
 import matplotlib
 import numpy as np
@@ -15,37 +16,17 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from bistil.systems.table import TEACHER, from_results
+from bistil.systems.table import SYSTEMS
 
 INK, PAPER, GRID = "#1f2933", "#fffffe", "#d9dee4"
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#999999", "#b8a900")
-_SYSTEM_COLOURS = {
-    TEACHER: INK,
-    "teacher-no-adaptation": "#999999",
-    "teacher-full": "#5a6b7b",
-    "teacher-head": "#c3cad1",
-    "teacher-bitfit": "#8aa0b4",
-    "teacher-rand-sft": "#6b4c9a",
-    "teacher-lora": "#a6761d",
-    "teacher-ia3": "#e39ac0",
-    "teacher-spiel-ag": "#117733",
-    "teacher-spiel-ma": "#7cae00",
-    "bistil-tf": "#0072b2",
-    "bistil-st": "#56b4e9",
-    "multilingual-distil": "#e69f00",
-    "distilmbert": "#b8a900",
-    "distilmbert-pair": "#7d7300",
-    "minilm": "#009e73",
-    "scratch": "#d55e00",
-    "floor": "#b5b5b5",
-}
 
 
 def colour(system: str) -> str:
-    """Return the colour of a system, the same in every figure; a narrower student has that of the wider
-    one.
-    """
-    return _SYSTEM_COLOURS.get(from_results(system)[0], "#cc79a7")
+    """Return the colour of a system, the same in every figure; a variant's is chosen by its name."""
+    if system in SYSTEMS and SYSTEMS[system].colour:
+        return SYSTEMS[system].colour
+    return PALETTE[crc32(system.encode()) % len(PALETTE)]
 
 
 def figure(width: float = 8.0, height: float = 4.5, panels: int = 1) -> tuple[Figure, list[Axes]]:

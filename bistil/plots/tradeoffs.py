@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from bistil.evaluation.results import (
-    TASKS,
     Row,
     average,
     front,
@@ -23,6 +22,7 @@ from bistil.evaluation.results import (
     variants,
 )
 from bistil.plots.style import GRID, INK, PALETTE, PAPER, colour, figure, legend
+from bistil.tasks import title
 
 
 def length_curves(curves: Mapping[str, Sequence[tuple[int, float]]], *, chosen: int | None = None) -> Figure:
@@ -65,9 +65,7 @@ def scores_by_task(rows: Sequence[Row]) -> Figure:
         )
         for x, y in shown:
             ax.annotate(f"{y:.0f}", (x, y), ha="center", va="bottom", fontsize=8.5, color=INK)
-    names = [
-        f"{TASKS.get(one.task, one.task)}\n{metric_label(primary_metric(rows, one.task))}" for one in found
-    ]
+    names = [f"{title(one.task)}\n{metric_label(primary_metric(rows, one.task))}" for one in found]
     ax.set_xticks(range(len(found)), names)
     ax.set(ylabel="score (%)", ylim=(0, 105))
     ax.grid(False, axis="x")

@@ -49,7 +49,7 @@ def probe(
         model = TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size)).train()
         rows = task.encode(training, tokenizer, max_length=96)
         batches = TaskBatches(
-            task, rows, int(tokenizer.pad_token_id), batch_size=batch_size, steps=steps, seed=seed
+            task, {source: rows}, int(tokenizer.pad_token_id), batch_size=batch_size, steps=steps, seed=seed
         )
         groups = [
             {"params": model.encoder.parameters(), "lr": 5e-4},

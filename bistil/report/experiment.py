@@ -23,25 +23,12 @@ from bistil.report.supports import support_figures
 from bistil.report.tables import Table
 from bistil.store.artefacts import Artefact, Store
 from bistil.store.provenance import plain
+from bistil.systems.recipe import Student
+from bistil.systems.table import rank
 
 KINDS = ("evaluation", "timing", "task-sft", "student", "language-sft", "vocabulary")
 EXPERIMENT = "experiment.json"
 """The settings that were asked for, in the report's folder."""
-LOSSES = {
-    "bistil": ("stage-1", "Stage 1, general distillation", "held-out loss (attention + hidden states)"),
-    "multilingual": (
-        "stage-1-multilingual",
-        "Distillation on all seen languages",
-        "held-out loss (attention + hidden states)",
-    ),
-    "minilm": ("minilm", "MiniLMv2 on all seen languages", "held-out loss (divergence of relations)"),
-    "distilmbert": ("distilmbert", "DistilBERT's recipe", "held-out loss (soft, cosine and masked-LM parts)"),
-    "scratch": (
-        "scratch",
-        "Masked-language modelling from random weights",
-        "held-out loss (nats a masked token)",
-    ),
-}
 
 
 def write_experiment_report(
@@ -70,8 +57,9 @@ def write_experiment_report(
         manifests=[artefact.manifest for artefact in found],
         notes=_notes(experiment, failures),
         claims=orderings(tidy(rows), seen=seen),
+        told={name: experiment.system(name).told for name in experiment.variants},
         figures={
-            **_student_curves(first, found),
+            **_student_curves(first, rows, store, experiment),
             **_language_curves(sfts),
             **support_figures(sfts.get("teacher", {})),
         },
@@ -125,26 +113,43 @@ def _notes(experiment: Experiment, failures: Sequence[str]) -> str:
 
 
 def _student_curves(
-    artefacts: Iterable[Artefact], found: Iterable[Artefact]
+    artefacts: Iterable[Artefact], rows: Sequence[Row], store: Store, experiment: Experiment
 ) -> dict[str, tuple[Figure, str]]:
     """Draw held-out loss over steps of every student: one figure for each recipe and size."""
+    recipes = _recipes(rows, store, experiment)
     groups: dict[tuple[str, str], dict[str, list[dict[str, float]]]] = defaultdict(dict)
-    known = {artefact.id: artefact for artefact in found}
+    titles: dict[str, tuple[str, str]] = {}
+    known = {artefact.id: artefact for artefact in store.all("vocabulary")}
     for artefact in artefacts:
-        if artefact.kind == "student":
+        if artefact.kind == "student" and artefact.id in recipes:
+            name, recipe = recipes[artefact.id]
             config = artefact.manifest["config"]
-            size = config if config["recipe"] == "scratch" else config["general"]
+            size = config.get("general", config)
             factors = f"lrf {size['lrf']}" + (f" drf {size['drf']}" if "drf" in size else "")
-            groups[config["recipe"], factors][_languages(artefact, known)] = _history(artefact)
+            groups[recipe.named or name, factors][_languages(artefact, known)] = _history(artefact)
+            titles[recipe.named or name] = recipe.title, f"held-out loss ({', '.join(recipe.terms)})"
     drawn = {}
-    for (recipe, factors), histories in sorted(groups.items()):
-        name, title, axis = LOSSES[recipe]
-        ordered = dict(sorted(histories.items()))
-        drawn[f"{name}-{factors.replace(' ', '-')}"] = (
-            plots.learning_curve(ordered, metric="eval_loss", label=axis),
+    for (name, factors), histories in sorted(groups.items()):
+        title, axis = titles[name]
+        drawn[f"student-{name}-{factors.replace(' ', '-')}"] = (
+            plots.learning_curve(dict(sorted(histories.items())), metric="eval_loss", label=axis),
             f"{title}, {factors}: held-out loss, one line a student.",
         )
     return drawn
+
+
+def _recipes(rows: Sequence[Row], store: Store, experiment: Experiment) -> dict[str, tuple[str, Student]]:
+    """For each student artefact behind the rows, the first system that it is of, and that system's recipe."""
+    found: dict[str, tuple[str, Student]] = {}
+    by_system: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_system[str(row["system"])].append(row)
+    for name in sorted(by_system, key=lambda name: (rank(name), name)):
+        recipe = experiment.system(name).student
+        for artefact in behind(by_system[name], store) if recipe else ():
+            if artefact.kind == "student" and recipe:
+                found.setdefault(artefact.id, (name, recipe))
+    return found
 
 
 def _language_sfts(
@@ -180,7 +185,8 @@ def _owner(artefact: Artefact, known: Mapping[str, Artefact]) -> str:
     LT-SFT's own choice.
     """
     base = known.get(artefact.manifest["inputs"]["base"])
-    owner = f"{base.manifest['config']['recipe']} student" if base else "teacher"
+    recipe = base.manifest["config"]["recipe"] if base else ""
+    owner = f"{recipe if isinstance(recipe, str) else base.id} student" if base else "teacher"
     select = (artefact.manifest["config"]["sft"].get("lottery") or {}).get("select")
     return f"{owner} ({select})" if select else owner
 

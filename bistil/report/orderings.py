@@ -9,29 +9,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from bistil.evaluation.results import TEACHER, Row, Setting, Variant, average, rows_of, select, settings
+from bistil.evaluation.results import Row, Setting, Variant, average, rows_of, select, settings
+from bistil.systems.claims import ORDERINGS, RETAINED, Ordering
+from bistil.systems.table import TEACHER, UNADAPTED
 
 HOLDS, FAILS, NOT_RUN = "holds", "does not hold", "not run"
-_EXPECTED = (
-    (Variant(TEACHER), "≥", Variant("bistil-tf", 2)),
-    (Variant("bistil-tf", 2), "≥", Variant("bistil-tf", 3)),
-    (Variant("bistil-tf", 3), ">", Variant("multilingual-distil", 2)),
-    (Variant("multilingual-distil", 2), ">", Variant("scratch", 2)),
-    (Variant("bistil-tf", 2), "≥", Variant("bistil-st", 2)),
-    (Variant("bistil-tf", 3), "≥", Variant("bistil-st", 3)),
-    (Variant(TEACHER), ">", Variant("teacher-no-adaptation")),
-)
-_EXPECTED_OF_BASELINES = (
-    (Variant("bistil-tf", 2), ">", Variant("distilmbert", 2)),
-    (Variant("bistil-tf", 3), ">", Variant("distilmbert", 2)),
-    (Variant("bistil-tf", 2), ">", Variant("minilm", 2)),
-    (Variant(TEACHER), ">", Variant("teacher-rand-sft")),
-    (Variant("teacher-rand-sft"), ">", Variant("teacher-bitfit")),
-    (Variant("teacher-spiel-ag"), "≥", Variant("teacher-spiel-ma")),
-)
-"""The papers' orderings of systems that many experiments leave out: told only where both sides were run."""
-LEVEL = 1.0
-"""Points by which a system may fall short of another and still be called level with it."""
 
 
 @dataclass(frozen=True)
@@ -84,17 +66,17 @@ def orderings(
     for setting in settings(rows):
         counted = None if targets is None else targets.get(setting.task)
         chosen = [row for row in rows_of(rows, setting) if counted is None or row["target"] in counted]
-        claims += [_compare(chosen, setting, left, sign, right) for left, sign, right in _EXPECTED]
+        told = [(one.always, _ordering(chosen, setting, one)) for one in ORDERINGS]
+        claims += [claim for always, claim in told if always]
         claims.append(_retention(chosen, setting, keep_percent))
-        further = [
-            _compare(chosen, setting, left, sign, right) for left, sign, right in _EXPECTED_OF_BASELINES
-        ]
-        further.append(
-            _compare(chosen, setting, Variant("teacher-spiel-ag"), "≥", Variant("teacher-lora"), short=LEVEL)
-        )
+        further = [claim for always, claim in told if not always]
         further += [] if seen is None else [_adaptation(chosen, setting, seen)]
         claims += [claim for claim in further if claim.verdict != NOT_RUN]
     return claims
+
+
+def _ordering(rows: list[Row], setting: Setting, claim: Ordering) -> Claim:
+    return _compare(rows, setting, Variant(*claim.left), claim.sign, Variant(*claim.right), short=claim.short)
 
 
 def _compare(
@@ -122,11 +104,12 @@ def _compare(
 
 
 def _retention(rows: list[Row], setting: Setting, keep_percent: float) -> Claim:
-    text = f"bistil-tf lrf 2 keeps at least {keep_percent:g} % of {TEACHER}'s score"
-    base = _compare(rows, setting, Variant("bistil-tf", 2), "≥", Variant(TEACHER))
+    asked = Variant(*RETAINED)
+    text = f"{asked.label} keeps at least {keep_percent:g} % of {TEACHER}'s score"
+    base = _compare(rows, setting, asked, "≥", Variant(TEACHER))
     if base.left is None or base.right is None or base.right <= 0:
         return Claim(setting, text, NOT_RUN)
-    student, teacher = select(rows, Variant("bistil-tf", 2)), select(rows, Variant(TEACHER))
+    student, teacher = select(rows, asked), select(rows, Variant(TEACHER))
     seeds = _common_seeds(student, teacher, base.targets)
     if any(fmean(_by_seed(teacher, base.targets)[seed]) <= 0 for seed in seeds):
         seeds = []
@@ -156,7 +139,7 @@ def _adaptation(rows: list[Row], setting: Setting, seen: Collection[str]) -> Cla
     """Language SFTs help where the teacher knows least (LT-SFT section 5, thesis Table 4.5): gain on unseen
     targets against seen ones.
     """
-    adapted, bare = select(rows, Variant(TEACHER)), select(rows, Variant("teacher-no-adaptation"))
+    adapted, bare = select(rows, Variant(TEACHER)), select(rows, Variant(UNADAPTED))
     common = sorted({row["target"] for row in adapted} & {row["target"] for row in bare})
     sides = [[code for code in common if code not in seen], [code for code in common if code in seen]]
     text = "language SFTs lift unseen targets more than seen ones"

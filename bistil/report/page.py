@@ -18,6 +18,7 @@ from bistil.evaluation.results import (
     COLUMNS,
     Row,
     Setting,
+    is_student,
     read_results,
     rows_of,
     settings,
@@ -38,7 +39,7 @@ from bistil.report.templates import (
     save_manifests,
     software,
 )
-from bistil.systems.table import WHOLE, rank, told
+from bistil.systems.table import SYSTEMS, TEACHER, rank
 
 __all__ = ["COLUMNS", "Claim", "Table", "orderings", "read_results", "write_report", "write_results"]
 
@@ -55,6 +56,7 @@ def write_report(
     tables: Sequence[Table] = (),
     links: Mapping[str, str] | None = None,
     kept: Kept | None = None,
+    told: Mapping[str, str] | None = None,
 ) -> Path:
     """Write the report; return the path of its `index.html`. Beside it `results.csv`, `tables/*.tex`,
     `figures/*.svg|png`, `manifests/<kind>-<id>.json` and `outcomes/<id>.safetensors`.
@@ -63,8 +65,9 @@ def write_report(
     kept: outcomes of single examples by evaluation, as far as there are any, for paired significance; an
     earlier report's go too. notes: plain text, blank lines between paragraphs. claims: from `orderings`,
     which is called on the rows when None. figures: further figures by file name, each with its caption.
-    tables: further tables. links: places of executed notebooks, relative to the page, by title. No rows at
-    all is an `InputError`."""
+    tables: further tables. links: places of executed notebooks, relative to the page, by title. told:
+    sentences of systems that the table does not have. No rows at all is an `InputError`.
+    """
     rows = tidy(rows)
     if not rows:
         raise InputError("A report needs at least one result row, but none came. Run an experiment first.")
@@ -79,15 +82,12 @@ def write_report(
             notes=[" ".join(paragraph.split()) for paragraph in notes.split("\n\n") if paragraph.strip()],
             headlines=[first for setting in found if (first := headline(rows, setting))],
             facts=_facts(rows, manifests),
-            systems=[
-                (name, text)
-                for name in sorted({row["system"] for row in rows}, key=rank)
-                if (text := told(name))
-            ],
+            systems=_systems(rows, told or {}),
             claims=[(setting, [claim for claim in claims if claim.setting == setting]) for setting in found],
             pairs=paired(rows, kept),
             resamples=RESAMPLES,
-            whole=WHOLE,
+            teacher=TEACHER,
+            students={row["system"] for row in rows if is_student(row)},
             scores=[(setting, score_tables(rows, setting)) for setting in found],
             costs=[(setting, cost_table(rows, setting)) for setting in found],
             figures=save_figures(folder / "figures", drawn),
@@ -107,6 +107,15 @@ def write_report(
     path = folder / "index.html"
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _systems(rows: Sequence[Row], told: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The sentence of each system in the rows, in the order of the table."""
+    names = sorted({str(row["system"]) for row in rows}, key=lambda name: (rank(name), name))
+    narrow = {row["system"] for row in rows if row["drf"]}
+    known = {**{name: system.told for name, system in SYSTEMS.items()}, **told}
+    more = " With a drf its hidden size, heads and feed-forward layers are that many times narrower too."
+    return [(name, known[name] + (more if name in narrow else "")) for name in names if known.get(name)]
 
 
 def _figures(rows: Sequence[Row], found: Sequence[Setting]) -> dict[str, tuple[Figure, str]]:

@@ -12,18 +12,18 @@ from statistics import fmean
 import numpy as np
 
 from bistil.evaluation.results import (
-    TEACHER,
-    WHOLE_MODELS,
     Row,
     Setting,
     Variant,
     average,
+    is_student,
     rows_of,
     select,
     settings,
     variants,
 )
 from bistil.evaluation.significance import Difference, Outcomes, difference, resampled
+from bistil.systems.table import FORCED, SYSTEMS, TEACHER
 
 Kept = Mapping[str, Outcomes]
 """Outcomes by the artefact that they are of."""
@@ -125,16 +125,10 @@ def paired(rows: Iterable[Row], kept: Kept) -> list[tuple[Setting, list[Pair]]]:
     for setting in settings(rows):
         chosen = rows_of(rows, setting)
         drawn, own = draws(chosen, kept), {variant: select(chosen, variant) for variant in variants(chosen)}
-        asked = [
-            (variant, Variant(TEACHER))
-            for variant in own
-            if variant.system not in WHOLE_MODELS and Variant(TEACHER) in own
-        ]
-        asked += [
-            (variant, best)
-            for variant in own
-            if variant.system.startswith("bistil-tf") and (best := _best(own, variant))
-        ]
+        students = [variant for variant, its in own.items() if any(map(is_student, its))]
+        asked = [(variant, Variant(TEACHER)) for variant in students if Variant(TEACHER) in own]
+        ours = [variant for variant in students if variant.system == FORCED]
+        asked += [(variant, best) for variant in ours if (best := _best(own, students, variant))]
         pairs = [
             pair(own[left], own[right], (drawn, drawn), (left.label, right.label)) for left, right in asked
         ]
@@ -142,13 +136,11 @@ def paired(rows: Iterable[Row], kept: Kept) -> list[tuple[Setting, list[Pair]]]:
     return found
 
 
-def _best(own: Mapping[Variant, Sequence[Row]], student: Variant) -> Variant | None:
+def _best(
+    own: Mapping[Variant, Sequence[Row]], students: Sequence[Variant], student: Variant
+) -> Variant | None:
     """The best student by another recipe than BiStil, on the targets that it shares with this one."""
     targets = {row["target"] for row in own[student]}
-    others = [
-        variant
-        for variant in own
-        if variant.system not in WHOLE_MODELS and not variant.system.startswith("bistil")
-    ]
+    others = [one for one in students if one.system not in SYSTEMS or not SYSTEMS[one.system].ours]
     means = {variant: mean.mean for variant in others if (mean := average(own[variant], targets=targets))}
     return max(means, key=lambda variant: means[variant]) if means else None

@@ -12,7 +12,6 @@ from statistics import fmean
 
 from bistil.errors import InputError
 from bistil.evaluation.results import (
-    TASKS,
     Row,
     Variant,
     average,
@@ -22,6 +21,7 @@ from bistil.evaluation.results import (
     settings,
     variants,
 )
+from bistil.tasks import title
 from bistil.text.languages import DATA
 
 SCORES = DATA / "published" / "bistil.csv"
@@ -75,7 +75,7 @@ class Comparison:
     def title(self) -> str:
         """What the table shows."""
         return (
-            f"Beside the published numbers: {TASKS.get(self.task, self.task)}, {metric_label(self.metric)},"
+            f"Beside the published numbers: {title(self.task)}, {metric_label(self.metric)},"
             f" our teacher {self.teacher}"
         )
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from bistil.errors import InputError
-from bistil.evaluation.results import TASKS, average, read_results, rows_of, select, settings
+from bistil.evaluation.results import average, read_results, rows_of, select, settings
 from bistil.report.tables import score_tables
 from bistil.settings.places import ROOT
+from bistil.tasks import title
 
 README = ROOT / "README.md"
 BLOCK = re.compile(r"(<!-- results:([\w-]+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
@@ -37,7 +38,7 @@ def markdown(results: Path) -> str:
     for setting in settings(rows):
         table = score_tables(rows, setting)[0]
         chosen = rows_of(rows, setting)
-        head = [f"{TASKS.get(setting.task, setting.task)}, {table['metric']}", *table["head"], "parameters"]
+        head = [f"{title(setting.task)}, {table['metric']}", *table["head"], "parameters"]
         lines = [head, ["---", *["---:"] * (len(head) - 1)]]
         for variant, cells in table["lines"]:
             size = average(select(chosen, variant), "parameters")

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from bistil.evaluation.results import (
-    TASKS,
-    TEACHER,
-    WHOLE_MODELS,
     Mean,
     Row,
     Setting,
     Variant,
     average,
+    is_student,
     metric_label,
     primary_metric,
     rows_of,
     select,
     variants,
 )
+from bistil.systems.table import FORCED, TEACHER
+from bistil.tasks import title
 
 COSTS = (
     ("parameters", "parameters", 1e6, "M", True),
@@ -74,7 +74,7 @@ def setting_name(setting: Setting) -> str:
     origin = ", ".join(
         part for part in (setting.teacher, f"from {setting.source}" if setting.source else "") if part
     )
-    name = TASKS.get(setting.task, setting.task)
+    name = title(setting.task)
     return f"{name} ({origin})" if origin else name
 
 
@@ -83,7 +83,7 @@ def headline(rows: Sequence[Row], setting: Setting) -> dict[str, str] | None:
     and at what price.
     """
     chosen = rows_of(rows, setting)
-    variant = next((item for item in variants(chosen) if item.system == "bistil-tf"), None)
+    variant = next((item for item in variants(chosen) if item.system == FORCED), None)
     if variant is None:
         return None
     student, teacher = select(chosen, variant), select(chosen, Variant(TEACHER))
@@ -123,7 +123,8 @@ def _score_table(chosen: Sequence[Row], metric: str) -> dict[str, Any]:
         for variant in systems
         if (own := select(chosen, variant))
     }
-    best = _best(means, len(columns), len(targets))
+    students = [variant for variant in systems if any(map(is_student, select(chosen, variant)))]
+    best = _best(means, students, len(columns), len(targets))
     teacher = means.get(Variant(TEACHER), [None])[-1]
     lines = []
     for variant, cells in means.items():
@@ -146,15 +147,17 @@ def _score_table(chosen: Sequence[Row], metric: str) -> dict[str, Any]:
         "head": head,
         "lines": lines,
         "seeds": seeds,
-        "students": any(map(_is_student, systems)),
+        "students": bool(students),
     }
 
 
-def _best(means: Mapping[Variant, Sequence[Mean | None]], columns: int, targets: int) -> list[Variant | None]:
+def _best(
+    means: Mapping[Variant, Sequence[Mean | None]], students: Sequence[Variant], columns: int, targets: int
+) -> list[Variant | None]:
     """Return the best student of each column (the best system where there is no student); a mean counts only
     over all targets.
     """
-    ranked = [variant for variant in means if _is_student(variant)] or list(means)
+    ranked = [variant for variant in means if variant in students] or list(means)
     best: list[Variant | None] = []
     for place in range(columns):
         needed = targets if place == columns - 1 and columns > 1 else 1
@@ -201,10 +204,6 @@ def _ratio(own: Sequence[Row], teacher: Sequence[Row], column: str) -> float | N
     targets = {row["target"] for row in own} & {row["target"] for row in teacher}
     a, b = average(own, column, targets), average(teacher, column, targets)
     return a.mean / b.mean if a and b and b.mean else None
-
-
-def _is_student(variant: Variant) -> bool:
-    return variant.system not in WHOLE_MODELS
 
 
 def number(value: float) -> str:

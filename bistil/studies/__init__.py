@@ -15,7 +15,7 @@ from pathlib import Path
 from bistil import batch
 from bistil.batch import Place
 from bistil.errors import InputError
-from bistil.experiment import RETRIEVAL, Experiment
+from bistil.experiment import Experiment
 from bistil.pipeline import Pipeline
 from bistil.settings.places import ROOT, check_name
 from bistil.settings.yaml import read_yaml
@@ -25,6 +25,7 @@ from bistil.studies.decoder import Decoder, study_decoder
 from bistil.studies.densities import Densities, study_densities
 from bistil.studies.kept import Found, Jobs, built, save
 from bistil.studies.supports import Supports, study_supports
+from bistil.tasks import RETRIEVAL
 from bistil.text.languages import DataFolder
 
 __all__ = ["Decoder", "Densities", "Study", "Supports", "run_study"]

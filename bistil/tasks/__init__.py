@@ -15,9 +15,10 @@ from bistil.tasks.pos import Pos
 from bistil.tasks.qa import Qa
 from bistil.tasks.task import Task
 
+RETRIEVAL = "retrieval"
 TASKS: dict[str, Task] = {task.name: task for task in (Parsing(), Ner(), Pos(), Nli(), Qa())}
 
-__all__ = ["TASKS", "Task", "floor", "task"]
+__all__ = ["RETRIEVAL", "TASKS", "Task", "floor", "primary", "task", "title"]
 
 
 def task(name: str) -> Task:
@@ -37,3 +38,13 @@ def floor(task: Task, train_examples: Sequence[Any], test_examples: Sequence[Any
     percent.
     """
     return task.floor(train_examples, test_examples)
+
+
+def primary(name: str) -> str | None:
+    """The metric that a task is judged by; None for a task that is not known."""
+    return "accuracy" if name == RETRIEVAL else TASKS[name].metric if name in TASKS else None
+
+
+def title(name: str) -> str:
+    """What reports call a task; its name for one that is not known."""
+    return "Sentence retrieval" if name == RETRIEVAL else TASKS[name].title if name in TASKS else name

@@ -28,6 +28,7 @@ class Ner(Tagging):
 
     other: ClassVar[str] = "O"
     name: str = "ner"
+    title: str = "Named entities"
     metric: str = "f1"
 
     def read(self, path: Path) -> list[Tagged]:

@@ -68,6 +68,7 @@ class Nli:
     labels: tuple[str, ...] = LABELS
     dropout: float = 0.1
     name: str = "nli"
+    title: str = "Natural language inference"
     metric: str = "accuracy"
 
     def read(self, path: Path) -> list[Pair]:

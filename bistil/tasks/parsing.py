@@ -48,6 +48,7 @@ class Parsing:
     labels: tuple[str, ...] = ()
     dropout: float = 0.1
     name: str = "parsing"
+    title: str = "Dependency parsing"
     metric: str = "las"
 
     def read(self, path: Path) -> list[Sentence]:

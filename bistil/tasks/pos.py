@@ -31,6 +31,7 @@ class Pos(Tagging):
 
     other: ClassVar[str] = "_"
     name: str = "pos"
+    title: str = "Parts of speech"
     metric: str = "accuracy"
 
     def read(self, path: Path) -> list[Tagged]:

@@ -81,6 +81,7 @@ class Qa:
     n_best: int = 20
     labels: tuple[str, ...] = ("start", "end")
     name: str = "qa"
+    title: str = "Question answering"
     metric: str = "em"
 
     def read(self, path: Path) -> list[Question]:

@@ -53,6 +53,7 @@ class Tagging:
     labels: tuple[str, ...] = ()
     dropout: float = 0.1
     name: str = ""
+    title: str = ""
     metric: str = ""
 
     def encode(

@@ -29,6 +29,10 @@ class Task(Protocol):
         """Short name, as in file names and the language table."""
 
     @property
+    def title(self) -> str:
+        """What reports call it."""
+
+    @property
     def metric(self) -> str:
         """The entry of `score` that picks the best checkpoint."""
 

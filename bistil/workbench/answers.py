@@ -83,7 +83,8 @@ def answers(pipeline: Pipeline, cells: Sequence[Cell], examples: Sequence[Any]) 
             "Examples to ask the models about were expected, but there are none. Read some with the task's"
             " `read`."
         )
-    found = {cell.named: pipeline.predictions(cell, list(examples)) for cell in cells}
+    named = pipeline.experiment.named
+    found = {named(cell): pipeline.predictions(cell, list(examples)) for cell in cells}
     return [
         beside(example, {name: said[number] for name, said in found.items()})
         for number, example in enumerate(examples)

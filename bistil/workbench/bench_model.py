@@ -14,15 +14,14 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from bistil.distil.start import layer_map
 from bistil.errors import InputError
-from bistil.experiment import Cell, Experiment, parse_system
+from bistil.experiment import Cell, Experiment
 from bistil.models.load import load_tokenizer
 from bistil.models.packaged import teacher_folder
 from bistil.pipeline import Pipeline
 from bistil.plan import perform
 from bistil.store.artefacts import NotBuilt, Store
-from bistil.systems.table import REDUCED, WHOLE
+from bistil.systems.recipe import student_depth
 from bistil.tasks import task as find_task
 from bistil.tasks.asking import texts_of
 from bistil.text.corpora import read_lines
@@ -66,7 +65,7 @@ class Bench:
         self.on_choice: list[Callable[[], None]] = []
         self.on_stage: Callable[[], None] = lambda: None
         cells = [cell for cell in experiment.cells() if cell.task in experiment.task]
-        student = next((cell for cell in cells if cell.system in REDUCED), cells[0])
+        student = next((cell for cell in cells if experiment.system(cell.system).student), cells[0])
         self.choice = Choice(
             teacher=experiment.teacher,
             source=experiment.source,
@@ -89,7 +88,11 @@ class Bench:
     @property
     def systems(self) -> tuple[str, ...]:
         """Every system that can be run."""
-        return (*REDUCED, *WHOLE)
+        return tuple(sorted(self.experiment.all_systems, key=lambda name: not self.is_student(name)))
+
+    def is_student(self, name: str) -> bool:
+        """Whether a system is a student, which has a layer reduction factor."""
+        return self.experiment.system(name).student is not None
 
     @cached_property
     def teachers(self) -> tuple[str, ...]:
@@ -144,8 +147,8 @@ class Bench:
             )
         self.data.file(choice.task, choice.source, "train")
         self.data.file(choice.task, choice.target, "test")
-        if choice.system in REDUCED:
-            layer_map(_layers(choice.teacher), choice.lrf)
+        if self.is_student(choice.system):
+            student_depth(_layers(choice.teacher), choice.lrf)
         _chosen_experiment(self.experiment, choice)
         self.choice = choice
         if not self.training.running:
@@ -166,7 +169,7 @@ class Bench:
             choice.system,
             choice.task,
             choice.target,
-            choice.lrf if choice.system in REDUCED else 1,
+            choice.lrf if self.is_student(choice.system) else 1,
             choice.seed,
         )
 
@@ -202,7 +205,7 @@ class Bench:
         and the chosen one.
         """
         pipeline, choice = self.reader(), self.choice
-        names = map(parse_system, self.experiment.systems)
+        names = self.experiment.parsed
         cells = [
             Cell(system, choice.task, choice.target, lrf, choice.seed, drf) for system, lrf, drf in names
         ]

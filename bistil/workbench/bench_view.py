@@ -14,7 +14,6 @@ import ipywidgets as w
 from bistil.evaluation.results import metric_label, primary_metric
 from bistil.experiment import Experiment
 from bistil.settings.places import CACHE, open_data
-from bistil.systems.table import REDUCED
 from bistil.workbench import html
 from bistil.workbench.bench_model import Bench
 from bistil.workbench.session import read_experiment, short
@@ -143,7 +142,7 @@ class BenchPanel(w.VBox):
             options = [(str(value), value) for value in sorted({*offered, chosen})]
             if list(widget.options) != options:
                 widget.options = options
-        lrf.disabled = choice.system not in REDUCED
+        lrf.disabled = not self.model.is_student(choice.system)
 
     def _report(self, *_: Any) -> None:
         """Write the report and show it below: a page of its own, which needs nothing from elsewhere."""

@@ -16,6 +16,7 @@ from bistil.evaluation.results import (
     Row,
     Variant,
     average,
+    is_student,
     primary_metric,
     read_results,
     rows_of,
@@ -28,7 +29,6 @@ from bistil.experiment import Cell
 from bistil.pipeline import Pipeline
 from bistil.report.tables import cost_table, score_tables, setting_name
 from bistil.store.artefacts import NotBuilt
-from bistil.systems.table import REDUCED, SYSTEMS, from_results
 from bistil.tasks import task as find_task
 from bistil.workbench import html
 from bistil.workbench.answers import Answers, beside
@@ -147,8 +147,9 @@ class Comparison:
         :raises InputError: without a pipeline, for a system without a model, or where the store does not hold
         the model."""
         row, pipeline = self._row(system, target), self.pipeline
-        name, drf = from_results(str(row["system"]))
-        if pipeline is None or name not in SYSTEMS or name == "floor":
+        name = str(row["system"])
+        known = pipeline is not None and name in pipeline.experiment.all_systems
+        if pipeline is None or not known or pipeline.experiment.system(name).guesses:
             why = f"{system} is none" if pipeline else "no pipeline was given whose store holds it"
             raise InputError(
                 f"To see errors, a model has to be asked again, but {why}. Choose a model of a store at hand."
@@ -157,9 +158,9 @@ class Comparison:
             name,
             self.setting.task,
             target,
-            int(row["lrf"] or 1) if name in REDUCED else 1,
+            int(row["lrf"] or 1) if is_student(row) else 1,
             int(row["seed"] or 1),
-            drf,
+            int(row["drf"] or 1),
         )
         examples = find_task(cell.task).read(pipeline.data.file(cell.task, target, "test"))
         try:

@@ -42,7 +42,7 @@ class StageStatus:
 def jobs_of(experiment: Experiment, cell: Cell) -> list[Job]:
     """Return the stages that one score needs, in an order that can be run; joint timing is none of them."""
     only = dataclasses.replace(
-        experiment, targets={cell.task: (cell.target,)}, systems=(cell.named,), seeds=(cell.seed,)
+        experiment, targets={cell.task: (cell.target,)}, systems=(experiment.named(cell),), seeds=(cell.seed,)
     )
     return [job for job in plan(only) if job.stage != "timing"]
 
@@ -80,8 +80,9 @@ def steps_of(experiment: Experiment, job: Job) -> int:
     if job.stage == "language_sft" and experiment.language_sft is not None:
         return experiment.language_sft.steps
     if job.stage == "student":
-        scratch = job.arguments[0].system == "scratch"
-        return (experiment.scratch if scratch else experiment.general).schedule.steps
+        student = experiment.system(job.arguments[0].system).student
+        follows = student is not None and student.follows
+        return (experiment.general if follows else experiment.scratch).schedule.steps
     if job.stage == "task_sft":
         return experiment.task_config(job.arguments[0]).sft.steps
     return 0

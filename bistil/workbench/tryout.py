@@ -64,21 +64,22 @@ class Tryout:
         :raises InputError: where a text is empty, the system is no model, or a model is not there yet.
         """
         cell, example = self.bench.cell, asked(self.bench.choice.task, *texts)
-        if cell.system == "floor":
+        if self.bench.experiment.system(cell.system).guesses:
             raise InputError(
-                "A system with a model was expected, but the floor has none. Choose another system in the"
-                " bench."
+                f"A system with a model was expected, but {cell.system} has none. Choose another system in"
+                " the bench."
             )
         length = self.bench.experiment.task[cell.task].max_length
         predictions, milliseconds = {}, {}
         for one in self.cells:
             model, task, tokenizer = self._model(one)
+            name = self.bench.experiment.named(one)
             times = []
             for _ in range(REPEATS + 1):
                 begun = perf_counter()
-                [predictions[one.named]] = predict_all(model, task, [example], tokenizer, max_length=length)
+                [predictions[name]] = predict_all(model, task, [example], tokenizer, max_length=length)
                 times.append(1000 * (perf_counter() - begun))
-            milliseconds[one.named] = median(times[1:])
+            milliseconds[name] = median(times[1:])
         return Tried(example, predictions, milliseconds)
 
     def _model(self, cell: Cell) -> Any:
@@ -121,7 +122,7 @@ class TryPanel(w.VBox):
         """
         bench, names = self.model.bench, self.model.fields
         language = bench.data.languages[bench.choice.target]
-        models = " beside ".join(cell.named for cell in self.model.cells)
+        models = " beside ".join(map(self.model.bench.experiment.named, self.model.cells))
         self.about.value = html.line(f"{language.name} ({language.code}), {bench.choice.task}: {models}")
         wide = w.Layout(width="min(760px, 95%)")
         style = {"description_width": "90px"}

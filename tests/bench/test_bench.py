@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import masked_lm
+from tiny import masked_lm, objective_of
 
 from bistil import cli
 from bistil.bench import PARTS, Size, run_bench
@@ -20,12 +20,12 @@ from bistil.bench.scaling import flops, settings
 from bistil.bench.step import kept_by_length, losses, waiting_for_input
 from bistil.bench.switch import _sparse
 from bistil.cli import machine
-from bistil.distil.general import GeneralDistillation
-from bistil.distil.start import initialise, layer_map
+from bistil.distil.start import initialise
 from bistil.distil.teachers import AdaptedTeacher
 from bistil.plan.estimate import forward_flops
 from bistil.sft.delta import base_hash, deltas_applied
 from bistil.sft.lottery import snapshot
+from bistil.systems.recipe import start_layers
 
 TINY = Size(layers=2, hidden=64, vocabulary=300, kept=200, batch=2, length=16, turns=1, lines=20)
 
@@ -147,10 +147,10 @@ def test_the_published_loss_and_gradient_are_ours_on_full_batches() -> None:
             parameter.mul_(1.1)
     ids = torch.randint(5, 60, (3, 20), generator=torch.Generator().manual_seed(0))
     mask, parameters = torch.ones_like(ids), list(student.bert.parameters())
-    ours, _ = GeneralDistillation(student.bert, AdaptedTeacher(teacher.bert, {}, None), layer_map(6, 2))(
+    ours, _ = objective_of(student.bert, AdaptedTeacher(teacher.bert, {}, None))(
         {"language": "none", "input_ids": ids, "attention_mask": mask}
     )
-    published = stage_one_loss(student, teacher, ids, mask, layer_map(6, 2))
+    published = stage_one_loss(student, teacher, ids, mask, start_layers("uniform", 6, 2))
     torch.testing.assert_close(ours, published, rtol=1e-5, atol=0)
     for mine, theirs in zip(
         *(torch.autograd.grad(loss, parameters) for loss in (ours, published)), strict=True

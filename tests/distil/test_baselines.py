@@ -7,16 +7,21 @@ from pathlib import Path
 import pytest
 import torch
 from test_general import CODES, CONFIG, batch_of, bits, corpora, same  # noqa: F401 - corpora is a fixture
-from tiny import masked_lm
+from tiny import masked_lm, objective_of
 from torch.nn.functional import cross_entropy, kl_div
 from transformers import BertConfig
 
-from bistil.distil.distilbert import DistilBertDistillation, with_head
 from bistil.distil.general import distil
-from bistil.distil.minilm import MiniLMConfig, MiniLMDistillation, attention_vectors
-from bistil.distil.start import initialise
+from bistil.distil.minilm import MiniLMConfig
+from bistil.distil.start import initialise, initialise_with_head
+from bistil.distil.terms import Needs, read
 from bistil.errors import InputError
 from bistil.losses import relation_loss
+from bistil.systems.table import DISTILBERT, MINILM
+
+
+def attention_vectors(encoder, layer: int, ids, mask):
+    return read(encoder, ids, mask, Needs(vectors=(layer,))).vectors[layer]
 
 
 def masked_batch(corpora):  # noqa: F811
@@ -40,9 +45,8 @@ def test_minilm_compares_the_last_layer_of_the_student_with_the_chosen_one(corpo
     teacher, batch = masked_lm(len(wordpiece)).bert, batch_of(corpora)
     student = initialise(teacher, 2).eval()
     for layer, heads in ((None, None), (5, 4)):
-        objective = MiniLMDistillation(
-            student, teacher, MiniLMConfig(teacher_layer=layer, relation_heads=heads)
-        )
+        pairs = ((3, layer or 6),)
+        objective = objective_of(student, teacher, MINILM, pairs=pairs, relation_heads=heads)
         inputs = batch["input_ids"], batch["attention_mask"]
         own, theirs = (
             attention_vectors(model, number, *inputs)
@@ -50,15 +54,14 @@ def test_minilm_compares_the_last_layer_of_the_student_with_the_chosen_one(corpo
         )
         expected = relation_loss(own, theirs, batch["attention_mask"], heads=heads or 2)
         assert objective(batch)[0].item() == pytest.approx(expected.item(), rel=1e-6)
-    assert MiniLMDistillation(initialise(teacher, 1).eval(), teacher, MiniLMConfig())(batch)[
-        0
-    ].item() == pytest.approx(0.0, abs=1e-7)
+    whole = objective_of(initialise(teacher, 1).eval(), teacher, MINILM)
+    assert whole(batch)[0].item() == pytest.approx(0.0, abs=1e-7)
 
 
 def test_minilm_leaves_what_comes_after_the_values_of_the_last_layer(corpora, wordpiece) -> None:  # noqa: F811
     teacher = masked_lm(len(wordpiece)).bert
     student = initialise(teacher, 2)
-    MiniLMDistillation(student, teacher, MiniLMConfig())(batch_of(corpora))[0].backward()
+    objective_of(student, teacher, MINILM)(batch_of(corpora))[0].backward()
     still = {name for name, parameter in student.named_parameters() if parameter.grad is None}
     last = "encoder.layer.2."
     assert still == {
@@ -78,8 +81,8 @@ def test_minilm_refuses_layers_and_heads_that_are_not_there(settings: dict[str, 
 
 def test_distilberts_loss_is_the_published_sum(corpora, wordpiece) -> None:  # noqa: F811
     teacher = masked_lm(len(wordpiece))
-    student, batch = with_head(teacher, 2).eval(), masked_batch(corpora)
-    loss, parts = DistilBertDistillation(student, teacher)(batch)
+    student, batch = initialise_with_head(teacher, 2).eval(), masked_batch(corpora)
+    loss, parts = objective_of(student, teacher, DISTILBERT)(batch)
     real = batch["attention_mask"] == 1
     asked = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
     own, theirs = (model(**asked, output_hidden_states=True) for model in (student, teacher))
@@ -89,7 +92,7 @@ def test_distilberts_loss_is_the_published_sum(corpora, wordpiece) -> None:  # n
     masked = cross_entropy(own.logits.flatten(0, 1), batch["labels"].flatten())
     torch.testing.assert_close(loss, 5 * soft + cosine + 2 * masked, atol=1e-4, rtol=1e-4)
     assert set(parts) == {"soft", "cosine", "masked"}
-    nothing = DistilBertDistillation(student, teacher)(
+    nothing = objective_of(student, teacher, DISTILBERT)(
         {**batch, "labels": torch.full_like(batch["labels"], -100)}
     )[1]
     assert nothing["masked"] == 0
@@ -97,7 +100,7 @@ def test_distilberts_loss_is_the_published_sum(corpora, wordpiece) -> None:  # n
 
 def test_a_student_with_head_starts_as_the_teacher_and_owns_its_tensors(wordpiece) -> None:
     teacher = masked_lm(len(wordpiece))
-    student = with_head(teacher, 1)
+    student = initialise_with_head(teacher, 1)
     assert student.cls.predictions.decoder.weight is student.bert.embeddings.word_embeddings.weight
     ids = torch.arange(5, 15)[None]
     torch.testing.assert_close(student.eval()(ids).logits, teacher(ids).logits)
@@ -112,13 +115,10 @@ def test_a_student_with_head_starts_as_the_teacher_and_owns_its_tensors(wordpiec
 def test_a_student_learns_and_its_teacher_stays(recipe: str, corpora, wordpiece, tmp_path: Path) -> None:  # noqa: F811
     teacher = masked_lm(len(wordpiece))
     before = bits(teacher)
-    objective: MiniLMDistillation | DistilBertDistillation
     if recipe == "minilm":
-        objective = MiniLMDistillation(
-            initialise(teacher.bert, 2), teacher.bert, MiniLMConfig(relation_heads=4)
-        )
+        objective = objective_of(initialise(teacher.bert, 2), teacher.bert, MINILM, relation_heads=4)
     else:
-        objective = DistilBertDistillation(with_head(teacher, 2), teacher)
+        objective = objective_of(initialise_with_head(teacher, 2), teacher, DISTILBERT)
     history = distil(objective, wordpiece, corpora, config=CONFIG, folder=tmp_path, stage="a recipe")
     losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
     assert losses[-1] < losses[0]

@@ -7,17 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import masked_lm
+from tiny import masked_lm, objective_of
 
 from bistil import vocab
 from bistil.distil.general import (
     GeneralConfig,
-    GeneralDistillation,
-    distil_general,
+    distil,
     evaluate_general,
     set_dropout,
 )
-from bistil.distil.start import initialise, layer_map
+from bistil.distil.start import initialise
 from bistil.distil.teachers import AdaptedTeacher
 from bistil.errors import InputError
 from bistil.models.load import encode
@@ -67,19 +66,17 @@ def batch_of(corpora, code: str = "qaa"):
 def test_a_whole_copy_of_the_unadapted_teacher_has_no_loss(corpora, wordpiece) -> None:
     teacher = teacher_of(wordpiece, adapted=False)
     student = initialise(teacher.encoder, 1)
-    loss, parts = GeneralDistillation(student.eval(), teacher, layer_map(6, 1))(batch_of(corpora))
+    loss, parts = objective_of(student.eval(), teacher)(batch_of(corpora))
     assert float(loss) == 0.0
     assert {name: float(value) for name, value in parts.items()} == {"attention": 0.0, "hidden": 0.0}
-    loss, _ = GeneralDistillation(initialise(teacher.encoder, 2).eval(), teacher, layer_map(6, 2))(
-        batch_of(corpora)
-    )
+    loss, _ = objective_of(initialise(teacher.encoder, 2).eval(), teacher)(batch_of(corpora))
     assert float(loss) > 0.01
 
 
 def test_the_gradient_reaches_the_student_and_never_the_teacher(corpora, wordpiece) -> None:
     teacher = teacher_of(wordpiece)
     student = initialise(teacher.encoder, 2)
-    objective = GeneralDistillation(student, teacher, layer_map(6, 2))
+    objective = objective_of(student, teacher)
     objective(batch_of(corpora))[0].backward()
     assert all(parameter.grad is not None for parameter in student.parameters())
     assert all(
@@ -90,7 +87,7 @@ def test_the_gradient_reaches_the_student_and_never_the_teacher(corpora, wordpie
 
 def test_padding_does_not_count(corpora, wordpiece) -> None:
     teacher = teacher_of(wordpiece)
-    objective = GeneralDistillation(initialise(teacher.encoder, 2).eval(), teacher, layer_map(6, 2))
+    objective = objective_of(initialise(teacher.encoder, 2).eval(), teacher)
     batch = batch_of(corpora)
     other = {**batch, "input_ids": torch.where(batch["attention_mask"] == 1, batch["input_ids"], 7)}
     assert float(objective(batch)[0]) == pytest.approx(float(objective(other)[0]), rel=1e-6)
@@ -99,7 +96,8 @@ def test_padding_does_not_count(corpora, wordpiece) -> None:
 def run(corpora, wordpiece, folder: Path, **changes):
     teacher = teacher_of(wordpiece)
     student = initialise(teacher.encoder, 2)
-    history = distil_general(student, teacher, wordpiece, corpora, config=CONFIG, folder=folder, **changes)
+    objective = objective_of(student, teacher)
+    history = distil(objective, wordpiece, corpora, config=CONFIG, folder=folder, stage="stage 1", **changes)
     return student, teacher, history
 
 
@@ -118,13 +116,13 @@ def test_the_teacher_wears_the_language_of_the_batch(corpora, wordpiece, tmp_pat
     expected = [teacher_of(wordpiece).encoder for _ in CODES]
     for encoder, code in zip(expected, CODES, strict=True):
         teacher_of(wordpiece).deltas[code].apply(encoder)
-    worn, original = [], AdaptedTeacher.states
+    worn, original = [], AdaptedTeacher.ids
 
-    def spy(self, ids, mask, **asked):
+    def spy(self, ids):
         worn.append(
             next((c for c, e in zip(CODES, expected, strict=True) if same(bits(e), bits(self.encoder))), None)
         )
-        return original(self, ids, mask, **asked)
+        return original(self, ids)
 
     asked, wear = [], AdaptedTeacher.wear
 
@@ -132,7 +130,7 @@ def test_the_teacher_wears_the_language_of_the_batch(corpora, wordpiece, tmp_pat
         asked.append(language)
         wear(self, language)
 
-    monkeypatch.setattr(AdaptedTeacher, "states", spy)
+    monkeypatch.setattr(AdaptedTeacher, "ids", spy)
     monkeypatch.setattr(AdaptedTeacher, "wear", note)
     run(corpora, wordpiece, tmp_path)
     assert asked[-1] is None
@@ -206,7 +204,7 @@ def test_the_teacher_sees_its_own_ids_of_the_students_tokens(world: Path, wordpi
 
 def test_the_evaluation_is_a_mean_over_languages(corpora, wordpiece) -> None:
     teacher = teacher_of(wordpiece)
-    objective = GeneralDistillation(initialise(teacher.encoder, 2).eval(), teacher, layer_map(6, 2))
+    objective = objective_of(initialise(teacher.encoder, 2).eval(), teacher)
     found = evaluate_general(objective, [batch_of(corpora, code) for code in ("qaa", "qaa", "qac")])
     assert found["loss"] == pytest.approx((found["loss_qaa"] + found["loss_qac"]) / 2)
 
@@ -233,9 +231,8 @@ def test_a_run_of_steps_is_one_language(corpora, wordpiece, tmp_path: Path, monk
     monkeypatch.setattr(AdaptedTeacher, "wear", note)
     teacher = teacher_of(wordpiece)
     config = dataclasses.replace(CONFIG, language_run=4)
-    distil_general(
-        initialise(teacher.encoder, 2), teacher, wordpiece, corpora, config=config, folder=tmp_path
-    )
+    objective = objective_of(initialise(teacher.encoder, 2), teacher)
+    distil(objective, wordpiece, corpora, config=config, folder=tmp_path, stage="stage 1")
     assert len(set(asked[:4])) == 1
     batches = Batches(
         corpora,

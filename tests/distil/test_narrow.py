@@ -10,23 +10,21 @@ import pytest
 import torch
 from scipy.fft import dct
 from test_systems import figures_of
-from tiny import entries, masked_lm
+from tiny import entries, masked_lm, objective_of, state_losses
 from torch.nn.functional import layer_norm
 from transformers import RobertaConfig
 
-from bistil.distil.general import GeneralDistillation, state_losses
-from bistil.distil.start import layer_map
-from bistil.distil.teachers import AdaptedTeacher
 from bistil.distil.width import Narrowing, check_drf, cosines, initialise_narrow, principal_basis
 from bistil.errors import InputError
 from bistil.losses import attention_loss, hidden_loss
 from bistil.models.load import encode
 from bistil.pipeline import Pipeline
 from bistil.store.artefacts import Store
+from bistil.systems.recipe import start_layers
 from bistil.tasks.biaffine import ShallowBiaffine
 from bistil.tasks.nli import ClsClassifier
 
-LAYERS = layer_map(6, 2)
+LAYERS = start_layers("uniform", 6, 2)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +166,7 @@ def test_the_loss_compares_mapped_states_and_kept_heads(teacher) -> None:
 @pytest.mark.parametrize("learned", [True, False])
 def test_the_map_trains_only_where_it_is_asked_to(teacher, learned: bool) -> None:
     student, narrowing = initialise_narrow(teacher, 2, 2, text, learned=learned)
-    objective = GeneralDistillation(student, AdaptedTeacher(masked_lm(60).bert, {}, None), LAYERS, narrowing)
+    objective = objective_of(student, masked_lm(60).bert, narrowing=narrowing)
     ids, mask = next(iter(text()))
     objective({"language": "qaa", "input_ids": ids, "attention_mask": mask})[0].backward()
     assert (narrowing.map.grad is not None) == learned
@@ -237,4 +235,6 @@ def test_narrower_students_run_from_the_yaml(
     product = pipeline._narrowing(narrow).map @ pipeline._narrowing(narrow).map.T
     assert torch.allclose(product, torch.eye(16), atol=1e-5) != learned
     assert math.isfinite(pipeline.student(narrow).metrics["best_loss"])
-    assert {"stage-1-lrf-2.svg", "stage-1-lrf-2-drf-2.svg"} <= figures_of(pipeline, tmp_path / "report")
+    assert {"student-bistil-lrf-2.svg", "student-bistil-lrf-2-drf-2.svg"} <= figures_of(
+        pipeline, tmp_path / "report"
+    )

@@ -6,9 +6,10 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from bistil.distil.start import initialise, layer_map
+from bistil.distil.start import initialise
 from bistil.errors import InputError
 from bistil.models.load import encode
+from bistil.systems.recipe import start_layers
 
 
 def teacher(layers: int = 6) -> BertModel:
@@ -20,15 +21,16 @@ def teacher(layers: int = 6) -> BertModel:
 
 
 def test_layer_map_is_the_papers() -> None:
-    assert layer_map(12, 2) == (2, 4, 6, 8, 10, 12)
-    assert layer_map(12, 3) == (3, 6, 9, 12)
-    assert layer_map(6, 1) == (1, 2, 3, 4, 5, 6)
+    assert start_layers("uniform", 12, 2) == (2, 4, 6, 8, 10, 12)
+    assert start_layers("uniform", 12, 3) == (3, 6, 9, 12)
+    assert start_layers("uniform", 6, 1) == (1, 2, 3, 4, 5, 6)
 
 
 @pytest.mark.parametrize("factor", [0, -1, 5, 13])
 def test_a_factor_that_does_not_divide_is_refused(factor: int) -> None:
-    with pytest.raises(InputError, match=r"Choose one of \[1, 2, 3, 4, 6, 12\]"):
-        layer_map(12, factor)
+    told = r"Choose one of \[1, 2, 3, 4, 6, 12\]" if 1 <= factor <= 12 else "from 1 to 12 was expected"
+    with pytest.raises(InputError, match=told):
+        start_layers("uniform", 12, factor)
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3, 6])
@@ -41,7 +43,8 @@ def test_layers_and_embeddings_are_bit_equal_and_owned(factor: int) -> None:
     assert mmt.config.num_hidden_layers == 6
     pairs: list[tuple[Any, Any]] = [(student.embeddings, mmt.embeddings)]
     pairs += [
-        (student.encoder.layer[i], mmt.encoder.layer[j - 1]) for i, j in enumerate(layer_map(6, factor))
+        (student.encoder.layer[i], mmt.encoder.layer[j - 1])
+        for i, j in enumerate(start_layers("uniform", 6, factor))
     ]
     for mine, theirs in pairs:
         for (name, own), (other, source) in zip(

@@ -10,13 +10,15 @@ from tiny import masked_lm
 from transformers import set_seed
 
 from bistil.distil.start import initialise
-from bistil.distil.task import TaskBatches, TaskConfig, TaskDistillation, TaskLearning, task_sft
+from bistil.distil.task import Followed, TaskConfig, TaskDistillation, TaskLearning, task_sft
 from bistil.evaluation.score import evaluate
 from bistil.models.load import TaskModel
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import base_hash
 from bistil.sft.lottery import LotteryConfig
+from bistil.systems.recipe import STATES, layer_pairs
 from bistil.tasks import task as find_task
+from bistil.tasks.training import TaskBatches
 from bistil.training.loop import Schedule, Stopped
 from bistil.training.progress import Event
 
@@ -42,6 +44,11 @@ def models(task, vocabulary: int) -> tuple[TaskModel, TaskModel]:
     return teacher.eval(), student.eval()
 
 
+def followed(teacher: TaskModel, student: TaskModel, kept=None) -> Followed:
+    depths = (one.encoder.config.num_hidden_layers for one in (teacher, student))
+    return Followed(teacher=teacher, kept=kept, terms=STATES, pairs=layer_pairs("uniform", *depths))
+
+
 def tune(
     name: str,
     data,
@@ -59,13 +66,13 @@ def tune(
     delta, history = task_sft(
         student,
         task,
-        examples_of(examples),
+        {"qaa": examples_of(examples)},
         wordpiece,
         config=CONFIG,
         validate=lambda: evaluate(student, task, validation, wordpiece, max_length=48),
         base=base,
         folder=folder,
-        teacher=teacher if forced else None,
+        follows=followed(teacher, student) if forced else None,
         **changes,
     )
     return student, delta, history
@@ -75,10 +82,12 @@ def tune(
 def test_batches_are_a_function_of_seed_and_step(name: str, data, wordpiece) -> None:
     task, examples = kit(name, data)
     rows = task.encode(examples, wordpiece, max_length=48)
-    one, other = (TaskBatches(task, rows, 0, batch_size=4, steps=9, seed=3) for _ in range(2))
+    one, other = (TaskBatches(task, {"qaa": rows}, 0, batch_size=4, steps=9, seed=3) for _ in range(2))
     assert len(one) == 9
     for step in reversed(range(9)):
-        assert all(torch.equal(tensor, other[step][key]) for key, tensor in one[step].items())
+        mine, again = one[step], other[step]
+        assert mine.pop("language") == again.pop("language") == "qaa"
+        assert all(torch.equal(tensor, again[key]) for key, tensor in mine.items())
 
 
 def test_a_student_that_is_its_teacher_has_only_the_teachers_entropy(data, wordpiece) -> None:
@@ -88,7 +97,7 @@ def test_a_student_that_is_its_teacher_has_only_the_teachers_entropy(data, wordp
     student = TaskModel(encoder=initialise(teacher.encoder, 1), head=copy.head).eval()
     student.head.load_state_dict(teacher.head.state_dict())
     batch = task.collate(task.encode(examples[:4], wordpiece, max_length=48), 0)
-    loss, parts = TaskDistillation(student, teacher, task, None)(batch)
+    loss, parts = TaskDistillation(student, task, followed(teacher, student))(batch)
     probabilities = teacher(batch).logits["labels"][batch["labels"] != -100].softmax(-1)
     entropy = -(probabilities * probabilities.log()).sum(-1).mean()
     assert float(parts["attention"]) == float(parts["hidden"]) == 0.0
@@ -98,7 +107,7 @@ def test_a_student_that_is_its_teacher_has_only_the_teachers_entropy(data, wordp
 def test_distillation_of_entities_ignores_gold_labels(data, wordpiece) -> None:
     task, examples = kit("ner", data)
     teacher, student = models(task, len(wordpiece))
-    objective = TaskDistillation(student, teacher, task, None)
+    objective = TaskDistillation(student, task, followed(teacher, student))
     batch = task.collate(task.encode(examples[:6], wordpiece, max_length=48), 0)
     real = batch["labels"] != -100
     permuted = {
@@ -113,7 +122,7 @@ def test_distillation_of_entities_ignores_gold_labels(data, wordpiece) -> None:
 def test_distillation_of_trees_ignores_gold_relations(data, wordpiece) -> None:
     task, examples = kit("parsing", data)
     teacher, student = models(task, len(wordpiece))
-    objective = TaskDistillation(student, teacher, task, None)
+    objective = TaskDistillation(student, task, followed(teacher, student))
     batch = task.collate(task.encode(examples[:6], wordpiece, max_length=48), 0)
     relations = torch.where(
         batch["relations"] >= 0, (batch["relations"] + 1) % len(task.labels), batch["relations"]
@@ -150,7 +159,7 @@ def test_a_forced_students_head_starts_as_the_teachers(
     original = TaskDistillation.forward
 
     def forward(self, batch):
-        teacher = self._teacher[0].head.state_dict()
+        teacher = self._follows[0].teacher.head.state_dict()
         started.append(
             all(torch.equal(tensor, teacher[key]) for key, tensor in self.model.head.state_dict().items())
         )
@@ -171,7 +180,7 @@ def test_a_forced_student_sees_no_dropout_and_maps_ids(data, wordpiece) -> None:
     seen = []
     teacher.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]["input_ids"]))
     student = TaskModel(encoder=initialise(teacher.encoder, 2), head=task.head(32))
-    TaskDistillation(student, teacher, task, kept)(batch)
+    TaskDistillation(student, task, followed(teacher, student, kept))(batch)
     assert torch.equal(seen[0], kept[batch["input_ids"]])
 
 

@@ -21,6 +21,7 @@ from bistil.evaluation.results import (
     select,
     settings,
     variants,
+    with_axes,
     write_results,
 )
 from bistil.report.orderings import Claim, orderings
@@ -256,9 +257,7 @@ def test_csv_round_trip_is_exact_and_does_not_depend_on_row_order(tmp_path: Path
     assert (tmp_path / "a.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
     back = read_results(tmp_path / "a.csv")
     key = ("system", "target", "seed")
-    expected = {
-        tuple(item[name] for name in key): {name: item.get(name) for name in COLUMNS} for item in rows
-    }
+    expected = {tuple(item[name] for name in key): with_axes(item) for item in rows}
     assert {tuple(item[name] for name in key): item for item in back} == expected
     write_results(tmp_path / "c.csv", back)
     assert (tmp_path / "c.csv").read_bytes() == (tmp_path / "a.csv").read_bytes()

@@ -11,12 +11,13 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from tiny import state_losses
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, FNetConfig, PreTrainedTokenizerFast
 from zoo import GLOBAL, LOCAL, PATTERN, TOKENIZERS, masked_lm, write_teacher
 
 from bistil import vocab
-from bistil.distil.general import set_dropout, state_losses
-from bistil.distil.start import initialise, layer_map
+from bistil.distil.general import set_dropout
+from bistil.distil.start import initialise
 from bistil.errors import InputError
 from bistil.models.architectures import (
     ARCHITECTURES,
@@ -29,6 +30,7 @@ from bistil.models.attention import Attention
 from bistil.models.load import TaskModel, Teacher, encode, load_encoder, load_teacher, save_student
 from bistil.pipeline.finished import export, exportable
 from bistil.sft.lottery import decouple_output_embedding, select_biases, set_trainable
+from bistil.systems.recipe import start_layers
 from bistil.tasks.nli import ClsClassifier
 from bistil.tasks.qa import SpanHead
 from bistil.tasks.tagging import TokenClassifier
@@ -101,7 +103,7 @@ def test_states_are_those_of_every_layer_and_agree_with_the_fast_attention(teach
 
 @every()
 def test_states_compared_without_maps_give_the_loss_and_gradient_of_maps(teacher: Teacher) -> None:
-    inputs, layers = batch(teacher.tokenizer), layer_map(6, 2)
+    inputs, layers = batch(teacher.tokenizer), start_layers("uniform", 6, 2)
     student = initialise(teacher.encoder, 2)
     with torch.no_grad():  # away from the teacher
         for parameter in student.parameters():
@@ -126,7 +128,7 @@ def test_states_compared_without_maps_give_the_loss_and_gradient_of_maps(teacher
 @torch.no_grad()
 def test_a_student_has_copies_of_the_teachers_layers(teacher: Teacher, lrf: int) -> None:
     student = initialise(teacher.encoder, lrf)
-    kind, layers = ARCHITECTURES[teacher.encoder.config.model_type], layer_map(6, lrf)
+    kind, layers = ARCHITECTURES[teacher.encoder.config.model_type], start_layers("uniform", 6, lrf)
     source, folded = teacher.encoder.state_dict(), "layers.0.attn.Wqkv.weight"
     for name, tensor in student.state_dict().items():
         number = name.removeprefix(kind.layers).partition(".")[0] if name.startswith(kind.layers) else ""

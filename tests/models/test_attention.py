@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import masked_lm
+from tiny import masked_lm, objective_of
 from torch import Tensor
 
-from bistil.distil.general import GeneralDistillation
-from bistil.distil.start import initialise, layer_map
+from bistil.distil.start import initialise
 from bistil.distil.teachers import AdaptedTeacher
 from bistil.losses import attention_loss
 from bistil.models import attention
@@ -86,7 +85,7 @@ def test_half_precision_is_compared_in_single() -> None:
 def test_nothing_of_the_size_of_a_map_is_kept_for_the_backward_pass() -> None:
     encoder, length = masked_lm(60).bert, 40  # 40 tokens, and 2 heads of 16 units
     student = initialise(encoder, 2)
-    objective = GeneralDistillation(student, AdaptedTeacher(encoder, {}, None), layer_map(6, 2))
+    objective = objective_of(student, AdaptedTeacher(encoder, {}, None))
     kept: list[int] = []
 
     def note(tensor: Tensor) -> Tensor:

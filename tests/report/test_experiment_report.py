@@ -127,7 +127,7 @@ def test_the_report_shows_curves_vocabulary_and_failures(
     assert "student qab: ValueError: no" in text
     assert '<a href="notebooks/01_data.ipynb">Data</a>' in text
     assert len(list((folder / "manifests").glob("*.json"))) == 7
-    assert {"stage-1-lrf-2.svg", "language-sfts-teacher.png"} <= {
+    assert {"student-bistil-lrf-2.svg", "language-sfts-teacher.png"} <= {
         path.name for path in (folder / "figures").iterdir()
     }
     assert (folder / "results.csv").read_text(encoding="utf-8").count("\n") == 4

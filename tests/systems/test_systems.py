@@ -12,24 +12,25 @@ from tiny import ROOT, entries
 from bistil import batch
 from bistil.errors import InputError
 from bistil.evaluation.results import COLUMNS
-from bistil.experiment import Cell, parse_system
+from bistil.experiment import Cell
 from bistil.pipeline import Pipeline
 from bistil.report.experiment import write_experiment_report
 from bistil.sft.delta import SparseDelta
 from bistil.store.artefacts import Store
-from bistil.systems.table import REDUCED, SYSTEMS, WHOLE, from_results, in_results, rank, shared_student, told
+from bistil.systems.table import REDUCED, SYSTEMS, WHOLE, rank
 from bistil.tasks.retrieval import Side, parallel, retrieve
 
 TEACHERS = ["teacher-full", "teacher-head", "teacher-bitfit", "teacher-rand-sft"]
 STUDENTS = ["minilm:2", "distilmbert:2", "distilmbert-pair:2"]
 
 
-def test_names_in_experiment_files() -> None:
-    assert parse_system("teacher-ltsft") == ("teacher-ltsft", 1, 1)
-    assert parse_system("minilm:3") == ("minilm", 3, 1)
-    assert parse_system("bistil-st:2x4") == ("bistil-st", 2, 4)
-    assert Cell("bistil-tf", "ner", "qac", 2, 1, 2).named == "bistil-tf:2x2"
-    assert Cell("floor", "ner", "qac", 1, 1).named == "floor"
+def test_names_in_experiment_files(experiment) -> None:
+    small = experiment()
+    assert small.parse_system("teacher-ltsft") == ("teacher-ltsft", 1, 1)
+    assert small.parse_system("minilm:3") == ("minilm", 3, 1)
+    assert small.parse_system("bistil-st:2x4") == ("bistil-st", 2, 4)
+    assert small.named(Cell("bistil-tf", "ner", "qac", 2, 1, 2)) == "bistil-tf:2x2"
+    assert small.named(Cell("floor", "ner", "qac", 1, 1)) == "floor"
     for bad in (
         "minilm",
         "teacher-full:2",
@@ -42,22 +43,16 @@ def test_names_in_experiment_files() -> None:
         "bistil-tf:2:2",
     ):
         with pytest.raises(InputError, match="is not a system"):
-            parse_system(bad)
+            small.parse_system(bad)
+    with pytest.raises(InputError, match="Did you mean bistil-tf?"):
+        small.parse_system("bistl-tf:2")
 
 
-def test_names_in_results_have_a_place_and_a_sentence() -> None:
-    assert from_results(in_results("bistil-tf", 2)) == ("bistil-tf", 2)
-    assert from_results(in_results("minilm", 1)) == ("minilm", 1)
-    assert (
-        rank("teacher-ltsft")
-        < rank("bistil-tf")
-        < rank("bistil-tf-drf2")
-        < rank("bistil-st")
-        < rank("unheard-of")
-    )
-    assert "2 times narrower" in told("bistil-tf-drf2")
-    assert told("unheard-of") == ""
-    assert all(told(name).endswith(".") for name in SYSTEMS)
+def test_every_system_has_a_place_a_sentence_a_source_and_a_colour() -> None:
+    assert rank("teacher-ltsft") < rank("bistil-tf") < rank("bistil-st") < rank("unheard-of")
+    assert all(system.told.endswith(".") for system in SYSTEMS.values())
+    assert all(system.source for name, system in SYSTEMS.items() if not system.guesses)
+    assert len({system.colour for system in SYSTEMS.values()}) == len(SYSTEMS)
 
 
 def test_the_readme_names_every_system() -> None:
@@ -66,13 +61,11 @@ def test_the_readme_names_every_system() -> None:
     assert all(f"`{name}{':2' if name in REDUCED else ''}`" in table for name in SYSTEMS)
 
 
-def test_students_are_shared_by_recipe_and_languages() -> None:
-    assert shared_student("bistil-st") == "bistil-tf"
-    assert {name: shared_student(name) for name in REDUCED if shared_student(name) != name} == {
-        "bistil-st": "bistil-tf"
-    }
+def test_students_are_shared_by_recipe() -> None:
+    assert SYSTEMS["bistil-st"].student is SYSTEMS["bistil-tf"].student
+    others = [SYSTEMS[name].student for name in REDUCED if name != "bistil-st"]
+    assert all(one != other for i, one in enumerate(others) for other in others[:i])
     assert set(WHOLE) & set(REDUCED) == set()
-    assert all(hasattr(Pipeline, f"_{SYSTEMS[name].recipe}_student") for name in REDUCED)
 
 
 def test_settings_that_no_system_reads_are_refused(experiment) -> None:
@@ -96,7 +89,7 @@ def evaluated(experiment: Any, data: Any, folder: Path) -> Pipeline:
         rows = pipeline.rows(cell)
         assert {row["metric"] for row in rows} == {"f1", "precision", "recall"}
         assert all(
-            set(row) == set(COLUMNS) and 0.0 <= row["value"] <= 100.0 and row["system"] == cell.in_results
+            set(row) == set(COLUMNS) and 0.0 <= row["value"] <= 100.0 and row["system"] == cell.system
             for row in rows
         )
     return pipeline
@@ -107,7 +100,7 @@ def figures_of(pipeline: Pipeline, folder: Path) -> set[str]:
     rows = [row for cell in pipeline.experiment.cells() for row in pipeline.rows(cell)]
     page = write_experiment_report(folder, pipeline.experiment, rows, pipeline.store, failures=[])
     assert all(
-        told(system) in page.read_text(encoding="utf-8").replace("&#39;", "'")
+        SYSTEMS[system].told in page.read_text(encoding="utf-8").replace("&#39;", "'")
         for system in {row["system"] for row in rows}
     )
     return {path.name for path in (folder / "figures").iterdir()}
@@ -134,7 +127,7 @@ def test_teachers_tuned_otherwise_run_from_the_yaml_and_change_what_they_say(
     bitfit = delta_of(pipeline, cells["teacher-bitfit"])
     assert rows["teacher-bitfit"]["density"] == pytest.approx(bitfit.size / total, rel=5e-3)
     assert all(name.endswith("bias") for name in bitfit.tensors)
-    worn = [pipeline._language_delta(cells[name], "qac") for name in TEACHERS]
+    worn = [pipeline.worn(cells[name], "qac") for name in TEACHERS]
     assert worn[:2] == [None, None]
     assert worn[2] is not None
     assert worn[3] is not None
@@ -156,7 +149,7 @@ def test_lora_and_ia3_run_from_the_yaml(experiment, data, tmp_path: Path) -> Non
     lora, ia3, _ = (pipeline.rows(cell)[0]["density"] for cell in pipeline.experiment.cells())
     assert lora == pytest.approx(0.1, abs=0.05)
     assert 0 < ia3 < 0.02
-    assert pipeline._language_delta(pipeline.experiment.cells()[0], "qac") is None
+    assert pipeline.worn(pipeline.experiment.cells()[0], "qac") is None
     assert SparseDelta.load(pipeline.language_sft("qac").path("delta.safetensors")).notes["method"] == "lora"
 
 
@@ -174,7 +167,7 @@ def test_spiel_on_the_task_alone_is_what_an_experiment_by_spiel_does_without_ada
     ag, ma, bare = pipeline.experiment.cells()
     assert pipeline.task_sft(ag).id == pipeline.task_sft(bare).id != pipeline.task_sft(ma).id
     assert {pipeline.rows(cell)[0]["density"] for cell in (ag, ma, bare)} == {0.1}
-    assert pipeline._language_delta(ma, "qac") is None
+    assert pipeline.worn(ma, "qac") is None
     assert pipeline.experiment.task_config(ma).sft.spiel.method == "ma"
 
 
@@ -187,17 +180,17 @@ def test_students_by_other_recipes_run_from_the_yaml(experiment, data, tmp_path:
     minilm, seen, pair = small.cells()
     vocabulary = {cell: pipeline.rows(cell)[0]["vocabulary"] for cell in small.cells()}
     assert vocabulary[pair] <= vocabulary[minilm] == vocabulary[seen] == len(pipeline.teacher.tokenizer)
-    assert pipeline._language_delta(minilm, "qac") is None
-    assert pipeline._language_delta(pair, "qac") is None
-    assert pipeline._language_delta(seen, "qac") is not None
+    assert pipeline.worn(minilm, "qac") is None
+    assert pipeline.worn(pair, "qac") is None
+    assert pipeline.worn(seen, "qac") is not None
     assert set(pipeline.student(seen).manifest["inputs"]) == {"teacher", "text qaa", "text qab"}
     assert set(pipeline.student(pair).manifest["inputs"]) == {"teacher", "text qaa", "text qac", "vocabulary"}
     assert pipeline.student(minilm).manifest["config"]["minilm"] == {"relation_heads": 8, "teacher_layer": 5}
     for cell in small.cells():
         assert pipeline.encoder(cell, "qac")[0].config.num_hidden_layers == 3
     assert {
-        "minilm-lrf-2.svg",
-        "distilmbert-lrf-2.svg",
+        "student-minilm-lrf-2.svg",
+        "student-distilmbert-lrf-2.svg",
         "language-sfts-distilmbert-student.svg",
     } <= figures_of(pipeline, tmp_path / "report")
 

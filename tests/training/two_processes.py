@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 
 import torch
+from tiny import objective_of
 
-from bistil.distil.general import GeneralConfig, distil_general, set_dropout
+from bistil.distil.general import GeneralConfig, distil, set_dropout
 from bistil.distil.start import initialise
 from bistil.distil.teachers import AdaptedTeacher
 from bistil.models.load import load_teacher
@@ -48,15 +49,15 @@ def main(world: Path, teacher_folder: Path, to: Path) -> None:
     )
     encoder = load_teacher(teacher_folder).encoder
     student = initialise(encoder, 2)
-    history = distil_general(
-        student,
-        AdaptedTeacher(encoder, {"qac": delta}, None),
+    history = distil(
+        objective_of(student, AdaptedTeacher(encoder, {"qac": delta}, None)),
         teacher.tokenizer,
         blocks,
         config=GeneralConfig(
             lrf=2, schedule=Schedule(steps=STEPS, learning_rate=1e-3, evaluations=10), batch_size=6
         ),
         folder=to / "stage-1",
+        stage="stage 1",
     )
     found = {
         "stage 1": history,

@@ -1,0 +1,119 @@
+"""The one objective of general distillation: a sum of terms, evaluated in one pass of each side.
+
+Notable: BiStil's stage 1, DistilBERT's and MiniLMv2's recipes and plain masked-language modelling are values
+of `systems.recipe.Student` for it. The teacher wears the batch's language; the student never does.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from bistil.distil.teachers import AdaptedTeacher
+from bistil.distil.terms import Context, Needs, Reading, read, value
+from bistil.distil.width import Narrowing
+from bistil.errors import InputError
+from bistil.models.architectures import mlm_logits
+from bistil.systems.recipe import Pairs, Term, layer_pairs
+from bistil.text.corpora import IGNORED
+from bistil.training.loop import Objective
+
+
+def term_pairs(terms: Mapping[str, Term], pairs: Pairs, teacher: int, student: int) -> dict[str, Pairs]:
+    """Return the layers that each term compares, its own or `pairs`; both sides by their depths."""
+    return {
+        name: pairs if term.layers is None else layer_pairs(term.layers, teacher, student)
+        for name, term in terms.items()
+    }
+
+
+def compare(
+    terms: Mapping[str, Term],
+    own: Reading,
+    theirs: Reading | None,
+    pairs: Mapping[str, Pairs],
+    context: Context,
+    narrowing: Narrowing | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the weighted sum of the terms, and each of them before its weight, detached."""
+    if narrowing is not None and theirs is not None:
+        layers = [n for _, n in next(iter(pairs.values()))]
+        mine, goal = narrowing.align(own.output, theirs.output, layers)
+        own, theirs = replace(own, output=mine), replace(theirs, output=goal)
+    parts = {name: value(term, own, theirs, pairs[name], context) for name, term in terms.items()}
+    weighted = [terms[name].weight * part for name, part in parts.items()]
+    return sum(weighted[1:], weighted[0]), {name: part.detach() for name, part in parts.items()}
+
+
+class Distillation(Objective):
+    """The weighted sum of some terms of a student against its adapted teacher.
+
+    :param student: an encoder, or a masked LM where a term compares predictions.
+    :param teacher: None where no term follows one. It has a masked LM where a term compares predictions.
+    :param pairs: the layers that belong together, for all terms that name none of their own.
+    :param narrowing: of a narrower student, what ties its states to the teacher's.
+    :param relation_heads: for terms of relations, the teacher's attention heads by default.
+    :raises InputError: where a term follows a teacher and there is none.
+    """
+
+    model: PreTrainedModel
+
+    def __init__(
+        self,
+        student: PreTrainedModel,
+        teacher: AdaptedTeacher | None,
+        terms: Mapping[str, Term],
+        pairs: Pairs,
+        *,
+        narrowing: Narrowing | None = None,
+        relation_heads: int | None = None,
+    ) -> None:
+        super().__init__(student)
+        if teacher is None and any(term.by != "ce" for term in terms.values()):
+            raise InputError(f"A teacher was expected for the terms {', '.join(terms)}, but there is none.")
+        self._teacher, self.terms, self.narrowing = (teacher,), dict(terms), narrowing
+        own = student.config.num_hidden_layers
+        theirs = teacher.encoder.config.num_hidden_layers if teacher else own
+        self.pairs = term_pairs(terms, pairs, theirs, own)
+        self._needs = [Needs.of(terms, self.pairs, side, depth) for side, depth in enumerate((own, theirs))]
+        self._compares_predictions = any((t.of, t.by) == ("prediction", "kl") for t in terms.values())
+        self._predicts = any(term.of == "prediction" for term in terms.values())
+        if relation_heads is None and teacher is not None:
+            relation_heads = teacher.encoder.config.num_attention_heads
+        self._relation_heads = relation_heads or 1
+
+    @property
+    def teacher(self) -> AdaptedTeacher | None:
+        """The teacher, which is no part of what is trained and saved."""
+        return self._teacher[0]
+
+    def forward(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss on one batch of one language; parts are the terms before their weights."""
+        ids, mask, labels = batch["input_ids"], batch["attention_mask"], batch.get("labels")
+        where = None
+        if self._predicts:
+            where = mask == 1 if self._compares_predictions or labels is None else labels != IGNORED
+        theirs = self._theirs(batch, where)
+        encoder: Any = self.model.base_model
+        own = read(encoder, ids, mask, self._needs[0])
+        if where is not None:
+            own = replace(own, logits=mlm_logits(self.model, own.output.last[where]).float())
+        at = labels[where] if labels is not None and where is not None else None
+        context = Context(mask, at, self._relation_heads)
+        return compare(self.terms, own, theirs, self.pairs, context, self.narrowing)
+
+    @torch.no_grad()
+    def _theirs(self, batch: Mapping[str, Any], where: Tensor | None) -> Reading | None:
+        """What the teacher gives in the batch's language; None without one."""
+        teacher = self.teacher
+        if teacher is None:
+            return None
+        teacher.wear(batch["language"])
+        ids, mask = teacher.ids(batch["input_ids"]), batch["attention_mask"]
+        found = read(teacher.encoder, ids, mask, self._needs[1])
+        if where is None or not self._compares_predictions:
+            return found
+        return replace(found, logits=teacher.logits(found.output.last[where]))

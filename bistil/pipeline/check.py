@@ -1,0 +1,76 @@
+"""What is checked before any long work starts: whatever would fail later."""
+
+from bistil.distil.width import check_drf
+from bistil.errors import InputError
+from bistil.models.architectures import longest_sequence, student_config
+from bistil.pipeline.inputs import Inputs
+from bistil.sft import peers
+from bistil.systems.recipe import layer_pairs, start_layers, student_depth
+from bistil.tasks import RETRIEVAL
+from bistil.tasks import task as find_task
+from bistil.tasks.retrieval import parallel
+from bistil.tasks.training import language_of
+from bistil.text.corpora import check_enough, read_lines
+from bistil.vocab.family import family_of
+
+
+def check(inputs: Inputs) -> None:
+    """Fail now on lengths, layer maps and reduction factors that cannot be, and on every file that will be
+    read.
+
+    :raises InputError: at the first thing that cannot work.
+    """
+    _check_lengths(inputs)
+    _check_students(inputs)
+    experiment, data = inputs.experiment, inputs.data
+    for target in experiment.targets.get(RETRIEVAL, ()):
+        parallel(data, experiment.source, target)
+    asked = (experiment.language_sft, *(settings.sft for settings in experiment.task.values()))
+    systems = [inputs.system(cell) for cell in experiment.cells()]
+    if any(one.learning.peft for one in systems) or any(sft and sft.peft for sft in asked):
+        peers.library()
+    files = {(task, target, "test") for task, targets in experiment.tuned.items() for target in targets}
+    for cell in experiment.cells():
+        if cell.task in experiment.tuned:
+            files.add((cell.task, experiment.source, "dev"))
+            for part in inputs.system(cell).learning.rows:
+                code = language_of(part, source=experiment.source, target=cell.target)
+                files.add((cell.task, code, part.split))
+    for task, code, split in sorted(files):
+        find_task(task).read(data.file(task, code, split))
+    codes = [code for cell in experiment.cells() for code in inputs.languages(cell)]
+    for code in dict.fromkeys(codes):
+        lines = read_lines(data.text(code), experiment.text.lines)
+        check_enough(inputs.teacher.tokenizer, lines, experiment.text.length, data.text(code))
+
+
+def _check_lengths(inputs: Inputs) -> None:
+    """Refuse sequences that are longer than the teacher's positions."""
+    experiment, positions = inputs.experiment, longest_sequence(inputs.teacher.encoder.config)
+    longest = max(experiment.text.length, *(experiment.task[task].max_length for task in experiment.tuned), 0)
+    if longest > positions:
+        raise InputError(
+            f"Lengths up to the {positions} positions of the teacher {experiment.teacher} were expected, but"
+            f" the experiment asks for {longest}. Lower `length` under `text` or `max_length` under `task`."
+        )
+
+
+def _check_students(inputs: Inputs) -> None:
+    """Refuse students that the teacher cannot have."""
+    experiment, teacher = inputs.experiment, inputs.teacher
+    config, depth = teacher.encoder.config, teacher.encoder.config.num_hidden_layers
+    for cell in experiment.cells():
+        student = inputs.system(cell).student
+        if student is None:
+            continue
+        own = student_depth(depth, cell.lrf)
+        layers = student.start if student.start != "random" else "uniform" if depth % own == 0 else "bottom"
+        student_config(config, start_layers(layers, depth, cell.lrf))
+        for imitated in (student.layers, *(term.layers for term in student.terms.values())):
+            if imitated is not None and student.follows:
+                layer_pairs(imitated, depth, own)
+        if student.vocabulary == "trimmed" or cell.lrf > 1:
+            family_of(teacher.tokenizer.backend_tokenizer)  # refuses a vocabulary that cannot be reduced
+        check_drf(config, cell.drf)
+        if student.relates:
+            experiment.minilm.check(config)

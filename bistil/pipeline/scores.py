@@ -1,0 +1,173 @@
+"""What is measured of finished models: zero-shot scores, retrieval, joint timing, result rows."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from bistil.evaluation import cost
+from bistil.evaluation.results import METRICS
+from bistil.evaluation.score import predict_all
+from bistil.evaluation.significance import KEPT, keep_outcomes
+from bistil.experiment import Cell
+from bistil.models.load import TaskModel
+from bistil.pipeline.inputs import Inputs
+from bistil.pipeline.tuned import Base, worn_encoder
+from bistil.store.artefacts import Artefact, file_id
+from bistil.tasks import RETRIEVAL
+from bistil.tasks import task as find_task
+from bistil.tasks.retrieval import Side, parallel, parallel_files, retrieve
+from bistil.tasks.task import Task
+
+Made = tuple[TaskModel, Task, PreTrainedTokenizerFast]
+TIMES = ("latency_ms", "examples_per_second")
+
+
+def evaluation(
+    inputs: Inputs, cell: Cell, tuned: Artefact | None, worn: Artefact | None, model: Callable[[], Made]
+) -> Artefact:
+    """The zero-shot score of a cell on the target's test file, with what the model costs, as metrics.
+
+    What each example adds to the scores is kept beside them (`significance.read_outcomes`), where the task
+    can tell.
+
+    :param tuned: the task SFT; None for a system that guesses.
+    :param worn: what the model wears for the target language.
+    """
+    test = inputs.data.file(cell.task, cell.target, "test")
+    settings = inputs.experiment.task[cell.task]
+
+    def build(folder: Path) -> Mapping[str, Any]:
+        examples = find_task(cell.task).read(test)
+        if tuned is None:
+            task, training = inputs.training(cell)
+            known = [one for own in training.values() for one in own]
+            return {**task.floor(known, examples), "n_examples": len(examples)}
+        made, task, tokenizer = model()
+        length = settings.max_length
+        found = predict_all(made, task, examples, tokenizer, max_length=length, progress=inputs.progress)
+        keep_outcomes(folder / KEPT, task, examples, found, test=file_id(test))
+        costs = _costs(made, task, examples, tokenizer, inputs, cell, repeats=3)
+        scores = task.score(examples, found)
+        return {**scores, "n_examples": len(examples), **vars(costs), **inputs.where}
+
+    made_from: dict[str, Artefact | str] = {"test": file_id(test), **({"target sft": worn} if worn else {})}
+    source = inputs.experiment.source
+    made_from["task sft"] = tuned or file_id(inputs.data.file(cell.task, source, "train"))
+    config = {"task": cell.task, "max_length": settings.max_length}
+    return inputs.store.run("evaluation", config, made_from, build)
+
+
+def retrieval(inputs: Inputs, cell: Cell, base: Base | None, worn: Mapping[str, Artefact | None]) -> Artefact:
+    """How often a cell's encoder, before any task, finds a sentence's translation; a guess is chance.
+
+    :param base: None for a system that guesses.
+    :param worn: what the encoder wears, for the source and the target.
+    """
+    experiment = inputs.experiment
+    config, languages = experiment.retrieval, (experiment.source, cell.target)
+
+    def build(folder: Path) -> Mapping[str, Any]:
+        pairs = parallel(inputs.data, *languages)
+        if base is None:
+            return {"accuracy": 100 / len(pairs), "n_examples": len(pairs)}
+        source, target = (Side(*worn_encoder(inputs, base, worn[code])) for code in languages)
+        layer = round(config.depth * source.encoder.config.num_hidden_layers)
+        length = experiment.text.length
+        found = retrieve(source, target, pairs, layer=layer, by=config.by, max_length=length)
+        size = {
+            "parameters": source.encoder.num_parameters(),
+            "vocabulary": source.encoder.config.vocab_size,
+        }
+        return {**found, "layer": layer, "n_examples": len(pairs), **size, **inputs.where}
+
+    files = parallel_files(inputs.data, *languages)
+    made_from: dict[str, Artefact | str] = {
+        f"pairs {number}": file_id(path) for number, path in enumerate(files) if path
+    }
+    if base is not None:
+        made_from["base"] = base.student or inputs.teacher_id
+        made_from |= {f"sft {code}": one for code, one in worn.items() if one}
+    settings = {"task": RETRIEVAL, "settings": config, "max_length": experiment.text.length}
+    return inputs.store.run("evaluation", settings, made_from, build)
+
+
+def timing(
+    inputs: Inputs,
+    task: str,
+    cells: Sequence[Cell],
+    tuned: Mapping[str, Artefact],
+    model: Callable[[Cell], Made],
+) -> Artefact:
+    """Latency and throughput of some cells' models, one after the other in one process."""
+
+    def build(folder: Path) -> Mapping[str, Any]:
+        found = {}
+        for cell in cells:
+            made, kind, tokenizer = model(cell)
+            examples = kind.read(inputs.data.file(task, cell.target, "test"))
+            measured = _costs(made, kind, examples, tokenizer, inputs, cell, repeats=15)
+            found[cell.timed_as] = {name: getattr(measured, name) for name in TIMES}
+        return {"systems": found, **inputs.where}
+
+    return inputs.store.run("timing", {"task": task}, tuned, build)
+
+
+def rows(
+    inputs: Inputs, cell: Cell, found: Artefact, times: Mapping[str, Any], tuned: Artefact | None
+) -> list[dict[str, Any]]:
+    """The tidy result rows of a cell, one a metric.
+
+    :param times: of the joint timing, where that has been run.
+    :param tuned: the task SFT; None where nothing is tuned.
+    """
+    experiment, system = inputs.experiment, inputs.system(cell)
+    measured = {**found.metrics, **times}
+    shared = {
+        "experiment": experiment.name,
+        "system": cell.system,
+        "teacher": Path(experiment.teacher).name,
+        "task": cell.task,
+        "source": experiment.source,
+        "target": cell.target,
+        "lrf": cell.lrf if cell.lrf > 1 else None,
+        "drf": cell.drf if cell.drf > 1 else None,
+        **system.axes,
+        "density": _density(inputs, cell, measured, tuned),
+        "seed": cell.seed,
+        "artefact": found.id,
+    }
+    names = ("n_examples", "parameters", "vocabulary", "flops_per_example", *TIMES, "disk_bytes")
+    costs = {name: measured.get(name) for name in names}
+    scores = [name for name in METRICS if name in measured]
+    return [{**shared, **costs, "metric": name, "value": measured[name]} for name in scores]
+
+
+def _density(inputs: Inputs, cell: Cell, measured: Mapping[str, Any], tuned: Artefact | None) -> float | None:
+    """The density of a cell's task SFT: the one asked for, or what came of a choice that has its own; None
+    where nothing is tuned for the task.
+    """
+    if cell.task == RETRIEVAL:
+        return None
+    learning = inputs.system(cell).learning
+    if tuned is None or not learning.one_phase or learning.select == "random":
+        return inputs.experiment.task[cell.task].sft.density
+    share = tuned.metrics["values"] / measured["encoder_parameters"]
+    return float(f"{share:.3g}")  # seeds differ by single values
+
+
+def _costs(
+    model: TaskModel,
+    task: Task,
+    examples: Sequence[Any],
+    tokenizer: PreTrainedTokenizerFast,
+    inputs: Inputs,
+    cell: Cell,
+    *,
+    repeats: int,
+) -> cost.Cost:
+    settings = inputs.experiment.task[cell.task]
+    rows = task.encode(examples, tokenizer, max_length=settings.max_length)
+    pad_id = int(tokenizer.pad_token_id)
+    return cost.measure(model, task, rows, batch_size=settings.batch_size, repeats=repeats, pad_id=pad_id)

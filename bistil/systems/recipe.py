@@ -1,0 +1,382 @@
+"""What a method is made of, as plain values: a student, what is worn for a language, how a task is learnt.
+
+Notable: nothing here runs anything and nothing needs torch. One interpreter reads the values (`distil`,
+`pipeline`), so a new method is a new value. A layer map is computed here and nowhere else, and handed on.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from bistil.errors import InputError
+
+Pairs = tuple[tuple[int, int], ...]
+"""Layers that belong together as (student's, teacher's), both counted from 1."""
+NAMED = ("uniform", "odd", "odd-last", "top", "bottom", "last")
+EVEN = ("uniform", "odd", "odd-last")
+"""The maps whose steps are even, which need a depth that divides the teacher's."""
+LayerMap = str
+"""A named map, or the pairs themselves as in `1-2 2-4 3-12`."""
+Of = Literal["embedding", "hidden", "states", "attention", "relations", "prediction"]
+By = Literal["mse", "cosine", "kl", "ce"]
+COMPARED: Mapping[str, tuple[str, ...]] = {
+    "embedding": ("mse", "cosine"),
+    "hidden": ("mse", "cosine"),
+    "states": ("mse", "cosine"),
+    "attention": ("mse",),
+    "relations": ("kl",),
+    "prediction": ("kl", "ce"),
+}
+"""By what each part of a model can be compared."""
+
+
+def layer_pairs(layers: LayerMap, teacher: int, student: int) -> Pairs:
+    """Return which of the teacher's layers each of the student's layers is paired with.
+
+    With N teacher layers, M student layers and r = N / M the student's layer m is paired with r m
+    (`uniform`), r m - (r - 1) (`odd`), the same but N for the last (`odd-last`), m + N - M (`top`) or m
+    (`bottom`); `last` pairs M with N alone. States count from the embedding layer, 0, which no map names.
+
+    :raises InputError: for an unknown name, a depth that the map does not divide, or pairs outside the
+        models.
+    """
+    if re.fullmatch(r"\d+-\d+( \d+-\d+)*", layers):
+        pairs = tuple((int(m), int(n)) for m, n in (pair.split("-") for pair in layers.split()))
+        if any(not (1 <= m <= student and 1 <= n <= teacher) for m, n in pairs):
+            raise InputError(
+                f"Pairs of a student's layer from 1 to {student} and a teacher's from 1 to {teacher} were"
+                f" expected in a layer map, but got {layers}."
+            )
+        return pairs
+    if layers not in NAMED:
+        raise InputError(
+            f"A layer map {', '.join(NAMED)}, or pairs as in 1-2 2-4, was expected, but got {layers!r}."
+        )
+    if not 1 <= student <= teacher:
+        raise InputError(f"A student of 1 to {teacher} layers was expected, but it has {student}.")
+    if layers in EVEN and teacher % student:
+        divisors = [number for number in range(1, teacher + 1) if teacher % number == 0]
+        raise InputError(
+            f"The layer map `{layers}` needs a number of layers that divides the teacher's {teacher}, one of"
+            f" {divisors}, but the student has {student}. Take `top`, `bottom`, `last` or pairs."
+        )
+    own, r = range(1, student + 1), teacher // student
+    match layers:
+        case "uniform":
+            return tuple((m, r * m) for m in own)
+        case "odd":
+            return tuple((m, r * m - r + 1) for m in own)
+        case "odd-last":
+            return (*((m, r * m - r + 1) for m in own[:-1]), (student, teacher))
+        case "top":
+            return tuple((m, m + teacher - student) for m in own)
+        case "bottom":
+            return tuple((m, m) for m in own)
+    return ((student, teacher),)
+
+
+def start_layers(layers: LayerMap, teacher: int, lrf: int) -> tuple[int, ...]:
+    """Return the teacher's layers, from 1, that the layers of a student start from, in the student's order.
+
+    :raises InputError: as `layer_pairs`, and for a map that leaves a layer of the student without one.
+    """
+    depth = student_depth(teacher, lrf)
+    if layers in EVEN and teacher % lrf:
+        divisors = [number for number in range(1, teacher + 1) if teacher % number == 0]
+        raise InputError(
+            "The layer reduction factor must divide the teacher's number of layers for the layer map"
+            f" `{layers}`; {lrf} does not divide {teacher}. Choose one of {divisors}, or the map `top` or"
+            " `bottom`."
+        )
+    pairs = dict(layer_pairs(layers, teacher, depth))
+    if sorted(pairs) != list(range(1, depth + 1)):
+        raise InputError(
+            f"A start for each of the student's {depth} layers was expected, but the layer map {layers!r}"
+            f" names {len(pairs)} of them. Take `uniform`, `odd`, `top`, `bottom` or a pair for each layer."
+        )
+    return tuple(pairs[layer] for layer in range(1, depth + 1))
+
+
+def student_depth(teacher: int, lrf: int) -> int:
+    """Return the number of layers of a student of a teacher with `teacher` layers: their quotient, rounded
+    down.
+
+    :raises InputError: for a factor that leaves no layer.
+    """
+    if not 1 <= lrf <= teacher:
+        raise InputError(f"A layer reduction factor from 1 to {teacher} was expected, but got {lrf}.")
+    return teacher // lrf
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """One summand of what a student minimises.
+
+    Attributes:
+        of: what is compared. `embedding` is the embedding layer's output, `hidden` the states of the paired
+            layers, `states` both of them in one mean, `attention` the distributions of the paired layers,
+            `relations` the self-attention relations of their queries, keys and values, `prediction` the
+            masked-LM head's output.
+        by: the squared difference (`mse`), 1 - cosine (`cosine`), the divergence from the teacher (`kl`) or
+            the cross-entropy of the masked tokens themselves (`ce`), which follows no teacher.
+        weight: the factor of the term in the sum.
+        over: whether the paired layers are averaged or summed.
+        layers: the pairs that this term compares, where they are not those of the student.
+        temperature: what logits are divided by before the softmax of a `prediction` by `kl`.
+    """
+
+    of: Of
+    by: By
+    weight: float = 1.0
+    over: Literal["mean", "sum"] = "mean"
+    layers: LayerMap | None = None
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.by not in COMPARED.get(self.of, ()):
+            told = "; ".join(f"{of} by {', '.join(by)}" for of, by in COMPARED.items())
+            raise InputError(f"A term of {told} was expected, but got {self.of} by {self.by}.")
+        if not 0 < self.weight < float("inf") or not 0 < self.temperature < float("inf"):
+            raise InputError(
+                f"A weight and a temperature above 0 were expected, but got {self.weight} and"
+                f" {self.temperature}."
+            )
+        if self.over not in ("mean", "sum"):
+            raise InputError(f"`over` should be mean or sum, but is {self.over!r}.")
+
+
+STATES: Mapping[str, Term] = {
+    "attention": Term(of="attention", by="mse"),
+    "hidden": Term(of="states", by="mse"),
+}
+"""BiStil's losses of both stages on attention and hidden states (eqs. 5.1 and 5.2)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Student:
+    """How a general student is made, before any task.
+
+    Attributes:
+        terms: what it minimises, by the names in its history.
+        languages: what it is distilled on: "pair" (source and target) or "seen" (all that the teacher saw).
+        vocabulary: "trimmed" to those languages, or the "teacher"'s own.
+        start: the teacher's layers that it starts from, as a layer map, or "random".
+        layers: the teacher's layers that it imitates, as a layer map; also in task distillation.
+        adapted: whether the teacher wears the SFT of the batch's language meanwhile.
+        title: what its learning curve is called.
+        named: how its artefacts name the recipe; "" where they hold all of it, as those of variants do.
+    """
+
+    terms: Mapping[str, Term]
+    languages: Literal["pair", "seen"] = "pair"
+    vocabulary: Literal["trimmed", "teacher"] = "trimmed"
+    start: LayerMap = "uniform"
+    layers: LayerMap = "uniform"
+    adapted: bool = False
+    title: str = ""
+    named: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.terms:
+            raise InputError("A student needs at least one term to minimise.")
+        if (self.vocabulary, self.languages) == ("trimmed", "seen"):
+            raise InputError(
+                "A vocabulary is trimmed to a pair; students of all seen languages keep the teacher's."
+            )
+        if self.languages not in ("pair", "seen") or self.vocabulary not in ("trimmed", "teacher"):
+            raise InputError(
+                "`languages` should be pair or seen and `vocabulary` trimmed or teacher, but they are"
+                f" {self.languages!r} and {self.vocabulary!r}."
+            )
+
+    @property
+    def follows(self) -> bool:
+        """Whether any term compares it with the teacher."""
+        return any(term.by != "ce" for term in self.terms.values())
+
+    @property
+    def has_head(self) -> bool:
+        """Whether it trains a masked-LM head of its own."""
+        return any(term.of == "prediction" for term in self.terms.values())
+
+    @property
+    def masks(self) -> bool:
+        """Whether it needs masked tokens to predict."""
+        return any(term.by == "ce" for term in self.terms.values())
+
+    @property
+    def relates(self) -> bool:
+        """Whether it compares self-attention relations."""
+        return any(term.of == "relations" for term in self.terms.values())
+
+    @property
+    def narrows(self) -> bool:
+        """Whether it can have a smaller hidden size: what it compares can be mapped, and it is made for a
+        pair.
+        """
+        compared = {term.of for term in self.terms.values()}
+        return compared <= {"attention", "states"} and (self.languages, self.start) == ("pair", "uniform")
+
+    @property
+    def settings(self) -> Any:
+        """What an artefact says of the recipe: its name, or everything that makes it."""
+        if self.named:
+            return self.named
+        return {
+            one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("title", "named")
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adaptation:
+    """What a model wears for a language.
+
+    Attributes:
+        worn: a language SFT ("sft"), by the method that the experiment's settings say, or "nothing".
+        select: what may change in that SFT instead of the entries that LT-SFT chooses.
+        in_training: whether the source's is worn while the task is learnt.
+        in_use: whether the target's is worn when the model is used.
+    """
+
+    worn: Literal["nothing", "sft"] = "nothing"
+    select: Literal["random", "biases"] | None = None
+    in_training: bool = True
+    in_use: bool = True
+
+    def __post_init__(self) -> None:
+        if self.worn not in ("nothing", "sft") or self.select not in (None, "random", "biases"):
+            raise InputError(
+                "`worn` should be nothing or sft and `select` random or biases, but they are"
+                f" {self.worn!r} and {self.select!r}."
+            )
+
+    def __str__(self) -> str:
+        """What is worn in a word, as in result rows; "" for nothing."""
+        if self.worn == "nothing":
+            return ""
+        when = (
+            "" if self.in_training and self.in_use else " training only" if self.in_training else " use only"
+        )
+        return self.worn + (f" {self.select}" if self.select else "") + when
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Examples that a task is learnt from.
+
+    Attributes:
+        language: whose they are: "source", "target", or a language's code.
+        split: of which file.
+        most: at most so many of them, the first ones; None for all.
+    """
+
+    language: str = "source"
+    split: Literal["train", "dev"] = "train"
+    most: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.split not in ("train", "dev") or (self.most is not None and self.most < 1):
+            raise InputError(
+                f"Rows of a split train or dev, at least one of them, were expected, but got {self}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learning:
+    """How a task is learnt.
+
+    Attributes:
+        select: what may change, as `LotteryConfig.select`; None for what the experiment's settings say.
+        peft: the task is tuned by this method of the `peft` library, at the settings' density.
+        spiel: the task is tuned by this variant of SpIEL, at that density.
+        follows: the task's "gold" labels, or the "teacher" that is tuned for it (teacher-forced).
+        terms: what a student that follows the teacher imitates of its states, beside its predictions.
+        rows: the examples it is learnt from.
+    """
+
+    select: Literal["random", "biases", "all", "none"] | None = None
+    peft: Literal["lora", "ia3"] | None = None
+    spiel: Literal["ag", "ma"] | None = None
+    follows: Literal["gold", "teacher"] = "gold"
+    terms: Mapping[str, Term] = field(default_factory=lambda: STATES)
+    rows: tuple[Rows, ...] = (Rows(),)
+
+    def __post_init__(self) -> None:
+        if sum(bool(one) for one in (self.select, self.peft, self.spiel)) > 1:
+            raise InputError(f"At most one of `select`, `peft` and `spiel` was expected, but got {self}.")
+        allowed = {
+            "select": ("random", "biases", "all", "none"),
+            "peft": ("lora", "ia3"),
+            "spiel": ("ag", "ma"),
+        }
+        for name, values in allowed.items():
+            if getattr(self, name) not in (None, *values):
+                raise InputError(f"`{name}` should be {', '.join(values)}, but is {getattr(self, name)!r}.")
+        if self.follows not in ("gold", "teacher") or not self.rows:
+            raise InputError(f"Learning follows gold or teacher, from some rows, but got {self}.")
+
+    @property
+    def one_phase(self) -> bool:
+        """Whether task tuning is one phase, whatever the experiment's method."""
+        return bool(self.select or self.peft or self.spiel)
+
+    @property
+    def by(self) -> str:
+        """By what the task is tuned, in a word; "" for the method of the experiment's settings."""
+        return self.select or self.peft or (f"spiel-{self.spiel}" if self.spiel else "")
+
+    @property
+    def regime(self) -> str:
+        """Which examples, as in result rows: source, source+target:20, …"""
+        return "+".join(
+            rows.language
+            + (f" {rows.split}" if rows.split != "train" else "")
+            + (f":{rows.most}" if rows.most else "")
+            for rows in self.rows
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """How a system that is compared with others comes about.
+
+    Attributes:
+        told: what it is, a sentence for reports.
+        source: where it is described.
+        student: how its general student is made; None for the teacher itself.
+        adaptation: what it wears for a language.
+        learning: how it learns the task.
+        colour: its colour in every figure; "" for one made from its name.
+        guesses: whether it is no model at all but a trivial guess.
+        ours: whether it is the method that the others are compared with.
+    """
+
+    told: str
+    source: str = ""
+    student: Student | None = None
+    adaptation: Adaptation = field(default_factory=Adaptation)
+    learning: Learning = field(default_factory=Learning)
+    colour: str = ""
+    guesses: bool = False
+    ours: bool = False
+
+    @property
+    def forced(self) -> bool:
+        """Whether it is a student that follows the task's teacher instead of gold labels."""
+        return self.student is not None and self.learning.follows == "teacher"
+
+    @property
+    def axes(self) -> dict[str, str]:
+        """What it is, a word for each axis, as columns of result rows; empty where one does not apply."""
+        student = self.student
+        return {
+            "recipe": "+".join(sorted(student.terms)) if student else "",
+            "start": student.start if student else "",
+            "layers": student.layers if student and student.follows else "",
+            "languages": student.languages if student else "",
+            "adaptation": str(self.adaptation),
+            "learning": "" if self.guesses else self.learning.by or "settings",
+            "follows": "" if self.guesses else self.learning.follows,
+            "regime": "" if self.guesses else self.learning.regime,
+        }

@@ -1,0 +1,115 @@
+"""A system with something about it changed: what `variants` of an experiment file say.
+
+Notable: a change is merged by key into the values that a system is made of, and null drops a term; whatever
+is not named stays. The variant's sentence is made from the difference.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
+
+from bistil.errors import InputError
+from bistil.systems.recipe import Adaptation, Learning, Student, System
+
+Build = Callable[[Any, Any, str], Any]
+"""Makes a dataclass of plain values; the last argument is named in errors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A system by what differs from another one.
+
+    Attributes:
+        of: the system or variant that it changes.
+        recipe: what differs in how its student is made, as fields of `Student`; a term that is null is
+            dropped.
+        adaptation: what differs in what it wears for a language, as fields of `Adaptation`.
+        learning: what differs in how it learns a task, as fields of `Learning`.
+        told: its own sentence for reports; by default one made from the difference.
+    """
+
+    of: str
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    adaptation: Mapping[str, Any] = field(default_factory=dict)
+    learning: Mapping[str, Any] = field(default_factory=dict)
+    told: str = ""
+
+
+def changed(system: System, variant: Variant, build: Build) -> System:
+    """Return the system as the variant changes it.
+
+    :param build: `settings.yaml.build`, which this room cannot know.
+    :raises InputError: for a recipe of a system without a student, or values that fit no field.
+    """
+    if variant.recipe and system.student is None:
+        raise InputError(
+            f"{variant.of} is no student, so a variant of it has no recipe to change.", at=("recipe",)
+        )
+    parts: dict[str, Any] = {}
+    for name, kind, said in (
+        ("student", Student, variant.recipe),
+        ("adaptation", Adaptation, variant.adaptation),
+        ("learning", Learning, variant.learning),
+    ):
+        if said:
+            key = "recipe" if name == "student" else name
+            try:
+                parts[name] = build(
+                    kind, _merged(_plain(getattr(system, name)), said), f"variant of {variant.of}"
+                )
+            except InputError as error:
+                error.at = (key, *error.at)
+                raise
+    old, new = system.student, parts.get("student")
+    if old is not None and new is not None and new != old:
+        parts["student"] = replace(new, named="", title=_title(variant))
+    told = variant.told or f"As {variant.of}, but {_difference(variant)}."
+    return replace(system, **parts, told=told, colour="", ours=False)
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses and tuples as the mappings and lists that they are read from."""
+    if is_dataclass(value):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, (tuple, list)) else value
+
+
+def _merged(base: Any, change: Any) -> Any:
+    """The change over the base, key by key; what is null there is dropped from a mapping of terms."""
+    if not isinstance(change, Mapping) or not isinstance(base, Mapping):
+        return change
+    found = dict(base)
+    for key, value in change.items():
+        if key == "terms" and isinstance(value, Mapping):
+            terms = {name: _merged(found[key].get(name), term) for name, term in value.items()}
+            found[key] = {name: one for name, one in {**found[key], **terms}.items() if one is not None}
+        else:
+            found[key] = _merged(found.get(key), value)
+    return found
+
+
+def _difference(variant: Variant) -> str:
+    """What a variant says, in words: layers bottom, no term soft, term cosine by mse."""
+    told = []
+    for said in (variant.recipe, variant.adaptation, variant.learning):
+        for key, value in said.items():
+            if key == "terms" and isinstance(value, Mapping):
+                told += [
+                    f"no term {name}" if term is None else f"term {name} {_words(term)}"
+                    for name, term in value.items()
+                ]
+            else:
+                told.append(f"{key.replace('_', ' ')} {_words(value)}")
+    return ", ".join(told) or "under another name"
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{key} {_words(one)}" for key, one in value.items())
+    return " ".join(map(_words, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _title(variant: Variant) -> str:
+    return f"As {variant.of}, but {_difference(variant)}"

@@ -1,0 +1,78 @@
+"""`variants` of an experiment file: what they change, what they are told as, what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tiny import entries
+
+from bistil.errors import InputError
+from bistil.experiment import Experiment
+from bistil.systems.recipe import Rows, Term
+from bistil.systems.table import SYSTEMS
+
+
+def system(experiment, name: str, **variants: Any):
+    return experiment(variants=variants).system(name)
+
+
+def test_a_change_is_merged_by_key_and_null_drops_a_term(experiment) -> None:
+    change = {"terms": {"cosine": None, "soft": {"temperature": 4.0}}, "layers": "bottom"}
+    found = system(experiment, "x", x={"of": "distilmbert-pair", "recipe": change})
+    assert found.student is not None
+    assert found.student.terms == {
+        "soft": Term(of="prediction", by="kl", weight=5.0, temperature=4.0),
+        "masked": Term(of="prediction", by="ce", weight=2.0),
+    }
+    assert found.student.layers == "bottom"
+    assert found.student.vocabulary == "trimmed"
+    assert found.told == (
+        "As distilmbert-pair, but no term cosine, term soft temperature 4.0, layers bottom."
+    )
+    assert isinstance(found.student.settings, dict)
+    assert found.learning == SYSTEMS["distilmbert-pair"].learning
+
+
+def test_a_variant_of_a_variant_and_one_without_a_change_to_the_recipe(experiment) -> None:
+    first = {"of": "bistil-tf", "learning": {"rows": [{"language": "target", "most": 20}]}}
+    second = {"of": "a", "learning": {"follows": "gold"}, "told": "Mine."}
+    found = system(experiment, "b", a=first, b=second)
+    assert found.student is SYSTEMS["bistil-tf"].student
+    assert found.learning.rows == (Rows(language="target", most=20),)
+    assert (found.told, found.forced, found.ours) == ("Mine.", False, False)
+    assert found.learning.regime == "target:20"
+
+
+def test_explicit_pairs_come_as_text(experiment) -> None:
+    found = system(experiment, "p", p={"of": "bistil-st", "recipe": {"start": "1-1 2-4 3-6"}})
+    assert found.student is not None
+    assert found.student.start == "1-1 2-4 3-6"
+
+
+@pytest.mark.parametrize(
+    ("variants", "told", "line"),
+    [
+        ({"scratch": {"of": "bistil-tf"}}, "that no system has was expected", "of: bistil-tf"),
+        ({"a": {"of": "b"}, "b": {"of": "a"}}, "A variant of itself: a of b of a", "of: b"),
+        ({"a": {"of": "bistil"}}, "Did you mean bistil-", "of: bistil"),
+        ({"a": {"of": "teacher-full", "recipe": {"layers": "top"}}}, "is no student", "layers: top"),
+        ({"a": {"of": "bistil-tf", "recipe": {"layrs": "top"}}}, "did you mean 'layers'", "layrs: top"),
+        ({"a": {"of": "bistil-tf", "recipe": {"terms": {"soft": {"by": "kl"}}}}}, "lacks the key 'of'", ""),
+    ],
+)
+def test_variants_that_cannot_be_are_refused_at_their_place(variants, told, line, tmp_path: Path) -> None:
+    path = tmp_path / "e.yaml"
+    path.write_text(yaml.safe_dump({**entries(tmp_path), "variants": variants}), encoding="utf-8")
+    with pytest.raises(InputError, match=told) as caught:
+        Experiment.read(path)
+    number = int(str(caught.value).split(":")[1])
+    assert line in path.read_text(encoding="utf-8").splitlines()[number - 1]
+
+
+def test_a_variant_stands_under_systems_with_its_factors(experiment) -> None:
+    variants = {"bistil-top": {"of": "bistil-tf", "recipe": {"start": "top"}}}
+    small = experiment(variants=variants, systems=["bistil-top:2"])
+    assert small.parsed == [("bistil-top", 2, 1)]
+    with pytest.raises(InputError, match="is not a system"):
+        experiment(variants=variants, systems=["bistil-top:2x2"])  # only an even start can be narrowed
