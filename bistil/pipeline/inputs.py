@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from bistil.adapt.worn import WORN, Worn
 from bistil.experiment import Cell, Experiment
 from bistil.models.load import Teacher, choose_device, load_teacher, save_student
+from bistil.models.packaged import teacher_folder
 from bistil.pipeline.identity import teacher_id
 from bistil.store.artefacts import Artefact, Store, file_id
 from bistil.systems.recipe import Rows, System
@@ -18,7 +19,7 @@ from bistil.tasks import task as find_task
 from bistil.tasks.task import Task
 from bistil.tasks.training import language_of, read_examples
 from bistil.text.corpora import Blocks, cut, read_lines
-from bistil.text.languages import DATA, DataFolder
+from bistil.text.languages import DataFolder
 from bistil.training.loop import Run
 from bistil.training.progress import Listener, silent
 
@@ -52,11 +53,7 @@ class Inputs:
 
     def fresh_teacher(self) -> Teacher:
         """A copy of the teacher of one's own, to adapt or to trim."""
-        named = self.experiment.teacher
-        inside = (
-            DATA.parent / named
-        )  # a folder is named relative to the project, wherever the process started
-        return load_teacher(inside if inside.is_dir() and not Path(named).is_dir() else named)
+        return load_teacher(teacher_folder(self.experiment.teacher))
 
     @cache  # noqa: B019 - a pipeline lives as long as its process
     def blocks(self, code: str) -> Blocks:

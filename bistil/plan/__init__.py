@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from bistil.errors import InputError
 from bistil.experiment import Cell, Experiment
+from bistil.models.packaged import teacher_folder
 from bistil.pipeline import Pipeline
 from bistil.store.artefacts import Artefact, Build, Store, artefact_id, file_id
 from bistil.text.languages import DATA, DataFolder, Language
@@ -219,8 +220,7 @@ class ForeseenPipeline(Pipeline):
     @property
     def teacher_is_here(self) -> bool:
         """Whether the teacher can be read without a network."""
-        named = self.experiment.teacher
-        return Path(named).is_dir() or (DATA.parent / named).is_dir()
+        return Path(teacher_folder(self.experiment.teacher)).is_dir()
 
 
 @dataclass(frozen=True)

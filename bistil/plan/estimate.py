@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
 
 from bistil.distil.width import narrowed
+from bistil.models.packaged import teacher_folder
 from bistil.plan import Stage
 from bistil.sft.train_sft import SftConfig
 from bistil.text.languages import DATA
@@ -50,10 +51,12 @@ def teacher_config(named: str) -> PreTrainedConfig | None:
     )
     if named in public:
         return AutoConfig.for_model(**public[named])
-    folder = next(
-        (path for path in (Path(named), DATA.parent / named) if (path / "config.json").is_file()), None
+    folder = teacher_folder(named)
+    return (
+        AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        if Path(folder, "config.json").is_file()
+        else None
     )
-    return AutoConfig.from_pretrained(folder, trust_remote_code=False) if folder else None
 
 
 class Estimator:

@@ -35,6 +35,7 @@ from transformers import (
 from bistil.errors import InputError
 from bistil.models.architectures import blocks
 from bistil.models.finite import not_finite
+from bistil.models.packaged import teacher_folder
 from bistil.pretrain.translation import Translations, translation_loss
 from bistil.pretrain.wordpiece import extend_wordpiece, train_wordpiece
 from bistil.settings import files
@@ -351,10 +352,12 @@ def _off_the_plateau(mlm: BertForMaskedLM) -> BertForMaskedLM:
 
 
 def weights_folder(start: str) -> Path:
-    """The folder of `start`: a folder itself, or `package:sub/folder` inside an installed Python package."""
+    """The folder of `start`: a folder itself, `e5-small`, or `package:sub/folder` inside an installed Python
+    package.
+    """
     package, _, inside = start.partition(":")
-    if Path(start).is_dir():
-        return Path(start)
+    if Path(teacher_folder(start)).is_dir():
+        return Path(teacher_folder(start))
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     folder = Path(spec.origin).parent / inside if spec and spec.origin else None
     if folder is None or not folder.is_dir():

@@ -18,6 +18,8 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.trainers import WordPieceTrainer
 from transformers import BertTokenizer, PreTrainedTokenizerBase
 
+from bistil.errors import InputError
+
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 ALPHABET = 1000
 """Rarer characters than so many get no piece of their own, as in the tokenizers library."""
@@ -37,6 +39,11 @@ def extend_wordpiece(
     :returns: the tokenizer, and for each of its ids the ids that spell the piece in the old tokenizer (one id
     for an old piece).
     """
+    if not isinstance(tokenizer.backend_tokenizer.model, WordPiece):
+        kind = type(tokenizer.backend_tokenizer.model).__name__
+        raise InputError(
+            f"A start with a WordPiece vocabulary, to extend, was expected, not one with {kind}."
+        )
     lowercase = bool(
         getattr(
             tokenizer,

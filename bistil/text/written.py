@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bistil.errors import InputError
+
 
 @contextmanager
 def aside(path: Path) -> Iterator[Path]:
@@ -21,6 +23,22 @@ def aside(path: Path) -> Iterator[Path]:
         yield made
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+@contextmanager
+def new_folder(to: Path) -> Iterator[Path]:
+    """Give a folder to fill that becomes `to` once all is written; nothing stays of a failure.
+
+    :raises InputError: where `to` is there already.
+    """
+    if to.exists():
+        raise InputError(
+            f"A new folder was expected at {to}, but it is there already. Delete it, or name another."
+        )
+    with aside(to) as made:
+        yield made
+        open_to_others(made)
+        made.rename(to)
 
 
 def open_to_others(path: Path) -> None:

@@ -1,64 +1,126 @@
 """The trimmed model: only the embedding rows of kept tokens, on both ends.
 
-Notable: where positions are counted from the padding id, and that gets a smaller number, the position table
-moves along, so that every token finds the same row as before."""
+Notable: input and output embeddings are those that the model and each of its parts name, so one function
+serves encoders with any head, decoders and sequence-to-sequence models, tied or not. Where positions are
+counted from the padding id, and that gets a smaller number, the position table moves along, so that every
+token finds the same row as before.
+"""
 
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from bistil.errors import InputError
-from bistil.models.architectures import architecture
+from bistil.models.architectures import ARCHITECTURES
 from bistil.vocab.counting import Ids
 
-TOKEN_IDS = tuple(f"{name}_token_id" for name in ("pad", "bos", "eos", "cls", "sep", "mask", "unk"))
+NAMES_TOKENS = re.compile(r".*_token_ids?|(begin_)?suppress_tokens|(bad|force)_words_ids|lang_to_id")
+"""Entries of a configuration that hold token ids: numbers, or lists or mappings of them."""
 
 
 def trim_model(model: PreTrainedModel, kept: Ids) -> None:
-    """Keep only the embedding rows of `kept`, in place, and the output rows and bias of a masked language
-    model; ties stay tied.
+    """Keep only the embedding rows of `kept`, in place, on the output with its bias too; ties stay tied.
 
     `kept` is sorted. Each config's vocab_size and token ids follow. Make optimisers after this, as the
     parameters are new ones.
+
+    :raises InputError: for ids that are no rows, or without the padding id where positions count from it.
     """
-    embedding: Any = model.get_input_embeddings()
-    if len(kept) == 0 or kept[0] < 0 or kept[-1] >= embedding.num_embeddings:
+    rows = len(cast(nn.Embedding, model.get_input_embeddings()).weight)
+    if len(kept) == 0 or kept[0] < 0 or kept[-1] >= rows:
         raise InputError(
-            f"Kept ids should lie in 0..{embedding.num_embeddings - 1}, the model's rows. Do tokenizer and"
-            " model belong together?"
+            f"Kept ids should lie in 0..{rows - 1}, the model's rows. Do tokenizer and model belong together?"
         )
-    config: Any = model.config
-    old_padding = config.pad_token_id
-    configs: list[Any] = [config] if model.base_model.config is config else [config, model.base_model.config]
-    for one in configs:
-        trim_config(one, kept)
-    decoder: Any = model.get_output_embeddings() if isinstance(model, architecture(config).mlm) else None
-    _trim_rows(
-        model,
-        [embedding.weight, *([] if decoder is None else [decoder.weight, *_biases(model, decoder)])],
-        kept,
-    )
-    embedding.num_embeddings, embedding.padding_idx = len(kept), config.pad_token_id
-    if decoder is not None:
-        decoder.out_features = len(kept)
-    if architecture(config).after_padding:
-        _move_positions(model.base_model.embeddings, old_padding - config.pad_token_id, configs)
+    parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
+    inputs: list[Any] = [part.get_input_embeddings() for part in parts]
+    outputs: list[Any] = [part.get_output_embeddings() for part in parts]
+    ends = [end for end in {id(end): end for end in (*inputs, *outputs)}.values() if _is_end(end, rows)]
+    old_padding, configs = model.config.pad_token_id, configs_of(model)
+    for config in configs:
+        trim_config(config, kept)
+    biases = [bias for end in ends if isinstance(end, nn.Linear) for bias in _biases(model, end)]
+    _trim_rows(model, [*(end.weight for end in ends), *biases], kept)
+    for end in ends:
+        if isinstance(end, nn.Linear):
+            end.out_features = len(kept)
+        else:
+            end.num_embeddings = len(kept)
+            end.padding_idx = None if end.padding_idx is None else model.config.pad_token_id
+    for part in parts:
+        if (bias := getattr(part, "final_logits_bias", None)) is not None:
+            part.final_logits_bias = nn.Buffer(bias[:, torch.as_tensor(kept)])
+    if _after_padding(model.config):
+        _move_positions(model.base_model.embeddings, old_padding - model.config.pad_token_id, configs)
 
 
 def trim_config(config: Any, kept: Ids) -> None:
-    """Give `config` the vocabulary size and token ids of a model that has only the tokens `kept`, in
-    place.
+    """Give `config`, a model's or a generation's, the vocabulary size and token ids of a model that has only
+    the tokens `kept`, in place; an id that is not kept becomes None.
     """
     new = {int(i): position for position, i in enumerate(kept)}
-    if architecture(config).after_padding and config.pad_token_id not in new:
+    if _after_padding(config) and config.pad_token_id not in new:
         raise InputError(f"The padding id {config.pad_token_id} must be kept: positions are counted from it.")
-    config.vocab_size = len(kept)
-    for name in TOKEN_IDS:
-        if getattr(config, name, None) is not None:
-            setattr(config, name, new.get(getattr(config, name)))
+    if hasattr(config, "vocab_size"):
+        config.vocab_size = len(kept)
+    for name, value in _token_entries(config):
+        setattr(config, name, _renumbered(value, new))
+    if getattr(config, "forced_decoder_ids", None):
+        config.forced_decoder_ids = [[place, new.get(i)] for place, i in config.forced_decoder_ids]
+
+
+def named_tokens(config: Any) -> set[int]:
+    """The ids of all tokens that a configuration, a model's or a generation's, names."""
+    forced = [i for _, i in getattr(config, "forced_decoder_ids", None) or ()]
+    return set(_numbers([forced, *(value for _, value in _token_entries(config))]))
+
+
+def configs_of(model: PreTrainedModel) -> list[Any]:
+    """Every configuration of a model and its parts, those of generation too, each once."""
+    found: list[Any] = []
+    for part in (part for part in model.modules() if isinstance(part, PreTrainedModel)):
+        generation = getattr(part, "generation_config", None)
+        inner = [value for value in vars(part.config).values() if isinstance(value, PreTrainedConfig)]
+        found += [part.config, *inner, *([generation] if generation is not None else [])]
+    return list({id(config): config for config in found}.values())
+
+
+def _token_entries(config: Any) -> list[tuple[str, Any]]:
+    return [(name, value) for name, value in vars(config).items() if NAMES_TOKENS.fullmatch(name)]
+
+
+def _numbers(value: Any) -> Iterator[int]:
+    """All ids in a number, list or mapping; negative ones stand for none."""
+    if isinstance(value, int) and value >= 0:
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _numbers(list(value.values()))
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _numbers(one)
+
+
+def _renumbered(value: Any, new: Mapping[int, int]) -> Any:
+    if isinstance(value, int):
+        return new.get(value) if value >= 0 else value
+    if isinstance(value, Mapping):
+        return {name: _renumbered(one, new) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_renumbered(one, new) for one in value]
+    return value
+
+
+def _is_end(module: Any, rows: int) -> bool:
+    """Whether the module has a row a token."""
+    return isinstance(module, (nn.Embedding, nn.Linear)) and len(module.weight) == rows
+
+
+def _after_padding(config: Any) -> bool:
+    known = ARCHITECTURES.get(getattr(config, "model_type", ""))
+    return known is not None and known.after_padding
 
 
 def _biases(model: nn.Module, decoder: Any) -> list[nn.Parameter]:
@@ -88,7 +150,8 @@ def _move_positions(embeddings: Any, by: int, configs: list[Any]) -> None:
     embeddings.position_ids = embeddings.position_ids[:, : len(table.weight)]
     embeddings.token_type_ids = embeddings.token_type_ids[:, : len(table.weight)]
     for config in configs:
-        config.max_position_embeddings = len(table.weight)
+        if hasattr(config, "max_position_embeddings"):
+            config.max_position_embeddings = len(table.weight)
 
 
 def _rows(parameter: nn.Parameter, kept: Ids) -> nn.Parameter:

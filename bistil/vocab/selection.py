@@ -1,6 +1,6 @@
 """Which tokens to keep: those frequent enough in a corpus, and what the tokenizer's family needs besides."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +12,8 @@ from bistil.vocab.counting import Ids, size
 from bistil.vocab.family import family_of, specials
 from bistil.vocab.scripts import script, written_in
 
+Characters = Literal["kept", "scripts", "all"]
+
 
 def choose(
     tokenizer: PreTrainedTokenizerFast,
@@ -19,14 +21,16 @@ def choose(
     *,
     threshold: float = 1e-6,
     criterion: Literal["unigram", "sentences"] = "unigram",
-    characters: Literal["kept", "scripts", "all"] = "kept",
+    characters: Characters = "kept",
+    also: Collection[int] = (),
 ) -> Ids:
     """Choose the tokens to keep, as sorted teacher ids. Shape: [V'].
 
     A token is kept when it reaches `threshold` in at least one of the corpora. "unigram": `counts` come from
     count_tokens and the token's share of all tokens is compared (BiStil: 1e-6). "sentences": they come from
-    sentence_share (Eliquare: 5e-4). Special and added tokens are always kept, and so is what the tokenizer
-    needs for the kept tokens (see the file of its family): among it, each character in them.
+    sentence_share (Eliquare: 5e-4). Special and added tokens and those in `also` are always kept, and so is
+    what the tokenizer needs for the kept tokens (see the file of its family): among it, each character in
+    them.
 
     A character that these corpora lack is then unknown, which is rare in text of the same language (with
     XLM-R's vocabulary, in 4 of 1,000 new lines of English and German). With `characters="scripts"` every
@@ -47,7 +51,7 @@ def choose(
             f" {[np.shape(one) for one in counts]} came."
         )
     shares = _shares(counts) if criterion == "unigram" else np.stack(list(counts))
-    known, always = set(tokenizer.get_vocab().values()), specials(tokenizer)
+    known, always = set(tokenizer.get_vocab().values()), specials(tokenizer) | set(also)
     frequent = {
         i
         for i in np.flatnonzero((shares >= threshold).any(axis=0)).tolist()

@@ -17,6 +17,7 @@ from transformers import AutoConfig
 from bistil.errors import InputError
 from bistil.experiment import Cell, Experiment
 from bistil.models.load import load_tokenizer
+from bistil.models.packaged import teacher_folder
 from bistil.pipeline import Pipeline
 from bistil.plan import perform
 from bistil.store.artefacts import NotBuilt, Store
@@ -27,7 +28,6 @@ from bistil.text.corpora import read_lines
 from bistil.text.languages import DATA, DataFolder
 from bistil.training.progress import Listener
 from bistil.vocab import Coverage, coverage
-from bistil.workbench.session import located
 from bistil.workbench.stages import StageStatus, describe, jobs_of, status_of, summary
 from bistil.workbench.training import Training
 
@@ -132,7 +132,7 @@ class Bench:
         """
         try:
             choice = dataclasses.replace(self.choice, **changes)
-            choice = dataclasses.replace(choice, teacher=located(choice.teacher))
+            choice = dataclasses.replace(choice, teacher=teacher_folder(choice.teacher))
         except TypeError as error:
             raise InputError(f"The bench has the choices {', '.join(vars(self.choice))}; {error}.") from error
         if choice.task not in self.experiment.task or choice.system not in self.systems:
@@ -188,7 +188,7 @@ class Bench:
         Read once for each teacher and text.
         """
         text = self.data.text(code)
-        return _coverage(located(self.choice.teacher), text) if text.is_file() else None
+        return _coverage(teacher_folder(self.choice.teacher), text) if text.is_file() else None
 
     def summary(self) -> str:
         """What exists of the chosen score and what a run will take, in a sentence."""

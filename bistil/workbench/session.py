@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bistil.errors import InputError
 from bistil.experiment import Experiment
+from bistil.models.packaged import teacher_folder
 from bistil.pipeline import Pipeline
 from bistil.settings.places import ROOT
 from bistil.sources.folder import open_data
@@ -28,15 +29,7 @@ def read_experiment(experiment: str | Path | Experiment) -> Experiment:
                 " data/experiments/demo.yaml."
             )
         experiment = Experiment.read(Path(experiment))
-    return dataclasses.replace(experiment, teacher=located(experiment.teacher))
-
-
-def located(teacher: str) -> str:
-    """Return a teacher folder that is named relative to the project as a whole path; any other name as it
-    is.
-    """
-    inside = ROOT / teacher
-    return str(inside) if teacher and inside.is_dir() else teacher
+    return dataclasses.replace(experiment, teacher=teacher_folder(experiment.teacher))
 
 
 def short(teacher: str) -> str:

@@ -1,0 +1,51 @@
+"""The command that cuts a model to some languages."""
+
+import argparse
+from pathlib import Path
+
+from bistil.cli.options import Commands
+from bistil.errors import InputError
+from bistil.sources.folder import open_data
+from bistil.text.corpora import read_lines
+
+
+def add_commands(commands: Commands) -> None:
+    """Declare it."""
+    trim = commands.add_parser("trim", help="cut a model and its tokenizer to some languages, exactly")
+    trim.add_argument("model", help="folder, hub name or e5-small")
+    trim.add_argument("--languages", default="", help="codes with commas between them; text from --data")
+    trim.add_argument("--data", help="data folder, or `miniworld`; default: BISTIL_DATA")
+    trim.add_argument("--text", nargs="+", type=Path, default=[], help="text files instead, a language each")
+    trim.add_argument("--to", type=Path, required=True, help="the new folder")
+    trim.add_argument(
+        "--threshold", type=float, default=1e-6, help="a token's least share of a language's text"
+    )
+    trim.add_argument(
+        "--characters", choices=("kept", "all"), default="kept", help="all: keep every single character"
+    )
+    trim.set_defaults(run=_trim)
+
+
+def _trim(options: argparse.Namespace) -> int:
+    from bistil.vocab.whole import trim
+
+    codes = list(filter(None, options.languages.split(",")))
+    if bool(codes) == bool(options.text):
+        raise InputError("Either --languages, with --data, or --text with files was expected.")
+    files = {path.stem: path for path in options.text}
+    if len(files) < len(options.text):
+        raise InputError("The --text files should have different names: each stands for a language.")
+    if codes:
+        data = open_data("folder", options.data)
+        files = {code: data.text(code) for code in codes}
+    corpora = {code: read_lines(path) for code, path in files.items()}
+    found = trim(
+        options.model, corpora, options.to, threshold=options.threshold, characters=options.characters
+    )
+    for name, (before, after) in (("tokens", found.tokens), ("parameters", found.parameters)):
+        print(f"{name:12} {before:>13,} → {after:>13,}, {100 * (1 - after / before):.1f} % went")
+    print(f"{'megabytes':12} {found.megabytes[0]:>13,.1f} → {found.megabytes[1]:>13,.1f}")
+    for code, one in found.corpora.items():
+        print(f"{code:12} {100 * one['share_identical']:.2f} % of {one['lines']:,} lines tokenise as before")
+    print(f"same states and logits, to {found.apart:.2g} of the largest value\n{found.folder}")
+    return 0

@@ -1,0 +1,233 @@
+"""Cut a whole model, tokenizer and weights together, to the languages of some text: encoders with any head,
+decoders and sequence-to-sequence models.
+
+    from bistil.vocab.whole import trim
+    trimmed = trim("e5-small", {"eng": english_lines, "swa": swahili_lines}, "e5-small-eng-swa")
+    print(trimmed.tokens, trimmed.megabytes)
+
+Notable: the written folder is read again and compared with the model as it was, states and logits at the kept
+tokens, before it gets its name; nothing stays of a copy that differs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from inspect import signature
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+
+from bistil.errors import InputError
+from bistil.models.load import quiet
+from bistil.models.packaged import teacher_folder
+from bistil.text.written import new_folder
+from bistil.vocab.counting import Ids, count_tokens, encoder
+from bistil.vocab.embeddings import configs_of, named_tokens, trim_model
+from bistil.vocab.reporting import report
+from bistil.vocab.selection import Characters, choose
+from bistil.vocab.tokenizer import trim_tokenizer
+
+COMPARED, LENGTH = 16, 64
+"""Lines that both models read, and most tokens of each."""
+REPORTED = 5_000
+"""Lines of each language that are tokenised both ways."""
+EXACT = 1e-4
+"""Largest difference allowed, as a share of the largest value: products of other shapes round otherwise."""
+CARD = """---
+language: [{languages}]
+library_name: transformers
+tags: [bistil, vocabulary-trimming]
+---
+
+# {name}, cut to {languages}
+
+`{model}` with {after:,} of its {before:,} tokens: those that text of these languages uses, special ones, and
+what the tokenizer needs so that such text falls into the same tokens as before. Nothing was trained.
+
+| language | lines | same tokens as before (%) | unknown tokens before (%) | after (%) |
+| --- | ---: | ---: | ---: | ---: |
+{rows}
+
+{parameters_before:,} → {parameters_after:,} parameters, {mb_before:.1f} → {mb_after:.1f} MB of weights.
+Before this folder was written, its states and logits on some lines were compared with the uncut model's:
+at most {apart:.2g} of the largest value apart. Line i of `kept.txt` is the number that token i had.
+
+```python
+from transformers import AutoTokenizer, {kind}
+
+tokenizer, model = AutoTokenizer.from_pretrained("."), {kind}.from_pretrained(".")
+```
+
+Text of other languages falls into small or unknown pieces. The licence of `{model}` goes on applying.
+"""
+
+
+@dataclass(frozen=True)
+class Trimmed:
+    """What trimming changed: tokens, parameters and megabytes of weights, each (before, after), `corpora` as
+    in `report`, and `apart`, the largest difference of states and logits as a share of the largest value.
+    """
+
+    folder: Path
+    tokens: tuple[int, int]
+    parameters: tuple[int, int]
+    megabytes: tuple[float, float]
+    corpora: Mapping[str, Mapping[str, float]]
+    apart: float
+
+
+def trim(
+    model: str | Path,
+    corpora: Mapping[str, Sequence[str]],
+    to: str | Path,
+    *,
+    threshold: float = 1e-6,
+    characters: Characters = "kept",
+) -> Trimmed:
+    """Write a model with only the tokens of these corpora, lines by language, into the new folder `to`.
+
+    `threshold` and `characters` are those of `choose`. Whatever token a configuration names is kept.
+
+    :raises InputError: where the model or its fast tokenizer cannot be read or trimmed exactly, no line keeps
+        its tokens, or the copy differs.
+    """
+    source = teacher_folder(str(model))
+    tokenizer, full = _read(source)
+    known = tokenizer.get_vocab().values()
+    named = {i for config in configs_of(full) for i in named_tokens(config)}.intersection(known)
+    counts = [count_tokens(tokenizer, lines) for lines in corpora.values()]
+    chosen = choose(tokenizer, counts, threshold=threshold, characters=characters, also=named)
+    trimmed = trim_tokenizer(tokenizer, chosen)
+    size = (len(tokenizer), full.num_parameters(), full.get_memory_footprint() / 1e6)
+    batch = _batch(tokenizer, corpora, chosen)
+    before = _outputs(full, batch, chosen)
+    trim_model(full, chosen)
+    with new_folder(Path(to)) as folder:
+        with quiet():
+            full.save_pretrained(folder)
+            trimmed.save_pretrained(folder)
+        del full
+        _, small = _read(str(folder))
+        new = {int(old): i for i, old in enumerate(chosen)}
+        renumbered = {
+            name: values.clone().apply_(new.__getitem__) if name.endswith("ids") else values
+            for name, values in batch.items()
+        }
+        apart = _apart(before, _outputs(small, renumbered, None))
+        (folder / "kept.txt").write_text("\n".join(map(str, chosen)) + "\n", encoding="utf-8")
+        found = Trimmed(
+            Path(to),
+            (size[0], len(chosen)),
+            (size[1], small.num_parameters()),
+            (size[2], small.get_memory_footprint() / 1e6),
+            report(tokenizer, trimmed, chosen, {name: lines[:REPORTED] for name, lines in corpora.items()})[
+                "corpora"
+            ],
+            apart,
+        )
+        (folder / "README.md").write_text(_card(str(model), type(small).__name__, found), encoding="utf-8")
+    return found
+
+
+def _read(source: str) -> tuple[PreTrainedTokenizerFast, PreTrainedModel]:
+    """A tokenizer, and a model of the class that it was saved as, in the type of its weights."""
+    try:
+        with quiet():
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+            kind: Any = getattr(transformers, (config.architectures or ["AutoModel"])[0])
+            settings = {"dtype": "auto", "output_loading_info": True}
+            model, info = kind.from_pretrained(source, **settings)
+            if any(name.startswith("pooler.") for name in info["missing_keys"]):
+                model, info = kind.from_pretrained(source, add_pooling_layer=False, **settings)
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"No model with a tokenizer could be read from {source!r} ({error}).") from error
+    if info["missing_keys"] or not tokenizer.is_fast:
+        lacking = f"lacks {min(info['missing_keys'])}" if info["missing_keys"] else "has a slow tokenizer"
+        raise InputError(
+            f"A whole {kind.__name__} with a fast tokenizer was expected, but {source} {lacking}."
+        )
+    return cast(PreTrainedTokenizerFast, tokenizer), model.eval()
+
+
+def _batch(
+    tokenizer: PreTrainedTokenizerFast, corpora: Mapping[str, Sequence[str]], kept: Ids
+) -> dict[str, Tensor]:
+    """Some lines of each language whose tokens are all kept, padded where there is a token to pad with."""
+    encode, known, rows = encoder(tokenizer), set(kept.tolist()), []
+    for lines in corpora.values():
+        good = (row[:LENGTH] for row in encode(list(lines[: 8 * COMPARED])) if row and known.issuperset(row))
+        rows += list(islice(good, max(1, COMPARED // len(corpora))))
+    if not rows:
+        raise InputError(
+            "No line keeps all its tokens, so the copy could not be checked. Lower the threshold."
+        )
+    pad = tokenizer.pad_token_id
+    width = max(map(len, rows)) if pad is not None else min(map(len, rows))
+    fill = [[pad] * (width - len(row)) for row in rows]
+    return {
+        "input_ids": torch.tensor([row[:width] + extra for row, extra in zip(rows, fill, strict=True)]),
+        "attention_mask": torch.tensor(
+            [[1] * min(len(row), width) + [0] * len(extra) for row, extra in zip(rows, fill, strict=True)]
+        ),
+    }
+
+
+@torch.inference_mode()
+def _outputs(model: PreTrainedModel, batch: Mapping[str, Tensor], kept: Ids | None) -> list[Tensor]:
+    """All states and logits, the logits of tokens at `kept` (None: all), in float32."""
+    inputs = dict(batch)
+    if model.config.is_encoder_decoder and "decoder_input_ids" in signature(model.forward).parameters:
+        inputs["decoder_input_ids"] = batch["input_ids"]
+    out = model(**inputs, output_hidden_states=True)
+    rows = model.get_input_embeddings().num_embeddings
+    logits = out.get("logits")
+    if logits is not None and kept is not None and logits.shape[-1] >= rows:
+        logits = logits[..., torch.as_tensor(kept)]
+    states = [state for name, value in out.items() if name.endswith("hidden_states") for state in value]
+    return [tensor.float() for tensor in (*states, *([] if logits is None else [logits]))]
+
+
+def _apart(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
+    """The largest difference as a share of the largest value.
+
+    :raises InputError: where that is more than rounding.
+    """
+    apart = max(
+        float((a - b).abs().max() / a.abs().max().clamp_min(1e-12))
+        for a, b in zip(before, after, strict=True)
+    )
+    if not apart <= EXACT:
+        raise InputError(
+            f"The trimmed model should have the same states and logits, but they are {apart:.2g} of the"
+            " largest value apart: this model cannot be trimmed here."
+        )
+    return apart
+
+
+def _card(model: str, kind: str, found: Trimmed) -> str:
+    """The text of README.md."""
+    name = Path(model).name if Path(model).is_dir() else model
+    rows = [
+        f"| {code} | {one['lines']:,} | {100 * one['share_identical']:.2f} |"
+        f" {100 * one['unknown_rate_before']:.3f} | {100 * one['unknown_rate_after']:.3f} |"
+        for code, one in found.corpora.items()
+    ]
+    return CARD.format(
+        languages=", ".join(found.corpora),
+        model=name,
+        name=Path(name).name,
+        before=found.tokens[0],
+        after=found.tokens[1],
+        rows="\n".join(rows),
+        parameters_before=found.parameters[0],
+        parameters_after=found.parameters[1],
+        mb_before=found.megabytes[0],
+        mb_after=found.megabytes[1],
+        apart=found.apart,
+        kind=kind,
+    )
