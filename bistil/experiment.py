@@ -8,14 +8,15 @@ import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from bistil.distil.general import GeneralConfig
 from bistil.distil.minilm import MiniLMConfig
 from bistil.distil.task import TaskConfig
 from bistil.errors import InputError
 from bistil.settings.places import check_name
-from bistil.settings.yaml import build, read_yaml
+from bistil.settings.ranges import Count, Filled, Seed, Settings, Share
+from bistil.settings.yaml import read_yaml
 from bistil.sft.config import SftMethod
 from bistil.sft.language import TextConfig
 from bistil.systems.recipe import System
@@ -56,20 +57,16 @@ class Cell(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VocabularyConfig:
-    """Vocabulary reduction: keep what reaches `threshold` in a corpus by the `criterion` (`unigram` or
-    `sentences`).
+class VocabularyConfig(Settings):
+    """Vocabulary reduction: which tokens of a corpus are kept.
+
+    Attributes:
+        threshold: The least share that a token must reach, by the criterion.
+        criterion: `unigram`, the share of all tokens, or `sentences`, the share of sentences that have it.
     """
 
-    threshold: float = 1e-6
-    criterion: str = "unigram"
-
-    def __post_init__(self) -> None:
-        if self.criterion not in ("unigram", "sentences") or not 0 <= self.threshold <= 1:
-            raise InputError(
-                "A criterion `unigram` or `sentences` with a threshold from 0 to 1 was expected under"
-                f" `vocabulary`, but got {self}."
-            )
+    threshold: Share = 1e-6
+    criterion: Literal["unigram", "sentences"] = "unigram"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,38 +75,57 @@ class LanguageSftConfig(SftMethod):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScratchConfig:
-    """The scratch baseline: masked-language modelling from random weights."""
+class ScratchConfig(Settings):
+    """The scratch baseline: masked-language modelling from random weights.
+
+    Attributes:
+        schedule: How long and how fast it trains.
+        batch_size: Blocks of the corpora in a batch.
+    """
 
     schedule: Schedule
-    batch_size: int = 8
+    batch_size: Count = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment:
+class Experiment(Settings):
     """An experiment file.
 
-    teacher: hub name or folder, relative to the project. data: `miniworld`, or `folder` (named by --data or
-    BISTIL_DATA). targets: languages by task. systems: names, with `:lrf` for students, or `:lrfxdrf` for a
-    BiStil student that is narrower too. seen: what multilingual students are distilled on; empty: every
-    language that the table calls seen. Students by other recipes are distilled as long as `general` says;
-    minilm: what is MiniLMv2's own. schedules: by system, the schedule of its task tuning instead of the
-    task's `sparse`, for those that have one phase only (full fine-tuning, say). groups: languages that share
-    one student with the source, instead of one student for each target; how often each is drawn is `weights`
-    under `general`. variants: systems of the experiment's own, each another one with something changed.
-    retrieval: how sentences are compared where `retrieval` is among the targets; nothing is
-    tuned for it, so it has no settings under `task`. language_sft: null where nothing is adapted to a
-    language (mDeBERTa in BiStil section 4.2). data_sets: by task, entries of data/datasets.yaml that `bistil
-    data get` makes the data folder of; the source language's first.
+    Attributes:
+        name: The name of the folder under reports/.
+        data: `miniworld`, or `folder` for one named by --data or BISTIL_DATA.
+        teacher: A hub name, or a folder relative to the project.
+        source: The language that has task data.
+        targets: Languages to be scored, by task.
+        systems: Names of systems. A student has its layer reduction factor after a colon, as in bistil-tf:2,
+            and a narrower one both factors, as in bistil-tf:2x2.
+        seeds: The seeds of students and task SFTs.
+        text: How unlabelled text is cut and masked.
+        vocabulary: Which tokens a student keeps.
+        language_sft: How language SFTs are trained, null where nothing is adapted to a language (mDeBERTa in
+            BiStil section 4.2).
+        general: How students are distilled in stage 1, those of other recipes too.
+        scratch: The scratch baseline.
+        task: How each task is tuned. Retrieval has no settings here, since nothing is tuned for it.
+        seen: What multilingual students are distilled on; empty for every language that the table calls seen.
+        minilm: What is MiniLMv2's own.
+        schedules: By system, the schedule of its task tuning instead of the task's `sparse`, for those that
+            have one phase only (full fine-tuning, say).
+        groups: Languages that share one student with the source, instead of one student for each target. How
+            often each is drawn is `weights` under `general`.
+        retrieval: How sentences are compared where `retrieval` is among the targets.
+        data_sets: By task, entries of data/datasets.yaml that `bistil data get` makes the data folder of, the
+            source language's first.
+        variants: Systems of the experiment's own, each another one with something changed.
     """
 
     name: str
-    data: str
+    data: Literal["miniworld", "folder"]
     teacher: str
     source: str
     targets: dict[str, tuple[str, ...]]
-    systems: tuple[str, ...]
-    seeds: tuple[int, ...]
+    systems: Annotated[tuple[str, ...], Filled()]
+    seeds: Annotated[tuple[Seed, ...], Filled()]
     text: TextConfig
     vocabulary: VocabularyConfig
     language_sft: LanguageSftConfig | None
@@ -125,6 +141,7 @@ class Experiment:
     variants: dict[str, Variant] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_name(self.name)
         self._check_variants()
         for number, name in enumerate(self.systems):
@@ -150,15 +167,8 @@ class Experiment:
                 " `task`."
             )
             raise InputError(told, at=("targets", lacking[0]))
-        if self.data not in ("miniworld", "folder"):
-            told = (
-                f"`data` of the experiment {self.name} should be `miniworld` or `folder`, but is"
-                f" {self.data!r}."
-            )
-            raise InputError(told, at=("data",))
-        if not self.seeds or not any(self.targets.values()):
-            told = f"The experiment {self.name} needs at least one seed and one target."
-            raise InputError(told, at=("targets" if self.seeds else "seeds",))
+        if not any(self.targets.values()):
+            raise InputError(f"The experiment {self.name} needs at least one target.", at=("targets",))
         for task, codes in self.targets.items():
             twice = [
                 code for number, code in enumerate(codes) if code == self.source or code in codes[:number]
@@ -238,7 +248,7 @@ class Experiment:
         """
         if name in self.variants:
             variant = self.variants[name]
-            return changed(self.system(variant.of), variant, build)
+            return changed(self.system(variant.of), variant)
         if name not in SYSTEMS:
             near = get_close_matches(name, self.all_systems, 1)
             hint = f" Did you mean {near[0]}?" if near else ""

@@ -27,8 +27,8 @@ from bistil.distil.teachers import AdaptedTeacher
 from bistil.evaluation.score import evaluate
 from bistil.experiment import Experiment
 from bistil.models.load import TaskModel, load_teacher
-from bistil.settings.places import open_data
 from bistil.sft.delta import base_hash
+from bistil.sources.folder import open_data
 from bistil.systems.recipe import STATES, start_layers
 from bistil.tasks import task as find_task
 from bistil.text.corpora import Blocks, read_lines, to_blocks

@@ -27,20 +27,23 @@ def test_cells_are_the_whole_grid(experiment) -> None:
         ({"systems": ["teacher-ltsft:2"]}, "not a system"),
         ({"systems": ["distil:2"]}, "not a system"),
         ({"targets": {"qa": ["qac"]}}, "targets for qa but no settings"),
-        ({"targets": {"ner": []}}, "at least one seed and one target"),
-        ({"seeds": []}, "at least one seed"),
-        ({"data": "minworld"}, "should be `miniworld` or `folder`, but is 'minworld'"),
+        ({"targets": {"ner": []}}, "at least one target"),
+        ({"seeds": []}, "seeds should be a list with at least one entry"),
+        ({"data": "minworld"}, "data should be one of miniworld, folder, but is 'minworld'"),
         ({"vocabulary": {"criterion": "bigram"}}, "criterion"),
-        ({"vocabulary": {"threshold": -0.1}}, "threshold from 0 to 1"),
-        ({"text": {"mask_share": 1.5}}, "mask share"),
-        ({"text": {"length": 4}}, "length of at least 8"),
-        ({"text": {"held_out_share": 0.0}}, "held-out share"),
+        (
+            {"vocabulary": {"threshold": -0.1}},
+            "at least 0 and at most 1, but is -0.1",
+        ),
+        ({"text": {"mask_share": 1.5}}, "text.mask_share should be above 0 and below 1"),
+        ({"text": {"length": 4}}, "text.length should be at least 8"),
+        ({"text": {"held_out_share": 0.0}}, "text.held_out_share should be above 0"),
         ({"groups": [["qab", "qaa"]]}, "other than the source"),
         ({"groups": [["qab"], ["qab", "qac"]]}, "none of them twice"),
         ({"groups": [[]]}, "should name languages"),
         (
             {"general": {"lrf": 2, "schedule": {"steps": 2, "learning_rate": 0.1}, "weights": {"qab": 0.0}}},
-            "numbers above 0",
+            r"general\.weights\.qab should be above 0, but is 0\.0",
         ),
         ({"sources": "qaa"}, "unknown key 'sources'"),
     ],
@@ -55,5 +58,5 @@ def test_a_density_outside_0_to_1_is_refused_while_reading(experiment, density: 
     good = experiment()
     assert good.language_sft.lottery.density == 0.1
     phase = {"steps": 2, "learning_rate": 1e-3}
-    with pytest.raises(InputError, match=r"expected a number in \(0, 1\]"):
+    with pytest.raises(InputError, match=r"density should be above 0 and at most 1"):
         experiment(language_sft={"lottery": {"density": density}, "dense": phase, "sparse": phase})

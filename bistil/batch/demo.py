@@ -15,7 +15,8 @@ from bistil.evaluation.results import results_id
 from bistil.experiment import Cell, Experiment
 from bistil.pipeline import Pipeline
 from bistil.report.experiment import write_experiment_report
-from bistil.settings.places import CACHE, ROOT, open_data
+from bistil.settings.places import CACHE, ROOT
+from bistil.sources.folder import open_data
 from bistil.store.artefacts import NotBuilt, Store
 from bistil.systems.table import FORCED
 from bistil.text.languages import DataFolder

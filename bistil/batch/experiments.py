@@ -19,7 +19,7 @@ from bistil.evaluation.results import Row, results_id, write_results
 from bistil.experiment import Experiment
 from bistil.pipeline import Pipeline
 from bistil.report.experiment import write_experiment_report
-from bistil.settings.places import open_data
+from bistil.sources.folder import open_data
 from bistil.store.artefacts import Store
 from bistil.systems.table import FORCED, SELF_TAUGHT, TEACHER
 

@@ -4,7 +4,8 @@ ready.
 Notable: one thread a worker (two processes beat two threads at these sizes). A worker that is killed (out of
 memory, say) takes the whole pool with it, so the pool is made anew and what was running is tried again one
 stage at a time: the stage that kills its worker then too has failed, and the others have not. An error of a
-stage's own is not tried again, since it would come again.
+stage's own is not tried again, since it would come again. The pool itself is the standard library's; what is
+ours, which stage is ready and whose worker was killed, is not in joblib or loky either.
 """
 
 import multiprocessing

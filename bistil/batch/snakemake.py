@@ -28,6 +28,7 @@ from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.pipeline import Pipeline
 from bistil.plan import Stage
+from bistil.settings.ranges import Count, Settings, Tally
 from bistil.store.artefacts import Store
 from bistil.text.languages import DATA, DataFolder
 
@@ -55,16 +56,19 @@ runs.
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scheduling:
+class Scheduling(Settings):
     """How Snakemake runs an experiment.
 
-    profile: a folder with a config.yaml, or the name of one in data/profiles. cores: jobs at once, None: as
-    the profile says. retries: how often a failed stage is tried again. resources: limits such as `gpu=2`: so
-    many stages that run a model at once."""
+    Attributes:
+        profile: A folder with a config.yaml, or the name of one in data/profiles.
+        cores: Jobs at once, None for as many as the profile says.
+        retries: How often a failed stage is tried again.
+        resources: Limits such as `gpu=2`, for so many stages that run a model at once.
+    """
 
     profile: str = "local"
-    cores: int | None = None
-    retries: int = 1
+    cores: Count | None = None
+    retries: Tally = 1
     resources: tuple[str, ...] = ()
 
     @property
@@ -88,11 +92,6 @@ class Scheduling:
 
         :raises InputError: for a profile that is not there, a limit that is none, or without Snakemake.
         """
-        if self.retries < 0 or (self.cores is not None and self.cores < 1):
-            raise InputError(
-                f"At least one core and no fewer than 0 retries were expected, but got {self.cores} and"
-                f" {self.retries}."
-            )
         for limit in self.resources:
             name, _, number = limit.partition("=")
             if not name.isidentifier() or not number.isdecimal():

@@ -14,10 +14,12 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
+
+from bistil.settings.ranges import LARGEST, Count, Factor, Layers, Length, Range, Settings
 
 Turn = Callable[[], Any]
 Column = Mapping[str, float]
@@ -30,24 +32,31 @@ OURS, PUBLISHED, FLOOR = "ours", "published", "floor"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Size:
+class Size(Settings):
     """What is measured: a random BERT of mBERT's size unless told otherwise, and how often each side takes
     its turn.
 
-    layers, hidden (a multiple of 64) and vocabulary are the teacher's; the student has the layers divided by
-    `lrf` and `kept` tokens. A training batch is batch x length tokens. lines: of text to tokenise. turns: at
-    least 1, after one that warms up.
+    Attributes:
+        layers: The teacher's layers.
+        hidden: The teacher's hidden size.
+        vocabulary: The teacher's vocabulary.
+        kept: The tokens that the student keeps of it.
+        lrf: How many times fewer layers the student has.
+        batch: Sequences in a training batch.
+        length: Tokens of each.
+        lines: Lines of text to tokenise.
+        turns: Turns of each side, after one that warms up.
     """
 
-    layers: int = 12
-    hidden: int = 768
-    vocabulary: int = 119547
-    kept: int = 31000
-    lrf: int = 2
-    batch: int = 8
-    length: int = 256
-    lines: int = 100000
-    turns: int = 3
+    layers: Layers = 12
+    hidden: Annotated[int, Range(least=64, most=LARGEST, multiple=64)] = 768
+    vocabulary: Count = 119547
+    kept: Count = 31000
+    lrf: Factor = 2
+    batch: Count = 8
+    length: Length = 256
+    lines: Count = 100000
+    turns: Count = 3
 
 
 def alternate(turns: int, sides: Mapping[str, Turn], *, rest: float = 0.0) -> dict[str, dict[str, float]]:

@@ -46,7 +46,8 @@ def settings(size: Size) -> Iterator[tuple[str, Size]]:
     yield f"batch {2 * size.batch}", replace(size, batch=2 * size.batch)
     if size.layers % (2 * size.lrf) == 0:
         yield f"{size.layers // 2} layers", replace(size, layers=size.layers // 2)
-    yield f"width {size.hidden // 2}", replace(size, hidden=size.hidden // 2)
+    if size.hidden % 128 == 0:
+        yield f"width {size.hidden // 2}", replace(size, hidden=size.hidden // 2)
     if size.layers % (size.lrf + 1) == 0:
         yield f"lrf {size.lrf + 1}", replace(size, lrf=size.lrf + 1)
 

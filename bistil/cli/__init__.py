@@ -2,7 +2,8 @@
 export | predict | doctor`.
 
 Notable: commands only parse, call and print; an `InputError` is shown as its paragraph, without a traceback,
-and Ctrl-C says how to go on.
+and Ctrl-C says how to go on. It stays argparse: typer declares the same options one by one too, and brings
+four packages along.
 """
 
 import argparse

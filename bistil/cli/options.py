@@ -2,19 +2,40 @@
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from bistil.settings.places import CACHE, ROOT
+from bistil.settings.ranges import Count, problems
 
 Commands = argparse._SubParsersAction
 """What commands are declared in."""
+
+
+def number(kind: Any) -> Callable[[str], float]:
+    """A reader of numbers in the range that a type declares, to be the `type` of an option."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text) if "." in text or "e" in text else int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"should be a number, but is {text!r}") from None
+        for problem in problems(kind, value):
+            raise argparse.ArgumentTypeError(problem.told)
+        return value
+
+    return read
 
 
 def run_options(parser: argparse.ArgumentParser) -> None:
     """Where a command that runs stages finds its input, with what it runs them, and where its report goes."""
     place_options(parser)
     parser.add_argument(
-        "--workers", "--cores", type=int, help=f"processes, one thread each (default: {os.cpu_count() or 1})"
+        "--workers",
+        "--cores",
+        type=number(Count),
+        help=f"processes, one thread each (default: {os.cpu_count() or 1})",
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
     parser.add_argument(

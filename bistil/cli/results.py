@@ -3,9 +3,11 @@
 import argparse
 from pathlib import Path
 
-from bistil.cli.options import Commands, place_options
+from bistil.cli.options import Commands, number, place_options
 from bistil.errors import InputError
-from bistil.settings.places import CACHE, ROOT, open_data
+from bistil.settings.places import CACHE, ROOT
+from bistil.settings.ranges import Seed
+from bistil.sources.folder import open_data
 
 
 def add_commands(commands: Commands) -> None:
@@ -44,7 +46,9 @@ def add_commands(commands: Commands) -> None:
     )
     for name in ("system", "task", "target"):
         export.add_argument(f"--{name}", help=f"which {name} of the experiment's; default: the first")
-    export.add_argument("--seed", type=int, help="which seed of the experiment's; default: the first")
+    export.add_argument(
+        "--seed", type=number(Seed), help="which seed of the experiment's; default: the first"
+    )
     export.add_argument("--out", type=Path, help="the new folder (default: data/cache/exports/NAME)")
     export.add_argument("--repo", help="OWNER/NAME on the hub, for --to hub")
     place_options(export)

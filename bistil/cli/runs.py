@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bistil.cli.options import Commands, place_options, run_options
+from bistil.cli.options import Commands, number, place_options, run_options
 from bistil.errors import InputError
-from bistil.settings.places import open_data
+from bistil.settings.ranges import Count, Positive, Tally
+from bistil.sources.folder import open_data
 
 if TYPE_CHECKING:
     from bistil.batch.snakemake import Scheduling
@@ -34,7 +35,7 @@ def add_commands(commands: Commands) -> None:
     )
     batch.add_argument(
         "--tflops",
-        type=float,
+        type=number(Positive),
         default=BISTIL_TFLOPS,
         help="TFLOP/s sustained, for that estimate (default: %(default)s)",
     )
@@ -74,7 +75,7 @@ def add_commands(commands: Commands) -> None:
     study.set_defaults(run=_study)
 
     demo = commands.add_parser("demo", help="the whole tour on miniworld: stages, notebooks, report")
-    demo.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    demo.add_argument("--workers", type=number(Count), default=os.cpu_count() or 1)
     demo.set_defaults(run=_demo)
 
 
@@ -136,7 +137,9 @@ def _scheduling_options(parser: argparse._ArgumentGroup) -> None:
     parser.add_argument(
         "--profile", help="where stages run: local, slurm, kubernetes, submit, or a folder with a config.yaml"
     )
-    parser.add_argument("--retries", type=int, help="how often a failed stage is tried again (default: 1)")
+    parser.add_argument(
+        "--retries", type=number(Tally), help="how often a failed stage is tried again (default: 1)"
+    )
     parser.add_argument(
         "--resources",
         nargs="+",

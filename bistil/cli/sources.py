@@ -6,9 +6,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from bistil.cli.options import Commands
+from bistil.cli.options import Commands, number
 from bistil.errors import InputError
-from bistil.settings.places import CACHE, open_data
+from bistil.settings.places import CACHE
+from bistil.settings.ranges import Count
+from bistil.sources.folder import open_data
 
 
 def add_commands(commands: Commands) -> None:
@@ -24,7 +26,7 @@ def add_commands(commands: Commands) -> None:
     got.add_argument(
         "--languages", default="", help="codes with commas between them (default: all, or the experiment's)"
     )
-    got.add_argument("--most", type=int, help="at most so many rows of each split")
+    got.add_argument("--most", type=number(Count), help="at most so many rows of each split")
     got.set_defaults(run=_data_get)
     checked = data.add_parser(
         "check", help="read every file of a data folder: counts, labels, what is malformed, what overlaps"
@@ -42,7 +44,7 @@ def add_commands(commands: Commands) -> None:
     pretrain.add_argument("--to", type=Path, required=True, help="folder of the finished teacher")
     pretrain.add_argument(
         "--processes",
-        type=int,
+        type=number(Count),
         default=1,
         help="data-parallel processes, one thread each (default: %(default)s)",
     )

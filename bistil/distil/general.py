@@ -15,45 +15,43 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from bistil.distil.objective import Distillation
-from bistil.errors import InputError
+from bistil.settings.ranges import Count, Dropout, Factor, Part, Positive, Seed, Settings
 from bistil.text.corpora import Batches, Blocks, held_out
 from bistil.training.loop import History, Objective, Run, Schedule, fit
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneralConfig:
-    """Stage 1. lrf: layer reduction factor. batch_size in blocks of the corpora. mask_share: share of tokens
-    masked in the input.
+class GeneralConfig(Settings):
+    """Stage 1, general distillation.
 
-    drf: hidden reduction factor; in an experiment both factors come with the system's name. learn_map: the
-    map from a narrower student's states to the teacher's trains along, instead of staying the projection that
-    the student starts from. weights: how often a language is drawn in relation to the others, 1 where none is
-    given. language_run: for how many steps at a time, so that the teacher changes its SFT less often; each
-    language's expected share of the steps stays the same. pool: out of how many batches at a time those of
-    like length are put together, where text is not packed: of 64 about a third of the padding is left that
-    there is with 16.
+    Attributes:
+        lrf: The layer reduction factor. In an experiment it comes with the system's name.
+        schedule: How long and how fast the student trains.
+        batch_size: Blocks of the corpora in a batch.
+        mask_share: The share of tokens that are masked in the input; 0 leaves the text as it is.
+        held_out_share: The share of the text that picks the checkpoint.
+        seed: The seed of start, batches and masks.
+        drf: The hidden reduction factor. In an experiment it comes with the system's name.
+        learn_map: The map from a narrower student's states to the teacher's trains along, instead of staying
+            the projection that the student starts from.
+        weights: How often a language is drawn in relation to the others, 1 where none is given.
+        language_run: The number of steps that one language has at a time, so that the teacher changes its SFT
+            less often. Each language's expected share of the steps stays the same.
+        pool: The number of batches out of which sequences of like length are put together, where text is not
+            packed. A pool of 64 leaves about a third of the padding that one of 16 leaves.
     """
 
-    lrf: int
+    lrf: Factor
     schedule: Schedule
-    batch_size: int = 8
-    mask_share: float = 0.15
-    held_out_share: float = 0.05
-    seed: int = 1
-    drf: int = field(default=1, metadata={"added_later": True})
+    batch_size: Count = 8
+    mask_share: Dropout = 0.15
+    held_out_share: Part = 0.05
+    seed: Seed = 1
+    drf: Factor = field(default=1, metadata={"added_later": True})
     learn_map: bool = field(default=False, metadata={"added_later": True})
-    weights: Mapping[str, float] | None = field(default=None, metadata={"added_later": True})
-    language_run: int = field(default=1, metadata={"added_later": True})
-    pool: int = field(default=16, metadata={"added_later": True})
-
-    def __post_init__(self) -> None:
-        if not all(0 < weight < float("inf") for weight in (self.weights or {}).values()):
-            raise InputError(f"`weights` should be numbers above 0, but are {self.weights}.")
-        if self.language_run < 1 or self.pool < 1:
-            raise InputError(
-                f"`language_run` and `pool` should be at least 1 step, but are {self.language_run} and"
-                f" {self.pool}."
-            )
+    weights: Mapping[str, Positive] | None = field(default=None, metadata={"added_later": True})
+    language_run: Count = field(default=1, metadata={"added_later": True})
+    pool: Count = field(default=16, metadata={"added_later": True})
 
 
 @torch.no_grad()

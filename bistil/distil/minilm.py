@@ -9,20 +9,22 @@ from typing import Any
 
 from bistil.errors import InputError
 from bistil.models.architectures import architecture
+from bistil.settings.ranges import Count, Layers, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class MiniLMConfig:
+class MiniLMConfig(Settings):
     """What is MiniLMv2's own; how long and how fast is as in stage 1.
 
-    Attributes: relation_heads: into how many heads the vectors are cut, None for the teacher's attention
-        heads; the paper has 48 at 768 (16 each). teacher_layer: the layer to learn from, 1 being the first;
-        None for the last. The paper takes the last of 12 layers, of 24 the 21st (BERT) or 19th (RoBERTa,
-        XLM-R).
+    Attributes:
+        relation_heads: The number of heads into which the vectors are cut, None for the teacher's attention
+            heads. The paper has 48 at 768 (16 each).
+        teacher_layer: The layer to learn from, 1 being the first, None for the last. The paper takes the last
+            of 12 layers, of 24 the 21st (BERT) or 19th (RoBERTa, XLM-R).
     """
 
-    relation_heads: int | None = None
-    teacher_layer: int | None = None
+    relation_heads: Count | None = None
+    teacher_layer: Layers | None = None
 
     def check(self, config: Any) -> None:
         """Refuse what a teacher of this configuration cannot do.
@@ -37,7 +39,7 @@ class MiniLMConfig:
             )
         layer = layers if self.teacher_layer is None else self.teacher_layer
         heads = 1 if self.relation_heads is None else self.relation_heads
-        if not 1 <= layer <= layers or heads < 1 or hidden % heads:
+        if layer > layers or hidden % heads:
             raise InputError(
                 f"MiniLMv2 learns from one of the teacher's {layers} layers, in a number of relation heads"
                 f" that divides its hidden size {hidden}, but the experiment asks for {self}."

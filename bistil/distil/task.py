@@ -21,6 +21,7 @@ from bistil.distil.objective import compare, term_pairs
 from bistil.distil.terms import Context, Reading
 from bistil.distil.width import Narrowing
 from bistil.models.load import TaskModel
+from bistil.settings.ranges import Count, Length, Settings
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta
 from bistil.sft.tune import fine_tune
@@ -32,19 +33,22 @@ from bistil.training.loop import Evaluate, History, Objective, Run
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskConfig:
-    """A task SFT. batch_size in examples (sentences, pairs or questions); max_length in sub-words, for
-    questions that of a window.
+class TaskConfig(Settings):
+    """A task SFT.
 
-    examples: at most so many training examples. validation_examples: at most so many for picking the
-    checkpoint.
+    Attributes:
+        sft: What may change, and for how long it trains.
+        batch_size: Examples (sentences, pairs or questions) in a batch.
+        max_length: The largest number of sub-words of an example; of a question, that of a window.
+        examples: The largest number of training examples, None for all.
+        validation_examples: The largest number of examples that pick the checkpoint, None for all.
     """
 
     sft: SftConfig
-    batch_size: int = 16
-    max_length: int = 128
-    examples: int | None = None
-    validation_examples: int | None = field(default=None, metadata={"added_later": True})
+    batch_size: Count = 16
+    max_length: Length = 128
+    examples: Count | None = None
+    validation_examples: Count | None = field(default=None, metadata={"added_later": True})
 
 
 class TaskLearning(Objective):

@@ -156,7 +156,10 @@ def initialise_narrow(
         encoder.config.intermediate_size // drf,
         text,
     )
-    norms = [encoder.embeddings.LayerNorm, *(norm for block in copied for norm in block.norms)]
+    norms = [
+        encoder.embeddings.LayerNorm,
+        *(norm for block in copied for norm in (block.attention_norm, block.outer_norm)),
+    ]
     lines = _fitted_norms(encoder, norms, basis, text)
     student = _empty_student(encoder, len(layers), drf)
     _fill(student, encoder, copied, basis, heads, units, lines)
@@ -283,7 +286,7 @@ def _fill(
         _write(own.attention, block.attention, rows, basis)
         _read(own.inner, block.inner, unit, basis)
         _write(own.outer, block.outer, unit, basis)
-        norms += own.norms
+        norms += [own.attention_norm, own.outer_norm]
     for norm, line in zip(norms, lines, strict=True):
         norm.weight.copy_(line.gain)
         norm.bias.copy_(line.bias)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 import transformers
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from bistil.errors import InputError
@@ -53,8 +53,8 @@ class Block(Generic[Part]):
         attention: the map from the heads back to states.
         inner: the map from states to feed-forward units, or to units and their gates.
         outer: the map from feed-forward units back to states.
-        norms: the layer norms of attention and feed-forward; they stand behind the sum with the states, in
-            ModernBERT before the maps from them.
+        attention_norm: the layer norm behind the sum of attention and states; in ModernBERT before the maps.
+        outer_norm: the layer norm behind the sum of feed-forward and states; in ModernBERT before `inner`.
     """
 
     query: Part
@@ -63,13 +63,8 @@ class Block(Generic[Part]):
     attention: Part
     inner: Part
     outer: Part
-    norms: tuple[Part, Part]
-
-    def parts(self, of: nn.Module) -> "Block[Any]":
-        """The modules that these names stand for in a block."""
-        names = {name: of.get_submodule(place) for name, place in vars(self).items() if name != "norms"}
-        first, second = (of.get_submodule(str(place)) for place in self.norms)
-        return Block(**names, norms=(first, second))
+    attention_norm: Part
+    outer_norm: Part
 
 
 BERT = Block(
@@ -79,7 +74,8 @@ BERT = Block(
     attention="attention.output.dense",
     inner="intermediate.dense",
     outer="output.dense",
-    norms=("attention.output.LayerNorm", "output.LayerNorm"),
+    attention_norm="attention.output.LayerNorm",
+    outer_norm="output.LayerNorm",
 )
 """Where BERT, RoBERTa and XLM-R keep the parts of a block."""
 
@@ -132,8 +128,9 @@ def architecture(config: Any) -> Architecture:
 def blocks(encoder: PreTrainedModel) -> list[Block[Any]]:
     """Return the parts of an encoder's Transformer blocks, the first block first."""
     kind = architecture(encoder.config)
-    layers = range(encoder.config.num_hidden_layers)
-    return [kind.block.parts(encoder.get_submodule(f"{kind.layers}{layer}")) for layer in layers]
+    layers = (encoder.get_submodule(f"{kind.layers}{i}") for i in range(encoder.config.num_hidden_layers))
+    places: dict[str, str] = vars(kind.block)
+    return [Block(**{part: layer.get_submodule(at) for part, at in places.items()}) for layer in layers]
 
 
 def longest_sequence(config: Any) -> int:
@@ -252,49 +249,38 @@ def _fold_norm(student: Tensors, teacher: Mapping[str, Tensor], layer: int) -> N
     student[name] = (student[name].double() * scale).to(student[name].dtype)
 
 
-def _roberta(name: str) -> Mapping[str, Form]:
-    """The task classes of RoBERTa and XLM-R."""
+def _forms(name: str, *, settings: Mapping[str, Any] | None = None, **sentence: str) -> Mapping[str, Form]:
+    """The task classes of a family; `sentence` says where that for sentences keeps each layer of our head."""
     return {
         "words": Form(kind=f"{name}ForTokenClassification", places={"classifier": "classifier"}),
-        "sentence": Form(
-            kind=f"{name}ForSequenceClassification",
-            places={"dense": "classifier.dense", "classifier": "classifier.out_proj"},
-        ),
+        "sentence": Form(kind=f"{name}ForSequenceClassification", places=sentence, settings=settings or {}),
         "span": Form(kind=f"{name}ForQuestionAnswering", places={"qa_outputs": "qa_outputs"}),
     }
 
 
+_ROBERTA = Architecture(
+    encoder=transformers.RobertaModel,
+    mlm=transformers.RobertaForMaskedLM,
+    head=("lm_head",),
+    settings={"add_pooling_layer": False},
+    after_padding=True,
+    forms=_forms("Roberta", dense="classifier.dense", classifier="classifier.out_proj"),
+)
 ARCHITECTURES: Mapping[str, Architecture] = {
     "bert": Architecture(
         encoder=transformers.BertModel,
         mlm=transformers.BertForMaskedLM,
         head=("cls",),
         settings={"add_pooling_layer": False},
-        forms={
-            "words": Form(kind="BertForTokenClassification", places={"classifier": "classifier"}),
-            "sentence": Form(
-                kind="BertForSequenceClassification",
-                places={"dense": "bert.pooler.dense", "classifier": "classifier"},
-            ),
-            "span": Form(kind="BertForQuestionAnswering", places={"qa_outputs": "qa_outputs"}),
-        },
+        forms=_forms("Bert", dense="bert.pooler.dense", classifier="classifier"),
     ),
-    "xlm-roberta": Architecture(
+    "xlm-roberta": replace(
+        _ROBERTA,
         encoder=transformers.XLMRobertaModel,
         mlm=transformers.XLMRobertaForMaskedLM,
-        head=("lm_head",),
-        settings={"add_pooling_layer": False},
-        after_padding=True,
-        forms=_roberta("XLMRoberta"),
+        forms=_forms("XLMRoberta", dense="classifier.dense", classifier="classifier.out_proj"),
     ),
-    "roberta": Architecture(
-        encoder=transformers.RobertaModel,
-        mlm=transformers.RobertaForMaskedLM,
-        head=("lm_head",),
-        settings={"add_pooling_layer": False},
-        after_padding=True,
-        forms=_roberta("Roberta"),
-    ),
+    "roberta": _ROBERTA,
     "deberta-v2": Architecture(
         encoder=transformers.DebertaV2Model,
         mlm=transformers.DebertaV2ForMaskedLM,
@@ -310,15 +296,12 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             r"^lm_predictions\.lm_head\.bias$": "cls.predictions.bias",
         },
         adapt=_without_convolution,
-        forms={
-            "words": Form(kind="DebertaV2ForTokenClassification", places={"classifier": "classifier"}),
-            "sentence": Form(
-                kind="DebertaV2ForSequenceClassification",
-                places={"dense": "pooler.dense", "classifier": "classifier"},
-                settings={"pooler_hidden_act": "tanh"},
-            ),
-            "span": Form(kind="DebertaV2ForQuestionAnswering", places={"qa_outputs": "qa_outputs"}),
-        },
+        forms=_forms(
+            "DebertaV2",
+            dense="pooler.dense",
+            classifier="classifier",
+            settings={"pooler_hidden_act": "tanh"},
+        ),
     ),
     "modernbert": Architecture(
         encoder=transformers.ModernBertModel,
@@ -331,7 +314,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             attention="attn.Wo",
             inner="mlp.Wi",
             outer="mlp.Wo",
-            norms=("attn_norm", "mlp_norm"),
+            attention_norm="attn_norm",
+            outer_norm="mlp_norm",
         ),
         head=("head", "decoder"),
         adapt=_same_attention,

@@ -12,7 +12,7 @@ from bistil.experiment import Experiment
 from bistil.plan import Stage, foresee
 from bistil.plan.estimate import Cost, Estimator, teacher_config
 from bistil.plan.rehearse import makespan
-from bistil.settings.places import open_data
+from bistil.sources.folder import open_data
 from bistil.store.artefacts import Store
 from bistil.text.languages import DATA, DataFolder
 

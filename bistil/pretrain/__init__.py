@@ -16,7 +16,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ from bistil.errors import InputError
 from bistil.models.architectures import blocks
 from bistil.pretrain.translation import Translations, translation_loss
 from bistil.pretrain.wordpiece import extend_wordpiece, train_wordpiece
+from bistil.settings.ranges import Count, Dropout, Filled, Layers, Length, Part, Seed, Settings, Share, Weight
 from bistil.text import files, sampling
 from bistil.text.corpora import Batches, Blocks, cut, held_out, pairs_to_blocks, read_lines
 from bistil.training.loop import History, Objective, Run, Schedule, fit
@@ -46,45 +47,65 @@ PARALLEL = "parallel"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
+class PretrainConfig(Settings):
     """What to train on and for how long.
 
-    languages: codes; the first is the one whose pieces others are aligned to. start: folder or package of
-    BERT weights, None for random. layers, hidden, heads, dropout: the architecture where there is no start.
-    vocabulary: WordPiece size learned from the text. packed: full blocks of running text; otherwise a line a
-    sequence, languages mixed within a batch. lines: at most so many lines a language. alpha: languages are
-    drawn in proportion to size ** alpha. parallel_share: share of the steps on translation pairs in one
-    sequence. mask_share: share of tokens predicted. translation_share: share of the steps that draw
-    translations to the start encoder's states; translation_weight: their loss's factor. start_rate: factor on
-    the learning rate of all start weights but the embeddings."""
+    Attributes:
+        languages: Codes of languages. The first is the one whose pieces others are aligned to.
+        schedule: How long and how fast to train.
+        start: A folder or package of BERT weights, None for random ones.
+        layers: The number of layers where there is no start.
+        hidden: The hidden size where there is no start.
+        heads: The attention heads where there is no start; they divide `hidden`.
+        vocabulary: The size of the WordPiece vocabulary that is learned from the text.
+        lowercase: Whether the tokenizer lowers upper case.
+        lines: The largest number of lines of a language, None for all.
+        dropout: The dropout where there is no start.
+        packed: Whether sequences are full blocks of running text; otherwise each is a line, and languages are
+            mixed within a batch.
+        length: Sub-words of a sequence.
+        batch_size: Sequences in a batch.
+        mask_share: The share of tokens that are predicted.
+        alpha: Languages are drawn in proportion to size ** alpha; 0 draws all alike.
+        parallel_share: The share of the steps on translation pairs in one sequence.
+        translation_share: The share of the steps that draw translations to the start encoder's states.
+        translation_weight: The factor of the loss of those steps.
+        start_rate: The factor on the learning rate of all start weights but the embeddings.
+        seed: The seed of weights, batches and masks.
+    """
 
-    languages: tuple[str, ...]
+    languages: Annotated[tuple[str, ...], Filled()]
     schedule: Schedule
     start: str | None = None
-    layers: int = 6
-    hidden: int = 192
-    heads: int = 6
-    vocabulary: int = 6000
+    layers: Layers = 6
+    hidden: Count = 192
+    heads: Count = 6
+    vocabulary: Count = 6000
     lowercase: bool = False
-    lines: int | None = None
-    dropout: float = 0.1
+    lines: Count | None = None
+    dropout: Dropout = 0.1
     packed: bool = True
-    length: int = 128
-    batch_size: int = 16
-    mask_share: float = 0.15
-    alpha: float = 0.5
-    parallel_share: float = 0.0
-    translation_share: float = 0.0
-    translation_weight: float = 1.0
-    start_rate: float = 1.0
-    seed: int = 1
+    length: Length = 128
+    batch_size: Count = 16
+    mask_share: Part = 0.15
+    alpha: Share = 0.5
+    parallel_share: Share = 0.0
+    translation_share: Share = 0.0
+    translation_weight: Weight = 1.0
+    start_rate: Weight = 1.0
+    seed: Seed = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.translation_share and not self.start:
-            raise InputError(
+            told = (
                 "`translation_share` needs the states of a `start` encoder as targets; none is named. Name"
                 " one, or drop it."
             )
+            raise InputError(told, at=("translation_share",))
+        if not self.start and self.hidden % self.heads:
+            told = f"`heads` should divide the hidden size of {self.hidden}, but are {self.heads}."
+            raise InputError(told, at=("heads",))
 
 
 @dataclass

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,18 @@ from torch.utils.data import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
 from bistil.pretrain.wordpiece import train_wordpiece
+from bistil.settings.ranges import (
+    LARGEST,
+    Count,
+    Density,
+    Filled,
+    Layers,
+    Length,
+    Positive,
+    Range,
+    Seed,
+    Settings,
+)
 from bistil.sft.config import PeftSft, SftConfig
 from bistil.sft.delta import base_hash, deltas_applied
 from bistil.sft.lottery import LotteryConfig
@@ -35,27 +47,40 @@ METHODS = ("full", "lt-sft", "spiel-ag", "spiel-ma", "lora")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecoderSize:
-    """The decoder, its training (steps of `batch` sequences of `length` tokens) and the tuning; half of
-    LT-SFT's steps are dense.
+class DecoderSize(Settings):
+    """The decoder, its training and its tuning.
 
-    seen: languages to train on; unseen: the one to tune to. lines: of each corpus. rates: learning rates to
-    choose from. sm3_rates: those of SpIEL-MA, whose steps are of another scale."""
+    Attributes:
+        seen: Languages to train on.
+        unseen: The language to tune to.
+        lines: Lines of each corpus.
+        vocabulary: The size of the WordPiece vocabulary that is learned from the seen languages.
+        layers: The number of layers.
+        hidden: The hidden size; there is an attention head for every 32 of it.
+        length: Tokens of a sequence.
+        batch: Sequences in a batch.
+        training_steps: Optimiser steps of the training.
+        steps: Optimiser steps of each tuning; half of LT-SFT's are dense.
+        density: The share of the parameters that each method may change.
+        rates: Learning rates to choose from.
+        sm3_rates: Those of SpIEL-MA, whose steps are of another scale.
+        seed: The seed of weights, batches and supports.
+    """
 
-    seen: tuple[str, ...] = ("qaa", "qab", "qad")
+    seen: Annotated[tuple[str, ...], Filled()] = ("qaa", "qab", "qad")
     unseen: str = "qac"
-    lines: int = 6000
-    vocabulary: int = 1500
-    layers: int = 4
-    hidden: int = 128
-    length: int = 64
-    batch: int = 8
-    training_steps: int = 600
-    steps: int = 200
-    density: float = 0.05
-    rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2)
-    sm3_rates: tuple[float, ...] = (1e-2, 3e-2, 1e-1)
-    seed: int = 1
+    lines: Count = 6000
+    vocabulary: Count = 1500
+    layers: Layers = 4
+    hidden: Annotated[int, Range(least=32, most=LARGEST, multiple=32)] = 128
+    length: Length = 64
+    batch: Count = 8
+    training_steps: Count = 600
+    steps: Annotated[int, Range(least=4, most=LARGEST)] = 200
+    density: Density = 0.05
+    rates: Annotated[tuple[Positive, ...], Filled()] = (3e-3, 1e-2, 3e-2)
+    sm3_rates: Annotated[tuple[Positive, ...], Filled()] = (1e-2, 3e-2, 1e-1)
+    seed: Seed = 1
 
 
 class CausalLM(Objective):

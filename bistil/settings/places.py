@@ -1,13 +1,13 @@
-"""Where the project keeps things, and which data folder a run reads."""
+"""Where the project keeps things, and what may be the name of a folder."""
 
-import os
 import re
 from pathlib import Path
 
 from bistil.errors import InputError
-from bistil.text.languages import DATA, DataFolder
 
-ROOT, CACHE = DATA.parent, DATA / "cache"
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "data"
+CACHE = DATA / "cache"
 
 
 def check_name(name: str) -> None:
@@ -22,23 +22,3 @@ def check_name(name: str) -> None:
             f" {name!r} came."
         )
         raise InputError(f"{told} Folders get that name.", at=("name",))
-
-
-def open_data(kind: str, named: str | None = None) -> DataFolder:
-    """The miniworld, written first where it is missing, or the folder named here or by BISTIL_DATA.
-
-    :param kind: what the experiment says under `data`, `miniworld` or `folder`; a folder named here goes
-        first.
-    :raises InputError: where a folder is needed and none is named, or it is not there.
-    """
-    if named == "miniworld" or (kind == "miniworld" and named is None):
-        from bistil.miniworld import ensure_world
-
-        return DataFolder(ensure_world(CACHE / "miniworld"))
-    chosen = named or os.environ.get("BISTIL_DATA")
-    if not chosen:
-        raise InputError(
-            "A folder of real data is needed: give --data FOLDER or set BISTIL_DATA. The README says what is"
-            " in one."
-        )
-    return DataFolder(Path(chosen).expanduser())

@@ -1,25 +1,23 @@
 """Settings from YAML into frozen dataclasses: unknown keys, missing keys, wrong types and values name file,
 line and column.
 
-Notable: a value is held against the JSON schema of the dataclass first, so that making it can only fail by
-what the dataclass itself refuses; that, too, is told with the place in the file."""
+Notable: a value is held against what the settings classes declare first (`ranges`), so that making them can
+only fail by what they refuse of several fields together; that, too, is told with the place in the file."""
 
 import dataclasses
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 
 from bistil.errors import InputError
-from bistil.settings.schema import Problem, problems
+from bistil.settings.ranges import Problem, kinds, optional, problems
 from bistil.text.files import YamlLoader, read_text
 
 T = TypeVar("T")
 At = Sequence[str | int]
-UNKNOWN = "additionalProperties"
-"""The rule of a schema that an unknown key breaks."""
 
 
 def read_yaml(kind: type[T], path: Path) -> T:
@@ -46,10 +44,10 @@ def read_yaml(kind: type[T], path: Path) -> T:
             f" {first.start_mark.line + 1}."
         )
     found = [
-        (_node(root, problem.at, key=problem.rule == UNKNOWN), problem) for problem in problems(kind, value)
+        (_node(root, problem.at, key=problem.rule == "unknown"), problem) for problem in problems(kind, value)
     ]
     for node, problem in sorted(found, key=lambda one: _order(*one)):
-        raise InputError(f"{path}:{_place(node)}: {_told(kind, problem)}.")
+        raise InputError(f"{path}:{_place(node)}: {problem.sentence(kind)}")
     try:
         return _make(kind, value, ())  # type: ignore[no-any-return]
     except InputError as error:
@@ -59,40 +57,30 @@ def read_yaml(kind: type[T], path: Path) -> T:
 def build(kind: Any, value: Any, where: str) -> Any:
     """Turn plain values into `kind`; `where` is named in errors."""
     for problem in problems(kind, value):
-        raise InputError(f"{where}: {_told(kind, problem)}.")
+        raise InputError(f"{where}: {problem.sentence(kind)}")
     return _make(kind, value, ())
 
 
-def _told(kind: Any, problem: Problem) -> str:
-    """A problem as a sentence about the value at that place: inner.names[1] should be …"""
-    at = problem.at[:-1] if problem.rule == UNKNOWN else problem.at
-    name = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in at).removeprefix(".")
-    return f"{name or getattr(kind, '__name__', 'it')} {problem.told}"
-
-
 def _make(kind: Any, value: Any, at: At) -> Any:
-    """Make `kind` of a value that fits its schema; what a dataclass refuses is told with the place of that
-    dataclass.
+    """Make `kind` of a value without problems; what a settings class refuses is told with the place of that
+    class.
     """
     origin, arguments = get_origin(kind), get_args(kind)
-    if dataclasses.is_dataclass(kind):
-        hints = get_type_hints(kind)
-        fields = {name: _make(hints[name], item, (*at, name)) for name, item in value.items()}
+    if origin is Annotated:
+        return _make(arguments[0], value, at)
+    if dataclasses.is_dataclass(kind) and not isinstance(value, kind):  # type: ignore[arg-type]
+        fields = {name: _make(kinds(kind)[name], item, (*at, name)) for name, item in value.items()}
         try:
             return kind(**fields)  # type: ignore[operator]
         except InputError as error:
             error.at = (*at, *error.at)
             raise
     if origin in (Union, types.UnionType):
-        return (
-            None
-            if value is None
-            else _make(next(one for one in arguments if one is not type(None)), value, at)
-        )
+        return None if value is None else _make(optional(kind), value, at)
     if origin is tuple:
         return tuple(_make(arguments[0], item, (*at, number)) for number, item in enumerate(value))
     if origin in (dict, Mapping):
-        return {str(key): _make(arguments[1], item, (*at, str(key))) for key, item in value.items()}
+        return {key: _make(arguments[1], item, (*at, key)) for key, item in value.items()}
     return float(value) if kind is float else value
 
 
@@ -122,7 +110,7 @@ def _order(node: yaml.Node | None, problem: Problem) -> int:
     """
     if node is None:
         return 0
-    return int((node.end_mark if problem.rule == "required" else node.start_mark).index)
+    return int((node.end_mark if problem.rule == "lacking" else node.start_mark).index)
 
 
 def _place(node: yaml.Node | None) -> str:

@@ -5,9 +5,10 @@ changes its method in one line."""
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Literal, Self, get_args
+from typing import Literal, Self
 
 from bistil.errors import InputError
+from bistil.settings.ranges import Density, Dropout, Positive, Seed, Settings
 from bistil.sft.lottery import LotteryConfig, Selection
 from bistil.sft.spiel.config import SpielSft
 from bistil.training.loop import Schedule
@@ -18,45 +19,32 @@ Way = Selection | Literal["ag", "ma"] | Peer
 
 
 @dataclass(frozen=True, kw_only=True)
-class PeftSft:
+class PeftSft(Settings):
     """A tuning by `peft`; the thesis' settings of chapter 7 are the defaults.
 
-    Attributes: density: trainable values as a share of the encoder's parameters, in (0, 1]. LoRA takes the
-        rank that comes nearest (at least 1); (IA)^3 has a fixed number of values, far below, and does not
-        heed it. method: "lora" on every linear layer of the Transformer's blocks, or "ia3" on keys, values
-        and feed-forward activations. alpha: LoRA's update is scaled by alpha / rank. dropout: of LoRA's
-        input.
-
-    Raises:
-        InputError: a value is outside its range or the method unknown.
+    Attributes:
+        density: Trainable values as a share of the encoder's parameters. LoRA takes the rank that comes
+            nearest (at least 1); (IA)^3 has a fixed number of values, far below, and does not heed it.
+        method: "lora" on every linear layer of the Transformer's blocks, or "ia3" on keys, values and
+            feed-forward activations.
+        alpha: LoRA's update is scaled by alpha / rank.
+        dropout: The dropout of LoRA's input.
     """
 
-    density: float
+    density: Density
     method: Peer = "lora"
-    alpha: float = 16.0
-    dropout: float = 0.1
-
-    def __post_init__(self) -> None:
-        if (
-            self.method not in get_args(Peer)
-            or not 0 < self.density <= 1
-            or self.alpha <= 0
-            or not 0 <= self.dropout < 1
-        ):
-            raise InputError(
-                f"A method among {', '.join(get_args(Peer))}, a density in (0, 1], an alpha above 0 and a"
-                f" dropout in [0, 1) were expected under `peft`, but got {self}."
-            )
+    alpha: Positive = 16.0
+    dropout: Dropout = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class SftMethod:
+class SftMethod(Settings):
     """What may change, and how long each phase runs; give one of `lottery`, `spiel` and `peft`.
 
     Attributes:
         lottery: LT-SFT, or a baseline of it by `lottery.select`; only "top-k" has a dense phase.
-        dense: the dense phase of LT-SFT.
-        sparse: its sparse phase; for every other method the whole training.
+        dense: The dense phase of LT-SFT.
+        sparse: The sparse phase of LT-SFT; for every other method the whole training.
         spiel: SpIEL instead of LT-SFT.
         peft: LoRA or (IA)^3 instead of it.
 
@@ -71,6 +59,7 @@ class SftMethod:
     peft: PeftSft | None = field(default=None, metadata={"added_later": True})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if [self.lottery, self.spiel, self.peft].count(None) != 2:
             raise InputError(
                 "A fine-tuning is by `lottery`, by `spiel` or by `peft`: give one of them, and one only."
@@ -80,7 +69,7 @@ class SftMethod:
                 "LT-SFT chooses what may change by a dense phase: give its schedule under `dense`."
             )
         if self.spiel is not None:
-            self.spiel.check_steps(self.sparse.steps)
+            self.spiel.check_steps(self.sparse.steps, "sparse", "steps")
 
     @property
     def method(self) -> LotteryConfig | SpielSft | PeftSft:
@@ -136,6 +125,10 @@ class SftMethod:
 
 @dataclass(frozen=True, kw_only=True)
 class SftConfig(SftMethod):
-    """A sparse fine-tuning and its seed."""
+    """A sparse fine-tuning and its seed.
 
-    seed: int = 1
+    Attributes:
+        seed: The seed of batches, masks and random supports.
+    """
+
+    seed: Seed = 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from bistil.errors import InputError
+from bistil.settings.ranges import Count, Length, Part, Settings
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.sft.lottery import decouple_output_embedding
@@ -20,37 +20,25 @@ from bistil.training.mlm import MaskedLM, evaluate_mlm
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextConfig:
+class TextConfig(Settings):
     """How unlabelled text is cut and masked.
 
     Attributes:
-        length: of a sequence, in tokens.
-        packed: full blocks of running text, as in the papers; otherwise one line a sequence, for teachers
-            that were trained so.
-        batch_size: in sequences.
-        mask_share: the share of tokens that are masked.
-        held_out_share: the share of sequences that is kept for evaluation.
-        lines: at most so many of the file, None for all.
+        length: Sub-words of a sequence.
+        packed: Whether sequences are full blocks of running text, as in the papers; otherwise each is a line,
+            for teachers that were trained so.
+        batch_size: Sequences in a batch.
+        mask_share: The share of tokens that are predicted.
+        held_out_share: The share of the text that is kept for evaluation.
+        lines: The largest number of lines of a corpus, None for all.
     """
 
-    length: int = 128
+    length: Length = 128
     packed: bool = True
-    batch_size: int = 8
-    mask_share: float = 0.15
-    held_out_share: float = 0.05
-    lines: int | None = None
-
-    def __post_init__(self) -> None:
-        if (
-            self.length < 8
-            or self.batch_size < 1
-            or not 0 <= self.mask_share < 1
-            or not 0 < self.held_out_share < 1
-        ):
-            raise InputError(
-                "Text settings need a length of at least 8 tokens, a batch size of at least 1, a mask share"
-                f" in [0, 1) and a held-out share in (0, 1), but got {self}."
-            )
+    batch_size: Count = 8
+    mask_share: Part = 0.15
+    held_out_share: Part = 0.05
+    lines: Count | None = None
 
 
 def language_sft(

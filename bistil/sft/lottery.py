@@ -9,7 +9,7 @@ is not in this room.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from bistil.errors import InputError
 from bistil.models.architectures import ARCHITECTURES
+from bistil.settings.ranges import Density, Settings, Weight
 from bistil.sft.checks import check_same_layout
 from bistil.sft.sparse_training import SparseTraining
 from bistil.sft.top_k import entries_from, kth_largest, likely_bound, moved
@@ -38,39 +39,23 @@ __all__ = [
 
 
 @dataclass(frozen=True, kw_only=True)
-class LotteryConfig:
+class LotteryConfig(Settings):
     """Settings of one LT-SFT.
 
-    Attributes: density: share of the encoder's parameters that the delta may change, in (0, 1]; the papers'
-        language SFTs on mBERT have 0.043. l1: lambda of the L1 term; the papers use 0.1 for languages and
-        state none for tasks. freeze_layer_norms: keep layer-norm weights and biases as they are; True for
-        languages in the papers, False for tasks. select: "top-k" is LT-SFT; its baselines have no dense
-        phase: "random" (rand-SFT), and, whatever the density, "biases" (BitFit), "all" (full fine-tuning) and
-        "none" (the head alone).
-
-    Raises:
-        InputError: density is outside (0, 1], l1 is negative or select is unknown.
+    Attributes:
+        density: The share of the encoder's parameters that the delta may change. The papers' language SFTs on
+            mBERT have 0.043.
+        l1: Lambda, the weight of the L1 term. The papers use 0.1 for languages and state none for tasks.
+        freeze_layer_norms: Whether layer-norm weights and biases stay as they are; in the papers they do for
+            languages and do not for tasks.
+        select: "top-k" is LT-SFT. Its baselines have no dense phase: "random" (rand-SFT), and, whatever the
+            density, "biases" (BitFit), "all" (full fine-tuning) and "none" (the head alone).
     """
 
-    density: float
-    l1: float = 0.0
+    density: Density
+    l1: Weight = 0.0
     freeze_layer_norms: bool = False
     select: Selection = field(default="top-k", metadata={"added_later": True})
-
-    def __post_init__(self) -> None:
-        if self.select not in get_args(Selection):
-            raise InputError(
-                f"select should be one of {', '.join(get_args(Selection))}, but is {self.select!r}."
-            )
-        if not 0 < self.density <= 1:
-            raise InputError(
-                "density is the share of parameters to change: expected a number in (0, 1], got"
-                f" {self.density}."
-            )
-        if not 0 <= self.l1 < float("inf"):
-            raise InputError(
-                f"l1 is the weight of the L1 term: expected a number of at least 0, got {self.l1}."
-            )
 
     def k(self, n_parameters: int) -> int:
         """Return how many of the encoder's `n_parameters` the delta may change, at least one."""

@@ -122,10 +122,7 @@ def _read_adapter(file: Path) -> dict[str, Tensor]:
         )
         return {str(name): tensor.detach() for name, tensor in found.items()}
     except Exception as error:  # the unpickler, the zip reader and the layout each fail in their own way
-        raise InputError(
-            f"Expected tensors by name in {file}; it is missing, damaged, unsafe or of another layout "
-            f"({type(error).__name__}: {str(error)[:200]})."
-        ) from error
+        raise _refused(f"tensors by name in {file}", error) from error
 
 
 def _read_composable(
@@ -155,16 +152,21 @@ def _read_composable(
         full = {name: tensor.detach() for name, tensor in content["abs"].items()}
         extra = set(content) - {"diffs", "abs"}
     except Exception as error:  # the unpickler, the zip reader and the layout each fail in their own way
-        raise InputError(
-            f"Expected composable-sft's pytorch_diff.bin with 'diffs' and 'abs' at {path}; it is missing,"
-            f" damaged, unsafe or of another layout ({type(error).__name__}: {str(error)[:200]})."
-        ) from error
+        what = f"composable-sft's pytorch_diff.bin with 'diffs' and 'abs' at {path}"
+        raise _refused(what, error) from error
     if extra:
         raise InputError(
             f"{path} also holds {sorted(extra)}, which a sparse delta cannot carry: only 'diffs' and 'abs'"
             " can be read."
         )
     return diffs, full
+
+
+def _refused(expected: str, error: Exception) -> InputError:
+    return InputError(
+        f"Expected {expected}; it is missing, damaged, unsafe or of another layout ({type(error).__name__}:"
+        f" {str(error)[:200]})."
+    )
 
 
 def _row_major(encoded: Mapping[str, Any]) -> tuple[tuple[int, ...], Tensor, Tensor]:

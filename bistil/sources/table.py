@@ -8,30 +8,37 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from bistil.errors import InputError
+from bistil.settings.ranges import Settings
 from bistil.settings.yaml import read_yaml
 from bistil.text.languages import DATA
 
-FORMATS = ("lines", "conllu", "iob2", "pairs", "squad", "tsv")
-
 
 @dataclass(frozen=True, kw_only=True)
-class DataSet:
+class DataSet(Settings):
     """An entry of the table.
 
-    Attributes: name: by which experiments and the command line know it. task: a task's name, `text`
-        (unlabelled) or `parallel`. format: what its files are read as: lines, conllu, iob2, pairs (of
-        sentences, tabs between), squad (JSON) or tsv. licence: as stated by the data set. homepage: where its
-        public files are. languages: our codes, each with the hub's name of that part. hub: the data set's id
-        there, None where it is not taken from there. revision: the hub's branch, None for the main one.
+    Attributes:
+        name: The name by which experiments and the command line know it.
+        task: A task's name, `text` (unlabelled) or `parallel`.
+        format: What its files are read as: lines, conllu, iob2, pairs (of sentences, tabs between), squad
+            (JSON) or tsv.
+        licence: The licence as the data set states it.
+        homepage: Where its public files are.
+        languages: Our codes, each with the hub's name of that part.
+        hub: The data set's id at the hub, None where it is not taken from there.
+        revision: The hub's branch, None for the main one.
         splits: train, dev and test, each with the hub's name of it; a split that is missing there is left
-        out. drop: entity types that become O. note: what else a user should know.
+            out.
+        drop: Entity types that become O.
+        note: What else a user should know.
     """
 
     name: str
     task: str
-    format: str
+    format: Literal["lines", "conllu", "iob2", "pairs", "squad", "tsv"]
     licence: str
     homepage: str
     languages: dict[str, str]
@@ -42,12 +49,6 @@ class DataSet:
     )
     drop: tuple[str, ...] = ()
     note: str = ""
-
-    def __post_init__(self) -> None:
-        if self.format not in FORMATS:
-            raise InputError(
-                f"The data set {self.name} has the format {self.format!r}; known: {', '.join(FORMATS)}."
-            )
 
 
 @cache

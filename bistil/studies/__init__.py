@@ -18,6 +18,7 @@ from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.pipeline import Pipeline
 from bistil.settings.places import ROOT, check_name
+from bistil.settings.ranges import Settings
 from bistil.settings.yaml import read_yaml
 from bistil.store.artefacts import Store
 from bistil.store.provenance import git_state, plain, versions
@@ -32,13 +33,18 @@ __all__ = ["Decoder", "Densities", "Study", "Supports", "run_study"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study:
+class Study(Settings):
     """A study file.
 
-    name: of the folder under reports/. question: what is asked, in words, for its page. experiment: the
-    experiment file it builds on, relative to the project, for teacher, data and every setting not named here.
-    supports: by a name for the method, whose language SFTs to compare. densities: a grid of densities.
-    decoder: ways of tuning a small decoder, on that experiment's data."""
+    Attributes:
+        name: The name of the folder under reports/.
+        experiment: The experiment file that the study builds on, relative to the project, for teacher, data
+            and every setting that is not named here.
+        question: What is asked, in words, for the study's page.
+        supports: By a name for the method, whose language SFTs to compare.
+        densities: A grid of densities.
+        decoder: Ways of tuning a small decoder, on that experiment's data.
+    """
 
     name: str
     experiment: str
@@ -48,6 +54,7 @@ class Study:
     decoder: Decoder | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_name(self.name)
         if not self.supports and self.densities is None and self.decoder is None:
             raise InputError(

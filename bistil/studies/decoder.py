@@ -8,11 +8,11 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any
 
 from bistil import plots
-from bistil.errors import InputError
 from bistil.pretrain.causal import DecoderSize, compare_on_decoder
+from bistil.settings.ranges import Filled, Seed
 from bistil.store.artefacts import Artefact, Store, file_id
 from bistil.studies.kept import Found, Verdict
 from bistil.text.languages import DataFolder
@@ -25,16 +25,13 @@ CLAIMS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Decoder(DecoderSize):
-    """The comparison's sizes, for each of `seeds`."""
+    """The comparison's sizes.
 
-    seeds: tuple[int, ...] = (1,)
+    Attributes:
+        seeds: The seeds of the comparisons, each of which takes the place of `seed`.
+    """
 
-    def __post_init__(self) -> None:
-        if not self.seeds or not self.rates or not self.sm3_rates or not self.seen:
-            raise InputError(
-                "`decoder` needs at least one seed, one language that is seen, and one learning rate for"
-                " every method."
-            )
+    seeds: Annotated[tuple[Seed, ...], Filled()] = (1,)
 
 
 def study_decoder(data: DataFolder, store: Store, decoder: Decoder, *, say: Callable[[str], None]) -> Found:

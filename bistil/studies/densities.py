@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -19,6 +19,7 @@ from bistil import batch, plots
 from bistil.errors import InputError
 from bistil.evaluation.results import metric_label, primary_metric
 from bistil.experiment import Experiment
+from bistil.settings.ranges import Density, Filled, Seed, Settings
 from bistil.studies.kept import Build, Found, Verdict, built, read_table
 from bistil.systems.table import TEACHER
 
@@ -27,30 +28,29 @@ DENSE = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Densities:
-    """A grid of densities, each in (0, 1]: of language SFTs by those of task SFTs, for one task, scored on
-    some targets.
+class Densities(Settings):
+    """A grid of densities: of language SFTs by those of task SFTs, for one task, scored on some targets.
+
+    Attributes:
+        task: The task that is tuned.
+        targets: Languages to be scored.
+        language: Densities of language SFTs, rising.
+        of_task: Densities of task SFTs, rising.
+        seeds: The seeds of the task SFTs.
     """
 
     task: str
-    targets: tuple[str, ...]
-    language: tuple[float, ...]
-    of_task: tuple[float, ...]
-    seeds: tuple[int, ...] = (1,)
+    targets: Annotated[tuple[str, ...], Filled()]
+    language: Annotated[tuple[Density, ...], Filled()]
+    of_task: Annotated[tuple[Density, ...], Filled()]
+    seeds: Annotated[tuple[Seed, ...], Filled()] = (1,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, densities in (("language", self.language), ("of_task", self.of_task)):
-            if (
-                not densities
-                or list(densities) != sorted(set(densities))
-                or not 0 < densities[0] <= densities[-1] <= 1
-            ):
-                raise InputError(
-                    f"Rising densities in (0, 1] were expected as `{name}` under `densities`, but got"
-                    f" {densities}."
-                )
-        if not self.targets or not self.seeds:
-            raise InputError("`densities` needs at least one target and one seed.")
+            if list(densities) != sorted(set(densities)):
+                told = f"Rising densities were expected as `{name}` under `densities`, but got {densities}."
+                raise InputError(told, at=(name,))
 
 
 def at_densities(base: Experiment, grid: Densities, language: float, task: float) -> Experiment:

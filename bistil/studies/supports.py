@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from bistil import plots
 from bistil.adapt.worn import WORN
 from bistil.batch import Job
-from bistil.errors import InputError
 from bistil.experiment import Experiment, LanguageSftConfig
+from bistil.settings.ranges import Filled, Seed, Settings
 from bistil.sft.anatomy import densities, overlap_by_chance
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta
@@ -34,20 +34,18 @@ NEAR = 1.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class Supports:
-    """Whose language SFTs to compare. sft: None for the experiment's own settings; seeds: the first for
-    pairs, all for the control.
+class Supports(Settings):
+    """Whose language SFTs to compare.
+
+    Attributes:
+        languages: Codes of languages.
+        seeds: The seeds of the SFTs. Languages are compared at the first, and all are the control.
+        sft: How the SFTs are trained, None for the experiment's own settings.
     """
 
-    languages: tuple[str, ...]
-    seeds: tuple[int, ...] = (1, 2)
+    languages: Annotated[tuple[str, ...], Filled()]
+    seeds: Annotated[tuple[Seed, ...], Filled()] = (1, 2)
     sft: LanguageSftConfig | None = None
-
-    def __post_init__(self) -> None:
-        if not self.languages or not self.seeds:
-            raise InputError(
-                f"At least one language and one seed were expected under `supports`, but got {self}."
-            )
 
 
 def study_supports(base: Experiment, methods: Mapping[str, Supports], build: Build) -> Found:

@@ -4,19 +4,18 @@ Notable: a change is merged by key into the values that a system is made of, and
 is not named stays. The variant's sentence is made from the difference.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 from bistil.errors import InputError
+from bistil.settings.ranges import Settings
+from bistil.settings.yaml import build
 from bistil.systems.recipe import Adaptation, Learning, Student, System
-
-Build = Callable[[Any, Any, str], Any]
-"""Makes a dataclass of plain values; the last argument is named in errors."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Variant:
+class Variant(Settings):
     """A system by what differs from another one.
 
     Attributes:
@@ -35,10 +34,9 @@ class Variant:
     told: str = ""
 
 
-def changed(system: System, variant: Variant, build: Build) -> System:
+def changed(system: System, variant: Variant) -> System:
     """Return the system as the variant changes it.
 
-    :param build: `settings.yaml.build`, which this room cannot know.
     :raises InputError: for a recipe of a system without a student, or values that fit no field.
     """
     if variant.recipe and system.student is None:

@@ -14,6 +14,7 @@ not held against a model.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,26 +25,23 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from bistil.errors import InputError
 from bistil.models.architectures import longest_sequence
 from bistil.models.load import encode
+from bistil.settings.ranges import Settings, Share
 from bistil.tasks.sentences import pad, pad_inputs
 from bistil.text import files
 from bistil.text.languages import DataFolder
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetrievalConfig:
-    """How an experiment compares sentences: `by` cosine or bertscore, at the layer nearest to `depth`, a
-    share of an encoder's layers.
+class RetrievalConfig(Settings):
+    """How an experiment compares sentences.
+
+    Attributes:
+        by: `cosine` of mean vectors, or `bertscore`.
+        depth: The layer to look at, the one nearest to this share of the encoder's layers.
     """
 
-    by: str = "cosine"
-    depth: float = 2 / 3
-
-    def __post_init__(self) -> None:
-        if self.by not in SIMILARITIES or not 0 <= self.depth <= 1:
-            raise InputError(
-                f"One of {', '.join(SIMILARITIES)} and a depth from 0 to 1 were expected under `retrieval`,"
-                f" not {self}."
-            )
+    by: Literal["cosine", "bertscore"] = "cosine"
+    depth: Share = 2 / 3
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from torch.utils.data import Dataset, SequentialSampler
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from bistil.errors import InputError
+from bistil.settings.ranges import Count, Positive, Settings, Share, Weight
 from bistil.training.meter import Meter, Pace, of_step
 from bistil.training.parallel import Shared, exchange, over_processes, processes
 from bistil.training.progress import Event, Listener, silent
@@ -77,27 +78,26 @@ class Objective(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
+class Schedule(Settings):
     """How long and how fast to train.
 
-    steps: optimiser steps. learning_rate: peak, then linear to 0. warmup_share: share of the steps with
-    rising rate. evaluations: how many evenly spaced evaluations (each is a checkpoint). clip: largest
-    gradient norm, 0 for none. bf16: autocast to bfloat16, weights and optimiser states staying in float32.
+    Attributes:
+        steps: Optimiser steps.
+        learning_rate: The peak of the learning rate, which then falls linearly to 0.
+        evaluations: The number of evenly spaced evaluations; each is a checkpoint.
+        warmup_share: The share of the steps in which the rate rises.
+        weight_decay: The weight decay of the optimiser.
+        clip: The largest gradient norm, 0 for any.
+        bf16: Whether to autocast to bfloat16; weights and optimiser states stay in float32.
     """
 
-    steps: int
-    learning_rate: float
-    evaluations: int = 4
-    warmup_share: float = 0.0
-    weight_decay: float = 0.0
-    clip: float = 0.0
+    steps: Count
+    learning_rate: Positive
+    evaluations: Count = 4
+    warmup_share: Share = 0.0
+    weight_decay: Weight = 0.0
+    clip: Weight = 0.0
     bf16: bool = False
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.evaluations < 1 or not 0 < self.learning_rate < math.inf:
-            raise InputError(
-                f"A schedule needs steps >= 1, evaluations >= 1 and a learning rate above 0, but got {self}."
-            )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import ipywidgets as w
 
 from bistil.evaluation.results import metric_label, primary_metric
 from bistil.experiment import Experiment
-from bistil.settings.places import CACHE, open_data
+from bistil.settings.places import CACHE
+from bistil.sources.folder import open_data
 from bistil.workbench import html
 from bistil.workbench.bench_model import Bench
 from bistil.workbench.session import read_experiment, short

@@ -10,7 +10,8 @@ from pathlib import Path
 from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.pipeline import Pipeline
-from bistil.settings.places import ROOT, open_data
+from bistil.settings.places import ROOT
+from bistil.sources.folder import open_data
 from bistil.store.artefacts import Store
 from bistil.training.progress import Listener, silent
 

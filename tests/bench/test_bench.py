@@ -200,9 +200,9 @@ def test_what_is_kept_counts_every_storage_once_and_no_parameter() -> None:
 
 
 def test_a_prediction_grows_with_the_products_of_a_step() -> None:
-    size = dataclasses.replace(TINY, layers=4)
+    size = dataclasses.replace(TINY, layers=4, hidden=128)
     named = dict(settings(size))
-    assert named.keys() == {"4 x 8 tokens", "1 x 32 tokens", "batch 4", "2 layers", "width 32"}
+    assert named.keys() == {"4 x 8 tokens", "1 x 32 tokens", "batch 4", "2 layers", "width 64"}
     assert {one.batch * one.length for name, one in named.items() if "tokens" in name} == {32}
     assert flops(named["batch 4"]) == 2 * flops(size)
     assert flops(size) == pytest.approx(

@@ -375,3 +375,23 @@ def test_a_stage_is_built_by_its_id(capsys, experiment_file, world: Path, tmp_pa
     status, _, err = run(capsys, "stage", *where, "f" * 16)
     assert status == 2
     assert is_one_paragraph(err), err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("batch", "x.yaml", "--workers", "0"), "--workers/--cores: should be at least 1"),
+        (("batch", "x.yaml", "--retries", "-1"), "--retries: should be at least 0"),
+        (("batch", "x.yaml", "--tflops", "0"), "--tflops: should be above 0"),
+        (("batch", "x.yaml", "--tflops", "many"), "--tflops: should be a number, but is 'many'"),
+        (("data", "get", "x", "--most", "1.5"), "--most: should be of type int, but is 1.5"),
+        (("export", "x", "--seed", "-1"), "--seed: should be at least 0"),
+        (("demo", "--workers", "-2"), "--workers: should be at least 1"),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused_with_its_option(
+    arguments: tuple[str, ...], told: str, capsys
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(arguments)
+    assert told in capsys.readouterr().err

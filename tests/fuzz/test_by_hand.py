@@ -66,7 +66,9 @@ def test_yaml_that_its_loader_or_python_trips_over(
 def test_a_learning_rate_is_a_number(rate: float, every: dict[str, Reader], tmp_path: Path) -> None:
     changed = entries(tmp_path)
     changed["general"] = {**changed["general"], "schedule": {"steps": 1, "learning_rate": rate}}
-    assert "learning rate" in refused(every["experiment"], yaml.safe_dump(changed).encode(), tmp_path)
+    assert "learning_rate should be above 0" in refused(
+        every["experiment"], yaml.safe_dump(changed).encode(), tmp_path
+    )
 
 
 @pytest.mark.parametrize("name", ["nli-jsonl", "squad", "delta-header"])

@@ -52,9 +52,9 @@ def test_an_unknown_key_is_refused_by_name(place: str) -> None:
         ("code", "qaa", "its own code"),
         ("order", "OSV", "SOV"),
         ("family", "Atlantic", "Atlantic"),
-        ("replaced", 1.5, "between 0 and 1"),
+        ("replaced", 1.5, "at least 0 and at most 1"),
         ("changes", ["p to f"], "p to f"),
-        ("changes", ["(p>f"], "sound changes"),
+        ("changes", ["(p>f"], "Sound changes"),
         ("case", "maybe", "true or false"),
     ],
 )
@@ -72,7 +72,7 @@ def test_sizes_sources_and_files_are_checked(tmp_path: Path) -> None:
         parse_settings(found)
     with pytest.raises(InputError, match="source"):
         parse_settings({**raw(), "source": "qzz"})
-    with pytest.raises(InputError, match="missing"):
+    with pytest.raises(InputError, match="lacks the key 'source'"):
         parse_settings({"seed": 1})
     with pytest.raises(InputError, match="there is none"):
         load_settings(tmp_path / "none.yaml")

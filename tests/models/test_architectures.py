@@ -150,7 +150,7 @@ def test_every_block_has_its_parts(teacher: Teacher) -> None:
         assert block.attention.weight.shape == (config.hidden_size, config.hidden_size)
         assert block.inner.weight.shape == ((1 + gated) * config.intermediate_size, config.hidden_size)
         assert block.outer.weight.shape == (config.hidden_size, config.intermediate_size)
-        assert all(norm is not block.outer for norm in block.norms)
+        assert block.attention_norm is not block.outer_norm
     assert len({id(block.outer) for block in found}) == len(found)
 
 

@@ -20,7 +20,7 @@ import torch
 
 from bistil.batch import notebooks
 from bistil.batch.notebooks import NOTEBOOKS, Copy
-from bistil.settings.places import open_data
+from bistil.sources.folder import open_data
 from bistil.report.readme import TIMES, TURNS
 
 Seconds = dict[str, dict[str, dict[str, float]]]

@@ -64,7 +64,7 @@ def test_nested_values_become_dataclasses() -> None:
         ({"steps": "3"}, "here: steps should be of type int, but is '3'"),
         ({"steps": True}, "steps should be of type int"),
         ({"steps": 3.0}, "steps should be of type int"),
-        ({"flag": 1}, "flag should be of type bool"),
+        ({"flag": 1}, "flag should be true or false, but is 1"),
         ({"limit": "many"}, "limit should be of type int"),
         ({"inner": {}}, "here: inner lacks the key 'rate'"),
         ({"inner": 3}, "inner should be a mapping with the fields of Inner"),
@@ -115,9 +115,9 @@ def test_the_teacher_files_of_the_project_are_good(path: Path) -> None:
 
 def test_what_yaml_makes_of_words_is_told() -> None:
     for value, said in (
-        (False, "yes, no, on and off for that: write it in quotation marks"),
+        (False, "yes, no, on and off for that: put it in quotes"),
         (None, "~ and an empty place for that"),
-        (1, "of type str, but is 1; write it in quotation marks"),
+        (1, "but is 1; put it in quotes"),
     ):
         with pytest.raises(InputError, match=said):
             build(Inner, {"rate": 1.0, "names": [value]}, "here")
@@ -211,7 +211,7 @@ def test_of_several_errors_the_first_in_the_file_is_told(tmp_path: Path) -> None
     ("changes", "place"),
     [
         ({"systems": ["floor", "bistil"]}, "bistil"),
-        ({"vocabulary": {"criterion": "bigram"}}, "criterion: bigram"),
+        ({"vocabulary": {"criterion": "bigram"}}, "bigram"),
         ({"name": "../out"}, "../out"),
         ({"targets": {"qa": ["qac"]}}, "- qac"),
         ({"data": "minworld"}, "minworld"),

@@ -99,7 +99,7 @@ def test_a_method_is_one_of_two_and_has_the_phases_that_it_needs() -> None:
         SftConfig(lottery=LotteryConfig(density=0.1), sparse=PHASE)
     with pytest.raises(InputError, match=r"at step 20 \(S\), but the run has only 6"):
         SftConfig(spiel=SpielSft(density=0.1), sparse=PHASE)
-    with pytest.raises(InputError, match=r"a number in \(0, 1\], got 0"):
+    with pytest.raises(InputError, match=r"density should be above 0 and at most 1, but is 0\.0"):
         SpielSft(density=0.0)
 
 

@@ -229,13 +229,13 @@ def test_scores_are_means_over_targets_and_seeds_with_gaps() -> None:
         ),
         (
             {"densities": {"task": "ner", "targets": ["qac"], "language": [0.5, 1.5], "of_task": [0.1]}},
-            "Rising densities",
+            r"densities\.language\[1\] should be above 0 and at most 1, but is 1\.5",
         ),
         (
             {"densities": {"task": "ner", "targets": [], "language": [0.5], "of_task": [0.1]}},
-            "at least one target",
+            r"densities\.targets should be a list with at least one entry",
         ),
-        ({"supports": {"LT-SFT": {"languages": []}}}, "At least one language"),
+        ({"supports": {"LT-SFT": {"languages": []}}}, "languages should be a list with at least one entry"),
         ({"supports": {"LT-SFT": {"languages": ["qaa"], "density": 1}}}, "unknown key 'density'"),
     ],
 )

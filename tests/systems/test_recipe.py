@@ -79,7 +79,7 @@ def test_a_start_names_a_layer_for_each_of_the_students() -> None:
         ({"of": "prediction", "by": "mse"}, "prediction by kl, ce"),
         ({"of": "hidden", "by": "mse", "weight": 0.0}, "weight"),
         ({"of": "prediction", "by": "kl", "temperature": -1.0}, "temperature"),
-        ({"of": "hidden", "by": "mse", "over": "median"}, "mean or sum"),
+        ({"of": "hidden", "by": "mse", "over": "median"}, "one of mean, sum"),
     ],
 )
 def test_terms_that_mean_nothing_are_refused(wrong, told: str) -> None:
@@ -92,11 +92,11 @@ def test_students_that_cannot_be_are_refused() -> None:
         Student(terms={})
     with pytest.raises(InputError, match="keep the teacher's"):
         Student(terms=STATES, languages="seen")
-    with pytest.raises(InputError, match="train or dev"):
+    with pytest.raises(InputError, match="one of train, dev"):
         Rows(split="test")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="At most one of"):
         Learning(select="all", peft="lora")
-    with pytest.raises(InputError, match="random or biases"):
+    with pytest.raises(InputError, match="one of random, biases"):
         Adaptation(select="all")  # type: ignore[arg-type]
 
 

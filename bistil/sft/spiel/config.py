@@ -6,39 +6,46 @@ its running text."""
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, get_args, get_type_hints
+from typing import Literal
 
 from bistil.errors import InputError
+from bistil.settings.ranges import Count, Density, Seed, Settings, Share
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpielSettings:
+class SpielSettings(Settings):
     """How the support moves.
 
-    Attributes: method: "ag" grows by averaged gradients and trains with Adam; "ma" grows by, and trains with,
-        SM3's accumulators. interval: S, optimiser steps between updates of the support. estimation: gamma,
-        the last steps of each interval, over which "ag" averages gradients. The thesis' algorithm boxes have
-        gamma = S. rate: xi, the peak share of the support that an update replaces; it falls with `schedule`
-        to 0. schedule: "linear" (eq. 7.6) or "cosine" (eq. E.1). replace_all_first: the first update replaces
-        the whole (random) support. drop: "magnitude" drops the smallest |phi|; "change" the smallest change
-        of phi since the last update (the algorithm boxes). candidates: "all" takes "ag"'s candidates from
-        every entry, the active ones being passed over when growing; "inactive" from the entries outside the
-        support only. regrow: whether an update may grow an entry that it drops; such an entry starts again at
-        0. moments: how "ag" seeds a grown entry's Adam state: "matched" as if the estimation phase had been
-        Adam steps (means times 1 - beta^gamma, age gamma); "means" takes the means themselves and age 0.
+    Attributes:
+        method: "ag" grows by averaged gradients and trains with Adam; "ma" grows by, and trains with, SM3's
+            accumulators.
+        interval: S, optimiser steps between updates of the support.
+        estimation: gamma, the last steps of each interval, over which "ag" averages gradients. The thesis'
+            algorithm boxes have gamma = S.
+        rate: xi, the peak share of the support that an update replaces; it falls with `schedule` to 0.
+        schedule: "linear" (eq. 7.6) or "cosine" (eq. E.1).
+        replace_all_first: Whether the first update replaces the whole (random) support.
+        drop: "magnitude" drops the smallest |phi|; "change" the smallest change of phi since the last update
+            (the algorithm boxes).
+        candidates: "all" takes "ag"'s candidates from every entry, the active ones being passed over when
+            growing; "inactive" takes them from the entries outside the support only.
+        regrow: Whether an update may grow an entry that it drops; such an entry starts again at 0.
+        moments: How "ag" seeds a grown entry's Adam state: "matched" as if the estimation phase had been Adam
+            steps (means times 1 - beta^gamma, age gamma); "means" takes the means themselves and age 0.
         accumulator: "sum" adds each row's and column's largest squared gradient (SM3-I); "max" is SM3-II.
         tensors: "per-tensor" keeps the number of entries of each tensor; "global" grows the best candidates
-        of all tensors together, at most a tensor's first share of them in one update. embeddings: also change
-        embedding matrices; otherwise only weights of linear layers in the Transformer's blocks.
+            of all tensors together, at most a tensor's first share of them in one update.
+        embeddings: Whether embedding matrices change too; otherwise only weights of linear layers in the
+            Transformer's blocks do.
 
     Raises:
         InputError: a value is outside its range or not among its choices.
     """
 
     method: Literal["ag", "ma"] = "ag"
-    interval: int = 20
-    estimation: int = 5
-    rate: float = 0.2
+    interval: Count = 20
+    estimation: Count = 5
+    rate: Share = 0.2
     schedule: Literal["linear", "cosine"] = "linear"
     replace_all_first: bool = True
     drop: Literal["magnitude", "change"] = "magnitude"
@@ -50,53 +57,47 @@ class SpielSettings:
     embeddings: bool = False
 
     def __post_init__(self) -> None:
-        for name, hint in get_type_hints(type(self)).items():
-            choices = get_args(hint) if "Literal" in str(hint) else ()
-            if choices and getattr(self, name) not in choices:
-                raise InputError(
-                    f"{name} should be one of {', '.join(choices)}, but is {getattr(self, name)!r}."
-                )
-        if not 1 <= self.estimation <= self.interval:
-            raise InputError(
+        super().__post_init__()
+        if self.estimation > self.interval:
+            told = (
                 "Gradients are averaged over the last steps of an interval: expected estimation (gamma) from"
                 f" 1 to the interval (S) of {self.interval} steps, got {self.estimation}."
             )
-        if not 0 <= self.rate <= 1:
-            raise InputError(
-                "rate (xi) is the peak share of entries that an update replaces: expected 0 to 1, got"
-                f" {self.rate}."
-            )
+            raise InputError(told, at=("estimation",))
 
-    def check_steps(self, steps: int) -> None:
-        """Refuse a run of so many optimiser steps where the support would never move.
+    def check_steps(self, steps: int, *at: str) -> None:
+        """Refuse a run of so many optimiser steps, which stand at `at`, where the support would never move.
 
         Raises:
             InputError: the run ends with, or before, the first update.
         """
         if steps <= self.interval:
-            raise InputError(
+            told = (
                 f"Expected steps (T) after the first update of the support, which is at step {self.interval}"
                 f" (S), but the run has only {steps}: lengthen the run or shorten the interval."
             )
+            raise InputError(told, at=at)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpielConfig(SpielSettings):
     """What may change, and how the support moves.
 
-    Attributes: steps: T, the optimiser steps of the whole run, at which the replacement rate reaches 0.
-        density: share of the chosen tensors' entries that the delta may change, in (0, 1], the same in each
-        tensor; or give `size`. size: K, the number of entries that the delta may change, instead of
-        `density`. seed: of the random support at the start.
+    Attributes:
+        steps: T, the optimiser steps of the whole run, at which the replacement rate reaches 0.
+        density: The share of the chosen tensors' entries that the delta may change, the same in each tensor;
+            or give `size`.
+        size: K, the number of entries that the delta may change, instead of `density`.
+        seed: The seed of the random support at the start.
 
     Raises:
         InputError: a value is outside its range or not among its choices.
     """
 
-    steps: int
-    density: float | None = None
-    size: int | None = None
-    seed: int = 1
+    steps: Count
+    density: Density | None = None
+    size: Count | None = None
+    seed: Seed = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -105,16 +106,7 @@ class SpielConfig(SpielSettings):
                 "Give either density, the share of entries that may change, or size, their number, and not"
                 " both."
             )
-        if self.density is not None and not 0 < self.density <= 1:
-            raise InputError(
-                "density is the share of entries that may change: expected a number in (0, 1], got"
-                f" {self.density}."
-            )
-        if self.size is not None and self.size < 1:
-            raise InputError(
-                f"size is the number of entries that may change: expected at least 1, got {self.size}."
-            )
-        self.check_steps(self.steps)
+        self.check_steps(self.steps, "steps")
 
     def quotas(self, numels: list[int]) -> list[int]:
         """Return how many entries of each tensor may change, in proportion to its size; they sum to K
@@ -168,22 +160,12 @@ class SpielConfig(SpielSettings):
 class SpielSft(SpielSettings):
     """SpIEL as an experiment asks for it: the run gives steps and seed.
 
-    Attributes: density: share of *all* the encoder's parameters that the delta may change, in (0, 1], as
-        `LotteryConfig.density`, so that both methods change as many values at equal density.
-
-    Raises:
-        InputError: density is outside (0, 1], or as SpielSettings.
+    Attributes:
+        density: The share of *all* the encoder's parameters that the delta may change, as
+            `LotteryConfig.density`, so that both methods change as many values at equal density.
     """
 
-    density: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.density <= 1:
-            raise InputError(
-                "density is the share of parameters to change: expected a number in (0, 1], got"
-                f" {self.density}."
-            )
+    density: Density
 
     def for_run(self, n_parameters: int, *, steps: int, seed: int) -> SpielConfig:
         """The settings of a run on an encoder of `n_parameters`."""
