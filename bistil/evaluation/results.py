@@ -17,9 +17,9 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from bistil.errors import InputError
+from bistil.settings.files import read_csv
 from bistil.systems.table import FLOOR, SYSTEMS, TEACHER, rank
 from bistil.tasks import primary
-from bistil.text.files import read_csv
 
 Row = Mapping[str, Any]
 AXES = ("recipe", "start", "layers", "languages", "adaptation", "learning", "follows", "regime")

@@ -10,7 +10,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig
 
 from bistil.errors import InputError
-from bistil.text.files import MARK, read_json
+from bistil.settings.files import MARK, read_json
 
 MOST = {
     "num_hidden_layers": 1_000,

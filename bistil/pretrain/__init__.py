@@ -36,8 +36,9 @@ from bistil.errors import InputError
 from bistil.models.architectures import blocks
 from bistil.pretrain.translation import Translations, translation_loss
 from bistil.pretrain.wordpiece import extend_wordpiece, train_wordpiece
+from bistil.settings import files
 from bistil.settings.ranges import Count, Dropout, Filled, Layers, Length, Part, Seed, Settings, Share, Weight
-from bistil.text import files, sampling
+from bistil.text import sampling
 from bistil.text.corpora import Batches, Blocks, cut, held_out, pairs_to_blocks, read_lines
 from bistil.training.loop import History, Objective, Run, Schedule, fit
 from bistil.training.mlm import evaluate_mlm, masked_lm_loss

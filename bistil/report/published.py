@@ -20,8 +20,8 @@ from bistil.evaluation.results import (
     settings,
     variants,
 )
+from bistil.settings.files import read_csv
 from bistil.tasks import title
-from bistil.text.files import read_csv
 from bistil.text.languages import DATA
 
 SCORES = DATA / "published" / "bistil.csv"

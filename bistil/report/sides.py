@@ -17,8 +17,8 @@ from bistil.evaluation.significance import read_all_outcomes
 from bistil.experiment import Experiment
 from bistil.report.experiment import EXPERIMENT
 from bistil.report.paired import Kept
+from bistil.settings.files import read_json
 from bistil.store.provenance import plain
-from bistil.text.files import read_json
 
 Settings = Mapping[str, str]
 """Values as text by their place, such as `task.ner.batch_size`."""

@@ -13,8 +13,8 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import yaml
 
 from bistil.errors import InputError
+from bistil.settings.files import YamlLoader, read_text
 from bistil.settings.ranges import Problem, kinds, optional, problems
-from bistil.text.files import YamlLoader, read_text
 
 T = TypeVar("T")
 At = Sequence[str | int]

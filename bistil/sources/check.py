@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from bistil.errors import InputError
+from bistil.settings.files import is_file
 from bistil.sources import strict
 from bistil.tasks import task as find_task
 from bistil.tasks.gold import labels_of
 from bistil.tasks.retrieval import read_parallel
 from bistil.text.corpora import read_lines
-from bistil.text.files import is_file
 from bistil.text.languages import SPLITS, DataFolder, Language, of_split
 
 EVALUATION = ("dev", "test")

@@ -15,9 +15,9 @@ from typing import Any
 
 from bistil.errors import InputError
 from bistil.experiment import Experiment
+from bistil.settings.files import read_csv
 from bistil.sources.table import DataSet, data_set
 from bistil.sources.write import SUFFIXES, WRITERS
-from bistil.text.files import read_csv
 from bistil.text.languages import COLUMN_OF, DATA, OPTIONAL, REQUIRED, of_split, read_table
 
 Load = Callable[[str, str, str | None, bool], Mapping[str, Any]]

@@ -6,7 +6,7 @@ comments come before the first word, and a multiword token is followed by exactl
 from collections.abc import Iterator
 from pathlib import Path
 
-from bistil.text import files
+from bistil.settings import files
 
 
 def remarks(path: Path) -> Iterator[str]:

@@ -22,8 +22,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bistil.errors import InputError
+from bistil.settings.files import parse_json
 from bistil.store.provenance import canonical_json, file_id, git_state, peak_memory_bytes, plain, versions
-from bistil.text.files import parse_json
 from bistil.training.progress import Event, Listener, silent
 
 __all__ = ["Artefact", "Build", "NotBuilt", "Store", "StoreError", "artefact_id", "file_id"]

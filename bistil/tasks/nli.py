@@ -22,9 +22,9 @@ from transformers import PreTrainedTokenizerBase
 from bistil.errors import InputError
 from bistil.losses import prediction_loss
 from bistil.models.load import TaskModel
+from bistil.settings import files
 from bistil.tasks.sentences import pad_inputs, some
 from bistil.tasks.task import Batch, Outcomes, Row, ratios
-from bistil.text import files
 
 LABELS = ("entailment", "neutral", "contradiction")
 _LABEL_OF = {label: label for label in LABELS} | {"contradictory": "contradiction"}

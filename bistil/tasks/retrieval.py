@@ -25,9 +25,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from bistil.errors import InputError
 from bistil.models.architectures import longest_sequence
 from bistil.models.load import encode
+from bistil.settings import files
 from bistil.settings.ranges import Settings, Share
 from bistil.tasks.sentences import pad, pad_inputs
-from bistil.text import files
 from bistil.text.languages import DataFolder
 
 

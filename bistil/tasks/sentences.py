@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from bistil.errors import InputError
+from bistil.settings import files
 from bistil.tasks.task import Row
-from bistil.text import files
 
 IGNORED = -100
 Examples = TypeVar("Examples", bound=Sequence[Any])

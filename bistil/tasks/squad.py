@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bistil.errors import InputError
-from bistil.text.files import read_json, read_text
+from bistil.settings.files import read_json, read_text
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from bistil.errors import InputError
-from bistil.text import files, sampling
+from bistil.settings import files
+from bistil.text import sampling
 
 IGNORED = -100
 

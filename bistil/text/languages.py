@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bistil.errors import InputError
+from bistil.settings.files import is_file, read_csv
 from bistil.settings.places import DATA
-from bistil.text.files import is_file, read_csv
 
 CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 """What a language may be called, since files, figures and pages are named by it."""

@@ -15,8 +15,8 @@ from IPython.display import HTML, Image
 from matplotlib.figure import Figure
 
 from bistil.plots.style import INK, PALETTE, PAPER, figure
+from bistil.settings.files import read_csv
 from bistil.store.artefacts import Artefact
-from bistil.text.files import read_csv
 from bistil.text.languages import DATA, OPTIONAL, REQUIRED, DataFolder
 from bistil.workbench import html
 

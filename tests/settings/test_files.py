@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from bistil.errors import InputError
+from bistil.settings import files
 from bistil.tasks import task
 from bistil.tasks.retrieval import read_parallel
-from bistil.text import files
 from bistil.text.corpora import read_lines
 from bistil.text.languages import read_table
 
