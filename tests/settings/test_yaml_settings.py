@@ -115,9 +115,9 @@ def test_the_teacher_files_of_the_project_are_good(path: Path) -> None:
 
 def test_what_yaml_makes_of_words_is_told() -> None:
     for value, said in (
-        (False, "yes, no, on and off for that: write it in quotation marks"),
+        (False, "yes, no, on and off for that: put it in quotes"),
         (None, "~ and an empty place for that"),
-        (1, "of type str, but is 1; write it in quotation marks"),
+        (1, "but is 1; put it in quotes"),
     ):
         with pytest.raises(InputError, match=said):
             build(Inner, {"rate": 1.0, "names": [value]}, "here")
