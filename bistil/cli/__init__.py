@@ -84,7 +84,7 @@ def _nobody_reads() -> bool:
 def _fault(error: Exception) -> int:
     """Keep the traceback of what nobody has foreseen, and say in a line what to report."""
     with tempfile.NamedTemporaryFile(
-        "w", prefix="bistil-", suffix=".txt", encoding="utf-8", errors="replace", delete=False
+        "w", prefix="bistil_fault_", suffix=".txt", encoding="utf-8", errors="replace", delete=False
     ) as file:
         print("bistil", *sys.argv[1:], file=file)
         traceback.print_exception(error, file=file)

@@ -27,7 +27,7 @@ from bistil.training.loop import Schedule
 
 PHASE = {"steps": 3, "learning_rate": 1e-3}
 PACKAGE = Path(bistil.__file__).parent
-VALUES = {"Choice", "Language", "System", "Form", "Architecture", "SparseDelta", "Followed"}
+VALUES = {"Choice", "Language", "System", "Form", "Architecture", "Block", "SparseDelta", "Followed"}
 """Keyword-only dataclasses that no user fills in: parts of tables and of the workbench, and the delta."""
 
 
@@ -194,7 +194,7 @@ def test_messages_say_what_is_wanted_what_came_and_what_to_do() -> None:
         "many should be at least 1 and at most 2,147,483,647, but is 0.": {"many": 0},
         "many should be of type int, but is 3.0.": {"many": 3.0},
         "some should be a list with at least one entry, but is ().": {"many": 1, "some": ()},
-        "some[1] should be of type str, but is False; put it in quotes.": {"many": 1, "some": ("a", False)},
+        "some[1] should be of type str, but is 4; put it in quotes.": {"many": 1, "some": ("a", 4)},
     }
     for sentence, values in told.items():
         with pytest.raises(InputError) as caught:
@@ -245,7 +245,7 @@ PRETRAIN = "languages: [qaa]\nschedule: {steps: 1, learning_rate: 0.1}\n"
         (
             SftConfig,
             "sparse: {steps: 9, learning_rate: 0.1}\nspiel: {density: 0.1, estimation: 21}\n",
-            "2:36",
+            "2:35",
             "got 21",
         ),
     ],
