@@ -21,7 +21,7 @@ from bistil.models.packaged import teacher_folder
 from bistil.pipeline import Pipeline
 from bistil.plan import perform
 from bistil.store.artefacts import NotBuilt, Store
-from bistil.systems.recipe import student_depth
+from bistil.systems.recipe import start_layers
 from bistil.tasks import task as find_task
 from bistil.tasks.asking import texts_of
 from bistil.text.corpora import read_lines
@@ -147,8 +147,9 @@ class Bench:
             )
         self.data.file(choice.task, choice.source, "train")
         self.data.file(choice.task, choice.target, "test")
-        if self.is_student(choice.system):
-            student_depth(_layers(choice.teacher), choice.lrf)
+        if student := self.experiment.system(choice.system).student:
+            start = "uniform" if student.start == "random" else student.start
+            start_layers(start, _layers(choice.teacher), choice.lrf)
         _chosen_experiment(self.experiment, choice)
         self.choice = choice
         if not self.training.running:
