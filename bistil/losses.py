@@ -7,6 +7,7 @@ selected by boolean masks: that would copy. An empty mask gives 0, not NaN. Half
 accumulated in float32. Attention may come as maps or, cheaper, unevaluated (see `attention`)."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -109,7 +110,12 @@ def cosine_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 
 
 def relation_loss(
-    student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor, *, heads: int
+    student: Sequence[Tensor],
+    teacher: Sequence[Tensor],
+    mask: Tensor,
+    *,
+    heads: int,
+    per: Literal["token", "sentence"] = "token",
 ) -> Tensor:
     """Sum over kinds of vectors (queries, keys, values) of the KL divergence of their self-attention
     relations (MiniLMv2 section 3.1).
@@ -117,9 +123,10 @@ def relation_loss(
     A kind's vectors A [B, L, H], all attention heads side by side, are cut into `heads` relation heads of d =
     H / heads. Relations are R = softmax(A_a A_a^T / sqrt(d)) over real tokens, and the kind's loss is sum
     KL(R^T_{a,t} || R^S_{a,t}) over examples, relation heads a and real tokens t, divided by heads * (real
-    tokens in the batch). Hidden sizes may differ: only the number of relation heads is shared. Shape: student
-    holds tensors [B, L, H_S], teacher as many [B, L, H_T]; mask is [B, L], 1 = real token; the result is a
-    scalar.
+    tokens in the batch). With `per="sentence"`, as the published code has it, each example's sum is divided
+    by its own real tokens and the mean over examples is taken, so that a short sentence counts as much as a
+    long one. Hidden sizes may differ: only the number of relation heads is shared. Shape: student holds
+    tensors [B, L, H_S], teacher as many [B, L, H_T]; mask is [B, L], 1 = real token; the result is a scalar.
     """
     widths = {layer.shape[-1] for layer in (*student, *teacher)}
     shapes = {tuple(layer.shape[:-1]) for layer in (*student, *teacher)}
@@ -139,6 +146,12 @@ def relation_loss(
         (_relations(s, real, heads), _relations(t, real, heads))
         for s, t in zip(student, teacher, strict=True)
     ]
+    if per == "sentence":
+        each, tokens = (
+            sum((_divergence(s, t).sum(dim=1) * real).sum(dim=1) for s, t in pairs),
+            real.sum(dim=1),
+        )
+        return torch.as_tensor((each / (heads * tokens.clamp(min=1))).sum() / counted((tokens > 0).sum()))
     total = sum((_divergence(s, t).sum(dim=1) * real).sum() for s, t in pairs)
     return torch.as_tensor(total / (heads * counted(real.sum())))
 

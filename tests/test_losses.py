@@ -221,6 +221,18 @@ def test_the_relation_loss_equals_a_plain_loop_also_between_hidden_sizes(heads: 
     assert relation_loss(t, t, MASK, heads=heads).item() == pytest.approx(0.0, abs=1e-12)
 
 
+def test_relations_by_sentence_are_the_mean_of_the_sentences_own_losses() -> None:
+    s, t = draws(3, 3, 4, 6), draws(3, 3, 4, 6, seed=1)
+    own = [
+        plain_relations([one[b : b + 1] for one in s], [one[b : b + 1] for one in t], MASK[b : b + 1], 2)
+        for b in range(3)
+        if MASK[b].any()
+    ]
+    found = relation_loss(s, t, MASK, heads=2, per="sentence").item()
+    assert found == pytest.approx(sum(own) / len(own), rel=1e-12)
+    assert found != pytest.approx(relation_loss(s, t, MASK, heads=2).item(), rel=1e-3)
+
+
 def test_the_relation_loss_ignores_padding_and_refuses_what_does_not_fit() -> None:
     s, t = draws(3, 3, 4, 6), draws(3, 3, 4, 6, seed=1)
     moved = [torch.where(MASK[..., None] == 1, vectors, 9.0) for vectors in s]

@@ -75,6 +75,7 @@ class Followed:
         terms: what of its states is imitated.
         pairs: the layers that belong together.
         narrowing: of a narrower student, its map as stage 1 left it.
+        temperature: what logits of both sides are divided by in L_pred; its gradient keeps its size.
     """
 
     teacher: TaskModel
@@ -82,6 +83,7 @@ class Followed:
     terms: Mapping[str, Term]
     pairs: Pairs
     narrowing: Narrowing | None = None
+    temperature: float = 1.0
 
 
 class TaskDistillation(Objective):
@@ -106,8 +108,15 @@ class TaskDistillation(Objective):
             teacher = follows.teacher(theirs, states=True, maps=False)
         own, goal, context = Reading(student), Reading(teacher), Context(batch["attention_mask"])
         states, parts = compare(follows.terms, own, goal, self._pairs, context, follows.narrowing)
-        prediction = self._task.distillation_loss(student.logits, teacher.logits, batch)
+        sides = (_tempered(one.logits, follows.temperature) for one in (student, teacher))
+        prediction = follows.temperature**2 * self._task.distillation_loss(*sides, batch)
         return states + prediction, {**parts, "prediction": prediction.detach()}
+
+
+def _tempered(logits: Mapping[str, Tensor], temperature: float) -> Mapping[str, Tensor]:
+    if temperature == 1.0:
+        return logits
+    return {name: one / temperature for name, one in logits.items()}
 
 
 def train_task_sft(

@@ -122,7 +122,9 @@ def value(term: Term, own: Reading, theirs: Reading | None, pairs: Pairs, contex
             found = attention_loss([maps[m - 1] for m, _ in pairs], [goals[n - 1] for _, n in pairs], mask)
         case "relations":
             each = [
-                relation_loss(own.vectors[m], theirs.vectors[n], mask, heads=context.relation_heads)
+                relation_loss(
+                    own.vectors[m], theirs.vectors[n], mask, heads=context.relation_heads, per=term.per
+                )
                 for m, n in pairs
             ]
             found = sum(each[1:], each[0]) / len(each)

@@ -99,6 +99,8 @@ def make_task_sft(
         settings["rows"] = learning.rows
     if follows is not None and learning.terms != STATES:
         settings["terms"] = learning.terms
+    if follows is not None and learning.temperature != 1.0:
+        settings["temperature"] = learning.temperature
     return inputs.store.run("task-sft", settings, made_from, build)
 
 
@@ -141,4 +143,11 @@ def _followed(
     whole = teacher.encoder.config.num_hidden_layers
     depth = whole // cell.lrf
     pairs = imitated(inputs, system.student, depth)
-    return Followed(teacher=teacher, kept=kept, terms=system.learning.terms, pairs=pairs, narrowing=narrowing)
+    return Followed(
+        teacher=teacher,
+        kept=kept,
+        terms=system.learning.terms,
+        pairs=pairs,
+        narrowing=narrowing,
+        temperature=system.learning.temperature,
+    )

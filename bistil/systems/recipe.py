@@ -125,6 +125,8 @@ class Term(Settings):
             the cross-entropy of the masked tokens themselves (`ce`), which follows no teacher.
         weight: the factor of the term in the sum.
         over: whether the paired layers are averaged or summed.
+        per: whether `relations` are averaged over all tokens of a batch, as MiniLMv2 is written, or over
+            sentences, as its published code does.
         layers: the pairs that this term compares, where they are not those of the student.
         temperature: what logits are divided by before the softmax of a `prediction` by `kl`.
     """
@@ -133,6 +135,7 @@ class Term(Settings):
     by: By
     weight: Positive = 1.0
     over: Literal["mean", "sum"] = "mean"
+    per: Literal["token", "sentence"] = field(default="token", metadata={"added_later": True})
     layers: LayerMap | None = None
     temperature: Positive = 1.0
 
@@ -272,6 +275,8 @@ class Learning(Settings):
         spiel: the task is tuned by this variant of SpIEL, at that density.
         follows: the task's "gold" labels, or the "teacher" that is tuned for it (teacher-forced).
         terms: what a student that follows the teacher imitates of its states, beside its predictions.
+        temperature: what logits of both sides are divided by in the loss on predictions; BiStil's eq. 5.3 has
+            none, the code that was released with it 2.
         rows: the examples it is learnt from.
     """
 
@@ -280,6 +285,7 @@ class Learning(Settings):
     spiel: Literal["ag", "ma"] | None = None
     follows: Literal["gold", "teacher"] = "gold"
     terms: Mapping[str, Term] = field(default_factory=lambda: STATES)
+    temperature: Positive = field(default=1.0, metadata={"added_later": True})
     rows: Annotated[tuple[Rows, ...], Filled()] = (Rows(),)
 
     def __post_init__(self) -> None:

@@ -171,6 +171,16 @@ def test_a_forced_students_head_starts_as_the_teachers(
     assert all({"attention", "hidden", "prediction"} <= set(entry) for entry in history if "loss" in entry)
 
 
+def test_a_temperature_softens_predictions_and_keeps_their_weight(data, wordpiece) -> None:
+    task, examples = kit("ner", data)
+    teacher, student = models(task, len(wordpiece))
+    batch = task.collate(task.encode(examples[:4], wordpiece, max_length=48), 0)
+    follows = dataclasses.replace(followed(teacher, student), temperature=2.0)
+    soft = TaskDistillation(student, task, follows)(batch)[1]["prediction"]
+    halves = [{name: z / 2 for name, z in one(batch).logits.items()} for one in (student, teacher)]
+    assert float(soft) == pytest.approx(4 * float(task.distillation_loss(*halves, batch)), rel=1e-5)
+
+
 def test_a_forced_student_sees_no_dropout_and_maps_ids(data, wordpiece) -> None:
     task, examples = kit("ner", data)
     teacher, _ = models(task, len(wordpiece))
