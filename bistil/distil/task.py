@@ -108,8 +108,8 @@ class TaskDistillation(Objective):
             teacher = follows.teacher(theirs, states=True, maps=False)
         own, goal, context = Reading(student), Reading(teacher), Context(batch["attention_mask"])
         states, parts = compare(follows.terms, own, goal, self._pairs, context, follows.narrowing)
-        sides = (_tempered(one.logits, follows.temperature) for one in (student, teacher))
-        prediction = follows.temperature**2 * self._task.distillation_loss(*sides, batch)
+        mine, wanted = (_tempered(one.logits, follows.temperature) for one in (student, teacher))
+        prediction = follows.temperature**2 * self._task.distillation_loss(mine, wanted, batch)
         return states + prediction, {**parts, "prediction": prediction.detach()}
 
 
