@@ -22,7 +22,7 @@ from bistil.bench.published import stage_one_loss
 from bistil.distil.general import GeneralConfig, distil
 from bistil.distil.objective import Distillation
 from bistil.distil.start import initialise
-from bistil.distil.task import TaskConfig, task_sft
+from bistil.distil.task import TaskConfig, train_task_sft
 from bistil.distil.teachers import AdaptedTeacher
 from bistil.evaluation.score import evaluate
 from bistil.experiment import Experiment
@@ -88,7 +88,7 @@ def scores(
     model = TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size))
     dev = task.read(data.file(TASK, source, "dev"))
     with tempfile.TemporaryDirectory() as folder:
-        task_sft(
+        train_task_sft(
             model,
             task,
             examples,

@@ -110,7 +110,7 @@ class TaskDistillation(Objective):
         return states + prediction, {**parts, "prediction": prediction.detach()}
 
 
-def task_sft(
+def train_task_sft(
     model: TaskModel,
     task: Task,
     examples: Mapping[str, Sequence[Any]],

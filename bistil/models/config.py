@@ -62,9 +62,9 @@ def _check_config(path: Path) -> None:
             ' "model_type": "bert".'
         )
     for name, most in MOST.items():
-        value = config.get(name, 1)
-        if type(value) is not int or not 0 < value <= most:
+        value, least = config.get(name, 1), int(name != "type_vocab_size")  # DeBERTa has no segments
+        if type(value) is not int or not least <= value <= most:
             raise InputError(
-                f"A whole number from 1 to {most:,} was expected under {name!r} of {path}, but it is"
+                f"A whole number from {least} to {most:,} was expected under {name!r} of {path}, but it is"
                 f" {str(value)[:100]}. Get the model anew."
             )

@@ -42,7 +42,7 @@ class Pipeline(Inputs):
         """The tokens that the student of a target needs: `kept.safetensors`, the trimmed `tokenizer/`, and
         the report as metrics.
         """
-        return students.vocabulary(self, self.experiment.languages(target))
+        return students.make_vocabulary(self, self.experiment.languages(target))
 
     def language_sft(
         self,
@@ -59,7 +59,7 @@ class Pipeline(Inputs):
         :param seed: another one than all models of the experiment wear, to see what of a delta is chance.
         :raises InputError: where the experiment has none.
         """
-        return students.language_sft(self, code, student, vocabulary, select, seed)
+        return students.make_language_sft(self, code, student, vocabulary, select, seed)
 
     def student(self, cell: Cell) -> Artefact:
         """The general student of a cell: `model/` (encoder and tokenizer) and `history.json`."""
@@ -68,7 +68,7 @@ class Pipeline(Inputs):
         kept = self.vocabulary(cell.target) if recipe.vocabulary == "trimmed" else None
         adapted = recipe.adapted and self.experiment.language_sft is not None
         worn = {code: self.language_sft(code) for code in self.languages(cell)} if adapted else {}
-        return students.student(self, cell, recipe, kept, worn)
+        return students.make_student(self, cell, recipe, kept, worn)
 
     def task_sft(self, cell: Cell) -> Artefact:
         """The task SFT of a cell: `delta.safetensors` with the head in it, and the labels as a metric."""
@@ -79,7 +79,7 @@ class Pipeline(Inputs):
         def teacher() -> TaskModel:
             return self.task_model(cell.of_teacher, source)[0]
 
-        return tuned.task_sft(self, cell, base, worn, follows, teacher)
+        return tuned.make_task_sft(self, cell, base, worn, follows, teacher)
 
     def evaluation(self, cell: Cell) -> Artefact:
         """The zero-shot score of a cell, with what the model costs, as metrics."""
@@ -88,10 +88,10 @@ class Pipeline(Inputs):
             base = None if guesses else self._base(cell)
             codes = (self.experiment.source, cell.target)
             worn = {} if guesses else {code: self.worn(cell, code) for code in codes}
-            return scores.retrieval(self, cell, base, worn)
+            return scores.make_retrieval(self, cell, base, worn)
         sft = None if guesses else self.task_sft(cell)
         target = self.worn(cell, cell.target)
-        return scores.evaluation(self, cell, sft, target, lambda: self.task_model(cell, cell.target))
+        return scores.make_evaluation(self, cell, sft, target, lambda: self.task_model(cell, cell.target))
 
     def timed(self, task: str) -> list[Cell]:
         """The cells whose models are timed together: every system on the task's first target, first seed."""
@@ -103,7 +103,7 @@ class Pipeline(Inputs):
         """Latency and throughput of every system on the task's first target and seed, in one process."""
         cells = self.timed(task)
         made = {cell.timed_as: self.task_sft(cell) for cell in cells}
-        return scores.timing(self, task, cells, made, lambda cell: self.task_model(cell, cell.target))
+        return scores.make_timing(self, task, cells, made, lambda cell: self.task_model(cell, cell.target))
 
     def deployed(self, cell: Cell) -> Artefact:
         """The finished student of a cell in `model/`, for use without bistil: a class of transformers where
@@ -131,14 +131,14 @@ class Pipeline(Inputs):
             if cell.task in self.experiment.tuned:
                 times = self.timing(cell.task).metrics["systems"].get(cell.timed_as, {})
         own_density = self.system(cell).learning.one_phase and cell.task != RETRIEVAL
-        return scores.rows(self, cell, found, times, self.task_sft(cell) if own_density else None)
+        return scores.make_rows(self, cell, found, times, self.task_sft(cell) if own_density else None)
 
     def task_model(self, cell: Cell, language: str) -> tuple[TaskModel, Task, PreTrainedTokenizerFast]:
         """A cell's finished model for text in `language`: base, language SFT where it wears one, task SFT,
         head.
         """
         base, worn = self._base(cell), self.worn(cell, language)
-        return tuned.task_model(self, cell, base, worn, self.task_sft(cell))
+        return tuned.make_task_model(self, cell, base, worn, self.task_sft(cell))
 
     def encoder(self, cell: Cell, language: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         """A cell's encoder for text in `language` before any task: base, and what it wears."""

@@ -24,7 +24,7 @@ Made = tuple[TaskModel, Task, PreTrainedTokenizerFast]
 TIMES = ("latency_ms", "examples_per_second")
 
 
-def evaluation(
+def make_evaluation(
     inputs: Inputs, cell: Cell, tuned: Artefact | None, worn: Artefact | None, model: Callable[[], Made]
 ) -> Artefact:
     """The zero-shot score of a cell on the target's test file, with what the model costs, as metrics.
@@ -59,7 +59,9 @@ def evaluation(
     return inputs.store.run("evaluation", config, made_from, build)
 
 
-def retrieval(inputs: Inputs, cell: Cell, base: Base | None, worn: Mapping[str, Artefact | None]) -> Artefact:
+def make_retrieval(
+    inputs: Inputs, cell: Cell, base: Base | None, worn: Mapping[str, Artefact | None]
+) -> Artefact:
     """How often a cell's encoder, before any task, finds a sentence's translation; a guess is chance.
 
     :param base: None for a system that guesses.
@@ -93,7 +95,7 @@ def retrieval(inputs: Inputs, cell: Cell, base: Base | None, worn: Mapping[str, 
     return inputs.store.run("evaluation", settings, made_from, build)
 
 
-def timing(
+def make_timing(
     inputs: Inputs,
     task: str,
     cells: Sequence[Cell],
@@ -114,7 +116,7 @@ def timing(
     return inputs.store.run("timing", {"task": task}, tuned, build)
 
 
-def rows(
+def make_rows(
     inputs: Inputs, cell: Cell, found: Artefact, times: Mapping[str, Any], tuned: Artefact | None
 ) -> list[dict[str, Any]]:
     """The tidy result rows of a cell, one a metric.

@@ -27,7 +27,7 @@ from bistil.models.load import load_encoder
 from bistil.pipeline.inputs import Inputs
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import base_hash
-from bistil.sft.language import language_sft as train_language_sft
+from bistil.sft.language import train_language_sft
 from bistil.sft.lottery import Selection
 from bistil.store.artefacts import Artefact, file_id
 from bistil.systems.recipe import Pairs, Student, layer_pairs
@@ -41,7 +41,7 @@ Worn = Mapping[str, Artefact]
 """What the teacher wears meanwhile, by language."""
 
 
-def vocabulary(inputs: Inputs, codes: tuple[str, ...]) -> Artefact:
+def make_vocabulary(inputs: Inputs, codes: tuple[str, ...]) -> Artefact:
     """The tokens that a student of some languages needs: `kept.safetensors`, the trimmed `tokenizer/`, and
     the report as metrics.
     """
@@ -64,7 +64,7 @@ def vocabulary(inputs: Inputs, codes: tuple[str, ...]) -> Artefact:
     )
 
 
-def language_sft(
+def make_language_sft(
     inputs: Inputs,
     code: str,
     student: Artefact | None,
@@ -112,7 +112,7 @@ def language_sft(
     return inputs.store.run("language-sft", {"text": experiment.text, "sft": sft}, base, build)
 
 
-def student(inputs: Inputs, cell: Cell, recipe: Student, kept: Artefact | None, worn: Worn) -> Artefact:
+def make_student(inputs: Inputs, cell: Cell, recipe: Student, kept: Artefact | None, worn: Worn) -> Artefact:
     """The general student of a cell: `model/` (encoder and tokenizer) and `history.json`.
 
     :param kept: the vocabulary it is trimmed to; None for the teacher's.

@@ -12,8 +12,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from bistil.adapt.worn import WORN, load_worn
-from bistil.distil.task import Followed
-from bistil.distil.task import task_sft as train_task_sft
+from bistil.distil.task import Followed, train_task_sft
 from bistil.distil.width import Narrowing
 from bistil.evaluation.score import evaluate
 from bistil.experiment import Cell
@@ -48,7 +47,7 @@ class Base:
         return encoder, trimmed_tokenizer(self.vocabulary), kept_ids(self.vocabulary)
 
 
-def task_sft(
+def make_task_sft(
     inputs: Inputs,
     cell: Cell,
     base: Base,
@@ -102,7 +101,7 @@ def task_sft(
     return inputs.store.run("task-sft", settings, made_from, build)
 
 
-def task_model(
+def make_task_model(
     inputs: Inputs, cell: Cell, base: Base, worn: Artefact | None, tuned: Artefact
 ) -> tuple[TaskModel, Task, PreTrainedTokenizerFast]:
     """A cell's finished model: base, what it wears for a language, task SFT, head."""

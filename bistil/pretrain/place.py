@@ -35,12 +35,17 @@ def claimed(to: Path) -> Iterator[None]:
     :raises InputError: before anything is read, where nothing can be written there, a finished teacher or
         something else is there, or another process is making one.
     """
+    _refuse_taken(to)
     check_place(to.parent, f"The teacher {to.name}")
     with alone(to.with_name(f".{to.name}.lock")):
-        if (to / LAST).is_file():
-            raise InputError(
-                f"There is a finished teacher in {to} already. Delete it, or name another folder with --to."
-            )
-        if to.exists():
-            check_place(to, "The teacher")
+        _refuse_taken(to)
         yield
+
+
+def _refuse_taken(to: Path) -> None:
+    if to.is_file() or (to.is_dir() and any(to.iterdir())):
+        what = "a finished teacher" if (to / LAST).is_file() else "something else"
+        raise InputError(
+            f"A new folder was expected at {to}, but there is {what} already. Delete it, or name another"
+            " folder with --to."
+        )

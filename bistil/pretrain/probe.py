@@ -19,7 +19,7 @@ from bistil.tasks.ner import Ner
 from bistil.tasks.pos import Pos
 from bistil.text.languages import DataFolder
 
-TASKS: dict[str, Pos | Ner] = {"pos": Pos(), "ner": Ner()}
+PROBED: dict[str, Pos | Ner] = {"pos": Pos(), "ner": Ner()}
 
 
 def probe(
@@ -40,7 +40,7 @@ def probe(
     """
     scores: dict[str, dict[str, float]] = {}
     for name, codes in targets.items():
-        kind = TASKS[name]
+        kind = PROBED[name]
         training = kind.read(data.file(name, source, "train"))
         tags = sorted({tag for sentence in training for tag in sentence.tags} - {kind.other})
         task = replace(kind, labels=(kind.other, *tags))

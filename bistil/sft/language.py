@@ -41,7 +41,7 @@ class TextConfig(Settings):
     lines: Count | None = None
 
 
-def language_sft(
+def train_language_sft(
     mlm: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     code: str,

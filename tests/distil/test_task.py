@@ -10,7 +10,7 @@ from tiny import masked_lm
 from transformers import set_seed
 
 from bistil.distil.start import initialise
-from bistil.distil.task import Followed, TaskConfig, TaskDistillation, TaskLearning, task_sft
+from bistil.distil.task import Followed, TaskConfig, TaskDistillation, TaskLearning, train_task_sft
 from bistil.evaluation.score import evaluate
 from bistil.models.load import TaskModel
 from bistil.sft.config import SftConfig
@@ -63,7 +63,7 @@ def tune(
     teacher, student = models(task, len(wordpiece))
     base = base_hash(student.encoder)
     validation = task.read(data.file(name, "qaa", "dev"))
-    delta, history = task_sft(
+    delta, history = train_task_sft(
         student,
         task,
         {"qaa": examples_of(examples)},

@@ -9,7 +9,7 @@ from sft_examples import bits, same_bits
 from bistil.models.load import load_teacher
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta, base_hash, deltas_applied
-from bistil.sft.language import TextConfig, language_sft
+from bistil.sft.language import TextConfig, train_language_sft
 from bistil.sft.lottery import LotteryConfig
 from bistil.text.corpora import read_lines, to_blocks
 from bistil.training.loop import Run, Schedule
@@ -25,7 +25,7 @@ def adapted(teacher_folder: Path, world: Path, wordpiece, tmp_path_factory: pyte
     teacher = load_teacher(teacher_folder)
     head = bits(teacher.mlm.cls)
     blocks = to_blocks(wordpiece, read_lines(world / "corpora" / "qac.txt"), 24)
-    delta, history = language_sft(
+    delta, history = train_language_sft(
         teacher.mlm, wordpiece, "qac", blocks, text=TextConfig(length=24, batch_size=4), sft=CONFIG,
         run=Run(tmp_path_factory.mktemp("language"), "language SFT"),
     )  # fmt: skip

@@ -18,7 +18,7 @@ from bistil.distil.start import initialise
 from bistil.distil.teachers import AdaptedTeacher
 from bistil.models.load import load_teacher
 from bistil.sft.config import SftConfig
-from bistil.sft.language import TextConfig, language_sft
+from bistil.sft.language import TextConfig, train_language_sft
 from bistil.sft.lottery import LotteryConfig
 from bistil.text.corpora import lines_to_blocks, read_lines
 from bistil.training.loop import Run, Schedule
@@ -38,7 +38,7 @@ def main(world: Path, teacher_folder: Path, to: Path) -> None:
     sft = SftConfig(lottery=LotteryConfig(density=0.1, l1=0.1), dense=phase, sparse=phase)
     mlm = teacher.mlm
     set_dropout(mlm, 0.0)  # random numbers are each process's own
-    delta, sft_history = language_sft(
+    delta, sft_history = train_language_sft(
         mlm,
         teacher.tokenizer,
         "qac",
