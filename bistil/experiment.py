@@ -210,7 +210,8 @@ class Experiment(Settings):
         """The task's settings with the cell's seed, and with the system's own choice of what changes and for
         how long.
 
-        :raises InputError: where the experiment has none.
+        Raises:
+            InputError: where the experiment has none.
         """
         if cell.task not in self.task:
             raise InputError(
@@ -247,7 +248,8 @@ class Experiment(Settings):
     def system(self, name: str) -> System:
         """The system of a name, from the table or from `variants`.
 
-        :raises InputError: where neither has it.
+        Raises:
+            InputError: where neither has it.
         """
         if name in self.variants:
             variant = self.variants[name]
@@ -272,7 +274,8 @@ class Experiment(Settings):
     def parse_system(self, name: str, *, at: tuple[str | int, ...] = ()) -> tuple[str, int, int]:
         """Read a name as an experiment file gives it: bistil-tf:2x2 has 2 and 2, a whole model 1 and 1.
 
-        :raises InputError: where it names no system, or factors that the system has not.
+        Raises:
+            InputError: where it names no system, or factors that the system has not.
         """
         match = re.fullmatch(r"([a-z0-9-]+)(?::([1-9][0-9]?)(?:x([1-9][0-9]?))?)?", name)
         system, lrf, drf = match.groups() if match else (name, None, None)

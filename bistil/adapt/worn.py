@@ -45,7 +45,8 @@ class Worn(Protocol):
     def apply(self, encoder: nn.Module) -> Handle:
         """Put it on the encoder, in place.
 
-        :raises InputError: it does not fit; the encoder is then untouched.
+        Raises:
+            InputError: it does not fit; the encoder is then untouched.
         """
 
     def save(self, path: Path | str) -> None:
@@ -55,15 +56,19 @@ class Worn(Protocol):
     def load(cls, path: Path | str, *, base: str | None = None) -> Self:
         """Read what `save` wrote.
 
-        :raises InputError: as `load_worn`.
+        Raises:
+            InputError: as `load_worn`.
         """
 
 
 def load_worn(path: Path | str, *, base: str | None = None) -> Worn:
     """Read what can be worn from a file, of whichever kind it is.
 
-    :param base: `base_hash` of the encoder that will wear it, None to leave that unchecked.
-    :raises InputError: the file is missing, damaged or of an unknown kind, or belongs to another base.
+    Args:
+        base: `base_hash` of the encoder that will wear it, None to leave that unchecked.
+
+    Raises:
+        InputError: the file is missing, damaged or of an unknown kind, or belongs to another base.
     """
     match files.read_header(Path(path))["kind"]:
         case files.SPARSE:

@@ -38,8 +38,11 @@ def run_demo(
 ) -> int:
     """Run the demo in `workers` processes; return the exit status.
 
-    :param tour: the notebooks to execute; by default those of TOUR.
-    :raises InputError: before long work, where the teacher is missing or a notebook has no parameters.
+    Args:
+        tour: the notebooks to execute; by default those of TOUR.
+
+    Raises:
+        InputError: before long work, where the teacher is missing or a notebook has no parameters.
     """
     start = time.perf_counter()
 

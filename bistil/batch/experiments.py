@@ -44,9 +44,13 @@ def run_experiment(
     """Check, run and report an experiment; return how many stages failed (1 where only the
     report did).
 
-    :param workers: processes of this machine. :param scheduling: run by Snakemake instead. :param lectures:
-        whether results shall open as notebooks in `reports/NAME/notebooks`. :raises InputError: before
-        anything runs, for whatever would fail later.
+    Args:
+        workers: processes of this machine.
+        scheduling: run by Snakemake instead.
+        lectures: whether results shall open as notebooks in `reports/NAME/notebooks`.
+
+    Raises:
+        InputError: before anything runs, for whatever would fail later.
     """
     experiment = Experiment.read(file)
     if scheduling:

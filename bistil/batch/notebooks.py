@@ -53,7 +53,8 @@ def can_execute() -> bool:
 def parameters_of(notebook: Path) -> dict[str, Any]:
     """Return the names in a notebook's `parameters` cell with their values, read without running it.
 
-    :raises InputError: where the file is no notebook, or has no such cell.
+    Raises:
+        InputError: where the file is no notebook, or has no such cell.
     """
     try:
         cells: list[Mapping[str, Any]] = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
@@ -98,7 +99,8 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
     """Refuse names the notebook does not have and values of another type than its own (papermill itself only
     warns of the first).
 
-    :raises InputError: naming the notebook and the parameter.
+    Raises:
+        InputError: naming the notebook and the parameter.
     """
     known = parameters_of(notebook)
     for name, value in parameters.items():
@@ -122,8 +124,9 @@ def execute(copies: Sequence[Copy], to: Path, *, results: str, say: Callable[[st
 
     A failure leaves the copy with the error in it, named `….failed.ipynb`.
 
-    :raises InputError: before anything runs, for a parameter that a notebook lacks or that has another type
-    there; or where a cell fails.
+    Raises:
+        InputError: before anything runs, for a parameter that a notebook lacks or that has another type
+            there; or where a cell fails.
     """
     for copy in copies:
         check_parameters(copy.notebook, copy.parameters)

@@ -46,7 +46,8 @@ def run(
     """Build every stage; return the errors, each naming its stage. Ctrl-C and other signals that end this
     process end the workers; the next call goes on from there.
 
-    :param jobs: what to build and what each waits for, by default the experiment's plan.
+    Args:
+        jobs: what to build and what each waits for, by default the experiment's plan.
     """
     waiting = dict(plan(experiment) if jobs is None else jobs)
     account, suspects = Account(len(waiting), say, on_score), list[Job]()

@@ -75,7 +75,8 @@ class Scheduling(Settings):
     def folder(self) -> Path:
         """The profile's folder.
 
-        :raises InputError: where there is none.
+        Raises:
+            InputError: where there is none.
         """
         named = Path(self.profile)
         found = next((path for path in (named, PROFILES / named) if (path / "config.yaml").is_file()), None)
@@ -90,7 +91,8 @@ class Scheduling(Settings):
     def check(self) -> None:
         """Fail now on whatever would fail later.
 
-        :raises InputError: for a profile that is not there, a limit that is none, or without Snakemake.
+        Raises:
+            InputError: for a profile that is not there, a limit that is none, or without Snakemake.
         """
         for limit in self.resources:
             name, _, number = limit.partition("=")
@@ -120,8 +122,9 @@ def run(
     Ctrl-C and other signals that end this process end the jobs, those of other machines by the profile's
     cancel command; the next call goes on from there.
 
-    :raises InputError: where another process runs this experiment on this store, or Snakemake cannot use the
-    profile.
+    Raises:
+        InputError: where another process runs this experiment on this store, or Snakemake cannot use the
+            profile.
     """
     folder = place.store.resolve() / ".runs" / experiment.name
     folder.parent.mkdir(parents=True, exist_ok=True)

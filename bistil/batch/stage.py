@@ -34,7 +34,8 @@ class Ended(NamedTuple):
 def stages_of(pipeline: Pipeline) -> dict[str, Stage]:
     """Every stage of a pipeline's experiment by the id that it has or will have.
 
-    :raises InputError: where some file is not at hand, so that ids cannot be known.
+    Raises:
+        InputError: where some file is not at hand, so that ids cannot be known.
     """
     stages = foresee(pipeline.experiment, pipeline.data, pipeline.store, teacher_id=pipeline.teacher_id)
     if unknown := [stage.name for stage in stages.values() if not stage.known]:
@@ -50,8 +51,12 @@ def build_stage(
 ) -> Artefact:
     """Build the stage with the id `name`, and whatever it lacks, in one thread.
 
-    :param run: folder of the run to tell how it went. :raises InputError: where the experiment has no such
-    stage."""
+    Args:
+        run: folder of the run to tell how it went.
+
+    Raises:
+        InputError: where the experiment has no such stage.
+    """
     import torch
 
     if not re.fullmatch(r"[0-9a-f]{16}", name):  # files in the run's folder get this name

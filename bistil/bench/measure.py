@@ -63,8 +63,9 @@ def alternate(turns: int, sides: Mapping[str, Turn], *, rest: float = 0.0) -> di
     """Let the sides take turns after one turn to warm up; seconds of each side's fastest turn, by processor
     and clock, and the median.
 
-    :param rest: seconds before each turn. Threads that the last side's library left waiting in a loop go to
-    sleep in the meantime.
+    Args:
+        rest: seconds before each turn. Threads that the last side's library left waiting in a loop go to
+            sleep in the meantime.
     """
     clock: dict[str, list[float]] = defaultdict(list)
     processor: dict[str, list[float]] = defaultdict(list)

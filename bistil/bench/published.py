@@ -64,7 +64,8 @@ def top_k_of_list(before: Mapping[str, Tensor], after: Mapping[str, Tensor], k: 
     All entries at the threshold are taken, so ties can make it more than k. An entry takes 40 bytes in the
     list and 16 in the arrays made of it: 10 GB at mBERT's size.
 
-    :returns: for each tensor with a chosen entry its sorted flat positions, int64. Shape: [K_n].
+    Returns:
+        for each tensor with a chosen entry its sorted flat positions, int64. Shape: [K_n].
     """
     differences: list[float] = []
     for name, tensor in before.items():

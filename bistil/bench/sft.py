@@ -48,7 +48,8 @@ def sft(size: Size, *, apart: bool = True) -> list[Row]:
     """Every way's step beside full fine-tuning's and others'; then choosing K entries, and the gradient of a
     few of a weight's.
 
-    :param apart: each way in a new process, without which peaks of memory mean nothing.
+    Args:
+        apart: each way in a new process, without which peaks of memory mean nothing.
     """
     others = {FULL: "full", PUBLISHED: "masked"} | ({LORA: "lora"} if find_spec("peft") else {})
     against = {name: in_process(cost_of, way, size, apart=apart) for name, way in others.items()}

@@ -83,8 +83,9 @@ def code(task: str, folder: Path, *, segments: bool, bare: bool, longest: int) -
     """Python between fences that ends with `found`, what the student in the exported folder says of an
     example.
 
-    :param segments: the model takes `token_type_ids`. bare: its class would come with a pooler. longest:
-    tokens that it takes.
+    Args:
+        segments: the model takes `token_type_ids`. bare: its class would come with a pooler. longest: tokens
+            that it takes.
     """
     path = next((name for name in GRAPHS.values() if (folder / name).is_file()), None)
     beside = (folder / HEAD).is_file()

@@ -47,7 +47,8 @@ def to_onnx(path: Path, model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
     """Write a model of transformers as a graph of these inputs, which are an example: at least 2 rows and 2
     columns, all of one shape.
 
-    :raises InputError: where the extra is missing.
+    Raises:
+        InputError: where the extra is missing.
     """
     if missing():
         raise InputError(f"{missing()}.")
@@ -81,7 +82,8 @@ def open_graph(path: Path) -> Graph:
     """The graph of a file, ready to run on the CPU with as many threads as torch; inputs that it does not
     know are left out.
 
-    :raises InputError: where the extra is missing, or the file is no graph.
+    Raises:
+        InputError: where the extra is missing, or the file is no graph.
     """
     if missing():
         raise InputError(f"{missing()}.")

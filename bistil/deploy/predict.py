@@ -32,8 +32,9 @@ def predict(model: Path, file: Path) -> Iterator[str]:
     questions, `question<TAB>paragraph` a line, gives `answer<TAB>question<TAB>paragraph`. Of a blank line all
     but a parser give a blank line, so that the k-th output is always that of the k-th line.
 
-    :raises InputError: where the folder holds no such model, the file no text, or a line is no pair where one
-        is needed.
+    Raises:
+        InputError: where the folder holds no such model, the file no text, or a line is no pair where one is
+            needed.
     """
     student, task, tokenizer = load_deployed(model)
     lines = [line.strip() for line in read_text(file).removesuffix("\n").split("\n")]

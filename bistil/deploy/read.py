@@ -66,8 +66,9 @@ class Deployed(TaskModel):
 def load_deployed(folder: Path) -> tuple[Deployed, Task, PreTrainedTokenizerFast]:
     """A folder's model, ready for `predict_all`, with its task and tokenizer.
 
-    :raises InputError: where the folder holds no finished student, its labels are not numbered from 0, a
-    tensor is missing or left over, a file is damaged, or it holds a graph and the extra `onnx` is missing.
+    Raises:
+        InputError: where the folder holds no finished student, its labels are not numbered from 0, a tensor
+            is missing or left over, a file is damaged, or it holds a graph and the extra `onnx` is missing.
     """
     config = _config(folder)
     form = str((config.architectures or [""])[0])

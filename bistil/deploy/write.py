@@ -49,7 +49,8 @@ class Asked:
 def choose(experiment: Experiment, asked: Asked) -> Cell:
     """The first cell of an experiment that is what was asked for; a student, where the system is left open.
 
-    :raises InputError: where there is none, with what there is.
+    Raises:
+        InputError: where there is none, with what there is.
     """
     wanted = {name: value for name, value in vars(asked).items() if value is not None}
     scored = [cell for cell in experiment.cells() if cell.task != RETRIEVAL]
@@ -80,7 +81,8 @@ def _named(experiment: Experiment, cell: Cell) -> dict[str, Any]:
 def of_evaluation(name: str, reports: Iterable[Path], experiments: Path) -> tuple[Path, Asked]:
     """The experiment file and the cell of an evaluation, by its id in the first results.csv that has it.
 
-    :raises InputError: where none has it, or the folder of experiments has no file of that name.
+    Raises:
+        InputError: where none has it, or the folder of experiments has no file of that name.
     """
     row = next((row for path in reports for row in read_results(path) if row["artefact"] == name), None)
     file = experiments / f"{row['experiment']}.yaml" if row else None
@@ -103,8 +105,9 @@ def export(pipeline: Pipeline, cell: Cell, form: str, to: Path, *, say: Callable
     """Write a cell's student into the new folder `to` in one of FORMS, with its model card; say and return
     what was measured.
 
-    :raises InputError: where `to` exists, the extra is missing, the cell has not been evaluated, or a float32
-    graph differs from PyTorch.
+    Raises:
+        InputError: where `to` exists, the extra is missing, the cell has not been evaluated, or a float32
+            graph differs from PyTorch.
     """
     if form not in FORMS:
         raise InputError(f"A form, one of {', '.join(FORMS)}, was expected, but got {form!r}.")
@@ -231,9 +234,12 @@ def latencies(models: Sequence[Deployed], task: Task, rows: Sequence[Row], pad_i
 def check_hub(repository: str | None, *, public: bool = False) -> Any:
     """A client of the hub that may write to the repository; asked before any work.
 
-    :param public: whether others may read it already.
-    :raises InputError: without a name OWNER/NAME, without a token, where the hub does not answer, or where
-        anybody can read the repository and `public` does not say so.
+    Args:
+        public: whether others may read it already.
+
+    Raises:
+        InputError: without a name OWNER/NAME, without a token, where the hub does not answer, or where
+            anybody can read the repository and `public` does not say so.
     """
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
@@ -268,7 +274,8 @@ def upload(folder: Path, repository: str, *, public: bool = False) -> str:
     """Put an exported folder into a repository of the hub, which is made private where it is missing; return
     its address.
 
-    :raises InputError: as `check_hub` does.
+    Raises:
+        InputError: as `check_hub` does.
     """
     hub = check_hub(repository, public=public)
     address = str(hub.create_repo(repository, private=True, exist_ok=True))

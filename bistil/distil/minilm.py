@@ -29,8 +29,10 @@ class MiniLMConfig(Settings):
     def check(self, config: Any) -> None:
         """Refuse what a teacher of this configuration cannot do.
 
-        :raises InputError: for a layer it has not, relation heads that do not divide its hidden size, or
-        queries, keys and values from one map."""
+        Raises:
+            InputError: for a layer it has not, relation heads that do not divide its hidden size, or queries,
+                keys and values from one map.
+        """
         layers, hidden = config.num_hidden_layers, config.hidden_size
         if (block := architecture(config).block).query == block.key:
             raise InputError(

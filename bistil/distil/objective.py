@@ -51,12 +51,15 @@ def compare(
 class Distillation(Objective):
     """The weighted sum of some terms of a student against its adapted teacher.
 
-    :param student: an encoder, or a masked LM where a term compares predictions.
-    :param teacher: None where no term follows one. It has a masked LM where a term compares predictions.
-    :param pairs: the layers that belong together, for all terms that name none of their own.
-    :param narrowing: of a narrower student, what ties its states to the teacher's.
-    :param relation_heads: for terms of relations, the teacher's attention heads by default.
-    :raises InputError: where a term follows a teacher and there is none.
+    Args:
+        student: an encoder, or a masked LM where a term compares predictions.
+        teacher: None where no term follows one. It has a masked LM where a term compares predictions.
+        pairs: the layers that belong together, for all terms that name none of their own.
+        narrowing: of a narrower student, what ties its states to the teacher's.
+        relation_heads: for terms of relations, the teacher's attention heads by default.
+
+    Raises:
+        InputError: where a term follows a teacher and there is none.
     """
 
     model: PreTrainedModel

@@ -25,8 +25,9 @@ def initialise(encoder: Encoder, lrf: int, start: LayerMap = "uniform") -> Encod
     """Return a student with copies of the teacher's embeddings and of the layers that `start` names, all
     trainable, without pooler.
 
-    :raises InputError: where the map makes no sense for the depth, or the architecture none without the other
-        layers.
+    Raises:
+        InputError: where the map makes no sense for the depth, or the architecture none without the other
+            layers.
     """
     layers = start_layers(start, encoder.config.num_hidden_layers, lrf)
     config, settings = student_config(encoder.config, layers), architecture(encoder.config).settings
@@ -56,7 +57,8 @@ def random_student(teacher: PreTrainedModel, lrf: int, kept: np.ndarray | None) 
     """Return a masked-LM student of the teacher's shape with fewer layers and random weights, from torch's
     stream.
 
-    :param kept: the ids of the tokens that its vocabulary keeps; None for all. Shape: [V].
+    Args:
+        kept: the ids of the tokens that its vocabulary keeps; None for all. Shape: [V].
     """
     config: Any = teacher.config
     depth = student_depth(config.num_hidden_layers, lrf)

@@ -124,10 +124,11 @@ def train_task_sft(
 ) -> tuple[SparseDelta, History]:
     """Tune `model` on examples of a task, by language; return the delta with the whole head in it.
 
-    :param model: its encoder wears the source language's delta already where there is one; the new delta adds
-        to that.
-    :param validate: source-language validation metrics, among them `task.metric`, which picks the checkpoint.
-    :param follows: a task teacher (teacher-forced); None for gold labels.
+    Args:
+        model: its encoder wears the source language's delta already where there is one; the new delta adds to
+            that.
+        validate: source-language validation metrics, among them `task.metric`, which picks the checkpoint.
+        follows: a task teacher (teacher-forced); None for gold labels.
     """
     rows = {
         code: task.encode(own[: config.examples], tokenizer, max_length=config.max_length)

@@ -17,9 +17,10 @@ from bistil.models.load import Output, encode
 class AdaptedTeacher:
     """A frozen encoder, what it may wear by language, and the map from the student's token ids to its own.
 
-    :param kept: the teacher's id of each student token. Shape: [V_student]; None where both use the same
-        vocabulary.
-    :param mlm: the masked LM that `encoder` is of, where its predictions are wanted.
+    Args:
+        kept: the teacher's id of each student token. Shape: [V_student]; None where both use the same
+            vocabulary.
+        mlm: the masked LM that `encoder` is of, where its predictions are wanted.
     """
 
     def __init__(

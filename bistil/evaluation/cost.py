@@ -54,7 +54,8 @@ def measure(
     The single example is the one whose length is nearest to the mean; the batch has `batch_size` examples
     evenly spread over the sorted lengths, examples repeating where there are too few.
 
-    :raises InputError: where there are no rows, or `batch_size` or `repeats` is below 1.
+    Raises:
+        InputError: where there are no rows, or `batch_size` or `repeats` is below 1.
     """
     if not rows or batch_size < 1 or repeats < 1:
         raise InputError(

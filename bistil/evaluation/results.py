@@ -297,8 +297,9 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
     """Return the numbers of the points on the Pareto front, cheapest first: no other point is as cheap and
     better, or as good and cheaper.
 
-    :param points: cost (less is better) and score (more is better) of each; of equal points all are on the
-    front or none.
+    Args:
+        points: cost (less is better) and score (more is better) of each; of equal points all are on the front
+            or none.
     """
     found: list[int] = []
     best = float("-inf")

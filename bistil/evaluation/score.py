@@ -33,7 +33,8 @@ def evaluate(
 ) -> dict[str, float]:
     """The task's metrics in percent, and `n_examples`.
 
-    :raises InputError: where there are no examples.
+    Raises:
+        InputError: where there are no examples.
     """
     predictions = predict_all(
         model, task, examples, tokenizer, batch_size=batch_size, max_length=max_length, progress=progress
@@ -54,7 +55,8 @@ def predict_all(
     """One prediction for each example, in the order of the examples. The model's train or eval mode is as
     before afterwards.
 
-    :raises InputError: where there are no examples.
+    Raises:
+        InputError: where there are no examples.
     """
     if not examples or batch_size < 1:
         raise InputError(

@@ -57,7 +57,8 @@ def keep_outcomes(
 ) -> None:
     """Write what `read_outcomes` reads, a few bytes an example; nothing for a task that cannot tell.
 
-    :param test: what the test file is, by content.
+    Args:
+        test: what the test file is, by content.
     """
     if isinstance(task, Counted):
         sums = {
@@ -70,7 +71,8 @@ def read_outcomes(path: Path) -> Outcomes | None:
     """What was kept of an evaluation's examples; None of a floor, of retrieval, and of one made before
     outcomes were kept.
 
-    :raises InputError: where the file is damaged.
+    Raises:
+        InputError: where the file is damaged.
     """
     if not path.is_file():
         return None
@@ -118,9 +120,12 @@ def _smallest(sums: np.ndarray) -> np.ndarray:
 def resampled(sums: np.ndarray, test: str, *, resamples: int = RESAMPLES) -> np.ndarray:
     """The scores of systems in percent, first as measured and then on each draw of the examples.
 
-    :param sums: numerators and denominators. Shape: [S, 2, n]. test: what the file is; the same for the same
-        file gives the same draws.
-    :returns: Shape: [S, resamples + 1].
+    Args:
+        sums: numerators and denominators. Shape: [S, 2, n]. test: what the file is; the same for the same
+            file gives the same draws.
+
+    Returns:
+        Shape: [S, resamples + 1].
     """
     systems, _, n = sums.shape
     columns = sums.reshape(2 * systems, n).T.astype(np.float64)
@@ -137,7 +142,8 @@ def resampled(sums: np.ndarray, test: str, *, resamples: int = RESAMPLES) -> np.
 def difference(left: Collection[np.ndarray], right: Collection[np.ndarray]) -> Difference:
     """Left minus right, of two systems' scores on the same test sets in the same order.
 
-    :param left, right: for each target and seed the row of `resampled`. Shape of each: [resamples + 1].
+    Args:
+        left: and `right`, for each target and seed the row of `resampled`. Shape of each: [resamples + 1].
     """
     found = np.mean(np.stack(list(left)) - np.stack(list(right)), axis=0)
     value, draws = found[0], found[1:]

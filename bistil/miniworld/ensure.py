@@ -27,9 +27,12 @@ languages.csv.
 def ensure_world(folder: Path, settings: Path | None = None, listener: Listener = silent) -> Path:
     """Return `folder` with the miniworld in it, written now unless it is there with these settings.
 
-    :param settings: the settings file; by default the project's data/miniworld.yaml.
-    :raises InputError: where the settings are not valid, or `folder` holds something else; nothing is written
-        then.
+    Args:
+        settings: the settings file; by default the project's data/miniworld.yaml.
+
+    Raises:
+        InputError: where the settings are not valid, or `folder` holds something else; nothing is written
+            then.
     """
     wanted = load_settings(settings or DATA / "miniworld.yaml")
     mark = f"{sha256(canonical_json(wanted).encode()).hexdigest()} {FORMAT}\n"

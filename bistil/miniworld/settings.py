@@ -190,8 +190,9 @@ class WorldSettings(Settings):
 def load_settings(path: Path | str) -> WorldSettings:
     """Read settings from a YAML file.
 
-    Raises: InputError: the file is missing, is not YAML, has an unknown or missing key, or a value that
-        cannot be used.
+    Raises:
+        InputError: the file is missing, is not YAML, has an unknown or missing key, or a value that cannot be
+            used.
     """
     return read_yaml(WorldSettings, Path(path))
 

@@ -144,7 +144,8 @@ def student_config(config: Any, layers: Sequence[int]) -> Any:
     """Return a copy of a teacher's configuration for a student whose layers are copies of these 1-based
     `layers`.
 
-    :raises InputError: where the architecture makes no sense with these layers alone.
+    Raises:
+        InputError: where the architecture makes no sense with these layers alone.
     """
     changed = copy.deepcopy(config)
     changed.num_hidden_layers = len(layers)

@@ -28,8 +28,9 @@ MOST = {
 def read_config(source: str | Path) -> Any:
     """The configuration of a model, by hub name or folder.
 
-    :raises InputError: where there is none, or it is damaged, says of no model what it is, or sizes beyond
-        all reason; each in its own words.
+    Raises:
+        InputError: where there is none, or it is damaged, says of no model what it is, or sizes beyond all
+            reason; each in its own words.
     """
     folder = Path(source).is_dir()
     if folder:

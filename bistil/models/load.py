@@ -87,8 +87,9 @@ def encode(
     states come alone. Shape: input_ids, attention_mask (1 = real token) and token_type_ids are [B, L]; an
     encoder that knows one segment only is not given the latter. The logits of the result are empty.
 
-    :raises InputError: where states are wanted and the encoder does not give the attention distributions of
-    every layer.
+    Raises:
+        InputError: where states are wanted and the encoder does not give the attention distributions of every
+            layer.
     """
     attended = states and attention
     noted: list[Attention] | None = [] if attended and not maps and can_note(type(encoder)) else None

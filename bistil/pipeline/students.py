@@ -74,9 +74,12 @@ def make_language_sft(
 ) -> Artefact:
     """The language SFT of the teacher, or of a student: `delta.safetensors`.
 
-    :param kept: the vocabulary that the student is trimmed to; None for the teacher's.
-    :param select: a baseline of LT-SFT, instead of the method that the experiment asks for.
-    :raises InputError: where the experiment has none.
+    Args:
+        kept: the vocabulary that the student is trimmed to; None for the teacher's.
+        select: a baseline of LT-SFT, instead of the method that the experiment asks for.
+
+    Raises:
+        InputError: where the experiment has none.
     """
     experiment = inputs.experiment
     if experiment.language_sft is None:
@@ -115,8 +118,9 @@ def make_language_sft(
 def make_student(inputs: Inputs, cell: Cell, recipe: Student, kept: Artefact | None, worn: Worn) -> Artefact:
     """The general student of a cell: `model/` (encoder and tokenizer) and `history.json`.
 
-    :param kept: the vocabulary it is trimmed to; None for the teacher's.
-    :param worn: the language SFTs of the teacher.
+    Args:
+        kept: the vocabulary it is trimmed to; None for the teacher's.
+        worn: the language SFTs of the teacher.
     """
     codes, config = inputs.languages(cell), general_config(inputs, cell, recipe)
 

@@ -57,9 +57,10 @@ def make_task_sft(
 ) -> Artefact:
     """The task SFT of a cell: `delta.safetensors` with the head in it, and the labels as a metric.
 
-    :param worn: what the base wears for the source language meanwhile.
-    :param follows: the task SFT of the teacher that is followed; None for gold labels.
-    :param teacher: makes the model of that.
+    Args:
+        worn: what the base wears for the source language meanwhile.
+        follows: the task SFT of the teacher that is followed; None for gold labels.
+        teacher: makes the model of that.
     """
     config, learning = inputs.experiment.task_config(cell), inputs.system(cell).learning
 

@@ -113,10 +113,11 @@ def foresee(
 ) -> dict[str, Stage]:
     """Every stage of the grid by id, in an order that can be run.
 
-    :param data: where files are that are at hand.
-    :param store: where to look for what is there already; None: neither that nor a teacher is read.
-    :param teacher_id: of a pipeline that has loaded the teacher; by default one that is a folder is loaded
-    here."""
+    Args:
+        data: where files are that are at hand.
+        store: where to look for what is there already; None: neither that nor a teacher is read.
+        teacher_id: of a pipeline that has loaded the teacher; by default one that is a folder is loaded here.
+    """
     with tempfile.TemporaryDirectory() as spare:
         folder = Foreseen(data.root if data else DATA, Path(spare))
         notes = Notes(folder.stand_ins)

@@ -77,9 +77,12 @@ def rehearse(
 ) -> dict[str, float]:
     """Return the seconds that each stage which is not there yet will take, by id.
 
-    :param stages: of `foresee`. :param beside: the folder in which the store of the rehearsal lies while it
-        is needed.
-    :raises InputError: before anything runs, for whatever would fail later.
+    Args:
+        stages: of `foresee`.
+        beside: the folder in which the store of the rehearsal lies while it is needed.
+
+    Raises:
+        InputError: before anything runs, for whatever would fail later.
     """
     left = [stage for stage in stages.values() if not stage.there]
     first: dict[Job, Stage] = {}

@@ -29,9 +29,12 @@ def student_size(
 ) -> Size:
     """Return the size of a student's encoder, without pooler and task head.
 
-    :param tokens: of its vocabulary; None: the teacher's. :param length: tokens in the sequence whose FLOPs
-        are counted.
-    :raises InputError: where the factors do not divide the teacher, or it cannot be made narrower.
+    Args:
+        tokens: of its vocabulary; None: the teacher's.
+        length: tokens in the sequence whose FLOPs are counted.
+
+    Raises:
+        InputError: where the factors do not divide the teacher, or it cannot be made narrower.
     """
     check_drf(teacher, drf)
     config = narrowed(student_config(teacher, start_layers("uniform", teacher.num_hidden_layers, lrf)), drf)

@@ -31,10 +31,13 @@ def plan_lines(
 ) -> Iterator[str]:
     """The lines of the plan: one a stage, the sums of each kind, and what the estimate rests on.
 
-    :param tflops: TFLOP/s that the device sustains in training. :param rehearse: tells the seconds of each
-        stage that is left to do.
-    :param workers: that share these stages.
-    :raises InputError: where that is no positive number.
+    Args:
+        tflops: TFLOP/s that the device sustains in training.
+        rehearse: tells the seconds of each stage that is left to do.
+        workers: that share these stages.
+
+    Raises:
+        InputError: where that is no positive number.
     """
     if not tflops > 0:
         raise InputError(

@@ -426,7 +426,8 @@ def save_teacher(
 ) -> None:
     """Write model (fp16 where `half`), tokenizer and learning curve.
 
-    :raises InputError: for weights that fp16 cannot hold.
+    Raises:
+        InputError: for weights that fp16 cannot hold.
     """
     if half and (told := not_finite(mlm.half())):
         raise InputError(f"These weights are too large for fp16 ({told}). Save them without --half.")

@@ -16,9 +16,12 @@ def ibm1(
 ) -> csr_matrix:
     """Translation table p(known piece | foreign piece), by expectation maximisation over sentence pairs.
 
-    :param foreign: token ids of each sentence in the new language; `known`: those of its translation.
-    :param least: foreign pieces seen in fewer sentences get an empty row.
-    :returns: Shape: [max foreign id + 1, max known id + 1]; a row sums to 1 or is empty.
+    Args:
+        foreign: token ids of each sentence in the new language; `known`: those of its translation.
+        least: foreign pieces seen in fewer sentences get an empty row.
+
+    Returns:
+        Shape: [max foreign id + 1, max known id + 1]; a row sums to 1 or is empty.
     """
     source = np.concatenate(
         [np.repeat(np.unique(f), len(set(k))) for f, k in zip(foreign, known, strict=True)]

@@ -20,7 +20,9 @@ from bistil.store.whole import check_place
 def workplace(to: Path, config: PretrainConfig, text: Text) -> Path:
     """Return the folder of a run's checkpoints, `<to>.<id>.partial`.
 
-    :raises InputError: where it cannot be made."""
+    Raises:
+        InputError: where it cannot be made.
+    """
     start = {"start": file_id(weights_folder(config.start))} if config.start else {}
     made_from = {"config": config, "text": sha256(canonical_json(asdict(text)).encode()).hexdigest()}
     work = to.with_name(f"{to.name}.{artefact_id('teacher', made_from, start)}.partial")
@@ -32,8 +34,9 @@ def workplace(to: Path, config: PretrainConfig, text: Text) -> Path:
 def claimed(to: Path) -> Iterator[None]:
     """Keep the name of a teacher to this process.
 
-    :raises InputError: before anything is read, where nothing can be written there, a finished teacher or
-        something else is there, or another process is making one.
+    Raises:
+        InputError: before anything is read, where nothing can be written there, a finished teacher or
+            something else is there, or another process is making one.
     """
     _refuse_taken(to)
     check_place(to.parent, f"The teacher {to.name}")

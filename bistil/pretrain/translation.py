@@ -101,11 +101,12 @@ def links(
     """How much each foreign piece of a sentence stands for each known piece of its translation. Shape: [F,
     K]; rows sum to 1 or are 0.
 
-    :param table: p(known | foreign), as from `ibm1`. A piece whose translations in this sentence have less
-        than `least` of its mass is linked to the same piece (a name, a number) on the other side, or to
-        nothing.
-    :param diagonal: how strongly pieces at like places in their sentences are preferred, as in fast_align
-    (Dyer et al. 2013).
+    Args:
+        table: p(known | foreign), as from `ibm1`. A piece whose translations in this sentence have less than
+            `least` of its mass is linked to the same piece (a name, a number) on the other side, or to
+            nothing.
+        diagonal: how strongly pieces at like places in their sentences are preferred, as in fast_align (Dyer
+            et al. 2013).
     """
     rows = table[np.asarray(foreign)].toarray()
     weight = rows[:, np.asarray(known)]
@@ -125,7 +126,8 @@ def translation_loss(encoder: BertModel, reference: BertModel, batch: Mapping[st
     Known sentences keep their own states; linked foreign pieces get the linked mean of the translation's.
     Both count the same.
 
-    :param batch: as from `Translations.collate`.
+    Args:
+        batch: as from `Translations.collate`.
     """
     size = len(batch["links"])
     ids, mask, joined = batch["input_ids"], batch["attention_mask"], batch["links"]

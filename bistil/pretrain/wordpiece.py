@@ -36,8 +36,9 @@ def extend_wordpiece(
     """A tokenizer with all pieces of `tokenizer` and those of up to `size` pieces learned from `lines` that
     it lacks.
 
-    :returns: the tokenizer, and for each of its ids the ids that spell the piece in the old tokenizer (one id
-    for an old piece).
+    Returns:
+        the tokenizer, and for each of its ids the ids that spell the piece in the old tokenizer (one id for
+        an old piece).
     """
     if not isinstance(tokenizer.backend_tokenizer.model, WordPiece):
         kind = type(tokenizer.backend_tokenizer.model).__name__

@@ -44,9 +44,12 @@ def write_experiment_report(
     """Write an experiment's report into `folder`, refresh its table in the README where that has one; return
     the page's path.
 
-    :param failures: what went wrong, one line a stage; told on the page. :param seen: the languages that the
-        teacher saw.
-    :raises InputError: without a single row.
+    Args:
+        failures: what went wrong, one line a stage; told on the page.
+        seen: the languages that the teacher saw.
+
+    Raises:
+        InputError: without a single row.
     """
     found = behind(rows, store)
     first = [artefact for artefact in found if _seed(artefact, found) in (None, experiment.seeds[0])]

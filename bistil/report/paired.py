@@ -74,8 +74,9 @@ def pair(
     """Compare two systems, each given by its rows of one metric, on the targets both have and the seeds that
     both have of all of these.
 
-    :param drawn: of each side by itself: an id says what a score was made from, and the same made twice, on
-    other machines, may differ.
+    Args:
+        drawn: of each side by itself: an id says what a score was made from, and the same made twice, on
+            other machines, may differ.
     """
     a, b = ({(row["target"], row["seed"]): row for row in side} for side in (left, right))
     targets = tuple(sorted({target for target, _ in a} & {target for target, _ in b}))

@@ -84,7 +84,8 @@ class Comparison:
 def read_scores(path: Path = SCORES) -> tuple[Score, ...]:
     """Published scores of a CSV file.
 
-    :raises InputError: with the line number, where a column is missing or a number is none.
+    Raises:
+        InputError: with the line number, where a column is missing or a number is none.
     """
     header, rows = read_csv(path)
     if tuple(header) != COLUMNS:

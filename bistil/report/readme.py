@@ -80,7 +80,8 @@ def index(notebooks: Sequence[Path], folder: Path) -> str:
     """Return a table of notebooks as markdown, with links from a file in `folder`: number and title of each,
     its claim, its running times.
 
-    :raises InputError: where a notebook does not open with a title and a claim in bold.
+    Raises:
+        InputError: where a notebook does not open with a title and a claim in bold.
     """
     kept = notebooks[0].parent / TIMES
     times = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {"seconds": {}}

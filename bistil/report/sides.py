@@ -42,7 +42,8 @@ class Side:
 def read_side(path: Path, reports: Path) -> Side:
     """Read a report's folder, a results.csv, or what `reports` has of an experiment file.
 
-    :raises InputError: where it is none of these, or there are no results.
+    Raises:
+        InputError: where it is none of these, or there are no results.
     """
     experiment = Experiment.read(path) if path.suffix in (".yaml", ".yml") else None
     folder = reports / experiment.name if experiment else path if path.is_dir() else path.parent

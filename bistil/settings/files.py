@@ -35,7 +35,8 @@ _ESCAPES = re.compile(
 def open_bytes(path: Path) -> BinaryIO:
     """Open a file that a user named.
 
-    :raises InputError: where it is not there or cannot be read, with the system's reason.
+    Raises:
+        InputError: where it is not there or cannot be read, with the system's reason.
     """
     try:
         return path.open("rb")
@@ -60,7 +61,8 @@ def is_file(path: Path) -> bool:
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a text file with their numbers from 1, without their ends, as they are asked for.
 
-    :raises InputError: where the file cannot be read or is not UTF-8 text.
+    Raises:
+        InputError: where the file cannot be read or is not UTF-8 text.
     """
     with open_bytes(path) as file:
         first = file.readline()
@@ -75,7 +77,8 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 def read_text(path: Path) -> str:
     """The text of a file, its line ends all `\\n`.
 
-    :raises InputError: where the file cannot be read or is not UTF-8 text.
+    Raises:
+        InputError: where the file cannot be read or is not UTF-8 text.
     """
     with open_bytes(path) as file:
         data = file.read()
@@ -87,8 +90,9 @@ def read_text(path: Path) -> str:
 def parse_json(text: str) -> Any:
     """The value of a JSON text.
 
-    :raises ValueError: for what is no JSON (a `json.JSONDecodeError` where there is a place), half a
-        surrogate pair, a key said twice, NaN and Infinity, a number too long, and too deep a nesting.
+    Raises:
+        ValueError: for what is no JSON (a `json.JSONDecodeError` where there is a place), half a surrogate
+            pair, a key said twice, NaN and Infinity, a number too long, and too deep a nesting.
     """
     for escape in _ESCAPES.finditer(text):
         if escape[1]:
@@ -104,8 +108,11 @@ def parse_json(text: str) -> Any:
 def read_json(path: Path, kind: type = object) -> Any:
     """The value of a JSON file.
 
-    :param kind: what the value has to be: `dict` or `list`.
-    :raises InputError: where the file cannot be read, is no JSON (with the line) or holds another kind.
+    Args:
+        kind: what the value has to be: `dict` or `list`.
+
+    Raises:
+        InputError: where the file cannot be read, is no JSON (with the line) or holds another kind.
     """
     text = read_text(path)
     try:
@@ -142,7 +149,8 @@ class YamlLoader(yaml.SafeLoader):
 def read_yaml(path: Path) -> Any:
     """The plain value of a YAML file.
 
-    :raises InputError: where the file cannot be read or is no YAML.
+    Raises:
+        InputError: where the file cannot be read or is no YAML.
     """
     text = read_text(path)
     try:
@@ -156,8 +164,9 @@ def read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """The header of a table with commas, and its rows by column, each with the number of its last line; empty
     rows are left out.
 
-    :raises InputError: where the file cannot be read, a column is named twice, or a row has another length
-        than the header (with its line).
+    Raises:
+        InputError: where the file cannot be read, a column is named twice, or a row has another length than
+            the header (with its line).
     """
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     rows: list[tuple[int, dict[str, str]]] = []

@@ -14,8 +14,9 @@ def check_name(name: str) -> None:
     """Refuse the name of an experiment or a study that is no plain folder name, since reports and runs have
     folders of that name.
 
-    :raises InputError: for anything but 1 to 80 letters, digits, '.', '_' and '-', what begins with a mark,
-        and what ends as file names do (LOG.md).
+    Raises:
+        InputError: for anything but 1 to 80 letters, digits, '.', '_' and '-', what begins with a mark, and
+            what ends as file names do (LOG.md).
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name) or re.search(r"\.([A-Za-z]\w*)?$", name):
         told = (

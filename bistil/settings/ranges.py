@@ -155,7 +155,8 @@ class Settings:
     def __post_init__(self) -> None:
         """Check every field.
 
-        :raises InputError: naming the field, its range and what came.
+        Raises:
+            InputError: naming the field, its range and what came.
         """
         for name, kind in kinds(type(self)).items():
             for problem in problems(kind, getattr(self, name), (name,)):

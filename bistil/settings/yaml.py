@@ -23,7 +23,8 @@ At = Sequence[str | int]
 def read_yaml(kind: type[T], path: Path) -> T:
     """Read a YAML file into the dataclass `kind`.
 
-    :raises InputError: naming the place as FILE:LINE:COLUMN, what was expected there and what came.
+    Raises:
+        InputError: naming the place as FILE:LINE:COLUMN, what was expected there and what came.
     """
     if not path.is_file():
         raise InputError(f"A settings file was expected at {path}, but there is none.")

@@ -40,9 +40,10 @@ class Applied:
     def revert(self) -> None:
         """Restore the encoder.
 
-        Raises: InputError: it was reverted before, a delta applied later is still on the encoder, or a tensor
-            has gone or has another shape or type than when the delta was applied; the encoder is then
-            untouched.
+        Raises:
+            InputError: it was reverted before, a delta applied later is still on the encoder, or a tensor has
+                gone or has another shape or type than when the delta was applied; the encoder is then
+                untouched.
         """
         stack = _stacks.get(self._encoder, [])
         if self._token not in stack:

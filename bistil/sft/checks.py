@@ -41,8 +41,9 @@ def checked(
 ) -> tuple[Tensor, Tensor]:
     """Return own copies on the CPU, int64 and float32, of one tensor's positions and values. Shape: [K], [K].
 
-    Raises: InputError: positions are unsorted, repeated or outside `shape` (when given), lengths differ, or a
-        value is not finite.
+    Raises:
+        InputError: positions are unsorted, repeated or outside `shape` (when given), lengths differ, or a
+            value is not finite.
     """
     positions = positions.detach().to("cpu", torch.int64, copy=True)
     values = values.detach().to("cpu", torch.float32, copy=True)

@@ -99,8 +99,9 @@ def merged(*deltas: SparseDelta, how: Literal["mean", "sign"] = "mean") -> Spars
         of the sum and takes the mean of the values that have it (TIES without its trimming, which a delta's
         top k has done already); a sum of 0 leaves no entry.
 
-    Raises: InputError: there is no delta, `how` is unknown, the bases differ, or a shape, or a head of the
-        same name.
+    Raises:
+        InputError: there is no delta, `how` is unknown, the bases differ, or a shape, or a head of the same
+            name.
     """
     if not deltas or how not in ("mean", "sign"):
         raise InputError(

@@ -176,8 +176,9 @@ class SparseDelta:
         The encoder's hash is not computed here, since that reads every weight: give `base=base_hash(encoder)`
         to `load` for that.
 
-        Raises: InputError: a name is unknown, a shape differs or a position is out of range; the encoder is
-            then untouched.
+        Raises:
+            InputError: a name is unknown, a shape differs or a position is out of range; the encoder is then
+                untouched.
         """
         targets = self._targets(encoder)
         places = {name: self.tensors[name][0].to(targets[name].device) for name in targets}
@@ -210,8 +211,9 @@ class SparseDelta:
     def load(cls, path: Path | str, *, base: str | None = None) -> Self:
         """Read a delta written by `save`.
 
-        Raises: InputError: the file is missing or damaged, or `base` is given and the delta belongs to
-            another base (both hashes are named).
+        Raises:
+            InputError: the file is missing or damaged, or `base` is given and the delta belongs to another
+                base (both hashes are named).
         """
         header = files.read_header(Path(path))
         if base is not None:

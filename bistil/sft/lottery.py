@@ -128,11 +128,13 @@ def select_top_k(before: Mapping[str, Tensor], after: Mapping[str, Tensor], k: i
     """Return the k entries that moved most, |after - before| in float32, ranked over all tensors together
     (LT-SFT Alg. 1, mu).
 
-    Returns: for each tensor with a selected entry, its sorted flat row-major positions, int64. Shape: [K_n],
-        and sum of K_n = k.
+    Returns:
+        for each tensor with a selected entry, its sorted flat row-major positions, int64. Shape: [K_n], and
+        sum of K_n = k.
 
-    Raises: InputError: names or shapes differ, k is below 1 or above the number of entries, or a difference
-        is not finite.
+    Raises:
+        InputError: names or shapes differ, k is below 1 or above the number of entries, or a difference is
+            not finite.
     """
     check_same_layout(before, after)
     _check_k(k, sum(tensor.numel() for tensor in before.values()))

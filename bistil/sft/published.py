@@ -23,9 +23,11 @@ _SPIEL = ".sft_delta."
 def load_composable_sft(path: Path | str, *, base: str, prefix: str = "bert.") -> SparseDelta:
     """Read a sparse fine-tuning of composable-sft (`pytorch_diff.bin`, or the folder with it), safely.
 
-    Args: path: the file or its folder. base: `base_hash` of the encoder it was made from; the file itself
-        does not say. prefix: what its names have before the encoder's ("bert.", "roberta."); its "abs"
-        tensors (heads) keep their names.
+    Args:
+        path: the file or its folder.
+        base: `base_hash` of the encoder it was made from; the file itself does not say.
+        prefix: what its names have before the encoder's ("bert.", "roberta."); its "abs" tensors (heads) keep
+            their names.
 
     Raises:
         InputError: the file is missing, damaged or unsafe, or a sparse tensor lies outside the encoder.
@@ -62,13 +64,17 @@ def load_spiel_peft(
     each linear layer, and the whole tensors of modules that were trained in full, which become heads under
     their own names.
 
-    Args: path: the file or its folder. base: `base_hash` of the encoder it was made from. shapes: the
-        encoder's tensors' shapes by name, for checks on reading; the file does not say. Applying checks the
-        range anyway. prefix: what its names have before the encoder's: the fork's "base_model.model." and the
-        model's own ("model." of Llama).
+    Args:
+        path: the file or its folder.
+        base: `base_hash` of the encoder it was made from.
+        shapes: the encoder's tensors' shapes by name, for checks on reading; the file does not say. Applying
+            checks the range anyway.
+        prefix: what its names have before the encoder's: the fork's "base_model.model." and the model's own
+            ("model." of Llama).
 
-    Raises: InputError: the file is missing, damaged or unsafe, values or positions lack their counterpart or
-        do not fit, or names have another prefix.
+    Raises:
+        InputError: the file is missing, damaged or unsafe, values or positions lack their counterpart or do
+            not fit, or names have another prefix.
     """
     file = _adapter_file(Path(path))
     stored = _read_adapter(file)

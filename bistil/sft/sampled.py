@@ -79,9 +79,12 @@ def reroute(
     """Make linear layers and embeddings hand what their gradient is computed from to a function, instead of
     computing it.
 
-    Args: encoder: the modules are looked for in it; subclasses of nn.Linear and nn.Embedding are left as they
-        are. takers: by weight, what takes (gradient, input). Shape: [N, outputs], and [N, inputs] or token
-        ids [N]. ready: asked at each forward pass whether to do so.
+    Args:
+        encoder: the modules are looked for in it; subclasses of nn.Linear and nn.Embedding are left as they
+            are.
+        takers: by weight, what takes (gradient, input). Shape: [N, outputs], and [N, inputs] or token ids
+            [N].
+        ready: asked at each forward pass whether to do so.
 
     Returns:
         the changed modules, for `restore`.

@@ -75,7 +75,8 @@ class FolderCheck:
 def check_folder(data: DataFolder, *, say: Callable[[str], None] = lambda text: None) -> FolderCheck:
     """Read every file that the folder's language table names.
 
-    :param say: told each language as it begins.
+    Args:
+        say: told each language as it begins.
     """
     files: list[FileCheck] = []
     overlaps: list[Overlap] = []

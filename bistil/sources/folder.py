@@ -11,9 +11,11 @@ from bistil.text.languages import DataFolder
 def open_data(kind: str, named: str | None = None) -> DataFolder:
     """The miniworld, written first where it is missing, or the folder named here or by BISTIL_DATA.
 
-    :param kind: what the experiment says under `data`, `miniworld` or `folder`; a folder named here goes
-        first.
-    :raises InputError: where a folder is needed and none is named, or it is not there.
+    Args:
+        kind: what the experiment says under `data`, `miniworld` or `folder`; a folder named here goes first.
+
+    Raises:
+        InputError: where a folder is needed and none is named, or it is not there.
     """
     if named == "miniworld" or (kind == "miniworld" and named is None):
         from bistil.miniworld import ensure_world

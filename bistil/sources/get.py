@@ -40,8 +40,11 @@ def get(
     """Write a data set's files and return them; `codes` are the languages wanted, all where there are none
     named.
 
-    :param most: at most so many rows of a split.
-    :raises InputError: where the hub does not have it, cannot be reached, or a language is not in the entry.
+    Args:
+        most: at most so many rows of a split.
+
+    Raises:
+        InputError: where the hub does not have it, cannot be reached, or a language is not in the entry.
     """
     unknown = sorted(set(codes) - set(entry.languages))
     if unknown:

@@ -60,7 +60,8 @@ def data_sets(path: Path = DATA / "datasets.yaml") -> dict[str, DataSet]:
 def data_set(name: str) -> DataSet:
     """One entry.
 
-    :raises InputError: for an unknown name, with the closest ones.
+    Raises:
+        InputError: for an unknown name, with the closest ones.
     """
     known = data_sets()
     if name not in known:

@@ -72,7 +72,8 @@ class Artefact:
         """Return the path of a file or folder of this artefact, which need not exist where the manifest does
         not name it.
 
-        :raises InputError: for a name that leads outside, and for a file that is no longer what was written.
+        Raises:
+            InputError: for a name that leads outside, and for a file that is no longer what was written.
         """
         folder = self.folder.resolve()
         path = (folder / name).resolve()
@@ -95,7 +96,8 @@ class Artefact:
     def check(self) -> None:
         """Hold every file against the manifest; manifests of before there were hashes in them pass.
 
-        :raises InputError: at the first file that is no longer what was written.
+        Raises:
+            InputError: at the first file that is no longer what was written.
         """
         for file in self.manifest.get("files", {}):
             self._check(file)
@@ -226,8 +228,9 @@ def _read(folder: Path) -> Artefact:
 def _manifest(folder: Path) -> dict[str, Any]:
     """Read a manifest; one of before there were checksums passes without.
 
-    :raises ValueError: for one that was not finished, or is not what was written; a `KeyError` or `TypeError`
-        for what is no manifest at all.
+    Raises:
+        ValueError: for one that was not finished, or is not what was written; a `KeyError` or `TypeError` for
+            what is no manifest at all.
     """
     manifest: dict[str, Any] = parse_json((folder / MANIFEST).read_text(encoding="utf-8"))
     if manifest["status"] != "complete":

@@ -23,10 +23,12 @@ POLL_SECONDS = 0.5
 def alone(path: Path, waiting: Callable[[str, float], None] | None = None) -> Iterator[None]:
     """Hold the lock file at `path`.
 
-    :param waiting: told once in a while who holds it and how many seconds it has been waited for; without it
-        nobody waits.
-    :raises InputError: where another process holds the lock and nobody waits, or the file system has no
-        locks.
+    Args:
+        waiting: told once in a while who holds it and how many seconds it has been waited for; without it
+            nobody waits.
+
+    Raises:
+        InputError: where another process holds the lock and nobody waits, or the file system has no locks.
     """
     lock, started = FileLock(path), time.perf_counter()
     while not lock.is_locked:

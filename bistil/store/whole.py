@@ -28,8 +28,11 @@ def write_whole(path: Path, content: str | bytes) -> None:
 def check_place(folder: Path, what: str) -> None:
     """Try to write into a folder, which need not be there yet and is left as it was.
 
-    :param what: what is to be written there, as the subject of a sentence.
-    :raises InputError: where that cannot be, with the reason.
+    Args:
+        what: what is to be written there, as the subject of a sentence.
+
+    Raises:
+        InputError: where that cannot be, with the reason.
     """
     probe = folder / f".{uuid4().hex}.tmp"
     try:

@@ -70,7 +70,8 @@ class Study(Settings):
     def base(self) -> Experiment:
         """The experiment that the study builds on.
 
-        :raises InputError: where that file is missing, or a method has no language SFT.
+        Raises:
+            InputError: where that file is missing, or a method has no language SFT.
         """
         inside = ROOT / self.experiment
         found = Experiment.read(inside if inside.is_file() else Path(self.experiment))

@@ -61,7 +61,9 @@ def save(
     """Write everything into `folder` and return its page; figures and manifests of an earlier run are
     removed.
 
-    :param question: what the study asks. :param errors: of stages that failed; told on the page.
+    Args:
+        question: what the study asks.
+        errors: of stages that failed; told on the page.
     """
     verdicts = [verdict for part in parts for verdict in part.verdicts]
     tables = {name: rows for part in parts for name, rows in part.tables.items()}

@@ -39,8 +39,8 @@ def layer_pairs(layers: LayerMap, teacher: int, student: int) -> Pairs:
     (`uniform`), r m - (r - 1) (`odd`), the same but N for the last (`odd-last`), m + N - M (`top`) or m
     (`bottom`); `last` pairs M with N alone. States count from the embedding layer, 0, which no map names.
 
-    :raises InputError: for an unknown name, a depth that the map does not divide, or pairs outside the
-        models.
+    Raises:
+        InputError: for an unknown name, a depth that the map does not divide, or pairs outside the models.
     """
     if re.fullmatch(r"\d+-\d+( \d+-\d+)*", layers):
         pairs = tuple((int(m), int(n)) for m, n in (pair.split("-") for pair in layers.split()))
@@ -80,7 +80,8 @@ def layer_pairs(layers: LayerMap, teacher: int, student: int) -> Pairs:
 def start_layers(layers: LayerMap, teacher: int, lrf: int) -> tuple[int, ...]:
     """Return the teacher's layers, from 1, that the layers of a student start from, in the student's order.
 
-    :raises InputError: as `layer_pairs`, and for a map that leaves a layer of the student without one.
+    Raises:
+        InputError: as `layer_pairs`, and for a map that leaves a layer of the student without one.
     """
     depth = student_depth(teacher, lrf)
     if layers in EVEN and teacher % lrf:
@@ -103,7 +104,8 @@ def student_depth(teacher: int, lrf: int) -> int:
     """Return the number of layers of a student of a teacher with `teacher` layers: their quotient, rounded
     down.
 
-    :raises InputError: for a factor that leaves no layer.
+    Raises:
+        InputError: for a factor that leaves no layer.
     """
     if not 1 <= lrf <= teacher:
         raise InputError(f"A layer reduction factor from 1 to {teacher} was expected, but got {lrf}.")

@@ -37,7 +37,8 @@ class Variant(Settings):
 def changed(system: System, variant: Variant) -> System:
     """Return the system as the variant changes it.
 
-    :raises InputError: for a recipe of a system without a student, or values that fit no field.
+    Raises:
+        InputError: for a recipe of a system without a student, or values that fit no field.
     """
     if variant.recipe and system.student is None:
         raise InputError(

@@ -24,7 +24,8 @@ __all__ = ["RETRIEVAL", "TASKS", "Task", "floor", "primary", "task", "title"]
 def task(name: str) -> Task:
     """The task of that name, before training.
 
-    :raises InputError: where there is no such task.
+    Raises:
+        InputError: where there is no such task.
     """
     if name not in TASKS:
         raise InputError(

@@ -24,8 +24,9 @@ ASKED = {
 def asked(task: str, *texts: str) -> Any:
     """Return an example of a task made of one text for each of its names in ASKED.
 
-    :raises InputError: for a task of another kind, a number of texts that is not the task's, or an empty
-    text."""
+    Raises:
+        InputError: for a task of another kind, a number of texts that is not the task's, or an empty text.
+    """
     if task not in ASKED:
         raise InputError(
             f"A task of one's own cannot be asked here, only {', '.join(ASKED)}; {task!r} came. Use its"

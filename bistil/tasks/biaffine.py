@@ -44,9 +44,10 @@ class ShallowBiaffine(nn.Module):
         Relations are those at `batch["heads"]`; without that entry a maximum spanning tree is found first and
         returned as `heads`.
 
-        :param hidden: last states of the encoder. Shape: [B, L, H].
-        :param batch: `first_subwords`, Shape: [B, W], -1 where there is no word; `heads`, Shape: [B, W], -100
-        where there is none.
+        Args:
+            hidden: last states of the encoder. Shape: [B, L, H].
+            batch: `first_subwords`, Shape: [B, W], -1 where there is no word; `heads`, Shape: [B, W], -100
+                where there is none.
         """
         words = batch["first_subwords"] >= 0
         states = self.states(hidden, batch["first_subwords"])

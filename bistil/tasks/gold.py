@@ -26,8 +26,11 @@ def labels_of(task: str, example: Any) -> Iterator[str]:
 def check_known(task: str, train: Sequence[Any], test: Sequence[Any], path: Path) -> None:
     """Refuse a test file with labels of which the training examples have none.
 
-    :param path: the test file.
-    :raises InputError: naming the labels of both.
+    Args:
+        path: the test file.
+
+    Raises:
+        InputError: naming the labels of both.
     """
     known, found = ({label for one in side for label in labels_of(task, one)} for side in (train, test))
     if found and not found & known:

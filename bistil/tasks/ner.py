@@ -34,8 +34,9 @@ class Ner(Tagging):
     def read(self, path: Path) -> list[Tagged]:
         """Sentences of a two-column file ("token TAG") or a UNER `.iob2` file.
 
-        :raises InputError: with the line number, where columns, tags or UTF-8 are wrong; where words are
-            withheld, or have WikiANN's prefix.
+        Raises:
+            InputError: with the line number, where columns, tags or UTF-8 are wrong; where words are
+                withheld, or have WikiANN's prefix.
         """
         sentences = [_tagged(path, start, lines) for start, lines in sentence_blocks(path)]
         found = [sentence for sentence in sentences if sentence.words]

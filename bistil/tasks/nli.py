@@ -75,8 +75,8 @@ class Nli:
         """Pairs of a MultiNLI or XNLI `.jsonl` file, or of a table with tabs (MultiNLI, XNLI, AmericasNLI,
         SNLI, miniworld).
 
-        :raises InputError: with the line number, where columns or labels are wrong; where a file mixes
-        languages.
+        Raises:
+            InputError: with the line number, where columns or labels are wrong; where a file mixes languages.
         """
         rows = _json_rows(path) if path.suffix == ".jsonl" else _table_rows(path)
         pairs, languages = [], set()

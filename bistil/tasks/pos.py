@@ -37,7 +37,8 @@ class Pos(Tagging):
     def read(self, path: Path) -> list[Tagged]:
         """Sentences of a CoNLL-U file with their universal parts of speech.
 
-        :raises InputError: with the line number, where a line is no CoNLL-U or its tag is none of UPOS.
+        Raises:
+            InputError: with the line number, where a line is no CoNLL-U or its tag is none of UPOS.
         """
         sentences = [_tagged(path, start, lines) for start, lines in sentence_blocks(path)]
         found = [sentence for sentence in sentences if sentence.words]

@@ -106,7 +106,8 @@ class Qa:
 
         Questions are cut to a third of `max_length`.
 
-        :raises InputError: where windows are too short, or tokens lose letters of an answer.
+        Raises:
+            InputError: where windows are too short, or tokens lose letters of an answer.
         """
         if max_length < SHORTEST_WINDOW or not tokenizer.is_fast:
             raise InputError(
@@ -270,7 +271,8 @@ def _target(
 
     begins, closes: the window is the first, or the last, of its context.
 
-    :raises InputError: where letters of the answer are in no token.
+    Raises:
+        InputError: where letters of the answer are in no token.
     """
     text, start = example.answers[0]
     start, end = _without_spaces(example.context, start, start + len(text))

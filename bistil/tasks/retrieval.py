@@ -56,9 +56,12 @@ def read_parallel(path: Path, source: Path | None = None) -> list[tuple[str, str
     """Pairs of source and target sentence: of a table with two columns and a tab between them, or of two
     files, line by line.
 
-    :param path: the table, or, with `source`, the target's lines.
-    :raises InputError: where a line has not two columns or a sentence is blank (with its number), or the
-    files differ in length.
+    Args:
+        path: the table, or, with `source`, the target's lines.
+
+    Raises:
+        InputError: where a line has not two columns or a sentence is blank (with its number), or the files
+            differ in length.
     """
     lines = [line for _, line in files.lines(path)]
     if source is None:
@@ -89,7 +92,8 @@ def parallel(data: DataFolder, source: str, target: str) -> list[tuple[str, str]
     """The pairs of two languages of a data folder: from the target's table (`.tsv`), or else line by line
     from both languages' files.
 
-    :raises InputError: where the language table names no such files, or they are malformed.
+    Raises:
+        InputError: where the language table names no such files, or they are malformed.
     """
     return read_parallel(*parallel_files(data, source, target))
 
@@ -113,9 +117,12 @@ def retrieve(
     """Percentage of sentences whose nearest neighbour is their translation: `forward` (to the target),
     `backward`, and their mean.
 
-    :param layer: 0 is the embedding layer, 1 the first layer. by: `cosine` or `bertscore`. Sentences are cut
-        to `max_length` tokens, or to what the encoder has positions for.
-    :raises InputError: without pairs, for another score, or for a layer that an encoder has not.
+    Args:
+        layer: 0 is the embedding layer, 1 the first layer. by: `cosine` or `bertscore`. Sentences are cut to
+            `max_length` tokens, or to what the encoder has positions for.
+
+    Raises:
+        InputError: without pairs, for another score, or for a layer that an encoder has not.
     """
     layers = min(side.encoder.config.num_hidden_layers for side in (source, target))
     if not pairs or by not in SIMILARITIES or not 0 <= layer <= layers:

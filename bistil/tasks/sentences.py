@@ -33,7 +33,8 @@ class Tokens:
 def some(examples: Examples, missing: str) -> Examples:
     """The examples, of which there has to be one.
 
-    :raises InputError: where there is none; `missing` says so.
+    Raises:
+        InputError: where there is none; `missing` says so.
     """
     if not examples:
         raise InputError(f"{missing}. Give a file with data in it.")
@@ -43,7 +44,8 @@ def some(examples: Examples, missing: str) -> Examples:
 def sentence_blocks(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Groups of lines between blank lines, each with the number of its first line, counted from 1.
 
-    :raises InputError: where the file is missing, not UTF-8 or without any sentence.
+    Raises:
+        InputError: where the file is missing, not UTF-8 or without any sentence.
     """
     block: list[str] = []
     found, number = False, 0
@@ -78,8 +80,10 @@ def tokenize(
 ) -> list[Tokens]:
     """Sub-words of each sentence, cut to `max_length` tokens including the special ones.
 
-    :raises InputError: where the tokenizer is not a fast one: only fast ones know which sub-word belongs to
-    which word."""
+    Raises:
+        InputError: where the tokenizer is not a fast one: only fast ones know which sub-word belongs to which
+            word.
+    """
     if not tokenizer.is_fast:
         raise InputError(
             f"A fast tokenizer was expected, but {type(tokenizer).__name__} is a slow one. Load it with"

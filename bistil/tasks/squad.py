@@ -29,9 +29,10 @@ class Question:
 def read_squad(path: Path) -> list[Question]:
     """All questions of a file, in order.
 
-    :raises InputError: where the file is no JSON (with the line number), where a part is missing, where a
-        question has no answer, or where an answer is not at its place in the context (with the question's id
-        and the line where that stands).
+    Raises:
+        InputError: where the file is no JSON (with the line number), where a part is missing, where a
+            question has no answer, or where an answer is not at its place in the context (with the question's
+            id and the line where that stands).
     """
     found = read_json(path)
     questions = []

@@ -20,8 +20,11 @@ def read_examples(
 ) -> dict[str, list[Any]]:
     """Read the examples that `rows` speak of, by language.
 
-    :param file: gives the task's file of a language and a split.
-    :raises InputError: as the task's reader.
+    Args:
+        file: gives the task's file of a language and a split.
+
+    Raises:
+        InputError: as the task's reader.
     """
     found: dict[str, list[Any]] = {}
     for part in rows:
@@ -41,7 +44,8 @@ class TaskBatches(Dataset):
 
     A language is drawn as often as its share of the examples is.
 
-    :param rows: encoded examples by language.
+    Args:
+        rows: encoded examples by language.
     """
 
     def __init__(

@@ -41,8 +41,9 @@ def universal(relation: str) -> str:
 def read_conllu(path: Path) -> list[Sentence]:
     """All sentences of a CoNLL-U file.
 
-    :raises InputError: with the line number, where a line has not 10 columns, where ids or heads are wrong,
-        or where the heads are no tree with one root; where the words are withheld.
+    Raises:
+        InputError: with the line number, where a line has not 10 columns, where ids or heads are wrong, or
+            where the heads are no tree with one root; where the words are withheld.
     """
     sentences = []
     for start, lines in sentence_blocks(path):
@@ -65,7 +66,8 @@ def word_rows(path: Path, start: int, lines: Sequence[str]) -> list[tuple[int, l
     """The columns of the syntactic words of a sentence whose first line has the number `start`, each with its
     line's number; none of comments alone.
 
-    :raises InputError: at the first line without 10 columns, a word or the right id.
+    Raises:
+        InputError: at the first line without 10 columns, a word or the right id.
     """
     rows = [(start + i, line.split("\t")) for i, line in enumerate(lines) if not line.startswith("#")]
     words: list[tuple[int, list[str]]] = []

@@ -25,10 +25,15 @@ def is_tree(heads: Sequence[int] | np.ndarray) -> bool:
 def decode(arcs: np.ndarray, words: np.ndarray) -> np.ndarray:
     """Best single-root tree of each sentence.
 
-    :param arcs: scores of head candidates, candidate 0 is the root. Shape: [B, W, W + 1].
-    :param words: True where there is a word; words come first in each row. Shape: [B, W].
-    :returns: heads, -100 where there is no word. Shape: [B, W] int64.
-    :raises InputError: as `maximum_tree` does.
+    Args:
+        arcs: scores of head candidates, candidate 0 is the root. Shape: [B, W, W + 1].
+        words: True where there is a word; words come first in each row. Shape: [B, W].
+
+    Returns:
+        heads, -100 where there is no word. Shape: [B, W] int64.
+
+    Raises:
+        InputError: as `maximum_tree` does.
     """
     possible = (
         np.pad(words, ((0, 0), (1, 0)), constant_values=True)[:, None, :]
@@ -47,10 +52,15 @@ def decode(arcs: np.ndarray, words: np.ndarray) -> np.ndarray:
 def maximum_tree(scores: np.ndarray) -> np.ndarray:
     """Heads of the tree with one root and the highest sum of scores.
 
-    :param scores: `scores[i, j]` is the score of head j for word i + 1; a word as its own head is never
-        taken, nor a head whose score is -inf. Shape: [n, n + 1].
-    :returns: heads. Shape: [n] int64.
-    :raises InputError: where scores are NaN or inf, or -inf leaves no tree with one root.
+    Args:
+        scores: `scores[i, j]` is the score of head j for word i + 1; a word as its own head is never taken,
+            nor a head whose score is -inf. Shape: [n, n + 1].
+
+    Returns:
+        heads. Shape: [n] int64.
+
+    Raises:
+        InputError: where scores are NaN or inf, or -inf leaves no tree with one root.
     """
     n = len(scores)
     full = np.full((n + 1, n + 1), -np.inf)

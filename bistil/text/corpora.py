@@ -25,7 +25,8 @@ IGNORED = -100
 def read_lines(path: Path, limit: int | None = None) -> list[str]:
     """Non-empty lines of a UTF-8 text file, stripped; at most `limit` of them.
 
-    :raises InputError: where the file is missing, empty or not UTF-8 (with the line's number).
+    Raises:
+        InputError: where the file is missing, empty or not UTF-8 (with the line's number).
     """
     found = list(islice(filter(None, (line.strip() for _, line in files.lines(path))), limit))
     if not found:
@@ -61,7 +62,8 @@ class Blocks:
         """Blocks for training and held-out blocks: `share` of them, evenly spread over the corpus, at least
         `least`.
 
-        :raises InputError: where no block would be left to train on.
+        Raises:
+            InputError: where no block would be left to train on.
         """
         held = np.unique(np.linspace(0, len(self) - 1, max(least, round(share * len(self)))).astype(int))
         keep = np.setdiff1d(np.arange(len(self)), held)
@@ -102,7 +104,8 @@ def to_blocks(tokenizer: PreTrainedTokenizerBase, lines: Iterable[str], length: 
 
     The tail that does not fill a block is dropped.
 
-    :raises InputError: where the text is shorter than one block.
+    Raises:
+        InputError: where the text is shorter than one block.
     """
     separator = tokenizer.sep_token_id
     stream = np.concatenate(
@@ -125,7 +128,8 @@ def to_blocks(tokenizer: PreTrainedTokenizerBase, lines: Iterable[str], length: 
 def check_enough(tokenizer: PreTrainedTokenizerBase, lines: Sequence[str], length: int, path: Path) -> None:
     """Tokenise only as many lines as fill two blocks of `length` tokens: one to train on, one held out.
 
-    :raises InputError: where all lines together do not.
+    Raises:
+        InputError: where all lines together do not.
     """
     found, needed = 0, 2 * (length - 2)
     for start in range(0, len(lines), 256):
@@ -183,7 +187,8 @@ def mask_tokens(
     """BERT's masking: `share` of the real, non-special tokens are predicted; of those 80 % become [MASK], 10
     % a random token.
 
-    :returns: input ids and labels, Shape: [B, L] each; labels are -100 where nothing is predicted.
+    Returns:
+        input ids and labels, Shape: [B, L] each; labels are -100 where nothing is predicted.
     """
     special = torch.isin(ids, torch.tensor(tokenizer.all_special_ids)) | (mask == 0)
     draw, kind = (torch.from_numpy(rng.random(ids.shape)) for _ in range(2))

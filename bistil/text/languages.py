@@ -45,7 +45,8 @@ def read_table(path: Path) -> dict[str, Language]:
     """Languages by code from a CSV file. The columns of OPTIONAL may be missing; those that no task knows are
     for people.
 
-    :raises InputError: where the file is no such table, or a row of it is wrong (with its line).
+    Raises:
+        InputError: where the file is no such table, or a row of it is wrong (with its line).
     """
     languages: dict[str, Language] = {}
     header, rows = read_csv(path)
@@ -112,7 +113,8 @@ class DataFolder:
     def language(self, code: str) -> Language:
         """One language.
 
-        :raises InputError: for an unknown code, naming the closest ones.
+        Raises:
+            InputError: for an unknown code, naming the closest ones.
         """
         table = self.languages
         if code not in table:
@@ -131,7 +133,8 @@ class DataFolder:
     def file(self, task: str, code: str, split: str) -> Path:
         """The file of a task, a language and a split, for example ("nli", "aym", "test").
 
-        :raises InputError: where the table names none, or the file is not there.
+        Raises:
+            InputError: where the table names none, or the file is not there.
         """
         pattern = self.language(code).files.get(COLUMN_OF.get(task, task), "")
         if "{split}" not in pattern and split != "test":

@@ -22,8 +22,10 @@ def epochs(
     With `lengths`, batches are cut from length-sorted pools of `pool` batches, so that little of a batch is
     padding, the less the larger the pool; the order of the batches in a pool stays random.
 
-    :returns: Shape: [n_batches, batch_size], int64. Where fewer than `batch_size` examples exist, an epoch
-    repeats inside a batch."""
+    Returns:
+        Shape: [n_batches, batch_size], int64. Where fewer than `batch_size` examples exist, an epoch repeats
+        inside a batch.
+    """
     rng = np.random.Generator(np.random.PCG64([seed, 0x5EED]))
     needed = n_batches * batch_size
     order = (
@@ -48,7 +50,8 @@ def languages(weights: Mapping[str, float], steps: int, *, seed: int, run: int =
     """The language of each step, drawn with the given weights (BiStil stage 1: one half each), anew every
     `run` steps.
 
-    :returns: `steps` language codes.
+    Returns:
+        `steps` language codes.
     """
     codes = list(weights)
     share = np.array([weights[code] for code in codes], dtype=np.float64)

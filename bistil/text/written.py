@@ -29,7 +29,8 @@ def aside(path: Path) -> Iterator[Path]:
 def new_folder(to: Path) -> Iterator[Path]:
     """Give a folder to fill that becomes `to` once all is written; nothing stays of a failure.
 
-    :raises InputError: where `to` is there already.
+    Raises:
+        InputError: where `to` is there already.
     """
     if to.exists():
         raise InputError(

@@ -137,15 +137,20 @@ def fit(
 ) -> History:
     """Train `objective` on `batches`, resuming from the newest complete checkpoint in the run's folder.
 
-    :param evaluate: returns metrics; called in eval mode without gradients.
-    :param select: the metric that picks the best checkpoint; a name that ends in "loss" is minimised, any
-        other maximised.
-    :param run: its events carry the newest numbers of the log and of the last half second, with
-        `learning_rate`, `tokens_per_second` and `seconds_left` (of this call, listeners' time left out).
-    :returns: one entry per log and evaluation, each with its step. The model is left in its best state.
-    :raises Stopped: where `stop` was set; a checkpoint was written first.
-    :raises InputError: where the schedule asks for bfloat16 and the objective is on a CUDA device without it;
-        where the weights are not finite, before the first step or after the last.
+    Args:
+        evaluate: returns metrics; called in eval mode without gradients.
+        select: the metric that picks the best checkpoint; a name that ends in "loss" is minimised, any other
+            maximised.
+        run: its events carry the newest numbers of the log and of the last half second, with `learning_rate`,
+            `tokens_per_second` and `seconds_left` (of this call, listeners' time left out).
+
+    Returns:
+        one entry per log and evaluation, each with its step. The model is left in its best state.
+
+    Raises:
+        Stopped: where `stop` was set; a checkpoint was written first.
+        InputError: where the schedule asks for bfloat16 and the objective is on a CUDA device without it;
+            where the weights are not finite, before the first step or after the last.
     """
     device = next(objective.parameters()).device
     if (

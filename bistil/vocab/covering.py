@@ -26,7 +26,8 @@ class Coverage(NamedTuple):
 def coverage(tokenizer: PreTrainedTokenizerFast, lines: Sequence[str]) -> Coverage:
     """Cover some lines of a language with a vocabulary; special tokens are not added, and count for nothing.
 
-    :raises InputError: without a single word.
+    Raises:
+        InputError: without a single word.
     """
     words = sum(len(line.split()) for line in lines)
     if not words:

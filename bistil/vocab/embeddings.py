@@ -28,7 +28,8 @@ def trim_model(model: PreTrainedModel, kept: Ids) -> None:
     `kept` is sorted. Each config's vocab_size and token ids follow. Make optimisers after this, as the
     parameters are new ones.
 
-    :raises InputError: for ids that are no rows, or without the padding id where positions count from it.
+    Raises:
+        InputError: for ids that are no rows, or without the padding id where positions count from it.
     """
     rows = len(cast(nn.Embedding, model.get_input_embeddings()).weight)
     if len(kept) == 0 or kept[0] < 0 or kept[-1] >= rows:

@@ -35,8 +35,9 @@ def family_of(tokenizer: Tokenizer) -> tuple[Family, dict[str, Any]]:
     """Return the family and the content of tokenizer.json, without the truncation and padding of the last
     call.
 
-    :raises InputError: for any other kind of tokenizer, one that draws its tokens at random, and BPE that
-    marks parts of words.
+    Raises:
+        InputError: for any other kind of tokenizer, one that draws its tokens at random, and BPE that marks
+            parts of words.
     """
     data = json.loads(tokenizer.to_str())
     model = data["model"]

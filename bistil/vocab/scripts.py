@@ -23,7 +23,8 @@ def script(character: str) -> str:
 def written_in(tokens: Mapping[int, str], weights: Sequence[NDArray[Any]]) -> set[str]:
     """The scripts that the letters of at least one corpus are of, with the empty one.
 
-    :param tokens: the text of each token, by its id. weights: how often each occurs, one array a corpus.
+    Args:
+        tokens: the text of each token, by its id. weights: how often each occurs, one array a corpus.
     """
     found = {""}
     for one in weights:

@@ -92,8 +92,9 @@ def trim(
 
     `threshold` and `characters` are those of `choose`. Whatever token a configuration names is kept.
 
-    :raises InputError: where the model or its fast tokenizer cannot be read or trimmed exactly, no line keeps
-        its tokens, or the copy differs.
+    Raises:
+        InputError: where the model or its fast tokenizer cannot be read or trimmed exactly, no line keeps its
+            tokens, or the copy differs.
     """
     source = teacher_folder(str(model))
     tokenizer, full = _read(source)
@@ -195,7 +196,8 @@ def _outputs(model: PreTrainedModel, batch: Mapping[str, Tensor], kept: Ids | No
 def _apart(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
     """The largest difference as a share of the largest value.
 
-    :raises InputError: where that is more than rounding.
+    Raises:
+        InputError: where that is more than rounding.
     """
     apart = max(
         float((a - b).abs().max() / a.abs().max().clamp_min(1e-12))

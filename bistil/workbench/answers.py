@@ -76,7 +76,8 @@ def _struck(text: str) -> html.Markup:
 def answers(pipeline: Pipeline, cells: Sequence[Cell], examples: Sequence[Any]) -> list[Answers]:
     """Return each example with what every cell's model says of it; models that are not there yet are trained.
 
-    :raises InputError: where there are no examples.
+    Raises:
+        InputError: where there are no examples.
     """
     if not examples:
         raise InputError(

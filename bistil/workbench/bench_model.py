@@ -128,7 +128,8 @@ class Bench:
     def choose(self, **changes: Any) -> None:
         """Change the choice, for example choose(task="ner", lrf=3), and call everything in `on_choice`.
 
-        :raises InputError: where the choice cannot be run; the choice then stays as it was.
+        Raises:
+            InputError: where the choice cannot be run; the choice then stays as it was.
         """
         try:
             choice = dataclasses.replace(self.choice, **changes)
@@ -239,7 +240,8 @@ class Bench:
         """Write the report of every score of the chosen experiment that the store has, beside the store;
         return the page's path.
 
-        :raises InputError: where there is none yet.
+        Raises:
+            InputError: where there is none yet.
         """
         from bistil.report.experiment import write_experiment_report
 

@@ -74,8 +74,10 @@ class Comparison:
     def choose(self, *, setting: str = "", systems: Sequence[str] | None = None) -> None:
         """Change what is compared; another setting begins with all its systems.
 
-        :raises InputError: for a setting or a system that the rows do not have, or no system at all; the
-        choice is then as before."""
+        Raises:
+            InputError: for a setting or a system that the rows do not have, or no system at all; the choice
+                is then as before.
+        """
         if setting and setting not in self.settings:
             raise InputError(f"One of {', '.join(self.settings)} was expected, but {setting!r} came.")
         if setting:
@@ -144,8 +146,10 @@ class Comparison:
     def worst(self, system: str, target: str, *, most: int = WORST) -> list[Wrong]:
         """Return the test examples with most wrong units, the worst first; none without an error.
 
-        :raises InputError: without a pipeline, for a system without a model, or where the store does not hold
-        the model."""
+        Raises:
+            InputError: without a pipeline, for a system without a model, or where the store does not hold the
+                model.
+        """
         row, pipeline = self._row(system, target), self.pipeline
         name = str(row["system"])
         known = pipeline is not None and name in pipeline.experiment.all_systems

@@ -38,7 +38,8 @@ class Picture:
     def choose(self, **changes: Any) -> None:
         """Change what is chosen.
 
-        :raises InputError: where that is none of the options; the choice is then as before.
+        Raises:
+            InputError: where that is none of the options; the choice is then as before.
         """
         for name, value in changes.items():
             if value not in self.options.get(name, ()):

@@ -20,7 +20,8 @@ from bistil.training.progress import Listener, silent
 def read_experiment(experiment: str | Path | Experiment) -> Experiment:
     """Return an experiment whose teacher can be loaded from any working folder.
 
-    :raises InputError: where the file is missing or cannot be used.
+    Raises:
+        InputError: where the file is missing or cannot be used.
     """
     if not isinstance(experiment, Experiment):
         if not Path(experiment).is_file():
@@ -51,8 +52,10 @@ def open_pipeline(
 ) -> Pipeline:
     """Return the pipeline of an experiment over a store.
 
-    :param source: another source language than the experiment's. :param data: a data folder, for experiments
-        on real data; default BISTIL_DATA. :param read_only: raise NotBuilt instead of building.
+    Args:
+        source: another source language than the experiment's.
+        data: a data folder, for experiments on real data; default BISTIL_DATA.
+        read_only: raise NotBuilt instead of building.
     """
     read = read_experiment(experiment)
     if source is not None and source != read.source:

@@ -62,7 +62,8 @@ class Training:
     def run(self) -> None:
         """Start the work in a thread; `on_end` is called when it ends.
 
-        :raises InputError: where a run is under way already.
+        Raises:
+            InputError: where a run is under way already.
         """
         if self.running:
             raise InputError("A run is under way. Wait for it, or press Stop first.")

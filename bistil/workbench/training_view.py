@@ -134,6 +134,7 @@ def training_panel(work: Work, *, cost: str = "") -> TrainingPanel:
 
     `lambda progress, stop: open_pipeline(experiment, store, progress=progress, stop=stop).student(cell)`.
 
-    :param cost: what exists and what a click will take, in words.
+    Args:
+        cost: what exists and what a click will take, in words.
     """
     return TrainingPanel(Training(work, cost=cost))

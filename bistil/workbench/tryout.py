@@ -61,7 +61,8 @@ class Tryout:
     def ask(self, texts: Sequence[str]) -> Tried:
         """Return what each model says of the texts, one for each field.
 
-        :raises InputError: where a text is empty, the system is no model, or a model is not there yet.
+        Raises:
+            InputError: where a text is empty, the system is no model, or a model is not there yet.
         """
         cell, example = self.bench.cell, asked(self.bench.choice.task, *texts)
         if self.bench.experiment.system(cell.system).guesses:

@@ -71,8 +71,9 @@ class SpielOptimizer(torch.optim.Optimizer, ABC):
     def step(self, closure: Any = None) -> Any:
         """Train every parameter one step, write phi into the encoder, and renew the support when it is due.
 
-        Raises: InputError: a gradient is not finite; support, values and optimiser are then as they were
-            after the step before.
+        Raises:
+            InputError: a gradient is not finite; support, values and optimiser are then as they were after
+                the step before.
         """
         loss = None
         if closure is not None:
