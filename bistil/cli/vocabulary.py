@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
-from bistil.cli.options import Commands
+from bistil.cli.options import Commands, number
 from bistil.errors import InputError
+from bistil.settings.ranges import Share
 from bistil.sources.folder import open_data
 from bistil.text.corpora import read_lines
 
@@ -18,10 +19,13 @@ def add_commands(commands: Commands) -> None:
     trim.add_argument("--text", nargs="+", type=Path, default=[], help="text files instead, a language each")
     trim.add_argument("--to", type=Path, required=True, help="the new folder")
     trim.add_argument(
-        "--threshold", type=float, default=1e-6, help="a token's least share of a language's text"
+        "--threshold", type=number(Share), default=1e-6, help="a token's least share of a language's text"
     )
     trim.add_argument(
-        "--characters", choices=("kept", "all"), default="kept", help="all: keep every single character"
+        "--characters",
+        choices=("kept", "scripts", "all"),
+        default="scripts",
+        help="single characters that stay: those in the text, those of its scripts, or all",
     )
     trim.set_defaults(run=_trim)
 

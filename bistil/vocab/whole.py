@@ -86,7 +86,7 @@ def trim(
     to: str | Path,
     *,
     threshold: float = 1e-6,
-    characters: Characters = "kept",
+    characters: Characters = "scripts",
 ) -> Trimmed:
     """Write a model with only the tokens of these corpora, lines by language, into the new folder `to`.
 
