@@ -49,9 +49,9 @@ class Pipeline(Inputs):
         self,
         code: str,
         student: Artefact | None = None,
-        vocabulary: Artefact | None = None,
         select: Selection | None = None,
         seed: int = LANGUAGE_SEED,
+        vocabulary: Artefact | None = None,
     ) -> Artefact:
         """The language SFT of the teacher, or of a student: `delta.safetensors`.
 
@@ -169,4 +169,6 @@ class Pipeline(Inputs):
         if self.experiment.language_sft is None or adaptation.worn == "nothing" or not wanted:
             return None
         base = self._base(cell)
-        return self.language_sft(code, base.student, base.vocabulary, adaptation.select)
+        if base.vocabulary is None:
+            return self.language_sft(code, base.student, adaptation.select)
+        return self.language_sft(code, base.student, adaptation.select, LANGUAGE_SEED, base.vocabulary)

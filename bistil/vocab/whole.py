@@ -142,9 +142,11 @@ def _read(source: str) -> tuple[PreTrainedTokenizerFast, PreTrainedModel]:
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
             kind: Any = getattr(transformers, (config.architectures or ["AutoModel"])[0])
             settings = {"dtype": "auto", "output_loading_info": True}
-            model, info = kind.from_pretrained(source, **settings)
+            model, info = kind.from_pretrained(source, trust_remote_code=False, **settings)
             if any(name.startswith("pooler.") for name in info["missing_keys"]):
-                model, info = kind.from_pretrained(source, add_pooling_layer=False, **settings)
+                model, info = kind.from_pretrained(
+                    source, trust_remote_code=False, add_pooling_layer=False, **settings
+                )
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"No model with a tokenizer could be read from {source!r} ({error}).") from error
     if info["missing_keys"] or not tokenizer.is_fast:

@@ -217,7 +217,7 @@ def test_dropout_is_set_everywhere(wordpiece) -> None:
 
 @pytest.mark.parametrize("wrong", [{"language_run": 0}, {"pool": 0}])
 def test_runs_and_pools_are_at_least_one_step(wrong: dict[str, int]) -> None:
-    with pytest.raises(InputError, match="at least 1 step"):
+    with pytest.raises(InputError, match="should be at least 1"):
         GeneralConfig(lrf=2, schedule=CONFIG.schedule, **wrong)
 
 

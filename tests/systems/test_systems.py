@@ -220,7 +220,7 @@ def test_general_students_are_measured_by_retrieval_without_any_task(
     expected = retrieve(source, target, parallel(data, "qaa", "qac"), layer=3, by="bertscore", max_length=24)
     assert rows["teacher-ltsft"]["value"] == expected["accuracy"]
     assert not (tmp_path / "task-sft").exists()
-    with pytest.raises(InputError, match="a depth from 0 to 1"):
+    with pytest.raises(InputError, match="depth should be at least 0 and at most 1"):
         experiment(retrieval={"depth": 1.5})
 
 

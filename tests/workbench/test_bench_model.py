@@ -85,7 +85,7 @@ def test_a_run_builds_what_is_missing_and_status_says_so(model: Bench) -> None:
     assert model.training.message.startswith("finished")
     assert all(stage.there and stage.artefact for stage in model.status())
     assert {row["metric"] for row in model.rows()} == {"uas", "las"}
-    assert any("stage 1" in stage for stage in model.training.recorder.curves())
+    assert any("Stage 1" in stage for stage in model.training.recorder.curves())
     model.choose(lrf=2)
     missing = {stage.name: stage.seconds for stage in model.status() if not stage.there}
     assert "student, bistil-st lrf 2" in missing
