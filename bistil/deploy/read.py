@@ -14,10 +14,11 @@ import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from bistil.deploy.graph import Graph, open_graph
 from bistil.errors import InputError
+from bistil.models.config import read_config
 from bistil.models.load import Output, TaskModel, load_tokenizer, quiet
 from bistil.pipeline.finished import HEAD, LABELS
 from bistil.tasks.ner import Ner
@@ -89,13 +90,7 @@ def _config(folder: Path) -> Any:
             f"The folder of a finished student was expected at {folder}, but it has no config.json. `make"
             " demo` says where it puts one."
         )
-    try:
-        with quiet():
-            return AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (
-        Exception
-    ) as error:  # every class of transformers checks, or stumbles over, its fields in its own way
-        raise _damaged(folder / "config.json", "the configuration of a model", error) from error
+    return read_config(folder)
 
 
 def _numbered(folder: Path, names: Mapping[int, str]) -> tuple[str, ...]:

@@ -333,10 +333,11 @@ def test_labels_go_by_their_numbers_and_not_by_their_order_in_the_file(
         ({"id2label": {"0": "O", "2": "B-PER"}}, r"from 0 to 1 .* numbers are 0, 2"),
         ({"num_hidden_layers": 3}, r"tensors are missing, .*such as .*layer\.2"),
         ({"num_hidden_layers": 1}, r"tensors have no place .*such as .*layer\.1"),
-        ({"num_hidden_layers": -1}, r"tensors have no place"),
+        ({"num_hidden_layers": -1}, r"from 1 to 1,000 .*num_hidden_layers.* is -1"),
+        ({"num_hidden_layers": 10**7}, r"from 1 to 1,000 .*num_hidden_layers.* is 10000000"),
         ({"hidden_size": 64}, r"should hold the weights of BertForTokenClassification"),
-        ({"hidden_size": "many"}, r"config.json should hold the configuration of a model"),
-        ({"model_type": "nothing"}, r"config.json should hold the configuration of a model"),
+        ({"hidden_size": "many"}, r"hidden_size.* is many"),
+        ({"model_type": "nothing"}, r"config.json cannot be used .*nothing"),
         ({"architectures": ["NoneForTokenClassification"]}, r"but it holds NoneForTokenClassification"),
     ],
 )
@@ -352,7 +353,7 @@ def test_a_folder_that_would_be_filled_up_or_cut_is_refused(
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("config.json", b"{", "config.json should hold the configuration"),
+        ("config.json", b"{", "config.json, line 1: expected JSON"),
         ("head.safetensors", b"no tensors", "head.safetensors should hold the tensors of a head"),
         ("labels.json", b"[", "labels.json should hold a list of labels"),
         ("labels.json", b'{"0": "_"}', "A list of labels was expected"),
