@@ -207,8 +207,6 @@ SYSTEMS: Mapping[str, System] = {
 }
 TEACHER, UNADAPTED, FLOOR = "teacher-ltsft", "teacher-no-adaptation", "floor"
 FORCED, SELF_TAUGHT = "bistil-tf", "bistil-st"
-WHOLE = tuple(name for name, system in SYSTEMS.items() if system.student is None)
-REDUCED = tuple(name for name, system in SYSTEMS.items() if system.student is not None)
 
 
 def rank(name: str) -> int:
