@@ -130,6 +130,7 @@ def train_task_sft(
     base: str,
     run: Run,
     follows: Followed | None = None,
+    cut: int = 0,
 ) -> tuple[SparseDelta, History]:
     """Tune `model` on examples of a task, by language; return the delta with the whole head in it.
 
@@ -138,6 +139,7 @@ def train_task_sft(
             that.
         validate: source-language validation metrics, among them `task.metric`, which picks the checkpoint.
         follows: a task teacher (teacher-forced); None for gold labels.
+        cut: how many parameters trimming took from the encoder; the density is a share of all.
     """
     rows = {
         code: task.encode(own[: config.examples], tokenizer, max_length=config.max_length)
@@ -155,5 +157,7 @@ def train_task_sft(
             task, rows, int(tokenizer.pad_token_id), batch_size=config.batch_size, steps=steps, seed=seed
         )
 
-    tuning = Tuning(objective, model.encoder, model.head, batches, validate, select=task.metric, base=base)
+    tuning = Tuning(
+        objective, model.encoder, model.head, batches, validate, select=task.metric, base=base, cut=cut
+    )
     return fine_tune(tuning, config.sft, run)

@@ -56,11 +56,16 @@ def make_vocabulary(inputs: Inputs, codes: tuple[str, ...]) -> Artefact:
         trimmed = vocab.trim_tokenizer(tokenizer, kept)
         trimmed.save_pretrained(folder / "tokenizer")
         save_file({"kept": torch.from_numpy(kept)}, folder / "kept.safetensors")
-        return vocab.report(tokenizer, trimmed, kept, lines)
+        found = vocab.report(tokenizer, trimmed, kept, lines)
+        return (
+            {**found, "tokens_before": inputs.trimmed_teacher().metrics["tokens"][0]}
+            if inputs.trims
+            else found
+        )
 
     settings = {"vocabulary": config, "lines": experiment.text.lines}
     return inputs.store.run(
-        "vocabulary", settings, {"teacher": inputs.teacher_id, **inputs.texts(codes)}, build
+        "vocabulary", settings, {"teacher": inputs.teacher_input, **inputs.texts(codes)}, build
     )
 
 
@@ -108,11 +113,15 @@ def make_language_sft(
             text=experiment.text,
             sft=sft,
             run=inputs.run(folder, f"language SFT {code}"),
+            cut=0 if kept else inputs.parameters_cut(mlm),
         )
         return inputs.keep(folder, delta, history, "loss")
 
-    base = {"base": student.id if student else inputs.teacher_id, "text": file_id(inputs.data.text(code))}
-    return inputs.store.run("language-sft", {"text": experiment.text, "sft": sft}, base, build)
+    base: dict[str, Artefact | str] = {
+        "base": student or inputs.teacher_input,
+        "text": file_id(inputs.data.text(code)),
+    }
+    return inputs.store.run("language-sft", {"text": inputs.text, "sft": sft}, base, build)
 
 
 def make_student(inputs: Inputs, cell: Cell, recipe: Student, kept: Artefact | None, worn: Worn) -> Artefact:
@@ -184,7 +193,7 @@ def imitated(inputs: Inputs, recipe: Student, depth: int) -> Pairs:
 def _settings(inputs: Inputs, recipe: Student, config: GeneralConfig) -> dict[str, Any]:
     """What an artefact says of how a student was made."""
     experiment = inputs.experiment
-    shared = {"recipe": recipe.settings, "text": experiment.text}
+    shared = {"recipe": recipe.settings, "text": inputs.text}
     if not recipe.follows:
         return {**shared, "scratch": experiment.scratch, "lrf": config.lrf, "seed": config.seed}
     return {**shared, "general": config, **({"minilm": experiment.minilm} if recipe.relates else {})}
@@ -198,7 +207,7 @@ def _made_from(
     Texts are named where neither a vocabulary nor SFTs stand for them, and for unadapted followers in any
     case, as ids have always been made.
     """
-    found: dict[str, Artefact | str] = {"teacher": inputs.teacher_id}
+    found: dict[str, Artefact | str] = {"teacher": inputs.teacher_input}
     if kept is not None:
         found["vocabulary"] = kept
     if kept is None or (recipe.follows and not recipe.adapted):

@@ -85,11 +85,12 @@ def make_task_sft(
             base=base_id,
             run=inputs.run(folder, f"{cell.task} SFT, {cell.system}{of}"),
             follows=_followed(inputs, cell, base, teacher(), kept) if follows else None,
+            cut=0 if base.vocabulary else inputs.parameters_cut(encoder),
         )
         return {**inputs.keep(folder, delta, history, task.metric), "labels": list(task.labels)}
 
     made_from: dict[str, Artefact | str] = {
-        "base": base.student or inputs.teacher_id,
+        "base": base.student or inputs.teacher_input,
         **inputs.training_files(cell),
         **({"source sft": worn} if worn else {}),
         **({"task teacher": follows} if follows else {}),

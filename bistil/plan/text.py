@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from bistil.errors import InputError
 from bistil.experiment import Experiment
+from bistil.models.packaged import teacher_config
 from bistil.plan import Stage, foresee
-from bistil.plan.estimate import Cost, Estimator, teacher_config
+from bistil.plan.estimate import Cost, Estimator
 from bistil.plan.rehearse import makespan
 from bistil.sources.folder import open_data
 from bistil.store.artefacts import Store

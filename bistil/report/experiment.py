@@ -27,7 +27,7 @@ from bistil.store.whole import write_whole
 from bistil.systems.recipe import Student
 from bistil.systems.table import rank
 
-KINDS = ("evaluation", "timing", "task-sft", "student", "language-sft", "vocabulary")
+KINDS = ("evaluation", "timing", "task-sft", "student", "language-sft", "vocabulary", "trimmed-teacher")
 EXPERIMENT = "experiment.json"
 """The settings that were asked for, in the report's folder."""
 

@@ -328,8 +328,9 @@ def test_a_teacher_is_found_relative_to_the_project(experiment, data, tmp_path: 
     monkeypatch.chdir(tmp_path)
     asked: list[str] = []
     monkeypatch.setattr(inputs, "load_teacher", asked.append)
-    Pipeline(experiment(teacher="data/experiments"), data, Store(tmp_path / "store")).fresh_teacher()
-    Pipeline(experiment(teacher="google/bert"), data, Store(tmp_path / "store")).fresh_teacher()
+    whole = {"text": {"trim": "none"}}
+    Pipeline(experiment(teacher="data/experiments", **whole), data, Store(tmp_path / "store")).fresh_teacher()
+    Pipeline(experiment(teacher="google/bert", **whole), data, Store(tmp_path / "store")).fresh_teacher()
     assert Path(asked[0]).is_absolute()
     assert Path(asked[0]).is_dir()
     assert asked[1] == "google/bert"
