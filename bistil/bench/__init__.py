@@ -15,7 +15,7 @@ import torch
 
 from bistil.bench.cutting import cutting
 from bistil.bench.decoding import decoding
-from bistil.bench.forms import forms, table
+from bistil.bench.forms import in_forms, table
 from bistil.bench.inference import inference
 from bistil.bench.measure import Row, Size, sentence
 from bistil.bench.scaling import scaling
@@ -41,7 +41,7 @@ PARTS: Mapping[str, Callable[[Size], list[Row]]] = {
 """The parts by name."""
 REAL: Mapping[str, Callable[[str, Mapping[str, Sequence[str]], Size], list[Row]]] = {
     "sft": cutting,
-    "inference": forms,
+    "inference": in_forms,
 }
 """The parts that can be had of a real teacher, with lines of some languages."""
 

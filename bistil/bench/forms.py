@@ -51,7 +51,7 @@ LOADS = {
 Read = Callable[[Sequence[str]], Tensor]
 
 
-def forms(teacher: str, corpora: Mapping[str, Sequence[str]], size: Size) -> list[Row]:
+def in_forms(teacher: str, corpora: Mapping[str, Sequence[str]], size: Size) -> list[Row]:
     """One row a model; `float32` is what each other form of it is set against. Then one row of all."""
     source = teacher_folder(teacher)
     step = max(1, min(map(len, corpora.values())) // MANY)

@@ -28,7 +28,9 @@ def test_a_cut_teacher_is_set_against_itself(teacher_folder: Path, corpora) -> N
     assert set(row["ratios"]) == {
         "seconds of a dense step",
         "seconds of a sparse step",
+        "seconds of a step of both",
         "peak of the process, bytes",
+        "peak beyond the libraries, bytes",
     }
     assert "qaa, qac" in row["name"]
 
