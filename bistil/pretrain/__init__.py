@@ -1,13 +1,14 @@
 """Make a small multilingual teacher, or a masked-LM head for one that came without: masked-language modelling
 on a named list of languages.
 
-Notable: it starts from a whole encoder and its tokenizer, from real BERT weights whose vocabulary is extended
-(a folder or a Python package that carries one), or from nothing; languages are sampled by temperature; translation pairs are one more "language" whose sequences hold both
-sentences (TLM, Conneau & Lample 2019); from real weights the vocabulary is extended, each new piece's
-embedding starts at the pieces it translates to (`align`), and some steps draw translations to the start
-encoder's states (`translation`). From nothing, a deep narrow post-norm model came off the unigram plateau
-with these together (which of them does it was not separated): sentences alone instead of packed, position
-embeddings that start as sinusoids, residual branches scaled down, 30 % masked, a high learning rate."""
+Notable: it starts from a whole encoder and its tokenizer, from real BERT weights (a folder or a Python
+package that carries one) whose vocabulary is extended, or from nothing. Languages are sampled by temperature;
+translation pairs are one more "language" whose sequences hold both sentences (TLM, Conneau & Lample 2019).
+Where the vocabulary is extended, each new piece's embedding starts at the pieces it translates to (`align`),
+and some steps draw translations to the start encoder's states (`translation`). From nothing, a deep narrow
+post-norm model came off the unigram plateau with these together (which of them does it was not separated):
+sentences alone instead of packed, position embeddings that start as sinusoids, residual branches scaled down,
+30 % masked, a high learning rate."""
 
 import json
 import random
