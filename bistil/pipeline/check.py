@@ -11,7 +11,7 @@ from bistil.tasks import task as find_task
 from bistil.tasks.gold import check_known
 from bistil.tasks.retrieval import parallel
 from bistil.tasks.training import language_of
-from bistil.text.corpora import check_enough, read_lines
+from bistil.text.corpora import check_enough
 from bistil.vocab.family import family_of
 
 
@@ -47,8 +47,7 @@ def check(inputs: Inputs) -> None:
             check_known(task, learnt, read[task, target, "test"], data.file(task, target, "test"))
     codes = [code for cell in experiment.cells() for code in inputs.languages(cell)]
     for code in dict.fromkeys(codes):
-        lines = read_lines(data.text(code), experiment.text.lines)
-        check_enough(inputs.teacher.tokenizer, lines, experiment.text.length, data.text(code))
+        check_enough(inputs.teacher.tokenizer, inputs.lines(code), experiment.text.length, data.text(code))
 
 
 def _check_lengths(inputs: Inputs) -> None:

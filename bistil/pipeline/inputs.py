@@ -15,7 +15,9 @@ from bistil.models.packaged import teacher_folder
 from bistil.pipeline.identity import teacher_id
 from bistil.store.artefacts import Artefact, Store, file_id
 from bistil.systems.recipe import Rows, System
+from bistil.tasks import RETRIEVAL
 from bistil.tasks import task as find_task
+from bistil.tasks.retrieval import parallel, parallel_files
 from bistil.tasks.task import Task
 from bistil.tasks.training import language_of, read_examples
 from bistil.text.corpora import Blocks, cut, read_lines
@@ -63,7 +65,16 @@ class Inputs:
     def student_blocks(self, code: str, tokenizer: PreTrainedTokenizerFast) -> Blocks:
         """A language's text in a student's tokens."""
         text = self.experiment.text
-        return cut(tokenizer, read_lines(self.data.text(code), text.lines), text.length, packed=text.packed)
+        return cut(tokenizer, self.lines(code), text.length, packed=text.packed)
+
+    def lines(self, code: str) -> list[str]:
+        """A language's text as all stages read it, without retrieval's sentences where these are left out."""
+        experiment, text = self.experiment, self.experiment.text
+        without: set[str] = set()
+        for target in experiment.targets.get(RETRIEVAL, ()) if text.without_pairs else ():
+            for pair in parallel(self.data, experiment.source, target):
+                without.update(sentence.strip() for sentence in pair)
+        return read_lines(self.data.text(code), text.lines, without=without)
 
     @property
     def seen(self) -> tuple[str, ...]:
@@ -83,8 +94,15 @@ class Inputs:
         return self.seen if seen else self.experiment.languages(cell.target)
 
     def texts(self, codes: tuple[str, ...]) -> dict[str, Artefact | str]:
-        """The texts of some languages, as inputs of a stage."""
-        return {f"text {code}": file_id(self.data.text(code)) for code in codes}
+        """The texts of some languages, as inputs of a stage, and the files whose sentences are left out of
+        them.
+        """
+        found: dict[str, Artefact | str] = {f"text {code}": file_id(self.data.text(code)) for code in codes}
+        targets = self.experiment.targets.get(RETRIEVAL, ()) if self.experiment.text.without_pairs else ()
+        for target in targets:
+            for path in filter(None, parallel_files(self.data, self.experiment.source, target)):
+                found[f"without {path.name}"] = file_id(path)
+        return found
 
     def training(self, cell: Cell) -> tuple[Task, dict[str, list[Any]]]:
         """A cell's task with the labels of its training examples, and these by language."""

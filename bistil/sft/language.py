@@ -3,7 +3,7 @@
 Notable: the output embedding is decoupled and frozen, layer norms are frozen, so all that is learned lies in
 the encoder and travels with the delta."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,6 +31,8 @@ class TextConfig(Settings):
         mask_share: The share of tokens that are predicted.
         held_out_share: The share of the text that is kept for evaluation.
         lines: The largest number of lines of a corpus, None for all.
+        without_pairs: Whether lines that are sentences of retrieval's test files are left out, since
+            corpora may hold them.
     """
 
     length: Length = 128
@@ -39,6 +41,7 @@ class TextConfig(Settings):
     mask_share: Part = 0.15
     held_out_share: Part = 0.05
     lines: Count | None = None
+    without_pairs: bool = field(default=False, metadata={"added_later": True})
 
 
 def train_language_sft(
