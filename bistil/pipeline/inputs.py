@@ -69,12 +69,9 @@ class Inputs:
 
     def lines(self, code: str) -> list[str]:
         """A language's text as all stages read it, without retrieval's sentences where these are left out."""
-        experiment, text = self.experiment, self.experiment.text
-        without: set[str] = set()
-        for target in experiment.targets.get(RETRIEVAL, ()) if text.without_pairs else ():
-            for pair in parallel(self.data, experiment.source, target):
-                without.update(sentence.strip() for sentence in pair)
-        return read_lines(self.data.text(code), text.lines, without=without)
+        pairs = (pair for to in self._unseen for pair in parallel(self.data, self.experiment.source, to))
+        without = {sentence.strip() for pair in pairs for sentence in pair}
+        return read_lines(self.data.text(code), self.experiment.text.lines, without=without)
 
     @property
     def seen(self) -> tuple[str, ...]:
@@ -94,15 +91,19 @@ class Inputs:
         return self.seen if seen else self.experiment.languages(cell.target)
 
     def texts(self, codes: tuple[str, ...]) -> dict[str, Artefact | str]:
-        """The texts of some languages, as inputs of a stage, and the files whose sentences are left out of
-        them.
-        """
-        found: dict[str, Artefact | str] = {f"text {code}": file_id(self.data.text(code)) for code in codes}
-        targets = self.experiment.targets.get(RETRIEVAL, ()) if self.experiment.text.without_pairs else ()
-        for target in targets:
-            for path in filter(None, parallel_files(self.data, self.experiment.source, target)):
-                found[f"without {path.name}"] = file_id(path)
-        return found
+        """The texts of some languages, as inputs of a stage, with what is left out of them."""
+        return {f"text {code}": file_id(self.data.text(code)) for code in codes} | self.left_out
+
+    @property
+    def left_out(self) -> dict[str, Artefact | str]:
+        """The files whose sentences are left out of every text, as inputs of a stage."""
+        files = [parallel_files(self.data, self.experiment.source, target) for target in self._unseen]
+        return {f"without {path.name}": file_id(path) for both in files for path in both if path}
+
+    @property
+    def _unseen(self) -> tuple[str, ...]:
+        """The targets of retrieval whose sentences no text may have."""
+        return self.experiment.targets.get(RETRIEVAL, ()) if self.experiment.text.without_pairs else ()
 
     def training(self, cell: Cell) -> tuple[Task, dict[str, list[Any]]]:
         """A cell's task with the labels of its training examples, and these by language."""

@@ -29,7 +29,7 @@ from bistil.sft.config import SftConfig
 from bistil.sft.delta import base_hash
 from bistil.sft.language import train_language_sft
 from bistil.sft.lottery import Selection
-from bistil.store.artefacts import Artefact
+from bistil.store.artefacts import Artefact, file_id
 from bistil.systems.recipe import Pairs, Student, layer_pairs
 
 LANGUAGE_SEED = 1
@@ -110,9 +110,9 @@ def make_language_sft(
         )
         return inputs.keep(folder, delta, history, "loss")
 
-    text = inputs.texts((code,))
-    base = {"base": student.id if student else inputs.teacher_id, "text": text.pop(f"text {code}"), **text}
-    return inputs.store.run("language-sft", {"text": experiment.text, "sft": sft}, base, build)
+    base = {"base": student.id if student else inputs.teacher_id, "text": file_id(inputs.data.text(code))}
+    made_from = {**base, **inputs.left_out}
+    return inputs.store.run("language-sft", {"text": experiment.text, "sft": sft}, made_from, build)
 
 
 def make_student(inputs: Inputs, cell: Cell, recipe: Student, kept: Artefact | None, worn: Worn) -> Artefact:
