@@ -151,8 +151,13 @@ def retrieve(
         )
         for side, lines in zip((source, target), texts, strict=True)
     ]
-    similarity = SIMILARITIES[by](*states)
-    forward, backward = _accuracy(similarity, texts[1]), _accuracy(similarity.T, texts[0])
+    return accuracies(SIMILARITIES[by](*states), pairs)
+
+
+def accuracies(similarity: Tensor, pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
+    """What `retrieve` returns, of the similarity of every source to every target sentence. Shape: [N, N]."""
+    forward = _accuracy(similarity, [right for _, right in pairs])
+    backward = _accuracy(similarity.T, [left for left, _ in pairs])
     return {"forward": forward, "backward": backward, "accuracy": (forward + backward) / 2}
 
 
