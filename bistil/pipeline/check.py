@@ -11,7 +11,7 @@ from bistil.tasks import RETRIEVAL
 from bistil.tasks import task as find_task
 from bistil.tasks.gold import check_known
 from bistil.tasks.retrieval import parallel
-from bistil.text.corpora import check_enough, read_lines
+from bistil.text.corpora import check_enough
 from bistil.vocab.family import family_of
 
 
@@ -40,8 +40,7 @@ def check(inputs: Inputs) -> None:
         for target in targets:
             check_known(task, learnt, read[task, target, "test"], data.file(task, target, "test"))
     for code in inputs.codes:
-        lines = read_lines(data.text(code), experiment.text.lines)
-        check_enough(teacher.tokenizer, lines, experiment.text.length, data.text(code))
+        check_enough(teacher.tokenizer, inputs.lines(code), experiment.text.length, data.text(code))
 
 
 def _check_lengths(inputs: Inputs, teacher: Teacher) -> None:

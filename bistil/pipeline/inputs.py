@@ -19,7 +19,9 @@ from bistil.pipeline.identity import teacher_id
 from bistil.sft.language import TextConfig
 from bistil.store.artefacts import Artefact, Store, file_id
 from bistil.systems.recipe import Rows, System
+from bistil.tasks import RETRIEVAL
 from bistil.tasks import task as find_task
+from bistil.tasks.retrieval import parallel, parallel_files
 from bistil.tasks.task import Task
 from bistil.tasks.training import language_of, read_examples
 from bistil.text.corpora import Blocks, cut, read_lines
@@ -120,7 +122,13 @@ class Inputs(ABC):
     def student_blocks(self, code: str, tokenizer: PreTrainedTokenizerFast) -> Blocks:
         """A language's text in a student's tokens."""
         text = self.experiment.text
-        return cut(tokenizer, read_lines(self.data.text(code), text.lines), text.length, packed=text.packed)
+        return cut(tokenizer, self.lines(code), text.length, packed=text.packed)
+
+    def lines(self, code: str) -> list[str]:
+        """A language's text as all stages read it, without retrieval's sentences where these are left out."""
+        pairs = (pair for to in self._unseen for pair in parallel(self.data, self.experiment.source, to))
+        without = {sentence.strip() for pair in pairs for sentence in pair}
+        return read_lines(self.data.text(code), self.experiment.text.lines, without=without)
 
     @property
     def seen(self) -> tuple[str, ...]:
@@ -158,8 +166,19 @@ class Inputs(ABC):
         return sorted(found)
 
     def texts(self, codes: tuple[str, ...]) -> dict[str, Artefact | str]:
-        """The texts of some languages, as inputs of a stage."""
-        return {f"text {code}": file_id(self.data.text(code)) for code in codes}
+        """The texts of some languages, as inputs of a stage, with what is left out of them."""
+        return {f"text {code}": file_id(self.data.text(code)) for code in codes} | self.left_out
+
+    @property
+    def left_out(self) -> dict[str, Artefact | str]:
+        """The files whose sentences are left out of every text, as inputs of a stage."""
+        files = [parallel_files(self.data, self.experiment.source, target) for target in self._unseen]
+        return {f"without {path.name}": file_id(path) for both in files for path in both if path}
+
+    @property
+    def _unseen(self) -> tuple[str, ...]:
+        """The targets of retrieval whose sentences no text may have."""
+        return self.experiment.targets.get(RETRIEVAL, ()) if self.experiment.text.without_pairs else ()
 
     def training(self, cell: Cell) -> tuple[Task, dict[str, list[Any]]]:
         """A cell's task with the labels of its training examples, and these by language."""

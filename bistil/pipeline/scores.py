@@ -75,13 +75,15 @@ def make_retrieval(
     config, languages = experiment.retrieval, (experiment.source, cell.target)
 
     def build(folder: Path) -> Mapping[str, Any]:
-        pairs = parallel(inputs.data, *languages)
+        pairs = parallel(inputs.data, *languages)[: config.pairs]
         if base is None:
             return {"accuracy": 100 / len(pairs), "n_examples": len(pairs)}
         source, target = (Side(*worn_encoder(inputs, base, worn[code])) for code in languages)
         layer = round(config.depth * source.encoder.config.num_hidden_layers)
         length = experiment.text.length
-        found = retrieve(source, target, pairs, layer=layer, by=config.by, max_length=length)
+        found = retrieve(
+            source, target, pairs, layer=layer, by=config.by, prefix=config.prefix, max_length=length
+        )
         cut, vocabulary = inputs.cut_from(cell, source.encoder)
         size = {"parameters": source.encoder.num_parameters() + cut, "vocabulary": vocabulary}
         return {**found, "layer": layer, "n_examples": len(pairs), **size, **inputs.where}

@@ -31,7 +31,6 @@ from bistil.sft.language import train_language_sft
 from bistil.sft.lottery import Selection
 from bistil.store.artefacts import Artefact, file_id
 from bistil.systems.recipe import Pairs, Student, layer_pairs
-from bistil.text.corpora import read_lines
 
 LANGUAGE_SEED = 1
 CALIBRATION = 256  # sequences a language that a narrower student is projected by
@@ -49,7 +48,7 @@ def make_vocabulary(inputs: Inputs, codes: tuple[str, ...]) -> Artefact:
 
     def build(folder: Path) -> Mapping[str, Any]:
         tokenizer = inputs.teacher.tokenizer
-        lines = {code: read_lines(inputs.data.text(code), experiment.text.lines) for code in codes}
+        lines = {code: inputs.lines(code) for code in codes}
         count = vocab.count_tokens if config.criterion == "unigram" else vocab.sentence_share
         counts = [count(tokenizer, text) for text in lines.values()]
         kept = vocab.choose(tokenizer, counts, **vars(config))
@@ -120,6 +119,7 @@ def make_language_sft(
     base: dict[str, Artefact | str] = {
         "base": student or inputs.teacher_input,
         "text": file_id(inputs.data.text(code)),
+        **inputs.left_out,
     }
     return inputs.store.run("language-sft", {"text": inputs.text, "sft": sft}, base, build)
 

@@ -21,7 +21,6 @@ from bistil.store.artefacts import Artefact, file_id
 from bistil.tasks import RETRIEVAL
 from bistil.tasks import task as find_task
 from bistil.tasks.retrieval import parallel, parallel_files
-from bistil.text.corpora import read_lines
 from bistil.vocab.counting import Ids, count_tokens, size
 from bistil.vocab.selection import Characters
 from bistil.vocab.whole import cut
@@ -48,7 +47,7 @@ def make_trimmed_teacher(inputs: Inputs) -> Artefact:
             Path(experiment.teacher).name,
             teacher.tokenizer,
             full,
-            {code: read_lines(data.text(code), experiment.text.lines) for code in codes},
+            {code: inputs.lines(code) for code in codes},
             folder / CUT,
             threshold=OCCURS,
             characters=characters,

@@ -34,6 +34,8 @@ class TextConfig(Settings):
         lines: The largest number of lines of a corpus, None for all.
         trim: `experiment` cuts the teacher to the tokens that the experiment's texts use before anything
             else, exactly; `none` leaves it whole; None cuts one with a vocabulary above 100,000.
+        without_pairs: Whether lines that are sentences of retrieval's test files are left out, since
+            corpora may hold them.
     """
 
     length: Length = 128
@@ -43,6 +45,7 @@ class TextConfig(Settings):
     held_out_share: Part = 0.05
     lines: Count | None = None
     trim: Literal["none", "experiment"] | None = field(default=None, metadata={"added_later": True})
+    without_pairs: bool = field(default=False, metadata={"added_later": True})
 
 
 def train_language_sft(
