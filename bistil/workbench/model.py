@@ -1,4 +1,4 @@
-"""The bench without its widgets: what is chosen, what exists, a run of what is missing, results.
+"""The workbench without its widgets: what is chosen, what exists, a run of what is missing, results.
 
 Notable: choosing never builds; a run (`training`) does the missing stages only, in the batch planner's order.
 """
@@ -54,7 +54,7 @@ class Choice:
     seed: int
 
 
-class Bench:
+class Workbench:
     """The view-model: it knows nothing of widgets, and every method returns at once or in seconds."""
 
     def __init__(
@@ -135,7 +135,9 @@ class Bench:
             choice = dataclasses.replace(self.choice, **changes)
             choice = dataclasses.replace(choice, teacher=teacher_folder(choice.teacher))
         except TypeError as error:
-            raise InputError(f"The bench has the choices {', '.join(vars(self.choice))}; {error}.") from error
+            raise InputError(
+                f"The workbench has the choices {', '.join(vars(self.choice))}; {error}."
+            ) from error
         if choice.task not in self.experiment.task or choice.system not in self.systems:
             raise InputError(
                 f"One of the tasks {', '.join(self.tasks)} and one of the systems {', '.join(self.systems)}"
