@@ -6,7 +6,7 @@ from bistil.models.architectures import longest_sequence, student_config
 from bistil.pipeline.inputs import Inputs
 from bistil.sft import peers
 from bistil.systems.recipe import layer_pairs, start_layers, student_depth
-from bistil.tasks import RETRIEVAL
+from bistil.tasks import RETRIEVAL, column
 from bistil.tasks import task as find_task
 from bistil.tasks.gold import check_known
 from bistil.tasks.retrieval import parallel
@@ -38,13 +38,16 @@ def check(inputs: Inputs) -> None:
             for part in inputs.system(cell).learning.rows:
                 code = language_of(part, source=experiment.source, target=cell.target)
                 files.add((cell.task, code, part.split))
-    read = {name: find_task(name[0]).read(data.file(*name)) for name in sorted(files)}
+    read = {
+        (name, code, split): find_task(name).read(data.file(column(name), code, split))
+        for name, code, split in sorted(files)
+    }
     for task, targets in experiment.tuned.items():
         learnt = [
             one for name, found in read.items() if name[0] == task and name[2] != "test" for one in found
         ]
         for target in targets:
-            check_known(task, learnt, read[task, target, "test"], data.file(task, target, "test"))
+            check_known(task, learnt, read[task, target, "test"], data.file(column(task), target, "test"))
     codes = [code for cell in experiment.cells() for code in inputs.languages(cell)]
     for code in dict.fromkeys(codes):
         lines = read_lines(data.text(code), experiment.text.lines)

@@ -253,12 +253,12 @@ class Foreseen(DataFolder):
         path = super().text(code)
         return path if path.is_file() else self.stand_in("text", code)
 
-    def file(self, task: str, code: str, split: str) -> Path:
+    def file(self, column: str, code: str, split: str) -> Path:
         """A file of a task or its stand-in."""
         try:
-            return super().file(task, code, split)
+            return super().file(column, code, split)
         except InputError:
-            return self.stand_in(task, code, split)
+            return self.stand_in(column, code, split)
 
     def stand_in(self, *words: str) -> Path:
         """A file of its own for these words."""

@@ -18,7 +18,8 @@ from bistil.experiment import Experiment
 from bistil.settings.files import read_csv
 from bistil.sources.table import DataSet, data_set
 from bistil.sources.write import SUFFIXES, WRITERS
-from bistil.text.languages import COLUMN_OF, DATA, OPTIONAL, REQUIRED, of_split, read_table
+from bistil.tasks import column
+from bistil.text.languages import DATA, OPTIONAL, REQUIRED, of_split, read_table
 from bistil.text.written import aside
 
 Load = Callable[[str, str, str | None, bool], Mapping[str, Any]]
@@ -69,9 +70,7 @@ def get(
             _write(path, WRITERS[entry.format](islice(rows, most), _classes(rows), entry.drop))
             written.append(path)
             say(f"{path}")
-        if not add_to_table(
-            folder, code, "corpus" if entry.task == "text" else COLUMN_OF.get(entry.task, entry.task), pattern
-        ):
+        if not add_to_table(folder, code, "corpus" if entry.task == "text" else column(entry.task), pattern):
             say(
                 f"languages.csv already says where {entry.task} of {code} is; that stays, {pattern} is not"
                 " in it"

@@ -22,6 +22,7 @@ from bistil.pipeline import Pipeline
 from bistil.plan import perform
 from bistil.store.artefacts import NotBuilt, Store
 from bistil.systems.recipe import start_layers
+from bistil.tasks import column
 from bistil.tasks import task as find_task
 from bistil.tasks.asking import texts_of
 from bistil.text.corpora import read_lines
@@ -109,7 +110,7 @@ class Workbench:
         found = []
         for code in self.data.languages:
             with suppress(InputError):
-                self.data.file(self.choice.task, code, split)
+                self.data.file(column(self.choice.task), code, split)
                 found.append(code)
         return tuple(found)
 
@@ -148,8 +149,8 @@ class Workbench:
                 f"Source and target should be two languages, but both are {choice.source}. Choose another"
                 " target."
             )
-        self.data.file(choice.task, choice.source, "train")
-        self.data.file(choice.task, choice.target, "test")
+        self.data.file(column(choice.task), choice.source, "train")
+        self.data.file(column(choice.task), choice.target, "test")
         if student := self.experiment.system(choice.system).student:
             start = "uniform" if student.start == "random" else student.start
             start_layers(start, _layers(choice.teacher), choice.lrf)
@@ -200,9 +201,8 @@ class Workbench:
 
     def first_texts(self) -> tuple[str, ...]:
         """The texts of the target's first test example of the chosen task, to ask a model about."""
-        return texts_of(
-            find_task(self.choice.task).read(self.data.file(self.choice.task, self.choice.target, "test"))[0]
-        )
+        task = find_task(self.choice.task)
+        return texts_of(task.read(self.data.file(task.column, self.choice.target, "test"))[0])
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the result rows in the store for the chosen task and target: every system of the experiment,
