@@ -32,7 +32,7 @@ def test_missing_things_are_named(data, tmp_path: Path) -> None:
         DataFolder(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"'qax' is not in it. Did you mean qa"):
         data.language("qax")
-    with pytest.raises(InputError, match="A test file of qaa .* column `parallel`, but there is none"):
+    with pytest.raises(InputError, match=r"A test file of qaa .* column `parallel`, but there is none"):
         data.file("parallel", "qaa", "test")
     with pytest.raises(InputError, match=r"treebank` at .*qaa-extra.conllu"):
         data.file("treebank", "qaa", "extra")
