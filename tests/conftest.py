@@ -29,8 +29,8 @@ frozen = 0
 
 
 def pytest_runtest_setup() -> None:
-    """Leave imported libraries out of garbage collection: the trainer collects before each training, which takes
-    longer than a tiny training itself where it looks at a million objects.
+    """Leave imported libraries out of garbage collection: the trainer collects before each training, which
+    takes longer than a tiny training itself where it looks at a million objects.
     """
     global frozen
     if len(sys.modules) > frozen + 20:

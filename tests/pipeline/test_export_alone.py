@@ -111,8 +111,8 @@ Expected = dict[str, dict[str, torch.Tensor]]
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Expected], str]:
-    """Students of every architecture, read by one Python without bistil: their folder, what each should give, and
-    which modules of bistil were loaded.
+    """Students of every architecture, read by one Python without bistil: their folder, what each should
+    give, and which modules of bistil were loaded.
     """
     root = tmp_path_factory.mktemp("alone")
     expected: dict[str, Expected] = {name: {} for name in ARCHITECTURES}
