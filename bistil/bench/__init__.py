@@ -1,5 +1,5 @@
-"""What our way of doing things costs: against what is published, and against a floor that no way of doing
-them can be below.
+"""What our way of doing things costs: against what is published, and against the least that any way of doing
+them needs.
 
 Notable: one part, one file, one JSON; sides take turns in one run on the same random models, and only ratios
 are meant to be compared between machines. The published side is a plain reference written here (`published`),

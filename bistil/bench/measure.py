@@ -28,7 +28,8 @@ Row = dict[str, Any]
 """One comparison: `name`, `note`, `columns` by name, each {unit: number}, and `ratios` by unit, ours against
 each other column.
 """
-OURS, PUBLISHED, FLOOR = "ours", "published", "floor"
+OURS, PUBLISHED, LEAST = "ours", "published", "least"
+"""The columns; reports of before 2026-11-28 call the last `floor`."""
 
 
 @dataclass(frozen=True, kw_only=True)

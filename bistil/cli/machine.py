@@ -22,7 +22,8 @@ BENCH_SIZES = (
 def add_commands(commands: Commands) -> None:
     """Declare them."""
     bench = commands.add_parser(
-        "bench", help="what our way costs against the published way and a floor, in one run on this machine"
+        "bench",
+        help="what our way costs against the published way and the least any needs, in one run",
     )
     bench.add_argument(
         "part", nargs="?", default="all", choices=(*BENCH, "all"), metavar="|".join((*BENCH, "all"))

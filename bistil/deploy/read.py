@@ -4,7 +4,6 @@ it, or an ONNX graph.
 Notable: a folder says by itself what it does, so a file name is all that `bistil predict` needs. Whatever
 runs it, a task sees the logits that it saw in training."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from bistil.errors import InputError
 from bistil.models.config import read_config
 from bistil.models.load import Output, TaskModel, load_tokenizer, quiet
 from bistil.pipeline.finished import HEAD, LABELS
+from bistil.settings.files import read_json
 from bistil.tasks.ner import Ner
 from bistil.tasks.nli import Nli
 from bistil.tasks.parsing import Parsing
@@ -103,11 +103,8 @@ def _numbered(folder: Path, names: Mapping[int, str]) -> tuple[str, ...]:
 
 
 def _listed(path: Path) -> tuple[str, ...]:
-    try:
-        labels = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(path, "a list of labels", error) from error
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+    labels = read_json(path, list)
+    if not all(isinstance(label, str) for label in labels):
         raise InputError(
             f"A list of labels was expected in {path}, but it holds {labels!r:.200}. Copy the student again."
         )
@@ -139,6 +136,8 @@ def _model(folder: Path, config: Any, form: str) -> Any:
             model, told = kind.from_pretrained(
                 folder, trust_remote_code=False, output_loading_info=True, **bare
             )
+    except MemoryError:
+        raise
     except Exception as error:  # a file's damage shows in safetensors, torch or the class itself
         raise _damaged(folder, f"the weights of {form}", error) from error
     for found, what in (

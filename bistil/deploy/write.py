@@ -146,7 +146,7 @@ def _fill(pipeline: Pipeline, cell: Cell, evaluation: Artefact, form: str, folde
     source = pipeline.deployed(cell).path("model")
     shutil.copytree(source, folder, dirs_exist_ok=True)
     model, task, tokenizer = load_deployed(source)
-    examples = task.read(pipeline.data.file(cell.task, cell.target, "test"))
+    examples = task.read(pipeline.data.file(task.column, cell.target, "test"))
     settings = pipeline.experiment.task[cell.task]
     rows, pad_id = (
         task.encode(examples, tokenizer, max_length=settings.max_length),

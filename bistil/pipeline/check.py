@@ -7,7 +7,7 @@ from bistil.models.load import Teacher
 from bistil.pipeline.inputs import Inputs
 from bistil.sft import peers
 from bistil.systems.recipe import layer_pairs, start_layers, student_depth
-from bistil.tasks import RETRIEVAL
+from bistil.tasks import RETRIEVAL, column
 from bistil.tasks import task as find_task
 from bistil.tasks.gold import check_known
 from bistil.tasks.retrieval import parallel
@@ -32,13 +32,16 @@ def check(inputs: Inputs) -> None:
     systems = [inputs.system(cell) for cell in experiment.cells()]
     if any(one.learning.peft for one in systems) or any(sft and sft.peft for sft in asked):
         peers.library()
-    read = {name: find_task(name[0]).read(data.file(*name)) for name in inputs.task_files}
+    read = {
+        (name, code, split): find_task(name).read(data.file(column(name), code, split))
+        for name, code, split in inputs.task_files
+    }
     for task, targets in experiment.tuned.items():
         learnt = [
             one for name, found in read.items() if name[0] == task and name[2] != "test" for one in found
         ]
         for target in targets:
-            check_known(task, learnt, read[task, target, "test"], data.file(task, target, "test"))
+            check_known(task, learnt, read[task, target, "test"], data.file(column(task), target, "test"))
     for code in inputs.codes:
         check_enough(teacher.tokenizer, inputs.lines(code), experiment.text.length, data.text(code))
 

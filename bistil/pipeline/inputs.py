@@ -4,7 +4,7 @@ import dataclasses
 import json
 import threading
 from abc import ABC, abstractmethod
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from bistil.pipeline.identity import teacher_id
 from bistil.sft.language import TextConfig
 from bistil.store.artefacts import Artefact, Store, file_id
 from bistil.systems.recipe import Rows, System
-from bistil.tasks import RETRIEVAL
+from bistil.tasks import RETRIEVAL, column
 from bistil.tasks import task as find_task
 from bistil.tasks.retrieval import parallel, parallel_files
 from bistil.tasks.task import Task
@@ -189,21 +189,19 @@ class Inputs(ABC):
     @cache  # noqa: B019
     def _training(self, name: str, rows: tuple[Rows, ...], target: str) -> tuple[Task, dict[str, list[Any]]]:
         task = find_task(name)
-        file, source = self.data.file, self.experiment.source
-        examples = read_examples(
-            task, rows, lambda code, split: file(name, code, split), source=source, target=target
-        )
+        source, file = self.experiment.source, partial(self.data.file, task.column)
+        examples = read_examples(task, rows, file, source=source, target=target)
         return task.for_training([one for own in examples.values() for one in own]), examples
 
     def training_files(self, cell: Cell) -> dict[str, Artefact | str]:
         """The files of a cell's training and validation examples, as inputs of a stage."""
-        source = self.experiment.source
+        source, file = self.experiment.source, partial(self.data.file, column(cell.task))
         found: dict[str, Artefact | str] = {}
         for part in self.system(cell).learning.rows:
             code = language_of(part, source=source, target=cell.target)
             name = part.split if code == source else f"{part.split} {code}"
-            found[name] = file_id(self.data.file(cell.task, code, part.split))
-        return {**found, "dev": file_id(self.data.file(cell.task, source, "dev"))}
+            found[name] = file_id(file(code, part.split))
+        return {**found, "dev": file_id(file(source, "dev"))}
 
     def placed(self, model: Any) -> Any:
         """The model on this run's device."""

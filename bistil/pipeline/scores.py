@@ -17,7 +17,7 @@ from bistil.models.load import TaskModel
 from bistil.pipeline.inputs import Inputs
 from bistil.pipeline.tuned import Base, worn_encoder
 from bistil.store.artefacts import Artefact, file_id
-from bistil.tasks import RETRIEVAL
+from bistil.tasks import RETRIEVAL, column
 from bistil.tasks import task as find_task
 from bistil.tasks.retrieval import Side, parallel, parallel_files, retrieve
 from bistil.tasks.task import Task
@@ -38,7 +38,7 @@ def make_evaluation(
         tuned: the task SFT; None for a system that guesses.
         worn: what the model wears for the target language.
     """
-    test = inputs.data.file(cell.task, cell.target, "test")
+    test = inputs.data.file(column(cell.task), cell.target, "test")
     settings = inputs.experiment.task[cell.task]
 
     def build(folder: Path) -> Mapping[str, Any]:
@@ -57,7 +57,7 @@ def make_evaluation(
 
     made_from: dict[str, Artefact | str] = {"test": file_id(test), **({"target sft": worn} if worn else {})}
     source = inputs.experiment.source
-    made_from["task sft"] = tuned or file_id(inputs.data.file(cell.task, source, "train"))
+    made_from["task sft"] = tuned or file_id(inputs.data.file(column(cell.task), source, "train"))
     config = {"task": cell.task, "max_length": settings.max_length}
     return inputs.store.run("evaluation", config, made_from, build)
 
@@ -112,7 +112,7 @@ def make_timing(
         found = {}
         for cell in cells:
             made, kind, tokenizer = model(cell)
-            examples = kind.read(inputs.data.file(task, cell.target, "test"))
+            examples = kind.read(inputs.data.file(kind.column, cell.target, "test"))
             measured = _costs(made, kind, examples, tokenizer, inputs, cell, repeats=15)
             found[cell.timed_as] = {name: getattr(measured, name) for name in TIMES}
         return {"systems": found, **inputs.where}

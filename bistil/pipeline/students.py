@@ -36,7 +36,7 @@ LANGUAGE_SEED = 1
 CALIBRATION = 256  # sequences a language that a narrower student is projected by
 NARROWING = "narrowing.safetensors"  # of a narrower student, for stage 2
 OWN_HEAD = "mlm-head.safetensors"  # of a student whose recipe trains its masked-LM head
-Worn = Mapping[str, Artefact]
+Wardrobe = Mapping[str, Artefact]
 """What the teacher wears meanwhile, by language."""
 
 
@@ -124,7 +124,9 @@ def make_language_sft(
     return inputs.store.run("language-sft", {"text": inputs.text, "sft": sft}, base, build)
 
 
-def make_student(inputs: Inputs, cell: Cell, recipe: Student, kept: Artefact | None, worn: Worn) -> Artefact:
+def make_student(
+    inputs: Inputs, cell: Cell, recipe: Student, kept: Artefact | None, worn: Wardrobe
+) -> Artefact:
     """The general student of a cell: `model/` (encoder and tokenizer) and `history.json`.
 
     Args:
@@ -200,7 +202,7 @@ def _settings(inputs: Inputs, recipe: Student, config: GeneralConfig) -> dict[st
 
 
 def _made_from(
-    inputs: Inputs, recipe: Student, kept: Artefact | None, worn: Worn, codes: tuple[str, ...]
+    inputs: Inputs, recipe: Student, kept: Artefact | None, worn: Wardrobe, codes: tuple[str, ...]
 ) -> dict[str, Artefact | str]:
     """The inputs of a student's stage.
 
@@ -215,7 +217,7 @@ def _made_from(
     return {**found, **{f"sft {code}": one for code, one in worn.items()}}
 
 
-def _teacher(inputs: Inputs, recipe: Student, kept: Artefact | None, worn: Worn) -> AdaptedTeacher:
+def _teacher(inputs: Inputs, recipe: Student, kept: Artefact | None, worn: Wardrobe) -> AdaptedTeacher:
     """The teacher of a recipe.
 
     One that predicts is trimmed along with the student, so that both predict the same tokens; one that wears

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from bistil.models.load import load_encoder
 from bistil.pipeline.inputs import CUT, Inputs
 from bistil.store.artefacts import Artefact, file_id
-from bistil.tasks import RETRIEVAL
+from bistil.tasks import RETRIEVAL, column
 from bistil.tasks import task as find_task
 from bistil.tasks.retrieval import parallel, parallel_files
 from bistil.vocab.counting import Ids, count_tokens, size
@@ -59,7 +59,7 @@ def make_trimmed_teacher(inputs: Inputs) -> Artefact:
         rows = sum(old - new for old, new in sizes.values())
         return {**told, "vocabulary": sizes["vocab_size"], "rows": rows}
 
-    files = {" ".join(name): file_id(data.file(*name)) for name in inputs.task_files}
+    files = {" ".join(name): file_id(data.file(column(name[0]), *name[1:])) for name in inputs.task_files}
     for target in experiment.targets.get(RETRIEVAL, ()):
         pairs = filter(None, parallel_files(data, experiment.source, target))
         files |= {f"pairs {target} {number}": file_id(path) for number, path in enumerate(pairs)}
@@ -74,7 +74,8 @@ def _counts(inputs: Inputs, tokenizer: PreTrainedTokenizerFast) -> list[Ids]:
     experiment, found = inputs.experiment, []
     for name in experiment.tuned:
         task = find_task(name)
-        read = {one: task.read(inputs.data.file(*one)) for one in inputs.task_files if one[0] == name}
+        files = {one: inputs.data.file(column(name), *one[1:]) for one in inputs.task_files if one[0] == name}
+        read = {one: task.read(file) for one, file in files.items()}
         known = [one for (_, _, split), examples in read.items() if split != "test" for one in examples]
         every = [one for examples in read.values() for one in examples]
         rows = task.for_training(known).encode(every, tokenizer, max_length=experiment.task[name].max_length)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from inspect import getmembers, isfunction, signature
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,12 +22,19 @@ from bistil.pipeline import Pipeline
 from bistil.store.artefacts import Artefact, Build, Store, artefact_id, file_id
 from bistil.text.languages import DATA, DataFolder, Language
 
-METHODS = tuple(
-    name
-    for name, method in getmembers(Pipeline, isfunction)
-    if method.__annotations__.get("return") is Artefact and not name.startswith("_")
-)
-"""The stages: public methods of a pipeline that return an artefact."""
+METHODS: dict[str, Callable[..., Artefact]] = {
+    method.__name__: method
+    for method in (
+        Pipeline.vocabulary,
+        Pipeline.language_sft,
+        Pipeline.student,
+        Pipeline.task_sft,
+        Pipeline.evaluation,
+        Pipeline.timing,
+        Pipeline.deployed,
+    )
+}
+"""The stages: public methods of a pipeline that return an artefact, by name."""
 
 
 class Job(NamedTuple):
@@ -153,8 +160,7 @@ def perform(pipeline: Pipeline, job: Job) -> Artefact:
     arguments = [
         perform(pipeline, argument) if isinstance(argument, Job) else argument for argument in job.arguments
     ]
-    artefact: Artefact = getattr(pipeline, job.stage)(*arguments)
-    return artefact
+    return METHODS[job.stage](pipeline, *arguments)
 
 
 def _behind(name: str, stages: Mapping[str, Stage]) -> Iterator[str]:
@@ -247,12 +253,12 @@ class Foreseen(DataFolder):
         path = super().text(code)
         return path if path.is_file() else self.stand_in("text", code)
 
-    def file(self, task: str, code: str, split: str) -> Path:
+    def file(self, column: str, code: str, split: str) -> Path:
         """A file of a task or its stand-in."""
         try:
-            return super().file(task, code, split)
+            return super().file(column, code, split)
         except InputError:
-            return self.stand_in(task, code, split)
+            return self.stand_in(column, code, split)
 
     def stand_in(self, *words: str) -> Path:
         """A file of its own for these words."""

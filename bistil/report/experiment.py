@@ -21,6 +21,7 @@ from bistil.report.published import beside
 from bistil.report.readme import refresh
 from bistil.report.supports import support_figures
 from bistil.report.tables import Table
+from bistil.settings.files import read_json
 from bistil.store.artefacts import Artefact, Store
 from bistil.store.provenance import plain
 from bistil.store.whole import write_whole
@@ -274,7 +275,7 @@ def _sparse_phase(history: list[dict[str, float]]) -> list[dict[str, float]]:
 
 def _history(artefact: Artefact) -> list[dict[str, float]]:
     path = artefact.path("history.json")
-    history: list[dict[str, float]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    history: list[dict[str, float]] = read_json(path, list) if path.is_file() else []
     return history
 
 
@@ -282,7 +283,7 @@ def _title(notebook: Path) -> str:
     """The first heading of a notebook, or its name; after it what its name has behind a hyphen, as the task
     in 05_…-ner.ipynb.
     """
-    cells: list[Mapping[str, Any]] = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    cells: list[Mapping[str, Any]] = read_json(notebook, dict)["cells"]
     lines = [
         line
         for cell in cells

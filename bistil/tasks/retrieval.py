@@ -31,6 +31,9 @@ from bistil.settings.ranges import Count, Settings, Share
 from bistil.tasks.sentences import pad, pad_inputs
 from bistil.text.languages import DataFolder
 
+PARALLEL = "parallel"
+"""The column of the language table that names sentences and their translations."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalConfig(Settings):
@@ -106,8 +109,8 @@ def parallel(data: DataFolder, source: str, target: str) -> list[tuple[str, str]
 
 def parallel_files(data: DataFolder, source: str, target: str) -> tuple[Path, Path | None]:
     """The files that `parallel` reads: the target's, and the source's where that is not a table."""
-    path = data.file("retrieval", target, "test")
-    return path, None if path.suffix == ".tsv" else data.file("retrieval", source, "test")
+    path = data.file(PARALLEL, target, "test")
+    return path, None if path.suffix == ".tsv" else data.file(PARALLEL, source, "test")
 
 
 def retrieve(

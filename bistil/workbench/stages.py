@@ -1,7 +1,7 @@
 """The stages behind one score: which there are, whether the store has them, and roughly what the missing ones
 will cost.
 
-Notable: the list is the batch planner's own, so the bench and `bistil batch` never disagree about what a
+Notable: the list is the batch planner's own, so the workbench and `bistil batch` never disagree about what a
 score needs.
 """
 

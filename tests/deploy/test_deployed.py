@@ -356,8 +356,9 @@ def test_a_folder_that_would_be_filled_up_or_cut_is_refused(
     [
         ("config.json", b"{", "config.json, line 1: expected JSON"),
         ("head.safetensors", b"no tensors", "head.safetensors should hold the tensors of a head"),
-        ("labels.json", b"[", "labels.json should hold a list of labels"),
-        ("labels.json", b'{"0": "_"}', "A list of labels was expected"),
+        ("labels.json", b"[", "labels.json, line 1: expected JSON"),
+        ("labels.json", b'{"0": "_"}', "labels.json: expected a list in JSON"),
+        ("labels.json", b"[1]", "A list of labels was expected"),
         ("labels.json", b'["root"]', "head.safetensors should hold the tensors of a ShallowBiaffine"),
         ("model.safetensors", b"no tensors", "should hold the weights of AutoModel"),
     ],

@@ -255,11 +255,11 @@ BAD_DATA: dict[str, tuple[Spoil, str]] = {
     ),
     "missing test file": (
         lambda f: (f / "ner" / "qac-test.txt").unlink(),
-        "A test file for ner in qac was expected",
+        "A test file of qac was expected from the table's column `ner`",
     ),
     "missing dev file": (
         lambda f: (f / "ner" / "qaa-dev.txt").unlink(),
-        "A dev file for ner in qaa was expected",
+        "A dev file of qaa was expected from the table's column `ner`",
     ),
 }
 BAD_SETTINGS: dict[str, tuple[dict[str, object], str]] = {

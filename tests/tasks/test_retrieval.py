@@ -140,7 +140,9 @@ def test_a_data_folder_has_pairs_in_a_table_or_in_two_files(data, tmp_path: Path
     for place, code in enumerate(("qaa", "qac")):
         (tmp_path / f"{code}.txt").write_text("".join(f"{pair[place]}\n" for pair in table), encoding="utf-8")
     assert parallel(DataFolder(tmp_path), "qaa", "qac") == table
-    with pytest.raises(InputError, match="A test file for retrieval in qaa"):
+    with pytest.raises(
+        InputError, match="A test file of qaa was expected from the table's column `parallel`"
+    ):
         parallel(data, "qac", "qaa")
 
 
