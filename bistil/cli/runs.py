@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -18,9 +19,16 @@ if TYPE_CHECKING:
     from bistil.plan.text import Rehearsal
 
 BISTIL_TFLOPS = 5.7
-"""What BiStil's own training sustained: 200,000 steps of stage 1 at lrf 2 in 9 hours on an RTX 3080 (paper
-appendix A.1 and note 8).
-"""
+"""As in `plan.text`, which is not read for the help alone."""
+
+NEW = {
+    "teacher": ("a hub name such as xlm-roberta-base, a folder, or e5-small", "xlm-roberta-base"),
+    "source": ("code of the language that has task data", "eng"),
+    "target": ("code of the language that has none", ""),
+    "task": ("ner, parsing, pos, nli or qa", "ner"),
+    "device": ("cpu or cuda, where it shall run", "cpu"),
+}
+"""What `bistil new` asks for, and what it proposes."""
 
 
 def add_commands(commands: Commands) -> None:
@@ -53,6 +61,18 @@ def add_commands(commands: Commands) -> None:
         )
     )
     batch.set_defaults(run=_batch)
+
+    new = commands.add_parser(
+        "new", help="a first experiment of one's own: its file, fitted to the teacher, and a language table"
+    )
+    new.add_argument("name", help="of the experiment, and of its new folder")
+    for name, (asked, _) in NEW.items():
+        new.add_argument(f"--{name}", help=f"{asked}; asked for where it is not given")
+    new.add_argument(
+        "--size", choices=("tiny", "small", "base"), help="of the teacher; default: by its configuration"
+    )
+    new.add_argument("--to", type=Path, help="the new folder (default: NAME here)")
+    new.set_defaults(run=_new)
 
     stage = commands.add_parser(
         "stage", help="build one stage of an experiment, as a scheduler's job does; without an id, list them"
@@ -99,7 +119,10 @@ def _batch(options: argparse.Namespace) -> int:
     if options.rehearse:
         raise InputError("--rehearse tells what a run will take and stops: give --dry-run with it.")
     from bistil.batch.experiments import run_experiment
+    from bistil.plan.profiles import misfits
 
+    for told in misfits(Experiment.read(options.experiment)):
+        print(f"warning: {told}", flush=True)
     failed = run_experiment(
         options.experiment,
         options.data,
@@ -176,6 +199,49 @@ def _clock() -> Callable[[str], None]:
         print(f"{time.perf_counter() - start:7.0f} s  {text}", flush=True)
 
     return say
+
+
+def _new(options: argparse.Namespace) -> int:
+    from bistil.plan.begin import EXPERIMENT, Wish, begin
+    from bistil.plan.text import how_long
+
+    given = {name: getattr(options, name) or _asked(name, *NEW[name]) for name in NEW}
+    device, folder = given.pop("device"), options.to or Path(options.name)
+    wish = Wish(name=options.name, size=options.size, **given)
+    experiment, fitted = begin(wish, folder)
+    file = folder / EXPERIMENT
+    print(f"{file}: settings for a teacher of size {fitted.name}, {fitted.source}")
+    at = "" if wish.miniworld else f" --data {folder}"
+    if not wish.miniworld:
+        print(f"{folder / 'languages.csv'}: which file is where, and whether the teacher has seen a language")
+    for line in how_long(experiment, device):
+        print(line)
+    print("Next:")
+    if experiment.data_sets:
+        print(f"  bistil data get {file} --to {folder}   # or put files of your own where languages.csv says")
+    if not wish.miniworld:
+        print(f"  bistil data check {folder}")
+    print(f"  bistil batch {file}{at} --dry-run")
+    print(f"  bistil batch {file}{at}" + (f" --device {device}" if device != "cpu" else ""))
+    return 0
+
+
+def _asked(name: str, what: str, proposed: str) -> str:
+    """What the user answers, or the proposal for an empty line.
+
+    Raises:
+        InputError: where nobody can be asked, or nothing comes and nothing is proposed.
+    """
+    told = f"--{name} was expected: {what}."
+    if not sys.stdin.isatty():
+        raise InputError(told)
+    try:
+        answer = input(f"{name} ({what}){f' [{proposed}]' if proposed else ''}: ").strip()
+    except EOFError:
+        answer = ""
+    if not (answer or proposed):
+        raise InputError(told)
+    return answer or proposed
 
 
 def _stage(options: argparse.Namespace) -> int:

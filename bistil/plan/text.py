@@ -3,6 +3,7 @@
 Notable: nothing is built and nothing is fetched; what a stage is made from decides whether the store can be
 asked for it."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,12 +12,17 @@ from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.plan import Stage, foresee
 from bistil.plan.estimate import Cost, Estimator, teacher_config
+from bistil.plan.profiles import CPU_TFLOPS, misfits
 from bistil.plan.rehearse import makespan
 from bistil.sources.folder import open_data
 from bistil.store.artefacts import Store
 from bistil.text.languages import DATA, DataFolder
 
 Rehearsal = Callable[[Mapping[str, Stage]], Mapping[str, float]]
+BISTIL_TFLOPS = 5.7
+"""What BiStil's own training sustained: 200,000 steps of stage 1 at lrf 2 in 9 hours on an RTX 3080 (paper
+appendix A.1 and note 8).
+"""
 THERE = {True: "there", False: "not yet", None: "?"}
 
 
@@ -75,7 +81,46 @@ def plan_lines(
             f" worker{'s' * (workers > 1)}, by a rehearsal on this machine: each kind of stage once, with"
             " phases of a few steps, alone. Starting up and notebooks of the results come on top."
         )
+    if config is not None:
+        yield _on_cpu(sum(costs[stage.id].flops for stage in left), os.cpu_count() or 1)
     yield from _footnotes(experiment, stages, tflops, known=config is not None, folder=folder)
+    for told in misfits(experiment):
+        yield f"warning: {told}"
+
+
+def how_long(experiment: Experiment, device: str, cores: int | None = None) -> Iterator[str]:
+    """What training all of an experiment takes on a device, in a sentence by FLOPs; nothing where the
+    teacher's configuration is not known.
+
+    Args:
+        cores: of the processor; None: those of this machine.
+    """
+    config = teacher_config(experiment.teacher)
+    if config is None:
+        return
+    stages = foresee(experiment)
+    flops = sum(Estimator(stages, config).cost(stage).flops for stage in stages.values())
+    yield _on_cpu(flops, cores or os.cpu_count() or 1) if device == "cpu" else _on_gpu(flops)
+
+
+def _on_gpu(flops: float) -> str:
+    hours = Cost(flops=flops).hours(BISTIL_TFLOPS)
+    return (
+        f"About {_span(hours)} of training on one GPU like the paper's (RTX 3080, {BISTIL_TFLOPS:g} TFLOP/s"
+        " sustained), evaluations and scoring on top."
+    )
+
+
+def _on_cpu(flops: float, cores: int) -> str:
+    hours = Cost(flops=flops).hours(CPU_TFLOPS * cores)
+    told = f"About {_span(hours)} of training on {cores} processor core{'s' * (cores > 1)} by FLOPs."
+    return told + (" That is long: take e5-small, or --device cuda." if hours > 72 else "")
+
+
+def _span(hours: float) -> str:
+    if hours < 1:
+        return f"{max(1, round(60 * hours))} min"
+    return f"{hours:.0f} h" if hours < 72 else f"{hours / 24:.0f} days"
 
 
 def data_at_hand(experiment: Experiment, named: str | None) -> DataFolder | None:
