@@ -63,11 +63,14 @@ def add_commands(commands: Commands) -> None:
     batch.set_defaults(run=_batch)
 
     new = commands.add_parser(
-        "new", help="a first experiment of one's own: its file, fitted to the teacher, and a language table"
+        "new",
+        help="a first experiment of one's own: its file, fitted to the teacher, and a language table",
+        description="Write an experiment file with settings fitted to the teacher's size, and the language"
+        " table of its data folder. What is not given is asked for; the device only tells how long it takes.",
     )
     new.add_argument("name", help="of the experiment, and of its new folder")
     for name, (asked, _) in NEW.items():
-        new.add_argument(f"--{name}", help=f"{asked}; asked for where it is not given")
+        new.add_argument(f"--{name}", help=f"{asked}")
     new.add_argument(
         "--size", choices=("tiny", "small", "base"), help="of the teacher; default: by its configuration"
     )
@@ -205,6 +208,9 @@ def _new(options: argparse.Namespace) -> int:
     from bistil.plan.begin import EXPERIMENT, Wish, begin
     from bistil.plan.text import how_long
 
+    alone = all(getattr(options, name) for name in NEW if name != "device")
+    if alone and options.device is None:
+        options.device = "cpu"
     given = {name: getattr(options, name) or _asked(name, *NEW[name]) for name in NEW}
     device, folder = given.pop("device"), options.to or Path(options.name)
     wish = Wish(name=options.name, size=options.size, **given)
