@@ -294,8 +294,9 @@ def _study(options: argparse.Namespace) -> int:
         study, place, folder, workers=workers, device=options.device, say=lambda text: print(text, flush=True)
     )
     for row in read_table(folder / "verdicts.csv") if (folder / "verdicts.csv").is_file() else ():
-        verdict = "holds" if row["holds"] == "True" else "does not hold"
-        print(f"{verdict}: {row['claim']} ({float(row['left']):.1f} against {float(row['right']):.1f})")
+        print(
+            f"{row['verdict']}: {row['claim']} ({float(row['left']):.1f} against {float(row['right']):.1f})"
+        )
     print(folder / "index.html")
     return 1 if errors else 0
 
