@@ -122,10 +122,7 @@ def _batch(options: argparse.Namespace) -> int:
     if options.rehearse:
         raise InputError("--rehearse tells what a run will take and stops: give --dry-run with it.")
     from bistil.batch.experiments import run_experiment
-    from bistil.plan.profiles import misfits
 
-    for told in misfits(Experiment.read(options.experiment)):
-        print(f"warning: {told}", flush=True)
     failed = run_experiment(
         options.experiment,
         options.data,

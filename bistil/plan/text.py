@@ -5,18 +5,20 @@ asked for it."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from bistil.errors import InputError
 from bistil.experiment import Experiment
+from bistil.miniworld.settings import load_settings
 from bistil.plan import Stage, foresee
 from bistil.plan.estimate import Cost, Estimator, teacher_config
 from bistil.plan.profiles import CPU_TFLOPS, misfits
 from bistil.plan.rehearse import makespan
 from bistil.sources.folder import open_data
 from bistil.store.artefacts import Store
-from bistil.text.languages import DATA, DataFolder
+from bistil.text.languages import DATA, DataFolder, check_known
 
 Rehearsal = Callable[[Mapping[str, Stage]], Mapping[str, float]]
 BISTIL_TFLOPS = 5.7
@@ -50,6 +52,7 @@ def plan_lines(
             f"The sustained rate should be above 0 TFLOP/s, but is {tflops}. A number like 5.7 was expected."
         )
     folder = data_at_hand(experiment, data)
+    check_names(experiment, folder)
     stages = foresee(experiment, folder, Store(store, read_only=True))
     config = teacher_config(experiment.teacher)
     estimator = Estimator(stages, config)
@@ -123,6 +126,38 @@ def _span(hours: float) -> str:
     return f"{hours:.0f} h" if hours < 72 else f"{hours / 24:.0f} days"
 
 
+def check_names(experiment: Experiment, folder: DataFolder | None) -> None:
+    """Refuse languages and a teacher that can be seen not to be there, although a plan needs neither.
+
+    Args:
+        folder: with the language table; None where it is not at hand.
+
+    Raises:
+        InputError: for the first of them.
+    """
+    codes = (
+        experiment.source,
+        *chain(*experiment.targets.values()),
+        *chain(*experiment.groups),
+        *experiment.seen,
+    )
+    if folder is not None:
+        check_known(codes, folder.languages)
+    elif experiment.data == "miniworld":
+        check_known(codes, {one.code for one in load_settings(DATA / "miniworld.yaml").languages})
+    named = experiment.teacher
+    path = Path(named).expanduser()
+    to_be_made = (DATA / "teachers" / f"{path.name}.yaml").is_file()
+    if teacher_config(named) is None and not to_be_made and (path.is_absolute() or len(path.parts) != 2):
+        if len(path.parts) == 1 and not named.startswith("."):
+            return  # a name on the hub may have no owner
+        raise InputError(
+            f"The folder of a teacher was expected at {named}, but there is none with a config.json, and no name"
+            " on the hub has so many parts. Give a hub name such as xlm-roberta-base, e5-small, or a folder that is"
+            " there."
+        )
+
+
 def data_at_hand(experiment: Experiment, named: str | None) -> DataFolder | None:
     """The data folder of an experiment where it is there already; nothing is written."""
     if experiment.data == "miniworld" and named is None:
@@ -172,7 +207,7 @@ def _footnotes(
     else:
         yield (
             f"No GPU hours: the configuration of {experiment.teacher} is neither in its folder nor in"
-            " data/public-teachers.yaml."
+            " data/public-teachers.yaml. If it is no name on the hub either, the run stops at its start."
         )
     if any(stage.there is None for stage in stages.values()):
         lacking = (

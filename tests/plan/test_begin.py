@@ -170,3 +170,39 @@ def test_a_plan_tells_hours_on_a_processor_and_what_does_not_fit(
     out = capsys.readouterr().out
     assert "processor core" in out
     assert "warning: general has 200 steps" in out
+
+
+DEMO = (EXPERIMENTS / "demo.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("[qab, qac]", "[qzz]", "'qzz' is not in it. Did you mean"),
+        (
+            "teacher: data/teachers/miniworld",
+            "teacher: data/teachers/none",
+            "folder of a teacher was expected",
+        ),
+        ("teacher: data/teachers/miniworld", "teacher: ./mine", "folder of a teacher was expected"),
+        ("source: qaa", "source: qab", "languages other than the source 'qab'"),
+        ("multilingual-distil:2", "multilingual-distl:2", "Did you mean multilingual-distil?"),
+    ],
+)
+def test_a_dry_run_refuses_what_can_be_seen_not_to_be(
+    before: str, after: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "e.yaml").write_text(DEMO.replace(before, after), encoding="utf-8")
+    assert main(["batch", str(tmp_path / "e.yaml"), "--dry-run", "--store", str(tmp_path / "store")]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_folder_without_a_table_and_files_is_not_called_good(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "check", str(tmp_path)]) == 2
+    assert "A languages.csv was expected" in capsys.readouterr().err
+    (tmp_path / "corpora").mkdir()
+    (tmp_path / "corpora" / "kin.txt").write_text("Muraho.\n", encoding="utf-8")
+    assert main(["data", "check", str(tmp_path)]) == 0
+    assert "no languages.csv here" in capsys.readouterr().out
