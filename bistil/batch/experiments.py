@@ -5,6 +5,7 @@ Notable: everything that can be refused is refused before anything runs; a secon
 one made and says so.
 """
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -41,6 +42,7 @@ def run_experiment(
     device: str | None = None,
     scheduling: Scheduling | None = None,
     lectures: bool = True,
+    anyway: bool = False,
 ) -> int:
     """Check, run and report an experiment; return how many stages failed (1 where only the
     report did).
@@ -49,11 +51,14 @@ def run_experiment(
         workers: processes of this machine.
         scheduling: run by Snakemake instead.
         lectures: whether results shall open as notebooks in `reports/NAME/notebooks`.
+        anyway: whether what follows a task SFT that learnt nothing is built too.
 
     Raises:
         InputError: before anything runs, for whatever would fail later.
     """
     experiment = Experiment.read(file)
+    if anyway:
+        experiment = dataclasses.replace(experiment, at_floor="continue")
     if scheduling:
         scheduling.check()
     folder_of_data = open_data(experiment.data, data)

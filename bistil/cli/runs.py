@@ -1,6 +1,7 @@
 """Commands that run something: experiments, their stages, studies, the demo."""
 
 import argparse
+import dataclasses
 import os
 import sys
 import time
@@ -16,6 +17,7 @@ from bistil.sources.folder import open_data
 
 if TYPE_CHECKING:
     from bistil.batch.snakemake import Scheduling
+    from bistil.experiment import Experiment
     from bistil.plan.text import Rehearsal
 
 BISTIL_TFLOPS = 5.7
@@ -55,6 +57,7 @@ def add_commands(commands: Commands) -> None:
     batch.add_argument(
         "--no-notebooks", action="store_true", help="leave out the executed notebooks of the results"
     )
+    _anyway_option(batch)
     _scheduling_options(
         batch.add_argument_group(
             "Snakemake", "what gives every stage a process of its own, here or through a scheduler"
@@ -85,6 +88,7 @@ def add_commands(commands: Commands) -> None:
     place_options(stage)
     stage.add_argument("--device", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
     stage.add_argument("--run", dest="folder", type=Path, help="folder of a run, to note there how it went")
+    _anyway_option(stage)
     stage.set_defaults(run=_stage)
 
     schema = commands.add_parser("schema", help="the JSON schema of experiment files, for editors")
@@ -133,6 +137,7 @@ def _batch(options: argparse.Namespace) -> int:
         device=options.device,
         scheduling=_scheduling(options),
         lectures=not options.no_notebooks,
+        anyway=options.anyway,
     )
     return 1 if failed else 0
 
@@ -150,6 +155,22 @@ def _rehearsal(options: argparse.Namespace) -> "Rehearsal":
     return partial(
         rehearse, experiment, data, beside=beside if beside.is_dir() else None, device=options.device
     )
+
+
+def _anyway_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--anyway",
+        action="store_true",
+        help="build what follows a task SFT that learnt nothing, too (at_floor: continue)",
+    )
+
+
+def _read(options: argparse.Namespace) -> "Experiment":
+    """The experiment as its file and --anyway say."""
+    from bistil.experiment import Experiment
+
+    experiment = Experiment.read(options.experiment)
+    return dataclasses.replace(experiment, at_floor="continue") if options.anyway else experiment
 
 
 def _scheduling_options(parser: argparse._ArgumentGroup) -> None:
@@ -250,12 +271,11 @@ def _asked(name: str, what: str, proposed: str) -> str:
 def _stage(options: argparse.Namespace) -> int:
     from bistil.batch import Place
     from bistil.batch.stage import build_stage, stages_of
-    from bistil.experiment import Experiment
     from bistil.pipeline import Pipeline
     from bistil.plan.text import THERE
     from bistil.store.artefacts import Store
 
-    experiment = Experiment.read(options.experiment)
+    experiment = _read(options)
     data = open_data(experiment.data, options.data)
     if options.id:
         place = Place(data.root, options.store)

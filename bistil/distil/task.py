@@ -21,7 +21,7 @@ from bistil.distil.objective import compare, term_pairs
 from bistil.distil.terms import Context, Reading
 from bistil.distil.width import Narrowing
 from bistil.models.load import TaskModel
-from bistil.settings.ranges import Count, Length, Settings
+from bistil.settings.ranges import Count, Length, Positive, Settings
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta
 from bistil.sft.tune import fine_tune
@@ -42,6 +42,8 @@ class TaskConfig(Settings):
         max_length: The largest number of sub-words of an example; of a question, that of a window.
         examples: The largest number of training examples, None for all.
         validation_examples: The largest number of examples that pick the checkpoint, None for all.
+        head_learning_rate: The peak of the learning rate of the task's head, None for the schedules'. Heads
+            want more where a teacher's states have little variance, as those of multilingual-e5-small.
     """
 
     sft: SftConfig
@@ -49,6 +51,7 @@ class TaskConfig(Settings):
     max_length: Length = 128
     examples: Count | None = None
     validation_examples: Count | None = field(default=None, metadata={"added_later": True})
+    head_learning_rate: Positive | None = field(default=None, metadata={"added_later": True})
 
 
 class TaskLearning(Objective):
@@ -155,5 +158,14 @@ def train_task_sft(
             task, rows, int(tokenizer.pad_token_id), batch_size=config.batch_size, steps=steps, seed=seed
         )
 
-    tuning = Tuning(objective, model.encoder, model.head, batches, validate, select=task.metric, base=base)
+    tuning = Tuning(
+        objective,
+        model.encoder,
+        model.head,
+        batches,
+        validate,
+        select=task.metric,
+        base=base,
+        head_rate=config.head_learning_rate,
+    )
     return fine_tune(tuning, config.sft, run)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import set_seed
@@ -66,11 +65,7 @@ def lottery_ticket(
     set_seed(config.seed)
     with SparseTraining(tuning.encoder, support=load_file(chosen), theta0=theta0) as sparse:
         del theta0  # the encoder is there again, so the longer phase does without a copy of every weight
-        optimizer = torch.optim.AdamW(
-            [sparse.values, *tuning.head_parameters],
-            lr=schedule.learning_rate,
-            weight_decay=schedule.weight_decay,
-        )
+        optimizer = tuning.adamw([sparse.values], schedule)
         sparse.attach(optimizer)
         history += _with_l1(tuning, lottery.l1, lambda: sparse.l1_term(lottery.l1)).fit(
             schedule,

@@ -53,6 +53,8 @@ def _spiel(tuning: Tuning, config: SftConfig, spiel: SpielSft, run: Run) -> tupl
         optimizer = spiel_optimizer(
             support, tuning.head_parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay
         )
+        if tuning.head_rate is not None:
+            optimizer.param_groups[1]["lr"] = tuning.head_rate
         history = tuning.fit(
             schedule,
             run.phase("checkpoint-spiel", "SpIEL"),

@@ -35,6 +35,7 @@ class Tuning:
         select: the metric that picks the best checkpoint.
         base: hash of the base model that the delta will belong to, before any language delta that the encoder
             wears already.
+        head_rate: the head's own peak of the learning rate, None for the schedule's.
     """
 
     objective: Objective
@@ -44,6 +45,7 @@ class Tuning:
     evaluate: Evaluate
     select: str
     base: str
+    head_rate: float | None = None
 
     def fit(
         self,
@@ -55,7 +57,16 @@ class Tuning:
         optimizer: torch.optim.Optimizer | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> History:
-        """Train for one phase; `order` is the seed of its batches."""
+        """Train for one phase; `order` is the seed of its batches.
+
+        Without an `optimizer`, what requires a gradient is trained by AdamW.
+        """
+        if optimizer is None and self.head_rate is not None:
+            head = {id(parameter) for parameter in self.head_parameters}
+            trained = [
+                one for one in self.objective.parameters() if one.requires_grad and id(one) not in head
+            ]
+            optimizer = self.adamw(trained, schedule)
         return fit(
             self.objective,
             self.batches(schedule.steps, order),
@@ -67,6 +78,14 @@ class Tuning:
             optimizer=optimizer,
             callbacks=callbacks,
         )
+
+    def adamw(self, trained: Sequence[nn.Parameter], schedule: Schedule) -> torch.optim.AdamW:
+        """AdamW for some parameters of the encoder, and for the head at its own rate."""
+        rate, decay, head = schedule.learning_rate, schedule.weight_decay, self.head_parameters
+        if self.head_rate is None:
+            return torch.optim.AdamW([*trained, *head], lr=rate, weight_decay=decay)
+        groups = [{"params": list(trained)}, {"params": head, "lr": self.head_rate}]
+        return torch.optim.AdamW([one for one in groups if one["params"]], lr=rate, weight_decay=decay)
 
     @property
     def head_parameters(self) -> list[nn.Parameter]:

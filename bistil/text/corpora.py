@@ -91,6 +91,18 @@ class Blocks:
         return cls(np.concatenate(ids), np.concatenate(lengths))
 
 
+def unigram_entropy(blocks: Blocks, tokenizer: PreTrainedTokenizerBase) -> float:
+    """Entropy in nats of the tokens of a text, special ones left out.
+
+    It is the masked-LM loss of a model that knows how often each token is used, and no more.
+    """
+    real = np.arange(blocks.ids.shape[1])[None, :] < blocks.lengths[:, None]
+    counts = np.bincount(blocks.ids[real])
+    counts[[i for i in tokenizer.all_special_ids if i < len(counts)]] = 0
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
 def _encode(tokenizer: PreTrainedTokenizerBase, lines: Sequence[str]) -> list[list[int]]:
     if not lines:
         return []
