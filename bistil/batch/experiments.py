@@ -19,6 +19,7 @@ from bistil.errors import InputError
 from bistil.evaluation.results import Row, results_id, write_results
 from bistil.experiment import Experiment
 from bistil.pipeline import Pipeline
+from bistil.plan.profiles import misfits
 from bistil.report import fresh
 from bistil.report.experiment import write_experiment_report
 from bistil.report.readme import refresh
@@ -70,6 +71,8 @@ def run_experiment(
     check_place(folder, "The report")
     by = f"Snakemake, profile {scheduling.profile}" if scheduling else f"{workers} workers"
     say(f"{experiment.name}: {len(batch.plan(experiment))} stages, {by}, artefacts in {place.store}")
+    for told in misfits(experiment):
+        say(f"warning: {told}")
     reader = batch.reader(experiment, place)
 
     def keep_scores() -> None:

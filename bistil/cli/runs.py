@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import os
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,9 +21,16 @@ if TYPE_CHECKING:
     from bistil.plan.text import Rehearsal
 
 BISTIL_TFLOPS = 5.7
-"""What BiStil's own training sustained: 200,000 steps of stage 1 at lrf 2 in 9 hours on an RTX 3080 (paper
-appendix A.1 and note 8).
-"""
+"""As in `plan.text`, which is not read for the help alone."""
+
+NEW = {
+    "teacher": ("a hub name such as xlm-roberta-base, a folder, or e5-small", "xlm-roberta-base"),
+    "source": ("code of the language that has task data", "eng"),
+    "target": ("code of the language that has none", ""),
+    "task": ("ner, parsing, pos, nli or qa", "ner"),
+    "device": ("cpu or cuda, where it shall run", "cpu"),
+}
+"""What `bistil new` asks for, and what it proposes."""
 
 
 def add_commands(commands: Commands) -> None:
@@ -56,6 +64,21 @@ def add_commands(commands: Commands) -> None:
         )
     )
     batch.set_defaults(run=_batch)
+
+    new = commands.add_parser(
+        "new",
+        help="a first experiment of one's own: its file, fitted to the teacher, and a language table",
+        description="Write an experiment file with settings fitted to the teacher's size, and the language"
+        " table of its data folder. What is not given is asked for; the device only tells how long it takes.",
+    )
+    new.add_argument("name", help="of the experiment, and of its new folder")
+    for name, (asked, _) in NEW.items():
+        new.add_argument(f"--{name}", help=f"{asked}")
+    new.add_argument(
+        "--size", choices=("tiny", "small", "base"), help="of the teacher; default: by its configuration"
+    )
+    new.add_argument("--to", type=Path, help="the new folder (default: NAME here)")
+    new.set_defaults(run=_new)
 
     stage = commands.add_parser(
         "stage", help="build one stage of an experiment, as a scheduler's job does; without an id, list them"
@@ -199,6 +222,52 @@ def _clock() -> Callable[[str], None]:
     return say
 
 
+def _new(options: argparse.Namespace) -> int:
+    from bistil.plan.begin import EXPERIMENT, Wish, begin
+    from bistil.plan.text import how_long
+
+    alone = all(getattr(options, name) for name in NEW if name != "device")
+    if alone and options.device is None:
+        options.device = "cpu"
+    given = {name: getattr(options, name) or _asked(name, *NEW[name]) for name in NEW}
+    device, folder = given.pop("device"), options.to or Path(options.name)
+    wish = Wish(name=options.name, size=options.size, **given)
+    experiment, fitted = begin(wish, folder)
+    file = folder / EXPERIMENT
+    print(f"{file}: settings for a teacher of size {fitted.name}, {fitted.source}")
+    at = "" if wish.miniworld else f" --data {folder}"
+    if not wish.miniworld:
+        print(f"{folder / 'languages.csv'}: which file is where, and whether the teacher has seen a language")
+    for line in how_long(experiment, device):
+        print(line)
+    print("Next:")
+    if experiment.data_sets:
+        print(f"  bistil data get {file} --to {folder}   # or put files of your own where languages.csv says")
+    if not wish.miniworld:
+        print(f"  bistil data check {folder}")
+    print(f"  bistil batch {file}{at} --dry-run")
+    print(f"  bistil batch {file}{at}" + (f" --device {device}" if device != "cpu" else ""))
+    return 0
+
+
+def _asked(name: str, what: str, proposed: str) -> str:
+    """What the user answers, or the proposal for an empty line.
+
+    Raises:
+        InputError: where nobody can be asked, or nothing comes and nothing is proposed.
+    """
+    told = f"--{name} was expected: {what}."
+    if not sys.stdin.isatty():
+        raise InputError(told)
+    try:
+        answer = input(f"{name} ({what}){f' [{proposed}]' if proposed else ''}: ").strip()
+    except EOFError:
+        answer = ""
+    if not (answer or proposed):
+        raise InputError(told)
+    return answer or proposed
+
+
 def _stage(options: argparse.Namespace) -> int:
     from bistil.batch import Place
     from bistil.batch.stage import build_stage, stages_of
@@ -242,8 +311,9 @@ def _study(options: argparse.Namespace) -> int:
         study, place, folder, workers=workers, device=options.device, say=lambda text: print(text, flush=True)
     )
     for row in read_table(folder / "verdicts.csv") if (folder / "verdicts.csv").is_file() else ():
-        verdict = "holds" if row["holds"] == "True" else "does not hold"
-        print(f"{verdict}: {row['claim']} ({float(row['left']):.1f} against {float(row['right']):.1f})")
+        print(
+            f"{row['verdict']}: {row['claim']} ({float(row['left']):.1f} against {float(row['right']):.1f})"
+        )
     print(folder / "index.html")
     return 1 if errors else 0
 

@@ -87,8 +87,9 @@ def teacher_config(named: str) -> PreTrainedConfig | None:
     public: dict[str, dict[str, Any]] = yaml.safe_load(
         (DATA / "public-teachers.yaml").read_text(encoding="utf-8")
     )
-    if named in public:
-        return AutoConfig.for_model(**public[named])
+    usual = {name.rpartition("/")[2]: config for name, config in public.items()} | public
+    if named in usual and not Path(DATA.parent, named).is_dir():
+        return AutoConfig.for_model(**usual[named])
     folder = teacher_folder(named)
     return (
         AutoConfig.from_pretrained(folder, trust_remote_code=False)
