@@ -6,9 +6,10 @@ INSTALLED := .venv/.installed
 SELECT := not browser and not real_data and not cuda
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
 
-.PHONY: help demo test test-fast test-browser lab bench docs clean
+.PHONY: help install demo test test-fast test-browser lab bench docs clean
 
 help:
+	@echo "make install       .venv with all that is needed; then: . .venv/bin/activate"
 	@echo "make demo          the whole tour on miniworld: stages, notebooks, reports/demo/index.html (second run: seconds)"
 	@echo "make lab           JupyterLab on notebooks/"
 	@echo "make test          ruff, mypy, every test, the notebooks' checked outputs"
@@ -17,6 +18,9 @@ help:
 	@echo "make bench         what our way costs against the published way and the least any needs, into reports/bench/"
 	@echo "make docs          a page a concept from the docstrings, into build/docs/index.html"
 	@echo "make clean         removes caches and builds; keeps .venv, data/cache and reports"
+
+install: $(INSTALLED)
+	@echo "Now: . .venv/bin/activate"
 
 demo: $(INSTALLED)
 	$(BIN)/bistil demo --workers $(WORKERS)

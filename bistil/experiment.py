@@ -120,6 +120,8 @@ class Experiment(Settings):
         data_sets: By task, entries of data/datasets.yaml that `bistil data get` makes the data folder of, the
             source language's first.
         variants: Systems of the experiment's own, each another one with something changed.
+        at_floor: Whether what follows a task SFT that learnt nothing (its score on the source's validation
+            data is that of a guess) is built (`continue`) or not (`stop`).
     """
 
     name: str
@@ -142,6 +144,7 @@ class Experiment(Settings):
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
     data_sets: dict[str, tuple[str, ...]] = field(default_factory=dict)
     variants: dict[str, Variant] = field(default_factory=dict)
+    at_floor: Literal["stop", "continue"] = field(default="stop", metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -97,6 +97,7 @@ def entries(teacher: Path, *, steps: int = 2) -> dict[str, Any]:
         "general": {"lrf": 2, "batch_size": 4, "schedule": schedule},
         "scratch": {"batch_size": 4, "schedule": schedule},
         "task": {"parsing": task, "ner": task},
+        "at_floor": "continue",
     }
 
 

@@ -5,6 +5,7 @@ Notable: everything that can be refused is refused before anything runs; a secon
 one made and says so.
 """
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from bistil.errors import InputError
 from bistil.evaluation.results import Row, results_id, write_results
 from bistil.experiment import Experiment
 from bistil.pipeline import Pipeline
+from bistil.plan.profiles import misfits
 from bistil.report import fresh
 from bistil.report.experiment import write_experiment_report
 from bistil.report.readme import refresh
@@ -40,6 +42,7 @@ def run_experiment(
     device: str | None = None,
     scheduling: Scheduling | None = None,
     lectures: bool = True,
+    anyway: bool = False,
 ) -> int:
     """Check, run and report an experiment; return how many stages failed (1 where only the
     report did).
@@ -48,11 +51,14 @@ def run_experiment(
         workers: processes of this machine.
         scheduling: run by Snakemake instead.
         lectures: whether results shall open as notebooks in `reports/NAME/notebooks`.
+        anyway: whether what follows a task SFT that learnt nothing is built too.
 
     Raises:
         InputError: before anything runs, for whatever would fail later.
     """
     experiment = Experiment.read(file)
+    if anyway:
+        experiment = dataclasses.replace(experiment, at_floor="continue")
     if scheduling:
         scheduling.check()
     folder_of_data = open_data(experiment.data, data)
@@ -65,6 +71,8 @@ def run_experiment(
     check_place(folder, "The report")
     by = f"Snakemake, profile {scheduling.profile}" if scheduling else f"{workers} workers"
     say(f"{experiment.name}: {len(batch.plan(experiment))} stages, {by}, artefacts in {place.store}")
+    for told in misfits(experiment):
+        say(f"warning: {told}")
     reader = batch.reader(experiment, place)
 
     def keep_scores() -> None:

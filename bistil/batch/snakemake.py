@@ -135,14 +135,17 @@ def run(
         shutil.copyfile(
             file, folder / "experiment.yaml"
         )  # what is changed in the file meanwhile is for the next run
-        gpu = {name: int(device != "cpu" and stage.kind != "vocabulary") for name, stage in stages.items()}
+        gpu = {
+            name: int(device != "cpu" and stage.kind not in ("vocabulary", "trimmed-teacher"))
+            for name, stage in stages.items()
+        }
         table = {name: {"after": stage.after, "gpu": gpu[name]} for name, stage in stages.items()}
-        config = json.dumps({"stages": table, "command": _command(place, device, folder)})
+        config = json.dumps({"stages": table, "command": _command(experiment, place, device, folder)})
         (folder / "config.json").write_text(config, encoding="utf-8")
         return _watch(folder, scheduling, stages, Account(len(stages), say, on_score))
 
 
-def _command(place: Place, device: str | None, folder: Path) -> str:
+def _command(experiment: Experiment, place: Place, device: str | None, folder: Path) -> str:
     """The command of a job, to which the stage's id is added; jobs run in the folder in which this process
     does.
     """
@@ -158,6 +161,7 @@ def _command(place: Place, device: str | None, folder: Path) -> str:
         "--run",
         folder,
     ]
+    words += ["--anyway"] if experiment.at_floor == "continue" else []
     words += [*(["--device", device] if device else []), folder / "experiment.yaml"]
     return f"cd {shlex.quote(os.getcwd())} && {shlex.join(map(str, words))}"
 

@@ -123,14 +123,14 @@ def sentence(row: Row) -> str:
     return f"{row['name']}: {'; '.join(parts)}"
 
 
-def in_process(measure: Callable[[str, Size], Found], way: str, size: Size, *, apart: bool) -> Found:
-    """What a measurement finds for one way, in a new process where `apart`: its peak of memory is then its
-    own.
+def in_process(measure: Callable[..., Found], *arguments: Any, apart: bool) -> Found:
+    """What a measurement finds of its arguments, in a new process where `apart`: its peak of memory is then
+    its own.
     """
     if not apart:
-        return measure(way, size)
+        return measure(*arguments)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(measure, (way, size))
+        return pool.apply(measure, arguments)
 
 
 def resident() -> int:

@@ -1,4 +1,4 @@
-"""The command line: `bistil demo | batch | stage | study | data | pretrain | teacher | trim | world |
+"""The command line: `bistil new | demo | batch | stage | study | data | pretrain | teacher | trim | world |
 report | bench | info | export | predict | doctor`.
 
 Notable: commands only parse, call and print. Whatever ends one is told in a line or a paragraph: bad input in
@@ -16,6 +16,7 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 
+from bistil import __version__
 from bistil.cli import machine, results, runs, sources, vocabulary
 from bistil.errors import InputError
 
@@ -29,13 +30,23 @@ OUTSIDE = (
 """What a file system refuses, whatever the program."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="bistil", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """The reader of command lines: `run` of what it reads is the command's function."""
+    reader = argparse.ArgumentParser(
+        prog="bistil",
+        description="Small models for two languages out of large ones for a hundred. `bistil COMMAND --help`"
+        " says more of each command.",
+    )
+    reader.add_argument("--version", action="version", version=f"bistil {__version__}")
+    commands = reader.add_subparsers(required=True, metavar="COMMAND")
     for room in (runs, results, sources, vocabulary, machine):
         room.add_commands(commands)
-    options = parser.parse_args(arguments)
+    return reader
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = parser().parse_args(arguments)
     try:
         status = int(options.run(options) or 0)
         sys.stdout.flush()

@@ -20,7 +20,8 @@ def add_commands(commands: Commands) -> None:
         type=Path,
         nargs="+",
         metavar="A [B]",
-        help="an experiment file; to compare, also a report's folder or a results.csv",
+        help="an experiment file, or a report's folder, whose verdicts are then made anew from its rows; to"
+        " compare, two of these or of results.csv",
     )
     place_options(report)
     report.add_argument("--reports", type=Path, default=ROOT / "reports")
@@ -31,7 +32,9 @@ def add_commands(commands: Commands) -> None:
     info.set_defaults(run=_info)
 
     export = commands.add_parser(
-        "export", help="a finished student as a folder for transformers or ONNX Runtime, with its model card"
+        "export",
+        help="a finished student as a folder for transformers, sentence-transformers or ONNX Runtime, with"
+        " its model card",
     )
     export.add_argument(
         "which",
@@ -41,7 +44,7 @@ def add_commands(commands: Commands) -> None:
     export.add_argument(
         "--to",
         default="folder",
-        choices=("folder", "onnx", "onnx-int8", "hub"),
+        choices=("folder", "sentence-transformers", "onnx", "onnx-int8", "hub"),
         help="in which form (default: folder)",
     )
     for name in ("system", "task", "target"):
@@ -83,9 +86,13 @@ def _report(options: argparse.Namespace) -> int:
         )
     from bistil import batch
     from bistil.experiment import Experiment
-    from bistil.report.experiment import write_experiment_report
+    from bistil.report.experiment import seen_by_teacher, write_experiment_report
+    from bistil.report.page import judge_again
     from bistil.store.artefacts import Store
 
+    if options.experiments[0].is_dir():
+        print(judge_again(options.experiments[0], seen_by_teacher(options.experiments[0])))
+        return 0
     experiment = Experiment.read(options.experiments[0])
     place = batch.Place(open_data(experiment.data, options.data).root, options.store)
     folder = options.reports / experiment.name
@@ -149,7 +156,7 @@ def _export(options: argparse.Namespace) -> int:
             options.which, sorted(options.reports.glob("*/results.csv")), ROOT / "data" / "experiments"
         )
     experiment = Experiment.read(file)
-    cell = deploy.choose(experiment, asked)
+    cell = deploy.choose(experiment, asked, options.to)
     if options.to == "hub":
         deploy.check_hub(options.repo, public=options.public)
     pipeline = Pipeline(experiment, open_data(experiment.data, options.data), Store(options.store))

@@ -1,7 +1,9 @@
 """Commands that run something: experiments, their stages, studies, the demo."""
 
 import argparse
+import dataclasses
 import os
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -15,12 +17,20 @@ from bistil.sources.folder import open_data
 
 if TYPE_CHECKING:
     from bistil.batch.snakemake import Scheduling
+    from bistil.experiment import Experiment
     from bistil.plan.text import Rehearsal
 
 BISTIL_TFLOPS = 5.7
-"""What BiStil's own training sustained: 200,000 steps of stage 1 at lrf 2 in 9 hours on an RTX 3080 (paper
-appendix A.1 and note 8).
-"""
+"""As in `plan.text`, which is not read for the help alone."""
+
+NEW = {
+    "teacher": ("a hub name such as xlm-roberta-base, a folder, or e5-small", "xlm-roberta-base"),
+    "source": ("code of the language that has task data", "eng"),
+    "target": ("code of the language that has none", ""),
+    "task": ("ner, parsing, pos, nli or qa", "ner"),
+    "device": ("cpu or cuda, where it shall run", "cpu"),
+}
+"""What `bistil new` asks for, and what it proposes."""
 
 
 def add_commands(commands: Commands) -> None:
@@ -47,12 +57,28 @@ def add_commands(commands: Commands) -> None:
     batch.add_argument(
         "--no-notebooks", action="store_true", help="leave out the executed notebooks of the results"
     )
+    _anyway_option(batch)
     _scheduling_options(
         batch.add_argument_group(
             "Snakemake", "what gives every stage a process of its own, here or through a scheduler"
         )
     )
     batch.set_defaults(run=_batch)
+
+    new = commands.add_parser(
+        "new",
+        help="a first experiment of one's own: its file, fitted to the teacher, and a language table",
+        description="Write an experiment file with settings fitted to the teacher's size, and the language"
+        " table of its data folder. What is not given is asked for; the device only tells how long it takes.",
+    )
+    new.add_argument("name", help="of the experiment, and of its new folder")
+    for name, (asked, _) in NEW.items():
+        new.add_argument(f"--{name}", help=f"{asked}")
+    new.add_argument(
+        "--size", choices=("tiny", "small", "base"), help="of the teacher; default: by its configuration"
+    )
+    new.add_argument("--to", type=Path, help="the new folder (default: NAME here)")
+    new.set_defaults(run=_new)
 
     stage = commands.add_parser(
         "stage", help="build one stage of an experiment, as a scheduler's job does; without an id, list them"
@@ -62,6 +88,7 @@ def add_commands(commands: Commands) -> None:
     place_options(stage)
     stage.add_argument("--device", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
     stage.add_argument("--run", dest="folder", type=Path, help="folder of a run, to note there how it went")
+    _anyway_option(stage)
     stage.set_defaults(run=_stage)
 
     schema = commands.add_parser("schema", help="the JSON schema of experiment files, for editors")
@@ -110,6 +137,7 @@ def _batch(options: argparse.Namespace) -> int:
         device=options.device,
         scheduling=_scheduling(options),
         lectures=not options.no_notebooks,
+        anyway=options.anyway,
     )
     return 1 if failed else 0
 
@@ -127,6 +155,22 @@ def _rehearsal(options: argparse.Namespace) -> "Rehearsal":
     return partial(
         rehearse, experiment, data, beside=beside if beside.is_dir() else None, device=options.device
     )
+
+
+def _anyway_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--anyway",
+        action="store_true",
+        help="build what follows a task SFT that learnt nothing, too (at_floor: continue)",
+    )
+
+
+def _read(options: argparse.Namespace) -> "Experiment":
+    """The experiment as its file and --anyway say."""
+    from bistil.experiment import Experiment
+
+    experiment = Experiment.read(options.experiment)
+    return dataclasses.replace(experiment, at_floor="continue") if options.anyway else experiment
 
 
 def _scheduling_options(parser: argparse._ArgumentGroup) -> None:
@@ -178,15 +222,60 @@ def _clock() -> Callable[[str], None]:
     return say
 
 
+def _new(options: argparse.Namespace) -> int:
+    from bistil.plan.begin import EXPERIMENT, Wish, begin
+    from bistil.plan.text import how_long
+
+    alone = all(getattr(options, name) for name in NEW if name != "device")
+    if alone and options.device is None:
+        options.device = "cpu"
+    given = {name: getattr(options, name) or _asked(name, *NEW[name]) for name in NEW}
+    device, folder = given.pop("device"), options.to or Path(options.name)
+    wish = Wish(name=options.name, size=options.size, **given)
+    experiment, fitted = begin(wish, folder)
+    file = folder / EXPERIMENT
+    print(f"{file}: settings for a teacher of size {fitted.name}, {fitted.source}")
+    at = "" if wish.miniworld else f" --data {folder}"
+    if not wish.miniworld:
+        print(f"{folder / 'languages.csv'}: which file is where, and whether the teacher has seen a language")
+    for line in how_long(experiment, device):
+        print(line)
+    print("Next:")
+    if experiment.data_sets:
+        print(f"  bistil data get {file} --to {folder}   # or put files of your own where languages.csv says")
+    if not wish.miniworld:
+        print(f"  bistil data check {folder}")
+    print(f"  bistil batch {file}{at} --dry-run")
+    print(f"  bistil batch {file}{at}" + (f" --device {device}" if device != "cpu" else ""))
+    return 0
+
+
+def _asked(name: str, what: str, proposed: str) -> str:
+    """What the user answers, or the proposal for an empty line.
+
+    Raises:
+        InputError: where nobody can be asked, or nothing comes and nothing is proposed.
+    """
+    told = f"--{name} was expected: {what}."
+    if not sys.stdin.isatty():
+        raise InputError(told)
+    try:
+        answer = input(f"{name} ({what}){f' [{proposed}]' if proposed else ''}: ").strip()
+    except EOFError:
+        answer = ""
+    if not (answer or proposed):
+        raise InputError(told)
+    return answer or proposed
+
+
 def _stage(options: argparse.Namespace) -> int:
     from bistil.batch import Place
     from bistil.batch.stage import build_stage, stages_of
-    from bistil.experiment import Experiment
     from bistil.pipeline import Pipeline
     from bistil.plan.text import THERE
     from bistil.store.artefacts import Store
 
-    experiment = Experiment.read(options.experiment)
+    experiment = _read(options)
     data = open_data(experiment.data, options.data)
     if options.id:
         place = Place(data.root, options.store)
@@ -222,8 +311,9 @@ def _study(options: argparse.Namespace) -> int:
         study, place, folder, workers=workers, device=options.device, say=lambda text: print(text, flush=True)
     )
     for row in read_table(folder / "verdicts.csv") if (folder / "verdicts.csv").is_file() else ():
-        verdict = "holds" if row["holds"] == "True" else "does not hold"
-        print(f"{verdict}: {row['claim']} ({float(row['left']):.1f} against {float(row['right']):.1f})")
+        print(
+            f"{row['verdict']}: {row['claim']} ({float(row['left']):.1f} against {float(row['right']):.1f})"
+        )
     print(folder / "index.html")
     return 1 if errors else 0
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bistil.cli.options import Commands, number
+from bistil.errors import InputError
 from bistil.settings.places import CACHE
 from bistil.settings.ranges import Count
 from bistil.sources.folder import open_data
@@ -88,7 +89,16 @@ def _data_check(options: argparse.Namespace) -> int:
     from bistil.sources.check import check_folder, lines
     from bistil.text.languages import DataFolder
 
-    checked = check_folder(DataFolder(options.folder))
+    folder = DataFolder(options.folder)
+    checked = check_folder(folder)
+    if not folder.has_table and not checked.files:
+        raise InputError(
+            f"A languages.csv was expected in {options.folder}, but there is none, and none of the files that"
+            " the project's own table names is there. `bistil new` writes a table; docs/concepts/data.md says"
+            " what is in one."
+        )
+    if not folder.has_table:
+        print("no languages.csv here: read by the project's own table")
     for line in lines(checked, options.folder):
         print(line)
     return 1 if checked.malformed else 0

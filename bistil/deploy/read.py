@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from bistil.deploy.graph import Graph, open_graph
+from bistil.deploy.graph import GRAPHS, Graph, open_graph
 from bistil.errors import InputError
 from bistil.models.config import read_config
 from bistil.models.load import Output, TaskModel, load_tokenizer, quiet
@@ -28,8 +28,6 @@ from bistil.tasks.pos import Pos
 from bistil.tasks.qa import Qa, on_context
 from bistil.tasks.task import Task
 
-GRAPHS = {"onnx": "model.onnx", "onnx-int8": "model-int8.onnx"}
-"""Form -> the graph's file."""
 Batch = Mapping[str, Tensor]
 Finish = Callable[[Sequence[Tensor], Batch], Mapping[str, Tensor]]
 
@@ -81,7 +79,7 @@ def load_deployed(folder: Path) -> tuple[Deployed, Task, PreTrainedTokenizerFast
     path = next((folder / name for name in GRAPHS.values() if (folder / name).is_file()), None)
     graph = open_graph(path) if path else None
     model = None if graph else _model(folder, config, "AutoModel" if state is not None else form)
-    return Deployed(config, model, graph, finish), task, load_tokenizer(str(folder))
+    return Deployed(config, model, graph, finish).eval(), task, load_tokenizer(str(folder))
 
 
 def _config(folder: Path) -> Any:

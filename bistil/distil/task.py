@@ -21,7 +21,7 @@ from bistil.distil.objective import compare, term_pairs
 from bistil.distil.terms import Context, Reading
 from bistil.distil.width import Narrowing
 from bistil.models.load import TaskModel
-from bistil.settings.ranges import Count, Length, Settings
+from bistil.settings.ranges import Count, Length, Positive, Settings
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta
 from bistil.sft.tune import fine_tune
@@ -42,6 +42,8 @@ class TaskConfig(Settings):
         max_length: The largest number of sub-words of an example; of a question, that of a window.
         examples: The largest number of training examples, None for all.
         validation_examples: The largest number of examples that pick the checkpoint, None for all.
+        head_learning_rate: The peak of the learning rate of the task's head, None for the schedules'. Heads
+            want more where a teacher's states have little variance, as those of multilingual-e5-small.
     """
 
     sft: SftConfig
@@ -49,6 +51,7 @@ class TaskConfig(Settings):
     max_length: Length = 128
     examples: Count | None = None
     validation_examples: Count | None = field(default=None, metadata={"added_later": True})
+    head_learning_rate: Positive | None = field(default=None, metadata={"added_later": True})
 
 
 class TaskLearning(Objective):
@@ -130,6 +133,7 @@ def train_task_sft(
     base: str,
     run: Run,
     follows: Followed | None = None,
+    cut: int = 0,
 ) -> tuple[SparseDelta, History]:
     """Tune `model` on examples of a task, by language; return the delta with the whole head in it.
 
@@ -138,6 +142,7 @@ def train_task_sft(
             that.
         validate: source-language validation metrics, among them `task.metric`, which picks the checkpoint.
         follows: a task teacher (teacher-forced); None for gold labels.
+        cut: how many parameters trimming took from the encoder; the density is a share of all.
     """
     rows = {
         code: task.encode(own[: config.examples], tokenizer, max_length=config.max_length)
@@ -155,5 +160,15 @@ def train_task_sft(
             task, rows, int(tokenizer.pad_token_id), batch_size=config.batch_size, steps=steps, seed=seed
         )
 
-    tuning = Tuning(objective, model.encoder, model.head, batches, validate, select=task.metric, base=base)
+    tuning = Tuning(
+        objective,
+        model.encoder,
+        model.head,
+        batches,
+        validate,
+        select=task.metric,
+        base=base,
+        head_rate=config.head_learning_rate,
+        cut=cut,
+    )
     return fine_tune(tuning, config.sft, run)

@@ -31,7 +31,6 @@ from bistil.sft.language import train_language_sft
 from bistil.sft.lottery import Selection
 from bistil.store.artefacts import Artefact, file_id
 from bistil.systems.recipe import Pairs, Student, layer_pairs
-from bistil.text.corpora import read_lines
 
 LANGUAGE_SEED = 1
 CALIBRATION = 256  # sequences a language that a narrower student is projected by
@@ -49,18 +48,23 @@ def make_vocabulary(inputs: Inputs, codes: tuple[str, ...]) -> Artefact:
 
     def build(folder: Path) -> Mapping[str, Any]:
         tokenizer = inputs.teacher.tokenizer
-        lines = {code: read_lines(inputs.data.text(code), experiment.text.lines) for code in codes}
+        lines = {code: inputs.lines(code) for code in codes}
         count = vocab.count_tokens if config.criterion == "unigram" else vocab.sentence_share
         counts = [count(tokenizer, text) for text in lines.values()]
         kept = vocab.choose(tokenizer, counts, **vars(config))
         trimmed = vocab.trim_tokenizer(tokenizer, kept)
         trimmed.save_pretrained(folder / "tokenizer")
         save_file({"kept": torch.from_numpy(kept)}, folder / "kept.safetensors")
-        return vocab.report(tokenizer, trimmed, kept, lines)
+        found = vocab.report(tokenizer, trimmed, kept, lines)
+        return (
+            {**found, "tokens_before": inputs.trimmed_teacher().metrics["tokens"][0]}
+            if inputs.trims
+            else found
+        )
 
     settings = {"vocabulary": config, "lines": experiment.text.lines}
     return inputs.store.run(
-        "vocabulary", settings, {"teacher": inputs.teacher_id, **inputs.texts(codes)}, build
+        "vocabulary", settings, {"teacher": inputs.teacher_input, **inputs.texts(codes)}, build
     )
 
 
@@ -108,11 +112,16 @@ def make_language_sft(
             text=experiment.text,
             sft=sft,
             run=inputs.run(folder, f"language SFT {code}"),
+            cut=0 if kept else inputs.parameters_cut(mlm),
         )
         return inputs.keep(folder, delta, history, "loss")
 
-    base = {"base": student.id if student else inputs.teacher_id, "text": file_id(inputs.data.text(code))}
-    return inputs.store.run("language-sft", {"text": experiment.text, "sft": sft}, base, build)
+    base: dict[str, Artefact | str] = {
+        "base": student or inputs.teacher_input,
+        "text": file_id(inputs.data.text(code)),
+        **inputs.left_out,
+    }
+    return inputs.store.run("language-sft", {"text": inputs.text, "sft": sft}, base, build)
 
 
 def make_student(
@@ -186,7 +195,7 @@ def imitated(inputs: Inputs, recipe: Student, depth: int) -> Pairs:
 def _settings(inputs: Inputs, recipe: Student, config: GeneralConfig) -> dict[str, Any]:
     """What an artefact says of how a student was made."""
     experiment = inputs.experiment
-    shared = {"recipe": recipe.settings, "text": experiment.text}
+    shared = {"recipe": recipe.settings, "text": inputs.text}
     if not recipe.follows:
         return {**shared, "scratch": experiment.scratch, "lrf": config.lrf, "seed": config.seed}
     return {**shared, "general": config, **({"minilm": experiment.minilm} if recipe.relates else {})}
@@ -200,7 +209,7 @@ def _made_from(
     Texts are named where neither a vocabulary nor SFTs stand for them, and for unadapted followers in any
     case, as ids have always been made.
     """
-    found: dict[str, Artefact | str] = {"teacher": inputs.teacher_id}
+    found: dict[str, Artefact | str] = {"teacher": inputs.teacher_input}
     if kept is not None:
         found["vocabulary"] = kept
     if kept is None or (recipe.follows and not recipe.adapted):

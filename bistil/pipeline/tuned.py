@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 from bistil.adapt.worn import WORN, load_worn
 from bistil.distil.task import Followed, train_task_sft
 from bistil.distil.width import Narrowing
+from bistil.errors import InputError
 from bistil.evaluation.score import evaluate
 from bistil.experiment import Cell
 from bistil.models.load import TaskModel, load_encoder
@@ -23,6 +24,11 @@ from bistil.sft.delta import base_hash
 from bistil.store.artefacts import Artefact
 from bistil.systems.recipe import STATES, Rows
 from bistil.tasks.task import Task
+
+FLOOR = "floor"
+"""The metric of a task SFT that says what a guess scores on its validation data."""
+LEARNT = 1.0
+"""By how many points a task SFT must beat a guess, to count as one that has learnt something."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +91,14 @@ def make_task_sft(
             base=base_id,
             run=inputs.run(folder, f"{cell.task} SFT, {cell.system}{of}"),
             follows=_followed(inputs, cell, base, teacher(), kept) if follows else None,
+            cut=0 if base.vocabulary else inputs.parameters_cut(encoder),
         )
-        return {**inputs.keep(folder, delta, history, task.metric), "labels": list(task.labels)}
+        known = [one for own in examples.values() for one in own]
+        floor = {FLOOR: task.floor(known, validation)[task.metric]}
+        return {**inputs.keep(folder, delta, history, task.metric), **floor, "labels": list(task.labels)}
 
     made_from: dict[str, Artefact | str] = {
-        "base": base.student or inputs.teacher_id,
+        "base": base.student or inputs.teacher_input,
         **inputs.training_files(cell),
         **({"source sft": worn} if worn else {}),
         **({"task teacher": follows} if follows else {}),
@@ -101,7 +110,10 @@ def make_task_sft(
         settings["terms"] = learning.terms
     if follows is not None and learning.temperature != 1.0:
         settings["temperature"] = learning.temperature
-    return inputs.store.run("task-sft", settings, made_from, build)
+    made = inputs.store.run("task-sft", settings, made_from, build)
+    if inputs.experiment.at_floor == "stop":
+        _check_learnt(made, f"{cell.task} SFT, {cell.system}", inputs.training(cell)[0].metric)
+    return made
 
 
 def make_task_model(
@@ -127,6 +139,22 @@ def worn_encoder(
     if worn is not None:
         load_worn(worn.path(WORN), base=base_hash(encoder)).apply(encoder)
     return inputs.placed(encoder).eval(), tokenizer
+
+
+def _check_learnt(made: Artefact, name: str, metric: str) -> None:
+    """Refuse a task SFT that has not learnt its task; it stays in the store.
+
+    Raises:
+        InputError: where its best validation score is not a point above that of a guess.
+    """
+    best, floor = (made.metrics.get(name) for name in (f"best_{metric}", FLOOR))
+    if best is not None and floor is not None and best < floor + LEARNT:
+        raise InputError(
+            f"{name}: a score on the source's validation data clearly above that of a guess ({floor:.1f}"
+            f" {metric}) was expected, but the best was {best:.1f}. Nothing that follows it is built. Give it"
+            " more steps or higher rates (`head_learning_rate` for the head's alone), or go on all the same"
+            " with `at_floor: continue` in the experiment's file, or --anyway."
+        )
 
 
 def _followed(

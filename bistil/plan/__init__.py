@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from bistil.errors import InputError
 from bistil.experiment import Cell, Experiment
-from bistil.models.packaged import teacher_folder
+from bistil.models.packaged import teacher_config, teacher_folder
 from bistil.pipeline import Pipeline
 from bistil.store.artefacts import Artefact, Build, Store, artefact_id, file_id
 from bistil.text.languages import DATA, DataFolder, Language
@@ -44,10 +44,8 @@ class Job(NamedTuple):
     arguments: tuple[Any, ...]
 
     def __str__(self) -> str:
-        return (
-            f"{self.stage.replace('_', ' ')}"
-            f" {' '.join(_words(argument) for argument in self.arguments if argument is not None)}"
-        )
+        words = [_words(argument) for argument in self.arguments if argument is not None]
+        return " ".join([self.stage.replace("_", " "), *words])
 
 
 def _words(argument: Any) -> str:
@@ -134,6 +132,8 @@ def foresee(
         elif store is None or not pipeline.teacher_is_here:
             pipeline.__dict__["teacher_id"] = folder.stand_in("teacher", "id").name
             folder.stand_ins.add(pipeline.teacher_id)
+            if experiment.text.trim is None and teacher_config(experiment.teacher) is None:
+                pipeline.__dict__["trims"] = False  # how large its vocabulary is nobody knows
         users: dict[str, list[Cell]] = {}
         for cell in experiment.cells():
             for name in _behind(pipeline.evaluation(cell).id, notes.stages):
@@ -200,7 +200,7 @@ class Notes(Store):
     def call(self, method: Callable[..., Artefact], *arguments: Any, **named: Any) -> Artefact:
         """Call a stage method of the pipeline, so that what it runs is known by that call."""
         given = signature(method).bind(*arguments, **named).args
-        while given[-1] is None:
+        while given and given[-1] is None:
             given = given[:-1]  # what is left to its default goes without saying
         jobs = tuple(self.stages[one.id].job if isinstance(one, Artefact) else one for one in given)
         with self._inside(Job(method.__name__, jobs)):

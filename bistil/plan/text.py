@@ -3,20 +3,29 @@
 Notable: nothing is built and nothing is fetched; what a stage is made from decides whether the store can be
 asked for it."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from bistil.errors import InputError
 from bistil.experiment import Experiment
+from bistil.miniworld.settings import load_settings
+from bistil.models.packaged import teacher_config
 from bistil.plan import Stage, foresee
-from bistil.plan.estimate import Cost, Estimator, teacher_config
+from bistil.plan.estimate import Cost, Estimator
+from bistil.plan.profiles import CPU_TFLOPS, misfits
 from bistil.plan.rehearse import makespan
 from bistil.sources.folder import open_data
 from bistil.store.artefacts import Store
-from bistil.text.languages import DATA, DataFolder
+from bistil.text.languages import DATA, DataFolder, check_known
 
 Rehearsal = Callable[[Mapping[str, Stage]], Mapping[str, float]]
+BISTIL_TFLOPS = 5.7
+"""What BiStil's own training sustained: 200,000 steps of stage 1 at lrf 2 in 9 hours on an RTX 3080 (paper
+appendix A.1 and note 8).
+"""
 THERE = {True: "there", False: "not yet", None: "?"}
 
 
@@ -44,6 +53,7 @@ def plan_lines(
             f"The sustained rate should be above 0 TFLOP/s, but is {tflops}. A number like 5.7 was expected."
         )
     folder = data_at_hand(experiment, data)
+    check_names(experiment, folder)
     stages = foresee(experiment, folder, Store(store, read_only=True))
     config = teacher_config(experiment.teacher)
     estimator = Estimator(stages, config)
@@ -75,7 +85,78 @@ def plan_lines(
             f" worker{'s' * (workers > 1)}, by a rehearsal on this machine: each kind of stage once, with"
             " phases of a few steps, alone. Starting up and notebooks of the results come on top."
         )
+    if config is not None:
+        yield _on_cpu(sum(costs[stage.id].flops for stage in left), os.cpu_count() or 1)
     yield from _footnotes(experiment, stages, tflops, known=config is not None, folder=folder)
+    for told in misfits(experiment):
+        yield f"warning: {told}"
+
+
+def how_long(experiment: Experiment, device: str, cores: int | None = None) -> Iterator[str]:
+    """What training all of an experiment takes on a device, in a sentence by FLOPs; nothing where the
+    teacher's configuration is not known.
+
+    Args:
+        cores: of the processor; None: those of this machine.
+    """
+    config = teacher_config(experiment.teacher)
+    if config is None:
+        return
+    stages = foresee(experiment)
+    flops = sum(Estimator(stages, config).cost(stage).flops for stage in stages.values())
+    yield _on_cpu(flops, cores or os.cpu_count() or 1) if device == "cpu" else _on_gpu(flops)
+
+
+def _on_gpu(flops: float) -> str:
+    hours = Cost(flops=flops).hours(BISTIL_TFLOPS)
+    return (
+        f"About {_span(hours)} of training on one GPU like the paper's (RTX 3080, {BISTIL_TFLOPS:g} TFLOP/s"
+        " sustained), evaluations and scoring on top."
+    )
+
+
+def _on_cpu(flops: float, cores: int) -> str:
+    hours = Cost(flops=flops).hours(CPU_TFLOPS * cores)
+    told = f"About {_span(hours)} of training on {cores} processor core{'s' * (cores > 1)} by FLOPs."
+    return told + (" That is long: take e5-small, or --device cuda." if hours > 72 else "")
+
+
+def _span(hours: float) -> str:
+    if hours < 1:
+        return f"{max(1, round(60 * hours))} min"
+    return f"{hours:.0f} h" if hours < 72 else f"{hours / 24:.0f} days"
+
+
+def check_names(experiment: Experiment, folder: DataFolder | None) -> None:
+    """Refuse languages and a teacher that can be seen not to be there, although a plan needs neither.
+
+    Args:
+        folder: with the language table; None where it is not at hand.
+
+    Raises:
+        InputError: for the first of them.
+    """
+    codes = (
+        experiment.source,
+        *chain(*experiment.targets.values()),
+        *chain(*experiment.groups),
+        *experiment.seen,
+    )
+    if folder is not None:
+        check_known(codes, folder.languages)
+    elif experiment.data == "miniworld":
+        check_known(codes, {one.code for one in load_settings(DATA / "miniworld.yaml").languages})
+    named = experiment.teacher
+    path = Path(named).expanduser()
+    to_be_made = (DATA / "teachers" / f"{path.name}.yaml").is_file()
+    if teacher_config(named) is None and not to_be_made and (path.is_absolute() or len(path.parts) != 2):
+        if len(path.parts) == 1 and not named.startswith("."):
+            return  # a name on the hub may have no owner
+        raise InputError(
+            f"The folder of a teacher was expected at {named}, but there is none with a config.json, and no"
+            " name on the hub has so many parts. Give a hub name such as xlm-roberta-base, e5-small, or a"
+            " folder that is there."
+        )
 
 
 def data_at_hand(experiment: Experiment, named: str | None) -> DataFolder | None:
@@ -127,7 +208,7 @@ def _footnotes(
     else:
         yield (
             f"No GPU hours: the configuration of {experiment.teacher} is neither in its folder nor in"
-            " data/public-teachers.yaml."
+            " data/public-teachers.yaml. If it is no name on the hub either, the run stops at its start."
         )
     if any(stage.there is None for stage in stages.values()):
         lacking = (

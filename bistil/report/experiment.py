@@ -22,13 +22,17 @@ from bistil.report.readme import refresh
 from bistil.report.supports import support_figures
 from bistil.report.tables import Table
 from bistil.settings.files import read_json
+from bistil.settings.places import DATA
+from bistil.sources.folder import open_data
 from bistil.store.artefacts import Artefact, Store
 from bistil.store.provenance import plain
 from bistil.store.whole import write_whole
 from bistil.systems.recipe import Student
 from bistil.systems.table import rank
+from bistil.text.languages import read_table
 
-KINDS = ("evaluation", "timing", "task-sft", "student", "language-sft", "vocabulary")
+KINDS = ("evaluation", "timing", "task-sft", "student", "language-sft", "vocabulary", "trimmed-teacher")
+TABLE = DATA / "languages.csv"
 EXPERIMENT = "experiment.json"
 """The settings that were asked for, in the report's folder."""
 
@@ -86,6 +90,19 @@ def write_experiment_report(
     write_whole(folder / EXPERIMENT, json.dumps(asked, indent=1) + "\n")
     refresh(folder)
     return path
+
+
+def seen_by_teacher(folder: Path) -> Collection[str] | None:
+    """The languages that the teacher of a report saw, by its settings and the project's language tables; None
+    where its settings were not kept.
+    """
+    if not (folder / EXPERIMENT).is_file():
+        return None
+    asked: dict[str, Any] = read_json(folder / EXPERIMENT)
+    if asked.get("seen"):
+        return list(asked["seen"])
+    table = open_data("miniworld").languages if asked["data"] == "miniworld" else read_table(TABLE)
+    return [code for code, language in table.items() if language.seen]
 
 
 def behind(rows: Iterable[Row], store: Store) -> list[Artefact]:

@@ -1,19 +1,27 @@
 """The orderings that the papers claim (BiStil, LT-SFT, SpIEL), put to the test on one's own rows: each with
 its numbers and a verdict.
 
-Notable: two systems are compared on the targets both were run on; a difference smaller than its own spread
-over seeds is called that.
+Notable: two systems are compared on the targets and seeds that both have. A claim holds only where its
+interval over seeds and its interval over targets both exclude zero. What is less is called leaning or open,
+whatever the means say.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import sqrt
 from statistics import fmean, stdev
+
+from scipy.special import stdtrit
 
 from bistil.evaluation.results import Row, Setting, Variant, average, rows_of, select, settings
 from bistil.systems.claims import ORDERINGS, RETAINED, Ordering
 from bistil.systems.table import TEACHER, UNADAPTED
 
 HOLDS, FAILS, NOT_RUN = "holds", "does not hold", "not run"
+LEANS, AGAINST, OPEN = "leans towards it", "leans against it", "open"
+CONFIDENCE = 0.95
+LEAST = 1e-9
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,8 @@ class Claim:
     For the retention claim `left` is the student's share of the teacher's score and `right` the share asked
     for, both percent. For the claim on adaptation they are the gains by language SFTs on unseen and on seen
     targets, in points. `spread` is the sample standard deviation of the difference over seeds, None with
-    fewer than two common seeds. `wins` counts the targets on which the ordering holds by itself."""
+    fewer than two common seeds. `wins` counts the targets on which the ordering holds by itself. `interval`
+    is that of the difference (see `interval_of`), None where seeds or targets are too few for one."""
 
     setting: Setting
     text: str
@@ -34,18 +43,54 @@ class Claim:
     wins: int = 0
     targets: tuple[str, ...] = ()
     seeds: int = 0
+    interval: Interval | None = None
 
     @property
     def difference(self) -> float | None:
         """Left minus right, in points."""
         return None if self.left is None or self.right is None else self.left - self.right
 
-    @property
-    def within_spread(self) -> bool:
-        """Whether the difference is no larger than its spread over seeds, so that the verdict may be
-        chance.
-        """
-        return self.difference is not None and self.spread is not None and abs(self.difference) <= self.spread
+
+def interval_of(differences: Sequence[Sequence[float]]) -> Interval | None:
+    """Return a 95 % interval of a mean difference that speaks of other seeds and of other targets: from the
+    lower to the higher end of two t-intervals, one over the means of seeds, one over the means of targets.
+
+    Args:
+        differences: By seed, by target. Shape: [S, T].
+
+    Returns:
+        The interval; None with fewer than two seeds or two targets, since then nothing tells how much another
+        one would change.
+    """
+    if len(differences) < 2 or len(differences[0]) < 2:
+        return None
+    sides = [
+        _t_interval([fmean(found) for found in axis])
+        for axis in (differences, list(zip(*differences, strict=True)))
+    ]
+    return min(low for low, _ in sides), max(high for _, high in sides)
+
+
+def _t_interval(values: Sequence[float]) -> Interval:
+    half = float(stdtrit(len(values) - 1, 0.5 + CONFIDENCE / 2)) * stdev(values) / sqrt(len(values))
+    return fmean(values) - half, fmean(values) + half
+
+
+def _verdict(value: float, found: Interval | None, spread: float | None, won: int, targets: int) -> str:
+    """What the evidence allows to say of a claim that `value` is above zero.
+
+    Args:
+        won: The targets, of so many, on which it is by itself.
+    """
+    if found is not None and found[0] > LEAST:
+        return HOLDS
+    if found is not None and found[1] < -LEAST:
+        return FAILS
+    if spread is not None and abs(value) <= spread:
+        return OPEN
+    if value > LEAST and won == targets:
+        return LEANS
+    return AGAINST if value < -LEAST and won == 0 else OPEN
 
 
 def orderings(
@@ -91,16 +136,37 @@ def _compare(
     mean_a, mean_b = average(a, targets=common), average(b, targets=common)
     if mean_a is None or mean_b is None:
         return Claim(setting, text, NOT_RUN)
-    differences = [
-        fmean(_by_seed(a, common)[seed]) - fmean(_by_seed(b, common)[seed])
-        for seed in _common_seeds(a, b, common)
-    ]
-    wins = sum(_holds(_mean(a, target) + short, sign, _mean(b, target)) for target in common)
-    verdict = HOLDS if _holds(mean_a.mean + short, sign, mean_b.mean) else FAILS
-    spread = stdev(differences) if len(differences) > 1 else None
-    return Claim(
-        setting, text, verdict, mean_a.mean, mean_b.mean, spread, wins, common, max(1, len(differences))
+    ours, theirs = _by_seed(a, common), _by_seed(b, common)
+    seeds = _common_seeds(a, b, common)
+    return _told(
+        setting,
+        text,
+        (mean_a.mean, mean_b.mean),
+        [[one - other for one, other in zip(ours[seed], theirs[seed], strict=True)] for seed in seeds],
+        short,
+        [_mean(a, target) + short - _mean(b, target) for target in common],
+        sign,
+        common,
     )
+
+
+def _told(
+    setting: Setting,
+    text: str,
+    sides: tuple[float, float],
+    differences: list[list[float]],
+    short: float,
+    by_target: Sequence[float],
+    sign: str,
+    targets: tuple[str, ...],
+) -> Claim:
+    """A claim with its verdict. differences: by seed, by target; by_target: their means, `short` added."""
+    spread = stdev(map(fmean, differences)) if len(differences) > 1 else None
+    found = interval_of(differences)
+    wins = sum(value >= -LEAST if sign == "≥" else value > LEAST for value in by_target)
+    moved = found and (found[0] + short, found[1] + short)
+    verdict = _verdict(sides[0] - sides[1] + short, moved, spread, wins, len(by_target))
+    return Claim(setting, text, verdict, *sides, spread, wins, targets, max(1, len(differences)), found)
 
 
 def _retention(rows: list[Row], setting: Setting, keep_percent: float) -> Claim:
@@ -110,29 +176,15 @@ def _retention(rows: list[Row], setting: Setting, keep_percent: float) -> Claim:
     if base.left is None or base.right is None or base.right <= 0:
         return Claim(setting, text, NOT_RUN)
     student, teacher = select(rows, asked), select(rows, Variant(TEACHER))
-    seeds = _common_seeds(student, teacher, base.targets)
-    if any(fmean(_by_seed(teacher, base.targets)[seed]) <= 0 for seed in seeds):
-        seeds = []
-    shares = [
-        100 * fmean(_by_seed(student, base.targets)[seed]) / fmean(_by_seed(teacher, base.targets)[seed])
-        for seed in seeds
+    ours, theirs = _by_seed(student, base.targets), _by_seed(teacher, base.targets)
+    keep, percent = keep_percent / 100, 100 / base.right
+    short_of = [
+        [percent * (one - keep * other) for one, other in zip(ours[seed], theirs[seed], strict=True)]
+        for seed in _common_seeds(student, teacher, base.targets)
     ]
-    spread = stdev(shares) if len(shares) > 1 else None
-    share = 100 * base.left / base.right
-    wins = sum(
-        _mean(student, target) >= keep_percent / 100 * _mean(teacher, target) for target in base.targets
-    )
-    return Claim(
-        setting,
-        text,
-        HOLDS if share >= keep_percent else FAILS,
-        share,
-        keep_percent,
-        spread,
-        wins,
-        base.targets,
-        base.seeds,
-    )
+    by_target = [_mean(student, target) - keep * _mean(teacher, target) for target in base.targets]
+    sides = (100 * base.left / base.right, keep_percent)
+    return _told(setting, text, sides, short_of, 0.0, by_target, "≥", base.targets)
 
 
 def _adaptation(rows: list[Row], setting: Setting, seen: Collection[str]) -> Claim:
@@ -154,7 +206,8 @@ def _adaptation(rows: list[Row], setting: Setting, seen: Collection[str]) -> Cla
     differences = [_mean_of(gain, common, sides[0]) - _mean_of(gain, common, sides[1]) for gain in gains]
     spread = stdev(differences) if len(differences) > 1 else None
     wins = sum(_mean(adapted, code) - _mean(bare, code) > seen_gain for code in sides[0])
-    verdict = HOLDS if unseen_gain > seen_gain else FAILS
+    found = _between(gains, common, sides, differences)
+    verdict = _verdict(unseen_gain - seen_gain, found, spread, wins, len(sides[0]))
     return Claim(
         setting,
         text,
@@ -165,15 +218,28 @@ def _adaptation(rows: list[Row], setting: Setting, seen: Collection[str]) -> Cla
         wins,
         tuple(sides[0]),
         max(1, len(differences)),
+        found,
     )
+
+
+def _between(
+    gains: list[list[float]], names: list[str], sides: list[list[str]], differences: list[float]
+) -> Interval | None:
+    """The interval of a difference between two groups of targets: over seeds, and over targets by the smaller
+    group's degrees of freedom; None where seeds or a group's targets are too few.
+    """
+    if len(differences) < 2 or min(map(len, sides)) < 2:
+        return None
+    means = dict(zip(names, map(fmean, zip(*gains, strict=True)), strict=True))
+    groups = [[means[code] for code in side] for side in sides]
+    error = sqrt(sum(stdev(group) ** 2 / len(group) for group in groups))
+    half = float(stdtrit(min(map(len, groups)) - 1, 0.5 + CONFIDENCE / 2)) * error
+    middle, over_seeds = fmean(groups[0]) - fmean(groups[1]), _t_interval(differences)
+    return min(middle - half, over_seeds[0]), max(middle + half, over_seeds[1])
 
 
 def _mean_of(values: list[float], names: list[str], chosen: list[str]) -> float:
     return fmean(value for value, name in zip(values, names, strict=True) if name in chosen)
-
-
-def _holds(left: float, sign: str, right: float) -> bool:
-    return left >= right - 1e-9 if sign == "≥" else left > right + 1e-9
 
 
 def _mean(rows: list[Row], target: str) -> float:

@@ -6,7 +6,8 @@ depends on when or where it was written, so the same rows give the same bytes. N
 (jinja2, matplotlib).
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,12 @@ from bistil.report.templates import (
     save_manifests,
     software,
 )
+from bistil.settings.files import read_text
 from bistil.store.whole import write_whole
 from bistil.systems.table import SYSTEMS, TEACHER, rank
+
+HEADS = re.compile(r'<div class="heads">.*?\n</div>\n', re.DOTALL)
+CLAIMS = re.compile(r'<h2 id="claims">.*?(?=<h2 )', re.DOTALL)
 
 __all__ = ["COLUMNS", "Claim", "Table", "orderings", "read_results", "write_report", "write_results"]
 
@@ -108,6 +113,32 @@ def write_report(
     path = folder / "index.html"
     write_whole(path, page)
     return path
+
+
+def judge_again(folder: Path, seen: Collection[str] | None) -> Path:
+    """Put the headlines and verdicts that today's rules give in the place of those on a report's page, and
+    nothing else; return the page's path.
+
+    Args:
+        folder: of a report, with its index.html and results.csv.
+        seen: the languages that the teacher saw.
+
+    Raises:
+        InputError: where that is no report of an experiment.
+    """
+    page = folder / "index.html"
+    text = read_text(page)
+    rows = read_results(folder / "results.csv")
+    claims = orderings(rows, seen=seen)
+    told = [(one, [claim for claim in claims if claim.setting == one]) for one in settings(rows)]
+    made = environment().get_template("claims.html.j2").render(claims=told)
+    after, found = CLAIMS.subn(lambda match: made.rstrip() + "\n\n", text)
+    if found != 1:
+        raise InputError(f"One section of claims was expected in {page}, but there are {found}.")
+    first = [one for setting in settings(rows) if (one := headline(rows, setting))]
+    heads = environment().get_template("heads.html.j2").render(headlines=first)
+    write_whole(page, HEADS.sub(lambda match: heads, after))
+    return page
 
 
 def _systems(rows: Sequence[Row], told: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -1,5 +1,5 @@
-"""Tables of a README that are written nowhere else: results from one results.csv each, and the notebooks from
-their first cells.
+"""Tables of README and documentation that are written nowhere else: results from one results.csv each,
+headlines from several, and the notebooks from their first cells.
 
 Notable: each stands between two markers, so that it is never out of date; scores and claims only, so that the
 same files always give the same text; running times of notebooks are read from the file that they were
@@ -12,15 +12,27 @@ from pathlib import Path
 from typing import Any
 
 from bistil.errors import InputError
-from bistil.evaluation.results import average, read_results, rows_of, select, settings
+from bistil.evaluation.results import (
+    Variant,
+    average,
+    metric_label,
+    primary_metric,
+    read_results,
+    rows_of,
+    select,
+    settings,
+)
 from bistil.report.tables import score_tables
 from bistil.settings.files import read_json
 from bistil.settings.places import ROOT
 from bistil.store.whole import write_whole
+from bistil.systems.table import FLOOR, FORCED, TEACHER
 from bistil.tasks import title
 
-README = ROOT / "README.md"
+PAGES = ("README.md", "docs/results.md")
+"""The pages with tables of results, below the project."""
 BLOCK = re.compile(r"(<!-- results:([\w-]+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
+HEADLINE = re.compile(r"(<!-- headline:([\w -]+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
 INDEX = re.compile(r"(<!-- notebooks -->\n).*?(\n<!-- end -->)", re.DOTALL)
 TIMES, TURNS = "times.json", ("first", "again")
 """The file beside the notebooks, and the turns in it: over an empty store in the order of the table, and over
@@ -52,33 +64,73 @@ def markdown(results: Path) -> str:
     return "\n\n".join(parts)
 
 
-def refresh(folder: Path, readme: Path = README) -> bool:
-    """Write a report folder's table between its markers in the README, if that folder is beside the README
-    and has any; return whether.
+def headline(results: Sequence[Path]) -> str:
+    """Return the headlines of some results.csv as one markdown table: a line for each task and source, means
+    over its targets and seeds. What was not run is left out.
     """
-    if not readme.is_file() or folder.resolve() != (readme.parent / "reports" / folder.name).resolve():
+    systems = {
+        "teacher": Variant(TEACHER),
+        "student, ½ of the layers": Variant(FORCED, 2),
+        "student, ⅓ of the layers": Variant(FORCED, 3),
+        "one student of all languages": Variant("multilingual-distil", 2),
+        "floor": Variant(FLOOR),
+    }
+    lines = [["", "seeds", *systems, "millions of parameters"], ["---", *["---:"] * (len(systems) + 2)]]
+    for path in filter(Path.is_file, results):
+        rows = read_results(path)
+        for setting in settings(rows):
+            own = {name: select(rows_of(rows, setting), one) for name, one in systems.items()}
+            means = {name: average(its) for name, its in own.items()}
+            targets = sorted({row["target"] for its in own.values() for row in its})
+            sizes = [average(own[name], "parameters") for name in ("teacher", "student, ½ of the layers")]
+            metric = metric_label(primary_metric(rows, setting.task)).removesuffix(" (%)")
+            lines.append(
+                [
+                    f"{title(setting.task)}, {metric}: {setting.source} → {', '.join(targets)}",
+                    str(max((mean.seeds for mean in means.values() if mean), default=0)),
+                    *(f"{mean.mean:.1f}" if mean else "–" for mean in means.values()),
+                    " → ".join(f"{size.mean / 1e6:.1f}" for size in sizes if size),
+                ]
+            )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def refresh(folder: Path, root: Path = ROOT) -> bool:
+    """Write a report folder's tables between their markers in the pages of the project at `root`, if that
+    folder is among its reports; return whether any page changed.
+    """
+    if folder.resolve() != (root / "reports" / folder.name).resolve():
         return False
-    before = readme.read_text(encoding="utf-8")
-    after = refreshed(before, readme.parent / "reports", only=folder.name)
-    if after != before:
-        write_whole(readme, after)
-    return after != before
+    changed = False
+    for page in filter(Path.is_file, (root / name for name in PAGES)):
+        before = page.read_text(encoding="utf-8")
+        after = refreshed(before, root / "reports", only=folder.name)
+        if after != before:
+            write_whole(page, after)
+            changed = True
+    return changed
 
 
 def refreshed(text: str, reports: Path, *, only: str | None = None) -> str:
-    """Return a README's text with every table (or one experiment's) as the results in `reports` say."""
+    """Return a page's text with every table (or one experiment's) as the results in `reports` say."""
 
     def table(match: re.Match[str]) -> str:
         if only is not None and match[2] != only:
             return match[0]
         return match[1] + markdown(reports / match[2] / "results.csv") + match[3]
 
-    return BLOCK.sub(table, text)
+    def headlines(match: re.Match[str]) -> str:
+        names = match[2].split()
+        if only is not None and only not in names:
+            return match[0]
+        return match[1] + headline([reports / name / "results.csv" for name in names]) + match[3]
+
+    return HEADLINE.sub(headlines, BLOCK.sub(table, text))
 
 
 def index(notebooks: Sequence[Path], folder: Path) -> str:
-    """Return a table of notebooks as markdown, with links from a file in `folder`: number and title of each,
-    its claim, its running times.
+    """Return a table of notebooks as markdown, with links from a file in `folder` where they are below it:
+    number and title of each, its claim, its running times.
 
     Raises:
         InputError: where a notebook does not open with a title and a claim in bold.
@@ -94,12 +146,13 @@ def index(notebooks: Sequence[Path], folder: Path) -> str:
                 f"{path} should open with a cell of `# title` and a claim between two `**`, but opens with"
                 f" {first[:60]!r}."
             )
-        link = path.resolve().relative_to(folder.resolve()).as_posix()
+        below = path.resolve().is_relative_to(folder.resolve())
         name, minutes = (
             f"{path.name.partition('_')[0]} {found['title']}",
             _minutes(times["seconds"].get(path.stem)),
         )
-        lines.append(f"| [{name}]({link}) | {found['claim']} | {minutes} |")
+        shown = f"[{name}]({path.resolve().relative_to(folder.resolve()).as_posix()})" if below else name
+        lines.append(f"| {shown} | {found['claim']} | {minutes} |")
     return "\n".join([*lines, *_measured(times)])
 
 

@@ -78,6 +78,10 @@ def setting_name(setting: Setting) -> str:
     return f"{name} ({origin})" if origin else name
 
 
+WEAK = 50.0
+"""A teacher's score below which a share of it says little, so that a headline gives points instead."""
+
+
 def headline(rows: Sequence[Row], setting: Setting) -> dict[str, str] | None:
     """Return what the page says first about a setting: how much of the teacher the best-known student keeps,
     and at what price.
@@ -97,13 +101,20 @@ def headline(rows: Sequence[Row], setting: Setting) -> dict[str, str] | None:
         f"{flops:.2f} of the FLOPs" if flops else "",
     ]
     metric = metric_label(primary_metric(rows, setting.task)).removesuffix(" (%)")
+    over = f"mean over {len(common)} target{'s' * (len(common) != 1)}"
+    if theirs.mean < WEAK:
+        share = f"{ours.mean:.1f}"
+        text = f"{metric} by {variant.label}, {theirs.mean:.1f} by {TEACHER}, which is itself weak; {over}"
+    else:
+        share = f"{100 * ours.mean / theirs.mean:.1f} %"
+        text = (
+            f"of {TEACHER}'s score kept by {variant.label}: {ours.mean:.1f} against {theirs.mean:.1f}"
+            f" {metric}, {over}"
+        )
     return {
-        "share": f"{100 * ours.mean / theirs.mean:.1f} %",
+        "share": share,
         "task": setting_name(setting),
-        "text": (
-            f"of {TEACHER}'s score kept by {variant.label}: {ours.mean:.1f} against {theirs.mean:.1f} "
-            f"{metric}, mean over {len(common)} target{'s' * (len(common) != 1)}"
-        ),
+        "text": text,
         "price": " and ".join(part for part in price if part),
     }
 

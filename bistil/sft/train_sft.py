@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import set_seed
@@ -57,6 +56,7 @@ def lottery_ticket(
     and the history of both phases.
     """
     head, schedule = tuning.head, config.sparse
+    lottery = replace(lottery, l1=lottery.l1 * (tuning.own / tuning.parameters))
     theta0 = snapshot(tuning.encoder)
     head0 = {name: tensor.clone() for name, tensor in head.state_dict().items()} if head is not None else {}
     chosen = run.folder / "support.safetensors"
@@ -66,11 +66,7 @@ def lottery_ticket(
     set_seed(config.seed)
     with SparseTraining(tuning.encoder, support=load_file(chosen), theta0=theta0) as sparse:
         del theta0  # the encoder is there again, so the longer phase does without a copy of every weight
-        optimizer = torch.optim.AdamW(
-            [sparse.values, *tuning.head_parameters],
-            lr=schedule.learning_rate,
-            weight_decay=schedule.weight_decay,
-        )
+        optimizer = tuning.adamw([sparse.values], schedule)
         sparse.attach(optimizer)
         history += _with_l1(tuning, lottery.l1, lambda: sparse.l1_term(lottery.l1)).fit(
             schedule,
@@ -96,21 +92,21 @@ def _choose(
     encoder, seed = tuning.encoder, config.seed
     names = set_trainable(encoder, freeze_layer_norms=lottery.freeze_layer_norms)
     candidates = {name: theta0[name] for name in names}
-    k = lottery.k(sum(tensor.numel() for tensor in theta0.values()))
     history: History = []
     if lottery.select == "biases":
         _write_support(chosen, select_biases(encoder))
     elif lottery.select == "random":
         # the stage is part of the seed: with the same seed alone two SFTs would have the same support
         random = np.random.default_rng([seed, *run.stage.encode()])
-        _write_support(chosen, select_random(candidates, k, random))
+        # of a draw among all parameters, those that were cut would change nothing
+        _write_support(chosen, select_random(candidates, lottery.k(tuning.own), random))
     elif not chosen.exists():
         dense, _ = config.phases
         set_seed(seed)
         pulled = _with_l1(tuning, lottery.l1, lambda: l1_term(encoder, theta0, lottery.l1))
         history = pulled.fit(dense, run.phase("checkpoint-dense", "dense"), seed=seed, order=seed)
         trained = {name: encoder.get_parameter(name) for name in names}
-        _write_support(chosen, select_top_k(candidates, trained, k))
+        _write_support(chosen, select_top_k(candidates, trained, lottery.k(tuning.parameters)))
     return history
 
 

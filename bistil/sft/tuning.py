@@ -35,6 +35,9 @@ class Tuning:
         select: the metric that picks the best checkpoint.
         base: hash of the base model that the delta will belong to, before any language delta that the encoder
             wears already.
+        cut: how many parameters trimming took from the encoder beforehand. Densities, and the mean of the L1
+            term, are of all.
+        head_rate: the head's own peak of the learning rate, None for the schedule's.
     """
 
     objective: Objective
@@ -44,6 +47,8 @@ class Tuning:
     evaluate: Evaluate
     select: str
     base: str
+    cut: int = 0
+    head_rate: float | None = None
 
     def fit(
         self,
@@ -55,7 +60,16 @@ class Tuning:
         optimizer: torch.optim.Optimizer | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> History:
-        """Train for one phase; `order` is the seed of its batches."""
+        """Train for one phase; `order` is the seed of its batches.
+
+        Without an `optimizer`, what requires a gradient is trained by AdamW.
+        """
+        if optimizer is None and self.head_rate is not None:
+            head = {id(parameter) for parameter in self.head_parameters}
+            trained = [
+                one for one in self.objective.parameters() if one.requires_grad and id(one) not in head
+            ]
+            optimizer = self.adamw(trained, schedule)
         return fit(
             self.objective,
             self.batches(schedule.steps, order),
@@ -67,6 +81,24 @@ class Tuning:
             optimizer=optimizer,
             callbacks=callbacks,
         )
+
+    def adamw(self, trained: Sequence[nn.Parameter], schedule: Schedule) -> torch.optim.AdamW:
+        """AdamW for some parameters of the encoder, and for the head at its own rate."""
+        rate, decay, head = schedule.learning_rate, schedule.weight_decay, self.head_parameters
+        if self.head_rate is None:
+            return torch.optim.AdamW([*trained, *head], lr=rate, weight_decay=decay)
+        groups = [{"params": list(trained)}, {"params": head, "lr": self.head_rate}]
+        return torch.optim.AdamW([one for one in groups if one["params"]], lr=rate, weight_decay=decay)
+
+    @property
+    def own(self) -> int:
+        """Parameters of the encoder, embeddings and layer norms included."""
+        return sum(parameter.numel() for parameter in self.encoder.parameters())
+
+    @property
+    def parameters(self) -> int:
+        """Those of the encoder before it was cut: what a density is a share of."""
+        return self.own + self.cut
 
     @property
     def head_parameters(self) -> list[nn.Parameter]:

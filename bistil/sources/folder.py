@@ -24,7 +24,7 @@ def open_data(kind: str, named: str | None = None) -> DataFolder:
     chosen = named or os.environ.get("BISTIL_DATA")
     if not chosen:
         raise InputError(
-            "A folder of real data is needed: give --data FOLDER or set BISTIL_DATA. The README says what is"
-            " in one."
+            "A folder of real data is needed: give --data FOLDER or set BISTIL_DATA. docs/concepts/data.md"
+            " says what is in one."
         )
     return DataFolder(Path(chosen).expanduser())

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from bistil.batch import Job, perform
 from bistil.experiment import Experiment
 from bistil.pipeline import Pipeline
+from bistil.report.orderings import AGAINST, LEANS
 from bistil.report.tables import Table
 from bistil.report.templates import environment, save_figures, save_manifests, software
 from bistil.settings.files import csv_text, read_csv
@@ -28,8 +29,8 @@ Build = Callable[[Experiment, Jobs], Pipeline]
 
 
 class Verdict(NamedTuple):
-    """A claim of the papers, and the two numbers that decide it: it holds where `left` is more than
-    `right`.
+    """A claim of the papers, and the two numbers that speak for it where `left` is more than `right`. No
+    interval stands behind them.
     """
 
     claim: str
@@ -37,9 +38,9 @@ class Verdict(NamedTuple):
     right: float
 
     @property
-    def holds(self) -> bool:
-        """Whether left > right."""
-        return self.left > self.right
+    def word(self) -> str:
+        """Which way the numbers lean."""
+        return LEANS if self.left > self.right else AGAINST
 
 
 @dataclass
@@ -68,7 +69,7 @@ def save(
     tables = {name: rows for part in parts for name, rows in part.tables.items()}
     manifests = [artefact.manifest for part in parts for artefact in part.artefacts.values()]
     rounded = [
-        {"claim": one.claim, "left": round(one.left, 4), "right": round(one.right, 4), "holds": one.holds}
+        {"claim": one.claim, "left": round(one.left, 4), "right": round(one.right, 4), "verdict": one.word}
         for one in verdicts
     ]
     for name, rows in {"verdicts": rounded, **tables}.items():

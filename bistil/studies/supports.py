@@ -67,7 +67,8 @@ def study_supports(base: Experiment, methods: Mapping[str, Supports], build: Bui
             (job.arguments[0], job.arguments[3]): artefact for job, artefact in built(reader, jobs).items()
         }
         deltas = {key: SparseDelta.load(artefact.path(WORN)) for key, artefact in made.items()}
-        total = sum(parameter.numel() for parameter in reader.teacher.encoder.parameters())
+        encoder = reader.teacher.encoder
+        total = encoder.num_parameters() + reader.parameters_cut(encoder)
         own = [
             _pair(method, one, other, deltas, families, total)
             for one, other in combinations(sorted(deltas), 2)

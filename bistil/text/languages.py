@@ -5,7 +5,7 @@ works on."""
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -89,6 +89,22 @@ def _wrong(row: Mapping[str, str]) -> str:
     return ""
 
 
+def check_known(codes: Iterable[str], table: Collection[str]) -> None:
+    """Refuse codes that a table of languages does not have.
+
+    Raises:
+        InputError: for the first unknown code, naming the closest ones.
+    """
+    for code in codes:
+        if code not in table:
+            near = difflib.get_close_matches(code, table, n=3, cutoff=0.3)
+            hint = f" Did you mean {', '.join(near)}?" if near else ""
+            raise InputError(
+                f"A language code of the table was expected, but {code!r} is not in it.{hint} Known:"
+                f" {', '.join(sorted(table))}."
+            )
+
+
 def of_split(pattern: str, split: str) -> str:
     """The path that a pattern of the table means for a split."""
     return pattern.replace("{split}", split)
@@ -110,6 +126,11 @@ class DataFolder:
             )
 
     @property
+    def has_table(self) -> bool:
+        """Whether the folder has a languages.csv of its own."""
+        return (self.root / "languages.csv").is_file()
+
+    @property
     def languages(self) -> dict[str, Language]:
         """All languages of the folder's table, by code."""
         own = self.root / "languages.csv"
@@ -124,13 +145,7 @@ class DataFolder:
             InputError: for an unknown code, naming the closest ones.
         """
         table = self.languages
-        if code not in table:
-            near = difflib.get_close_matches(code, table, n=3, cutoff=0.3)
-            hint = f" Did you mean {', '.join(near)}?" if near else ""
-            raise InputError(
-                f"A language code of the table was expected, but {code!r} is not in it.{hint} Known:"
-                f" {', '.join(sorted(table))}."
-            )
+        check_known([code], table)
         return table[code]
 
     def text(self, code: str) -> Path:

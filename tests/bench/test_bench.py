@@ -116,7 +116,7 @@ def test_the_speeds_that_the_readme_tells_are_those_measured() -> None:
     )
     root = Path(__file__).parents[2]
     rows = json.loads((root / "reports/bench/inference.json").read_text(encoding="utf-8"))["comparisons"]
-    table = (root / "README.md").read_text(encoding="utf-8").split("**Speed**")[1].split("\n\n")[1]
+    table = (root / "docs" / "results.md").read_text(encoding="utf-8").split("**Speed**")[1].split("\n\n")[1]
     told = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
     assert len(told) >= 4
     for shape, *speeds in told:

@@ -4,7 +4,7 @@ Notable: nbval skips a cell without an execution count, so a stripped notebook w
 Outputs stay only in cells tagged `nbval-check-output` (compared by nbval) or `figure` (worth seeing). Tidy
 with `python tests/notebooks/normal_form.py notebooks/*.ipynb`, run anew and tidy with `python
 tests/notebooks/normal_form.py --execute notebooks/*.ipynb` (after `make demo`, whose artefacts the notebooks
-show); both also write the tables of notebooks anew, in README.md and notebooks/README.md. """
+show); both also write the tables of notebooks anew, in docs/explore.md and notebooks/README.md. """
 
 import re
 import sys
@@ -104,7 +104,7 @@ def execute(path: Path) -> None:
 def indexes() -> dict[Path, str]:
     """The texts of both files with a table of notebooks, as the notebooks say."""
     notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
-    readmes = (ROOT / "README.md", ROOT / "notebooks" / "README.md")
+    readmes = (ROOT / "docs" / "explore.md", ROOT / "notebooks" / "README.md")
     return {path: indexed(path.read_text(encoding="utf-8"), notebooks, path.parent) for path in readmes}
 
 

@@ -299,6 +299,27 @@ def test_a_student_that_diverged_is_no_artefact_and_has_no_score(experiment, dat
     assert not own.store.all("evaluation")
 
 
+def test_what_follows_a_task_sft_that_learnt_nothing_is_not_built_unless_asked(
+    experiment, data, tmp_path: Path
+) -> None:
+    """Two steps at a tiny rate teach no entities: F1 0, as a guess has."""
+    phases = {name: {"steps": 2, "learning_rate": 1e-9, "evaluations": 1} for name in ("dense", "sparse")}
+    task = {"ner": {"batch_size": 4, "sft": {"lottery": {"density": 0.1}, **phases}}}
+    asked = experiment(
+        systems=["teacher-no-adaptation"], targets={"ner": ["qac"]}, task=task, at_floor="stop"
+    )
+    [cell] = asked.cells()
+    own = Pipeline(asked, data, Store(tmp_path / "store"))
+    for _ in range(2):  # when it is built, and when it is found
+        with pytest.raises(InputError, match=r"above that of a guess \(0\.0 f1\).*--anyway"):
+            own.evaluation(cell)
+    assert len(own.store.all("task-sft")) == 1
+    assert not own.store.all("evaluation")
+    anyway = Pipeline(dataclasses.replace(asked, at_floor="continue"), data, own.store)
+    assert anyway.evaluation(cell).metrics["f1"] >= 0
+    assert len(own.store.all("task-sft")) == 1
+
+
 @pytest.mark.parametrize("lacking", ["unk_token", "mask_token"])
 def test_a_tokenizer_without_its_special_tokens_is_refused(
     lacking: str, teacher_folder: Path, experiment, data, tmp_path: Path
@@ -317,8 +338,9 @@ def test_a_teacher_is_found_relative_to_the_project(experiment, data, tmp_path: 
     monkeypatch.chdir(tmp_path)
     asked: list[str] = []
     monkeypatch.setattr(inputs, "load_teacher", asked.append)
-    Pipeline(experiment(teacher="data/experiments"), data, Store(tmp_path / "store")).fresh_teacher()
-    Pipeline(experiment(teacher="google/bert"), data, Store(tmp_path / "store")).fresh_teacher()
+    whole = {"text": {"trim": "none"}}
+    Pipeline(experiment(teacher="data/experiments", **whole), data, Store(tmp_path / "store")).fresh_teacher()
+    Pipeline(experiment(teacher="google/bert", **whole), data, Store(tmp_path / "store")).fresh_teacher()
     assert Path(asked[0]).is_absolute()
     assert Path(asked[0]).is_dir()
     assert asked[1] == "google/bert"

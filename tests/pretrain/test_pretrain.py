@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from zoo import write_teacher
 
 from bistil.errors import InputError
+from bistil.models.architectures import head_state
 from bistil.models.load import load_teacher
 from bistil.pretrain import (
     PretrainConfig,
@@ -136,6 +138,45 @@ def test_real_weights_are_kept_and_new_pieces_start_at_their_translations(
         [tokenizer.get_vocab()[piece] for piece in kept]
     ]
     assert torch.allclose(rows, own[[wordpiece.get_vocab()[piece] for piece in kept]], atol=1e-6)
+
+
+@pytest.mark.parametrize("train", ["head", "layers", "all"])
+def test_an_encoder_gets_a_masked_lm_head_and_keeps_its_tokenizer(
+    train: str, text: Text, tmp_path: Path
+) -> None:
+    start = load_teacher(write_teacher(tmp_path / "start", "xlm-roberta", text.lines["qaa"]))
+    start.encoder.save_pretrained(tmp_path / "encoder")  # the head stays behind
+    start.tokenizer.save_pretrained(tmp_path / "encoder")
+    config = dataclasses.replace(
+        CONFIG, start=str(tmp_path / "encoder"), vocabulary=None, train=train, parallel_share=0.0
+    )
+    bare = load_teacher(tmp_path / "encoder")
+    assert not bare.has_mlm_head
+    mlm, tokenizer, history = pretrain(config, text, tmp_path / "run")
+    assert tokenizer.get_vocab() == start.tokenizer.get_vocab()
+    old, new = bare.encoder.state_dict(), mlm.base_model.state_dict()
+    moved = {name for name, tensor in new.items() if not torch.equal(tensor, old[name])}
+    words = "embeddings.word_embeddings.weight"
+    assert bool(moved) == (train != "head")
+    assert (words in moved) == (train == "all")
+    assert mlm.get_output_embeddings().weight is mlm.get_input_embeddings().weight
+    losses = [entry for entry in history if "eval_loss" in entry]
+    assert losses[-1]["eval_loss"] < losses[0]["eval_loss"]
+    assert {"eval_entropy_qaa", "eval_entropy_qab"} <= losses[0].keys()
+    save_teacher(tmp_path / "teacher", mlm, tokenizer, history)
+    again = load_teacher(tmp_path / "teacher")
+    assert again.has_mlm_head
+    mine, theirs = head_state(mlm), head_state(again.mlm)
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_a_head_of_its_own_needs_a_start_and_its_tokenizer() -> None:
+    with pytest.raises(InputError, match="keeps the tokenizer of a `start`"):
+        dataclasses.replace(CONFIG, vocabulary=None)
+    with pytest.raises(InputError, match="set `vocabulary: null`"):
+        dataclasses.replace(CONFIG, train="head")
+    with pytest.raises(InputError, match="extended vocabulary"):
+        dataclasses.replace(CONFIG, start="x", vocabulary=None, translation_share=0.5)
 
 
 def test_bad_starts_are_refused(text: Text, teacher_folder: Path) -> None:

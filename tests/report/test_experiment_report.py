@@ -136,23 +136,26 @@ def test_the_report_shows_curves_vocabulary_and_failures(
 def test_a_table_stands_between_its_markers_and_is_refreshed(tmp_path: Path) -> None:
     page = tmp_path / "README.md"
     page.write_text(
-        "A\n<!-- results:demo -->\nold\n<!-- end -->\nB\n<!-- results:other -->\nkept\n<!-- end -->\n",
+        "<!-- headline:demo gone -->\n\n<!-- end -->\nA\n<!-- results:demo -->\nold\n<!-- end -->\n"
+        "B\n<!-- results:other -->\nkept\n<!-- end -->\n",
         encoding="utf-8",
     )
     folder = tmp_path / "reports" / "demo"
     write_results(
         folder / "results.csv", [row(system, lrf, value, "a" * 16) for system, lrf, value in SCORES]
     )
-    assert readme.refresh(folder, page)
+    assert readme.refresh(folder, tmp_path)
     text = page.read_text(encoding="utf-8")
     assert "| bistil-tf lrf 2 | **58.0** | 96.7 | 2.00 M |" in text
     assert "old" not in text
+    assert "| 1 | 60.0 | 58.0 |" in text
     assert "\nkept\n" in text
-    assert not readme.refresh(folder, page)
-    assert not readme.refresh(tmp_path / "elsewhere" / "demo", page)
+    assert not readme.refresh(folder, tmp_path)
+    assert not readme.refresh(tmp_path / "elsewhere" / "demo", tmp_path)
 
 
 def test_the_tables_of_the_readme_are_those_of_the_kept_results() -> None:
-    text = readme.README.read_text(encoding="utf-8")
-    assert readme.refreshed(text, ROOT / "reports") == text
-    assert readme.BLOCK.search(text)
+    for name, mark in zip(readme.PAGES, (readme.HEADLINE, readme.BLOCK), strict=True):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert readme.refreshed(text, ROOT / "reports") == text
+        assert mark.search(text)

@@ -10,7 +10,9 @@ import pytest
 
 from bistil import plots
 from bistil.errors import InputError
-from bistil.report.page import orderings, read_results, write_report
+from bistil.evaluation.results import settings
+from bistil.report.page import judge_again, orderings, read_results, write_report
+from bistil.report.tables import headline
 
 SYSTEMS = [
     ("teacher-ltsft", None, 60.0),
@@ -184,3 +186,22 @@ def test_given_claims_and_figures_are_shown(tmp_path: Path) -> None:
 def test_no_rows_no_report(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="at least one"):
         write_report(tmp_path, [], title="Empty")
+
+
+def test_a_page_is_judged_again_by_its_rows_and_nothing_else_changes(page: Path) -> None:
+    before = page.read_text(encoding="utf-8")
+    told = before.replace("✓ holds", "✓ was told").replace("96.7 %", "all")
+    assert told.count("was told") + told.count(">all<") >= 2
+    page.write_text(told, encoding="utf-8")
+    assert judge_again(page.parent, None) == page
+    assert page.read_text(encoding="utf-8") == before
+
+
+def test_a_share_of_a_weak_teacher_is_no_headline() -> None:
+    [setting] = settings(rows())
+    weak = [{**row, "value": row["value"] / 2} for row in rows()]
+    told, first = headline(weak, setting), headline(rows(), setting)
+    assert told is not None
+    assert first is not None
+    assert (first["share"], told["share"]) == ("96.7 %", "29.2")
+    assert "by teacher-ltsft, which is itself weak" in told["text"]

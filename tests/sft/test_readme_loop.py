@@ -1,5 +1,5 @@
-"""The README's loop of ten lines runs as it stands, on an encoder and on a decoder, and its file is the
-training's result.
+"""The documentation's loop of ten lines runs as it stands, on an encoder and on a decoder, and its file is
+the training's result.
 """
 
 import re
@@ -43,7 +43,7 @@ def test_the_loop_runs_and_its_file_is_what_was_learnt(
     make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    [code] = SHOWN.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    [code] = SHOWN.findall((ROOT / "docs" / "concepts" / "sparse.md").read_text(encoding="utf-8"))
     assert len(code.splitlines()) == 10
     ids = torch.randint(5, 60, (4, 8), generator=torch.Generator().manual_seed(1))
     labels = ids if make is decoder else ids[:, 0] % 2

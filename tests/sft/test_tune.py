@@ -32,7 +32,9 @@ METHODS = {
 }
 
 
-def tuned(net: Classifier, folder: Path, config: SftConfig, **watched: Any) -> SparseDelta:
+def tuned(
+    net: Classifier, folder: Path, config: SftConfig, head_rate: float | None = None, **watched: Any
+) -> SparseDelta:
     held, objective = Sentences(1, 99)[0], Parity(net)
     tuning = Tuning(
         objective=objective,
@@ -42,9 +44,10 @@ def tuned(net: Classifier, folder: Path, config: SftConfig, **watched: Any) -> S
         evaluate=lambda: {"loss": float(objective(held)[0])},
         select="loss",
         base=base_hash(net.encoder),
+        head_rate=head_rate,
     )
     delta, history = fine_tune(tuning, config, Run(folder, "SFT", **watched))
-    assert [entry["step"] for entry in history if "eval_loss" in entry] == [2, 4, 6]
+    assert [entry["step"] for entry in history if "eval_loss" in entry] == [2, 4, 6] * len(config.phases)
     return delta
 
 
@@ -75,6 +78,24 @@ def test_the_base_with_the_delta_is_the_trained_encoder_and_the_head_is_in_it(
             ".weight" in tensor and "LayerNorm" not in tensor and "embeddings" not in tensor
             for tensor in delta.tensors
         )
+
+
+@pytest.mark.parametrize("name", [*METHODS, "top-k"])
+def test_the_head_can_have_a_rate_of_its_own(name: str, tmp_path: Path) -> None:
+    config, start, rate = METHODS.get(name, CONFIG), model(), 10 * PHASE.learning_rate
+    moved = {}
+    for head_rate in (None, rate):
+        net = model()
+        tuned(net, tmp_path / str(head_rate), config, head_rate)
+        moved[head_rate] = float((net.head.weight - start.head.weight).detach().abs().max())
+        encoder = max(
+            float((mine - theirs).abs().max())
+            for mine, theirs in zip(bits(net.encoder).values(), bits(start.encoder).values(), strict=True)
+        )
+        # a step of Adam moves a value by about its rate at most, and the rate falls to 0 over the run
+        assert encoder <= PHASE.learning_rate * PHASE.steps
+        assert moved[head_rate] <= 1.01 * (head_rate or PHASE.learning_rate) * (PHASE.steps + 1) / 2
+    assert moved[rate] > 5 * moved[None]
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -8,6 +8,8 @@ import os
 import re
 import shutil
 import stat
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -105,6 +107,13 @@ def test_a_finished_artefact_is_found_and_not_built_again(tmp_path: Path) -> Non
     assert artefacts.find("student", Config(seed=8), {"teacher": "sha256:0"}) is None
     assert artefacts.all("nothing-yet") == []
     assert sorted(path.name for path in first.folder.iterdir()) == ["manifest.json", "weights.txt"]
+
+
+def test_a_peak_of_memory_is_not_that_of_the_process_that_started_this_one() -> None:
+    large = b"1" * 400_000_000
+    program = "from bistil.store.provenance import peak_memory_bytes; print(peak_memory_bytes())"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert 2**20 < int(told.stdout) < len(large)
 
 
 def test_the_manifest_says_where_the_artefact_comes_from(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from bistil.cli import main
 from bistil.errors import InputError
 from bistil.experiment import Experiment, LanguageSftConfig
 from bistil.pipeline import Pipeline
+from bistil.report.orderings import AGAINST, LEANS
 from bistil.settings.yaml import build as settings
 from bistil.sft.delta import SparseDelta
 from bistil.store.artefacts import Store
@@ -131,9 +132,9 @@ def test_verdicts_on_overlaps_in_closed_form() -> None:
         (10, 9.5),
         (40, 11),
     ]
-    assert all(verdict.holds for verdict in found)
+    assert all(verdict.word == LEANS for verdict in found)
     worse = verdicts("LT-SFT", [pair("qaa", "qab", 8.5), pair("qaa", "qba", 10.5)])
-    assert [verdict.holds for verdict in worse] == [True, False, False, False]
+    assert [verdict.word for verdict in worse] == [LEANS, AGAINST, AGAINST, AGAINST]
     assert verdicts("LT-SFT", rows[4:]) == []
 
 
@@ -144,9 +145,9 @@ def test_verdicts_across_spiels_variants_in_closed_form() -> None:
     ]
     ages = [{"method": "SpIEL-AG", "born": step, "share": 50.0} for step in (20, 100)]
     ages.append({"method": "SpIEL-MA", "born": 20, "share": 100.0})
-    assert [(verdict.left, verdict.right, verdict.holds) for verdict in across(pairs, ages)] == [
-        (50, 30, True),
-        (60, 20, True),
+    assert [(verdict.left, verdict.right, verdict.word) for verdict in across(pairs, ages)] == [
+        (50, 30, LEANS),
+        (60, 20, LEANS),
     ]
     assert across(pairs[:1], ages[:2]) == []
 
@@ -276,15 +277,15 @@ def test_verdicts_and_tables_are_kept_and_old_files_go(tmp_path: Path) -> None:
     page = save(tmp_path, [found], title="A study", question="Is a < b?", errors=["b failed."]).read_text(
         encoding="utf-8"
     )
-    rows = [(row["claim"], row["holds"]) for row in read_table(tmp_path / "verdicts.csv")]
-    assert rows == [("more", "True"), ("'=less()", "False")]
+    rows = [(row["claim"], row["verdict"]) for row in read_table(tmp_path / "verdicts.csv")]
+    assert rows == [("more", LEANS), ("'=less()", AGAINST)]
     told = (
         "A study",
         "Is a &lt; b?",
         "1 stage failed",
         "b failed.",
-        "✓ holds",
-        "✗ does not hold",
+        LEANS,
+        AGAINST,
         "How x grows",
         "<svg",
         "overlaps.csv",

@@ -1,5 +1,5 @@
-"""The README's own task: its code runs as it stands, is short, and goes through teacher and student like any
-other.
+"""The documentation's own task: its code runs as it stands, is short, and goes through teacher and student
+like any other.
 """
 
 import re
@@ -23,7 +23,7 @@ SHOWN = re.compile(r"<!-- own task -->\n```python\n(.*?)```", re.DOTALL)
 @pytest.fixture
 def code(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setitem(TASKS, "topic", TASKS["ner"])  # so that the entry is gone again after the test
-    [code] = SHOWN.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    [code] = SHOWN.findall((ROOT / "docs" / "concepts" / "tasks.md").read_text(encoding="utf-8"))
     return code
 
 

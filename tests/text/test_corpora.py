@@ -12,15 +12,25 @@ from bistil.errors import InputError
 from bistil.text.corpora import (
     IGNORED,
     Batches,
+    Blocks,
     check_enough,
     held_out,
     mask_tokens,
     pairs_to_blocks,
     read_lines,
     to_blocks,
+    unigram_entropy,
 )
 
 LENGTH = 16
+
+
+def test_unigram_entropy_is_of_the_real_tokens_alone(wordpiece) -> None:
+    a, b, c = [i for i in range(len(wordpiece)) if i not in wordpiece.all_special_ids][:3]
+    cls, sep, pad = wordpiece.cls_token_id, wordpiece.sep_token_id, wordpiece.pad_token_id
+    ids = np.array([[cls, a, a, b, sep], [cls, c, sep, pad, pad]], dtype=np.int32)
+    found = unigram_entropy(Blocks(ids, np.array([5, 3], dtype=np.int32)), wordpiece)
+    assert found == pytest.approx(0.5 * np.log(2) + 2 * 0.25 * np.log(4))
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +42,9 @@ def test_lines_are_stripped_and_empty_ones_left_out(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_bytes(b"  one \r\n\n \ntwo\nthree")
     assert read_lines(tmp_path / "text.txt") == ["one", "two", "three"]
     assert read_lines(tmp_path / "text.txt", 2) == ["one", "two"]
+    assert read_lines(tmp_path / "text.txt", 1, without={"one"}) == ["two"]
+    with pytest.raises(InputError, match="has test sentences only"):
+        read_lines(tmp_path / "text.txt", without={"one", "two", "three"})
 
 
 def test_unusable_text_is_refused_with_the_place(tmp_path: Path) -> None:
