@@ -23,6 +23,7 @@ from bistil.pipeline.students import NARROWING, imitated, kept_ids, trimmed_toke
 from bistil.sft.delta import base_hash
 from bistil.store.artefacts import Artefact
 from bistil.systems.recipe import STATES, Rows
+from bistil.tasks import task as find_task
 from bistil.tasks.task import Task
 
 FLOOR = "floor"
@@ -111,7 +112,7 @@ def make_task_sft(
         settings["temperature"] = learning.temperature
     made = inputs.store.run("task-sft", settings, made_from, build)
     if inputs.experiment.at_floor == "stop":
-        _check_learnt(made, f"{cell.task} SFT, {cell.system}", inputs.training(cell)[0].metric)
+        _check_learnt(made, f"{cell.task} SFT, {cell.system}", find_task(cell.task).metric)
     return made
 
 

@@ -135,12 +135,8 @@ def check_names(experiment: Experiment, folder: DataFolder | None) -> None:
     Raises:
         InputError: for the first of them.
     """
-    codes = (
-        experiment.source,
-        *chain(*experiment.targets.values()),
-        *chain(*experiment.groups),
-        *experiment.seen,
-    )
+    targets, groups = chain(*experiment.targets.values()), chain(*experiment.groups)
+    codes = (experiment.source, *targets, *groups, *experiment.seen)
     if folder is not None:
         check_known(codes, folder.languages)
     elif experiment.data == "miniworld":
@@ -152,9 +148,9 @@ def check_names(experiment: Experiment, folder: DataFolder | None) -> None:
         if len(path.parts) == 1 and not named.startswith("."):
             return  # a name on the hub may have no owner
         raise InputError(
-            f"The folder of a teacher was expected at {named}, but there is none with a config.json, and no name"
-            " on the hub has so many parts. Give a hub name such as xlm-roberta-base, e5-small, or a folder that is"
-            " there."
+            f"The folder of a teacher was expected at {named}, but there is none with a config.json, and no"
+            " name on the hub looks like that. Give a hub name such as xlm-roberta-base, e5-small, or a"
+            " folder that is there."
         )
 
 
