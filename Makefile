@@ -15,7 +15,7 @@ help:
 	@echo "make test          ruff, mypy, every test, the notebooks' checked outputs"
 	@echo "make test-fast     ruff, mypy and the quick tests"
 	@echo "make test-browser  the workbench in Chromium"
-	@echo "make bench         what our way costs against the published way and a floor, into reports/bench/"
+	@echo "make bench         what our way costs against the published way and the least any needs, into reports/bench/"
 	@echo "make docs          a page a concept from the docstrings, into build/docs/index.html"
 	@echo "make clean         removes caches and builds; keeps .venv, data/cache and reports"
 

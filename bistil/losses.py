@@ -109,6 +109,27 @@ def cosine_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     return ((1 - cosine) * real).sum() / counted(real.sum())
 
 
+def sentence_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """1 - cos of the sentence vectors (`sentence_vectors`), mean over sentences that have a real token.
+
+    Shape: student and teacher are [B, L, H]; mask is [B, L], 1 = real token; the result is a scalar.
+    """
+    _check_layers([student], [teacher], mask, "[B, L, H]", dimensions=3)
+    vectors = (sentence_vectors(states, mask) for states in (student, teacher))
+    there = _weights(mask.any(dim=1), student)
+    return ((1 - torch.nn.functional.cosine_similarity(*vectors, dim=-1)) * there).sum() / counted(
+        there.sum()
+    )
+
+
+def sentence_vectors(states: Tensor, mask: Tensor) -> Tensor:
+    """The mean state of each sentence's real tokens, special ones among them, as sentence encoders pool (Wang
+    et al. 2024, section 2). Shape: states [B, L, H], mask [B, L], 1 = real token -> [B, H].
+    """
+    real = _weights(mask, states)[:, :, None]
+    return (states.to(real.dtype) * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
+
+
 def relation_loss(
     student: Sequence[Tensor],
     teacher: Sequence[Tensor],

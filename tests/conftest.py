@@ -1,5 +1,7 @@
 """Fixtures made once a session from the stand-ins of tiny.py."""
 
+import gc
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,21 @@ settings.register_profile(
     "bistil", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )  # a busy machine is no failure
 settings.load_profile("bistil")
+
+
+frozen = 0
+"""Modules that were imported when the garbage collector was last told to leave everything alone."""
+
+
+def pytest_runtest_setup() -> None:
+    """Leave imported libraries out of garbage collection: the trainer collects before each training, which
+    takes longer than a tiny training itself where it looks at a million objects.
+    """
+    global frozen
+    if len(sys.modules) > frozen + 20:
+        gc.collect()
+        gc.freeze()
+        frozen = len(sys.modules)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

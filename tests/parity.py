@@ -82,11 +82,11 @@ def scores(
 ) -> dict[str, float]:
     """Zero-shot scores after a self-taught task SFT in the source language, without language SFTs."""
     data, tokenizer, kind = open_data("miniworld"), load_teacher(teacher_folder).tokenizer, find_task(TASK)
-    examples = kind.read(data.file(TASK, source, "train"))
+    examples = kind.read(data.file(kind.column, source, "train"))
     task, base = kind.for_training(examples), base_hash(encoder)
     torch.manual_seed(config.sft.seed)
     model = TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size))
-    dev = task.read(data.file(TASK, source, "dev"))
+    dev = task.read(data.file(kind.column, source, "dev"))
     with tempfile.TemporaryDirectory() as folder:
         train_task_sft(
             model,
@@ -99,7 +99,7 @@ def scores(
             run=Run(Path(folder), "task SFT"),
         )
     return {
-        code: evaluate(model, task, task.read(data.file(TASK, code, "test")), tokenizer)[task.metric]
+        code: evaluate(model, task, task.read(data.file(kind.column, code, "test")), tokenizer)[task.metric]
         for code in TARGETS
     }
 

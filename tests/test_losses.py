@@ -18,6 +18,8 @@ from bistil.losses import (
     hidden_loss,
     prediction_loss,
     relation_loss,
+    sentence_loss,
+    sentence_vectors,
     tempered_loss,
 )
 
@@ -261,6 +263,22 @@ def test_the_tempered_and_the_cosine_loss_equal_plain_loops(temperature: float) 
         x, y = s[b, i].tolist(), t[b, i].tolist()
         far.append(1 - sum(p * q for p, q in zip(x, y, strict=True)) / math.hypot(*x) / math.hypot(*y))
     assert cosine_loss(s, t, MASK).item() == pytest.approx(sum(far) / len(far), rel=1e-12)
+
+
+def test_the_sentence_loss_equals_plain_loops_and_leaves_sentences_without_tokens_out() -> None:
+    s, t = draws(2, 3, 4, 5)
+    far = []
+    for b in range(3):
+        real = [i for i in range(4) if MASK[b, i]]
+        x, y = ([sum(side[b, i, k].item() for i in real) / len(real) for k in range(5)] for side in (s, t))
+        torch.testing.assert_close(sentence_vectors(s, MASK)[b], torch.tensor(x, dtype=torch.float64))
+        far.append(1 - sum(p * q for p, q in zip(x, y, strict=True)) / math.hypot(*x) / math.hypot(*y))
+    assert sentence_loss(s, t, MASK).item() == pytest.approx(sum(far) / 3, rel=1e-12)
+    assert sentence_loss(s, -2 * s, MASK).item() == pytest.approx(2, rel=1e-12)
+    padded = MASK.clone()
+    padded[2] = 0
+    assert sentence_loss(s, t, padded).item() == pytest.approx(sum(far[:2]) / 2, rel=1e-12)
+    assert sentence_loss(s, t, torch.zeros_like(MASK)).item() == 0
 
 
 def test_the_tempered_loss_has_the_gradient_of_the_soft_cross_entropy_and_refuses_other_shapes() -> None:

@@ -2,9 +2,8 @@
 stages, scores, deployment.
 """
 
-import gc
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,16 +32,6 @@ TASKS = {
 OTHERS = ("bistil-st:3", "multilingual-distil:2", "scratch:2")
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_collections() -> Iterator[None]:
-    """The trainer collects garbage after each phase; what is there already need not be looked through
-    hundreds of times.
-    """
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

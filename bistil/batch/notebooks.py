@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bistil.errors import InputError
+from bistil.settings.files import read_json
 from bistil.settings.places import ROOT
 from bistil.store.provenance import canonical_json
 from bistil.store.whole import write_whole
@@ -57,7 +58,7 @@ def parameters_of(notebook: Path) -> dict[str, Any]:
         InputError: where the file is no notebook, or has no such cell.
     """
     try:
-        cells: list[Mapping[str, Any]] = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        cells: list[Mapping[str, Any]] = read_json(notebook, dict)["cells"]
         tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", ())]
         found = _values("".join(tagged[0]["source"])) if tagged else {}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxError) as error:

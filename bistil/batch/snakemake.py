@@ -135,7 +135,10 @@ def run(
         shutil.copyfile(
             file, folder / "experiment.yaml"
         )  # what is changed in the file meanwhile is for the next run
-        gpu = {name: int(device != "cpu" and stage.kind != "vocabulary") for name, stage in stages.items()}
+        gpu = {
+            name: int(device != "cpu" and stage.kind not in ("vocabulary", "trimmed-teacher"))
+            for name, stage in stages.items()
+        }
         table = {name: {"after": stage.after, "gpu": gpu[name]} for name, stage in stages.items()}
         config = json.dumps({"stages": table, "command": _command(experiment, place, device, folder)})
         (folder / "config.json").write_text(config, encoding="utf-8")

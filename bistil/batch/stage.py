@@ -17,7 +17,9 @@ from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.pipeline import Pipeline
 from bistil.plan import Stage, foresee, perform
+from bistil.settings.files import read_json
 from bistil.store.artefacts import Artefact, Store
+from bistil.store.whole import write_whole
 from bistil.text.languages import DataFolder
 from bistil.training.progress import silent
 
@@ -83,10 +85,10 @@ def build_stage(
         artefact = perform(pipeline, stages[name].job)
     except Exception as error:
         if run:
-            _write(run / FAILED / name, f"{type(error).__name__}: {error}")
+            write_whole(run / FAILED / name, f"{type(error).__name__}: {error}")
         raise
     if run:
-        _write(
+        write_whole(
             run / DONE / name, json.dumps(Ended(time.perf_counter() - start, name in pipeline.store.built))
         )
     return artefact
@@ -94,10 +96,7 @@ def build_stage(
 
 def ended(run: Path) -> Mapping[str, Ended]:
     """The stages that a run's folder tells to be there, by id."""
-    return {
-        path.name: Ended(*json.loads(path.read_text(encoding="utf-8")))
-        for path in sorted((run / DONE).glob("[0-9a-f]" * 16))
-    }
+    return {path.name: Ended(*read_json(path, list)) for path in sorted((run / DONE).glob("[0-9a-f]" * 16))}
 
 
 def failure(run: Path, name: str) -> str | None:
@@ -120,12 +119,4 @@ def open_run(run: Path, stages: Mapping[str, Stage]) -> None:
         folder.mkdir(parents=True)
     for name, stage in stages.items():
         if stage.there:
-            _write(run / DONE / name, json.dumps(Ended(0.0, False)))
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+            write_whole(run / DONE / name, json.dumps(Ended(0.0, False)))

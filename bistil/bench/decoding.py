@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from transformers import BertModel
 
-from bistil.bench.measure import FLOOR, OURS, PUBLISHED, Row, Size, alternate, comparison
+from bistil.bench.measure import LEAST, OURS, PUBLISHED, Row, Size, alternate, comparison
 from bistil.bench.models import config
 from bistil.evaluation.score import by_length, predict_rows
 from bistil.models.load import TaskModel, encode
@@ -37,7 +37,7 @@ def parsing(size: Size, layers: int) -> Row:
             for start in range(0, len(rows), BATCH):
                 task.predict(model, task.collate(rows[start : start + BATCH], 0))
 
-    def floor() -> None:
+    def least() -> None:
         with torch.inference_mode():
             for chosen in by_length(rows, BATCH):
                 batch = task.collate([rows[i] for i in chosen], 0)
@@ -46,11 +46,11 @@ def parsing(size: Size, layers: int) -> Row:
     sides = {
         PUBLISHED: published,
         OURS: lambda: predict_rows(model, task, rows, pad_id=0, batch_size=BATCH),
-        FLOOR: floor,
+        LEAST: least,
     }
     note = (
         f"{len(rows)} sentences in batches of at most {BATCH}; published: batches in the order of the file;"
-        " floor: the encoder's forward passes over our batches, no head and no trees"
+        " least: the encoder's forward passes over our batches, no head and no trees"
     )
     return comparison(f"parsing, {layers} x {size.hidden}", note, alternate(size.turns, sides))
 

@@ -28,7 +28,8 @@ Row = dict[str, Any]
 """One comparison: `name`, `note`, `columns` by name, each {unit: number}, and `ratios` by unit, ours against
 each other column.
 """
-OURS, PUBLISHED, FLOOR = "ours", "published", "floor"
+OURS, PUBLISHED, LEAST = "ours", "published", "least"
+"""The columns; reports of before 2026-11-28 call the last `floor`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,14 +123,14 @@ def sentence(row: Row) -> str:
     return f"{row['name']}: {'; '.join(parts)}"
 
 
-def in_process(measure: Callable[[str, Size], Found], way: str, size: Size, *, apart: bool) -> Found:
-    """What a measurement finds for one way, in a new process where `apart`: its peak of memory is then its
-    own.
+def in_process(measure: Callable[..., Found], *arguments: Any, apart: bool) -> Found:
+    """What a measurement finds of its arguments, in a new process where `apart`: its peak of memory is then
+    its own.
     """
     if not apart:
-        return measure(way, size)
+        return measure(*arguments)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(measure, (way, size))
+        return pool.apply(measure, arguments)
 
 
 def resident() -> int:

@@ -1,7 +1,7 @@
 """One step of stage 1 (forward, backward, optimiser), the teacher and the student of one batch of one
 language.
 
-Notable: the floor is what no method that compares two models' states can do without: both encoders forward
+Notable: the least is what no method that compares two models' states can do without: both encoders forward
 and the student's backward through the fastest attention, and the same optimiser. All columns share one
 teacher, one student and one optimiser. Taking a language's SFT off and another's on is measured apart
 (`switch`).
@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from transformers import BertForMaskedLM
 
-from bistil.bench.measure import FLOOR, OURS, PUBLISHED, Kept, Row, Size, alternate, comparison
+from bistil.bench.measure import LEAST, OURS, PUBLISHED, Kept, Row, Size, alternate, comparison
 from bistil.bench.models import config
 from bistil.bench.published import stage_one_loss
 from bistil.bench.vocabulary import random_text
@@ -38,7 +38,7 @@ Loss = Callable[[], Tensor]
 
 
 def step(size: Size) -> list[Row]:
-    """The step in float32, and ours and the floor under bfloat16 autocast. Teacher and student both know the
+    """The step in float32, and ours and the least under bfloat16 autocast. Teacher and student both know the
     student's vocabulary.
     """
     torch.manual_seed(1)
@@ -47,20 +47,20 @@ def step(size: Size) -> list[Row]:
 
     turns = {name: partial(whole_step, loss, optimizer) for name, loss in sides.items()}
     turns |= {
-        f"{name} bf16": partial(whole_step, sides[name], optimizer, half=True) for name in (OURS, FLOOR)
+        f"{name} bf16": partial(whole_step, sides[name], optimizer, half=True) for name in (OURS, LEAST)
     }
     seconds = alternate(size.turns, turns)
     columns = {name: {**found, **_kept(name, sides, student)} for name, found in seconds.items()}
     note = (
         "published: both whole masked-LM models with their heads, every attention map, losses on boolean"
-        " selections (as the code of BiStil does); floor: both encoders forward and the student's backward"
+        " selections (as the code of BiStil does); least: both encoders forward and the student's backward"
         " through the fastest attention, and the same optimiser"
     )
     shape = (
         f"{size.layers} x {size.hidden}, lrf {size.lrf}, {size.kept} tokens, batch {size.batch} x"
         f" {size.length}"
     )
-    single = {name: columns[name] for name in (PUBLISHED, OURS, FLOOR)}
+    single = {name: columns[name] for name in (PUBLISHED, OURS, LEAST)}
     half = {name.removesuffix(" bf16"): column for name, column in columns.items() if name.endswith(" bf16")}
     return [
         comparison(f"stage-1 step, float32, {shape}", note, single),
@@ -77,7 +77,7 @@ def kept_by_length(size: Size) -> Row:
     it.
     """
     lengths = (size.length // 2, size.length, 2 * size.length)
-    columns: dict[str, dict[str, float]] = {PUBLISHED: {}, OURS: {}, FLOOR: {}}
+    columns: dict[str, dict[str, float]] = {PUBLISHED: {}, OURS: {}, LEAST: {}}
     for length in lengths:
         sides, student = losses(replace(size, length=length))
         for name, column in columns.items():
@@ -141,7 +141,7 @@ def losses(size: Size) -> tuple[dict[str, Loss], Any]:
     objective = Distillation(student.bert, adapted, STATES, tuple(enumerate(layers, start=1)))
     batch: Mapping[str, Any] = {"language": "none", "input_ids": ids, "attention_mask": mask}
 
-    def floor() -> Tensor:
+    def least() -> Tensor:
         with torch.inference_mode():
             encode(teacher.bert, ids, mask, states=False)
         return encode(student.bert, ids, mask, states=False).last.square().mean()
@@ -149,7 +149,7 @@ def losses(size: Size) -> tuple[dict[str, Loss], Any]:
     sides: dict[str, Loss] = {
         PUBLISHED: lambda: stage_one_loss(student, teacher, ids, mask, layers),
         OURS: lambda: objective(batch)[0],
-        FLOOR: floor,
+        LEAST: least,
     }
     return sides, student.bert
 

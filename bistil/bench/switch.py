@@ -7,7 +7,7 @@ from itertools import cycle
 import torch
 from torch import Tensor
 
-from bistil.bench.measure import FLOOR, OURS, PUBLISHED, Row, Size, alternate, comparison
+from bistil.bench.measure import LEAST, OURS, PUBLISHED, Row, Size, alternate, comparison
 from bistil.bench.models import DENSITY, bert, delta
 from bistil.bench.published import add_sparse
 from bistil.distil.teachers import AdaptedTeacher
@@ -21,7 +21,7 @@ def switch(size: Size) -> list[Row]:
     """One switch; what is kept for each language; and how far the base is from what it was after all
     switches.
 
-    The floor writes every entry that either language touches once, in the order of memory, and knows
+    The least writes every entry that either language touches once, in the order of memory, and knows
     beforehand what to write.
     """
     torch.manual_seed(1)
@@ -43,7 +43,7 @@ def switch(size: Size) -> list[Row]:
     turns = {
         PUBLISHED: published,
         OURS: lambda: teacher.wear(next(ours)),
-        FLOOR: _touching(deepcopy(encoder), list(deltas.values())),
+        LEAST: _touching(deepcopy(encoder), list(deltas.values())),
     }
     for _ in CODES:  # each language once: what is read the first time is kept
         turns[OURS]()
@@ -75,7 +75,7 @@ def switch(size: Size) -> list[Row]:
     }
     note = (
         "published: torch's sparse tensors, subtracted from and added to whole parameters (as composable-sft"
-        " does); floor: each touched entry of both languages is written once"
+        " does); least: each touched entry of both languages is written once"
     )
     return [
         comparison(

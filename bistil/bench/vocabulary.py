@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import BertModel, PreTrainedTokenizerFast
 
 from bistil import vocab
-from bistil.bench.measure import FLOOR, OURS, PUBLISHED, Row, Size, Turn, alternate, comparison
+from bistil.bench.measure import LEAST, OURS, PUBLISHED, Row, Size, Turn, alternate, comparison
 from bistil.bench.models import config
 
 LARGEST = 250002
@@ -29,7 +29,7 @@ def random_text(words: int, lines: int) -> tuple[PreTrainedTokenizerFast, list[s
 
 def counting(tokenizer: PreTrainedTokenizerFast, lines: list[str], size: Size) -> Row:
     """Ours adds up arrays; published scripts tokenise line by line into a Counter; the tokenizer alone is the
-    floor.
+    least.
     """
 
     def published() -> None:
@@ -38,16 +38,16 @@ def counting(tokenizer: PreTrainedTokenizerFast, lines: list[str], size: Size) -
             counts.update(tokenizer(line, add_special_tokens=False)["input_ids"])
 
     count, encode = partial(vocab.count_tokens, tokenizer, lines), partial(_encode, tokenizer, lines)
-    sides: dict[str, Turn] = {PUBLISHED: published, OURS: count, FLOOR: encode}
+    sides: dict[str, Turn] = {PUBLISHED: published, OURS: count, LEAST: encode}
     note = (
-        "published: one line at a time into a Counter; floor: the tokenizer's own batches of 2048 lines,"
+        "published: one line at a time into a Counter; least: the tokenizer's own batches of 2048 lines,"
         " nothing counted"
     )
     return comparison(f"token counts, {len(lines)} lines", note, alternate(size.turns, sides))
 
 
 def trimming(size: Size) -> Row:
-    """Choosing tokens, trimming tokenizer and model; the floor is one copy of the rows that stay."""
+    """Choosing tokens, trimming tokenizer and model; the least is one copy of the rows that stay."""
     tokenizer = _tokenizer(_words(LARGEST if size.vocabulary > 100000 else size.vocabulary))
     settings = config(size, layers=1, vocabulary=len(tokenizer))
     # one to warm up, one to measure
@@ -62,9 +62,9 @@ def trimming(size: Size) -> Row:
         vocab.trim_model(next(fresh), kept)
 
     kept = torch.as_tensor(vocab.choose(tokenizer, [counts]))
-    sides = {OURS: ours, FLOOR: lambda: rows.index_select(0, kept)}
+    sides = {OURS: ours, LEAST: lambda: rows.index_select(0, kept)}
     note = (
-        "ours: choosing tokens, cutting the tokenizer (through save and reload) and the model; floor: one"
+        "ours: choosing tokens, cutting the tokenizer (through save and reload) and the model; least: one"
         " copy of the rows that stay"
     )
     return comparison(f"trimming {len(tokenizer)} tokens to {len(kept)}", note, alternate(1, sides))

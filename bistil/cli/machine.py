@@ -22,7 +22,8 @@ BENCH_SIZES = (
 def add_commands(commands: Commands) -> None:
     """Declare them."""
     bench = commands.add_parser(
-        "bench", help="what our way costs against the published way and a floor, in one run on this machine"
+        "bench",
+        help="what our way costs against the published way and the least any needs, in one run",
     )
     bench.add_argument(
         "part", nargs="?", default="all", choices=(*BENCH, "all"), metavar="|".join((*BENCH, "all"))
@@ -33,6 +34,12 @@ def add_commands(commands: Commands) -> None:
         default=ROOT / "reports" / "bench",
         help="folder of the JSON (default: reports/bench/)",
     )
+    bench.add_argument(
+        "--teacher",
+        help="of sft and inference: a real one, by folder or name, beside itself cut to --languages",
+    )
+    bench.add_argument("--languages", default="eng,deu", help="of such a teacher (default: %(default)s)")
+    bench.add_argument("--data", help="data folder with their text, or `miniworld`; default: BISTIL_DATA")
     for name, default, help_text in BENCH_SIZES:
         bench.add_argument(f"--{name}", type=int, default=default, help=f"{help_text} (default: %(default)s)")
     bench.set_defaults(run=_bench)
@@ -48,9 +55,16 @@ def add_commands(commands: Commands) -> None:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from bistil.bench import Size, run_bench
+    from bistil.bench import Size, run_bench, run_real
+    from bistil.sources.folder import open_data
+    from bistil.text.corpora import read_lines
 
     size = Size(**{name: getattr(options, name) for name, _, _ in BENCH_SIZES})
+    if options.teacher:
+        data = open_data("folder", options.data)
+        corpora = {code: read_lines(data.text(code)) for code in options.languages.split(",")}
+        print(run_real(options.to, options.part, options.teacher, corpora, size, say=print), flush=True)
+        return 0
     for part in BENCH if options.part == "all" else (options.part,):
         print(run_bench(options.to, part, size, say=print), flush=True)
     return 0

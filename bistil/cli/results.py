@@ -32,7 +32,9 @@ def add_commands(commands: Commands) -> None:
     info.set_defaults(run=_info)
 
     export = commands.add_parser(
-        "export", help="a finished student as a folder for transformers or ONNX Runtime, with its model card"
+        "export",
+        help="a finished student as a folder for transformers, sentence-transformers or ONNX Runtime, with"
+        " its model card",
     )
     export.add_argument(
         "which",
@@ -42,7 +44,7 @@ def add_commands(commands: Commands) -> None:
     export.add_argument(
         "--to",
         default="folder",
-        choices=("folder", "onnx", "onnx-int8", "hub"),
+        choices=("folder", "sentence-transformers", "onnx", "onnx-int8", "hub"),
         help="in which form (default: folder)",
     )
     for name in ("system", "task", "target"):
@@ -154,7 +156,7 @@ def _export(options: argparse.Namespace) -> int:
             options.which, sorted(options.reports.glob("*/results.csv")), ROOT / "data" / "experiments"
         )
     experiment = Experiment.read(file)
-    cell = deploy.choose(experiment, asked)
+    cell = deploy.choose(experiment, asked, options.to)
     if options.to == "hub":
         deploy.check_hub(options.repo, public=options.public)
     pipeline = Pipeline(experiment, open_data(experiment.data, options.data), Store(options.store))

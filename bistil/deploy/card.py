@@ -11,25 +11,32 @@ from pathlib import Path
 
 import yaml
 
-from bistil.deploy.card_code import code
-from bistil.deploy.read import load_deployed, pools
+from bistil.deploy.card_code import code, sentence_code
+from bistil.deploy.read import pools
 from bistil.evaluation.results import METRICS
 from bistil.experiment import Cell
 from bistil.models.architectures import longest_sequence
+from bistil.models.config import read_config
 from bistil.models.packaged import teacher_folder
 from bistil.pipeline import Pipeline
 from bistil.sources.table import DataSet, data_set
 from bistil.store.artefacts import Artefact, NotBuilt, Store
 from bistil.systems.table import FLOOR, TEACHER
-from bistil.tasks import title
+from bistil.tasks import RETRIEVAL, title
 
 TAGS = {
     "ner": "token-classification",
     "pos": "token-classification",
     "nli": "text-classification",
     "qa": "question-answering",
+    RETRIEVAL: "sentence-similarity",
 }
-FORMS = {"folder": "PyTorch", "onnx": "ONNX, float32", "onnx-int8": "ONNX, int8"}
+FORMS = {
+    "folder": "PyTorch",
+    "sentence-transformers": "PyTorch",
+    "onnx": "ONNX, float32",
+    "onnx-int8": "ONNX, int8",
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Measured:
 
 def card(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Measured, folder: Path) -> str:
     """The text of README.md for the exported `folder`."""
-    experiment, config = pipeline.experiment, load_deployed(folder)[0].config
+    experiment, config = pipeline.experiment, read_config(folder)
     languages = {code: pipeline.data.language(code).name for code in experiment.languages(cell.target)}
     names = " and ".join(languages.values())
     sets = [data_set(name) for part in ("text", cell.task) for name in experiment.data_sets.get(part, ())]
@@ -68,7 +75,9 @@ def card(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Measure
         "## Size and speed",
         _costs(evaluation, measured),
         "## Use",
-        code(
+        sentence_code(folder, experiment.retrieval.prefix)
+        if cell.task == RETRIEVAL
+        else code(
             cell.task,
             folder,
             segments=getattr(config, "type_vocab_size", 0) > 1,
@@ -89,7 +98,7 @@ def _front(cell: Cell, codes: Sequence[str], sets: Sequence[DataSet], teacher: s
     """The hub's metadata."""
     told = {
         "language": list(codes),
-        "library_name": "transformers",
+        "library_name": "sentence-transformers" if cell.task == RETRIEVAL else "transformers",
         "tags": ["bistil", "distillation", "cross-lingual"],
         "pipeline_tag": TAGS.get(cell.task),
         "base_model": teacher,
@@ -133,15 +142,16 @@ def _costs(evaluation: Artefact, measured: Measured) -> str:
     metrics = evaluation.metrics
     return (
         f"{metrics['parameters']:,} parameters, {metrics['vocabulary']:,} tokens in the vocabulary,"
-        f" {measured.megabytes:.1f} MB in this folder, {metrics['flops_per_example'] / 1e9:.3g} GFLOPs an"
-        f" example. One example, decoding included, took {measured.exported_ms:.2f} ms as exported and"
+        f" {measured.megabytes:.1f} MB in this folder"
+        + (f", {flops / 1e9:.3g} GFLOPs an example" if (flops := metrics.get("flops_per_example")) else "")
+        + f". One example, decoding included, took {measured.exported_ms:.2f} ms as exported and"
         f" {measured.torch_ms:.2f} ms in PyTorch, both in turns on the CPU that exported it."
     )
 
 
 def _origin(pipeline: Pipeline, cell: Cell, evaluation: Artefact, teacher: str) -> str:
     """Experiment, ids and versions."""
-    manifest, config = evaluation.manifest, pipeline.experiment.task_config(cell)
+    manifest = evaluation.manifest
     versions = ", ".join(
         f"{name} {number}" for name, number in manifest["versions"].items() if name != "platform"
     )
@@ -155,11 +165,19 @@ def _origin(pipeline: Pipeline, cell: Cell, evaluation: Artefact, teacher: str) 
             f"* {name} `{number}`"
             for name, number in {"evaluation": evaluation.id, **manifest["inputs"]}.items()
         ),
-        f"* task training: batches of {config.batch_size}, sequences of up to {config.max_length} tokens",
+        *_task_training(pipeline, cell),
         f"* {versions}"
         + (f", commit `{manifest['git']['commit'][:10]}`" if manifest["git"]["commit"] else ""),
     ]
     return "\n".join(lines)
+
+
+def _task_training(pipeline: Pipeline, cell: Cell) -> list[str]:
+    """How the task was learnt, where it was."""
+    if cell.task == RETRIEVAL:
+        return []
+    config = pipeline.experiment.task_config(cell)
+    return [f"* task training: batches of {config.batch_size}, sequences of up to {config.max_length} tokens"]
 
 
 def _licences(data: str, sets: Sequence[DataSet], teacher: str) -> str:

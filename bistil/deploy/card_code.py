@@ -5,7 +5,7 @@ Notable: tests run them as they stand, so what a card shows works.
 
 from pathlib import Path
 
-from bistil.deploy.read import GRAPHS
+from bistil.deploy.graph import GRAPHS
 from bistil.pipeline.finished import HEAD
 
 _CLASSES = {
@@ -79,6 +79,28 @@ found = context[places[first, 0] : places[last, 1]].strip()
 """
 
 
+_SENTENCES = """from sentence_transformers import SentenceTransformer
+
+FOLDER = "."  # where this file is
+vectors = SentenceTransformer(FOLDER).encode(["A sentence.", "Its translation."])
+"""
+_SENTENCES_ONNX = """
+texts = ["{prefix}A sentence.", "{prefix}Its translation."]
+vectors = run(tokenizer(texts, padding=True, return_tensors="pt"))[0]
+"""
+
+
+def sentence_code(folder: Path, prefix: str) -> str:
+    """Python between fences that ends with `found`, the cosine of two sentences by the exported folder."""
+    path = _graph(folder)
+    lines = _ONNX.format(graph=path) + _SENTENCES_ONNX.format(prefix=prefix) if path else _SENTENCES
+    return f"```python\n{lines}found = float(vectors[0] @ vectors[1])\nprint(found)\n```"
+
+
+def _graph(folder: Path) -> str | None:
+    return next((name for name in GRAPHS.values() if (folder / name).is_file()), None)
+
+
 def code(task: str, folder: Path, *, segments: bool, bare: bool, longest: int) -> str:
     """Python between fences that ends with `found`, what the student in the exported folder says of an
     example.
@@ -87,7 +109,7 @@ def code(task: str, folder: Path, *, segments: bool, bare: bool, longest: int) -
         segments: the model takes `token_type_ids`. bare: its class would come with a pooler. longest: tokens
             that it takes.
     """
-    path = next((name for name in GRAPHS.values() if (folder / name).is_file()), None)
+    path = _graph(folder)
     beside = (folder / HEAD).is_file()
     if beside and task != "parsing":
         return (

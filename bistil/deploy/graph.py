@@ -19,8 +19,11 @@ from torch import Tensor, nn
 
 from bistil.errors import InputError
 
-Graph = Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]]
+Inputs = Mapping[str, Tensor]
+Graph = Callable[[Inputs], tuple[Tensor, ...]]
 """From named inputs of Shape: [B, L] to outputs."""
+GRAPHS = {"onnx": "model.onnx", "onnx-int8": "model-int8.onnx"}
+"""Form -> the graph's file."""
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -76,6 +79,16 @@ def to_int8(whole: Path, small: Path) -> None:
     del model.graph.value_info[:]
     with _in_peace():
         quantize_dynamic(model, small, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
+
+
+def in_place(folder: Path, form: str, model: nn.Module, inputs: Inputs) -> None:
+    """Replace the weights in a folder by a graph of the model in one of GRAPHS; `inputs` as of `to_onnx`."""
+    whole = folder / GRAPHS["onnx"]
+    to_onnx(whole, model, inputs)
+    if form == "onnx-int8":
+        to_int8(whole, folder / GRAPHS[form])
+        whole.unlink()
+    (folder / "model.safetensors").unlink()
 
 
 def open_graph(path: Path) -> Graph:

@@ -4,7 +4,6 @@ it, or an ONNX graph.
 Notable: a folder says by itself what it does, so a file name is all that `bistil predict` needs. Whatever
 runs it, a task sees the logits that it saw in training."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from bistil.deploy.graph import Graph, open_graph
+from bistil.deploy.graph import GRAPHS, Graph, open_graph
 from bistil.errors import InputError
 from bistil.models.config import read_config
 from bistil.models.load import Output, TaskModel, load_tokenizer, quiet
 from bistil.pipeline.finished import HEAD, LABELS
+from bistil.settings.files import read_json
 from bistil.tasks.ner import Ner
 from bistil.tasks.nli import Nli
 from bistil.tasks.parsing import Parsing
@@ -28,8 +28,6 @@ from bistil.tasks.pos import Pos
 from bistil.tasks.qa import Qa, on_context
 from bistil.tasks.task import Task
 
-GRAPHS = {"onnx": "model.onnx", "onnx-int8": "model-int8.onnx"}
-"""Form -> the graph's file."""
 Batch = Mapping[str, Tensor]
 Finish = Callable[[Sequence[Tensor], Batch], Mapping[str, Tensor]]
 
@@ -81,7 +79,7 @@ def load_deployed(folder: Path) -> tuple[Deployed, Task, PreTrainedTokenizerFast
     path = next((folder / name for name in GRAPHS.values() if (folder / name).is_file()), None)
     graph = open_graph(path) if path else None
     model = None if graph else _model(folder, config, "AutoModel" if state is not None else form)
-    return Deployed(config, model, graph, finish), task, load_tokenizer(str(folder))
+    return Deployed(config, model, graph, finish).eval(), task, load_tokenizer(str(folder))
 
 
 def _config(folder: Path) -> Any:
@@ -105,11 +103,8 @@ def _numbered(folder: Path, names: Mapping[int, str]) -> tuple[str, ...]:
 
 
 def _listed(path: Path) -> tuple[str, ...]:
-    try:
-        labels = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(path, "a list of labels", error) from error
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+    labels = read_json(path, list)
+    if not all(isinstance(label, str) for label in labels):
         raise InputError(
             f"A list of labels was expected in {path}, but it holds {labels!r:.200}. Copy the student again."
         )
@@ -141,6 +136,8 @@ def _model(folder: Path, config: Any, form: str) -> Any:
             model, told = kind.from_pretrained(
                 folder, trust_remote_code=False, output_loading_info=True, **bare
             )
+    except MemoryError:
+        raise
     except Exception as error:  # a file's damage shows in safetensors, torch or the class itself
         raise _damaged(folder, f"the weights of {form}", error) from error
     for found, what in (

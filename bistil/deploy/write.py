@@ -1,4 +1,4 @@
-"""A finished student taken away: `bistil export RUN --to folder|onnx|onnx-int8|hub`.
+"""A finished student taken away: `bistil export RUN --to folder|sentence-transformers|onnx|onnx-int8|hub`.
 
 Notable: what is written is read back and scored on the target's test file before it is handed over, next to
 the score in the store; nothing is trained here, so a student that has not been evaluated yet is refused."""
@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bistil.deploy import graph
+from bistil.deploy import graph, sentences
 from bistil.deploy.card import Measured, card
-from bistil.deploy.read import GRAPHS, Deployed, load_deployed
+from bistil.deploy.graph import GRAPHS
+from bistil.deploy.read import Deployed, load_deployed
 from bistil.errors import InputError
 from bistil.evaluation.results import read_results
 from bistil.evaluation.score import predict_all
@@ -27,7 +28,7 @@ from bistil.tasks import RETRIEVAL
 from bistil.tasks.task import Row, Task
 from bistil.text.written import aside, open_to_others
 
-FORMS = ("folder", *GRAPHS)
+FORMS = ("folder", sentences.FORM, *GRAPHS)
 EXACT = 1e-4
 """How far logits of a float32 graph may be from PyTorch's."""
 NEAR = 0.5
@@ -46,14 +47,16 @@ class Asked:
     seed: int | None = None
 
 
-def choose(experiment: Experiment, asked: Asked) -> Cell:
-    """The first cell of an experiment that is what was asked for; a student, where the system is left open.
+def choose(experiment: Experiment, asked: Asked, form: str = "folder") -> Cell:
+    """The first cell of an experiment that is what was asked for and can be had in a form; a student, where
+    the system is left open, and an encoder of sentences only where the form or the task asks for one.
 
     Raises:
         InputError: where there is none, with what there is.
     """
     wanted = {name: value for name, value in vars(asked).items() if value is not None}
-    scored = [cell for cell in experiment.cells() if cell.task != RETRIEVAL]
+    pooled = form == sentences.FORM or asked.task == RETRIEVAL
+    scored = [cell for cell in experiment.cells() if (cell.task == RETRIEVAL) == pooled]
     cells = [cell for cell in scored if not experiment.system(cell.system).guesses]
     found = [
         cell
@@ -66,7 +69,9 @@ def choose(experiment: Experiment, asked: Asked) -> Cell:
             for name in vars(asked)
         )
         raise InputError(f"The experiment {experiment.name} has no score with {wanted}. It has: {known}.")
-    return next((cell for cell in found if experiment.system(cell.system).ours), found[0])
+    ours = [cell for cell in found if experiment.system(cell.system).ours]
+    students = [cell for cell in found if experiment.system(cell.system).student]
+    return [*ours, *students, *found][0]
 
 
 def _named(experiment: Experiment, cell: Cell) -> dict[str, Any]:
@@ -120,7 +125,15 @@ def export(pipeline: Pipeline, cell: Cell, form: str, to: Path, *, say: Callable
         raise InputError(f"{graph.missing()}.")
     evaluation = _evaluated(pipeline, cell)
     with aside(to) as growing:
-        measured = _fill(pipeline, cell, evaluation, form, growing)
+        fill = sentences.fill if cell.task == RETRIEVAL else _fill
+        measured = fill(pipeline, cell, evaluation, form, growing)
+        if form != "onnx-int8" and measured.apart > EXACT:
+            raise InputError(
+                f"The same outputs to {EXACT:g} were expected of the {form}, but they are up to"
+                f" {measured.apart:.2g} apart: do not use it."
+            )
+        text = card(pipeline, cell, evaluation, measured, growing)
+        (growing / "README.md").write_text(text, encoding="utf-8")
         open_to_others(growing)
         growing.rename(to)
     for line in told(measured):
@@ -129,42 +142,34 @@ def export(pipeline: Pipeline, cell: Cell, form: str, to: Path, *, say: Callable
 
 
 def _fill(pipeline: Pipeline, cell: Cell, evaluation: Artefact, form: str, folder: Path) -> Measured:
-    """Write the student and its card into a folder of its own, and measure what was written."""
+    """Write the student into a folder of its own, and measure what was written."""
     source = pipeline.deployed(cell).path("model")
     shutil.copytree(source, folder, dirs_exist_ok=True)
     model, task, tokenizer = load_deployed(source)
-    examples = task.read(pipeline.data.file(cell.task, cell.target, "test"))
+    examples = task.read(pipeline.data.file(task.column, cell.target, "test"))
     settings = pipeline.experiment.task[cell.task]
     rows, pad_id = (
         task.encode(examples, tokenizer, max_length=settings.max_length),
         int(tokenizer.pad_token_id),
     )
     if form in GRAPHS:
-        write_graph(folder, form, model, task.collate(rows[:2], pad_id))
+        graph.in_place(folder, form, model.encoder, model.inputs(task.collate(rows[:2], pad_id)))
     written, _, _ = load_deployed(folder)
     batch = task.collate(rows[:COMPARED], pad_id)
-    apart = largest_difference(model, written, batch)
-    if form != "onnx-int8" and apart > EXACT:
-        raise InputError(
-            f"The same logits to {EXACT:g} were expected of the {form}, but they are up to {apart:.2g} apart:"
-            " do not use it."
-        )
     scores = task.score(
         examples, predict_all(written, task, examples, tokenizer, max_length=settings.max_length)
     )
     times = latencies([model, written], task, rows[:TIMED], pad_id)
-    measured = Measured(
+    return Measured(
         form=form,
         metric=task.metric,
         score=float(evaluation.metrics[task.metric]),
         exported_score=scores[task.metric],
-        apart=apart,
+        apart=largest_difference(model, written, batch),
         torch_ms=times[0],
         exported_ms=times[1],
         megabytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6,
     )
-    (folder / "README.md").write_text(card(pipeline, cell, evaluation, measured, folder), encoding="utf-8")
-    return measured
 
 
 def told(measured: Measured) -> list[str]:
@@ -174,7 +179,7 @@ def told(measured: Measured) -> list[str]:
         "" if lost <= NEAR else f": {lost:.1f} points lost, more than {NEAR:g}; measure before you use it"
     )
     return [
-        f"logits: up to {measured.apart:.2g} from PyTorch's",
+        f"outputs: up to {measured.apart:.2g} from PyTorch's",
         (
             f"{measured.metric}: {measured.exported_score:.2f} as exported, {measured.score:.2f} in the"
             f" store{verdict}"
@@ -197,16 +202,6 @@ def _evaluated(pipeline: Pipeline, cell: Cell) -> Artefact:
             f"A finished score was expected for {cell} of {pipeline.experiment.name}, but the store has none."
             " Run `bistil batch` with the experiment file first, or name the store with --store."
         ) from error
-
-
-def write_graph(folder: Path, form: str, model: Deployed, batch: Mapping[str, Tensor]) -> None:
-    """Replace the weights in a folder by a graph of the model; `batch` is an example of two rows."""
-    whole = folder / GRAPHS["onnx"]
-    graph.to_onnx(whole, model.encoder, model.inputs(batch))
-    if form == "onnx-int8":
-        graph.to_int8(whole, folder / GRAPHS[form])
-        whole.unlink()
-    (folder / "model.safetensors").unlink()
 
 
 @torch.inference_mode()

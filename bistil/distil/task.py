@@ -133,6 +133,7 @@ def train_task_sft(
     base: str,
     run: Run,
     follows: Followed | None = None,
+    cut: int = 0,
 ) -> tuple[SparseDelta, History]:
     """Tune `model` on examples of a task, by language; return the delta with the whole head in it.
 
@@ -141,6 +142,7 @@ def train_task_sft(
             that.
         validate: source-language validation metrics, among them `task.metric`, which picks the checkpoint.
         follows: a task teacher (teacher-forced); None for gold labels.
+        cut: how many parameters trimming took from the encoder; the density is a share of all.
     """
     rows = {
         code: task.encode(own[: config.examples], tokenizer, max_length=config.max_length)
@@ -167,5 +169,6 @@ def train_task_sft(
         select=task.metric,
         base=base,
         head_rate=config.head_learning_rate,
+        cut=cut,
     )
     return fine_tune(tuning, config.sft, run)

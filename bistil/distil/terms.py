@@ -13,7 +13,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from bistil.losses import attention_loss, cosine_loss, hidden_loss, relation_loss, tempered_loss
+from bistil.losses import (
+    attention_loss,
+    cosine_loss,
+    hidden_loss,
+    relation_loss,
+    sentence_loss,
+    tempered_loss,
+)
 from bistil.models.architectures import blocks
 from bistil.models.attention import watched
 from bistil.models.load import Output, encode
@@ -117,6 +124,8 @@ def value(term: Term, own: Reading, theirs: Reading | None, pairs: Pairs, contex
             assert theirs.logits is not None
             rows = torch.ones(len(own.logits), dtype=mask.dtype, device=mask.device)
             return tempered_loss(own.logits, theirs.logits, rows, temperature=term.temperature)
+        case "sentence":
+            return sentence_loss(own.output.last, theirs.output.last, mask)
         case "attention":
             maps, goals = own.output.attention, theirs.output.attention
             found = attention_loss([maps[m - 1] for m, _ in pairs], [goals[n - 1] for _, n in pairs], mask)

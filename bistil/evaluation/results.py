@@ -6,8 +6,6 @@ over seeds; partial grids are normal (a missing cell is left out, never counted 
 compared only on the targets both were run on.
 """
 
-import csv
-import io
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,7 +16,7 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from bistil.errors import InputError
-from bistil.settings.files import read_csv
+from bistil.settings.files import csv_text, read_csv
 from bistil.store.whole import write_whole
 from bistil.systems.table import FLOOR, SYSTEMS, TEACHER, rank
 from bistil.tasks import primary
@@ -103,9 +101,7 @@ def write_results(path: Path, rows: Iterable[Row]) -> None:
     written exactly.
     """
     lines = [[_text(row.get(column)) for column in COLUMNS] for row in tidy(rows)]
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *lines])
-    write_whole(path, text.getvalue())
+    write_whole(path, csv_text([COLUMNS, *lines]))
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:

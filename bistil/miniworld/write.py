@@ -6,8 +6,6 @@ sentence of one split occurs in another; the unlabelled text is written last and
 sentences.
 """
 
-import csv
-import io
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +21,7 @@ from bistil.miniworld.settings import SPLITS, TYPOLOGY, WorldSettings
 from bistil.miniworld.stream import Stream
 from bistil.miniworld.surface import surface, text
 from bistil.miniworld.world import World
+from bistil.settings.files import csv_text
 from bistil.training.progress import Event, Listener, silent
 
 SHORTEST, LONGEST, _PATIENCE = 4, 18, 1000
@@ -53,11 +52,9 @@ def _write(path: Path, content: str) -> None:
 
 
 def _language_table(settings: WorldSettings) -> str:
-    out = io.StringIO()
-    table = csv.writer(out, lineterminator="\n")
-    table.writerow(
+    rows = [
         ["code", "name", "family", "seen", "corpus", "treebank", "ner", "nli", "qa", "parallel", *TYPOLOGY]
-    )
+    ]
     for language in settings.languages:
         code = language.code
         parallel = "" if code == settings.source else f"parallel/{settings.source}-{code}.tsv"
@@ -68,7 +65,7 @@ def _language_table(settings: WorldSettings) -> str:
             f"qa/{code}-{{split}}.json",
         )
         typology = [_plain(getattr(language, name)) for name in TYPOLOGY]
-        table.writerow(
+        rows.append(
             [
                 code,
                 language.name,
@@ -80,7 +77,7 @@ def _language_table(settings: WorldSettings) -> str:
                 *typology,
             ]
         )
-    return out.getvalue()
+    return csv_text(rows)
 
 
 def _plain(value: object) -> str:

@@ -291,10 +291,12 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
                 mark_first_word(tokenizer.backend_tokenizer)
             if tokenizer.is_fast:
                 spell_words(tokenizer.backend_tokenizer)
-    except (OSError, ValueError, TypeError) as error:
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # those of the tokenizers library are plain ones
         raise InputError(
             f"No tokenizer could be read from {source!r}: a tokenizer.json or vocab.txt was expected"
-            f" ({error})."
+            f" ({error!s:.500})."
         ) from error
     if not tokenizer.is_fast:
         raise InputError(

@@ -17,11 +17,18 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from filelock import FileLock
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Regex, normalizers
-from transformers import BertConfig, PreTrainedTokenizerFast, XLMRobertaTokenizer
+from transformers import (
+    AutoConfig,
+    BertConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+    XLMRobertaTokenizer,
+)
 
 from bistil.errors import InputError
 from bistil.models.load import quiet
@@ -71,6 +78,24 @@ def teacher_folder(named: str) -> str:
         if not folder.is_dir():
             write_packaged(named, folder)
     return str(folder)
+
+
+def teacher_config(named: str) -> PreTrainedConfig | None:
+    """The configuration of a teacher from its folder or from data/public-teachers.yaml; None where it is in
+    neither.
+    """
+    public: dict[str, dict[str, Any]] = yaml.safe_load(
+        (DATA / "public-teachers.yaml").read_text(encoding="utf-8")
+    )
+    usual = {name.rpartition("/")[2]: config for name, config in public.items()} | public
+    if named in usual and not Path(DATA.parent, named).is_dir():
+        return AutoConfig.for_model(**usual[named])
+    folder = teacher_folder(named)
+    return (
+        AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        if Path(folder, "config.json").is_file()
+        else None
+    )
 
 
 def write_packaged(name: str, to: Path) -> None:

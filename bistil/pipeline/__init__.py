@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from bistil.evaluation.score import predict_all
 from bistil.experiment import Cell
 from bistil.models.load import TaskModel
-from bistil.pipeline import scores, students, tuned
+from bistil.pipeline import scores, students, trimmed, tuned
 from bistil.pipeline.check import check
 from bistil.pipeline.finished import save_finished
 from bistil.pipeline.inputs import Inputs
@@ -38,6 +38,10 @@ class Pipeline(Inputs):
             InputError: at the first thing that cannot work.
         """
         check(self)
+
+    def trimmed_teacher(self) -> Artefact:
+        """The teacher cut, exactly, to the tokens that the experiment's texts use, in `teacher/`."""
+        return trimmed.make_trimmed_teacher(self)
 
     def vocabulary(self, target: str) -> Artefact:
         """The tokens that the student of a target needs: `kept.safetensors`, the trimmed `tokenizer/`, and

@@ -3,15 +3,15 @@
 from bistil.distil.width import check_drf
 from bistil.errors import InputError
 from bistil.models.architectures import longest_sequence, student_config
+from bistil.models.load import Teacher
 from bistil.pipeline.inputs import Inputs
 from bistil.sft import peers
 from bistil.systems.recipe import layer_pairs, start_layers, student_depth
-from bistil.tasks import RETRIEVAL
+from bistil.tasks import RETRIEVAL, column
 from bistil.tasks import task as find_task
 from bistil.tasks.gold import check_known
 from bistil.tasks.retrieval import parallel
-from bistil.tasks.training import language_of
-from bistil.text.corpora import check_enough, read_lines
+from bistil.text.corpora import check_enough
 from bistil.vocab.family import family_of
 
 
@@ -22,8 +22,9 @@ def check(inputs: Inputs) -> None:
     Raises:
         InputError: at the first thing that cannot work.
     """
-    _check_lengths(inputs)
-    _check_students(inputs)
+    teacher = inputs.uncut_teacher()
+    _check_lengths(inputs, teacher)
+    _check_students(inputs, teacher)
     experiment, data = inputs.experiment, inputs.data
     for target in experiment.targets.get(RETRIEVAL, ()):
         parallel(data, experiment.source, target)
@@ -31,29 +32,23 @@ def check(inputs: Inputs) -> None:
     systems = [inputs.system(cell) for cell in experiment.cells()]
     if any(one.learning.peft for one in systems) or any(sft and sft.peft for sft in asked):
         peers.library()
-    files = {(task, target, "test") for task, targets in experiment.tuned.items() for target in targets}
-    for cell in experiment.cells():
-        if cell.task in experiment.tuned:
-            files.add((cell.task, experiment.source, "dev"))
-            for part in inputs.system(cell).learning.rows:
-                code = language_of(part, source=experiment.source, target=cell.target)
-                files.add((cell.task, code, part.split))
-    read = {name: find_task(name[0]).read(data.file(*name)) for name in sorted(files)}
+    read = {
+        (name, code, split): find_task(name).read(data.file(column(name), code, split))
+        for name, code, split in inputs.task_files
+    }
     for task, targets in experiment.tuned.items():
         learnt = [
             one for name, found in read.items() if name[0] == task and name[2] != "test" for one in found
         ]
         for target in targets:
-            check_known(task, learnt, read[task, target, "test"], data.file(task, target, "test"))
-    codes = [code for cell in experiment.cells() for code in inputs.languages(cell)]
-    for code in dict.fromkeys(codes):
-        lines = read_lines(data.text(code), experiment.text.lines)
-        check_enough(inputs.teacher.tokenizer, lines, experiment.text.length, data.text(code))
+            check_known(task, learnt, read[task, target, "test"], data.file(column(task), target, "test"))
+    for code in inputs.codes:
+        check_enough(teacher.tokenizer, inputs.lines(code), experiment.text.length, data.text(code))
 
 
-def _check_lengths(inputs: Inputs) -> None:
+def _check_lengths(inputs: Inputs, teacher: Teacher) -> None:
     """Refuse sequences that are longer than the teacher's positions."""
-    experiment, positions = inputs.experiment, longest_sequence(inputs.teacher.encoder.config)
+    experiment, positions = inputs.experiment, longest_sequence(teacher.encoder.config)
     longest = max(experiment.text.length, *(experiment.task[task].max_length for task in experiment.tuned), 0)
     if longest > positions:
         raise InputError(
@@ -62,9 +57,9 @@ def _check_lengths(inputs: Inputs) -> None:
         )
 
 
-def _check_students(inputs: Inputs) -> None:
+def _check_students(inputs: Inputs, teacher: Teacher) -> None:
     """Refuse students that the teacher cannot have."""
-    experiment, teacher = inputs.experiment, inputs.teacher
+    experiment = inputs.experiment
     config, depth = teacher.encoder.config, teacher.encoder.config.num_hidden_layers
     for cell in experiment.cells():
         student = inputs.system(cell).student

@@ -1,8 +1,10 @@
 """What every stage reads and how it keeps what it made: teacher, text, task data, device, histories."""
 
+import dataclasses
 import json
 import threading
-from functools import cache, cached_property
+from abc import ABC, abstractmethod
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from bistil.adapt.worn import WORN, Worn
 from bistil.experiment import Cell, Experiment
+from bistil.models.config import read_config
 from bistil.models.load import Teacher, choose_device, load_teacher, save_student
-from bistil.models.packaged import teacher_folder
+from bistil.models.packaged import teacher_config, teacher_folder
 from bistil.pipeline.identity import teacher_id
+from bistil.sft.language import TextConfig
 from bistil.store.artefacts import Artefact, Store, file_id
 from bistil.systems.recipe import Rows, System
+from bistil.tasks import RETRIEVAL, column
 from bistil.tasks import task as find_task
+from bistil.tasks.retrieval import parallel, parallel_files
 from bistil.tasks.task import Task
 from bistil.tasks.training import language_of, read_examples
 from bistil.text.corpora import Blocks, cut, read_lines
@@ -23,8 +29,13 @@ from bistil.text.languages import DataFolder
 from bistil.training.loop import Run
 from bistil.training.progress import Listener, silent
 
+LARGE = 100_000
+"""Tokens above which a teacher's vocabulary is cut to the experiment's, where `text.trim` says nothing."""
+CUT = "teacher"
+"""The folder of a cut teacher in its artefact."""
 
-class Inputs:
+
+class Inputs(ABC):
     """One experiment over one store and one data folder."""
 
     def __init__(
@@ -41,19 +52,67 @@ class Inputs:
         self.device, self.device_reason = choose_device(device)
         self.progress, self.stop = progress, stop
 
+    @abstractmethod
+    def trimmed_teacher(self) -> Artefact:
+        """The stage that cuts the teacher to the experiment."""
+
+    @cached_property
+    def trims(self) -> bool:
+        """Whether every stage works on the teacher cut to the experiment."""
+        asked, named = self.experiment.text.trim, self.experiment.teacher
+        if asked is not None:
+            return asked == "experiment"
+        return int((teacher_config(named) or read_config(teacher_folder(named))).vocab_size) > LARGE
+
     @cached_property
     def teacher(self) -> Teacher:
-        """The teacher as loaded, on the CPU; stages copy what they change."""
+        """The teacher of the stages as loaded, on the CPU; stages copy what they change."""
         return self.fresh_teacher()
 
     @cached_property
     def teacher_id(self) -> str:
-        """What the teacher is, by content."""
-        return teacher_id(self.teacher)
+        """What the teacher is, by content, before it is cut."""
+        return teacher_id(self.uncut_teacher())
+
+    @property
+    def teacher_input(self) -> Artefact | str:
+        """What a stage is made from that reads the teacher."""
+        return self.trimmed_teacher() if self.trims else self.teacher_id
 
     def fresh_teacher(self) -> Teacher:
-        """A copy of the teacher of one's own, to adapt or to trim."""
+        """A copy of the teacher of one's own, to adapt or to trim; the cut one where the experiment cuts
+        it.
+        """
+        if self.trims:
+            return load_teacher(self.trimmed_teacher().path(CUT))
         return load_teacher(teacher_folder(self.experiment.teacher))
+
+    def uncut_teacher(self) -> Teacher:
+        """The teacher as it is named, to look at; not kept where the stages have another."""
+        return load_teacher(teacher_folder(self.experiment.teacher)) if self.trims else self.teacher
+
+    def parameters_cut(self, encoder: PreTrainedModel) -> int:
+        """How many parameters the cut took from an encoder that has the teacher's vocabulary: rows of
+        embeddings.
+        """
+        if not self.trims:
+            return 0
+        width = int(encoder.get_input_embeddings().weight.shape[1])  # type: ignore[union-attr, operator]
+        return int(self.trimmed_teacher().metrics["rows"]) * width
+
+    def cut_from(self, cell: Cell, encoder: PreTrainedModel) -> tuple[int, int]:
+        """How many parameters the cut took from a cell's encoder, and how many tokens it knew before."""
+        student = self.system(cell).student
+        if not self.trims or (student is not None and student.vocabulary == "trimmed"):
+            return 0, int(encoder.config.vocab_size)
+        return self.parameters_cut(encoder), int(self.trimmed_teacher().metrics["vocabulary"][0])
+
+    @property
+    def text(self) -> TextConfig:
+        """How text is cut and masked, as a stage's settings say it: whether the teacher is cut says the
+        teacher.
+        """
+        return dataclasses.replace(self.experiment.text, trim=None)
 
     @cache  # noqa: B019 - a pipeline lives as long as its process
     def blocks(self, code: str) -> Blocks:
@@ -63,7 +122,13 @@ class Inputs:
     def student_blocks(self, code: str, tokenizer: PreTrainedTokenizerFast) -> Blocks:
         """A language's text in a student's tokens."""
         text = self.experiment.text
-        return cut(tokenizer, read_lines(self.data.text(code), text.lines), text.length, packed=text.packed)
+        return cut(tokenizer, self.lines(code), text.length, packed=text.packed)
+
+    def lines(self, code: str) -> list[str]:
+        """A language's text as all stages read it, without retrieval's sentences where these are left out."""
+        pairs = (pair for to in self._unseen for pair in parallel(self.data, self.experiment.source, to))
+        without = {sentence.strip() for pair in pairs for sentence in pair}
+        return read_lines(self.data.text(code), self.experiment.text.lines, without=without)
 
     @property
     def seen(self) -> tuple[str, ...]:
@@ -82,9 +147,38 @@ class Inputs:
         seen = student is not None and student.languages == "seen"
         return self.seen if seen else self.experiment.languages(cell.target)
 
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """Every language whose text a stage reads."""
+        return tuple(dict.fromkeys(code for cell in self.experiment.cells() for code in self.languages(cell)))
+
+    @property
+    def task_files(self) -> list[tuple[str, str, str]]:
+        """Task, language and split of every file of examples that a stage reads."""
+        experiment = self.experiment
+        found = {(task, code, "test") for task, codes in experiment.tuned.items() for code in codes}
+        for cell in experiment.cells():
+            if cell.task in experiment.tuned:
+                found.add((cell.task, experiment.source, "dev"))
+                for part in self.system(cell).learning.rows:
+                    code = language_of(part, source=experiment.source, target=cell.target)
+                    found.add((cell.task, code, part.split))
+        return sorted(found)
+
     def texts(self, codes: tuple[str, ...]) -> dict[str, Artefact | str]:
-        """The texts of some languages, as inputs of a stage."""
-        return {f"text {code}": file_id(self.data.text(code)) for code in codes}
+        """The texts of some languages, as inputs of a stage, with what is left out of them."""
+        return {f"text {code}": file_id(self.data.text(code)) for code in codes} | self.left_out
+
+    @property
+    def left_out(self) -> dict[str, Artefact | str]:
+        """The files whose sentences are left out of every text, as inputs of a stage."""
+        files = [parallel_files(self.data, self.experiment.source, target) for target in self._unseen]
+        return {f"without {path.name}": file_id(path) for both in files for path in both if path}
+
+    @property
+    def _unseen(self) -> tuple[str, ...]:
+        """The targets of retrieval whose sentences no text may have."""
+        return self.experiment.targets.get(RETRIEVAL, ()) if self.experiment.text.without_pairs else ()
 
     def training(self, cell: Cell) -> tuple[Task, dict[str, list[Any]]]:
         """A cell's task with the labels of its training examples, and these by language."""
@@ -95,21 +189,19 @@ class Inputs:
     @cache  # noqa: B019
     def _training(self, name: str, rows: tuple[Rows, ...], target: str) -> tuple[Task, dict[str, list[Any]]]:
         task = find_task(name)
-        file, source = self.data.file, self.experiment.source
-        examples = read_examples(
-            task, rows, lambda code, split: file(name, code, split), source=source, target=target
-        )
+        source, file = self.experiment.source, partial(self.data.file, task.column)
+        examples = read_examples(task, rows, file, source=source, target=target)
         return task.for_training([one for own in examples.values() for one in own]), examples
 
     def training_files(self, cell: Cell) -> dict[str, Artefact | str]:
         """The files of a cell's training and validation examples, as inputs of a stage."""
-        source = self.experiment.source
+        source, file = self.experiment.source, partial(self.data.file, column(cell.task))
         found: dict[str, Artefact | str] = {}
         for part in self.system(cell).learning.rows:
             code = language_of(part, source=source, target=cell.target)
             name = part.split if code == source else f"{part.split} {code}"
-            found[name] = file_id(self.data.file(cell.task, code, part.split))
-        return {**found, "dev": file_id(self.data.file(cell.task, source, "dev"))}
+            found[name] = file_id(file(code, part.split))
+        return {**found, "dev": file_id(file(source, "dev"))}
 
     def placed(self, model: Any) -> Any:
         """The model on this run's device."""

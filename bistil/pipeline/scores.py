@@ -1,9 +1,11 @@
 """What is measured of finished models: zero-shot scores, retrieval, joint timing, result rows."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedTokenizerFast
 
 from bistil.evaluation import cost
@@ -15,7 +17,7 @@ from bistil.models.load import TaskModel
 from bistil.pipeline.inputs import Inputs
 from bistil.pipeline.tuned import Base, worn_encoder
 from bistil.store.artefacts import Artefact, file_id
-from bistil.tasks import RETRIEVAL
+from bistil.tasks import RETRIEVAL, column
 from bistil.tasks import task as find_task
 from bistil.tasks.retrieval import Side, parallel, parallel_files, retrieve
 from bistil.tasks.task import Task
@@ -36,7 +38,7 @@ def make_evaluation(
         tuned: the task SFT; None for a system that guesses.
         worn: what the model wears for the target language.
     """
-    test = inputs.data.file(cell.task, cell.target, "test")
+    test = inputs.data.file(column(cell.task), cell.target, "test")
     settings = inputs.experiment.task[cell.task]
 
     def build(folder: Path) -> Mapping[str, Any]:
@@ -55,7 +57,7 @@ def make_evaluation(
 
     made_from: dict[str, Artefact | str] = {"test": file_id(test), **({"target sft": worn} if worn else {})}
     source = inputs.experiment.source
-    made_from["task sft"] = tuned or file_id(inputs.data.file(cell.task, source, "train"))
+    made_from["task sft"] = tuned or file_id(inputs.data.file(column(cell.task), source, "train"))
     config = {"task": cell.task, "max_length": settings.max_length}
     return inputs.store.run("evaluation", config, made_from, build)
 
@@ -73,17 +75,17 @@ def make_retrieval(
     config, languages = experiment.retrieval, (experiment.source, cell.target)
 
     def build(folder: Path) -> Mapping[str, Any]:
-        pairs = parallel(inputs.data, *languages)
+        pairs = parallel(inputs.data, *languages)[: config.pairs]
         if base is None:
             return {"accuracy": 100 / len(pairs), "n_examples": len(pairs)}
         source, target = (Side(*worn_encoder(inputs, base, worn[code])) for code in languages)
         layer = round(config.depth * source.encoder.config.num_hidden_layers)
         length = experiment.text.length
-        found = retrieve(source, target, pairs, layer=layer, by=config.by, max_length=length)
-        size = {
-            "parameters": source.encoder.num_parameters(),
-            "vocabulary": source.encoder.config.vocab_size,
-        }
+        found = retrieve(
+            source, target, pairs, layer=layer, by=config.by, prefix=config.prefix, max_length=length
+        )
+        cut, vocabulary = inputs.cut_from(cell, source.encoder)
+        size = {"parameters": source.encoder.num_parameters() + cut, "vocabulary": vocabulary}
         return {**found, "layer": layer, "n_examples": len(pairs), **size, **inputs.where}
 
     files = parallel_files(inputs.data, *languages)
@@ -91,7 +93,7 @@ def make_retrieval(
         f"pairs {number}": file_id(path) for number, path in enumerate(files) if path
     }
     if base is not None:
-        made_from["base"] = base.student or inputs.teacher_id
+        made_from["base"] = base.student or inputs.teacher_input
         made_from |= {f"sft {code}": one for code, one in worn.items() if one}
     settings = {"task": RETRIEVAL, "settings": config, "max_length": experiment.text.length}
     return inputs.store.run("evaluation", settings, made_from, build)
@@ -110,7 +112,7 @@ def make_timing(
         found = {}
         for cell in cells:
             made, kind, tokenizer = model(cell)
-            examples = kind.read(inputs.data.file(task, cell.target, "test"))
+            examples = kind.read(inputs.data.file(kind.column, cell.target, "test"))
             measured = _costs(made, kind, examples, tokenizer, inputs, cell, repeats=15)
             found[cell.timed_as] = {name: getattr(measured, name) for name in TIMES}
         return {"systems": found, **inputs.where}
@@ -172,7 +174,16 @@ def _costs(
     *,
     repeats: int,
 ) -> cost.Cost:
+    """What a model costs; a size is that of the uncut model, which nobody has to cut to use it."""
     settings = inputs.experiment.task[cell.task]
     rows = task.encode(examples, tokenizer, max_length=settings.max_length)
     pad_id = int(tokenizer.pad_token_id)
-    return cost.measure(model, task, rows, batch_size=settings.batch_size, repeats=repeats, pad_id=pad_id)
+    found = cost.measure(model, task, rows, batch_size=settings.batch_size, repeats=repeats, pad_id=pad_id)
+    cut, vocabulary = inputs.cut_from(cell, model.encoder)
+    return dataclasses.replace(
+        found,
+        parameters=found.parameters + cut,
+        encoder_parameters=found.encoder_parameters + cut,
+        vocabulary=vocabulary,
+        disk_bytes=found.disk_bytes + cut * torch.float32.itemsize,
+    )

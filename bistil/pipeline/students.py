@@ -31,13 +31,12 @@ from bistil.sft.language import train_language_sft
 from bistil.sft.lottery import Selection
 from bistil.store.artefacts import Artefact, file_id
 from bistil.systems.recipe import Pairs, Student, layer_pairs
-from bistil.text.corpora import read_lines
 
 LANGUAGE_SEED = 1
 CALIBRATION = 256  # sequences a language that a narrower student is projected by
 NARROWING = "narrowing.safetensors"  # of a narrower student, for stage 2
 OWN_HEAD = "mlm-head.safetensors"  # of a student whose recipe trains its masked-LM head
-Worn = Mapping[str, Artefact]
+Wardrobe = Mapping[str, Artefact]
 """What the teacher wears meanwhile, by language."""
 
 
@@ -49,18 +48,23 @@ def make_vocabulary(inputs: Inputs, codes: tuple[str, ...]) -> Artefact:
 
     def build(folder: Path) -> Mapping[str, Any]:
         tokenizer = inputs.teacher.tokenizer
-        lines = {code: read_lines(inputs.data.text(code), experiment.text.lines) for code in codes}
+        lines = {code: inputs.lines(code) for code in codes}
         count = vocab.count_tokens if config.criterion == "unigram" else vocab.sentence_share
         counts = [count(tokenizer, text) for text in lines.values()]
         kept = vocab.choose(tokenizer, counts, **vars(config))
         trimmed = vocab.trim_tokenizer(tokenizer, kept)
         trimmed.save_pretrained(folder / "tokenizer")
         save_file({"kept": torch.from_numpy(kept)}, folder / "kept.safetensors")
-        return vocab.report(tokenizer, trimmed, kept, lines)
+        found = vocab.report(tokenizer, trimmed, kept, lines)
+        return (
+            {**found, "tokens_before": inputs.trimmed_teacher().metrics["tokens"][0]}
+            if inputs.trims
+            else found
+        )
 
     settings = {"vocabulary": config, "lines": experiment.text.lines}
     return inputs.store.run(
-        "vocabulary", settings, {"teacher": inputs.teacher_id, **inputs.texts(codes)}, build
+        "vocabulary", settings, {"teacher": inputs.teacher_input, **inputs.texts(codes)}, build
     )
 
 
@@ -108,14 +112,21 @@ def make_language_sft(
             text=experiment.text,
             sft=sft,
             run=inputs.run(folder, f"language SFT {code}"),
+            cut=0 if kept else inputs.parameters_cut(mlm),
         )
         return inputs.keep(folder, delta, history, "loss")
 
-    base = {"base": student.id if student else inputs.teacher_id, "text": file_id(inputs.data.text(code))}
-    return inputs.store.run("language-sft", {"text": experiment.text, "sft": sft}, base, build)
+    base: dict[str, Artefact | str] = {
+        "base": student or inputs.teacher_input,
+        "text": file_id(inputs.data.text(code)),
+        **inputs.left_out,
+    }
+    return inputs.store.run("language-sft", {"text": inputs.text, "sft": sft}, base, build)
 
 
-def make_student(inputs: Inputs, cell: Cell, recipe: Student, kept: Artefact | None, worn: Worn) -> Artefact:
+def make_student(
+    inputs: Inputs, cell: Cell, recipe: Student, kept: Artefact | None, worn: Wardrobe
+) -> Artefact:
     """The general student of a cell: `model/` (encoder and tokenizer) and `history.json`.
 
     Args:
@@ -184,21 +195,21 @@ def imitated(inputs: Inputs, recipe: Student, depth: int) -> Pairs:
 def _settings(inputs: Inputs, recipe: Student, config: GeneralConfig) -> dict[str, Any]:
     """What an artefact says of how a student was made."""
     experiment = inputs.experiment
-    shared = {"recipe": recipe.settings, "text": experiment.text}
+    shared = {"recipe": recipe.settings, "text": inputs.text}
     if not recipe.follows:
         return {**shared, "scratch": experiment.scratch, "lrf": config.lrf, "seed": config.seed}
     return {**shared, "general": config, **({"minilm": experiment.minilm} if recipe.relates else {})}
 
 
 def _made_from(
-    inputs: Inputs, recipe: Student, kept: Artefact | None, worn: Worn, codes: tuple[str, ...]
+    inputs: Inputs, recipe: Student, kept: Artefact | None, worn: Wardrobe, codes: tuple[str, ...]
 ) -> dict[str, Artefact | str]:
     """The inputs of a student's stage.
 
     Texts are named where neither a vocabulary nor SFTs stand for them, and for unadapted followers in any
     case, as ids have always been made.
     """
-    found: dict[str, Artefact | str] = {"teacher": inputs.teacher_id}
+    found: dict[str, Artefact | str] = {"teacher": inputs.teacher_input}
     if kept is not None:
         found["vocabulary"] = kept
     if kept is None or (recipe.follows and not recipe.adapted):
@@ -206,7 +217,7 @@ def _made_from(
     return {**found, **{f"sft {code}": one for code, one in worn.items()}}
 
 
-def _teacher(inputs: Inputs, recipe: Student, kept: Artefact | None, worn: Worn) -> AdaptedTeacher:
+def _teacher(inputs: Inputs, recipe: Student, kept: Artefact | None, worn: Wardrobe) -> AdaptedTeacher:
     """The teacher of a recipe.
 
     One that predicts is trimmed along with the student, so that both predict the same tokens; one that wears

@@ -73,7 +73,7 @@ def make_task_sft(
 
     def build(folder: Path) -> Mapping[str, Any]:
         task, examples = inputs.training(cell)
-        dev = task.read(inputs.data.file(cell.task, inputs.experiment.source, "dev"))
+        dev = task.read(inputs.data.file(task.column, inputs.experiment.source, "dev"))
         validation = dev[: config.validation_examples]
         encoder, tokenizer, kept = base.load(inputs)
         set_seed(cell.seed)
@@ -92,13 +92,14 @@ def make_task_sft(
             base=base_id,
             run=inputs.run(folder, f"{cell.task} SFT, {cell.system}{of}"),
             follows=_followed(inputs, cell, base, teacher(), kept) if follows else None,
+            cut=0 if base.vocabulary else inputs.parameters_cut(encoder),
         )
         known = [one for own in examples.values() for one in own]
         floor = {FLOOR: task.floor(known, validation)[task.metric]}
         return {**inputs.keep(folder, delta, history, task.metric), **floor, "labels": list(task.labels)}
 
     made_from: dict[str, Artefact | str] = {
-        "base": base.student or inputs.teacher_id,
+        "base": base.student or inputs.teacher_input,
         **inputs.training_files(cell),
         **({"source sft": worn} if worn else {}),
         **({"task teacher": follows} if follows else {}),

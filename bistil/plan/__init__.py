@@ -11,23 +11,30 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from inspect import getmembers, isfunction, signature
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bistil.errors import InputError
 from bistil.experiment import Cell, Experiment
-from bistil.models.packaged import teacher_folder
+from bistil.models.packaged import teacher_config, teacher_folder
 from bistil.pipeline import Pipeline
 from bistil.store.artefacts import Artefact, Build, Store, artefact_id, file_id
 from bistil.text.languages import DATA, DataFolder, Language
 
-METHODS = tuple(
-    name
-    for name, method in getmembers(Pipeline, isfunction)
-    if method.__annotations__.get("return") is Artefact and not name.startswith("_")
-)
-"""The stages: public methods of a pipeline that return an artefact."""
+METHODS: dict[str, Callable[..., Artefact]] = {
+    method.__name__: method
+    for method in (
+        Pipeline.vocabulary,
+        Pipeline.language_sft,
+        Pipeline.student,
+        Pipeline.task_sft,
+        Pipeline.evaluation,
+        Pipeline.timing,
+        Pipeline.deployed,
+    )
+}
+"""The stages: public methods of a pipeline that return an artefact, by name."""
 
 
 class Job(NamedTuple):
@@ -37,10 +44,8 @@ class Job(NamedTuple):
     arguments: tuple[Any, ...]
 
     def __str__(self) -> str:
-        return (
-            f"{self.stage.replace('_', ' ')}"
-            f" {' '.join(_words(argument) for argument in self.arguments if argument is not None)}"
-        )
+        words = [_words(argument) for argument in self.arguments if argument is not None]
+        return " ".join([self.stage.replace("_", " "), *words])
 
 
 def _words(argument: Any) -> str:
@@ -127,6 +132,8 @@ def foresee(
         elif store is None or not pipeline.teacher_is_here:
             pipeline.__dict__["teacher_id"] = folder.stand_in("teacher", "id").name
             folder.stand_ins.add(pipeline.teacher_id)
+            if experiment.text.trim is None and teacher_config(experiment.teacher) is None:
+                pipeline.__dict__["trims"] = False  # how large its vocabulary is nobody knows
         users: dict[str, list[Cell]] = {}
         for cell in experiment.cells():
             for name in _behind(pipeline.evaluation(cell).id, notes.stages):
@@ -153,8 +160,7 @@ def perform(pipeline: Pipeline, job: Job) -> Artefact:
     arguments = [
         perform(pipeline, argument) if isinstance(argument, Job) else argument for argument in job.arguments
     ]
-    artefact: Artefact = getattr(pipeline, job.stage)(*arguments)
-    return artefact
+    return METHODS[job.stage](pipeline, *arguments)
 
 
 def _behind(name: str, stages: Mapping[str, Stage]) -> Iterator[str]:
@@ -194,7 +200,7 @@ class Notes(Store):
     def call(self, method: Callable[..., Artefact], *arguments: Any, **named: Any) -> Artefact:
         """Call a stage method of the pipeline, so that what it runs is known by that call."""
         given = signature(method).bind(*arguments, **named).args
-        while given[-1] is None:
+        while given and given[-1] is None:
             given = given[:-1]  # what is left to its default goes without saying
         jobs = tuple(self.stages[one.id].job if isinstance(one, Artefact) else one for one in given)
         with self._inside(Job(method.__name__, jobs)):
@@ -247,12 +253,12 @@ class Foreseen(DataFolder):
         path = super().text(code)
         return path if path.is_file() else self.stand_in("text", code)
 
-    def file(self, task: str, code: str, split: str) -> Path:
+    def file(self, column: str, code: str, split: str) -> Path:
         """A file of a task or its stand-in."""
         try:
-            return super().file(task, code, split)
+            return super().file(column, code, split)
         except InputError:
-            return self.stand_in(task, code, split)
+            return self.stand_in(column, code, split)
 
     def stand_in(self, *words: str) -> Path:
         """A file of its own for these words."""

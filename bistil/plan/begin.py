@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig
 from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.models.architectures import student_config
-from bistil.plan.estimate import teacher_config
+from bistil.models.packaged import teacher_config
 from bistil.plan.profiles import PROFILES, Profile, has_mlm_head, profile
 from bistil.settings.files import read_text
 from bistil.settings.places import DATA, check_name
@@ -21,8 +21,8 @@ from bistil.sources.get import FOLDERS, add_to_table, place
 from bistil.sources.table import DataSet, data_sets
 from bistil.sources.write import SUFFIXES
 from bistil.systems.recipe import start_layers
-from bistil.tasks import TASKS
-from bistil.text.languages import CODE, COLUMN_OF
+from bistil.tasks import TASKS, column
+from bistil.text.languages import CODE
 from bistil.text.written import new_folder
 
 EXPERIMENT = "experiment.yaml"
@@ -98,8 +98,8 @@ def begin(wish: Wish, folder: Path) -> tuple[Experiment, Profile]:
         if not wish.miniworld:
             for code in (wish.source, wish.target):
                 for kind in ("text", wish.task):
-                    column = "corpus" if kind == "text" else COLUMN_OF.get(kind, kind)
-                    add_to_table(made, code, column, _place(kind, code))
+                    under = "corpus" if kind == "text" else column(kind)
+                    add_to_table(made, code, under, _place(kind, code))
     return experiment, fitted
 
 

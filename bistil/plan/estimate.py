@@ -10,20 +10,16 @@ every vocabulary its full size. Task heads, held-out evaluations and scoring are
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoConfig, AutoModel, PreTrainedConfig
+from transformers import AutoModel, PreTrainedConfig
 
 from bistil.distil.width import narrowed
-from bistil.models.packaged import teacher_folder
 from bistil.plan import Stage
 from bistil.sft.train_sft import SftConfig
-from bistil.text.languages import DATA
 from bistil.training.loop import Schedule
 
 TRAINING = 3
@@ -40,24 +36,6 @@ class Cost:
     def hours(self, tflops: float) -> float:
         """Hours on a device that sustains so many TFLOP/s."""
         return self.flops / (tflops * 1e12) / 3600
-
-
-def teacher_config(named: str) -> PreTrainedConfig | None:
-    """The configuration of a teacher from its folder or from data/public-teachers.yaml; None where it is in
-    neither.
-    """
-    public: dict[str, dict[str, Any]] = yaml.safe_load(
-        (DATA / "public-teachers.yaml").read_text(encoding="utf-8")
-    )
-    usual = {name.rpartition("/")[2]: config for name, config in public.items()} | public
-    if named in usual and not (DATA.parent / named).is_dir():
-        return AutoConfig.for_model(**usual[named])
-    folder = teacher_folder(named)
-    return (
-        AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        if Path(folder, "config.json").is_file()
-        else None
-    )
 
 
 class Estimator:

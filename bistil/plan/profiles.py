@@ -11,7 +11,8 @@ from itertools import chain
 from transformers import PreTrainedConfig
 
 from bistil.experiment import Experiment
-from bistil.plan.estimate import schedules, teacher_config
+from bistil.models.packaged import teacher_config
+from bistil.plan.estimate import schedules
 from bistil.settings.places import DATA
 from bistil.training.loop import Schedule
 

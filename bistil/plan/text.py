@@ -12,8 +12,9 @@ from typing import NamedTuple
 from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.miniworld.settings import load_settings
+from bistil.models.packaged import teacher_config
 from bistil.plan import Stage, foresee
-from bistil.plan.estimate import Cost, Estimator, teacher_config
+from bistil.plan.estimate import Cost, Estimator
 from bistil.plan.profiles import CPU_TFLOPS, misfits
 from bistil.plan.rehearse import makespan
 from bistil.sources.folder import open_data

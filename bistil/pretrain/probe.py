@@ -41,7 +41,7 @@ def probe(
     scores: dict[str, dict[str, float]] = {}
     for name, codes in targets.items():
         kind = PROBED[name]
-        training = kind.read(data.file(name, source, "train"))
+        training = kind.read(data.file(kind.column, source, "train"))
         tags = sorted({tag for sentence in training for tag in sentence.tags} - {kind.other})
         task = replace(kind, labels=(kind.other, *tags))
         set_seed(seed)
@@ -67,9 +67,8 @@ def probe(
             optimizer.zero_grad()
         scores[name] = {}
         for code in (source, *codes):
-            examples = task.read(
-                data.file(name, code, "dev" if code == source or not data.has(name, code, "test") else "test")
-            )
+            split = "test" if code != source and data.has(task.column, code, "test") else "dev"
+            examples = task.read(data.file(task.column, code, split))
             predictions = predict_all(model, task, examples, tokenizer, max_length=128)
             scores[name][code] = task.score(examples, predictions)[task.metric]
     return scores

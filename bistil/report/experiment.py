@@ -31,7 +31,7 @@ from bistil.systems.recipe import Student
 from bistil.systems.table import rank
 from bistil.text.languages import read_table
 
-KINDS = ("evaluation", "timing", "task-sft", "student", "language-sft", "vocabulary")
+KINDS = ("evaluation", "timing", "task-sft", "student", "language-sft", "vocabulary", "trimmed-teacher")
 TABLE = DATA / "languages.csv"
 EXPERIMENT = "experiment.json"
 """The settings that were asked for, in the report's folder."""
@@ -292,7 +292,7 @@ def _sparse_phase(history: list[dict[str, float]]) -> list[dict[str, float]]:
 
 def _history(artefact: Artefact) -> list[dict[str, float]]:
     path = artefact.path("history.json")
-    history: list[dict[str, float]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    history: list[dict[str, float]] = read_json(path, list) if path.is_file() else []
     return history
 
 
@@ -300,7 +300,7 @@ def _title(notebook: Path) -> str:
     """The first heading of a notebook, or its name; after it what its name has behind a hyphen, as the task
     in 05_…-ner.ipynb.
     """
-    cells: list[Mapping[str, Any]] = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    cells: list[Mapping[str, Any]] = read_json(notebook, dict)["cells"]
     lines = [
         line
         for cell in cells

@@ -6,7 +6,6 @@ same files always give the same text; running times of notebooks are read from t
 measured into.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from bistil.evaluation.results import (
     settings,
 )
 from bistil.report.tables import score_tables
+from bistil.settings.files import read_json
 from bistil.settings.places import ROOT
 from bistil.store.whole import write_whole
 from bistil.systems.table import FLOOR, FORCED, TEACHER
@@ -136,10 +136,10 @@ def index(notebooks: Sequence[Path], folder: Path) -> str:
         InputError: where a notebook does not open with a title and a claim in bold.
     """
     kept = notebooks[0].parent / TIMES
-    times = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {"seconds": {}}
+    times = read_json(kept, dict) if kept.is_file() else {"seconds": {}}
     lines = ["| | shows | minutes |", "| --- | --- | ---: |"]
     for path in notebooks:
-        first = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
+        first = "".join(read_json(path, dict)["cells"][0]["source"])
         found = CLAIM.match(first)
         if found is None:
             raise InputError(

@@ -5,7 +5,6 @@ Notable: only what the store holds is shown; a study (`bistil.studies.supports`)
 and verdicts.
 """
 
-import json
 from collections.abc import Mapping
 from itertools import combinations
 from statistics import fmean
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 
 from bistil import plots
 from bistil.adapt.worn import WORN
+from bistil.settings.files import read_json
 from bistil.settings.yaml import build
 from bistil.sft.anatomy import overlap_by_chance
 from bistil.sft.delta import SparseDelta
@@ -58,10 +58,7 @@ def _overlap(sfts: Mapping[str, Artefact]) -> dict[str, tuple[Figure, str]]:
 def _ages(sfts: Mapping[str, Artefact], asked: Mapping[str, Any]) -> dict[str, tuple[Figure, str]]:
     """Nothing where the SFTs are from before ages were kept."""
     kept = {code: path for code, artefact in sfts.items() if (path := artefact.path(AGES)).is_file()}
-    born = {
-        code: {int(step): n for step, n in json.loads(path.read_text(encoding="utf-8")).items()}
-        for code, path in kept.items()
-    }
+    born = {code: {int(step): n for step, n in read_json(path, dict).items()} for code, path in kept.items()}
     if not born:
         return {}
     settings: SpielSft = build(SpielSft, asked["spiel"], "spiel")

@@ -1,4 +1,5 @@
-"""Text files as people save them: one rule for encodings and line ends, and readers of JSON, YAML and CSV.
+"""Text files as people save them: one rule for encodings and line ends, and readers of JSON, YAML and CSV,
+and the writer of CSV.
 
 Notable:
 * text is UTF-8, with or without a byte order mark; what is not is refused with the line, and with the
@@ -14,7 +15,7 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -30,6 +31,8 @@ _ESCAPES = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u([dD][89a-fA-F][0-9a-fA-F]{2})|\\."
 )
 """Escapes of JSON; the group is half of a surrogate pair alone."""
+_FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.]*(e[+-]?\d+)?$)")
+"""How a cell begins that a spreadsheet would work out; numbers may have a sign."""
 
 
 def open_bytes(path: Path) -> BinaryIO:
@@ -158,6 +161,19 @@ def read_yaml(path: Path) -> Any:
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         # beside its own errors, yaml's constructors fail in the ways of what they construct
         raise InputError(f"{path} is not valid YAML: {error}. Correct the file.") from error
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """A table with commas, None an empty cell. Text that a spreadsheet would take for a formula gets an
+    apostrophe before it, which marks it as text.
+    """
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([map(_no_formula, row) for row in rows])
+    return text.getvalue()
+
+
+def _no_formula(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
 
 
 def read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:

@@ -3,7 +3,8 @@
 Notable: the output embedding is decoupled and frozen, layer norms are frozen, so all that is learned lies in
 the encoder and travels with the delta."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,6 +32,10 @@ class TextConfig(Settings):
         mask_share: The share of tokens that are predicted.
         held_out_share: The share of the text that is kept for evaluation.
         lines: The largest number of lines of a corpus, None for all.
+        trim: `experiment` cuts the teacher to the tokens that the experiment's texts use before anything
+            else, exactly; `none` leaves it whole; None cuts one with a vocabulary above 100,000.
+        without_pairs: Whether lines that are sentences of retrieval's test files are left out, since
+            corpora may hold them.
     """
 
     length: Length = 128
@@ -39,6 +44,8 @@ class TextConfig(Settings):
     mask_share: Part = 0.15
     held_out_share: Part = 0.05
     lines: Count | None = None
+    trim: Literal["none", "experiment"] | None = field(default=None, metadata={"added_later": True})
+    without_pairs: bool = field(default=False, metadata={"added_later": True})
 
 
 def train_language_sft(
@@ -50,9 +57,13 @@ def train_language_sft(
     text: TextConfig,
     sft: SftConfig,
     run: Run,
+    cut: int = 0,
 ) -> tuple[SparseDelta, History]:
     """The delta of one language on `mlm.base_model`, best by held-out loss. `mlm` is left adapted, its head
     untied and frozen.
+
+    Args:
+        cut: how many parameters trimming took from the encoder; the density is a share of all.
     """
     base = base_hash(mlm.base_model)
     decouple_output_embedding(mlm)
@@ -72,6 +83,13 @@ def train_language_sft(
 
     objective, encoder = MaskedLM(mlm), mlm.base_model
     tuning = Tuning(
-        objective, encoder, None, batches, lambda: evaluate_mlm(mlm, evaluation), select="loss", base=base
+        objective,
+        encoder,
+        None,
+        batches,
+        lambda: evaluate_mlm(mlm, evaluation),
+        select="loss",
+        base=base,
+        cut=cut,
     )
     return fine_tune(tuning, sft, run)

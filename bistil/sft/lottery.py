@@ -43,8 +43,9 @@ class LotteryConfig(Settings):
     """Settings of one LT-SFT.
 
     Attributes:
-        density: The share of the encoder's parameters that the delta may change. The papers' language SFTs on
-            mBERT have 0.043.
+        density: The share of all parameters of the encoder, embeddings and layer norms included, that the
+            delta may change. Where an experiment trims its teacher first, they are those of the uncut one.
+            The papers' language SFTs on mBERT have 0.043.
         l1: Lambda, the weight of the L1 term. The papers use 0.1 for languages and state none for tasks.
         freeze_layer_norms: Whether layer-norm weights and biases stay as they are; in the papers they do for
             languages and do not for tasks.

@@ -35,24 +35,24 @@ def library() -> Any:
     return peft
 
 
-def rank(encoder: nn.Module, density: float) -> int:
-    """Return the rank at which LoRA trains nearest to `density` of the encoder's parameters: r * sum(inputs +
-    outputs), at least 1.
+def rank(encoder: nn.Module, density: float, cut: int = 0) -> int:
+    """Return the rank at which LoRA trains nearest to `density` of the encoder's parameters and those that it
+    lost by a cut: r * sum(inputs + outputs), at least 1.
     """
     linears = [encoder.get_parameter(name) for name in choose_tensors(encoder)]
-    total = sum(parameter.numel() for parameter in encoder.parameters())
+    total = sum(parameter.numel() for parameter in encoder.parameters()) + cut
     return max(1, round(density * total / sum(sum(weight.shape) for weight in linears)))
 
 
-def peft_settings(encoder: PreTrainedModel, settings: PeftSft) -> Any:
-    """Return the `peft` configuration for an encoder.
+def peft_settings(encoder: PreTrainedModel, settings: PeftSft, cut: int = 0) -> Any:
+    """Return the `peft` configuration for an encoder that lost `cut` parameters.
 
     Raises:
         InputError: (IA)^3 would scale the queries too, since one map gives them, keys and values.
     """
     peft = library()
     if settings.method == "lora":
-        size = rank(encoder, settings.density)
+        size = rank(encoder, settings.density, cut)
         modules = [name.removesuffix(".weight") for name in choose_tensors(encoder)]
         return peft.LoraConfig(
             r=size, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=modules
@@ -75,7 +75,7 @@ def peft_tuning(tuning: Tuning, config: SftConfig, peft: PeftSft, run: Run) -> t
     """
     encoder: Any = tuning.encoder
     theta0 = snapshot(encoder)
-    settings = peft_settings(encoder, peft)
+    settings = peft_settings(encoder, peft, tuning.cut)
     set_seed(config.seed)
     wrapped = library().get_peft_model(encoder, settings)  # changes the encoder in place
     trainable = sum(parameter.numel() for parameter in encoder.parameters() if parameter.requires_grad)

@@ -127,6 +127,8 @@ def _read_adapter(file: Path) -> dict[str, Tensor]:
             else torch.load(file, map_location="cpu", weights_only=True)
         )
         return {str(name): tensor.detach() for name, tensor in found.items()}
+    except MemoryError:
+        raise
     except Exception as error:  # the unpickler, the zip reader and the layout each fail in their own way
         raise _refused(f"tensors by name in {file}", error) from error
 
@@ -160,6 +162,8 @@ def _read_composable(
         extra = {name for name, part in content.items() if len(part)} - {"diffs", "abs"}
         if not diffs.keys() | full.keys() | extra:
             raise ValueError("it holds no tensor")
+    except MemoryError:
+        raise
     except Exception as error:  # the unpickler, the zip reader and the layout each fail in their own way
         what = f"composable-sft's pytorch_diff.bin with 'diffs' or 'abs' at {path}"
         raise _refused(what, error) from error

@@ -56,6 +56,7 @@ def lottery_ticket(
     and the history of both phases.
     """
     head, schedule = tuning.head, config.sparse
+    lottery = replace(lottery, l1=lottery.l1 * (tuning.own / tuning.parameters))
     theta0 = snapshot(tuning.encoder)
     head0 = {name: tensor.clone() for name, tensor in head.state_dict().items()} if head is not None else {}
     chosen = run.folder / "support.safetensors"
@@ -91,21 +92,21 @@ def _choose(
     encoder, seed = tuning.encoder, config.seed
     names = set_trainable(encoder, freeze_layer_norms=lottery.freeze_layer_norms)
     candidates = {name: theta0[name] for name in names}
-    k = lottery.k(sum(tensor.numel() for tensor in theta0.values()))
     history: History = []
     if lottery.select == "biases":
         _write_support(chosen, select_biases(encoder))
     elif lottery.select == "random":
         # the stage is part of the seed: with the same seed alone two SFTs would have the same support
         random = np.random.default_rng([seed, *run.stage.encode()])
-        _write_support(chosen, select_random(candidates, k, random))
+        # of a draw among all parameters, those that were cut would change nothing
+        _write_support(chosen, select_random(candidates, lottery.k(tuning.own), random))
     elif not chosen.exists():
         dense, _ = config.phases
         set_seed(seed)
         pulled = _with_l1(tuning, lottery.l1, lambda: l1_term(encoder, theta0, lottery.l1))
         history = pulled.fit(dense, run.phase("checkpoint-dense", "dense"), seed=seed, order=seed)
         trained = {name: encoder.get_parameter(name) for name in names}
-        _write_support(chosen, select_top_k(candidates, trained, k))
+        _write_support(chosen, select_top_k(candidates, trained, lottery.k(tuning.parameters)))
     return history
 
 

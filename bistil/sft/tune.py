@@ -45,11 +45,10 @@ def _spiel(tuning: Tuning, config: SftConfig, spiel: SpielSft, run: Run) -> tupl
     last step were last grown at which.
     """
     encoder, schedule = tuning.encoder, config.sparse
-    count = sum(parameter.numel() for parameter in encoder.parameters())
     # the stage is part of the seed: with the same seed alone two SFTs would start from the same support
     seed = int(np.random.SeedSequence([config.seed, *run.stage.encode()]).generate_state(1)[0])
     set_seed(config.seed)
-    with MovingSupport(encoder, spiel.for_run(count, steps=schedule.steps, seed=seed)) as support:
+    with MovingSupport(encoder, spiel.for_run(tuning.parameters, steps=schedule.steps, seed=seed)) as support:
         optimizer = spiel_optimizer(
             support, tuning.head_parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay
         )

@@ -35,6 +35,8 @@ class Tuning:
         select: the metric that picks the best checkpoint.
         base: hash of the base model that the delta will belong to, before any language delta that the encoder
             wears already.
+        cut: how many parameters trimming took from the encoder beforehand. Densities, and the mean of the L1
+            term, are of all.
         head_rate: the head's own peak of the learning rate, None for the schedule's.
     """
 
@@ -45,6 +47,7 @@ class Tuning:
     evaluate: Evaluate
     select: str
     base: str
+    cut: int = 0
     head_rate: float | None = None
 
     def fit(
@@ -86,6 +89,16 @@ class Tuning:
             return torch.optim.AdamW([*trained, *head], lr=rate, weight_decay=decay)
         groups = [{"params": list(trained)}, {"params": head, "lr": self.head_rate}]
         return torch.optim.AdamW([one for one in groups if one["params"]], lr=rate, weight_decay=decay)
+
+    @property
+    def own(self) -> int:
+        """Parameters of the encoder, embeddings and layer norms included."""
+        return sum(parameter.numel() for parameter in self.encoder.parameters())
+
+    @property
+    def parameters(self) -> int:
+        """Those of the encoder before it was cut: what a density is a share of."""
+        return self.own + self.cut
 
     @property
     def head_parameters(self) -> list[nn.Parameter]:

@@ -4,8 +4,6 @@ languages.csv.
 Notable: `datasets` does the loading and the caching, so a second time needs no network; a file appears under
 its name when it is whole; a language's column that the folder's table fills already is left as it is."""
 
-import csv
-import io
 import socket
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,10 +13,11 @@ from typing import Any
 
 from bistil.errors import InputError
 from bistil.experiment import Experiment
-from bistil.settings.files import read_csv
+from bistil.settings.files import csv_text, read_csv
 from bistil.sources.table import DataSet, data_set
 from bistil.sources.write import SUFFIXES, WRITERS
-from bistil.text.languages import COLUMN_OF, DATA, OPTIONAL, REQUIRED, of_split, read_table
+from bistil.tasks import column
+from bistil.text.languages import DATA, OPTIONAL, REQUIRED, of_split, read_table
 from bistil.text.written import aside
 
 Load = Callable[[str, str, str | None, bool], Mapping[str, Any]]
@@ -69,9 +68,7 @@ def get(
             _write(path, WRITERS[entry.format](islice(rows, most), _classes(rows), entry.drop))
             written.append(path)
             say(f"{path}")
-        if not add_to_table(
-            folder, code, "corpus" if entry.task == "text" else COLUMN_OF.get(entry.task, entry.task), pattern
-        ):
+        if not add_to_table(folder, code, "corpus" if entry.task == "text" else column(entry.task), pattern):
             say(
                 f"languages.csv already says where {entry.task} of {code} is; that stays, {pattern} is not"
                 " in it"
@@ -142,7 +139,7 @@ def add_to_table(folder: Path, code: str, column: str, pattern: str) -> bool:
         return False
     row = rows.setdefault(code, _known(code))
     row[column] = pattern
-    _write(path, _csv([columns, *([one.get(name) or "" for name in columns] for one in rows.values())]))
+    _write(path, [csv_text([columns, *([one.get(name) or "" for name in columns] for one in rows.values())])])
     return True
 
 
@@ -152,12 +149,6 @@ def _known(code: str) -> dict[str, str]:
     name, family = (known.name, known.family) if known else (code, "")
     seen = "yes" if known and known.seen else "no"
     return {"code": code, "name": name, "family": family, "seen": seen, "corpus": f"corpora/{code}.txt"}
-
-
-def _csv(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
-    yield out.getvalue()
 
 
 def _loaded(load: Load, entry: DataSet, code: str) -> Mapping[str, Any]:

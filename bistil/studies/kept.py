@@ -5,8 +5,6 @@ Notable: nothing written depends on when or where, `study.json` aside, so the sa
 bytes.
 """
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ from bistil.pipeline import Pipeline
 from bistil.report.orderings import AGAINST, LEANS
 from bistil.report.tables import Table
 from bistil.report.templates import environment, save_figures, save_manifests, software
+from bistil.settings.files import csv_text, read_csv
 from bistil.store.artefacts import Artefact, NotBuilt
 from bistil.store.whole import write_whole
 
@@ -111,8 +110,7 @@ def built(reader: Pipeline, jobs: Jobs) -> dict[Job, Artefact]:
 
 def read_table(path: Path) -> list[dict[str, str]]:
     """Return the rows of a study's table, every cell as text."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return [row for _, row in read_csv(path)[1]]
 
 
 def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -120,8 +118,4 @@ def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
         path.unlink(missing_ok=True)
         return
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(path, text.getvalue())
+    write_whole(path, csv_text([list(rows[0]), *(list(row.values()) for row in rows)]))

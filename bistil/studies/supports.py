@@ -6,7 +6,6 @@ same tensors, and beside the control that the thesis leaves out, the same langua
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -20,6 +19,7 @@ from bistil import plots
 from bistil.adapt.worn import WORN
 from bistil.batch import Job
 from bistil.experiment import Experiment, LanguageSftConfig
+from bistil.settings.files import read_json
 from bistil.settings.ranges import Filled, Seed, Settings
 from bistil.sft.anatomy import densities, overlap_by_chance
 from bistil.sft.config import SftConfig
@@ -67,7 +67,8 @@ def study_supports(base: Experiment, methods: Mapping[str, Supports], build: Bui
             (job.arguments[0], job.arguments[3]): artefact for job, artefact in built(reader, jobs).items()
         }
         deltas = {key: SparseDelta.load(artefact.path(WORN)) for key, artefact in made.items()}
-        total = sum(parameter.numel() for parameter in reader.teacher.encoder.parameters())
+        encoder = reader.teacher.encoder
+        total = encoder.num_parameters() + reader.parameters_cut(encoder)
         own = [
             _pair(method, one, other, deltas, families, total)
             for one, other in combinations(sorted(deltas), 2)
@@ -120,10 +121,7 @@ def _ages(
     asked = experiment.language_sft
     if asked is None or asked.spiel is None or not artefact.path(AGES).is_file():
         return []
-    counts = {
-        int(step): count
-        for step, count in json.loads(artefact.path(AGES).read_text(encoding="utf-8")).items()
-    }
+    counts = {int(step): count for step, count in read_json(artefact.path(AGES), dict).items()}
     config = SftConfig(**vars(asked), seed=seed)
     steps, shares = config.spiel.for_run(total, steps=asked.sparse.steps, seed=seed).ages_by_chance()  # type: ignore[union-attr]
     whole = sum(counts.values())

@@ -19,7 +19,7 @@ EVEN = ("uniform", "odd", "odd-last")
 """The maps whose steps are even, which need a depth that divides the teacher's."""
 LayerMap = str
 """A named map, or the pairs themselves as in `1-2 2-4 3-12`."""
-Of = Literal["embedding", "hidden", "states", "attention", "relations", "prediction"]
+Of = Literal["embedding", "hidden", "states", "attention", "relations", "prediction", "sentence"]
 By = Literal["mse", "cosine", "kl", "ce"]
 COMPARED: Mapping[str, tuple[str, ...]] = {
     "embedding": ("mse", "cosine"),
@@ -28,6 +28,7 @@ COMPARED: Mapping[str, tuple[str, ...]] = {
     "attention": ("mse",),
     "relations": ("kl",),
     "prediction": ("kl", "ce"),
+    "sentence": ("cosine",),
 }
 """By what each part of a model can be compared."""
 
@@ -120,7 +121,7 @@ class Term(Settings):
         of: what is compared. `embedding` is the embedding layer's output, `hidden` the states of the paired
             layers, `states` both of them in one mean, `attention` the distributions of the paired layers,
             `relations` the self-attention relations of their queries, keys and values, `prediction` the
-            masked-LM head's output.
+            masked-LM head's output, `sentence` the mean of the last states over a sentence's tokens.
         by: the squared difference (`mse`), 1 - cosine (`cosine`), the divergence from the teacher (`kl`) or
             the cross-entropy of the masked tokens themselves (`ce`), which follows no teacher.
         weight: the factor of the term in the sum.

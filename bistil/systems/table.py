@@ -50,6 +50,11 @@ SCRATCH = Student(
     title="Masked-language modelling from random weights",
     named="scratch",
 )
+SENTENCE = Student(
+    terms={**STATES, "sentence": Term(of="sentence", by="cosine", weight=1.0)},
+    title="Stage 1 with sentence vectors",
+    named="bistil-sentence",
+)
 LANGUAGE_SFT = Adaptation(worn="sft")
 
 SYSTEMS: Mapping[str, System] = {
@@ -152,6 +157,15 @@ SYSTEMS: Mapping[str, System] = {
         student=BISTIL,
         colour="#56b4e9",
         ours=True,
+    ),
+    "bistil-sentence": System(
+        told=(
+            "A bilingual student of a sentence encoder: stage 1 on the teacher as it is, with the cosine of"
+            " sentence vectors as a third loss."
+        ),
+        source="a recipe of ours, on BiStil section 3.1",
+        student=SENTENCE,
+        colour="#004b75",
     ),
     "multilingual-distil": System(
         told=(

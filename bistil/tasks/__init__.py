@@ -13,12 +13,13 @@ from bistil.tasks.nli import Nli
 from bistil.tasks.parsing import Parsing
 from bistil.tasks.pos import Pos
 from bistil.tasks.qa import Qa
+from bistil.tasks.retrieval import PARALLEL
 from bistil.tasks.task import Task
 
 RETRIEVAL = "retrieval"
 TASKS: dict[str, Task] = {task.name: task for task in (Parsing(), Ner(), Pos(), Nli(), Qa())}
 
-__all__ = ["RETRIEVAL", "TASKS", "Task", "floor", "primary", "task", "title"]
+__all__ = ["PARALLEL", "RETRIEVAL", "TASKS", "Task", "column", "floor", "primary", "task", "title"]
 
 
 def task(name: str) -> Task:
@@ -39,6 +40,11 @@ def floor(task: Task, train_examples: Sequence[Any], test_examples: Sequence[Any
     percent.
     """
     return task.floor(train_examples, test_examples)
+
+
+def column(name: str) -> str:
+    """The column of the language table that names a task's files."""
+    return PARALLEL if name == RETRIEVAL else task(name).column
 
 
 def primary(name: str) -> str | None:

@@ -29,6 +29,7 @@ class Ner(Tagging):
     other: ClassVar[str] = "O"
     name: str = "ner"
     title: str = "Named entities"
+    column: str = "ner"
     metric: str = "f1"
 
     def read(self, path: Path) -> list[Tagged]:

@@ -69,6 +69,7 @@ class Nli:
     dropout: float = 0.1
     name: str = "nli"
     title: str = "Natural language inference"
+    column: str = "nli"
     metric: str = "accuracy"
 
     def read(self, path: Path) -> list[Pair]:

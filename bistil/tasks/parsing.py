@@ -49,6 +49,7 @@ class Parsing:
     dropout: float = 0.1
     name: str = "parsing"
     title: str = "Dependency parsing"
+    column: str = "treebank"
     metric: str = "las"
 
     def read(self, path: Path) -> list[Sentence]:

@@ -32,6 +32,7 @@ class Pos(Tagging):
     other: ClassVar[str] = "_"
     name: str = "pos"
     title: str = "Parts of speech"
+    column: str = "treebank"
     metric: str = "accuracy"
 
     def read(self, path: Path) -> list[Tagged]:

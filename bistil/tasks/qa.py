@@ -83,6 +83,7 @@ class Qa:
     labels: tuple[str, ...] = ("start", "end")
     name: str = "qa"
     title: str = "Question answering"
+    column: str = "qa"
     metric: str = "em"
 
     def read(self, path: Path) -> list[Question]:

@@ -2,9 +2,10 @@
 so it is no `Task`.
 
 Notable:
-* the two scores are those of Bui's thesis on monolingual students: the cosine of mean vectors, and greedy
+* two scores are those of Bui's thesis on monolingual students: the cosine of mean vectors, and greedy
   matching of tokens as in BERTScore (F1, without idf weights). Both leave out special tokens and look at one
-  layer; a curve is a loop over layers;
+  layer; a curve is a loop over layers. The third is how sentence encoders are used: the cosine of means over
+  all tokens, special ones too;
 * each language has its own encoder, which may be one and the same: a bilingual student, or a teacher with two
     language SFTs;
 * a translation counts as found where the text of the best sentence is the right one, so that equal lines are
@@ -12,7 +13,7 @@ not held against a model.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -26,9 +27,12 @@ from bistil.errors import InputError
 from bistil.models.architectures import longest_sequence
 from bistil.models.load import encode
 from bistil.settings import files
-from bistil.settings.ranges import Settings, Share
+from bistil.settings.ranges import Count, Settings, Share
 from bistil.tasks.sentences import pad, pad_inputs
 from bistil.text.languages import DataFolder
+
+PARALLEL = "parallel"
+"""The column of the language table that names sentences and their translations."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +40,17 @@ class RetrievalConfig(Settings):
     """How an experiment compares sentences.
 
     Attributes:
-        by: `cosine` of mean vectors, or `bertscore`.
+        by: `cosine` of mean vectors, `bertscore`, or `sentence`, the cosine of means over special tokens as
+            well.
         depth: The layer to look at, the one nearest to this share of the encoder's layers.
+        prefix: What stands before every sentence, as "query: " for multilingual-e5.
+        pairs: So many pairs, the first ones; null for all.
     """
 
-    by: Literal["cosine", "bertscore"] = "cosine"
+    by: Literal["cosine", "bertscore", "sentence"] = "cosine"
     depth: Share = 2 / 3
+    prefix: str = field(default="", metadata={"added_later": True})
+    pairs: Count | None = field(default=None, metadata={"added_later": True})
 
 
 @dataclass(frozen=True)
@@ -100,8 +109,8 @@ def parallel(data: DataFolder, source: str, target: str) -> list[tuple[str, str]
 
 def parallel_files(data: DataFolder, source: str, target: str) -> tuple[Path, Path | None]:
     """The files that `parallel` reads: the target's, and the source's where that is not a table."""
-    path = data.file("retrieval", target, "test")
-    return path, None if path.suffix == ".tsv" else data.file("retrieval", source, "test")
+    path = data.file(PARALLEL, target, "test")
+    return path, None if path.suffix == ".tsv" else data.file(PARALLEL, source, "test")
 
 
 def retrieve(
@@ -111,6 +120,7 @@ def retrieve(
     *,
     layer: int,
     by: str = "cosine",
+    prefix: str = "",
     batch_size: int = 64,
     max_length: int = 128,
 ) -> dict[str, float]:
@@ -118,8 +128,10 @@ def retrieve(
     `backward`, and their mean.
 
     Args:
-        layer: 0 is the embedding layer, 1 the first layer. by: `cosine` or `bertscore`. Sentences are cut to
-            `max_length` tokens, or to what the encoder has positions for.
+        layer: 0 is the embedding layer, 1 the first layer.
+        by: `cosine`, `bertscore` or `sentence`.
+        prefix: what stands before every sentence. The whole is cut to `max_length` tokens, or to what the
+            encoder has positions for.
 
     Raises:
         InputError: without pairs, for another score, or for a layer that an encoder has not.
@@ -132,19 +144,31 @@ def retrieve(
         )
     texts = [left for left, _ in pairs], [right for _, right in pairs]
     states = [
-        token_states(side, lines, layer=layer, batch_size=batch_size, max_length=max_length)
+        token_states(
+            side,
+            [prefix + line for line in lines],
+            layer=layer,
+            special=by == "sentence",
+            batch_size=batch_size,
+            max_length=max_length,
+        )
         for side, lines in zip((source, target), texts, strict=True)
     ]
-    similarity = SIMILARITIES[by](*states)
-    forward, backward = _accuracy(similarity, texts[1]), _accuracy(similarity.T, texts[0])
+    return accuracies(SIMILARITIES[by](*states), pairs)
+
+
+def accuracies(similarity: Tensor, pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
+    """What `retrieve` returns, of the similarity of every source to every target sentence. Shape: [N, N]."""
+    forward = _accuracy(similarity, [right for _, right in pairs])
+    backward = _accuracy(similarity.T, [left for left, _ in pairs])
     return {"forward": forward, "backward": backward, "accuracy": (forward + backward) / 2}
 
 
 def token_states(
-    side: Side, texts: Sequence[str], *, layer: int, batch_size: int, max_length: int
+    side: Side, texts: Sequence[str], *, layer: int, special: bool = False, batch_size: int, max_length: int
 ) -> list[Tensor]:
-    """States of each text's tokens at one layer, special tokens left out. Shape: one [n, H] a text, n at
-    least 1.
+    """States of each text's tokens at one layer, special tokens left out unless `special`. Shape: one [n, H]
+    a text, n at least 1.
     """
     most = min(max_length, longest_sequence(side.encoder.config))
     encoding = side.tokenizer(list(texts), truncation=True, max_length=most, return_special_tokens_mask=True)
@@ -171,9 +195,9 @@ def token_states(
                     .hidden[layer]
                     .float()
                 )
-                real = pad(chosen, "special", 1).to(device) == 0
+                real = (pad(chosen, "special", 1).to(device) == 0) | special
                 # a text without any token keeps its special ones
-                real |= ~real.any(1, keepdim=True) & (batch["attention_mask"] == 1)
+                real = (real | ~real.any(1, keepdim=True)) & (batch["attention_mask"] == 1)
                 found |= {
                     i: hidden[row, real[row]] for row, i in enumerate(order[start : start + batch_size])
                 }
@@ -210,6 +234,7 @@ def bertscore(source: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
 SIMILARITIES: Mapping[str, Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]] = {
     "cosine": cosine,
     "bertscore": bertscore,
+    "sentence": cosine,
 }
 
 

@@ -54,6 +54,7 @@ class Tagging:
     dropout: float = 0.1
     name: str = ""
     title: str = ""
+    column: str = ""
     metric: str = ""
 
     def encode(

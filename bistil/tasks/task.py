@@ -33,6 +33,10 @@ class Task(Protocol):
         """What reports call it."""
 
     @property
+    def column(self) -> str:
+        """The column of the language table that names its files."""
+
+    @property
     def metric(self) -> str:
         """The entry of `score` that picks the best checkpoint."""
 

@@ -3,7 +3,7 @@
 Notable: text is tokenised once into an int32 array; a training step touches only its own rows of it. Every
 batch is one language, since the teacher wears one language's sparse fine-tuning at a time."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,17 +22,20 @@ from bistil.text import sampling
 IGNORED = -100
 
 
-def read_lines(path: Path, limit: int | None = None) -> list[str]:
-    """Non-empty lines of a UTF-8 text file, stripped; at most `limit` of them.
+def read_lines(path: Path, limit: int | None = None, *, without: Collection[str] = ()) -> list[str]:
+    """Lines of a UTF-8 text file, stripped, that are not empty and not among those to do without; at most
+    `limit` of them.
 
     Raises:
-        InputError: where the file is missing, empty or not UTF-8 (with the line's number).
+        InputError: where the file is missing, without any such line or not UTF-8 (with the line's number).
     """
-    found = list(islice(filter(None, (line.strip() for _, line in files.lines(path))), limit))
+    stripped = (line.strip() for _, line in files.lines(path))
+    found = list(islice((line for line in stripped if line and line not in without), limit))
     if not found:
         raise InputError(
-            f"At least one line of text was expected in {path}, but the file is empty. Give a corpus with"
-            " text in it."
+            f"At least one line of text was expected in {path}, but the file is empty"
+            + (" or has test sentences only." if any(without) else ".")
+            + " Give a corpus with text in it."
         )
     return found
 

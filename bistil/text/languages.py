@@ -18,8 +18,6 @@ CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 SPLITS = ("train", "dev", "test")
 REQUIRED = ("code", "name", "family", "seen", "corpus")
 OPTIONAL = ("treebank", "ner", "nli", "qa", "parallel")
-COLUMN_OF = {"parsing": "treebank", "pos": "treebank", "retrieval": "parallel"}
-"""Column of the task's files; any other task has the column of its own name."""
 SAID: Mapping[str, set[str]] = {"yes": {"true", "yes", "1"}, "no": {"false", "no", "0", ""}}
 """How the column `seen` says it, in any case of letters."""
 
@@ -75,7 +73,7 @@ def _wrong(row: Mapping[str, str]) -> str:
         return "should have a code of letters, digits, '-' and '_' (40 at most, no mark first)"
     if row["seen"].lower() not in SAID["yes"] | SAID["no"]:
         return f"should be seen by the teacher or not, yes or no, but `seen` is {row['seen']!r}"
-    for column in ("corpus", *COLUMN_OF.values(), *OPTIONAL):
+    for column in ("corpus", *OPTIONAL):
         pattern = row.get(column, "")
         if set("{}\0") & set(pattern.replace("{split}", "")):
             return (
@@ -145,28 +143,31 @@ class DataFolder:
         """The unlabelled text of a language, one sentence or paragraph a line."""
         return self.root / self.language(code).corpus
 
-    def file(self, task: str, code: str, split: str) -> Path:
-        """The file of a task, a language and a split, for example ("nli", "aym", "test").
+    def file(self, column: str, code: str, split: str) -> Path:
+        """The file that a column of the table names for a language and a split, as ("nli", "aym", "test").
+
+        Args:
+            column: a task says its own (`Task.column`).
 
         Raises:
             InputError: where the table names none, or the file is not there.
         """
-        pattern = self.language(code).files.get(COLUMN_OF.get(task, task), "")
+        pattern = self.language(code).files.get(column, "")
         if "{split}" not in pattern and split != "test":
             pattern = ""
         path = self.root / of_split(pattern, split)
         if not pattern or not is_file(path):
             raise InputError(
-                f"A {split} file for {task} in {code} was expected"
+                f"A {split} file of {code} was expected from the table's column `{column}`"
                 + (f" at {path}" if pattern else "")
                 + ", but there is none."
             )
         return path
 
-    def has(self, task: str, code: str, split: str) -> bool:
+    def has(self, column: str, code: str, split: str) -> bool:
         """Whether that file is there."""
         try:
-            self.file(task, code, split)
+            self.file(column, code, split)
         except InputError:
             return False
         return True

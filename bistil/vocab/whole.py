@@ -96,11 +96,29 @@ def trim(
         InputError: where the model or its fast tokenizer cannot be read or trimmed exactly, no line keeps its
             tokens, or the copy differs.
     """
-    source = teacher_folder(str(model))
-    tokenizer, full = _read(source)
+    tokenizer, full = _read(teacher_folder(str(model)))
+    return cut(str(model), tokenizer, full, corpora, to, threshold=threshold, characters=characters)
+
+
+def cut(
+    model: str,
+    tokenizer: PreTrainedTokenizerFast,
+    full: PreTrainedModel,
+    corpora: Mapping[str, Sequence[str]],
+    to: str | Path,
+    *,
+    threshold: float,
+    characters: Characters,
+    further: Sequence[Ids] = (),
+) -> Trimmed:
+    """`trim` for a model that is loaded, and used up; `model` is what its card calls it.
+
+    Args:
+        further: counts of text that is read otherwise than by the line. Shape: [V] each.
+    """
     known = tokenizer.get_vocab().values()
     named = {i for config in configs_of(full) for i in named_tokens(config)}.intersection(known)
-    counts = [count_tokens(tokenizer, lines) for lines in corpora.values()]
+    counts = [*(count_tokens(tokenizer, lines) for lines in corpora.values()), *further]
     chosen = choose(tokenizer, counts, threshold=threshold, characters=characters, also=named)
     trimmed = trim_tokenizer(tokenizer, chosen)
     size = (len(tokenizer), full.num_parameters(), full.get_memory_footprint() / 1e6)
@@ -130,7 +148,7 @@ def trim(
             ],
             apart,
         )
-        (folder / "README.md").write_text(_card(str(model), type(small).__name__, found), encoding="utf-8")
+        (folder / "README.md").write_text(_card(model, type(small).__name__, found), encoding="utf-8")
     return found
 
 

@@ -5,10 +5,9 @@ Notable: this is the only room that imports ipywidgets; the work runs in a threa
 through one guard that shows what went wrong in the panel."""
 
 from bistil.workbench.answers import Answers, AnswersPanel, answers, answers_panel
-from bistil.workbench.bench_model import Bench, Choice, StageStatus
-from bistil.workbench.bench_view import BenchPanel, bench
 from bistil.workbench.comparison_view import ComparisonPanel, comparison_panel
 from bistil.workbench.look import entities, history, show, typology
+from bistil.workbench.model import Choice, StageStatus, Workbench
 from bistil.workbench.panels import ThresholdPanel, threshold_panel
 from bistil.workbench.pictures import ages_panel, costs_panel, densities_panel, overlap_panel, places_panel
 from bistil.workbench.progress_view import NotebookProgress
@@ -16,12 +15,11 @@ from bistil.workbench.session import open_pipeline, read_experiment
 from bistil.workbench.size_panel import SizePanel, size_panel
 from bistil.workbench.training_view import Training, TrainingPanel, training_panel
 from bistil.workbench.tryout import TryPanel, try_panel
+from bistil.workbench.view import WorkbenchPanel, workbench_panel
 
 __all__ = [
     "Answers",
     "AnswersPanel",
-    "Bench",
-    "BenchPanel",
     "Choice",
     "ComparisonPanel",
     "NotebookProgress",
@@ -31,10 +29,11 @@ __all__ = [
     "Training",
     "TrainingPanel",
     "TryPanel",
+    "Workbench",
+    "WorkbenchPanel",
     "ages_panel",
     "answers",
     "answers_panel",
-    "bench",
     "comparison_panel",
     "costs_panel",
     "densities_panel",
@@ -50,4 +49,5 @@ __all__ = [
     "training_panel",
     "try_panel",
     "typology",
+    "workbench_panel",
 ]

@@ -166,7 +166,8 @@ class Comparison:
             int(row["seed"] or 1),
             int(row["drf"] or 1),
         )
-        examples = find_task(cell.task).read(pipeline.data.file(cell.task, target, "test"))
+        task = find_task(cell.task)
+        examples = task.read(pipeline.data.file(task.column, target, "test"))
         try:
             predictions = pipeline.predictions(cell, examples)
         except NotBuilt as error:

@@ -6,7 +6,6 @@ KB.
 """
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from IPython.display import HTML, Image
 from matplotlib.figure import Figure
 
 from bistil.plots.style import INK, PALETTE, PAPER, figure
-from bistil.settings.files import read_csv
+from bistil.settings.files import read_csv, read_json
 from bistil.store.artefacts import Artefact
 from bistil.text.languages import DATA, OPTIONAL, REQUIRED, DataFolder
 from bistil.workbench import html
@@ -59,7 +58,7 @@ def history(artefact: Artefact) -> dict[str, list[dict[str, float]]]:
     """Return a stage's log by phase: `dense` and `sparse` for a sparse fine-tuning, one phase without a name
     for anything else.
     """
-    entries: list[dict[str, float]] = json.loads(artefact.path("history.json").read_text(encoding="utf-8"))
+    entries: list[dict[str, float]] = read_json(artefact.path("history.json"), list)
     phases: list[list[dict[str, float]]] = [[]]
     for entry in entries:
         if phases[-1] and entry["step"] < phases[-1][-1]["step"]:

@@ -1,7 +1,7 @@
 """The stages behind one score: which there are, whether the store has them, and roughly what the missing ones
 will cost.
 
-Notable: the list is the batch planner's own, so the bench and `bistil batch` never disagree about what a
+Notable: the list is the batch planner's own, so the workbench and `bistil batch` never disagree about what a
 score needs.
 """
 
@@ -16,8 +16,13 @@ from bistil.pipeline import Pipeline
 from bistil.plan import Job, perform, plan
 from bistil.store.artefacts import NotBuilt, Store
 
-KINDS = {"language_sft": "language-sft", "task_sft": "task-sft"}
+KINDS = {
+    "language_sft": "language-sft",
+    "task_sft": "task-sft",
+    "trimmed_teacher": "trimmed-teacher",
+}
 WORDS = {
+    "trimmed_teacher": "teacher, cut to the experiment",
     "vocabulary": "vocabulary for {target}",
     "language_sft": "language SFT {code}",
     "student": "student, {system} lrf {lrf}",
@@ -112,7 +117,7 @@ def _steps_in(config: Any) -> int:
 
 def describe(job: Job) -> str:
     """Return a stage's name in words."""
-    words: dict[str, Any] = {"code": job.arguments[0], "target": job.arguments[0]}
+    words: dict[str, Any] = dict.fromkeys(("code", "target"), next(iter(job.arguments), ""))
     for argument in job.arguments:
         if isinstance(argument, Cell):
             words |= argument._asdict()

@@ -21,9 +21,9 @@ from bistil.tasks.tagging import Tagged
 from bistil.tasks.treebank import Sentence
 from bistil.workbench import html
 from bistil.workbench.answers import Answers, beside
-from bistil.workbench.bench_model import Bench
 from bistil.workbench.guard import Guard
 from bistil.workbench.look import tree
+from bistil.workbench.model import Workbench
 
 REPEATS = 5
 
@@ -42,21 +42,21 @@ class Tried(NamedTuple):
 
 
 class Tryout:
-    """Asks the models of a bench's choice: the chosen one and the language-adapted teacher."""
+    """Asks the models of a workbench's choice: the chosen one and the language-adapted teacher."""
 
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
+    def __init__(self, workbench: Workbench) -> None:
+        self.workbench = workbench
         self._models: dict[str, Any] = {}
 
     @property
     def cells(self) -> list[Cell]:
         """The scores whose models are asked, the teacher's first."""
-        return list(dict.fromkeys([self.bench.cell.of_teacher, self.bench.cell]))
+        return list(dict.fromkeys([self.workbench.cell.of_teacher, self.workbench.cell]))
 
     @property
     def fields(self) -> tuple[str, ...]:
         """What there is to fill in for the chosen task."""
-        return ASKED.get(self.bench.choice.task, ())
+        return ASKED.get(self.workbench.choice.task, ())
 
     def ask(self, texts: Sequence[str]) -> Tried:
         """Return what each model says of the texts, one for each field.
@@ -64,17 +64,17 @@ class Tryout:
         Raises:
             InputError: where a text is empty, the system is no model, or a model is not there yet.
         """
-        cell, example = self.bench.cell, asked(self.bench.choice.task, *texts)
-        if self.bench.experiment.system(cell.system).guesses:
+        cell, example = self.workbench.cell, asked(self.workbench.choice.task, *texts)
+        if self.workbench.experiment.system(cell.system).guesses:
             raise InputError(
                 f"A system with a model was expected, but {cell.system} has none. Choose another system in"
-                " the bench."
+                " the workbench."
             )
-        length = self.bench.experiment.task[cell.task].max_length
+        length = self.workbench.experiment.task[cell.task].max_length
         predictions, milliseconds = {}, {}
         for one in self.cells:
             model, task, tokenizer = self._model(one)
-            name = self.bench.experiment.named(one)
+            name = self.workbench.experiment.named(one)
             times = []
             for _ in range(REPEATS + 1):
                 begun = perf_counter()
@@ -85,7 +85,7 @@ class Tryout:
 
     def _model(self, cell: Cell) -> Any:
         """A model with its task and tokenizer; of another choice, the models kept are dropped."""
-        reader = self.bench.reader()
+        reader = self.workbench.reader()
         try:
             key = f"{cell} {reader.task_sft(cell).id} {cell.target}"
             if key not in self._models:
@@ -94,7 +94,8 @@ class Tryout:
                 self._models[key] = reader.task_model(cell, cell.target)
         except NotBuilt as error:
             raise InputError(
-                f"The model of {cell} is not in the store yet. {self.bench.summary()} Press Run in the bench."
+                f"The model of {cell} is not in the store yet. {self.workbench.summary()} Press Run in the"
+                " workbench."
             ) from error
         return self._models[key]
 
@@ -112,19 +113,19 @@ class TryPanel(w.VBox):
         guard = Guard(lambda text: setattr(self.error, "value", html.error(text)))
         self.button.on_click(guard(self._ask))
         self._follow = guard(self.follow)
-        model.bench.on_choice.append(self._follow)
+        model.workbench.on_choice.append(self._follow)
         super().__init__([self.about, self.fields, self.button, self.error, self.shown])
         self.add_class("bistil-try")
         self._follow()
 
     def follow(self) -> None:
-        """Offer the fields of the task that the bench has chosen, filled with the target's first test
+        """Offer the fields of the task that the workbench has chosen, filled with the target's first test
         example.
         """
-        bench, names = self.model.bench, self.model.fields
-        language = bench.data.languages[bench.choice.target]
-        models = " beside ".join(map(self.model.bench.experiment.named, self.model.cells))
-        self.about.value = html.line(f"{language.name} ({language.code}), {bench.choice.task}: {models}")
+        workbench, names = self.model.workbench, self.model.fields
+        language = workbench.data.languages[workbench.choice.target]
+        models = " beside ".join(map(self.model.workbench.experiment.named, self.model.cells))
+        self.about.value = html.line(f"{language.name} ({language.code}), {workbench.choice.task}: {models}")
         wide = w.Layout(width="min(760px, 95%)")
         style = {"description_width": "90px"}
         made = [
@@ -133,7 +134,7 @@ class TryPanel(w.VBox):
             else w.Text(description=name, layout=wide, style=style, continuous_update=False)
             for name in names
         ]
-        for field, text in zip(made, bench.first_texts(), strict=False):
+        for field, text in zip(made, workbench.first_texts(), strict=False):
             field.value = text
         self.fields.children, self.shown.value = made, ""
 
@@ -145,7 +146,9 @@ class TryPanel(w.VBox):
             self.shown.value = ""
             raise
         busy = (
-            " A run is under way, so these times are too long." if self.model.bench.training.running else ""
+            " A run is under way, so these times are too long."
+            if self.model.workbench.training.running
+            else ""
         )
         self.shown.value = (
             tried.answers._repr_html_() + html.line(in_words(tried.milliseconds) + busy) + _pictures(tried)
@@ -187,8 +190,10 @@ def _pictures(tried: Tried) -> str:
     return ""
 
 
-def try_panel(bench: Bench) -> TryPanel:
-    """Return the panel that asks the models of a bench's choice (`panel.model` of a `BenchPanel`); it follows
-    the choice.
+def try_panel(workbench: Workbench) -> TryPanel:
+    """Return the panel that asks the models of a workbench's choice and follows it.
+
+    Args:
+        workbench: `panel.model` of a `WorkbenchPanel`.
     """
-    return TryPanel(Tryout(bench))
+    return TryPanel(Tryout(workbench))

@@ -22,7 +22,7 @@ from bistil.batch.stage import stages_of
 from bistil.errors import InputError
 from bistil.experiment import Cell
 from bistil.pipeline import Pipeline
-from bistil.plan import Job, perform, plan
+from bistil.plan import METHODS, Job, perform, plan
 from bistil.store import artefacts
 from bistil.store.artefacts import Store
 from bistil.store.locks import alone
@@ -273,7 +273,7 @@ def killing(monkeypatch: pytest.MonkeyPatch, memory: Path, *, once: bool) -> Non
             os.kill(os.getpid(), signal.SIGKILL)
         return build(self, target)
 
-    monkeypatch.setattr(Pipeline, "vocabulary", killed)
+    monkeypatch.setitem(METHODS, "vocabulary", killed)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from tiny import masked_lm, objective_of
 from bistil import cli
 from bistil.bench import PARTS, Size, run_bench
 from bistil.bench.inference import EXPORTED, SPEED
-from bistil.bench.measure import FLOOR, OURS, PUBLISHED, Kept, alternate, comparison, sentence
+from bistil.bench.measure import LEAST, OURS, PUBLISHED, Kept, alternate, comparison, sentence
 from bistil.bench.models import config, delta
 from bistil.bench.published import add_sparse, stage_one_loss
 from bistil.bench.scaling import flops, settings
@@ -66,7 +66,7 @@ def test_what_can_be_counted_is_less_than_the_published_way_needs(tmp_path: Path
 def test_what_is_kept_grows_with_the_length_and_maps_with_its_square() -> None:
     row = kept_by_length(dataclasses.replace(TINY, length=128))
     twice, four_times = "kept at 128 to kept at 64", "kept at 256 to kept at 64"
-    for name in (OURS, FLOOR):
+    for name in (OURS, LEAST):
         assert row["columns"][name][twice] == pytest.approx(2, rel=0.01)
         assert row["columns"][name][four_times] == pytest.approx(4, rel=0.01)
     assert row["columns"][PUBLISHED][four_times] > 4.8
@@ -171,7 +171,7 @@ def test_the_published_switch_is_ours_but_for_rounding() -> None:
 
 def test_the_floor_of_the_step_trains_every_parameter_too() -> None:
     sides, student = losses(TINY)
-    for name in (PUBLISHED, OURS, FLOOR):
+    for name in (PUBLISHED, OURS, LEAST):
         student.zero_grad()
         sides[name]().backward()
         used = {key for key, parameter in student.named_parameters() if parameter.grad is not None}
@@ -182,9 +182,9 @@ def test_ratios_sentences_and_turns() -> None:
     row = comparison(
         "a thing",
         "with a note",
-        {OURS: {"seconds": 1.0, "bytes": 2.0}, FLOOR: {"seconds": 4.0}, "other": {"bytes": 8.0}},
+        {OURS: {"seconds": 1.0, "bytes": 2.0}, LEAST: {"seconds": 4.0}, "other": {"bytes": 8.0}},
     )
-    assert row["ratios"] == {"seconds": {FLOOR: 0.25}, "bytes": {"other": 0.25}}
+    assert row["ratios"] == {"seconds": {LEAST: 0.25}, "bytes": {"other": 0.25}}
     assert sentence(row) == "a thing: bytes: 2 ours, 8 other (ours 0.25x other)"
     calls: list[str] = []
     alternate(2, {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")})

@@ -1,4 +1,5 @@
-"""The bench in a real browser: JupyterLab with its own configuration, Debian's chromium driven by Playwright.
+"""The workbench in a real browser: JupyterLab with its own configuration, Debian's chromium driven by
+Playwright.
 
 Notable: run-all is executed as a command once the kernel answers (a menu click before that is dropped
 silently); the experiment is tiny, but its first stage is long enough to be paused and stopped. Pictures of
@@ -34,9 +35,9 @@ LONG = {
 }
 PANELS = """\
 from bistil import workbench
-bench = workbench.bench({experiment!r}, store={store!r})
-bench.model.choose(target="qab", density=0.02)
-workbench.comparison_panel({results!r}, bench.model.reader())
+panel = workbench.workbench_panel({experiment!r}, store={store!r})
+panel.model.choose(target="qab", density=0.02)
+workbench.comparison_panel({results!r}, panel.model.reader())
 """
 READY = (
     "window.jupyterapp && window.jupyterapp.shell.currentWidget &&"
@@ -52,18 +53,18 @@ RUN_ALL = """async () => {
 
 @pytest.fixture
 def folder(tmp_path: Path, experiment_file: Callable[..., Path]) -> Path:
-    """A notebook folder with the bench on the tiny experiment, and a notebook of further panels over what the
-    bench will have made.
+    """A notebook folder with the workbench on the tiny experiment, and a notebook of further panels over
+    what the workbench will have made.
     """
     made = tmp_path / "notebooks"
     made.mkdir()
     experiment, store = str(experiment_file(language_sft=LONG)), str(tmp_path / "store")
-    notebook = nbformat.read(ROOT / "notebooks" / "00_bench.ipynb", as_version=4)
+    notebook = nbformat.read(ROOT / "notebooks" / "00_workbench.ipynb", as_version=4)
     cell = next(cell for cell in notebook.cells if "parameters" in cell["metadata"].get("tags", ()))
     cell.source = "\n".join(
         [f"experiment = {experiment!r}", f"store = {store!r}", *cell.source.splitlines()[2:]]
     )
-    nbformat.write(notebook, made / "bench.ipynb")
+    nbformat.write(notebook, made / "workbench.ipynb")
     code = PANELS.format(
         experiment=experiment, store=store, results=str(tmp_path / "reports" / "tiny" / "results.csv")
     )
@@ -175,7 +176,7 @@ def pictures(page: Any, panel: Any, name: str, folder: Path) -> None:
 def test_a_score_is_chosen_run_paused_stopped_finished_asked_and_reported(
     page: Any, lab: str, tmp_path: Path
 ) -> None:
-    panel = run_all(page, f"{lab}/lab/tree/bench.ipynb?reset", "bistil-bench")
+    panel = run_all(page, f"{lab}/lab/tree/workbench.ipynb?reset", "bistil-workbench")
     button = lambda name: panel.get_by_role("button", name=name)  # noqa: E731
     select = lambda label: panel.get_by_label(label, exact=True)  # noqa: E731
     assert "student, bistil-tf lrf 2" in panel.inner_text()
@@ -198,7 +199,7 @@ def test_a_score_is_chosen_run_paused_stopped_finished_asked_and_reported(
     button("Pause").click()
     panel.get_by_text("paused:").wait_for(timeout=30_000)
     assert "tokens a second" in panel.inner_text()
-    pictures(page, panel, "bench-paused", tmp_path)
+    pictures(page, panel, "workbench-paused", tmp_path)
     held = moving.inner_text()
     time.sleep(1)
     assert moving.inner_text() == held
@@ -218,7 +219,7 @@ def test_a_score_is_chosen_run_paused_stopped_finished_asked_and_reported(
     report = panel.frame_locator("iframe.bistil-report")
     report.get_by_role("heading", level=1).wait_for(timeout=90_000)
     assert "bilingual students" in report.locator("h1").inner_text()
-    pictures(page, panel, "bench-finished", tmp_path)
+    pictures(page, panel, "workbench-finished", tmp_path)
 
     asked = page.locator(".jp-OutputArea-output .bistil-try").first
     asked.get_by_label("sentence").fill("rut lilunma , no liru")

@@ -121,13 +121,13 @@ def test_graphs_say_the_same_at_every_shape(
     plain, _, _ = load_deployed(tmp_path / "onnx")
     rows = task.encode(examples, wordpiece, max_length=64)
     for form in ("onnx", "onnx-int8"):
-        deploy.write_graph(tmp_path / form, form, plain, task.collate(rows[:2], 0))
+        graph.in_place(tmp_path / form, form, plain.encoder, plain.inputs(task.collate(rows[:2], 0)))
         assert not (tmp_path / form / "model.safetensors").exists()
-        graph, found, tokenizer = load_deployed(tmp_path / form)
+        exported, found, tokenizer = load_deployed(tmp_path / form)
         for chosen in (rows[:1], rows[1:3], rows):
-            apart = deploy.largest_difference(plain, graph, task.collate(chosen, 0))
+            apart = deploy.largest_difference(plain, exported, task.collate(chosen, 0))
             assert apart < deploy.EXACT if form == "onnx" else 1e-3 < apart < 1.0
-        said = predict_all(graph, found, examples, tokenizer, max_length=64)
+        said = predict_all(exported, found, examples, tokenizer, max_length=64)
         if form == "onnx":
             whole = predict_all(model, task, examples, wordpiece, max_length=64)
             assert (
@@ -153,7 +153,8 @@ def test_int8_weights_leave_a_bit_for_processors_that_add_in_16(
     _, task, examples = saved("ner", data, wordpiece, tmp_path / "onnx-int8")
     plain, _, _ = load_deployed(tmp_path / "onnx-int8")
     rows = task.encode(examples, wordpiece, max_length=64)
-    deploy.write_graph(tmp_path / "onnx-int8", "onnx-int8", plain, task.collate(rows[:2], 0))
+    inputs = plain.inputs(task.collate(rows[:2], 0))
+    graph.in_place(tmp_path / "onnx-int8", "onnx-int8", plain.encoder, inputs)
     made = onnx.load(str(tmp_path / "onnx-int8" / deploy.GRAPHS["onnx-int8"])).graph
     weights = [
         onnx.numpy_helper.to_array(one).astype(int)
@@ -355,8 +356,9 @@ def test_a_folder_that_would_be_filled_up_or_cut_is_refused(
     [
         ("config.json", b"{", "config.json, line 1: expected JSON"),
         ("head.safetensors", b"no tensors", "head.safetensors should hold the tensors of a head"),
-        ("labels.json", b"[", "labels.json should hold a list of labels"),
-        ("labels.json", b'{"0": "_"}', "A list of labels was expected"),
+        ("labels.json", b"[", "labels.json, line 1: expected JSON"),
+        ("labels.json", b'{"0": "_"}', "labels.json: expected a list in JSON"),
+        ("labels.json", b"[1]", "A list of labels was expected"),
         ("labels.json", b'["root"]', "head.safetensors should hold the tensors of a ShallowBiaffine"),
         ("model.safetensors", b"no tensors", "should hold the weights of AutoModel"),
     ],

@@ -18,7 +18,7 @@ from bistil.text.languages import DataFolder
 
 def trained(name: str, data: DataFolder, wordpiece: BertTokenizer) -> tuple[TaskModel, Any, list[Any]]:
     kind = find_task(name)
-    examples = kind.read(data.file(name, "qaa", "test"))[:5]
+    examples = kind.read(data.file(kind.column, "qaa", "test"))[:5]
     task = kind.for_training(examples)
     torch.manual_seed(1)
     model = TaskModel(encoder=masked_lm(len(wordpiece), layers=2).bert, head=task.head(32)).eval()

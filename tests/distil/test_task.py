@@ -29,8 +29,9 @@ CONFIG = TaskConfig(
 
 
 def kit(name: str, data):
-    examples = find_task(name).read(data.file(name, "qaa", "train"))
-    return find_task(name).for_training(examples), examples
+    task = find_task(name)
+    examples = task.read(data.file(task.column, "qaa", "train"))
+    return task.for_training(examples), examples
 
 
 def models(task, vocabulary: int) -> tuple[TaskModel, TaskModel]:
@@ -62,7 +63,7 @@ def tune(
     task, examples = kit(name, data)
     teacher, student = models(task, len(wordpiece))
     base = base_hash(student.encoder)
-    validation = task.read(data.file(name, "qaa", "dev"))
+    validation = task.read(data.file(task.column, "qaa", "dev"))
     delta, history = train_task_sft(
         student,
         task,

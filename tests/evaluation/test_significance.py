@@ -20,6 +20,7 @@ from bistil.evaluation.significance import (
     resampled,
     write_outcomes,
 )
+from bistil.tasks import column
 from bistil.tasks import task as find_task
 from bistil.tasks.parsing import Tree
 from bistil.tasks.qa import Answer
@@ -71,7 +72,7 @@ def guesses(name: str, examples: list[Any], chance: random.Random) -> list[Any]:
 
 @pytest.mark.parametrize("name", ["parsing", "ner", "pos", "nli", "qa"])
 def test_outcomes_add_up_to_the_scores(name: str, data: DataFolder, tmp_path: Path) -> None:
-    examples = find_task(name).read(data.file(name, "qac", "test"))
+    examples = find_task(name).read(data.file(column(name), "qac", "test"))
     task = find_task(name).for_training(examples)
     found = guesses(name, examples, random.Random(3))
     assert isinstance(task, Counted)

@@ -6,6 +6,7 @@ Notable: a case is a number, so a failure is found again by that number; nothing
 import json
 import random
 import re
+import shutil
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
@@ -18,13 +19,18 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import save_file
 from tiny import entries
+from transformers import BertConfig, BertModel
 
+from bistil.deploy.read import load_deployed
 from bistil.evaluation.results import read_results, write_results
 from bistil.evaluation.significance import Outcomes, resampled, write_outcomes
 from bistil.experiment import Experiment
 from bistil.models.architectures import architecture
 from bistil.models.config import read_config
+from bistil.models.load import TaskModel
+from bistil.pipeline.finished import HEAD, LABELS, save_finished
 from bistil.pretrain import PretrainConfig, read_text
+from bistil.pretrain.wordpiece import train_wordpiece
 from bistil.report.experiment import EXPERIMENT
 from bistil.report.sides import differing, read_side
 from bistil.settings.yaml import build, read_yaml
@@ -33,6 +39,7 @@ from bistil.sft.flat import digest
 from bistil.sources.check import check_folder, lines
 from bistil.store.artefacts import Store
 from bistil.tasks import task
+from bistil.tasks.parsing import Parsing
 from bistil.tasks.retrieval import read_parallel
 from bistil.text.corpora import read_lines
 from bistil.text.languages import DataFolder, read_table
@@ -45,6 +52,8 @@ class Reader(NamedTuple):
     name: str
     sound: bytes
     write: Callable[[Path, bytes], Any] = Path.write_bytes
+    cost: int = 1
+    """How many times fewer cases it is given, since each takes longer."""
 
 
 CONLLU = """# sent_id = 1
@@ -232,6 +241,40 @@ def read_report(path: Path) -> Any:
     ]
 
 
+def student(folder: Path) -> Path:
+    """A finished parser: an encoder with head, labels and tokenizer beside it."""
+    tokenizer = train_wordpiece(["They go .", "It is red ."], 60, lowercase=False)
+    sizes = {name: MODEL[name] for name in ("num_hidden_layers", "hidden_size", "num_attention_heads")}
+    config = BertConfig(**sizes, vocab_size=len(tokenizer), intermediate_size=8, max_position_embeddings=16)
+    parser = Parsing(labels=("nsubj", "root"))
+    model = TaskModel(encoder=BertModel(config, add_pooling_layer=False), head=parser.head(8))
+    save_finished(folder / "student", model, parser.labels, tokenizer)
+    return folder / "student"
+
+
+def write_student(sound: Path, path: Path, content: bytes) -> None:
+    """The finished parser, sound but for this file."""
+    if not path.parent.is_dir():
+        shutil.copytree(sound, path.parent)
+    path.write_bytes(content)
+
+
+def finished(sound: Path) -> dict[str, Reader]:
+    """The reader of finished students, by the file that is spoilt."""
+    read, write = (lambda path: load_deployed(path.parent)), partial(write_student, sound)
+    names = {
+        "student-config": "config.json",
+        "student-labels": LABELS,
+        "student-head": HEAD,
+        "student-weights": "model.safetensors",
+        "student-tokenizer": "tokenizer.json",
+    }
+    return {
+        name: Reader(read, f"{name}/{file}", (sound / file).read_bytes(), write, cost=5)
+        for name, file in names.items()
+    }
+
+
 def readers(folder: Path) -> dict[str, Reader]:
     """Every reader by name; `folder` is for making the sound files."""
     experiment = yaml.safe_dump(entries(folder), sort_keys=False)
@@ -258,6 +301,7 @@ def readers(folder: Path) -> dict[str, Reader]:
         "outcomes": Reader(read_report, "outcomes/a.safetensors", outcomes(folder), write_report),
         "delta-header": Reader(SparseDelta.load, "file.safetensors", header(folder), write_header),
         "delta": Reader(SparseDelta.load, "file.safetensors", delta(folder)),
+        **finished(student(folder)),
     }
 
 

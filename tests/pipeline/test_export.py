@@ -30,7 +30,7 @@ CLASSES = {
 
 def trained(name: str, data, wordpiece: BertTokenizer):
     kind = find_task(name)
-    examples = kind.read(data.file(name, "qaa", "test"))
+    examples = kind.read(data.file(kind.column, "qaa", "test"))
     task = kind.for_training(examples)
     torch.manual_seed(1)
     model = TaskModel(encoder=masked_lm(len(wordpiece), layers=2).bert, head=task.head(32)).eval()

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -105,27 +106,42 @@ class _Nothing(torch.nn.Module):
         return {}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_plain_transformers_gives_identical_logits(name: str, tmp_path: Path) -> None:
-    expected: dict[str, dict[str, torch.Tensor]] = {}
-    for make in (*TOKENIZERS.values(), modernbert_tokenizer):
-        expected |= students(tmp_path, name, make(LINES))
-    assert len(expected) == (len(TOKENIZERS) + 1) * (1 if name == "modernbert" else 1 + len(HEADS))
+Expected = dict[str, dict[str, torch.Tensor]]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Expected], str]:
+    """Students of every architecture, read by one Python without bistil: their folder, what each should
+    give, and which modules of bistil were loaded.
+    """
+    root = tmp_path_factory.mktemp("alone")
+    expected: dict[str, Expected] = {name: {} for name in ARCHITECTURES}
+    for name, make in product(ARCHITECTURES, (*TOKENIZERS.values(), modernbert_tokenizer)):
+        expected[name] |= students(root, name, make(LINES))
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     code = f"LINES = {LINES[:5]!r}\n{ALONE}\ntorch"
     run = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)],
-        cwd=tmp_path,
+        [sys.executable, "-c", code, str(root)],
+        cwd=root,
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
     assert run.returncode == 0, run.stderr[-3000:]
-    assert run.stdout.strip() == ""
-    for folder, wanted in expected.items():
-        found = load_file(tmp_path / folder / "found.safetensors")
+    return root, expected, run.stdout.strip()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_plain_transformers_gives_identical_logits(
+    name: str, alone: tuple[Path, dict[str, Expected], str]
+) -> None:
+    root, expected, loaded = alone
+    assert len(expected[name]) == (len(TOKENIZERS) + 1) * (1 if name == "modernbert" else 1 + len(HEADS))
+    assert loaded == ""
+    for folder, wanted in expected[name].items():
+        found = load_file(root / folder / "found.safetensors")
         assert found.keys() == wanted.keys()
         for key, tensor in wanted.items():
             assert torch.equal(found[key], tensor), f"{folder}: {key}"

@@ -255,11 +255,11 @@ BAD_DATA: dict[str, tuple[Spoil, str]] = {
     ),
     "missing test file": (
         lambda f: (f / "ner" / "qac-test.txt").unlink(),
-        "A test file for ner in qac was expected",
+        "A test file of qac was expected from the table's column `ner`",
     ),
     "missing dev file": (
         lambda f: (f / "ner" / "qaa-dev.txt").unlink(),
-        "A dev file for ner in qaa was expected",
+        "A dev file of qaa was expected from the table's column `ner`",
     ),
 }
 BAD_SETTINGS: dict[str, tuple[dict[str, object], str]] = {
@@ -349,8 +349,9 @@ def test_a_teacher_is_found_relative_to_the_project(experiment, data, tmp_path: 
     monkeypatch.chdir(tmp_path)
     asked: list[str] = []
     monkeypatch.setattr(inputs, "load_teacher", asked.append)
-    Pipeline(experiment(teacher="data/experiments"), data, Store(tmp_path / "store")).fresh_teacher()
-    Pipeline(experiment(teacher="google/bert"), data, Store(tmp_path / "store")).fresh_teacher()
+    whole = {"text": {"trim": "none"}}
+    Pipeline(experiment(teacher="data/experiments", **whole), data, Store(tmp_path / "store")).fresh_teacher()
+    Pipeline(experiment(teacher="google/bert", **whole), data, Store(tmp_path / "store")).fresh_teacher()
     assert Path(asked[0]).is_absolute()
     assert Path(asked[0]).is_dir()
     assert asked[1] == "google/bert"

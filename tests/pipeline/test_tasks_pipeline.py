@@ -16,6 +16,7 @@ from bistil.pipeline import Pipeline
 from bistil.report.tables import score_tables, setting_name
 from bistil.settings.yaml import build
 from bistil.store.artefacts import Store
+from bistil.tasks import column
 from bistil.tasks import task as find_task
 from bistil.tasks.retrieval import Side, parallel, retrieve
 from bistil.text.languages import DataFolder
@@ -54,7 +55,7 @@ def test_a_task_ends_in_rows_of_teacher_student_and_floor(pipeline: Pipeline, na
     for row in rows:
         assert set(row) == set(COLUMNS)
         assert 0.0 <= row["value"] <= 100.0
-        assert row["n_examples"] == len(find_task(name).read(pipeline.data.file(name, "qac", "test")))
+        assert row["n_examples"] == len(find_task(name).read(pipeline.data.file(column(name), "qac", "test")))
         assert (row["flops_per_example"] is None) == (row["system"] == "floor")
     assert primary_metric(rows, name) == ("em" if name == "qa" else "accuracy")
     setting = Setting(name, "tiny", "qaa")
@@ -86,7 +87,7 @@ def test_a_bad_file_is_refused_with_its_line_before_any_work(
     teacher_folder: Path, world: Path, tmp_path: Path, name: str, old: str, new: str, said: str
 ) -> None:
     spoilt = DataFolder(shutil.copytree(world, tmp_path / "world"))
-    file = spoilt.file(name, "qac", "test")
+    file = spoilt.file(column(name), "qac", "test")
     text = file.read_text(encoding="utf-8")
     assert old in text
     file.write_text(text.replace(old, new, 1), encoding="utf-8")

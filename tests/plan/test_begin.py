@@ -10,8 +10,8 @@ from tiny import ROOT
 from bistil.cli import main
 from bistil.errors import InputError
 from bistil.experiment import Experiment
+from bistil.models.packaged import teacher_config
 from bistil.plan.begin import Wish, begin
-from bistil.plan.estimate import teacher_config
 from bistil.plan.profiles import PROFILES, misfits, profile
 from bistil.text.languages import DataFolder
 

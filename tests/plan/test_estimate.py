@@ -9,8 +9,9 @@ from transformers import BertConfig
 from bistil.cli.runs import BISTIL_TFLOPS
 from bistil.errors import InputError
 from bistil.experiment import Experiment
+from bistil.models.packaged import teacher_config
 from bistil.plan import foresee
-from bistil.plan.estimate import Estimator, forward_flops, meta_encoder, teacher_config
+from bistil.plan.estimate import Estimator, forward_flops, meta_encoder
 from bistil.plan.text import plan_lines
 
 PUBLIC = {

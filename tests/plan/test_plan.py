@@ -3,6 +3,7 @@ run.
 """
 
 import socket
+from inspect import getmembers, isfunction, signature
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from bistil.experiment import Experiment
 from bistil.pipeline import Pipeline
 from bistil.plan import METHODS, foresee, perform
 from bistil.plan.text import plan_lines
-from bistil.store.artefacts import Store
+from bistil.store.artefacts import Artefact, Store
 from bistil.text.languages import DataFolder
 
 EXPERIMENTS = sorted((ROOT / "data" / "experiments").glob("*.yaml"))
@@ -28,9 +29,10 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_stages_are_the_methods_that_return_an_artefact() -> None:
-    assert {"vocabulary", "language_sft", "student", "task_sft", "evaluation", "timing", "deployed"} <= set(
-        METHODS
-    )
+    public = {name: one for name, one in getmembers(Pipeline, isfunction) if not name.startswith("_")}
+    assert {
+        name: one for name, one in public.items() if signature(one).return_annotation is Artefact
+    } == METHODS
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)

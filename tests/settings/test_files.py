@@ -139,6 +139,30 @@ def test_tables_have_quotation_marks_and_rows_of_nothing(tmp_path: Path) -> None
     assert rows == [(3, {"a": "1,\n1", "b": ""}), (5, {"a": "2", "b": "3"})]
 
 
+def test_what_a_spreadsheet_would_work_out_is_written_as_text(tmp_path: Path) -> None:
+    cells = [
+        "=HYPERLINK(1)",
+        "@SUM(1)",
+        "+1+cmd|' /C calc'!A0",
+        "-2+3",
+        "\t=1",
+        "-1.5",
+        "-1e-05",
+        -2,
+        "-",
+        "a=b",
+        None,
+    ]
+    (tmp_path / "a.csv").write_text(
+        files.csv_text([[f"c{n}" for n in range(len(cells))], cells]), encoding="utf-8"
+    )
+    [(_, row)] = files.read_csv(tmp_path / "a.csv")[1]
+    assert list(row.values()) == [
+        *(f"'{cell}" for cell in cells[:5]),
+        *("-1.5", "-1e-05", "-2", "-", "a=b", ""),
+    ]
+
+
 def test_a_question_with_a_long_id_is_found_at_once(tmp_path: Path) -> None:
     name = "a" * 500_000
     entry = {**QUESTION, "id": name, "answers": [{"text": "blue", "answer_start": 0}]}

@@ -120,7 +120,8 @@ def test_what_comes_from_the_hub_is_read_as_the_public_files(
     assert checked.malformed == []
     assert {one.path for one in checked.files} == set(written)
     if entry.task != "text":
-        examples = task(entry.task).read(folder.file(entry.task, code, "train"))
+        kind = task(entry.task)
+        examples = kind.read(folder.file(kind.column, code, "train"))
         assert len(examples) == {"ud-2.7": 1, "conll2003": 2, "multinli": 1, "squad": 2}[name]
 
 

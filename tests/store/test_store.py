@@ -8,6 +8,8 @@ import os
 import re
 import shutil
 import stat
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -88,21 +90,30 @@ def test_kinds_are_plain_names(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_finished_artefact_is_found_and_not_built_again(tmp_path: Path) -> None:
-    bench, calls = Store(tmp_path), list[Path]()
+    artefacts, calls = Store(tmp_path), list[Path]()
 
     def noted(folder: Path) -> dict[str, object]:
         calls.append(folder)
         return build(folder)
 
-    first = bench.run("student", Config(), {"teacher": "sha256:0"}, noted)
-    again = bench.run("student", Config(), {"teacher": "sha256:0"}, lambda folder: pytest.fail("built twice"))
+    first = artefacts.run("student", Config(), {"teacher": "sha256:0"}, noted)
+    again = artefacts.run(
+        "student", Config(), {"teacher": "sha256:0"}, lambda folder: pytest.fail("built twice")
+    )
     assert len(calls) == 1
     assert (first.id, first.kind, first.folder) == (again.id, "student", tmp_path / "student" / first.id)
-    assert again == bench.find("student", Config(), {"teacher": "sha256:0"})
-    assert bench.all("student") == [again]
-    assert bench.find("student", Config(seed=8), {"teacher": "sha256:0"}) is None
-    assert bench.all("nothing-yet") == []
+    assert again == artefacts.find("student", Config(), {"teacher": "sha256:0"})
+    assert artefacts.all("student") == [again]
+    assert artefacts.find("student", Config(seed=8), {"teacher": "sha256:0"}) is None
+    assert artefacts.all("nothing-yet") == []
     assert sorted(path.name for path in first.folder.iterdir()) == ["manifest.json", "weights.txt"]
+
+
+def test_a_peak_of_memory_is_not_that_of_the_process_that_started_this_one() -> None:
+    large = b"1" * 400_000_000
+    program = "from bistil.store.provenance import peak_memory_bytes; print(peak_memory_bytes())"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert 2**20 < int(told.stdout) < len(large)
 
 
 def test_the_manifest_says_where_the_artefact_comes_from(tmp_path: Path) -> None:
@@ -121,7 +132,7 @@ def test_the_manifest_says_where_the_artefact_comes_from(tmp_path: Path) -> None
 
 
 def test_a_crash_leaves_the_partial_folder_and_the_next_try_gets_it(tmp_path: Path) -> None:
-    bench = Store(tmp_path)
+    artefacts = Store(tmp_path)
 
     def crash(folder: Path) -> dict[str, object]:
         (folder / "checkpoint-1").mkdir()
@@ -133,12 +144,12 @@ def test_a_crash_leaves_the_partial_folder_and_the_next_try_gets_it(tmp_path: Pa
         return {"steps": 2}
 
     with pytest.raises(RuntimeError, match="not a number"):
-        bench.run("student", Config(), {}, crash)
-    assert bench.find("student", Config(), {}) is None
-    assert bench.all("student") == []
+        artefacts.run("student", Config(), {}, crash)
+    assert artefacts.find("student", Config(), {}) is None
+    assert artefacts.all("student") == []
     [failed] = tmp_path.glob("student/*.partial/failed.json")
     assert "loss is not a number" in json.loads(failed.read_text())["error"]
-    artefact = bench.run("student", Config(), {}, resume)
+    artefact = artefacts.run("student", Config(), {}, resume)
     assert artefact.manifest["resumed"] is True
     assert [path.name for path in artefact.folder.iterdir()] == ["manifest.json"]
     assert list(tmp_path.glob("student/*.partial")) == []
@@ -331,16 +342,16 @@ def test_a_clock_that_jumps_back_changes_nothing_but_what_is_told_of_it(
     monkeypatch.setattr(store.time, "gmtime", lambda: time.struct_time((1999, 1, 1, 0, 0, 0, 4, 1, 0)))
     second = Store(tmp_path).run("student", {}, {"corpus": first}, build)
     os.utime(first.folder / "manifest.json", (4e9, 4e9))  # what it is made from is newer than itself
-    bench = Store(tmp_path)
-    again = bench.run(
+    artefacts = Store(tmp_path)
+    again = artefacts.run(
         "student",
         {},
-        {"corpus": bench.run("corpus", {}, {}, build)},
+        {"corpus": artefacts.run("corpus", {}, {}, build)},
         lambda folder: pytest.fail("built twice"),
     )
     assert second.manifest["finished"].startswith("1999")
     assert 0 <= again.manifest["wall_seconds"] < 60
-    assert bench.built == set()
+    assert artefacts.built == set()
 
 
 def test_no_flipped_bit_of_a_manifest_changes_a_score(tmp_path: Path) -> None:

@@ -268,7 +268,7 @@ def test_the_studies_of_the_project_can_be_read(path: Path) -> None:
 
 def test_verdicts_and_tables_are_kept_and_old_files_go(tmp_path: Path) -> None:
     found = Found(
-        tables={"overlaps": [{"a": 1}]}, verdicts=[Verdict("more", 2.0, 1.0), Verdict("less", 1.0, 2.0)]
+        tables={"overlaps": [{"a": 1}]}, verdicts=[Verdict("more", 2.0, 1.0), Verdict("=less()", 1.0, 2.0)]
     )
     found.figures["curve"] = (
         plots.learning_curve({"one": [{"step": 1, "x": 2.0}, {"step": 2, "x": 3.0}]}, metric="x"),
@@ -277,7 +277,8 @@ def test_verdicts_and_tables_are_kept_and_old_files_go(tmp_path: Path) -> None:
     page = save(tmp_path, [found], title="A study", question="Is a < b?", errors=["b failed."]).read_text(
         encoding="utf-8"
     )
-    assert [row["verdict"] for row in read_table(tmp_path / "verdicts.csv")] == [LEANS, AGAINST]
+    rows = [(row["claim"], row["verdict"]) for row in read_table(tmp_path / "verdicts.csv")]
+    assert rows == [("more", LEANS), ("'=less()", AGAINST)]
     told = (
         "A study",
         "Is a &lt; b?",

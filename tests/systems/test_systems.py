@@ -2,6 +2,8 @@
 its rows.
 """
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from bistil.sft.delta import SparseDelta
 from bistil.store.artefacts import Store
 from bistil.systems.table import SYSTEMS, rank
 from bistil.tasks.retrieval import Side, parallel, retrieve
+from bistil.text.languages import DataFolder
 
 TEACHERS = ["teacher-full", "teacher-head", "teacher-bitfit", "teacher-rand-sft"]
 REDUCED = [name for name, system in SYSTEMS.items() if system.student]
@@ -221,6 +224,42 @@ def test_general_students_are_measured_by_retrieval_without_any_task(
     assert not (tmp_path / "task-sft").exists()
     with pytest.raises(InputError, match="depth should be at least 0 and at most 1"):
         experiment(retrieval={"depth": 1.5})
+
+
+@pytest.mark.slow
+def test_a_sentence_student_never_sees_the_sentences_that_it_is_asked_for(
+    experiment, data, tmp_path: Path
+) -> None:
+    world = tmp_path / "world"
+    shutil.copytree(data.root, world)
+    pairs = parallel(data, "qaa", "qac")
+    for place, code in enumerate(("qaa", "qac")):
+        with (world / "corpora" / f"{code}.txt").open("a", encoding="utf-8") as corpus:
+            corpus.writelines(f"{pair[place]}\n" for pair in pairs)
+    asked = {"by": "sentence", "depth": 1.0, "prefix": "", "pairs": 12}
+    text = {"length": 24, "batch_size": 4, "packed": False}
+    settings = {"systems": ["bistil-sentence:2"], "targets": {"retrieval": ["qac"]}, "task": {}}
+    small = experiment(**settings, retrieval=asked, text={**text, "without_pairs": True})
+    pipeline = Pipeline(small, DataFolder(world), Store(tmp_path / "store"))
+    pipeline.check()
+    [cell] = small.cells()
+    lines = [set(pipeline.lines(code)) for code in ("qaa", "qac")]
+    assert all(lines)
+    assert not any(pair[place] in lines[place] for pair in pairs for place in (0, 1))
+    found = pipeline.evaluation(cell)
+    assert (found.metrics["n_examples"], found.metrics["layer"]) == (12, 3)
+    side = Side(*pipeline.encoder(cell, "qac"))
+    expected = retrieve(side, side, pairs[:12], layer=3, by="sentence", max_length=24)
+    assert found.metrics["accuracy"] == expected["accuracy"]
+    student = pipeline.student(cell)
+    history = json.loads(student.path("history.json").read_text(encoding="utf-8"))
+    assert any("sentence" in entry for entry in history)
+    named = set(student.manifest["inputs"])
+    assert named == {"teacher", "vocabulary", "text qaa", "text qac", "without qaa-qac.tsv"}
+    assert "without qaa-qac.tsv" in pipeline.vocabulary("qac").manifest["inputs"]
+    whole = Pipeline(experiment(**settings, retrieval=asked, text=text), DataFolder(world), Store(tmp_path))
+    assert all(set(whole.lines(code)) > kept for code, kept in zip(("qaa", "qac"), lines, strict=True))
+    assert set(whole.texts(("qaa",))) == {"text qaa"}
 
 
 @pytest.mark.slow

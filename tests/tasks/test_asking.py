@@ -12,7 +12,7 @@ from bistil.text.languages import DataFolder
 
 @pytest.mark.parametrize("task", ASKED)
 def test_the_texts_of_an_example_ask_for_the_same_again(task: str, data: DataFolder) -> None:
-    example = TASKS[task].read(Path(data.file(task, "qac", "test")))[0]
+    example = TASKS[task].read(Path(data.file(TASKS[task].column, "qac", "test")))[0]
     texts = texts_of(example)
     assert len(texts) == len(ASKED[task])
     again = asked(task, *texts)

@@ -58,7 +58,7 @@ def test_malformed_files_are_refused_with_the_line(tmp_path: Path, content: str,
 
 
 def test_the_world_and_its_trees_have_the_same_words(data) -> None:
-    sentences, trees = (task(name).read(data.file(name, "qaa", "train")) for name in ("pos", "parsing"))
+    sentences, trees = (task(name).read(data.file("treebank", "qaa", "train")) for name in ("pos", "parsing"))
     assert [sentence.words for sentence in sentences] == [tree.words for tree in trees]
     assert {"NOUN", "VERB"} <= {tag for sentence in sentences for tag in sentence.tags}
 

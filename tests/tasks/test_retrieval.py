@@ -86,11 +86,14 @@ def test_states_are_those_of_single_sentences_without_special_tokens(side: Side)
             batch = side.tokenizer(text, return_tensors="pt")
             hidden = side.encoder(**batch, output_hidden_states=True).hidden_states[layer][0, 1:-1]
             torch.testing.assert_close(one, hidden, atol=1e-5, rtol=1e-4)
+        whole = token_states(side, texts, layer=layer, special=True, batch_size=3, max_length=16)
+        assert [len(own) for own in whole] == [*(len(own) + 2 for own in found[:3]), 2]
+        torch.testing.assert_close(whole[2][1:-1], found[2], atol=1e-5, rtol=1e-4)
     assert len(found[3]) == 2  # nothing but special tokens
     assert side.tokenizer.backend_tokenizer.truncation is None
 
 
-@pytest.mark.parametrize("by", ["cosine", "bertscore"])
+@pytest.mark.parametrize("by", ["cosine", "bertscore", "sentence"])
 def test_a_sentence_finds_itself_and_equal_lines_are_one(side: Side, by: str) -> None:
     lines = ["anna sees the cat .", "ben visits rome", "the old dog", "ben visits rome"]
     same = [(line, line) for line in lines]
@@ -109,10 +112,20 @@ def test_directions_are_rows_and_columns(side: Side, monkeypatch: pytest.MonkeyP
     assert found == {"forward": 50.0, "backward": 100.0, "accuracy": 75.0}
 
 
+def test_the_prefix_and_special_tokens_count_as_sentence_encoders_have_it(side: Side, monkeypatch) -> None:
+    read = []
+    monkeypatch.setitem(retrieval.SIMILARITIES, "sentence", lambda *both: read.append(both) or cosine(*both))
+    retrieve(side, side, [("anna", "ben")], layer=2, by="sentence", prefix="the cat ")
+    for [states], text in zip(read[0], ("the cat anna", "the cat ben"), strict=True):
+        batch = side.tokenizer(text, return_tensors="pt")
+        torch.testing.assert_close(states, side.encoder(**batch).last_hidden_state[0], atol=1e-5, rtol=1e-4)
+
+
 def test_what_cannot_be_compared_is_refused(side: Side) -> None:
     for pairs, layer, by in (([], 1, "cosine"), ([("a", "b")], 3, "cosine"), ([("a", "b")], 1, "dot")):
         with pytest.raises(
-            InputError, match="a layer from 0 to 2 and a score among cosine, bertscore were expected"
+            InputError,
+            match="a layer from 0 to 2 and a score among cosine, bertscore, sentence were expected",
         ):
             retrieve(side, side, pairs, layer=layer, by=by)
 
@@ -127,7 +140,9 @@ def test_a_data_folder_has_pairs_in_a_table_or_in_two_files(data, tmp_path: Path
     for place, code in enumerate(("qaa", "qac")):
         (tmp_path / f"{code}.txt").write_text("".join(f"{pair[place]}\n" for pair in table), encoding="utf-8")
     assert parallel(DataFolder(tmp_path), "qaa", "qac") == table
-    with pytest.raises(InputError, match="A test file for retrieval in qaa"):
+    with pytest.raises(
+        InputError, match="A test file of qaa was expected from the table's column `parallel`"
+    ):
         parallel(data, "qac", "qaa")
 
 

@@ -42,6 +42,9 @@ def test_lines_are_stripped_and_empty_ones_left_out(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_bytes(b"  one \r\n\n \ntwo\nthree")
     assert read_lines(tmp_path / "text.txt") == ["one", "two", "three"]
     assert read_lines(tmp_path / "text.txt", 2) == ["one", "two"]
+    assert read_lines(tmp_path / "text.txt", 1, without={"one"}) == ["two"]
+    with pytest.raises(InputError, match="has test sentences only"):
+        read_lines(tmp_path / "text.txt", without={"one", "two", "three"})
 
 
 def test_unusable_text_is_refused_with_the_place(tmp_path: Path) -> None:

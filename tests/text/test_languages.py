@@ -14,14 +14,13 @@ def test_a_folders_own_table_says_what_is_where(data, world: Path) -> None:
     assert set(data.languages) == {"qaa", "qab", "qac"}
     assert (data.languages["qab"].seen, data.languages["qac"].seen) == (True, False)
     assert data.text("qaa") == world / "corpora" / "qaa.txt"
-    assert data.file("parsing", "qac", "test").is_file()
+    assert data.file("treebank", "qac", "test").is_file()
     assert data.has("ner", "qac", "dev")
-    assert data.file("pos", "qac", "test") == data.file("parsing", "qac", "test")
     assert data.has("nli", "qac", "dev")
     assert data.has("qa", "qac", "train")
-    assert data.file("retrieval", "qac", "test") == world / "parallel" / "qaa-qac.tsv"
-    assert not data.has("retrieval", "qaa", "test")
-    assert not data.has("parsers", "qac", "dev")
+    assert data.file("parallel", "qac", "test") == world / "parallel" / "qaa-qac.tsv"
+    assert not data.has("parallel", "qaa", "test")
+    assert not data.has("trees", "qac", "dev")
 
 
 def test_a_folder_without_a_table_takes_the_projects(tmp_path: Path) -> None:
@@ -33,10 +32,10 @@ def test_missing_things_are_named(data, tmp_path: Path) -> None:
         DataFolder(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"'qax' is not in it. Did you mean qa"):
         data.language("qax")
-    with pytest.raises(InputError, match="A test file for retrieval in qaa was expected, but there is none"):
-        data.file("retrieval", "qaa", "test")
-    with pytest.raises(InputError, match=r"expected at .*qaa-extra.conllu"):
-        data.file("parsing", "qaa", "extra")
+    with pytest.raises(InputError, match=r"A test file of qaa .* column `parallel`, but there is none"):
+        data.file("parallel", "qaa", "test")
+    with pytest.raises(InputError, match=r"treebank` at .*qaa-extra.conllu"):
+        data.file("treebank", "qaa", "extra")
 
 
 @pytest.mark.parametrize(

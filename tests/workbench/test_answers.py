@@ -95,7 +95,7 @@ def pipeline(teacher_folder: Path, data, tmp_path_factory: pytest.TempPathFactor
 @pytest.mark.parametrize("name", TASKS)
 def test_teacher_and_student_answer_every_task(pipeline: Pipeline, name: str) -> None:
     """The verdicts are those of the task's own score, where that is a share of right units."""
-    examples = TASKS[name].read(pipeline.data.file(name, "qac", "test"))
+    examples = TASKS[name].read(pipeline.data.file(TASKS[name].column, "qac", "test"))
     cell = Cell("bistil-tf", name, "qac", 2, 1)
     found = answers(pipeline, [cell.of_teacher, cell], examples)
     assert all(

@@ -13,7 +13,7 @@ from bistil.experiment import Experiment
 from bistil.text.corpora import read_lines
 from bistil.text.languages import DataFolder
 from bistil.training.progress import Event
-from bistil.workbench import Bench, BenchPanel, threshold_panel
+from bistil.workbench import Workbench, WorkbenchPanel, threshold_panel
 from bistil.workbench.guard import Guard
 from bistil.workbench.panels import ThresholdModel
 from bistil.workbench.progress_view import words
@@ -21,11 +21,11 @@ from bistil.workbench.recorder import Recorder
 
 
 @pytest.fixture
-def panel(experiment: Callable[..., Experiment], data: DataFolder, tmp_path: Path) -> BenchPanel:
-    return BenchPanel(Bench(experiment(), data, tmp_path / "store"))
+def panel(experiment: Callable[..., Experiment], data: DataFolder, tmp_path: Path) -> WorkbenchPanel:
+    return WorkbenchPanel(Workbench(experiment(), data, tmp_path / "store"))
 
 
-def test_the_panel_shows_every_stage_and_follows_its_choices(panel: BenchPanel) -> None:
+def test_the_panel_shows_every_stage_and_follows_its_choices(panel: WorkbenchPanel) -> None:
     assert "student, bistil-tf lrf 2" in panel.stages.value
     panel.inputs["lrf"].value = 3
     assert panel.model.choice.lrf == 3
@@ -43,7 +43,7 @@ def test_the_panel_shows_every_stage_and_follows_its_choices(panel: BenchPanel) 
     assert panel.pair.value.count("0.0 %") == 2  # a tiny teacher's vocabulary was trained on these two
 
 
-def test_a_refused_choice_is_told_and_taken_back(panel: BenchPanel) -> None:
+def test_a_refused_choice_is_told_and_taken_back(panel: WorkbenchPanel) -> None:
     panel.inputs["target"].value = "qaa"
     assert "two languages" in panel.training.error.value
     assert panel.inputs["target"].value == "qac" == panel.model.choice.target
@@ -51,7 +51,7 @@ def test_a_refused_choice_is_told_and_taken_back(panel: BenchPanel) -> None:
     assert panel.training.error.value == ""
 
 
-def test_the_panel_follows_a_choice_made_in_code(panel: BenchPanel) -> None:
+def test_the_panel_follows_a_choice_made_in_code(panel: WorkbenchPanel) -> None:
     panel.model.choose(target="qab", lrf=6, density=0.25, task="ner")
     assert [panel.inputs[name].value for name in ("target", "lrf", "density", "task")] == [
         "qab",
@@ -63,14 +63,14 @@ def test_the_panel_follows_a_choice_made_in_code(panel: BenchPanel) -> None:
     assert panel.training.error.value == ""
 
 
-def test_another_teacher_that_is_none_is_told(panel: BenchPanel) -> None:
+def test_another_teacher_that_is_none_is_told(panel: WorkbenchPanel) -> None:
     before = panel.inputs["teacher"].value
     panel.inputs["teacher"].value = "/nowhere/at/all"
     assert "No teacher" in panel.training.error.value
     assert panel.inputs["teacher"].value == before
 
 
-def test_run_draws_progress_and_ends_with_a_result(panel: BenchPanel) -> None:
+def test_run_draws_progress_and_ends_with_a_result(panel: WorkbenchPanel) -> None:
     panel.inputs["system"].value = "floor"
     panel.training.run_button.click()
     panel.model.training.join(60)
@@ -80,7 +80,7 @@ def test_run_draws_progress_and_ends_with_a_result(panel: BenchPanel) -> None:
     assert (panel.training.run_button.disabled, panel.training.stop_button.disabled) == (False, True)
 
 
-def test_an_error_of_a_run_is_in_the_panel(panel: BenchPanel, tmp_path: Path) -> None:
+def test_an_error_of_a_run_is_in_the_panel(panel: WorkbenchPanel, tmp_path: Path) -> None:
     (tmp_path / "store").write_text("no folder")
     panel.training.run_button.click()
     panel.model.training.join(60)

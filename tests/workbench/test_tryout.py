@@ -11,58 +11,58 @@ from bistil.experiment import Experiment
 from bistil.settings.yaml import build
 from bistil.tasks.asking import ASKED, asked
 from bistil.text.languages import DataFolder
-from bistil.workbench import Bench, try_panel
+from bistil.workbench import Workbench, try_panel
 from bistil.workbench.tryout import Tryout, in_words
 
 
 @pytest.fixture(scope="module")
-def bench(teacher_folder: Path, data: DataFolder, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def workbench(teacher_folder: Path, data: DataFolder, tmp_path_factory: pytest.TempPathFactory) -> Workbench:
     whole = entries(teacher_folder, steps=1)
     plan = {
         **whole,
         "targets": {"parsing": ["qac"], "nli": ["qac"]},
         "task": dict.fromkeys(ASKED, whole["task"]["ner"]),
     }
-    return Bench(build(Experiment, plan, "tiny"), data, tmp_path_factory.mktemp("store"))
+    return Workbench(build(Experiment, plan, "tiny"), data, tmp_path_factory.mktemp("store"))
 
 
-def test_the_fields_follow_the_task_and_start_with_a_test_example(bench: Bench) -> None:
-    panel = try_panel(bench)
+def test_the_fields_follow_the_task_and_start_with_a_test_example(workbench: Workbench) -> None:
+    panel = try_panel(workbench)
     for task, names in ASKED.items():
-        bench.choose(task=task)
+        workbench.choose(task=task)
         assert tuple(field.description for field in panel.fields.children) == names
         assert all(field.value for field in panel.fields.children)
-    bench.choose(task="parsing")
+    workbench.choose(task="parsing")
 
 
-def test_a_model_that_is_not_there_is_told_with_its_cost(bench: Bench) -> None:
-    panel = try_panel(bench)
+def test_a_model_that_is_not_there_is_told_with_its_cost(workbench: Workbench) -> None:
+    panel = try_panel(workbench)
     panel.button.click()
     assert "not in the store yet" in panel.error.value
     assert "stages are missing" in panel.error.value
     assert panel.shown.value == ""
-    bench.choose(system="floor")
+    workbench.choose(system="floor")
     panel.button.click()
     assert "floor has none" in panel.error.value
-    bench.choose(system="bistil-tf")
+    workbench.choose(system="bistil-tf")
     panel.fields.children[0].value = " "
     panel.button.click()
     assert "at least one word" in panel.error.value
 
 
 @pytest.mark.slow
-def test_both_answer_as_the_pipeline_does_with_their_times(bench: Bench) -> None:
-    bench.training.run()
-    bench.training.join(120)
-    assert bench.training.error == ""
+def test_both_answer_as_the_pipeline_does_with_their_times(workbench: Workbench) -> None:
+    workbench.training.run()
+    workbench.training.join(120)
+    assert workbench.training.error == ""
     text = "anna <b> sees ben"
-    tried = Tryout(bench).ask([text])
+    tried = Tryout(workbench).ask([text])
     assert list(tried.predictions) == list(tried.milliseconds) == ["teacher-ltsft", "bistil-tf:2"]
-    assert [tried.predictions["bistil-tf:2"]] == bench.reader().predictions(
-        bench.cell, [asked("parsing", text)]
+    assert [tried.predictions["bistil-tf:2"]] == workbench.reader().predictions(
+        workbench.cell, [asked("parsing", text)]
     )
     assert all(took > 0 for took in tried.milliseconds.values())
-    panel = try_panel(bench)
+    panel = try_panel(workbench)
     panel.fields.children[0].value = text
     panel.button.click()
     assert panel.error.value == ""

@@ -1,5 +1,5 @@
-"""The bench as a panel: choices on the left, the training panel and what exists on the right, results and the
-report below.
+"""The workbench as a panel: choices on the left, the training panel and what exists on the right, results and
+the report below.
 
 Notable: the view holds no state of its own; it draws what the view-model says, and every callback goes
 through the guard.
@@ -16,28 +16,28 @@ from bistil.experiment import Experiment
 from bistil.settings.places import CACHE
 from bistil.sources.folder import open_data
 from bistil.workbench import html
-from bistil.workbench.bench_model import Bench
+from bistil.workbench.model import Workbench
 from bistil.workbench.session import read_experiment, short
 from bistil.workbench.stages import StageStatus, summary
 from bistil.workbench.training_view import TrainingPanel, in_time
 
 
-def bench(
+def workbench_panel(
     experiment: str | Path | Experiment,
     *,
     store: str | Path = CACHE / "store",
     data: str | None = None,
     device: str | None = None,
-) -> "BenchPanel":
-    """Return the bench of an experiment as a widget; put it at the end of a cell."""
+) -> "WorkbenchPanel":
+    """Return the workbench of an experiment as a widget; put it at the end of a cell."""
     read = read_experiment(experiment)
-    return BenchPanel(Bench(read, open_data(read.data, data), store, device=device))
+    return WorkbenchPanel(Workbench(read, open_data(read.data, data), store, device=device))
 
 
-class BenchPanel(w.VBox):
-    """The bench; `model` is its view-model, which a notebook may use directly."""
+class WorkbenchPanel(w.VBox):
+    """The workbench; `model` is its view-model, which a notebook may use directly."""
 
-    def __init__(self, model: Bench) -> None:
+    def __init__(self, model: Workbench) -> None:
         self.model, self._following = model, False
         self.training = TrainingPanel(model.training)
         self.guard = self.training.guard
@@ -59,7 +59,7 @@ class BenchPanel(w.VBox):
         right = w.VBox([self.training, self.stages], layout=w.Layout(flex="1 1 420px"))
         box = w.Layout(display="flex", flex_flow="row wrap", grid_gap="8px 28px")
         super().__init__([w.Box([left, right], layout=box), self.results, self.page])
-        self.add_class("bistil-bench")
+        self.add_class("bistil-workbench")
         self.guard(self.look)()
 
     def look(self, *_: Any) -> None:
@@ -160,7 +160,7 @@ class BenchPanel(w.VBox):
         self.training.ended()
 
 
-def _pair(model: Bench) -> str:
+def _pair(model: Workbench) -> str:
     """Of both languages: family, whether the teacher saw them, how much text there is, and how its vocabulary
     covers that.
     """
@@ -191,7 +191,7 @@ def duration(stage: StageStatus) -> str:
     return f"{'took' if stage.there else 'about'} {in_time(stage.seconds)}"
 
 
-def _result_table(model: Bench) -> str:
+def _result_table(model: Workbench) -> str:
     rows = model.rows()
     if not rows:
         return (

@@ -1,4 +1,4 @@
-"""The bench without its widgets: what is chosen, what exists, a run of what is missing, results.
+"""The workbench without its widgets: what is chosen, what exists, a run of what is missing, results.
 
 Notable: choosing never builds; a run (`training`) does the missing stages only, in the batch planner's order.
 """
@@ -22,6 +22,7 @@ from bistil.pipeline import Pipeline
 from bistil.plan import perform
 from bistil.store.artefacts import NotBuilt, Store
 from bistil.systems.recipe import start_layers
+from bistil.tasks import column
 from bistil.tasks import task as find_task
 from bistil.tasks.asking import texts_of
 from bistil.text.corpora import read_lines
@@ -54,7 +55,7 @@ class Choice:
     seed: int
 
 
-class Bench:
+class Workbench:
     """The view-model: it knows nothing of widgets, and every method returns at once or in seconds."""
 
     def __init__(
@@ -109,7 +110,7 @@ class Bench:
         found = []
         for code in self.data.languages:
             with suppress(InputError):
-                self.data.file(self.choice.task, code, split)
+                self.data.file(column(self.choice.task), code, split)
                 found.append(code)
         return tuple(found)
 
@@ -135,7 +136,9 @@ class Bench:
             choice = dataclasses.replace(self.choice, **changes)
             choice = dataclasses.replace(choice, teacher=teacher_folder(choice.teacher))
         except TypeError as error:
-            raise InputError(f"The bench has the choices {', '.join(vars(self.choice))}; {error}.") from error
+            raise InputError(
+                f"The workbench has the choices {', '.join(vars(self.choice))}; {error}."
+            ) from error
         if choice.task not in self.experiment.task or choice.system not in self.systems:
             raise InputError(
                 f"One of the tasks {', '.join(self.tasks)} and one of the systems {', '.join(self.systems)}"
@@ -146,8 +149,8 @@ class Bench:
                 f"Source and target should be two languages, but both are {choice.source}. Choose another"
                 " target."
             )
-        self.data.file(choice.task, choice.source, "train")
-        self.data.file(choice.task, choice.target, "test")
+        self.data.file(column(choice.task), choice.source, "train")
+        self.data.file(column(choice.task), choice.target, "test")
         if student := self.experiment.system(choice.system).student:
             start = "uniform" if student.start == "random" else student.start
             start_layers(start, _layers(choice.teacher), choice.lrf)
@@ -198,9 +201,8 @@ class Bench:
 
     def first_texts(self) -> tuple[str, ...]:
         """The texts of the target's first test example of the chosen task, to ask a model about."""
-        return texts_of(
-            find_task(self.choice.task).read(self.data.file(self.choice.task, self.choice.target, "test"))[0]
-        )
+        task = find_task(self.choice.task)
+        return texts_of(task.read(self.data.file(task.column, self.choice.target, "test"))[0])
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the result rows in the store for the chosen task and target: every system of the experiment,

@@ -1,5 +1,5 @@
-"""The bench without a kernel: choices are checked, status tells the truth, a run can be stopped and goes on,
-errors end up in words.
+"""The workbench without a kernel: choices are checked, status tells the truth, a run can be stopped and goes
+on, errors end up in words.
 """
 
 import threading
@@ -15,16 +15,16 @@ from bistil.experiment import Experiment
 from bistil.text.corpora import read_lines
 from bistil.text.languages import DataFolder
 from bistil.training.progress import Event
-from bistil.workbench.bench_model import Bench
+from bistil.workbench.model import Workbench
 from bistil.workbench.stages import describe, jobs_of
 
 
 @pytest.fixture
-def model(experiment: Callable[..., Experiment], data: DataFolder, tmp_path: Path) -> Bench:
-    return Bench(experiment(), data, tmp_path / "store")
+def model(experiment: Callable[..., Experiment], data: DataFolder, tmp_path: Path) -> Workbench:
+    return Workbench(experiment(), data, tmp_path / "store")
 
 
-def test_choices_follow_from_the_experiment_and_the_data(model: Bench) -> None:
+def test_choices_follow_from_the_experiment_and_the_data(model: Workbench) -> None:
     assert (model.choice.source, model.choice.target, model.choice.task) == ("qaa", "qac", "parsing")
     assert model.lrfs() == (2, 3, 6)
     assert set(model.languages("train")) == {"qaa", "qab", "qac"}
@@ -32,14 +32,14 @@ def test_choices_follow_from_the_experiment_and_the_data(model: Bench) -> None:
 
 
 def test_coverage_is_that_of_the_teachers_vocabulary_and_read_once(
-    model: Bench, wordpiece: BertTokenizer, tmp_path: Path
+    model: Workbench, wordpiece: BertTokenizer, tmp_path: Path
 ) -> None:
     lines = read_lines(model.data.text("qac"))
     assert model.coverage("qac") == vocab.coverage(wordpiece, lines)
     assert model.coverage("qac") is model.coverage("qac")
     assert model.coverage("qac") != model.coverage("qaa")
     (tmp_path / "languages.csv").write_bytes((model.data.root / "languages.csv").read_bytes())
-    assert Bench(model.experiment, DataFolder(tmp_path), tmp_path / "store").coverage("qac") is None
+    assert Workbench(model.experiment, DataFolder(tmp_path), tmp_path / "store").coverage("qac") is None
 
 
 @pytest.mark.parametrize(
@@ -54,14 +54,16 @@ def test_coverage_is_that_of_the_teachers_vocabulary_and_read_once(
         ({"colour": "red"}, "choices"),
     ],
 )
-def test_a_bad_choice_is_refused_in_words_and_changes_nothing(model: Bench, change: dict, told: str) -> None:
+def test_a_bad_choice_is_refused_in_words_and_changes_nothing(
+    model: Workbench, change: dict, told: str
+) -> None:
     before = model.choice
     with pytest.raises(InputError, match=told):
         model.choose(**change)
     assert model.choice == before
 
 
-def test_another_density_is_another_stage(model: Bench) -> None:
+def test_another_density_is_another_stage(model: Workbench) -> None:
     model.choose(density=0.2)
     assert (
         model.chosen.task["parsing"].sft.lottery.density == model.chosen.language_sft.lottery.density == 0.2
@@ -70,7 +72,7 @@ def test_another_density_is_another_stage(model: Bench) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_builds_what_is_missing_and_status_says_so(model: Bench) -> None:
+def test_a_run_builds_what_is_missing_and_status_says_so(model: Workbench) -> None:
     model.choose(system="bistil-st", lrf=3)
     before = model.status()
     assert not any(stage.there for stage in before)
@@ -93,7 +95,7 @@ def test_a_run_builds_what_is_missing_and_status_says_so(model: Bench) -> None:
 
 
 @pytest.mark.slow
-def test_stop_ends_after_a_step_and_the_next_run_goes_on(model: Bench) -> None:
+def test_stop_ends_after_a_step_and_the_next_run_goes_on(model: Workbench) -> None:
     model.choose(system="bistil-st")
     told: list[Event] = []
 
@@ -114,7 +116,7 @@ def test_stop_ends_after_a_step_and_the_next_run_goes_on(model: Bench) -> None:
     assert model.training.message.startswith("finished")
 
 
-def test_what_a_run_raises_is_told_in_words(model: Bench, tmp_path: Path) -> None:
+def test_what_a_run_raises_is_told_in_words(model: Workbench, tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file where the store should be")
     model.training.run()
     model.training.join(60)
@@ -122,7 +124,7 @@ def test_what_a_run_raises_is_told_in_words(model: Bench, tmp_path: Path) -> Non
     assert model.training.message == "ended by an error"
 
 
-def test_whole_systems_need_no_student(model: Bench) -> None:
+def test_whole_systems_need_no_student(model: Workbench) -> None:
     model.choose(system="floor")
     assert [job.stage for job in jobs_of(model.chosen, model.cell)] == ["evaluation"]
     model.choose(system="multilingual-distil")
