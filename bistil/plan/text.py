@@ -17,6 +17,7 @@ from bistil.plan import Stage, foresee
 from bistil.plan.estimate import Cost, Estimator
 from bistil.plan.profiles import CPU_TFLOPS, misfits
 from bistil.plan.rehearse import makespan
+from bistil.settings.places import CACHE
 from bistil.sources.folder import open_data
 from bistil.store.artefacts import Store
 from bistil.text.languages import DATA, DataFolder, check_known
@@ -158,7 +159,7 @@ def check_names(experiment: Experiment, folder: DataFolder | None) -> None:
 def data_at_hand(experiment: Experiment, named: str | None) -> DataFolder | None:
     """The data folder of an experiment where it is there already; nothing is written."""
     if experiment.data == "miniworld" and named is None:
-        world = DATA / "cache" / "miniworld"
+        world = CACHE / "miniworld"
         return DataFolder(world) if world.is_dir() else None
     try:
         return open_data(experiment.data, named)
