@@ -1,6 +1,7 @@
 """Commands on what has been made: reports and comparisons, export, predictions, a look into a file."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from bistil.cli.options import Commands, number, place_options
@@ -69,8 +70,19 @@ def add_commands(commands: Commands) -> None:
     predict.add_argument("model", type=given, help="folder of a finished student")
     predict.add_argument(
         "file",
+        nargs="?",
+        default="-",
         type=given,
-        help="one sentence a line; for inference and questions two texts with a tab between them",
+        help="one sentence a line; for inference and questions two texts with a tab between them; - or"
+        " nothing: standard input",
+    )
+    predict.add_argument(
+        "--json", action="store_true", help="one JSON object a line instead, confidences included"
+    )
+    predict.add_argument(
+        "--confidence",
+        action="store_true",
+        help="a further column: how probable the model finds each tag or label",
     )
     predict.set_defaults(run=_predict)
 
@@ -181,7 +193,16 @@ def _export(options: argparse.Namespace) -> int:
 
 def _predict(options: argparse.Namespace) -> int:
     from bistil.deploy.predict import predict
+    from bistil.training.progress import Terminal, silent
 
-    for line in predict(options.model, options.file):
+    file: Path | bytes = sys.stdin.buffer.read() if str(options.file) == "-" else options.file
+    for line in predict(
+        options.model,
+        file,
+        as_json=options.json,
+        confidence=options.confidence,
+        warn=lambda told: print(f"warning: {told}", file=sys.stderr),
+        progress=Terminal() if sys.stderr.isatty() and not sys.stdout.isatty() else silent,
+    ):
         print(line)
     return 0
