@@ -17,13 +17,15 @@ from bistil.experiment import Cell, Experiment
 from bistil.pipeline import Pipeline
 from bistil.report import fresh
 from bistil.report.experiment import write_experiment_report
-from bistil.settings.places import CACHE, ROOT
+from bistil.settings.places import CACHE, DATA, REPORTS, ROOT
 from bistil.sources.folder import open_data
 from bistil.store.artefacts import NotBuilt, Store
 from bistil.systems.table import FORCED
 from bistil.text.languages import DataFolder
 
-EXPERIMENT = ROOT / "data" / "experiments" / "demo.yaml"
+EXPERIMENT = DATA / "experiments" / "demo.yaml"
+TINY = DATA / "experiments" / "small.yaml"
+"""The same with a handful of steps a stage: everything runs, nothing is learnt."""
 TOUR = "0[0-6]_*.ipynb"
 """The notebooks that show what the demo's stages built; those after them train what they need themselves."""
 
@@ -33,7 +35,7 @@ def run_demo(
     *,
     experiment: Path = EXPERIMENT,
     store: Path = CACHE / "store",
-    reports: Path = ROOT / "reports",
+    reports: Path = REPORTS,
     tour: Sequence[Path] | None = None,
 ) -> int:
     """Run the demo in `workers` processes; return the exit status.

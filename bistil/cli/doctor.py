@@ -16,7 +16,7 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from bistil.errors import InputError
-from bistil.settings.places import CACHE, ROOT
+from bistil.settings.places import CACHE, ROOT, WORK
 from bistil.text.languages import DATA, DataFolder
 
 State = Literal["ok", "missing", "broken"]
@@ -174,7 +174,7 @@ def _data() -> tuple[State, str]:
 
 def _teacher(folder: Path) -> tuple[State, str]:
     if not folder.is_dir():
-        made = f"bistil pretrain data/teachers/{folder.name}.yaml --to {folder.relative_to(ROOT)}"
+        made = f"bistil pretrain data/teachers/{folder.name}.yaml --to {folder.relative_to(WORK)}"
         return (
             "broken" if folder.is_relative_to(DATA / "teachers") else "missing"
         ), f"not there; made by `{made}`"

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from bistil.cli.options import Commands
-from bistil.settings.places import CACHE, ROOT
+from bistil.settings.places import CACHE, REPORTS
 
 BENCH = ("step", "sft", "vocab", "switch", "eval", "inference", "scaling")
 BENCH_SIZES = (
@@ -31,7 +31,7 @@ def add_commands(commands: Commands) -> None:
     bench.add_argument(
         "--to",
         type=Path,
-        default=ROOT / "reports" / "bench",
+        default=REPORTS / "bench",
         help="folder of the JSON (default: reports/bench/)",
     )
     bench.add_argument(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bistil.settings.places import CACHE, ROOT
+from bistil.settings.places import CACHE, REPORTS
 from bistil.settings.ranges import Count, problems
 
 Commands = argparse._SubParsersAction
@@ -38,9 +38,7 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         help=f"processes, one thread each (default: {os.cpu_count() or 1})",
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
-    parser.add_argument(
-        "--reports", type=Path, default=ROOT / "reports", help="where reports go (default: reports/)"
-    )
+    parser.add_argument("--reports", type=Path, default=REPORTS, help="where reports go (default: reports/)")
 
 
 def place_options(parser: argparse.ArgumentParser) -> None:

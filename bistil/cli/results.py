@@ -1,11 +1,12 @@
 """Commands on what has been made: reports and comparisons, export, predictions, a look into a file."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from bistil.cli.options import Commands, number, place_options
 from bistil.errors import InputError
-from bistil.settings.places import CACHE, ROOT
+from bistil.settings.places import CACHE, DATA, REPORTS, given
 from bistil.settings.ranges import Seed
 from bistil.sources.folder import open_data
 
@@ -17,14 +18,14 @@ def add_commands(commands: Commands) -> None:
     )
     report.add_argument(
         "experiments",
-        type=Path,
+        type=given,
         nargs="+",
         metavar="A [B]",
         help="an experiment file, or a report's folder, whose verdicts are then made anew from its rows; to"
         " compare, two of these or of results.csv",
     )
     place_options(report)
-    report.add_argument("--reports", type=Path, default=ROOT / "reports")
+    report.add_argument("--reports", type=Path, default=REPORTS)
     report.set_defaults(run=_report)
 
     info = commands.add_parser("info", help="describe a delta file or an artefact folder")
@@ -59,18 +60,29 @@ def add_commands(commands: Commands) -> None:
     )
     place_options(export)
     export.add_argument(
-        "--reports", type=Path, default=ROOT / "reports", help="where results.csv files are looked for"
+        "--reports", type=Path, default=REPORTS, help="where results.csv files are looked for"
     )
     export.set_defaults(run=_export)
 
     predict = commands.add_parser(
         "predict", help="what a finished student says of a text file: tags, parses, labels of pairs, answers"
     )
-    predict.add_argument("model", type=Path, help="folder of a finished student")
+    predict.add_argument("model", type=given, help="folder of a finished student")
     predict.add_argument(
         "file",
-        type=Path,
-        help="one sentence a line; for inference and questions two texts with a tab between them",
+        nargs="?",
+        default="-",
+        type=given,
+        help="one sentence a line; for inference and questions two texts with a tab between them; - or"
+        " nothing: standard input",
+    )
+    predict.add_argument(
+        "--json", action="store_true", help="one JSON object a line instead, confidences included"
+    )
+    predict.add_argument(
+        "--confidence",
+        action="store_true",
+        help="a further column: how probable the model finds each tag or label",
     )
     predict.set_defaults(run=_predict)
 
@@ -148,12 +160,12 @@ def _export(options: argparse.Namespace) -> int:
     from bistil.store.artefacts import Store
 
     file, asked = (
-        Path(options.which),
+        given(options.which),
         deploy.Asked(options.system, options.task, options.target, options.seed),
     )
     if file.suffix not in (".yaml", ".yml"):
         file, asked = deploy.of_evaluation(
-            options.which, sorted(options.reports.glob("*/results.csv")), ROOT / "data" / "experiments"
+            options.which, sorted(options.reports.glob("*/results.csv")), DATA / "experiments"
         )
     experiment = Experiment.read(file)
     cell = deploy.choose(experiment, asked, options.to)
@@ -181,7 +193,16 @@ def _export(options: argparse.Namespace) -> int:
 
 def _predict(options: argparse.Namespace) -> int:
     from bistil.deploy.predict import predict
+    from bistil.training.progress import Terminal, silent
 
-    for line in predict(options.model, options.file):
+    file: Path | bytes = sys.stdin.buffer.read() if str(options.file) == "-" else options.file
+    for line in predict(
+        options.model,
+        file,
+        as_json=options.json,
+        confidence=options.confidence,
+        warn=lambda told: print(f"warning: {told}", file=sys.stderr),
+        progress=Terminal() if sys.stderr.isatty() and not sys.stdout.isatty() else silent,
+    ):
         print(line)
     return 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bistil.cli.options import Commands, number, place_options, run_options
 from bistil.errors import InputError
+from bistil.settings.places import given
 from bistil.settings.ranges import Count, Positive, Tally
 from bistil.sources.folder import open_data
 
@@ -36,7 +37,7 @@ NEW = {
 def add_commands(commands: Commands) -> None:
     """Declare them."""
     batch = commands.add_parser("batch", help="run an experiment file and write its report")
-    batch.add_argument("experiment", type=Path, help="for example data/experiments/miniworld-claims.yaml")
+    batch.add_argument("experiment", type=given, help="for example data/experiments/miniworld-claims.yaml")
     run_options(batch)
     batch.add_argument(
         "--dry-run",
@@ -83,7 +84,7 @@ def add_commands(commands: Commands) -> None:
     stage = commands.add_parser(
         "stage", help="build one stage of an experiment, as a scheduler's job does; without an id, list them"
     )
-    stage.add_argument("experiment", type=Path)
+    stage.add_argument("experiment", type=given)
     stage.add_argument("id", nargs="?", help="the 16 digits that name it in the store")
     place_options(stage)
     stage.add_argument("--device", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
@@ -97,12 +98,20 @@ def add_commands(commands: Commands) -> None:
     study = commands.add_parser(
         "study", help="which parameters sparse fine-tunings share, their ages, and the best densities"
     )
-    study.add_argument("study", type=Path, help="for example data/studies/miniworld-anatomy.yaml")
+    study.add_argument("study", type=given, help="for example data/studies/miniworld-anatomy.yaml")
     run_options(study)
     study.set_defaults(run=_study)
 
     demo = commands.add_parser("demo", help="the whole tour on miniworld: stages, notebooks, report")
-    demo.add_argument("--workers", type=number(Count), default=os.cpu_count() or 1)
+    demo.add_argument(
+        "--workers",
+        type=number(Count),
+        default=os.cpu_count() or 1,
+        help="processes, one thread each (default: %(default)s)",
+    )
+    demo.add_argument(
+        "--tiny", action="store_true", help="a handful of steps a stage and no notebooks: does it run at all?"
+    )
     demo.set_defaults(run=_demo)
 
 
@@ -319,6 +328,8 @@ def _study(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from bistil.batch.demo import run_demo
+    from bistil.batch.demo import TINY, run_demo
 
+    if options.tiny:
+        return run_demo(workers=options.workers, experiment=TINY, tour=())
     return run_demo(workers=options.workers)

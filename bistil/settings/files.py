@@ -84,7 +84,18 @@ def read_text(path: Path) -> str:
         InputError: where the file cannot be read or is not UTF-8 text.
     """
     with open_bytes(path) as file:
-        data = file.read()
+        return text_of(path, file.read())
+
+
+def text_of(path: Path, data: bytes) -> str:
+    """The text of a file's bytes, its line ends all `\\n`.
+
+    Args:
+        path: How errors call the file.
+
+    Raises:
+        InputError: where they are no UTF-8 text.
+    """
     _check_encoding(path, data)
     text = _decoded(path, data.removeprefix(MARK), 1)
     return text.replace("\r\n", "\n") if "\n" in text else text.replace("\r", "\n")

@@ -5,9 +5,22 @@ from pathlib import Path
 
 from bistil.errors import InputError
 
-ROOT = Path(__file__).parents[2]
+PACKAGE = Path(__file__).parents[1]
+SHIPPED = PACKAGE / "shipped"
+"""What travels in a wheel; in a checkout it stands beside the package."""
+ROOT = SHIPPED if SHIPPED.is_dir() else PACKAGE.parent
+"""Where what comes with bistil is read from: data and notebooks."""
+WORK = Path.cwd() if SHIPPED.is_dir() else ROOT
+"""Where things are written: the checkout, or the folder that an installed bistil is called in."""
 DATA = ROOT / "data"
-CACHE = DATA / "cache"
+CACHE = WORK / "data" / "cache"
+REPORTS = WORK / "reports"
+
+
+def given(text: str) -> Path:
+    """A path that a user gives: from the folder at hand, else what comes with bistil under that name."""
+    path = Path(text).expanduser()
+    return path if path.exists() or not (ROOT / path).exists() else ROOT / path
 
 
 def check_name(name: str) -> None:

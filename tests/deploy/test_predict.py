@@ -1,18 +1,23 @@
 """What a finished student says of a text file is what its task model says of the same words."""
 
+import io
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny import masked_lm
+from tiny import ROOT, masked_lm
 from transformers import BertTokenizer
 
 from bistil import cli
+from bistil.deploy.predict import predict
 from bistil.evaluation.score import predict_all
+from bistil.models.architectures import longest_sequence
 from bistil.models.load import TaskModel
 from bistil.pipeline.finished import export, save_finished
 from bistil.tasks import task as find_task
+from bistil.tasks.asking import asked
 from bistil.text.languages import DataFolder
 
 
@@ -98,3 +103,58 @@ def test_pairs_and_what_is_none(data: DataFolder, wordpiece: BertTokenizer, tmp_
     for folder in (tmp_path / "nowhere", tmp_path):
         assert cli.main(["predict", str(folder), str(file)]) == 2
         assert "config.json" in capsys.readouterr().err
+
+
+def test_standard_input_json_lines_and_confidences(
+    data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, task, examples = trained("ner", data, wordpiece)
+    export(tmp_path / "model", model, task.labels, wordpiece)
+    text = "\n\n".join(" ".join(example.words) for example in examples)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert cli.main(["predict", str(tmp_path / "model"), "--json"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["line"] for one in found] == list(range(1, 2 * len(examples)))
+    assert found[1] == {"line": 2}
+    expected = predict_all(model, task, examples, wordpiece, max_length=64)
+    assert [tuple(one["tags"]) for one in found[::2]] == expected
+    assert all(1 / len(task.labels) < sure <= 1 for one in found[::2] for sure in one["confidence"])
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    assert cli.main(["predict", str(tmp_path / "model"), str(tmp_path / "text.txt"), "--confidence"]) == 0
+    [word, tag, sure] = capsys.readouterr().out.splitlines()[0].split("\t")
+    assert (word, tag) == (examples[0].words[0], expected[0][0])
+    assert float(sure) == pytest.approx(found[0]["confidence"][0], abs=1e-3)
+
+
+def test_words_beyond_the_models_length_are_tagged_in_windows(
+    data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path, capsys
+) -> None:
+    model, task, examples = trained("ner", data, wordpiece)
+    export(tmp_path / "model", model, task.labels, wordpiece)
+    words = [word for example in examples for word in example.words] * 12
+    (tmp_path / "text.txt").write_text(" ".join(words) + "\n", encoding="utf-8")
+    lines = told(capsys, tmp_path / "model", tmp_path / "text.txt")
+    assert [line[0] for line in lines[:-1]] == words
+    assert {line[1] for line in lines[:-1]} <= set(task.labels)
+    length = longest_sequence(model.encoder.config)
+    whole = task.encode([asked("ner", " ".join(words))], wordpiece, max_length=length)
+    assert sum(label != -100 for label in whole[0]["labels"]) < len(words)  # they do not fit at once
+
+
+def test_a_parse_that_is_cut_is_told(
+    data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path, capsys
+) -> None:
+    model, task, examples = trained("parsing", data, wordpiece)
+    save_finished(tmp_path / "model", model, task.labels, wordpiece)
+    words = [word for example in examples for word in example.words] * 12
+    (tmp_path / "text.txt").write_text("\n" + " ".join(words) + "\n", encoding="utf-8")
+    assert cli.main(["predict", str(tmp_path / "model"), str(tmp_path / "text.txt")]) == 0
+    assert "warning: line 2: the model takes" in capsys.readouterr().err
+
+
+def test_the_student_in_the_repository_works() -> None:
+    pytest.importorskip("onnxruntime")
+    students = ROOT / "data" / "students"
+    found = list(predict(students / "miniworld-ner", students / "sentences.txt"))
+    assert found[:4] == ["Lolnalat\tB-PER", "Murteba\tI-PER", "fetgelap\tO", "Obi\tB-PER"]
+    assert sum(path.stat().st_size for path in (students / "miniworld-ner").iterdir()) < 2e6
