@@ -26,12 +26,12 @@ demo: $(INSTALLED)
 	$(BIN)/bistil demo --workers $(WORKERS)
 
 test: $(INSTALLED) lint
-	$(PYTEST) -n $(WORKERS) --dist loadfile -m "$(SELECT)" tests
+	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "$(SELECT)" tests
 	@# the tests above ran the notebooks on a small setting; where the demo's artefacts are, also as they stand
 	test ! -f reports/demo/index.html || $(PYTEST) --nbval-lax --nbval-cell-timeout=600 notebooks
 
 test-fast: $(INSTALLED) lint
-	$(PYTEST) -n $(WORKERS) --dist loadfile -m "$(SELECT) and not slow" tests
+	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "$(SELECT) and not slow" tests
 
 test-browser: $(INSTALLED)
 	$(PYTEST) -m browser tests/browser

@@ -1,6 +1,7 @@
 """Fixtures made once a session from the stand-ins of tiny.py."""
 
 import gc
+import multiprocessing
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,11 @@ from hypothesis import HealthCheck, settings
 from tiny import entries, write_tiny_teacher, write_tiny_world
 from transformers import BertTokenizer
 
+from bistil.batch import pool
 from bistil.experiment import Experiment
+from bistil.pipeline import Pipeline
 from bistil.settings.yaml import build
+from bistil.store.artefacts import Store
 from bistil.text.languages import DataFolder
 
 torch.set_num_threads(1)
@@ -37,6 +41,26 @@ def pytest_runtest_setup() -> None:
         gc.collect()
         gc.freeze()
         frozen = len(sys.modules)
+
+
+LONG = (
+    "notebooks/test_run_notebooks.py",
+    "batch/test_snakemake.py",
+    "test_matrix.py",
+    "test_kill_batch.py",
+    "batch/test_batch.py",
+    "systems/test_systems.py",
+    "test_kill_resume.py",
+    "cli/test_cli.py",
+)
+"""Files that take minutes, the longest first, so that none of them runs alone in the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long files; the others stay in their order."""
+    tests = Path(__file__).parent
+    order = {tests / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path, len(LONG)))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -74,6 +98,24 @@ def wordpiece(teacher_folder: Path) -> BertTokenizer:
 def experiment(teacher_folder: Path) -> Callable[..., Experiment]:
     """Makes the tiny experiment, with some entries changed."""
     return lambda **changes: build(Experiment, {**entries(teacher_folder), **changes}, "tiny")
+
+
+@pytest.fixture(scope="session")
+def finished(experiment, data, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """A pipeline in whose store every cell of the tiny experiment has been evaluated."""
+    whole = Pipeline(experiment(), data, Store(tmp_path_factory.mktemp("store")))
+    whole.check()
+    for cell in whole.experiment.cells():
+        whole.evaluation(cell)
+    whole.timing("ner")
+    return whole
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch's workers are forked: nothing is imported anew, and what a test changes is changed in them."""
+    context = multiprocessing.get_context("fork")
+    monkeypatch.setattr(pool.multiprocessing, "get_context", lambda method: context)
 
 
 @pytest.fixture

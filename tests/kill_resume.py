@@ -9,6 +9,7 @@ everything anew in each, and all of them run the code that was there at the star
 """
 
 import argparse
+import gc
 import multiprocessing
 import os
 import random
@@ -209,6 +210,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     torch.set_num_threads(1)
+    gc.freeze()  # every training collects, in forks of this process
     chance = random.Random(options.seed)
     with tempfile.TemporaryDirectory(prefix="kill-resume-") as name:
         root = Path(name)

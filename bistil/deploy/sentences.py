@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_outputs import BaseModelOutput
 
 from bistil.deploy import graph
@@ -82,11 +83,11 @@ class SentenceEncoder:
 
 
 def write_sentences(
-    folder: Path, encoder: nn.Module, tokenizer: PreTrainedTokenizerFast, *, prefix: str
+    folder: Path, encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, prefix: str
 ) -> None:
     """Write an encoder of transformers, with its tokenizer, as a sentence encoder."""
     save_student(folder, encoder, tokenizer)
-    config = encoder.config
+    config: Any = encoder.config
     package = "sentence_transformers.models"
     told = {
         "modules.json": [

@@ -268,5 +268,6 @@ def _nmt_nfkc() -> bytes:
         normalization_rule_name="nmt_nfkc",
         minloglevel=2,
     )
-    spec = layout.ModelProto.FromString(model.getvalue()).normalizer_spec
+    messages: Any = layout
+    spec = messages.ModelProto.FromString(model.getvalue()).normalizer_spec
     return bytes(spec.precompiled_charsmap)

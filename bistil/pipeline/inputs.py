@@ -97,8 +97,8 @@ class Inputs(ABC):
         """
         if not self.trims:
             return 0
-        width = int(encoder.get_input_embeddings().weight.shape[1])  # type: ignore[union-attr, operator]
-        return int(self.trimmed_teacher().metrics["rows"]) * width
+        words: Any = encoder.get_input_embeddings()
+        return int(self.trimmed_teacher().metrics["rows"]) * int(words.weight.shape[1])
 
     def cut_from(self, cell: Cell, encoder: PreTrainedModel) -> tuple[int, int]:
         """How many parameters the cut took from a cell's encoder, and how many tokens it knew before."""

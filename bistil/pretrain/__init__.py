@@ -87,7 +87,8 @@ class MaskedLMAndTranslation(Objective):
         (reference,) = self._reference
         if "links" not in batch or reference is None:
             return masked_lm_loss(self.model, batch), {}
-        return self._weight * translation_loss(self.model.base_model, reference, batch), {}
+        encoder: Any = self.model.base_model
+        return self._weight * translation_loss(encoder, reference, batch), {}
 
 
 def pretrain(

@@ -87,7 +87,7 @@ class Tuning:
         rate, decay, head = schedule.learning_rate, schedule.weight_decay, self.head_parameters
         if self.head_rate is None:
             return torch.optim.AdamW([*trained, *head], lr=rate, weight_decay=decay)
-        groups = [{"params": list(trained)}, {"params": head, "lr": self.head_rate}]
+        groups: list[dict[str, Any]] = [{"params": list(trained)}, {"params": head, "lr": self.head_rate}]
         return torch.optim.AdamW([one for one in groups if one["params"]], lr=rate, weight_decay=decay)
 
     @property

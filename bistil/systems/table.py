@@ -51,7 +51,7 @@ SCRATCH = Student(
     named="scratch",
 )
 SENTENCE = Student(
-    terms={**STATES, "sentence": Term(of="sentence", by="cosine", weight=1.0)},
+    terms={**STATES, "sentence": Term(of="sentence", by="cosine", weight=10.0)},
     title="Stage 1 with sentence vectors",
     named="bistil-sentence",
 )

@@ -13,9 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
-from seqeval.metrics import f1_score, precision_score, recall_score
-from seqeval.metrics.sequence_labeling import get_entities
-
 from bistil.errors import InputError
 from bistil.tasks.sentences import check_words, sentence_blocks, some
 from bistil.tasks.tagging import Tagged, Tagging
@@ -56,6 +53,8 @@ class Ner(Tagging):
 
     def score(self, examples: Sequence[Tagged], predictions: Sequence[Sequence[str]]) -> dict[str, float]:
         """Micro-averaged `precision`, `recall` and `f1` of entities in percent, by seqeval's default mode."""
+        from seqeval.metrics import f1_score, precision_score, recall_score  # brings sklearn and scipy along
+
         gold, guess = self._whole(examples, predictions)
         metrics = {"precision": precision_score, "recall": recall_score, "f1": f1_score}
         return {name: 100 * float(metric(gold, guess, zero_division=0)) for name, metric in metrics.items()}
@@ -64,6 +63,8 @@ class Ner(Tagging):
         """Entities of each sentence: the right ones of the found (precision), of the gold (recall), and twice
         those of both (F1).
         """
+        from seqeval.metrics.sequence_labeling import get_entities
+
         gold, guess = (
             [set(get_entities(tags)) for tags in rows] for rows in self._whole(examples, predictions)
         )

@@ -7,6 +7,7 @@ import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from bistil.errors import InputError
@@ -65,6 +66,12 @@ def read_table(path: Path) -> dict[str, Language]:
             files={column: row[column] for column in header if column not in REQUIRED},
         )
     return languages
+
+
+@lru_cache(maxsize=8)
+def _kept(path: Path, size: int, changed: int) -> Mapping[str, Language]:
+    """The table of a file as it is now: a plan asks for it thousands of times."""
+    return read_table(path)
 
 
 def _wrong(row: Mapping[str, str]) -> str:
@@ -127,7 +134,9 @@ class DataFolder:
     def languages(self) -> dict[str, Language]:
         """All languages of the folder's table, by code."""
         own = self.root / "languages.csv"
-        return read_table(own if own.is_file() else DATA / "languages.csv")
+        path = own if own.is_file() else DATA / "languages.csv"
+        told = path.stat()
+        return dict(_kept(path, told.st_size, told.st_mtime_ns))
 
     def language(self, code: str) -> Language:
         """One language.

@@ -92,6 +92,7 @@ def test_a_notebook_that_cannot_take_them_is_refused_before_any_stage(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_a_batch_ends_in_notebooks_that_its_report_links(
     experiment_file, world: Path, tmp_path: Path
 ) -> None:

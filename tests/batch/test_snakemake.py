@@ -177,6 +177,7 @@ def run_batch(path: Path, world: Path, folder: Path, *options: str) -> int:
 
 @pytest.mark.slow
 @needs_snakemake
+@pytest.mark.usefixtures("forked")
 def test_a_cluster_gives_the_results_of_the_pool_and_a_second_run_does_nothing(
     capsys, experiment_file, world, tmp_path: Path
 ) -> None:

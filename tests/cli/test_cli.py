@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_pipeline import BAD_DATA, BAD_SETTINGS, NER, copy, finished, nothing_begun
+from test_pipeline import BAD_DATA, BAD_SETTINGS, NER, copy, nothing_begun
 
 from bistil import cli
 from bistil.models.load import load_teacher
@@ -19,7 +19,7 @@ from bistil.pretrain import save_teacher
 from bistil.pretrain.place import claimed
 from bistil.sft.delta import SparseDelta
 
-__all__ = ["copy", "finished"]
+__all__ = ["copy"]
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -430,12 +430,13 @@ def test_an_interrupt_says_how_to_go_on(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_a_batch_of_what_is_there_only_reports(
     capsys, finished, experiment_file, world: Path, tmp_path: Path
 ) -> None:
     store = shutil.copytree(finished.store.root, tmp_path / "store")
     where = ("--data", world, "--store", store, "--reports", tmp_path / "reports")
-    path = experiment_file(targets={"ner": ["qac"]})
+    path = experiment_file(targets={"ner": ["qac"]}, systems=["teacher-ltsft", "bistil-tf:2", "floor"])
     status, out, err = run(capsys, "batch", path, *where, "--workers", 1, "--no-notebooks")
     assert status == 0, err
     assert not (tmp_path / "reports" / "tiny" / "notebooks").exists()

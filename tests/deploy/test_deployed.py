@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_pipeline import NER, finished, reader
+from test_pipeline import NER, reader
 from test_predict import trained
 from transformers import BertTokenizer
 
@@ -27,7 +27,6 @@ from bistil.pipeline.finished import save_finished
 from bistil.store.artefacts import Store
 from bistil.text.languages import DataFolder
 
-__all__ = ["finished"]
 TASKS = ("ner", "pos", "nli", "qa", "parsing")
 needs_onnx = pytest.mark.skipif(bool(graph.missing()), reason=graph.missing())
 

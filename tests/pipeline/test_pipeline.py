@@ -26,17 +26,6 @@ from bistil.text.languages import DataFolder
 NER = Cell("bistil-tf", "ner", "qac", 2, 1)
 
 
-@pytest.fixture(scope="session")
-def finished(experiment, data, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    """A pipeline in whose store every cell of the tiny experiment has been evaluated."""
-    whole = Pipeline(experiment(), data, Store(tmp_path_factory.mktemp("store")))
-    whole.check()
-    for cell in whole.experiment.cells():
-        whole.evaluation(cell)
-    whole.timing("ner")
-    return whole
-
-
 def reader(finished: Pipeline, experiment: Experiment | None = None) -> Pipeline:
     """The same over a store in which nothing can be built."""
     return Pipeline(

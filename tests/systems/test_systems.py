@@ -198,6 +198,7 @@ def test_students_by_other_recipes_run_from_the_yaml(experiment, data, tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_general_students_are_measured_by_retrieval_without_any_task(
     experiment, data, tmp_path: Path
 ) -> None:

@@ -42,6 +42,7 @@ VARIANTS = {
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_a_new_method_is_a_value_all_the_way(experiment, data, tmp_path: Path, monkeypatch) -> None:
     task = {"batch_size": 4, "max_length": 48}
     phase = {"steps": 2, "learning_rate": 1e-3, "evaluations": 1}

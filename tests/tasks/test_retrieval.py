@@ -4,6 +4,7 @@ two languages.
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -113,8 +114,13 @@ def test_directions_are_rows_and_columns(side: Side, monkeypatch: pytest.MonkeyP
 
 
 def test_the_prefix_and_special_tokens_count_as_sentence_encoders_have_it(side: Side, monkeypatch) -> None:
-    read = []
-    monkeypatch.setitem(retrieval.SIMILARITIES, "sentence", lambda *both: read.append(both) or cosine(*both))
+    read: list[Any] = []
+
+    def noted(*both: Any) -> Any:
+        read.append(both)
+        return cosine(*both)
+
+    monkeypatch.setitem(retrieval.SIMILARITIES, "sentence", noted)
     retrieve(side, side, [("anna", "ben")], layer=2, by="sentence", prefix="the cat ")
     for [states], text in zip(read[0], ("the cat anna", "the cat ben"), strict=True):
         batch = side.tokenizer(text, return_tensors="pt")
