@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
 help:
 	@echo "make install       .venv with all that is needed; then: . .venv/bin/activate"
 	@echo "make demo          the whole tour on miniworld: stages, notebooks, reports/demo/index.html (second run: seconds)"
-	@echo "make lab           JupyterLab on notebooks/"
+	@echo "make lab           JupyterLab on notebook 00, in copies of the notebooks (lab/)"
 	@echo "make test          ruff, mypy, every test, the notebooks' checked outputs"
 	@echo "make test-fast     ruff, mypy and the quick tests"
 	@echo "make test-browser  the workbench in Chromium"
@@ -42,7 +42,9 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 lab: $(INSTALLED)
-	$(BIN)/jupyter lab notebooks
+	@# copies, so that looking leaves the checkout as it is; from lab/ the notebooks find data/ and reports/ as from notebooks/
+	mkdir -p lab && cp -n notebooks/*.ipynb lab/ || true
+	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/lab/$(notdir $(wildcard notebooks/00_*.ipynb))
 
 bench: $(INSTALLED)
 	$(BIN)/bistil bench

@@ -19,9 +19,10 @@ def add_commands(commands: Commands) -> None:
     report.add_argument(
         "experiments",
         type=given,
-        nargs="+",
+        nargs="*",
         metavar="A [B]",
-        help="an experiment file, or a report's folder, whose verdicts are then made anew from its rows; to"
+        help="nothing, to write the index of all reports; an experiment file, or a report's folder, whose"
+        " verdicts are then made anew from its rows; to"
         " compare, two of these or of results.csv",
     )
     place_options(report)
@@ -88,6 +89,11 @@ def add_commands(commands: Commands) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from bistil.report.index import write_index
+
+    if not options.experiments:
+        print(write_index(options.reports))
+        return 0
     if len(options.experiments) == 2:
         left, right = options.experiments
         return _compare(left, right, options.reports)

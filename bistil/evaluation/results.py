@@ -97,11 +97,16 @@ class Mean:
 
 
 def write_results(path: Path, rows: Iterable[Row]) -> None:
-    """Write `results.csv` with the columns of COLUMNS in a stable order; None is an empty cell, floats are
+    """Write `results.csv`; see `results_text`."""
+    write_whole(path, results_text(rows))
+
+
+def results_text(rows: Iterable[Row]) -> str:
+    """Return rows as CSV with the columns of COLUMNS in a stable order; None is an empty cell, floats are
     written exactly.
     """
     lines = [[_text(row.get(column)) for column in COLUMNS] for row in tidy(rows)]
-    write_whole(path, csv_text([COLUMNS, *lines]))
+    return csv_text([COLUMNS, *lines])
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:

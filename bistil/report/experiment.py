@@ -15,6 +15,7 @@ from bistil import plots
 from bistil.evaluation.results import Row, tidy
 from bistil.evaluation.significance import KEPT, read_outcomes
 from bistil.experiment import Experiment
+from bistil.report.index import write_index
 from bistil.report.orderings import orderings
 from bistil.report.page import write_report
 from bistil.report.published import beside
@@ -89,6 +90,7 @@ def write_experiment_report(
     }
     write_whole(folder / EXPERIMENT, json.dumps(asked, indent=1) + "\n")
     refresh(folder)
+    write_index(folder.parent)
     return path
 
 

@@ -5,6 +5,7 @@ Notable: a folder holds what the last page was made of and nothing else of the s
 page and beside it.
 """
 
+import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from bistil.plots.style import svg, themed
@@ -38,7 +39,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(score=_score, signed=signed, duration=duration, size=_size, json=_json)
-    made.filters.update(manifest_name=_manifest_name, probability=probability)
+    made.filters.update(manifest_name=_manifest_name, probability=probability, data_url=data_url)
     made.globals.update(setting_name=setting_name, long=LONG, whole_manifests=WHOLE_MANIFESTS)
     return made
 
@@ -64,9 +65,14 @@ def save_figures(folder: Path, figures: Figures) -> list[tuple[bool, Markup, str
         made.savefig(dots, format="png", metadata={"Software": None})
         write_whole(folder / f"{name}.png", dots.getvalue())
     return [
-        (made.get_figwidth() > 9, Markup(themed(images[name], made, name)), caption)
+        (made.get_figwidth() > 9, Markup(_said(themed(images[name], made, name), name, caption)), caption)
         for name, (made, caption) in figures.items()
     ]
+
+
+def _said(image: str, name: str, caption: str) -> str:
+    """An image whose text for those who cannot see it is its caption."""
+    return image.replace(f'aria-label="{name}"', f'aria-label="{escape(caption)}"', 1)
 
 
 def save_manifests(folder: Path, manifests: Sequence[Manifest]) -> list[Manifest]:
@@ -106,6 +112,11 @@ def duration(seconds: float | None) -> str:
     if seconds < 90:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def data_url(text: str, kind: str) -> str:
+    """A text as a link that holds it."""
+    return f"data:{kind};charset=utf-8;base64,{base64.b64encode(text.encode()).decode()}"
 
 
 def _score(value: float | None) -> str:

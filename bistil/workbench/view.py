@@ -5,12 +5,14 @@ Notable: the view holds no state of its own; it draws what the view-model says, 
 through the guard.
 """
 
+import re
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as w
 
+from bistil.errors import InputError
 from bistil.evaluation.results import metric_label, primary_metric
 from bistil.experiment import Experiment
 from bistil.settings.places import CACHE
@@ -20,6 +22,18 @@ from bistil.workbench.model import Workbench
 from bistil.workbench.session import read_experiment, short
 from bistil.workbench.stages import StageStatus, summary
 from bistil.workbench.training_view import TrainingPanel, in_time
+
+HELP = {
+    "teacher": "The large multilingual model that is imitated: a folder or a name on the hub.",
+    "source": "The language that has task data.",
+    "target": "The language that is scored, without task data of its own.",
+    "task": "What the models learn in the source language.",
+    "system": "The method: a whole teacher, or a kind of student.",
+    "lrf": "Layer reduction factor: 2 leaves half of the teacher's layers, 3 a third.",
+    "density": "The share of parameters that a sparse fine-tuning may change.",
+    "seed": "A whole number that the random choices start from; another one shows how much is chance.",
+}
+"""A sentence for each choice, shown under the pointer."""
 
 
 def workbench_panel(
@@ -100,10 +114,11 @@ class WorkbenchPanel(w.VBox):
             made[name] = w.Dropdown(
                 options=labels, value=getattr(choice, name), description=name, style=style, layout=wide
             )
-        made["seed"] = w.BoundedIntText(
-            value=choice.seed, min=0, max=10**6, description="seed", style=style, layout=wide
+        made["seed"] = w.Text(
+            value=str(choice.seed), description="seed", style=style, layout=wide, continuous_update=False
         )
         for name, widget in made.items():
+            widget.tooltip = HELP[name]
             widget.observe(
                 self.guard(lambda change, name=name: self._choose(name, change["new"])), names="value"
             )
@@ -113,14 +128,14 @@ class WorkbenchPanel(w.VBox):
         if self._following or value == self._shown(name):
             return
         try:
-            self.model.choose(**{name: value})
+            self.model.choose(**{name: _seed(value) if name == "seed" else value})
         except Exception:
             self.inputs[name].value = self._shown(name)
             raise
 
     def _shown(self, name: str) -> Any:
         value = getattr(self.model.choice, name)
-        return short(value) if name == "teacher" else value
+        return short(value) if name == "teacher" else str(value) if name == "seed" else value
 
     def _follow(self) -> None:
         """Show the model's choice, whoever made it; what the inputs report meanwhile is no choice."""
@@ -148,7 +163,7 @@ class WorkbenchPanel(w.VBox):
     def _report(self, *_: Any) -> None:
         """Write the report and show it below: a page of its own, which needs nothing from elsewhere."""
         path = self.model.report()
-        page = escape(path.read_text(encoding="utf-8"))
+        page = escape(in_frame(path.read_text(encoding="utf-8")))
         frame = (
             f'<iframe class="bistil-report" title="report" srcdoc="{page}" style="width: 100%; height: 640px;'
             ' border: 0"></iframe>'
@@ -158,6 +173,24 @@ class WorkbenchPanel(w.VBox):
     def _ended(self) -> None:
         self.guard(self.look)()
         self.training.ended()
+
+
+def in_frame(page: str) -> str:
+    """A page as the `srcdoc` of a frame: links to its own sections stay in it. Otherwise they would lead the
+    frame to the notebook's address.
+    """
+    return page.replace("<head>", '<head>\n<base href="about:srcdoc">', 1)
+
+
+def _seed(text: str) -> int:
+    """The seed that somebody typed.
+
+    Raises:
+        InputError: for what is no whole number of at least 0.
+    """
+    if not re.fullmatch(r"\s*[0-9]{1,9}\s*", text):
+        raise InputError(f"A seed is a whole number from 0 on, such as 1, but {text!r} was typed.")
+    return int(text)
 
 
 def _pair(model: Workbench) -> str:

@@ -18,6 +18,7 @@ from bistil.workbench.guard import Guard
 from bistil.workbench.panels import ThresholdModel
 from bistil.workbench.progress_view import words
 from bistil.workbench.recorder import Recorder
+from bistil.workbench.view import in_frame
 
 
 @pytest.fixture
@@ -140,3 +141,22 @@ def test_the_threshold_slider_keeps_fewer_tokens_to_the_right(
     assert bytes(panel.curve.value).startswith(b"\x89PNG")
     with pytest.raises(InputError, match="counts"):
         ThresholdModel(wordpiece, {})
+
+
+@pytest.mark.parametrize("typed", ["1.5", "-1", "one", ""])
+def test_a_seed_that_is_no_whole_number_is_refused_in_words(panel: WorkbenchPanel, typed: str) -> None:
+    panel.inputs["seed"].value = typed
+    assert "A seed is a whole number" in panel.training.error.value
+    assert (panel.inputs["seed"].value, panel.model.choice.seed) == ("1", 1)
+    panel.inputs["seed"].value = "15"
+    assert panel.model.choice.seed == 15
+    assert panel.training.error.value == ""
+
+
+def test_every_choice_has_a_sentence_of_help(panel: WorkbenchPanel) -> None:
+    assert all(widget.tooltip.endswith(".") for widget in panel.inputs.values())
+
+
+def test_links_of_a_report_in_a_frame_stay_in_it() -> None:
+    page = in_frame('<head>\n<meta charset="utf-8">\n</head><body><a href="#claims">Claims</a></body>')
+    assert '<head>\n<base href="about:srcdoc">\n<meta' in page
