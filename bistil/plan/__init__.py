@@ -25,6 +25,7 @@ from bistil.text.languages import DATA, DataFolder, Language
 METHODS: dict[str, Callable[..., Artefact]] = {
     method.__name__: method
     for method in (
+        Pipeline.trimmed_teacher,
         Pipeline.vocabulary,
         Pipeline.language_sft,
         Pipeline.student,
