@@ -115,9 +115,9 @@ def sentence_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     Shape: student and teacher are [B, L, H]; mask is [B, L], 1 = real token; the result is a scalar.
     """
     _check_layers([student], [teacher], mask, "[B, L, H]", dimensions=3)
-    vectors = (sentence_vectors(states, mask) for states in (student, teacher))
+    own, goal = sentence_vectors(student, mask), sentence_vectors(teacher, mask)
     there = _weights(mask.any(dim=1), student)
-    return ((1 - torch.nn.functional.cosine_similarity(*vectors, dim=-1)) * there).sum() / counted(
+    return ((1 - torch.nn.functional.cosine_similarity(own, goal, dim=-1)) * there).sum() / counted(
         there.sum()
     )
 
