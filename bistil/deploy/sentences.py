@@ -154,7 +154,7 @@ def fill(pipeline: Pipeline, cell: Cell, evaluation: Artefact, form: str, folder
     if any(pipeline.worn(cell, code) for code in (source, cell.target)):
         raise InputError(
             f"One encoder for both languages was expected, but {cell.system} wears a language SFT for each."
-            " Export a student such as bistil-sentence."
+            " Export a student whose teacher is not adapted to languages."
         )
     encoder, tokenizer = pipeline.encoder(cell, cell.target)
     write_sentences(folder, encoder.cpu().eval(), tokenizer, prefix=asked.prefix)

@@ -21,6 +21,7 @@ from bistil.sources.get import FOLDERS, add_to_table, place
 from bistil.sources.table import DataSet, data_sets
 from bistil.sources.write import SUFFIXES
 from bistil.systems.recipe import start_layers
+from bistil.systems.table import FLOOR, FORCED, TEACHER
 from bistil.tasks import TASKS, column
 from bistil.text.languages import CODE
 from bistil.text.written import new_folder
@@ -175,8 +176,8 @@ def _task(block: str, task: str) -> str:
 
 def _systems(config: PreTrainedConfig | None) -> list[str]:
     """The teacher, BiStil's student at every usual reduction that this teacher allows, and the floor."""
-    students = [f"bistil-tf:{lrf}" for lrf in (2, 3) if config is None or _divides(config, lrf)]
-    return ["teacher-ltsft", *students, "floor"]
+    students = [f"{FORCED}:{lrf}" for lrf in (2, 3) if config is None or _divides(config, lrf)]
+    return [TEACHER, *students, FLOOR]
 
 
 def _divides(config: PreTrainedConfig, lrf: int) -> bool:

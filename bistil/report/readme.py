@@ -26,7 +26,7 @@ from bistil.report.tables import score_tables
 from bistil.settings.files import read_json
 from bistil.settings.places import ROOT
 from bistil.store.whole import write_whole
-from bistil.systems.table import FLOOR, FORCED, TEACHER
+from bistil.systems.table import FLOOR, FORCED, OF_ALL, TEACHER
 from bistil.tasks import title
 
 PAGES = ("README.md", "docs/results.md")
@@ -72,8 +72,8 @@ def headline(results: Sequence[Path]) -> str:
         "teacher": Variant(TEACHER),
         "student, ½ of the layers": Variant(FORCED, 2),
         "student, ⅓ of the layers": Variant(FORCED, 3),
-        "one student of all languages": Variant("multilingual-distil", 2),
-        "floor": Variant(FLOOR),
+        "one student of all languages": Variant(OF_ALL, 2),
+        FLOOR: Variant(FLOOR),
     }
     lines = [["", "seeds", *systems, "millions of parameters"], ["---", *["---:"] * (len(systems) + 2)]]
     for path in filter(Path.is_file, results):

@@ -221,6 +221,7 @@ SYSTEMS: Mapping[str, System] = {
 }
 TEACHER, UNADAPTED, FLOOR = "teacher-ltsft", "teacher-no-adaptation", "floor"
 FORCED, SELF_TAUGHT = "bistil-tf", "bistil-st"
+OF_ALL = "multilingual-distil"
 
 
 def rank(name: str) -> int:
