@@ -154,7 +154,8 @@ class _Sure:
         if not isinstance(self.task, Tagging | Nli):
             return [(said, None) for said in self.task.predict(model, batch)]
         output = model(batch)
-        found = self.task.predict(lambda _: output, batch)
+        again: Any = lambda _: output  # noqa: E731 - stands for the model, which is not run twice
+        found = self.task.predict(again, batch)
         best = output.logits["labels"].float().softmax(-1).amax(-1)
         if not isinstance(self.task, Tagging):
             return list(zip(found, best.tolist(), strict=True))
