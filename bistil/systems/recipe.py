@@ -19,13 +19,14 @@ EVEN = ("uniform", "odd", "odd-last")
 """The maps whose steps are even, which need a depth that divides the teacher's."""
 LayerMap = str
 """A named map, or the pairs themselves as in `1-2 2-4 3-12`."""
-Of = Literal["embedding", "hidden", "states", "attention", "relations", "prediction", "sentence"]
+Of = Literal["embedding", "hidden", "states", "attention", "scores", "relations", "prediction", "sentence"]
 By = Literal["mse", "cosine", "kl", "ce"]
 COMPARED: Mapping[str, tuple[str, ...]] = {
     "embedding": ("mse", "cosine"),
     "hidden": ("mse", "cosine"),
     "states": ("mse", "cosine"),
     "attention": ("mse",),
+    "scores": ("mse",),
     "relations": ("kl",),
     "prediction": ("kl", "ce"),
     "sentence": ("cosine",),
@@ -120,14 +121,16 @@ class Term(Settings):
     Attributes:
         of: what is compared. `embedding` is the embedding layer's output, `hidden` the states of the paired
             layers, `states` both of them in one mean, `attention` the distributions of the paired layers,
-            `relations` the self-attention relations of their queries, keys and values, `prediction` the
-            masked-LM head's output, `sentence` the mean of the last states over a sentence's tokens.
+            `scores` what they are the softmax of, `relations` the self-attention relations of their queries,
+            keys and values, `prediction` the masked-LM head's output, `sentence` the mean of the last states
+            over a sentence's tokens.
         by: the squared difference (`mse`), 1 - cosine (`cosine`), the divergence from the teacher (`kl`) or
             the cross-entropy of the masked tokens themselves (`ce`), which follows no teacher.
         weight: the factor of the term in the sum.
         over: whether the paired layers are averaged or summed.
         per: whether `relations` are averaged over all tokens of a batch, as MiniLMv2 is written, or over
-            sentences, as its published code does.
+            sentences, as its published code does; a `prediction` by `kl` per "sentence" is summed over tokens
+            and divided by sentences, as Bui's published code does.
         layers: the pairs that this term compares, where they are not those of the student.
         temperature: what logits are divided by before the softmax of a `prediction` by `kl`.
     """
