@@ -73,7 +73,7 @@ def make_task_sft(
 
     def build(folder: Path) -> Mapping[str, Any]:
         task, examples = inputs.training(cell)
-        dev = task.read(inputs.data.file(task.column, inputs.experiment.source, "dev"))
+        dev = task.read(inputs.data.file(task.column, inputs.validated_on(cell), "dev"))
         validation = dev[: config.validation_examples]
         encoder, tokenizer, kept = base.load(inputs)
         set_seed(cell.seed)

@@ -162,8 +162,9 @@ class Student(Settings):
     """How a general student is made, before any task.
 
     Attributes:
-        terms: what it minimises, by the names in its history.
-        languages: what it is distilled on: "pair" (source and target) or "seen" (all that the teacher saw).
+        terms: what it minimises, by the names in its history; without any it stays the copy it starts as.
+        languages: what it is distilled on: "pair" (source and target), "target" (that alone) or "seen" (all
+            that the teacher saw).
         vocabulary: "trimmed" to those languages, or the "teacher"'s own.
         start: the teacher's layers that it starts from, as a layer map, or "random".
         layers: the teacher's layers that it imitates, as a layer map; also in task distillation.
@@ -173,7 +174,7 @@ class Student(Settings):
     """
 
     terms: Mapping[str, Term]
-    languages: Literal["pair", "seen"] = "pair"
+    languages: Literal["pair", "target", "seen"] = "pair"
     vocabulary: Literal["trimmed", "teacher"] = "trimmed"
     start: LayerMap = "uniform"
     layers: LayerMap = "uniform"
@@ -183,11 +184,12 @@ class Student(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.terms:
-            raise InputError("A student needs at least one term to minimise.")
+        if not self.terms and self.start == "random":
+            raise InputError("A student that starts at random needs at least one term to minimise.")
         if (self.vocabulary, self.languages) == ("trimmed", "seen"):
             raise InputError(
-                "A vocabulary is trimmed to a pair; students of all seen languages keep the teacher's."
+                "A vocabulary is trimmed to a pair or a target; students of all seen languages keep the"
+                " teacher's."
             )
 
     @property
@@ -206,6 +208,12 @@ class Student(Settings):
         return any(term.by == "ce" for term in self.terms.values())
 
     @property
+    def imitates_predictions(self) -> bool:
+        """Whether it needs the masked-LM head of the teacher, to follow or to start from."""
+        starts = self.has_head and self.start != "random"
+        return starts or any((one.of, one.by) == ("prediction", "kl") for one in self.terms.values())
+
+    @property
     def relates(self) -> bool:
         """Whether it compares self-attention relations."""
         return any(term.of == "relations" for term in self.terms.values())
@@ -216,7 +224,11 @@ class Student(Settings):
         pair.
         """
         compared = {term.of for term in self.terms.values()}
-        return compared <= {"attention", "states"} and (self.languages, self.start) == ("pair", "uniform")
+        return (
+            bool(compared)
+            and compared <= {"attention", "states"}
+            and (self.languages, self.start) == ("pair", "uniform")
+        )
 
     @property
     def settings(self) -> Any:
