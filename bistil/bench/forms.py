@@ -27,6 +27,7 @@ from bistil.distil.start import initialise
 from bistil.errors import InputError
 from bistil.models.load import load_teacher, quiet, save_student
 from bistil.models.packaged import teacher_folder
+from bistil.training.loop import has_bfloat16
 from bistil.vocab.whole import trim
 
 FACTORS = (2, 3)
@@ -80,11 +81,6 @@ def in_forms(teacher: str, corpora: Mapping[str, Sequence[str]], size: Size) -> 
     whole = f"{Path(teacher).name} {FLOAT}"
     told = f"{len(lines)} sentences of {', '.join(corpora)}, {torch.get_num_threads()} threads{note}"
     return [comparison(f"what a user carries away of {Path(teacher).name}", told, columns, ours=whole)]
-
-
-def has_bfloat16() -> bool:
-    """Whether this processor multiplies matrices of bfloat16; without, that is many times slower."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -98,9 +98,10 @@ class _Asker:
                 parts.append(part)
                 places.append((place, start))
         rows = self.task.encode(parts, self.tokenizer, max_length=self.length)
+        task: Any = _Sure(self.task)
         found = predict_rows(
             self.student,
-            _Sure(self.task),  # type: ignore[arg-type]
+            task,
             rows,
             pad_id=int(self.tokenizer.pad_token_id),
             batch_size=BATCH,
@@ -153,7 +154,8 @@ class _Sure:
         if not isinstance(self.task, Tagging | Nli):
             return [(said, None) for said in self.task.predict(model, batch)]
         output = model(batch)
-        found = self.task.predict(lambda _: output, batch)  # type: ignore[arg-type]
+        again: Any = lambda _: output  # noqa: E731 - stands for the model, which is not run twice
+        found = self.task.predict(again, batch)
         best = output.logits["labels"].float().softmax(-1).amax(-1)
         if not isinstance(self.task, Tagging):
             return list(zip(found, best.tolist(), strict=True))

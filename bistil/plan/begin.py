@@ -132,7 +132,8 @@ def _text(wish: Wish, fitted: Profile, config: PreTrainedConfig | None) -> str:
     lines = [
         f"# {wish.task} in {wish.target}, from task data in {wish.source} alone. Written by `bistil new`;"
         " every value may be changed.",
-        f"# Settings are {fitted.source}: those of data/experiments/{fitted.files['']}.yaml.",
+        f"# Settings are {fitted.source}: those of data/experiments/{fitted.files['']}.yaml, of the task"
+        f" those of {fitted.files[wish.task]}.yaml.",
         *([PAPERS] if fitted.name == "base" else []),
         f"name: {wish.name}",
         f"data: {'miniworld' if wish.miniworld else 'folder'}",

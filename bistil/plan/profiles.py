@@ -56,9 +56,9 @@ PROFILES = (
     Profile(
         "small",
         512,
-        dict.fromkeys(("", "parsing", "ner", "pos"), "real-small-long")
-        | {"nli": "real-nli", "qa": "real-qa"},
-        "ours, chosen on a teacher of 6 layers of 384 and real languages (reports/LOG.md)",
+        dict.fromkeys(("", "parsing", "pos"), "real-small-long")
+        | {"ner": "real-ner", "nli": "real-nli", "qa": "real-qa"},
+        "ours, chosen on teachers of 6 and 12 layers of 384 and real languages (reports/LOG.md)",
     ),
     Profile(
         "base",

@@ -89,7 +89,8 @@ class Schedule(Settings):
         warmup_share: The share of the steps in which the rate rises.
         weight_decay: The weight decay of the optimiser.
         clip: The largest gradient norm, 0 for any.
-        bf16: Whether to autocast to bfloat16; weights and optimiser states stay in float32.
+        bf16: Whether to autocast to bfloat16; weights and optimiser states stay in float32. A processor that
+            does not multiply matrices of bfloat16, and would be many times slower, computes in float32.
     """
 
     steps: Count
@@ -186,7 +187,7 @@ def fit(
         metric_for_best_model=f"eval_{select}",
         greater_is_better=not select.endswith("loss"),
         seed=seed,
-        bf16=schedule.bf16,
+        bf16=schedule.bf16 and (device.type != "cpu" or has_bfloat16()),
         use_cpu=device.type == "cpu",
         remove_unused_columns=False,
         disable_tqdm=True,
@@ -221,6 +222,11 @@ def fit(
             " `learning_rate`, or set `clip`."
         )
     return [dict(entry) for entry in trainer.state.log_history if "train_runtime" not in entry]
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies matrices of bfloat16; without, that is many times slower."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def one_item(rows: list[Any]) -> Any:

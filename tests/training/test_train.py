@@ -169,6 +169,24 @@ def test_bad_schedules_are_refused() -> None:
         Schedule(steps=0, learning_rate=0.1)
 
 
+@pytest.mark.parametrize("able", [True, False])
+def test_a_processor_without_bfloat16_computes_in_float32(
+    able: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bistil.training.loop.has_bfloat16", lambda: able)
+    seen = []
+
+    class Noted(Regression):
+        def forward(self, batch):
+            seen.append(torch.is_autocast_enabled("cpu"))
+            return super().forward(batch)
+
+    schedule = Schedule(steps=2, learning_rate=0.05, evaluations=1, bf16=True)
+    objective, place = Noted(make().model), Run(tmp_path, "test")
+    fit(objective, Points(2), lambda: {"loss": 1.0}, place, schedule=schedule, select="loss", seed=5)
+    assert set(seen) == {able}
+
+
 def test_bf16_is_refused_where_a_gpu_lacks_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "an old GPU")
