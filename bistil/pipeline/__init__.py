@@ -9,7 +9,7 @@ from is said here.
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -43,11 +43,11 @@ class Pipeline(Inputs):
         """The teacher cut, exactly, to the tokens that the experiment's texts use, in `teacher/`."""
         return trimmed.make_trimmed_teacher(self)
 
-    def vocabulary(self, target: str, alone: bool = False) -> Artefact:
-        """The tokens that the student of a target needs, or one of the target `alone`: `kept.safetensors`,
-        the trimmed `tokenizer/`, and the report as metrics.
+    def vocabulary(self, target: str, of: Literal["pair", "target"] = "pair") -> Artefact:
+        """The tokens that the student of a target needs, or one of the target alone: `kept.safetensors`, the
+        trimmed `tokenizer/`, and the report as metrics.
         """
-        codes = (target,) if alone else self.experiment.languages(target)
+        codes = (target,) if of == "target" else self.experiment.languages(target)
         return students.make_vocabulary(self, codes)
 
     def language_sft(
@@ -171,7 +171,9 @@ class Pipeline(Inputs):
         recipe = self.system(cell).student
         if recipe is None or recipe.vocabulary == "teacher":
             return None
-        return self.vocabulary(cell.target, *([True] if recipe.languages == "target" else []))
+        if recipe.languages == "target":
+            return self.vocabulary(cell.target, "target")
+        return self.vocabulary(cell.target)
 
     def worn(self, cell: Cell, code: str, *, in_training: bool = False) -> Artefact | None:
         """What a cell's model wears for a language, the teacher's SFT or its student's own."""

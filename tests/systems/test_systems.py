@@ -221,7 +221,7 @@ def test_students_of_the_target_alone_and_of_the_pair_run_from_the_yaml(
     assert sizes[1] == sizes[2] < sizes[3] < sizes[0] == len(pipeline.teacher.tokenizer)
     assert set(pipeline.student(whole).manifest["inputs"]) == {"teacher", "text qac"}
     assert set(pipeline.student(cut).manifest["inputs"]) == {"teacher", "text qac", "vocabulary"}
-    assert set(pipeline.vocabulary("qac", True).metrics["corpora"]) == {"qac"}
+    assert set(pipeline.vocabulary("qac", "target").metrics["corpora"]) == {"qac"}
     terms = [set(pipeline.student(cell).manifest["config"]["recipe"]["terms"]) for cell in (cut, ablated)]
     assert terms == [{"soft", "cosine", "masked"}, {"soft", "masked"}]
     history = json.loads(pipeline.student(pair).path("history.json").read_text(encoding="utf-8"))
