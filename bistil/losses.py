@@ -1,4 +1,5 @@
-"""Distillation losses as pure functions: the three of BiStil (eqs. 5.1-5.3), DistilBERT's and MiniLMv2's.
+"""Distillation losses as pure functions: the three of BiStil (eqs. 5.1-5.3), DistilBERT's, MiniLMv2's and
+attention scores.
 
 Notable: every mean is over real tokens of the whole batch, so neither the amount nor the content of padding
 changes a loss or its gradient (padded entries must be finite: they are multiplied by 0); the thesis leaves
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bistil.errors import InputError
-from bistil.models.attention import Attention, squared_distance
+from bistil.models.attention import Attention, scores_distance, squared_distance
 from bistil.training.parallel import counted
 
 Maps = Tensor | Attention
@@ -31,6 +32,21 @@ def attention_loss(student: Sequence[Maps], teacher: Sequence[Maps], mask: Tenso
     real = _weights(mask, student[0])
     scale = student[0].shape[1] * counted(real.sum(dim=1).square().sum())
     total = sum(_attention_squares(s, t, real) for s, t in zip(student, teacher, strict=True))
+    return torch.as_tensor(total / (scale * len(student)))
+
+
+def scores_loss(student: Sequence[Maps], teacher: Sequence[Maps], mask: Tensor) -> Tensor:
+    """Mean squared difference of attention scores Q K^T / sqrt(d), before the softmax (Bui eqs. 2.14, 2.15;
+    TinyBERT).
+
+    Sums and means are those of `attention_loss`, in time and memory linear in L. Sides may differ in head
+    size, not in the number of heads. Shape: student and teacher hold L_S unevaluated attentions of queries
+    and keys [B, heads, L, d]; mask is [B, L], 1 = real token; the result is a scalar.
+    """
+    _check_layers(student, teacher, mask, "[B, heads, L, L]", dimensions=4)
+    real = _weights(mask, student[0])
+    scale = student[0].shape[1] * counted(real.sum(dim=1).square().sum())
+    total = sum(scores_distance(_scored(s), _scored(t), real) for s, t in zip(student, teacher, strict=True))
     return torch.as_tensor(total / (scale * len(student)))
 
 
@@ -201,6 +217,15 @@ def _attention_squares(student: Maps, teacher: Maps, real: Tensor) -> Tensor:
         return squared_distance(student, teacher, real)
     maps = (one.maps() if isinstance(one, Attention) else one for one in (student, teacher))
     return (_squares(*maps).sum(dim=1) * real[:, :, None] * real[:, None, :]).sum()
+
+
+def _scored(one: Maps) -> Attention:
+    if isinstance(one, Attention):
+        return one
+    raise InputError(
+        "Scores before the softmax were to be compared, but the architecture gives attention distributions"
+        " alone. Take a term of `attention`, or a teacher like BERT, RoBERTa, XLM-R or ModernBERT."
+    )
 
 
 def _squares(student: Tensor, teacher: Tensor) -> Tensor:

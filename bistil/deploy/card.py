@@ -58,7 +58,11 @@ class Measured:
 def card(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Measured, folder: Path) -> str:
     """The text of README.md for the exported `folder`."""
     experiment, config = pipeline.experiment, read_config(folder)
-    languages = {code: pipeline.data.language(code).name for code in experiment.languages(cell.target)}
+    student = pipeline.system(cell).student
+    alone = student is not None and student.languages == "target"
+    codes = (cell.target,) if alone else experiment.languages(cell.target)
+    languages = {code: pipeline.data.language(code).name for code in codes}
+    learnt_from = [pipeline.data.language(code).name for code in pipeline.learnt_from(cell)]
     names = " and ".join(languages.values())
     sets = [data_set(name) for part in ("text", cell.task) for name in experiment.data_sets.get(part, ())]
     local = Path(teacher_folder(experiment.teacher)).is_dir()
@@ -68,7 +72,7 @@ def card(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Measure
         f"# {title(cell.task)} in {names}: {experiment.named(cell)}",
         (
             f"{experiment.system(cell.system).told} Made with bistil from the teacher `{teacher}`; task data"
-            f" was in {languages[experiment.source]} only."
+            f" was in {' and '.join(learnt_from)} only."
         ),
         "## Scores",
         _scores(pipeline, cell, evaluation, measured),
@@ -197,10 +201,11 @@ def _licences(data: str, sets: Sequence[DataSet], teacher: str) -> str:
 
 def _limits(pipeline: Pipeline, cell: Cell, evaluation: Artefact, names: str, longest: int) -> str:
     """What not to expect of it."""
+    unseen = f"It never saw task data of {pipeline.data.language(cell.target).name}; the"
     lines = [
         (
-            f"* It never saw task data of {pipeline.data.language(cell.target).name}; the scores above are of"
-            " one seed and one test file."
+            f"* {'The' if cell.target in pipeline.learnt_from(cell) else unseen} scores above are of one seed"
+            " and one test file."
         ),
         (
             f"* It takes up to {longest} tokens; it was tested on up to"

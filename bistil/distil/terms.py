@@ -18,6 +18,7 @@ from bistil.losses import (
     cosine_loss,
     hidden_loss,
     relation_loss,
+    scores_loss,
     sentence_loss,
     tempered_loss,
 )
@@ -35,7 +36,7 @@ class Needs:
 
     Attributes:
         states: whether the states of inner layers are used, rather than the last ones alone.
-        attention: whether attention distributions are used.
+        attention: whether attention distributions, or the scores before them, are used.
         vectors: the layers, from 1, whose queries, keys and values are used.
     """
 
@@ -52,7 +53,7 @@ class Needs:
         related = [sorted(layers[name]) for name, term in terms.items() if term.of == "relations"]
         return cls(
             states=bool(inner),
-            attention=any(term.of == "attention" for term in terms.values()),
+            attention=any(term.of in ("attention", "scores") for term in terms.values()),
             vectors=tuple(sorted({layer for some in related for layer in some})),
         )
 
@@ -123,12 +124,16 @@ def value(term: Term, own: Reading, theirs: Reading | None, pairs: Pairs, contex
             assert own.logits is not None
             assert theirs.logits is not None
             rows = torch.ones(len(own.logits), dtype=mask.dtype, device=mask.device)
-            return tempered_loss(own.logits, theirs.logits, rows, temperature=term.temperature)
+            found = tempered_loss(own.logits, theirs.logits, rows, temperature=term.temperature)
+            if term.per == "sentence":
+                return found * counted(rows.sum()) / counted(mask.any(dim=1).sum())
+            return found
         case "sentence":
             return sentence_loss(own.output.last, theirs.output.last, mask)
-        case "attention":
+        case "attention" | "scores":
+            loss = attention_loss if term.of == "attention" else scores_loss
             maps, goals = own.output.attention, theirs.output.attention
-            found = attention_loss([maps[m - 1] for m, _ in pairs], [goals[n - 1] for _, n in pairs], mask)
+            found = loss([maps[m - 1] for m, _ in pairs], [goals[n - 1] for _, n in pairs], mask)
         case "relations":
             each = [
                 relation_loss(

@@ -9,7 +9,7 @@ from is said here.
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -43,11 +43,12 @@ class Pipeline(Inputs):
         """The teacher cut, exactly, to the tokens that the experiment's texts use, in `teacher/`."""
         return trimmed.make_trimmed_teacher(self)
 
-    def vocabulary(self, target: str) -> Artefact:
-        """The tokens that the student of a target needs: `kept.safetensors`, the trimmed `tokenizer/`, and
-        the report as metrics.
+    def vocabulary(self, target: str, of: Literal["pair", "target"] = "pair") -> Artefact:
+        """The tokens that the student of a target needs, or one of the target alone: `kept.safetensors`, the
+        trimmed `tokenizer/`, and the report as metrics.
         """
-        return students.make_vocabulary(self, self.experiment.languages(target))
+        codes = (target,) if of == "target" else self.experiment.languages(target)
+        return students.make_vocabulary(self, codes)
 
     def language_sft(
         self,
@@ -73,7 +74,7 @@ class Pipeline(Inputs):
         """The general student of a cell: `model/` (encoder and tokenizer) and `history.json`."""
         recipe = self.system(cell).student
         assert recipe is not None, f"{cell.system} has no student"
-        kept = self.vocabulary(cell.target) if recipe.vocabulary == "trimmed" else None
+        kept = self._kept(cell)
         adapted = recipe.adapted and self.experiment.language_sft is not None
         worn = {code: self.language_sft(code) for code in self.languages(cell)} if adapted else {}
         return students.make_student(self, cell, recipe, kept, worn)
@@ -163,8 +164,16 @@ class Pipeline(Inputs):
         recipe = self.system(cell).student
         if recipe is None:
             return Base(None, None)
-        kept = self.vocabulary(cell.target) if recipe.vocabulary == "trimmed" else None
-        return Base(self.student(cell), kept)
+        return Base(self.student(cell), self._kept(cell))
+
+    def _kept(self, cell: Cell) -> Artefact | None:
+        """The vocabulary of a cell's student; None for the teacher's."""
+        recipe = self.system(cell).student
+        if recipe is None or recipe.vocabulary == "teacher":
+            return None
+        if recipe.languages == "target":
+            return self.vocabulary(cell.target, "target")
+        return self.vocabulary(cell.target)
 
     def worn(self, cell: Cell, code: str, *, in_training: bool = False) -> Artefact | None:
         """What a cell's model wears for a language, the teacher's SFT or its student's own."""

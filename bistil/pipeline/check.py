@@ -3,6 +3,7 @@
 from bistil.distil.width import check_drf
 from bistil.errors import InputError
 from bistil.models.architectures import longest_sequence, student_config
+from bistil.models.attention import can_note
 from bistil.models.load import Teacher
 from bistil.pipeline.inputs import Inputs
 from bistil.sft import peers
@@ -71,6 +72,19 @@ def _check_students(inputs: Inputs, teacher: Teacher) -> None:
         for imitated in (student.layers, *(term.layers for term in student.terms.values())):
             if imitated is not None and student.follows:
                 layer_pairs(imitated, depth, own)
+        if student.imitates_predictions and not teacher.has_mlm_head:
+            raise InputError(
+                f"A teacher with a masked-LM head was expected, which {cell.system} imitates or starts from,"
+                f" but {experiment.teacher} has none. Give it one with `bistil pretrain` and `train: head`,"
+                " as in data/teachers/e5-mlm-head.yaml."
+            )
+        if any(term.of == "scores" for term in student.terms.values()) and not can_note(
+            type(teacher.encoder)
+        ):
+            raise InputError(
+                f"An architecture whose attention scores can be read was expected for {cell.system}, but"
+                f" {type(teacher.encoder).__name__}'s cannot. Take a term of `attention` instead of `scores`."
+            )
         if student.vocabulary == "trimmed" or cell.lrf > 1:
             family_of(teacher.tokenizer.backend_tokenizer)  # refuses a vocabulary that cannot be reduced
         check_drf(config, cell.drf)

@@ -144,8 +144,24 @@ class Inputs(ABC):
     def languages(self, cell: Cell) -> tuple[str, ...]:
         """What the student of a cell is distilled on."""
         student = self.system(cell).student
-        seen = student is not None and student.languages == "seen"
-        return self.seen if seen else self.experiment.languages(cell.target)
+        match student.languages if student else "pair":
+            case "seen":
+                return self.seen
+            case "target":
+                return (cell.target,)
+        return self.experiment.languages(cell.target)
+
+    def learnt_from(self, cell: Cell) -> tuple[str, ...]:
+        """The languages of the examples that a cell's task is learnt from, the first one first."""
+        source, rows = self.experiment.source, self.system(cell).learning.rows
+        return tuple(dict.fromkeys(language_of(part, source=source, target=cell.target) for part in rows))
+
+    def validated_on(self, cell: Cell) -> str:
+        """The language whose validation examples choose a cell's checkpoint: the source, or the first that
+        the task is learnt from where the source is none of them.
+        """
+        codes = self.learnt_from(cell)
+        return self.experiment.source if self.experiment.source in codes else codes[0]
 
     @property
     def codes(self) -> tuple[str, ...]:
@@ -159,7 +175,7 @@ class Inputs(ABC):
         found = {(task, code, "test") for task, codes in experiment.tuned.items() for code in codes}
         for cell in experiment.cells():
             if cell.task in experiment.tuned:
-                found.add((cell.task, experiment.source, "dev"))
+                found.add((cell.task, self.validated_on(cell), "dev"))
                 for part in self.system(cell).learning.rows:
                     code = language_of(part, source=experiment.source, target=cell.target)
                     found.add((cell.task, code, part.split))
@@ -201,7 +217,7 @@ class Inputs(ABC):
             code = language_of(part, source=source, target=cell.target)
             name = part.split if code == source else f"{part.split} {code}"
             found[name] = file_id(file(code, part.split))
-        return {**found, "dev": file_id(file(source, "dev"))}
+        return {**found, "dev": file_id(file(self.validated_on(cell), "dev"))}
 
     def placed(self, model: Any) -> Any:
         """The model on this run's device."""

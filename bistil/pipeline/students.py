@@ -31,6 +31,7 @@ from bistil.sft.language import train_language_sft
 from bistil.sft.lottery import Selection
 from bistil.store.artefacts import Artefact, file_id
 from bistil.systems.recipe import Pairs, Student, layer_pairs
+from bistil.training.loop import History
 
 LANGUAGE_SEED = 1
 CALIBRATION = 256  # sequences a language that a narrower student is projected by
@@ -140,18 +141,22 @@ def make_student(
         teacher = _teacher(inputs, recipe, kept, worn)
         set_seed(config.seed)
         made, narrowing = _started(inputs, recipe, config, teacher, kept, codes)
-        objective = Distillation(
-            inputs.placed(made),
-            teacher if recipe.follows else None,
-            recipe.terms,
-            imitated(inputs, recipe, made.config.num_hidden_layers),
-            narrowing=narrowing,
-            relation_heads=inputs.experiment.minilm.relation_heads,
-        )
-        corpora = {
-            code: inputs.student_blocks(code, tokenizer) if kept else inputs.blocks(code) for code in codes
-        }
-        history = distil(objective, tokenizer, corpora, config=config, run=inputs.run(folder, recipe.title))
+        history: History = []
+        if recipe.terms:
+            objective = Distillation(
+                inputs.placed(made),
+                teacher if recipe.follows else None,
+                recipe.terms,
+                imitated(inputs, recipe, made.config.num_hidden_layers),
+                narrowing=narrowing,
+                relation_heads=inputs.experiment.minilm.relation_heads,
+            )
+            corpora = {
+                code: inputs.student_blocks(code, tokenizer) if kept else inputs.blocks(code)
+                for code in codes
+            }
+            run = inputs.run(folder, recipe.title)
+            history = distil(objective, tokenizer, corpora, config=config, run=run)
         if narrowing is not None:
             save_file(dict(narrowing.state_dict()), folder / NARROWING)
         if recipe.has_head and recipe.follows:
@@ -195,6 +200,8 @@ def imitated(inputs: Inputs, recipe: Student, depth: int) -> Pairs:
 def _settings(inputs: Inputs, recipe: Student, config: GeneralConfig) -> dict[str, Any]:
     """What an artefact says of how a student was made."""
     experiment = inputs.experiment
+    if not recipe.terms:
+        return {"recipe": recipe.settings, "lrf": config.lrf}
     shared = {"recipe": recipe.settings, "text": inputs.text}
     if not recipe.follows:
         return {**shared, "scratch": experiment.scratch, "lrf": config.lrf, "seed": config.seed}
@@ -212,7 +219,7 @@ def _made_from(
     found: dict[str, Artefact | str] = {"teacher": inputs.teacher_input}
     if kept is not None:
         found["vocabulary"] = kept
-    if kept is None or (recipe.follows and not recipe.adapted):
+    if recipe.terms and (kept is None or (recipe.follows and not recipe.adapted)):
         found |= inputs.texts(codes)
     return {**found, **{f"sft {code}": one for code, one in worn.items()}}
 

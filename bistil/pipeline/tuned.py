@@ -73,7 +73,7 @@ def make_task_sft(
 
     def build(folder: Path) -> Mapping[str, Any]:
         task, examples = inputs.training(cell)
-        dev = task.read(inputs.data.file(task.column, inputs.experiment.source, "dev"))
+        dev = task.read(inputs.data.file(task.column, inputs.validated_on(cell), "dev"))
         validation = dev[: config.validation_examples]
         encoder, tokenizer, kept = base.load(inputs)
         set_seed(cell.seed)
@@ -151,7 +151,7 @@ def _check_learnt(made: Artefact, name: str, metric: str) -> None:
     best, floor = (made.metrics.get(name) for name in (f"best_{metric}", FLOOR))
     if best is not None and floor is not None and best < floor + LEARNT:
         raise InputError(
-            f"{name}: a score on the source's validation data clearly above that of a guess ({floor:.1f}"
+            f"{name}: a score on the validation data clearly above that of a guess ({floor:.1f}"
             f" {metric}) was expected, but the best was {best:.1f}. Nothing that follows it is built. Give it"
             " more steps or higher rates (`head_learning_rate` for the head's alone), or go on all the same"
             " with `at_floor: continue` in the experiment's file, or --anyway."

@@ -145,7 +145,7 @@ def _student_curves(
     titles: dict[str, tuple[str, str]] = {}
     known = {artefact.id: artefact for artefact in store.all("vocabulary")}
     for artefact in artefacts:
-        if artefact.kind == "student" and artefact.id in recipes:
+        if artefact.kind == "student" and artefact.id in recipes and _history(artefact):
             name, recipe = recipes[artefact.id]
             config = artefact.manifest["config"]
             size = config.get("general", config)

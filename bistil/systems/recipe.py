@@ -19,13 +19,14 @@ EVEN = ("uniform", "odd", "odd-last")
 """The maps whose steps are even, which need a depth that divides the teacher's."""
 LayerMap = str
 """A named map, or the pairs themselves as in `1-2 2-4 3-12`."""
-Of = Literal["embedding", "hidden", "states", "attention", "relations", "prediction", "sentence"]
+Of = Literal["embedding", "hidden", "states", "attention", "scores", "relations", "prediction", "sentence"]
 By = Literal["mse", "cosine", "kl", "ce"]
 COMPARED: Mapping[str, tuple[str, ...]] = {
     "embedding": ("mse", "cosine"),
     "hidden": ("mse", "cosine"),
     "states": ("mse", "cosine"),
     "attention": ("mse",),
+    "scores": ("mse",),
     "relations": ("kl",),
     "prediction": ("kl", "ce"),
     "sentence": ("cosine",),
@@ -120,14 +121,16 @@ class Term(Settings):
     Attributes:
         of: what is compared. `embedding` is the embedding layer's output, `hidden` the states of the paired
             layers, `states` both of them in one mean, `attention` the distributions of the paired layers,
-            `relations` the self-attention relations of their queries, keys and values, `prediction` the
-            masked-LM head's output, `sentence` the mean of the last states over a sentence's tokens.
+            `scores` what they are the softmax of, `relations` the self-attention relations of their queries,
+            keys and values, `prediction` the masked-LM head's output, `sentence` the mean of the last states
+            over a sentence's tokens.
         by: the squared difference (`mse`), 1 - cosine (`cosine`), the divergence from the teacher (`kl`) or
             the cross-entropy of the masked tokens themselves (`ce`), which follows no teacher.
         weight: the factor of the term in the sum.
         over: whether the paired layers are averaged or summed.
         per: whether `relations` are averaged over all tokens of a batch, as MiniLMv2 is written, or over
-            sentences, as its published code does.
+            sentences, as its published code does; a `prediction` by `kl` per "sentence" is summed over tokens
+            and divided by sentences, as Bui's published code does.
         layers: the pairs that this term compares, where they are not those of the student.
         temperature: what logits are divided by before the softmax of a `prediction` by `kl`.
     """
@@ -159,8 +162,9 @@ class Student(Settings):
     """How a general student is made, before any task.
 
     Attributes:
-        terms: what it minimises, by the names in its history.
-        languages: what it is distilled on: "pair" (source and target) or "seen" (all that the teacher saw).
+        terms: what it minimises, by the names in its history; without any it stays the copy it starts as.
+        languages: what it is distilled on: "pair" (source and target), "target" (that alone) or "seen" (all
+            that the teacher saw).
         vocabulary: "trimmed" to those languages, or the "teacher"'s own.
         start: the teacher's layers that it starts from, as a layer map, or "random".
         layers: the teacher's layers that it imitates, as a layer map; also in task distillation.
@@ -170,7 +174,7 @@ class Student(Settings):
     """
 
     terms: Mapping[str, Term]
-    languages: Literal["pair", "seen"] = "pair"
+    languages: Literal["pair", "target", "seen"] = "pair"
     vocabulary: Literal["trimmed", "teacher"] = "trimmed"
     start: LayerMap = "uniform"
     layers: LayerMap = "uniform"
@@ -180,11 +184,12 @@ class Student(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.terms:
-            raise InputError("A student needs at least one term to minimise.")
+        if not self.terms and self.start == "random":
+            raise InputError("A student that starts at random needs at least one term to minimise.")
         if (self.vocabulary, self.languages) == ("trimmed", "seen"):
             raise InputError(
-                "A vocabulary is trimmed to a pair; students of all seen languages keep the teacher's."
+                "A vocabulary is trimmed to a pair or a target; students of all seen languages keep the"
+                " teacher's."
             )
 
     @property
@@ -203,6 +208,12 @@ class Student(Settings):
         return any(term.by == "ce" for term in self.terms.values())
 
     @property
+    def imitates_predictions(self) -> bool:
+        """Whether it needs the masked-LM head of the teacher, to follow or to start from."""
+        starts = self.has_head and self.start != "random"
+        return starts or any((one.of, one.by) == ("prediction", "kl") for one in self.terms.values())
+
+    @property
     def relates(self) -> bool:
         """Whether it compares self-attention relations."""
         return any(term.of == "relations" for term in self.terms.values())
@@ -213,7 +224,11 @@ class Student(Settings):
         pair.
         """
         compared = {term.of for term in self.terms.values()}
-        return compared <= {"attention", "states"} and (self.languages, self.start) == ("pair", "uniform")
+        return (
+            bool(compared)
+            and compared <= {"attention", "states"}
+            and (self.languages, self.start) == ("pair", "uniform")
+        )
 
     @property
     def settings(self) -> Any:

@@ -5,8 +5,10 @@ string; a new system is one entry here, or one under `variants` of an experiment
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
 
-from bistil.systems.recipe import STATES, Adaptation, Learning, Student, System, Term
+from bistil.systems.recipe import STATES, Adaptation, Learning, Rows, Student, System, Term
 
 BISTIL = Student(
     terms=STATES,
@@ -56,6 +58,63 @@ SENTENCE = Student(
     named="bistil-sentence",
 )
 LANGUAGE_SFT = Adaptation(worn="sft")
+ALL_WEIGHTS = Learning(select="all")
+IN_LANGUAGE = Learning(select="all", rows=(Rows(language="target"),))
+
+HINTON = {
+    "gold": Term(of="prediction", by="ce", weight=0.5),
+    "prediction": Term(of="prediction", by="kl", weight=0.5, temperature=4.0, per="sentence"),
+}
+TINYBERT = {
+    "embedding": Term(of="embedding", by="mse", weight=1 / 3),
+    "hidden": Term(of="hidden", by="mse", weight=1 / 3, over="sum"),
+    "scores": Term(of="scores", by="mse", weight=1 / 3, over="sum"),
+}
+MONOSHOT = {
+    **{name: replace(term, weight=0.0005) for name, term in HINTON.items()},
+    **{name: replace(term, weight=0.333) for name, term in TINYBERT.items()},
+}
+"""Bui sums hidden states and scores over layers, where BiStil takes means. The weights and the temperature
+are those of the published configuration: the thesis names none.
+"""
+
+
+def _of_pair(
+    told: str, source: str, colour: str, terms: Mapping[str, Term], layers: str = "uniform"
+) -> System:
+    """One of Bui's students with all of it shared by the pair, tuned on the source in all its weights."""
+    student = Student(terms=terms, layers=layers, title=told.rstrip("."))
+    return System(told=told, source=source, student=student, learning=ALL_WEIGHTS, colour=colour)
+
+
+def _truncated(start: str, which: str, source: str, colour: str) -> System:
+    """A student that is not distilled at all."""
+    return System(
+        told=f"{which} of the teacher's layers as they are, not distilled, tuned on the task in all weights.",
+        source=source,
+        student=Student(terms={}, start=start),
+        learning=ALL_WEIGHTS,
+        colour=colour,
+    )
+
+
+def _eliquare(told: str, source: str, colour: str, vocabulary: Literal["trimmed", "teacher"]) -> System:
+    """A student of the target language alone by DistilBERT's recipe, tuned on examples in that language."""
+    return System(
+        told=told,
+        source=source,
+        student=Student(
+            terms=DISTILBERT.terms,
+            languages="target",
+            vocabulary=vocabulary,
+            start="odd",
+            layers="last",
+            title="Eliquare's recipe on the target alone",
+        ),
+        learning=IN_LANGUAGE,
+        colour=colour,
+    )
+
 
 SYSTEMS: Mapping[str, System] = {
     "teacher-ltsft": System(
@@ -209,6 +268,52 @@ SYSTEMS: Mapping[str, System] = {
         source="BiStil section 4.3",
         student=SCRATCH,
         colour="#d55e00",
+    ),
+    "bilingual-monoshot": _of_pair(
+        "A bilingual student by MonoShot's losses: predictions, embeddings, states and attention scores of"
+        " uniformly paired layers.",
+        "Bui 2022, section 3.4 and table 4.9",
+        "#882255",
+        MONOSHOT,
+    ),
+    "bilingual-monoalignment": _of_pair(
+        "A bilingual student by MonoAlignment's losses: MonoShot's, with states and attention scores of the"
+        " last layer alone.",
+        "Bui 2022, section 3.4 and table 4.9",
+        "#cc6677",
+        MONOSHOT,
+        "last",
+    ),
+    "bilingual-tinybert": _of_pair(
+        "A bilingual student that imitates embeddings, states and attention scores, no predictions"
+        " (TinyBERT's general stage).",
+        "Bui 2022, section 3.2.2",
+        "#aa4499",
+        TINYBERT,
+    ),
+    "bilingual-hinton": _of_pair(
+        "A bilingual student that imitates the teacher's predictions alone, beside the masked tokens.",
+        "Bui 2022, eq. 2.9 and section 3.2.2",
+        "#ddaacc",
+        HINTON,
+    ),
+    "truncated-uniform": _truncated("uniform", "The last of each group", "Bui 2022, table 4.4", "#44aa99"),
+    "truncated-odd": _truncated("odd", "The first of each group", "a control of ours", "#88ccbb"),
+    "truncated-top": _truncated("top", "The top", "Bui 2022, table 4.4", "#227766"),
+    "truncated-bottom": _truncated("bottom", "The bottom", "Bui 2022, table 4.4", "#bbddcc"),
+    "eliquare": _eliquare(
+        "A student of the target language alone with the teacher's vocabulary, by DistilBERT's recipe, tuned"
+        " on examples in that language.",
+        "Singh et al. 2023, table 4",
+        "#332288",
+        "teacher",
+    ),
+    "eliquare-pre": _eliquare(
+        "The same student of the target language, teacher and student cut to its vocabulary before they are"
+        " distilled.",
+        "Singh et al. 2023, table 5",
+        "#7766bb",
+        "trimmed",
     ),
     "floor": System(
         told=(

@@ -86,6 +86,8 @@ def steps_of(experiment: Experiment, job: Job) -> int:
         return experiment.language_sft.steps
     if job.stage == "student":
         student = experiment.system(job.arguments[0].system).student
+        if student is not None and not student.terms:
+            return 0
         follows = student is not None and student.follows
         return (experiment.general if follows else experiment.scratch).schedule.steps
     if job.stage == "task_sft":

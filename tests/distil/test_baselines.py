@@ -17,7 +17,7 @@ from bistil.distil.start import initialise, initialise_with_head
 from bistil.distil.terms import Needs, read
 from bistil.errors import InputError
 from bistil.losses import relation_loss
-from bistil.systems.table import DISTILBERT, MINILM
+from bistil.systems.table import DISTILBERT, MINILM, SYSTEMS
 from bistil.training.loop import Run
 
 
@@ -127,3 +127,41 @@ def test_a_student_learns_and_its_teacher_stays(recipe: str, corpora, wordpiece,
         {f"eval_loss_{code}" for code in CODES} <= set(entry) for entry in history if "eval_loss" in entry
     )
     assert same(bits(teacher), before)
+
+
+def test_monoshots_loss_is_the_published_sum(corpora, wordpiece) -> None:  # noqa: F811
+    teacher = masked_lm(len(wordpiece))
+    student, batch = initialise_with_head(teacher, 2).eval(), masked_batch(corpora)
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    real = mask == 1
+    own, theirs = (model(ids, attention_mask=mask, output_hidden_states=True) for model in (student, teacher))
+    ours, wanted = ((out.logits[real] / 4).log_softmax(-1) for out in (own, theirs))
+    soft = kl_div(ours, wanted, log_target=True, reduction="sum") * 16 / len(ids)  # torch's batchmean
+    gold = cross_entropy(own.logits.flatten(0, 1), batch["labels"].flatten())
+    states = [(own.hidden_states[m], theirs.hidden_states[n]) for m, n in ((0, 0), (1, 2), (2, 4), (3, 6))]
+    first, *hidden = [(one[real] - other[real]).square().mean() for one, other in states]
+    scores = []
+    for m, n in ((1, 2), (2, 4), (3, 6)):
+        mine, goal = (
+            scores_of(model.bert, layer, ids, mask) for model, layer in ((student, m), (teacher, n))
+        )
+        pairs = (real[:, None, :, None] & real[:, None, None, :]).expand_as(mine)
+        scores.append((mine - goal)[pairs].square().mean())
+    expected = 0.0005 * (gold + soft) + 0.333 * (first + sum(hidden) + sum(scores))
+    loss, parts = objective_of(student, teacher, SYSTEMS["bilingual-monoshot"].student)(batch)
+    torch.testing.assert_close(loss, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(parts["prediction"], soft, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(parts["scores"], sum(scores), atol=1e-4, rtol=1e-4)
+    last = objective_of(student, teacher, SYSTEMS["bilingual-monoalignment"].student)(batch)[1]
+    torch.testing.assert_close(last["scores"], scores[-1], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(last["hidden"], hidden[-1], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(last["embedding"], first, atol=1e-4, rtol=1e-4)
+
+
+def scores_of(encoder, layer: int, ids, mask):
+    query, key, _ = attention_vectors(encoder, layer, ids, mask)
+    query, key = (one.unflatten(-1, (2, 16)).transpose(1, 2) for one in (query, key))
+    return query @ key.mT / 4

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from bistil.distil.start import initialise
 from bistil.distil.teachers import AdaptedTeacher
-from bistil.losses import attention_loss
+from bistil.errors import InputError
+from bistil.losses import attention_loss, scores_loss
 from bistil.models import attention
-from bistil.models.attention import Attention, squared_distance
+from bistil.models.attention import Attention, scores_distance, squared_distance
 
 MASK = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1], [1, 1, 0, 0, 0]])  # whole, padded left, padded right
 
@@ -98,3 +99,70 @@ def test_nothing_of_the_size_of_a_map_is_kept_for_the_backward_pass() -> None:
         objective({"language": "qaa", "input_ids": torch.randint(5, 60, (3, length)), "attention_mask": mask})
     assert kept
     assert max(kept) <= 3 * length * length  # the mask, which all heads share
+
+
+def plain_scores(student: Attention, teacher: Attention, mask: Tensor) -> Tensor:
+    real = mask[:, None, :, None].bool() & mask[:, None, None, :].bool()
+    mine, goal = (one.scaling * one.query.double() @ one.key.double().mT for one in (student, teacher))
+    squares = (mine - goal).square()[real.expand_as(mine)]
+    return squares.sum() / (mine.shape[1] * mask.sum(dim=1).square().sum())
+
+
+@pytest.mark.parametrize("mask", [MASK, torch.ones_like(MASK), MASK.bool()])
+@pytest.mark.parametrize("width", [3, 4])
+def test_scores_are_compared_as_if_they_had_been_evaluated(mask: Tensor, width: int) -> None:
+    student, teacher = tracked(drawn(0)), replace(drawn(1, width=width), scaling=0.4)
+    loss, expected = scores_loss([student], [teacher], mask), plain_scores(student, teacher, mask.long())
+    torch.testing.assert_close(loss, expected, rtol=1e-10, atol=0)
+    found, wanted = (torch.autograd.grad(one, (student.query, student.key)) for one in (loss, expected))
+    for mine, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-12)
+    both = scores_loss([student, student], [teacher, drawn(2)], mask)
+    torch.testing.assert_close(both, (loss + scores_loss([student], [drawn(2)], mask)) / 2)
+
+
+@pytest.mark.parametrize("most", [1, 10**6])
+@pytest.mark.parametrize("apart", [0.0, 1e-9, 1e-7, 1e-5, 1e-3])
+def test_nothing_cancels_between_scores_that_are_nearly_equal(
+    most: int, apart: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(attention.BLOCK, "cpu", most)
+    student = tracked(drawn(0))
+    teacher = replace(
+        student, query=student.query.detach() + apart * drawn(3).query, key=student.key.detach()
+    )
+    expected = scores_loss([replace(student, query=-apart * drawn(3).query)], [empty(student)], MASK)
+    loss = scores_loss([student], [teacher], MASK)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-30)
+    loss.backward()
+    assert student.key.grad is not None
+    assert student.key.grad.abs().max() < 20 * apart + 1e-12
+
+
+def empty(one: Attention) -> Attention:
+    return replace(one, query=torch.zeros_like(one.query))
+
+
+def test_padding_and_the_teacher_have_no_part_in_scores() -> None:
+    student, teacher = tracked(drawn(0)), tracked(drawn(1))
+    loss = scores_loss([student], [teacher], MASK)
+    loss.backward()
+    assert teacher.query.grad is None
+    hidden = MASK[:, None, :, None] == 0
+    other = replace(student, query=student.query.detach().masked_fill(hidden, 50.0))
+    torch.testing.assert_close(scores_loss([other], [teacher], MASK), loss)
+    assert student.query.grad is not None
+    assert not student.query.grad.masked_select(hidden).any()
+    assert scores_distance(student, teacher, torch.zeros(3, 5)) == 0
+
+
+def test_scores_of_half_precision_are_summed_in_double() -> None:
+    student, teacher = (drawn(seed, dtype=torch.bfloat16) for seed in (0, 1))
+    loss = scores_loss([student], [teacher], MASK)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss.double(), plain_scores(student, teacher, MASK), rtol=1e-6, atol=0)
+
+
+def test_evaluated_maps_have_no_scores_left() -> None:
+    with pytest.raises(InputError, match="a term of `attention`"):
+        scores_loss([drawn(0)], [drawn(1).maps()], MASK)

@@ -72,7 +72,9 @@ def test_sizes_and_costs_name_systems_and_references() -> None:
     ] == ["67", "53", "65", "51", "75", "60"]
     assert {row["task"] for row in table("bistil-cost.csv")} == {"parsing", "ner", "nli", "qa"}
     assert all(
-        row["reference"].startswith("BiStil ") for path in PUBLISHED.glob("*.csv") for row in table(path.name)
+        row["reference"].startswith(("BiStil ", "Bui ", "Eliquare "))
+        for path in PUBLISHED.glob("*.csv")
+        for row in table(path.name)
     )
 
 
@@ -124,3 +126,57 @@ def test_a_broken_file_names_its_line(tmp_path: Path) -> None:
     path.write_text("\n".join([*lines[:3], lines[3].replace("25.9", "many")]), encoding="utf-8")
     with pytest.raises(InputError, match=r"line 4.*many"):
         read_scores(path)
+
+
+@pytest.mark.parametrize("name", ["bui-alignment.csv", "bui-downstream.csv", "eliquare.csv"])
+def test_what_the_sister_papers_print_is_a_share_and_no_cell_twice(name: str) -> None:
+    rows = table(name)
+    cells = [tuple(value for key, value in row.items() if key not in ("value", "doubt")) for row in rows]
+    assert len(set(cells)) == len(cells)
+    assert all(0.0 <= float(row["value"]) <= 1.0 for row in rows)
+
+
+@pytest.mark.parametrize("name", ["bui-alignment.csv", "bui-downstream.csv"])
+def test_a_printed_mean_that_its_cells_do_not_give_is_in_doubt(name: str) -> None:
+    groups: dict[Any, list[float]] = defaultdict(list)
+    means, doubts = {}, {}
+    for row in table(name):
+        key = tuple(row.get(part) for part in ("reference", "measure", "system", "tuning", "shots"))
+        if row["target"] == MEAN:
+            means[key], doubts[key] = float(row["value"]), row["doubt"]
+        else:
+            groups[key].append(float(row["value"]))
+    off = {
+        key for key, mean in means.items() if groups[key] and abs(fmean(groups[key]) - mean) > 0.00101
+    }  # printed after rounding
+    assert len(means) > 30
+    assert off == {key for key, doubt in doubts.items() if doubt.startswith("its cells give")}
+
+
+def test_eliquares_p_is_that_of_its_printed_table() -> None:
+    printed: dict[Any, dict[Any, float]] = defaultdict(dict)
+    for row in table("eliquare.csv"):
+        at = (row["target"], row["task"])
+        printed[row["reference"][-1], row["teacher"], row["system"]][at] = float(row["value"])
+    bert = "bert-base-multilingual-cased"
+    student = printed["4", bert, "eliquare"]
+    gains = [student[at] - value for at, value in printed["4", bert, "teacher-in-language"].items()]
+    assert sum(gain > 0 for gain in gains) == 10
+    assert all(student[at] > value for at, value in printed["4", bert, "distilmbert-in-language"].items())
+    ranks = {place: rank for rank, place in enumerate(sorted(range(12), key=lambda i: abs(gains[i])), 1)}
+    found = sum(rank for place, rank in ranks.items() if gains[place] > 0)
+    as_much = sum(
+        sum(rank for rank in range(1, 13) if signs >> (rank - 1) & 1) >= found for signs in range(2**12)
+    )
+    assert as_much / 2**12 == pytest.approx(0.017, abs=5e-4)  # Wilcoxon's signed ranks, one-sided and exact
+    for number in "67":
+        ablated = printed[number, bert, "eliquare-pre"]
+        assert ablated == {at: printed["5", bert, "eliquare-pre"][at] for at in ablated}
+
+
+def test_the_experiment_of_the_sister_papers_has_the_systems_of_eliquares_tables() -> None:
+    ours = {
+        name for name, *_ in Experiment.read(ROOT / "data" / "experiments" / "miniworld-mono.yaml").parsed
+    }
+    theirs = {row["system"] for row in table("eliquare.csv")}
+    assert theirs - ours == {"monolingual", "eliquare-post"}

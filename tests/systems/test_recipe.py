@@ -88,8 +88,8 @@ def test_terms_that_mean_nothing_are_refused(wrong, told: str) -> None:
 
 
 def test_students_that_cannot_be_are_refused() -> None:
-    with pytest.raises(InputError, match="at least one term"):
-        Student(terms={})
+    with pytest.raises(InputError, match="at random needs at least one term"):
+        Student(terms={}, start="random")
     with pytest.raises(InputError, match="keep the teacher's"):
         Student(terms=STATES, languages="seen")
     with pytest.raises(InputError, match="one of train, dev"):

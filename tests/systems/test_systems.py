@@ -9,19 +9,24 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import ROOT, entries
+from tiny import ROOT, entries, masked_lm
+from zoo import write_teacher
 
 from bistil import batch
+from bistil.deploy import write
 from bistil.errors import InputError
 from bistil.evaluation.results import COLUMNS
 from bistil.experiment import Cell
 from bistil.pipeline import Pipeline
+from bistil.pipeline.students import kept_ids
+from bistil.plan import Job
 from bistil.report.experiment import write_experiment_report
 from bistil.sft.delta import SparseDelta
-from bistil.store.artefacts import Store
+from bistil.store.artefacts import Store, file_id
 from bistil.systems.table import SYSTEMS, rank
 from bistil.tasks.retrieval import Side, parallel, retrieve
 from bistil.text.languages import DataFolder
+from bistil.workbench.stages import steps_of
 
 TEACHERS = ["teacher-full", "teacher-head", "teacher-bitfit", "teacher-rand-sft"]
 REDUCED = [name for name, system in SYSTEMS.items() if system.student]
@@ -195,6 +200,88 @@ def test_students_by_other_recipes_run_from_the_yaml(experiment, data, tmp_path:
         "student-distilmbert-lrf-2.svg",
         "language-sfts-distilmbert-student.svg",
     } <= figures_of(pipeline, tmp_path / "report")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forked")
+def test_students_of_the_target_alone_and_of_the_pair_run_from_the_yaml(
+    experiment, data, tmp_path: Path
+) -> None:
+    small = experiment(
+        systems=["eliquare:2", "eliquare-pre:2", "no-cosine:2", "bilingual-monoshot:2"],
+        variants={"no-cosine": {"of": "eliquare-pre", "recipe": {"terms": {"cosine": None}}}},
+        targets={"ner": ["qac"]},
+    )
+    place = batch.Place(data.root, tmp_path / "store")
+    assert batch.run(small, place, workers=1, say=lambda text: None) == []
+    pipeline = Pipeline(small, data, Store(place.store))
+    whole, cut, ablated, pair = small.cells()
+    rows = {row["system"]: row for row in batch.rows(batch.reader(small, place))}
+    sizes = [rows[cell.system]["vocabulary"] for cell in small.cells()]
+    assert sizes[1] == sizes[2] < sizes[3] < sizes[0] == len(pipeline.teacher.tokenizer)
+    assert set(pipeline.student(whole).manifest["inputs"]) == {"teacher", "text qac"}
+    assert set(pipeline.student(cut).manifest["inputs"]) == {"teacher", "text qac", "vocabulary"}
+    assert set(pipeline.vocabulary("qac", "target").metrics["corpora"]) == {"qac"}
+    terms = [set(pipeline.student(cell).manifest["config"]["recipe"]["terms"]) for cell in (cut, ablated)]
+    assert terms == [{"soft", "cosine", "masked"}, {"soft", "masked"}]
+    history = json.loads(pipeline.student(pair).path("history.json").read_text(encoding="utf-8"))
+    assert any({"gold", "prediction", "embedding", "hidden", "scores"} <= set(entry) for entry in history)
+    made_from = pipeline.task_sft(cut).manifest["inputs"]
+    assert set(made_from) == {"base", "train qac", "dev"}
+    assert made_from["dev"] == file_id(data.file("ner", "qac", "dev"))
+    assert pipeline.task_sft(pair).manifest["inputs"]["dev"] == file_id(data.file("ner", "qaa", "dev"))
+    assert [rows[name]["regime"] for name in ("eliquare-pre", "bilingual-monoshot")] == ["target", "source"]
+    assert [rows[name]["languages"] for name in ("eliquare-pre", "bilingual-monoshot")] == ["target", "pair"]
+    page = write_experiment_report(tmp_path / "report", small, [*rows.values()], pipeline.store, failures=[])
+    assert (page.parent / "figures" / "student-no-cosine-lrf-2.svg").is_file()
+    write.export(pipeline, cut, "folder", tmp_path / "taken", say=lambda line: None)
+    told = (tmp_path / "taken" / "README.md").read_text(encoding="utf-8")
+    name = data.language("qac").name
+    assert f"task data was in {name} only" in told
+    assert "never saw task data" not in told
+    assert data.language("qaa").name not in told.partition("## Scores")[0]
+
+
+@pytest.mark.slow
+def test_truncated_teachers_are_copies_that_no_stage_trains(experiment, data, tmp_path: Path) -> None:
+    names = ["truncated-uniform", "truncated-odd", "truncated-top", "truncated-bottom"]
+    small = experiment(systems=[f"{name}:2" for name in names], targets={"ner": ["qac"]}, seeds=[1, 2])
+    pipeline = evaluated(small, data, tmp_path)
+    kept = kept_ids(pipeline.vocabulary("qac"))
+    whole = pipeline.teacher.encoder.state_dict()
+    for name, layers in zip(names, ([2, 4, 6], [1, 3, 5], [4, 5, 6], [1, 2, 3]), strict=True):
+        first, second = (cell for cell in small.cells() if cell.system == name)
+        student = pipeline.student(first)
+        assert student.id == pipeline.student(second).id
+        assert student.metrics["steps"] == steps_of(small, Job("student", (first,))) == 0
+        own = pipeline.encoder(first, "qac")[0].state_dict()
+        for m, n in enumerate(layers):
+            weights = (own, m), (whole, n - 1)
+            mine, theirs = (state[f"encoder.layer.{i}.output.dense.weight"] for state, i in weights)
+            assert torch.equal(mine, theirs)
+        words = "embeddings.word_embeddings.weight"
+        assert torch.equal(own[words], whole[words][kept])
+        assert pipeline.task_sft(first).id != pipeline.task_sft(second).id
+    assert not any(name.startswith("student-") for name in figures_of(pipeline, tmp_path / "report"))
+
+
+def test_what_a_teacher_cannot_be_asked_is_said_before_any_work(
+    experiment, data, wordpiece, tmp_path: Path
+) -> None:
+    masked_lm(len(wordpiece)).bert.save_pretrained(tmp_path / "bare")
+    wordpiece.save_pretrained(tmp_path / "bare")
+    for name in ("eliquare:2", "bilingual-hinton:2", "distilmbert:2"):
+        bare = experiment(teacher=str(tmp_path / "bare"), systems=[name])
+        with pytest.raises(InputError, match="`bistil pretrain` and `train: head`"):
+            Pipeline(bare, data, Store(tmp_path / "store")).check()
+    lines = data.text("qaa").read_text(encoding="utf-8").splitlines()
+    write_teacher(tmp_path / "deberta", "deberta-v2", lines)
+    disentangled = experiment(teacher=str(tmp_path / "deberta"), systems=["bilingual-tinybert:2"])
+    with pytest.raises(InputError, match="scores can be read"):
+        Pipeline(disentangled, data, Store(tmp_path / "store")).check()
+    for name in ("bilingual-tinybert:2", "truncated-top:2", "scratch:2"):
+        bare = experiment(teacher=str(tmp_path / "bare"), systems=[name])
+        Pipeline(bare, data, Store(tmp_path / "store")).check()
 
 
 @pytest.mark.slow
