@@ -73,6 +73,7 @@ def test_an_installed_bistil_works_in_an_empty_folder(site: Path, tmp_path: Path
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("BISTIL_LONG" not in os.environ, reason="takes minutes; BISTIL_LONG=1 runs it")
 def test_an_installed_bistil_runs_the_tiny_demo_where_it_is_called(site: Path, tmp_path: Path) -> None:
     told(site, tmp_path, "demo", "--tiny", "--workers", "1")
     assert (tmp_path / "reports" / "small" / "index.html").is_file()
