@@ -143,6 +143,7 @@ def _show(
     if experiment.data == "miniworld" and data.resolve() != open_data("miniworld").root.resolve():
         say("no notebooks: they read the miniworld itself, and this run read another folder")
         return 0
+    before = os.environ.get("BISTIL_DATA")
     if experiment.data == "folder":
         os.environ["BISTIL_DATA"] = str(data.resolve())  # where a notebook's kernel looks
     try:
@@ -150,3 +151,7 @@ def _show(
     except (InputError, OSError) as error:
         say(f"FAILED notebook: {error}")
         return 1
+    finally:
+        os.environ.pop("BISTIL_DATA", None)
+        if before is not None:
+            os.environ["BISTIL_DATA"] = before
