@@ -5,6 +5,7 @@ asked only when told.
 import json
 import os
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ import pytest
 import torch
 from test_pipeline import NER, reader
 from test_predict import trained
+from tiny import ROOT
 from transformers import BertTokenizer
 
 from bistil import cli
@@ -127,6 +129,8 @@ def test_graphs_say_the_same_at_every_shape(
             apart = deploy.largest_difference(plain, exported, task.collate(chosen, 0))
             assert apart < deploy.EXACT if form == "onnx" else 1e-3 < apart < 1.0
         said = predict_all(exported, found, examples, tokenizer, max_length=64)
+        written = next((tmp_path / form).glob("*.onnx")).read_bytes()
+        assert not [place for place in (str(ROOT), sys.prefix, str(tmp_path)) if place.encode() in written]
         if form == "onnx":
             whole = predict_all(model, task, examples, wordpiece, max_length=64)
             assert (
