@@ -120,8 +120,8 @@ class Experiment(Settings):
         data_sets: By task, entries of data/datasets.yaml that `bistil data get` makes the data folder of, the
             source language's first.
         variants: Systems of the experiment's own, each another one with something changed.
-        at_floor: Whether what follows a task SFT that learnt nothing (its score on the validation
-            data is that of a guess) is built (`continue`) or not (`stop`).
+        at_floor: Whether students that follow a teacher which learnt nothing of the task (its score on
+            validation data is that of a guess) are built (`continue`) or not (`stop`).
     """
 
     name: str

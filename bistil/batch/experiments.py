@@ -51,7 +51,7 @@ def run_experiment(
         workers: processes of this machine.
         scheduling: run by Snakemake instead.
         lectures: whether results shall open as notebooks in `reports/NAME/notebooks`.
-        anyway: whether what follows a task SFT that learnt nothing is built too.
+        anyway: whether students whose teacher learnt nothing of the task are built too.
 
     Raises:
         InputError: before anything runs, for whatever would fail later.

@@ -170,7 +170,7 @@ def _anyway_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--anyway",
         action="store_true",
-        help="build what follows a task SFT that learnt nothing, too (at_floor: continue)",
+        help="build students whose teacher learnt nothing of the task, too (at_floor: continue)",
     )
 
 

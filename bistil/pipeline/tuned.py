@@ -29,7 +29,7 @@ from bistil.tasks.task import Task
 FLOOR = "floor"
 """The metric of a task SFT that says what a guess scores on its validation data."""
 LEARNT = 1.0
-"""By how many points a task SFT must beat a guess, to count as one that has learnt something."""
+"""By how many points a task SFT must beat a guess, to be followed as one that has learnt something."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +111,9 @@ def make_task_sft(
         settings["terms"] = learning.terms
     if follows is not None and learning.temperature != 1.0:
         settings["temperature"] = learning.temperature
-    made = inputs.store.run("task-sft", settings, made_from, build)
-    if inputs.experiment.at_floor == "stop":
-        _check_learnt(made, f"{cell.task} SFT, {cell.system}", find_task(cell.task).metric)
-    return made
+    if follows is not None and inputs.experiment.at_floor == "stop":
+        _check_learnt(follows, cell)
+    return inputs.store.run("task-sft", settings, made_from, build)
 
 
 def make_task_model(
@@ -142,19 +141,20 @@ def worn_encoder(
     return inputs.placed(encoder).eval(), tokenizer
 
 
-def _check_learnt(made: Artefact, name: str, metric: str) -> None:
-    """Refuse a task SFT that has not learnt its task; it stays in the store.
+def _check_learnt(teacher: Artefact, cell: Cell) -> None:
+    """Refuse to follow a task SFT that has not learnt its task; its own score is told like any other.
 
     Raises:
         InputError: where its best validation score is not a point above that of a guess.
     """
-    best, floor = (made.metrics.get(name) for name in (f"best_{metric}", FLOOR))
+    metric = find_task(cell.task).metric
+    best, floor = (teacher.metrics.get(name) for name in (f"best_{metric}", FLOOR))
     if best is not None and floor is not None and best < floor + LEARNT:
         raise InputError(
-            f"{name}: a score on the validation data clearly above that of a guess ({floor:.1f}"
-            f" {metric}) was expected, but the best was {best:.1f}. Nothing that follows it is built. Give it"
-            " more steps or higher rates (`head_learning_rate` for the head's alone), or go on all the same"
-            " with `at_floor: continue` in the experiment's file, or --anyway."
+            f"A teacher of {cell.task} that scores clearly above a guess ({floor:.1f} {metric}) on validation"
+            f" data was expected for {cell.system} to follow, but its best was {best:.1f}, so the student is"
+            " not built. Give the task more steps or higher rates (`head_learning_rate` for the head's"
+            " alone), or go on all the same with `at_floor: continue` in the experiment's file, or --anyway."
         )
 
 
