@@ -5,7 +5,7 @@ Notable: tests run them as they stand, so what a card shows works.
 
 from pathlib import Path
 
-from bistil.deploy.graph import GRAPHS
+from bistil.deploy.graph import graph_in
 from bistil.pipeline.finished import HEAD
 
 _CLASSES = {
@@ -85,20 +85,16 @@ FOLDER = "."  # where this file is
 vectors = SentenceTransformer(FOLDER).encode(["A sentence.", "Its translation."])
 """
 _SENTENCES_ONNX = """
-texts = ["{prefix}A sentence.", "{prefix}Its translation."]
+texts = [{prefix!r} + sentence for sentence in ("A sentence.", "Its translation.")]
 vectors = run(tokenizer(texts, padding=True, return_tensors="pt"))[0]
 """
 
 
 def sentence_code(folder: Path, prefix: str) -> str:
     """Python between fences that ends with `found`, the cosine of two sentences by the exported folder."""
-    path = _graph(folder)
-    lines = _ONNX.format(graph=path) + _SENTENCES_ONNX.format(prefix=prefix) if path else _SENTENCES
+    path = graph_in(folder)
+    lines = _ONNX.format(graph=path.name) + _SENTENCES_ONNX.format(prefix=prefix) if path else _SENTENCES
     return f"```python\n{lines}found = float(vectors[0] @ vectors[1])\nprint(found)\n```"
-
-
-def _graph(folder: Path) -> str | None:
-    return next((name for name in GRAPHS.values() if (folder / name).is_file()), None)
 
 
 def code(task: str, folder: Path, *, segments: bool, bare: bool, longest: int) -> str:
@@ -109,7 +105,7 @@ def code(task: str, folder: Path, *, segments: bool, bare: bool, longest: int) -
         segments: the model takes `token_type_ids`. bare: its class would come with a pooler. longest: tokens
             that it takes.
     """
-    path = _graph(folder)
+    path = graph_in(folder)
     beside = (folder / HEAD).is_file()
     if beside and task != "parsing":
         return (
@@ -118,7 +114,7 @@ def code(task: str, folder: Path, *, segments: bool, bare: bool, longest: int) -
         )
     extra = ", add_pooling_layer=False" if beside and bare else ""
     kind = "AutoModel" if beside else _CLASSES[task]
-    begin = _ONNX.format(graph=path) if path else _TORCH.format(kind=kind, extra=extra)
+    begin = _ONNX.format(graph=path.name) if path else _TORCH.format(kind=kind, extra=extra)
     texts = {"nli": _PAIR, "qa": _QUESTION}
     body = texts.get(task, _WORDS).format(
         segments=segments, longest=longest, text="Words with blanks between them ."

@@ -106,6 +106,11 @@ def in_place(folder: Path, form: str, model: nn.Module, inputs: Inputs) -> None:
     (folder / "model.safetensors").unlink()
 
 
+def graph_in(folder: Path) -> Path | None:
+    """The graph that a folder holds, None where it has weights of PyTorch."""
+    return next((folder / name for name in GRAPHS.values() if (folder / name).is_file()), None)
+
+
 def open_graph(path: Path) -> Graph:
     """The graph of a file, ready to run on the CPU with as many threads as torch; inputs that it does not
     know are left out.

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from bistil.deploy.graph import GRAPHS, Graph, open_graph
+from bistil.deploy.graph import Graph, graph_in, open_graph
 from bistil.errors import InputError
 from bistil.models.config import read_config
 from bistil.models.load import Output, TaskModel, load_tokenizer, quiet
@@ -76,7 +76,7 @@ def load_deployed(folder: Path) -> tuple[Deployed, Task, PreTrainedTokenizerFast
     task, finish = _task(folder, form, state, labels)
     if state is not None:
         finish = _by_head(_filled(folder / HEAD, task.head(config.hidden_size), state))
-    path = next((folder / name for name in GRAPHS.values() if (folder / name).is_file()), None)
+    path = graph_in(folder)
     graph = open_graph(path) if path else None
     model = None if graph else _model(folder, config, "AutoModel" if state is not None else form)
     return Deployed(config, model, graph, finish).eval(), task, load_tokenizer(str(folder))

@@ -28,6 +28,7 @@ from bistil.losses import sentence_vectors
 from bistil.models.architectures import longest_sequence
 from bistil.models.load import load_encoder, load_tokenizer, save_student
 from bistil.pipeline import Pipeline
+from bistil.settings.files import read_json
 from bistil.store.artefacts import Artefact
 from bistil.tasks.retrieval import accuracies, parallel
 from bistil.tasks.sentences import pad_inputs
@@ -122,12 +123,11 @@ def load_sentences(folder: Path) -> SentenceEncoder:
     """
     if not (folder / PROMPTS).is_file():
         raise InputError(f"A sentence encoder was expected in {folder}, but it has no {PROMPTS}.")
-    prompts = json.loads((folder / PROMPTS).read_text(encoding="utf-8"))["prompts"]
-    path = next((folder / name for name in graph.GRAPHS.values() if (folder / name).is_file()), None)
-    settings = json.loads((folder / "sentence_bert_config.json").read_text(encoding="utf-8"))
+    prompts, settings = (read_json(folder / name, dict) for name in (PROMPTS, "sentence_bert_config.json"))
+    path = graph.graph_in(folder)
     run = graph.open_graph(path) if path else _of_torch(Pooled(load_encoder(folder).eval()))
     return SentenceEncoder(
-        run, load_tokenizer(str(folder)), prompts.get(PREFIX, ""), settings["max_seq_length"]
+        run, load_tokenizer(str(folder)), prompts["prompts"].get(PREFIX, ""), settings["max_seq_length"]
     )
 
 

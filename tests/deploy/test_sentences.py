@@ -2,6 +2,7 @@
 those that were scored.
 """
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ from transformers import AutoModel, AutoTokenizer
 from bistil.cli import main
 from bistil.deploy import graph
 from bistil.deploy import write as deploy
+from bistil.deploy.card_code import sentence_code
 from bistil.deploy.sentences import load_sentences, write_sentences
 from bistil.errors import InputError
 from bistil.experiment import Cell
@@ -146,3 +148,11 @@ def test_what_is_no_single_scored_encoder_is_refused(made, experiment, data, tmp
     assert main(["export", str(tmp_path / "none.yaml"), "--to", "sentence-transformers"]) == 2
     assert "none.yaml" in capsys.readouterr().err
     assert len(parallel(data, "qaa", "qac")) == 20
+
+
+def test_a_prefix_with_quotes_is_code_too(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").touch()
+    for prefix in ('say "', "it's ", "query: ", "\\"):
+        text = sentence_code(tmp_path, prefix).removeprefix("```python\n").removesuffix("\n```")
+        found = [node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)]
+        assert prefix in found

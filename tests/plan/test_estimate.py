@@ -6,13 +6,12 @@ import pytest
 from tiny import ROOT
 from transformers import BertConfig
 
-from bistil.cli.runs import BISTIL_TFLOPS
 from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.models.packaged import teacher_config
 from bistil.plan import foresee
 from bistil.plan.estimate import Estimator, forward_flops, meta_encoder
-from bistil.plan.text import plan_lines
+from bistil.plan.text import BISTIL_TFLOPS, plan_lines
 
 PUBLIC = {
     "google-bert/bert-base-multilingual-cased": 178,
