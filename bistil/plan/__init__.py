@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from bistil.errors import InputError
 from bistil.experiment import Cell, Experiment
-from bistil.models.packaged import teacher_config, teacher_folder
+from bistil.models.packaged import lacks_package, teacher_config, teacher_folder
 from bistil.pipeline import Pipeline
 from bistil.store.artefacts import Artefact, Build, Store, artefact_id, file_id
 from bistil.text.languages import DATA, DataFolder, Language
@@ -228,7 +228,8 @@ class ForeseenPipeline(Pipeline):
     @property
     def teacher_is_here(self) -> bool:
         """Whether the teacher can be read without a network."""
-        return Path(teacher_folder(self.experiment.teacher)).is_dir()
+        named = self.experiment.teacher
+        return not lacks_package(named) and Path(teacher_folder(named)).is_dir()
 
 
 @dataclass(frozen=True)

