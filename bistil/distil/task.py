@@ -16,14 +16,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from bistil.adapt.worn import Worn
 from bistil.distil.general import set_dropout
 from bistil.distil.objective import compare, term_pairs
 from bistil.distil.terms import Context, Reading
 from bistil.distil.width import Narrowing
 from bistil.models.load import TaskModel
 from bistil.settings.ranges import Count, Length, Positive, Settings
-from bistil.sft.config import SftConfig
-from bistil.sft.delta import SparseDelta
+from bistil.sft.config import SftConfig, SftMethod
 from bistil.sft.tune import fine_tune
 from bistil.sft.tuning import Tuning
 from bistil.systems.recipe import Pairs, Term
@@ -44,6 +44,7 @@ class TaskConfig(Settings):
         validation_examples: The largest number of examples that pick the checkpoint, None for all.
         head_learning_rate: The peak of the learning rate of the task's head, None for the schedules'. Heads
             want more where a teacher's states have little variance, as those of multilingual-e5-small.
+        adapter: What systems that tune an adapter use in place of `sft`.
     """
 
     sft: SftConfig
@@ -52,6 +53,7 @@ class TaskConfig(Settings):
     examples: Count | None = None
     validation_examples: Count | None = field(default=None, metadata={"added_later": True})
     head_learning_rate: Positive | None = field(default=None, metadata={"added_later": True})
+    adapter: SftMethod | None = field(default=None, metadata={"added_later": True})
 
 
 class TaskLearning(Objective):
@@ -134,8 +136,9 @@ def train_task_sft(
     run: Run,
     follows: Followed | None = None,
     cut: int = 0,
-) -> tuple[SparseDelta, History]:
-    """Tune `model` on examples of a task, by language; return the delta with the whole head in it.
+) -> tuple[Worn, History]:
+    """Tune `model` on examples of a task, by language; return the delta, or the adapter, with the whole head
+    in it.
 
     Args:
         model: its encoder wears the source language's delta already where there is one; the new delta adds to

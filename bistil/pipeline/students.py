@@ -88,14 +88,33 @@ def make_language_sft(
     Raises:
         InputError: where the experiment has none.
     """
-    experiment = inputs.experiment
-    if experiment.language_sft is None:
+    asked = inputs.experiment.language_sft
+    if asked is None:
         raise InputError(
-            f"The experiment {experiment.name} adapts nothing to a language. Give it settings under"
+            f"The experiment {inputs.experiment.name} adapts nothing to a language. Give it settings under"
             " `language_sft`."
         )
-    sft = SftConfig(**vars(experiment.language_sft), seed=seed)
-    sft = sft.by(select) if select else sft
+    sft = SftConfig(**vars(asked), seed=seed)
+    return _language_module(inputs, code, "language-sft", sft.by(select) if select else sft, student, kept)
+
+
+def make_language_adapter(inputs: Inputs, code: str) -> Artefact:
+    """The language adapter of the teacher, in the file that holds what can be worn."""
+    asked = inputs.experiment.language_adapter
+    assert asked is not None, "systems that wear adapters are checked to have settings for them"
+    return _language_module(inputs, code, "language-adapter", SftConfig(**vars(asked), seed=LANGUAGE_SEED))
+
+
+def _language_module(
+    inputs: Inputs,
+    code: str,
+    kind: str,
+    sft: SftConfig,
+    student: Artefact | None = None,
+    kept: Artefact | None = None,
+) -> Artefact:
+    """What the teacher, or a student, wears for a language, trained on its text."""
+    experiment = inputs.experiment
 
     def build(folder: Path) -> Mapping[str, Any]:
         mlm, tokenizer = inputs.fresh_teacher().mlm, inputs.teacher.tokenizer
@@ -114,7 +133,7 @@ def make_language_sft(
             inputs.student_blocks(code, tokenizer) if kept else inputs.blocks(code),
             text=experiment.text,
             sft=sft,
-            run=inputs.run(folder, f"language SFT {code}"),
+            run=inputs.run(folder, f"language {'adapter' if sft.adapter else 'SFT'} {code}"),
             cut=0 if kept else inputs.parameters_cut(mlm),
         )
         return inputs.keep(folder, delta, history, "loss")
@@ -124,7 +143,7 @@ def make_language_sft(
         "text": file_id(inputs.data.text(code)),
         **inputs.left_out,
     }
-    return inputs.store.run("language-sft", {"text": inputs.text, "sft": sft}, base, build)
+    return inputs.store.run(kind, {"text": inputs.text, "sft": sft}, base, build)
 
 
 def make_student(

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
-from bistil.adapt.worn import WORN, load_worn
+from bistil.adapt.worn import WORN, Worn, load_worn
 from bistil.distil.task import Followed, train_task_sft
 from bistil.distil.width import Narrowing
 from bistil.errors import InputError
@@ -137,9 +137,7 @@ def make_task_model(
     else:
         other = tuned_on.load(inputs)[0]
         values = inputs.system(cell).learning.carried == "values"
-        delta = carried(
-            SparseDelta.load(tuned.path(WORN), base=base_hash(other)), other, encoder, values=values
-        )
+        delta = carried(load_worn(tuned.path(WORN), base=base_hash(other)), other, encoder, values=values)
     for one in (*([load_worn(worn.path(WORN), base=base_id)] if worn else []), delta):
         one.apply(encoder)
     task, _ = inputs.training(cell)
@@ -148,14 +146,16 @@ def make_task_model(
     return inputs.placed(model).eval(), task, tokenizer
 
 
-def carried(
-    delta: SparseDelta, tuned_on: PreTrainedModel, to: PreTrainedModel, *, values: bool
-) -> SparseDelta:
-    """A delta of one student of a family for another.
+def carried(delta: Worn, tuned_on: PreTrainedModel, to: PreTrainedModel, *, values: bool) -> Worn:
+    """A delta, or an adapter, of one student of a family for another.
 
     Args:
         values: the entries get the tuned values themselves, instead of moving by the same differences.
     """
+    if not isinstance(delta, SparseDelta):
+        adapter: Any = delta
+        moved: Worn = dataclasses.replace(adapter, base=base_hash(to))
+        return moved
     tensors = dict(delta.tensors)
     if values:
         own, theirs = to.state_dict(), tuned_on.state_dict()
