@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from bistil.adapt.wardrobe import Wardrobe
 from bistil.adapt.worn import Worn
 from bistil.distil.general import set_dropout
 from bistil.distil.objective import compare, term_pairs
@@ -57,16 +58,22 @@ class TaskConfig(Settings):
 
 
 class TaskLearning(Objective):
-    """Cross-entropy on gold labels."""
+    """Cross-entropy on gold labels.
+
+    Args:
+        wardrobe: what the model's encoder wears for the language of each batch; None where that stays.
+    """
 
     model: TaskModel
 
-    def __init__(self, model: TaskModel, task: Task) -> None:
+    def __init__(self, model: TaskModel, task: Task, wardrobe: Wardrobe | None = None) -> None:
         super().__init__(model)
-        self._task = task
+        self._task, self._wardrobe = task, wardrobe
 
-    def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """The task's loss; no further parts."""
+        if self._wardrobe is not None:
+            self._wardrobe.wear(batch["language"])
         return self._task.loss(self.model(batch).logits, batch), {}
 
 
@@ -135,6 +142,7 @@ def train_task_sft(
     base: str,
     run: Run,
     follows: Followed | None = None,
+    wardrobe: Wardrobe | None = None,
     cut: int = 0,
 ) -> tuple[Worn, History]:
     """Tune `model` on examples of a task, by language; return the delta, or the adapter, with the whole head
@@ -145,13 +153,14 @@ def train_task_sft(
             that.
         validate: source-language validation metrics, among them `task.metric`, which picks the checkpoint.
         follows: a task teacher (teacher-forced); None for gold labels.
+        wardrobe: what the encoder wears for the language of each batch, beside what it wears already.
         cut: how many parameters trimming took from the encoder; the density is a share of all.
     """
     rows = {
         code: task.encode(own[: config.examples], tokenizer, max_length=config.max_length)
         for code, own in examples.items()
     }
-    objective: Objective = TaskLearning(model, task)
+    objective: Objective = TaskLearning(model, task, wardrobe)
     if follows is not None:
         head, narrowing = follows.teacher.head.state_dict(), follows.narrowing
         model.head.load_state_dict(narrowing.head_state(head, model.head.state_dict()) if narrowing else head)

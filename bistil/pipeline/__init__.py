@@ -88,7 +88,9 @@ class Pipeline(Inputs):
         """The task SFT of a cell: `delta.safetensors` with the head in it, and the labels as a metric."""
         base = self._base(cell, self.system(cell).learning.through)
         source = self.experiment.source
-        worn = self.worn(cell, source, in_training=True)
+        changes = self.system(cell).adaptation.worn == "adapter"
+        codes = self.learnt_from(cell) if changes else (source,)
+        worn = {code: one for code in codes if (one := self.worn(cell, code, in_training=True))}
         follows = self.task_sft(cell.of_teacher) if self.system(cell).forced else None
 
         def teacher() -> TaskModel:

@@ -39,7 +39,7 @@ CALIBRATION = 256  # sequences a language that a narrower student is projected b
 NARROWING = "narrowing.safetensors"  # of a narrower student, for stage 2
 MEMBERS = "members"  # of a family: a folder for each language's student
 OWN_HEAD = "mlm-head.safetensors"  # of a student whose recipe trains its masked-LM head
-Wardrobe = Mapping[str, Artefact]
+Clothes = Mapping[str, Artefact]
 """What the teacher wears meanwhile, by language."""
 
 
@@ -147,7 +147,7 @@ def _language_module(
 
 
 def make_student(
-    inputs: Inputs, cell: Cell, recipe: Student, kept: Artefact | None, worn: Wardrobe
+    inputs: Inputs, cell: Cell, recipe: Student, kept: Artefact | None, worn: Clothes
 ) -> Artefact:
     """The general student of a cell: `model/` (encoder and tokenizer) and `history.json`; of a family
     `members/<code>/` for each of its languages.
@@ -267,7 +267,7 @@ def _settings(inputs: Inputs, recipe: Student, config: GeneralConfig) -> dict[st
 
 
 def _made_from(
-    inputs: Inputs, recipe: Student, kept: Artefact | None, worn: Wardrobe, codes: tuple[str, ...]
+    inputs: Inputs, recipe: Student, kept: Artefact | None, worn: Clothes, codes: tuple[str, ...]
 ) -> dict[str, Artefact | str]:
     """The inputs of a student's stage.
 
@@ -282,7 +282,7 @@ def _made_from(
     return {**found, **{f"sft {code}": one for code, one in worn.items()}}
 
 
-def _teacher(inputs: Inputs, recipe: Student, kept: Artefact | None, worn: Wardrobe) -> AdaptedTeacher:
+def _teacher(inputs: Inputs, recipe: Student, kept: Artefact | None, worn: Clothes) -> AdaptedTeacher:
     """The teacher of a recipe.
 
     One that predicts is trimmed along with the student, so that both predict the same tokens; one that wears

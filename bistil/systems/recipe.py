@@ -299,11 +299,13 @@ class Rows(Settings):
         language: whose they are: "source", "target", or a language's code.
         split: of which file.
         most: at most so many of them, the first ones; None for all.
+        upsample: how often each is counted, so that few examples weigh more (thesis section 6.2).
     """
 
     language: str = "source"
     split: Literal["train", "dev"] = "train"
     most: Count | None = None
+    upsample: Count = field(default=1, metadata={"added_later": True})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -379,6 +381,7 @@ class Learning(Settings):
             rows.language
             + (f" {rows.split}" if rows.split != "train" else "")
             + (f":{rows.most}" if rows.most else "")
+            + (f" x{rows.upsample}" if rows.upsample > 1 else "")
             for rows in self.rows
         )
 

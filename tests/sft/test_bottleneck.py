@@ -3,6 +3,7 @@ come off without a trace, their files, and MAD-X from the experiment file to the
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,17 @@ from transformers import AutoConfig, BertConfig
 from zoo import TOKENIZERS
 from zoo import masked_lm as of_family
 
+from bistil.adapt.wardrobe import Wardrobe
 from bistil.adapt.worn import load_worn
+from bistil.deploy.card_code import code
+from bistil.deploy.graph import GRAPHS, in_place, missing
 from bistil.deploy.read import load_deployed
+from bistil.distil.task import TaskLearning
 from bistil.errors import InputError
 from bistil.evaluation.score import predict_all
 from bistil.experiment import Experiment
 from bistil.models.architectures import architecture, blocks, mlm_logits
-from bistil.models.load import encode
+from bistil.models.load import TaskModel, encode
 from bistil.pipeline import Pipeline
 from bistil.plan import foresee
 from bistil.plan.estimate import Estimator
@@ -260,8 +265,17 @@ def test_mad_x_runs_from_the_yaml_to_the_finished_folder(experiment, data, tmp_p
     assert {"language-adapter.safetensors", "task-adapter.safetensors", "head.safetensors"} <= {
         one.name for one in folder.iterdir()
     }
+    for name in ("ner", "parsing"):
+        assert "bistil predict" in code(name, folder, segments=True, bare=False, longest=64)
     finished, task, tokenizer = load_deployed(folder)
     assert predict_all(finished, task, examples, tokenizer, max_length=48) == expected
+    if not missing():
+        rows = task.collate(task.encode(examples[:2], tokenizer, max_length=48), tokenizer.pad_token_id)
+        shutil.copytree(folder, tmp_path / "graph")
+        in_place(tmp_path / "graph", "onnx", finished.encoder, finished.inputs(rows))
+        assert (tmp_path / "graph" / GRAPHS["onnx"]).is_file()
+        graph, task, tokenizer = load_deployed(tmp_path / "graph")
+        assert predict_all(graph, task, examples, tokenizer, max_length=48) == expected
 
 
 @pytest.mark.parametrize(
@@ -308,3 +322,43 @@ def test_a_plan_of_adapters_counts_their_stages_and_finds_no_misfit_in_them(expe
     assert [cost.steps for cost in costs] == [3, 3]
     shipped = Experiment.read(ROOT / "data" / "experiments" / "miniworld-adapters.yaml")
     assert misfits(shipped) == []
+
+
+def test_a_batch_is_read_in_its_own_languages_adapter(wordpiece, data) -> None:
+    task = find_task("ner")
+    examples = {code: task.read(data.file("ner", code, "train"))[:4] for code in ("qaa", "qab")}
+    task = task.for_training([one for own in examples.values() for one in own])
+    encoder = masked_lm(len(wordpiece)).bert
+    model = TaskModel(encoder=encoder, head=task.head(32)).eval()
+    clothes = {code: made(encoder, LANGUAGE, seed=seed) for seed, code in enumerate(examples)}
+    learning = TaskLearning(model, task, Wardrobe(encoder, clothes))
+    plain = TaskLearning(model, task)
+    batches = {
+        code: {**task.collate(task.encode(own, wordpiece, max_length=48), 0), "language": code}
+        for code, own in examples.items()
+    }
+    with torch.no_grad():
+        found = [float(learning(batches[code])[0]) for code in ("qaa", "qab", "qaa", "qab")]
+        learning(dict(batches["qaa"], language="other"))  # which has none
+        for code, one in clothes.items():
+            handle = one.apply(encoder)
+            expected = float(plain(batches[code])[0])
+            handle.revert()
+            assert found[list(clothes).index(code) :: 2] == [expected, expected]
+
+
+@pytest.mark.slow
+def test_few_examples_of_the_target_are_learnt_in_its_adapter(experiment, data, tmp_path: Path) -> None:
+    rows = [{"language": "source"}, {"language": "target", "most": 4, "upsample": 3}]
+    few = {"few": {"of": "teacher-madx", "learning": {"rows": rows}}}
+    small = experiment(**{**SETTINGS, "systems": ["few"], "variants": few, "targets": {"ner": ["qab"]}})
+    pipeline = Pipeline(small, data, Store(tmp_path / "store"))
+    [cell] = small.cells()
+    _, examples = pipeline.training(cell)
+    assert {code: len(own) for code, own in examples.items()} == {"qaa": 24, "qab": 12}
+    assert examples["qab"][:4] == examples["qab"][4:8] == examples["qab"][8:]
+    inputs = pipeline.task_sft(cell).manifest["inputs"]
+    assert inputs["sft qab"] == pipeline.language_adapter("qab").id
+    assert inputs["source sft"] == pipeline.language_adapter("qaa").id
+    [row] = [row for row in pipeline.rows(cell) if row["metric"] == "f1"]
+    assert row["regime"] == "source+target:4 x3"
