@@ -137,10 +137,13 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         CONF.symlink_to(folder / "slurm.conf")
         running.callback(CONF.unlink)
         running.enter_context(daemon(folder / "munged.out", *munge, *files))
-        until("munge", door.exists)
         running.enter_context(daemon(folder / "slurmctld.out", "slurmctld", "-D", "-c"))
         running.enter_context(daemon(folder / "slurmd.out", "slurmd", "-D"))
-        until("an idle node", lambda: asked("sinfo", "--noheader", "--format=%T") == "idle")
+        try:
+            until("munge", door.exists)
+            until("an idle node", lambda: asked("sinfo", "--noheader", "--format=%T") == "idle")
+        except AssertionError as error:
+            pytest.skip(f"this machine brings up no Slurm: {error}")
         yield folder
         subprocess.run(["scancel", "--user=root", "--signal=KILL"])
         until("an empty queue", lambda: not asked("squeue", "--noheader"))
