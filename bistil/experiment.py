@@ -227,6 +227,8 @@ class Experiment(Settings):
             sft = dataclasses.replace(sft, sparse=self.schedules.get(cell.system, sft.sparse))
         way = learning.select or learning.spiel or learning.peft
         sft = sft.by(way) if way else sft
+        if learning.embeddings == "frozen" and sft.lottery is not None:
+            sft = dataclasses.replace(sft, lottery=dataclasses.replace(sft.lottery, freeze_embeddings=True))
         return dataclasses.replace(config, sft=sft)
 
     def cells(self) -> list[Cell]:

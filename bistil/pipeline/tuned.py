@@ -2,6 +2,7 @@
 3.2).
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,9 @@ from bistil.evaluation.score import evaluate
 from bistil.experiment import Cell
 from bistil.models.load import TaskModel, load_encoder
 from bistil.pipeline.inputs import Inputs
-from bistil.pipeline.students import NARROWING, imitated, kept_ids, trimmed_tokenizer
-from bistil.sft.delta import base_hash
+from bistil.pipeline.students import MEMBERS, NARROWING, imitated, kept_ids, trimmed_tokenizer
+from bistil.sft.delta import SparseDelta, base_hash
+from bistil.sft.flat import read_at
 from bistil.store.artefacts import Artefact
 from bistil.systems.recipe import STATES, Rows
 from bistil.tasks import task as find_task
@@ -39,16 +41,18 @@ class Base:
     Attributes:
         student: the artefact of the student.
         vocabulary: what the student is trimmed to; None for the teacher's.
+        member: the language of one student of a family; "" where there is one student only.
     """
 
     student: Artefact | None
     vocabulary: Artefact | None
+    member: str = ""
 
     def load(self, inputs: Inputs) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, torch.Tensor | None]:
         """The encoder, its tokenizer, and the teacher's ids of its tokens (None where they are the same)."""
         if self.student is None:
             return inputs.fresh_teacher().encoder, inputs.teacher.tokenizer, None
-        encoder = load_encoder(self.student.path("model"))
+        encoder = load_encoder(self.student.path(f"{MEMBERS}/{self.member}" if self.member else "model"))
         if self.vocabulary is None:
             return encoder, inputs.teacher.tokenizer, None
         return encoder, trimmed_tokenizer(self.vocabulary), kept_ids(self.vocabulary)
@@ -111,24 +115,54 @@ def make_task_sft(
         settings["terms"] = learning.terms
     if follows is not None and learning.temperature != 1.0:
         settings["temperature"] = learning.temperature
+    if learning.through != "target":
+        settings["through"] = learning.through
     if follows is not None and inputs.experiment.at_floor == "stop":
         _check_learnt(follows, cell)
     return inputs.store.run("task-sft", settings, made_from, build)
 
 
 def make_task_model(
-    inputs: Inputs, cell: Cell, base: Base, worn: Artefact | None, tuned: Artefact
+    inputs: Inputs, cell: Cell, base: Base, worn: Artefact | None, tuned: Artefact, tuned_on: Base
 ) -> tuple[TaskModel, Task, PreTrainedTokenizerFast]:
-    """A cell's finished model: base, what it wears for a language, task SFT, head."""
+    """A cell's finished model: base, what it wears for a language, task SFT, head.
+
+    Args:
+        tuned_on: what the task SFT was trained on, where that is another student of the family.
+    """
     encoder, tokenizer, _ = base.load(inputs)
     base_id = base_hash(encoder)
-    delta = load_worn(tuned.path(WORN), base=base_id)
+    if tuned_on == base:
+        delta = load_worn(tuned.path(WORN), base=base_id)
+    else:
+        other = tuned_on.load(inputs)[0]
+        values = inputs.system(cell).learning.carried == "values"
+        delta = carried(
+            SparseDelta.load(tuned.path(WORN), base=base_hash(other)), other, encoder, values=values
+        )
     for one in (*([load_worn(worn.path(WORN), base=base_id)] if worn else []), delta):
         one.apply(encoder)
     task, _ = inputs.training(cell)
     model = TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size))
     model.head.load_state_dict({name.removeprefix("head."): one for name, one in delta.full.items()})
     return inputs.placed(model).eval(), task, tokenizer
+
+
+def carried(
+    delta: SparseDelta, tuned_on: PreTrainedModel, to: PreTrainedModel, *, values: bool
+) -> SparseDelta:
+    """A delta of one student of a family for another.
+
+    Args:
+        values: the entries get the tuned values themselves, instead of moving by the same differences.
+    """
+    tensors = dict(delta.tensors)
+    if values:
+        own, theirs = to.state_dict(), tuned_on.state_dict()
+        for name, (places, moves) in tensors.items():
+            gap = read_at(theirs[name], places).float() - read_at(own[name], places).float()
+            tensors[name] = (places, moves + gap)
+    return dataclasses.replace(delta, base=base_hash(to), tensors=tensors)
 
 
 def worn_encoder(

@@ -87,6 +87,14 @@ def _of_pair(
     return System(told=told, source=source, student=student, learning=ALL_WEIGHTS, colour=colour)
 
 
+def _family(
+    told: str, source: str, colour: str, terms: Mapping[str, Term], layers: str = "uniform"
+) -> System:
+    """Bui's students, one for each language, the target's tuned on the source in all its weights."""
+    student = Student(terms=terms, layers=layers, languages="each", title=told.rstrip("."))
+    return System(told=told, source=source, student=student, learning=ALL_WEIGHTS, colour=colour)
+
+
 def _truncated(start: str, which: str, source: str, colour: str) -> System:
     """A student that is not distilled at all."""
     return System(
@@ -268,6 +276,33 @@ SYSTEMS: Mapping[str, System] = {
         source="BiStil section 4.3",
         student=SCRATCH,
         colour="#d55e00",
+    ),
+    "monoshot": _family(
+        "Two monolingual students with common embeddings, by predictions, embeddings, states and attention"
+        " scores of uniformly paired layers; the target's is tuned on the source.",
+        "Bui 2022, sections 3.2.2 and 3.3.1",
+        "#661144",
+        MONOSHOT,
+    ),
+    "monoalignment": _family(
+        "Two monolingual students by MonoShot's losses, with states and attention scores of the last layer"
+        " alone.",
+        "Bui 2022, section 3.2.2",
+        "#aa3355",
+        MONOSHOT,
+        "last",
+    ),
+    "tinybert": _family(
+        "Two monolingual students that imitate embeddings, states and attention scores, no predictions.",
+        "Bui 2022, section 3.2.2; Jiao et al. 2020",
+        "#993388",
+        TINYBERT,
+    ),
+    "hinton": _family(
+        "Two monolingual students that imitate the teacher's predictions alone, beside the masked tokens.",
+        "Bui 2022, eq. 2.9 and section 3.2.2",
+        "#cc99bb",
+        HINTON,
     ),
     "bilingual-monoshot": _of_pair(
         "A bilingual student by MonoShot's losses: predictions, embeddings, states and attention scores of"
