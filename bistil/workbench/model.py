@@ -136,13 +136,13 @@ class Workbench:
         Raises:
             InputError: where the choice cannot be run; the choice then stays as it was.
         """
-        try:
-            choice = dataclasses.replace(self.choice, **changes)
-            choice = dataclasses.replace(choice, teacher=teacher_folder(choice.teacher))
-        except TypeError as error:
+        if unknown := changes.keys() - vars(self.choice).keys():
             raise InputError(
-                f"The workbench has the choices {', '.join(vars(self.choice))}; {error}."
-            ) from error
+                f"The workbench has the choices {', '.join(vars(self.choice))}, but"
+                f" {', '.join(sorted(unknown))} came. Correct the name."
+            )
+        choice = dataclasses.replace(self.choice, **changes)
+        choice = dataclasses.replace(choice, teacher=teacher_folder(choice.teacher))
         if choice.task not in self.experiment.task or choice.system not in self.systems:
             raise InputError(
                 f"One of the tasks {', '.join(self.tasks)} and one of the systems {', '.join(self.systems)}"

@@ -13,11 +13,12 @@ from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.pipeline import Pipeline
 from bistil.plan import Job
+from bistil.store.artefacts import NotBuilt
 from bistil.text.corpora import read_lines
 from bistil.text.languages import DataFolder
 from bistil.training.progress import Event
 from bistil.workbench import Workbench, WorkbenchPanel, model, threshold_panel
-from bistil.workbench.guard import Guard
+from bistil.workbench.guard import Guard, in_words
 from bistil.workbench.panels import ThresholdModel
 from bistil.workbench.progress_view import words
 from bistil.workbench.recorder import Recorder
@@ -100,6 +101,9 @@ def test_the_guard_shows_any_error_and_clears_the_last() -> None:
     for kind in (InputError, KeyError):
         Guard(shown.append)(fail)(kind)
     assert shown == ["", "the <reason>", "", "KeyError: 'the <reason>'"]
+    assert in_words(NotBuilt("student/0123456789abcdef")).startswith(
+        "A stage of this is not in the store yet."
+    )
 
 
 def test_the_recorder_tells_rarely_but_always_at_the_end() -> None:
