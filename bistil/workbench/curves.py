@@ -1,7 +1,7 @@
 """Curves of a run as a widget: the browser draws them, the kernel sends numbers only.
 
 Notable: to make a picture in the kernel would take a tenth of a second of the very thread that trains; to
-send some hundreds of numbers takes a few thousandths, so curves follow a run twice a second."""
+send some hundreds of numbers takes a few thousandths, so curves follow a run at once."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

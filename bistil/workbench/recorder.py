@@ -20,7 +20,7 @@ class Recorder:
     now and then.
     """
 
-    def __init__(self, on_change: Callable[[], None] = lambda: None, *, seconds: float = 0.5) -> None:
+    def __init__(self, on_change: Callable[[], None] = lambda: None, *, seconds: float = 0.25) -> None:
         self.on_change, self._seconds = on_change, seconds
         self._lock = threading.Lock()
         self._told = self._at = 0.0
@@ -31,11 +31,12 @@ class Recorder:
     def __call__(self, event: Event) -> None:
         """Take an event; `on_change` is called at most once every `seconds`, and at the end of a stage."""
         with self._lock:
-            self._newest, self._at = event, time.time()
+            self._newest = event
             known = {name: value for name, value in event.metrics.items() if name not in NO_LOSS}
             curve = self._curves.setdefault(event.stage, [])
             if known and (not curve or any(curve[-1].get(name) != value for name, value in known.items())):
                 curve.append({"step": event.step, **known})
+                self._at = time.time()
                 if len(curve) > MOST:
                     del curve[1 : MOST // 2 : 2]
             wait = self._told + self._seconds - time.monotonic()
@@ -62,7 +63,7 @@ class Recorder:
 
     @property
     def at(self) -> float:
-        """When the last event came, in seconds since 1970."""
+        """When the newest numbers came, in seconds since 1970."""
         return self._at
 
     def curves(self) -> dict[str, list[dict[str, float]]]:

@@ -1,6 +1,6 @@
 """The training panel: Run, Pause, Stop, what a run is at, and its curves as they grow.
 
-Notable: numbers and curves follow twice a second; the browser draws them (`curves.js`)."""
+Notable: numbers and curves follow several times a second; the browser draws them (`curves.js`)."""
 
 from html import escape
 from typing import Any

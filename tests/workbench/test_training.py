@@ -182,11 +182,16 @@ def test_the_panel_changes_its_buttons_with_the_run_and_tells_its_cost() -> None
 def test_a_view_is_told_of_the_last_event_however_long_the_next_one_takes() -> None:
     told: list[float] = []
     recorder = Recorder(lambda: told.append(recorder.newest.step), seconds=0.1)
-    for number in (1, 2, 3):
+    recorder(Event("phase", 1, 1000, {"loss": 1.0}))
+    first = recorder.at
+    assert time.time() - 5 < first <= time.time()
+    for number in (2, 3):
         recorder(Event("phase", number, 1000, {"loss": 1.0}))
     assert told == [1]
     until(lambda: told == [1, 3], 5.0)
-    assert time.time() - 5 < recorder.at <= time.time()
+    assert recorder.at == first  # nothing new came since
+    recorder(Event("phase", 4, 1000, {"loss": 0.5}))
+    assert recorder.at > first
 
 
 def test_a_long_curve_is_thinned_and_keeps_its_ends() -> None:
