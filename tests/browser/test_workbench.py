@@ -52,8 +52,9 @@ LAG = """async (seconds) => {
   }
   return [drawn, behind.sort((one, other) => one - other)];
 }"""
-"""How many seconds after the kernel had them new numbers are drawn, each time that some are; and again and again
-how old what is drawn is, the newest first. A kernel has new numbers every half second, or after a longer step.
+"""How many seconds after the kernel had them new numbers are drawn, each time that some are; and how old what
+is drawn is, again and again, the newest first. A kernel has new numbers every half second, or after a longer
+step.
 """
 CONTRAST = """(selector) => {
   const light = (colour) => {
