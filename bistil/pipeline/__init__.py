@@ -71,6 +71,10 @@ class Pipeline(Inputs):
         """
         return students.make_language_sft(self, code, student, vocabulary, select, seed)
 
+    def language_adapter(self, code: str) -> Artefact:
+        """The language adapter of the teacher (MAD-X)."""
+        return students.make_language_adapter(self, code)
+
     def student(self, cell: Cell) -> Artefact:
         """The general student of a cell: `model/` (encoder and tokenizer) and `history.json`."""
         recipe = self.system(cell).student
@@ -84,7 +88,9 @@ class Pipeline(Inputs):
         """The task SFT of a cell: `delta.safetensors` with the head in it, and the labels as a metric."""
         base = self._base(cell, self.system(cell).learning.through)
         source = self.experiment.source
-        worn = self.worn(cell, source, in_training=True)
+        changes = self.system(cell).adaptation.worn == "adapter"
+        codes = self.learnt_from(cell) if changes else (source,)
+        worn = {code: one for code in codes if (one := self.worn(cell, code, in_training=True))}
         follows = self.task_sft(cell.of_teacher) if self.system(cell).forced else None
 
         def teacher() -> TaskModel:
@@ -185,6 +191,8 @@ class Pipeline(Inputs):
         """What a cell's model wears for a language, the teacher's SFT or its student's own."""
         adaptation = self.system(cell).adaptation
         wanted = adaptation.in_training if in_training else adaptation.in_use
+        if adaptation.worn == "adapter" and wanted:
+            return self.language_adapter(code)
         if self.experiment.language_sft is None or adaptation.worn == "nothing" or not wanted:
             return None
         base = self._base(cell)

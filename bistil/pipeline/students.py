@@ -39,7 +39,7 @@ CALIBRATION = 256  # sequences a language that a narrower student is projected b
 NARROWING = "narrowing.safetensors"  # of a narrower student, for stage 2
 MEMBERS = "members"  # of a family: a folder for each language's student
 OWN_HEAD = "mlm-head.safetensors"  # of a student whose recipe trains its masked-LM head
-Wardrobe = Mapping[str, Artefact]
+Clothes = Mapping[str, Artefact]
 """What the teacher wears meanwhile, by language."""
 
 
@@ -88,14 +88,33 @@ def make_language_sft(
     Raises:
         InputError: where the experiment has none.
     """
-    experiment = inputs.experiment
-    if experiment.language_sft is None:
+    asked = inputs.experiment.language_sft
+    if asked is None:
         raise InputError(
-            f"The experiment {experiment.name} adapts nothing to a language. Give it settings under"
+            f"The experiment {inputs.experiment.name} adapts nothing to a language. Give it settings under"
             " `language_sft`."
         )
-    sft = SftConfig(**vars(experiment.language_sft), seed=seed)
-    sft = sft.by(select) if select else sft
+    sft = SftConfig(**vars(asked), seed=seed)
+    return _language_module(inputs, code, "language-sft", sft.by(select) if select else sft, student, kept)
+
+
+def make_language_adapter(inputs: Inputs, code: str) -> Artefact:
+    """The language adapter of the teacher, in the file that holds what can be worn."""
+    asked = inputs.experiment.language_adapter
+    assert asked is not None, "systems that wear adapters are checked to have settings for them"
+    return _language_module(inputs, code, "language-adapter", SftConfig(**vars(asked), seed=LANGUAGE_SEED))
+
+
+def _language_module(
+    inputs: Inputs,
+    code: str,
+    kind: str,
+    sft: SftConfig,
+    student: Artefact | None = None,
+    kept: Artefact | None = None,
+) -> Artefact:
+    """What the teacher, or a student, wears for a language, trained on its text."""
+    experiment = inputs.experiment
 
     def build(folder: Path) -> Mapping[str, Any]:
         mlm, tokenizer = inputs.fresh_teacher().mlm, inputs.teacher.tokenizer
@@ -114,7 +133,7 @@ def make_language_sft(
             inputs.student_blocks(code, tokenizer) if kept else inputs.blocks(code),
             text=experiment.text,
             sft=sft,
-            run=inputs.run(folder, f"language SFT {code}"),
+            run=inputs.run(folder, f"language {'adapter' if sft.adapter else 'SFT'} {code}"),
             cut=0 if kept else inputs.parameters_cut(mlm),
         )
         return inputs.keep(folder, delta, history, "loss")
@@ -124,11 +143,11 @@ def make_language_sft(
         "text": file_id(inputs.data.text(code)),
         **inputs.left_out,
     }
-    return inputs.store.run("language-sft", {"text": inputs.text, "sft": sft}, base, build)
+    return inputs.store.run(kind, {"text": inputs.text, "sft": sft}, base, build)
 
 
 def make_student(
-    inputs: Inputs, cell: Cell, recipe: Student, kept: Artefact | None, worn: Wardrobe
+    inputs: Inputs, cell: Cell, recipe: Student, kept: Artefact | None, worn: Clothes
 ) -> Artefact:
     """The general student of a cell: `model/` (encoder and tokenizer) and `history.json`; of a family
     `members/<code>/` for each of its languages.
@@ -248,7 +267,7 @@ def _settings(inputs: Inputs, recipe: Student, config: GeneralConfig) -> dict[st
 
 
 def _made_from(
-    inputs: Inputs, recipe: Student, kept: Artefact | None, worn: Wardrobe, codes: tuple[str, ...]
+    inputs: Inputs, recipe: Student, kept: Artefact | None, worn: Clothes, codes: tuple[str, ...]
 ) -> dict[str, Artefact | str]:
     """The inputs of a student's stage.
 
@@ -263,7 +282,7 @@ def _made_from(
     return {**found, **{f"sft {code}": one for code, one in worn.items()}}
 
 
-def _teacher(inputs: Inputs, recipe: Student, kept: Artefact | None, worn: Wardrobe) -> AdaptedTeacher:
+def _teacher(inputs: Inputs, recipe: Student, kept: Artefact | None, worn: Clothes) -> AdaptedTeacher:
     """The teacher of a recipe.
 
     One that predicts is trimmed along with the student, so that both predict the same tokens; one that wears

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
-from bistil.adapt.worn import WORN, load_worn
+from bistil.adapt.wardrobe import Wardrobe
+from bistil.adapt.worn import WORN, Worn, load_worn
 from bistil.distil.task import Followed, train_task_sft
 from bistil.distil.width import Narrowing
 from bistil.errors import InputError
@@ -62,18 +63,19 @@ def make_task_sft(
     inputs: Inputs,
     cell: Cell,
     base: Base,
-    worn: Artefact | None,
+    worn: Mapping[str, Artefact],
     follows: Artefact | None,
     teacher: Callable[[], TaskModel],
 ) -> Artefact:
     """The task SFT of a cell: `delta.safetensors` with the head in it, and the labels as a metric.
 
     Args:
-        worn: what the base wears for the source language meanwhile.
+        worn: what the base wears meanwhile for a language; an SFT is the source's, and stays for all batches.
         follows: the task SFT of the teacher that is followed; None for gold labels.
         teacher: makes the model of that.
     """
     config, learning = inputs.experiment.task_config(cell), inputs.system(cell).learning
+    source = inputs.experiment.source
 
     def build(folder: Path) -> Mapping[str, Any]:
         task, examples = inputs.training(cell)
@@ -83,8 +85,16 @@ def make_task_sft(
         set_seed(cell.seed)
         model = inputs.placed(TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size)))
         base_id = base_hash(encoder)
-        if worn is not None:
-            load_worn(worn.path(WORN), base=base_id).apply(encoder)
+        clothes = {code: load_worn(one.path(WORN), base=base_id) for code, one in worn.items()}
+        wardrobe = Wardrobe(encoder, clothes)
+        wardrobe.wear(source)
+        changes = wardrobe if inputs.system(cell).adaptation.worn == "adapter" else None
+
+        def validate() -> Mapping[str, float]:
+            if changes is not None:
+                changes.wear(inputs.validated_on(cell))
+            return evaluate(model, task, validation, tokenizer, max_length=config.max_length)
+
         of = f" lrf {cell.lrf}, {cell.target}" if cell.lrf > 1 else ""
         delta, history = train_task_sft(
             model,
@@ -92,10 +102,11 @@ def make_task_sft(
             examples,
             tokenizer,
             config=config,
-            validate=lambda: evaluate(model, task, validation, tokenizer, max_length=config.max_length),
+            validate=validate,
             base=base_id,
             run=inputs.run(folder, f"{cell.task} SFT, {cell.system}{of}"),
             follows=_followed(inputs, cell, base, teacher(), kept) if follows else None,
+            wardrobe=changes,
             cut=0 if base.vocabulary else inputs.parameters_cut(encoder),
         )
         known = [one for own in examples.values() for one in own]
@@ -105,7 +116,7 @@ def make_task_sft(
     made_from: dict[str, Artefact | str] = {
         "base": base.student or inputs.teacher_input,
         **inputs.training_files(cell),
-        **({"source sft": worn} if worn else {}),
+        **{"source sft" if code == source else f"sft {code}": one for code, one in worn.items()},
         **({"task teacher": follows} if follows else {}),
     }
     settings: dict[str, Any] = {"task": cell.task, "settings": config, "forced": follows is not None}
@@ -137,9 +148,7 @@ def make_task_model(
     else:
         other = tuned_on.load(inputs)[0]
         values = inputs.system(cell).learning.carried == "values"
-        delta = carried(
-            SparseDelta.load(tuned.path(WORN), base=base_hash(other)), other, encoder, values=values
-        )
+        delta = carried(load_worn(tuned.path(WORN), base=base_hash(other)), other, encoder, values=values)
     for one in (*([load_worn(worn.path(WORN), base=base_id)] if worn else []), delta):
         one.apply(encoder)
     task, _ = inputs.training(cell)
@@ -148,14 +157,16 @@ def make_task_model(
     return inputs.placed(model).eval(), task, tokenizer
 
 
-def carried(
-    delta: SparseDelta, tuned_on: PreTrainedModel, to: PreTrainedModel, *, values: bool
-) -> SparseDelta:
-    """A delta of one student of a family for another.
+def carried(delta: Worn, tuned_on: PreTrainedModel, to: PreTrainedModel, *, values: bool) -> Worn:
+    """A delta, or an adapter, of one student of a family for another.
 
     Args:
         values: the entries get the tuned values themselves, instead of moving by the same differences.
     """
+    if not isinstance(delta, SparseDelta):
+        adapter: Any = delta
+        moved: Worn = dataclasses.replace(adapter, base=base_hash(to))
+        return moved
     tensors = dict(delta.tensors)
     if values:
         own, theirs = to.state_dict(), tuned_on.state_dict()

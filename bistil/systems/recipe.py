@@ -269,13 +269,14 @@ class Adaptation(Settings):
     """What a model wears for a language.
 
     Attributes:
-        worn: a language SFT ("sft"), by the method that the experiment's settings say, or "nothing".
+        worn: a language SFT ("sft"), by the method that the experiment's settings say, a language "adapter"
+            (MAD-X), or "nothing".
         select: what may change in that SFT instead of the entries that LT-SFT chooses.
         in_training: whether the source's is worn while the task is learnt.
         in_use: whether the target's is worn when the model is used.
     """
 
-    worn: Literal["nothing", "sft"] = "nothing"
+    worn: Literal["nothing", "sft", "adapter"] = "nothing"
     select: Literal["random", "biases"] | None = None
     in_training: bool = True
     in_use: bool = True
@@ -298,11 +299,13 @@ class Rows(Settings):
         language: whose they are: "source", "target", or a language's code.
         split: of which file.
         most: at most so many of them, the first ones; None for all.
+        upsample: how often each is counted, so that few examples weigh more (thesis section 6.2).
     """
 
     language: str = "source"
     split: Literal["train", "dev"] = "train"
     most: Count | None = None
+    upsample: Count = field(default=1, metadata={"added_later": True})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,6 +316,7 @@ class Learning(Settings):
         select: what may change, as `LotteryConfig.select`; None for what the experiment's settings say.
         peft: the task is tuned by this method of the `peft` library, at the settings' density.
         spiel: the task is tuned by this variant of SpIEL, at that density.
+        adapter: the task is tuned by a bottleneck adapter, as `adapter` of its settings says.
         follows: the task's "gold" labels, or the "teacher" that is tuned for it (teacher-forced).
         terms: what a student that follows the teacher imitates of its states, beside its predictions.
         temperature: what logits of both sides are divided by in the loss on predictions; BiStil's eq. 5.3 has
@@ -329,6 +333,7 @@ class Learning(Settings):
     select: Literal["random", "biases", "all", "none"] | None = None
     peft: Literal["lora", "ia3"] | None = None
     spiel: Literal["ag", "ma"] | None = None
+    adapter: bool = field(default=False, metadata={"added_later": True})
     follows: Literal["gold", "teacher"] = "gold"
     terms: Mapping[str, Term] = field(default_factory=lambda: STATES)
     temperature: Positive = field(default=1.0, metadata={"added_later": True})
@@ -340,20 +345,23 @@ class Learning(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if sum(bool(one) for one in (self.select, self.peft, self.spiel)) > 1:
-            raise InputError(f"At most one of `select`, `peft` and `spiel` was expected, but got {self}.")
-        if self.embeddings == "frozen" and (self.peft or self.spiel):
+        if sum(bool(one) for one in (self.select, self.peft, self.spiel, self.adapter)) > 1:
+            raise InputError(
+                f"At most one of `select`, `peft`, `spiel` and `adapter` was expected, but got {self}."
+            )
+        if self.embeddings == "frozen" and (self.peft or self.spiel or self.adapter):
             raise InputError("`embeddings: frozen` is for tuning by `select` or LT-SFT; take it out.")
 
     @property
     def one_phase(self) -> bool:
         """Whether task tuning is one phase, whatever the experiment's method."""
-        return bool(self.select or self.peft or self.spiel)
+        return bool(self.by)
 
     @property
     def by(self) -> str:
         """By what the task is tuned, in a word; "" for the method of the experiment's settings."""
-        return self.select or self.peft or (f"spiel-{self.spiel}" if self.spiel else "")
+        spiel, adapter = f"spiel-{self.spiel}" if self.spiel else "", "adapter" if self.adapter else ""
+        return self.select or self.peft or spiel or adapter
 
     @property
     def told(self) -> str:
@@ -373,6 +381,7 @@ class Learning(Settings):
             rows.language
             + (f" {rows.split}" if rows.split != "train" else "")
             + (f":{rows.most}" if rows.most else "")
+            + (f" x{rows.upsample}" if rows.upsample > 1 else "")
             for rows in self.rows
         )
 
@@ -405,6 +414,13 @@ class System:
         family = self.student is not None and self.student.family
         if family and self.adaptation.worn != "nothing":
             raise InputError("The students of a family are each of one language and wear nothing for it.")
+        if self.adaptation.worn == "adapter" and (self.student is not None or not self.learning.adapter):
+            raise InputError(
+                "Language adapters are worn by the whole teacher, with an adapter for the task: `learning:"
+                " {adapter: true}`."
+            )
+        if self.adaptation.worn == "sft" and self.learning.adapter:
+            raise InputError("A task's adapter goes with language adapters or none: `adaptation: {worn: …}`.")
         sides = self.learning.through, self.learning.used
         if not family and sides != ("target", "target"):
             raise InputError(

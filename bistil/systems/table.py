@@ -58,6 +58,8 @@ SENTENCE = Student(
     named="bistil-sentence",
 )
 LANGUAGE_SFT = Adaptation(worn="sft")
+LANGUAGE_ADAPTER = Adaptation(worn="adapter")
+TASK_ADAPTER = Learning(adapter=True)
 ALL_WEIGHTS = Learning(select="all")
 IN_LANGUAGE = Learning(select="all", rows=(Rows(language="target"),))
 
@@ -203,6 +205,35 @@ SYSTEMS: Mapping[str, System] = {
         source="thesis section 7.3.3",
         learning=Learning(spiel="ma"),
         colour="#7cae00",
+    ),
+    "teacher-madx": System(
+        told=(
+            "The teacher with a bottleneck and an invertible adapter for each language, and a task adapter"
+            " above the source's that is used above the target's (MAD-X)."
+        ),
+        source="Pfeiffer et al. 2020; thesis sections 2.3 and 3.2",
+        adaptation=LANGUAGE_ADAPTER,
+        learning=TASK_ADAPTER,
+        colour="#cc7722",
+    ),
+    "teacher-madx-task": System(
+        told="The same task adapter, used without a language's.",
+        source="thesis table 4.2",
+        adaptation=replace(LANGUAGE_ADAPTER, in_use=False),
+        learning=TASK_ADAPTER,
+        colour="#ddaa77",
+    ),
+    "teacher-adapter": System(
+        told="The teacher with a task adapter only, without language adapters in training or use.",
+        source="thesis sections 3.2 and 6.3",
+        learning=TASK_ADAPTER,
+        colour="#e8cdb0",
+    ),
+    "teacher-ltsft-task": System(
+        told="The task SFT of LT-SFT, learnt over the source's language SFT, used without the target's.",
+        source="thesis table 4.2",
+        adaptation=replace(LANGUAGE_SFT, in_use=False),
+        colour="#778899",
     ),
     "bistil-tf": System(
         told=(
