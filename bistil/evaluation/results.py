@@ -279,6 +279,14 @@ def average(
     return Mean(mean, stdev(by_seed) if len(by_seed) > 1 else None, len(by_seed), len(cells))
 
 
+def common_targets(*sides: Sequence[Row]) -> list[str]:
+    """Return the targets that all sides were scored on, over which their means can be compared; all targets
+    where no side shares one with the others.
+    """
+    scored = [{row["target"] for row in side} for side in sides]
+    return sorted(set.intersection(*scored) or set().union(*scored))
+
+
 def clearly_above_floor(rows: Iterable[Row], setting: Setting, *, margin: float = 5.0) -> list[str]:
     """Return the targets on which the teacher scores at least `margin` points more than the floor (0 where no
     floor was run).

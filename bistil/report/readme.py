@@ -15,6 +15,7 @@ from bistil.errors import InputError
 from bistil.evaluation.results import (
     Variant,
     average,
+    common_targets,
     metric_label,
     primary_metric,
     read_results,
@@ -66,7 +67,8 @@ def markdown(results: Path) -> str:
 
 def headline(results: Sequence[Path]) -> str:
     """Return the headlines of some results.csv as one markdown table: a line for each task and source, means
-    over its targets and seeds. What was not run is left out.
+    over targets and seeds. The targets are those of both teacher and first student; a system that lacks one
+    of them has no mean.
     """
     systems = {
         "teacher": Variant(TEACHER),
@@ -80,9 +82,15 @@ def headline(results: Sequence[Path]) -> str:
         rows = read_results(path)
         for setting in settings(rows):
             own = {name: select(rows_of(rows, setting), one) for name, one in systems.items()}
-            means = {name: average(its) for name, its in own.items()}
-            targets = sorted({row["target"] for its in own.values() for row in its})
-            sizes = [average(own[name], "parameters") for name in ("teacher", "student, ½ of the layers")]
+            first = ("teacher", "student, ½ of the layers")
+            targets = common_targets(*(own[name] for name in first))
+            means = {
+                name: average(its, targets=targets)
+                if {row["target"] for row in its}.issuperset(targets)
+                else None
+                for name, its in own.items()
+            }
+            sizes = [average(own[name], "parameters", targets) for name in first]
             metric = metric_label(primary_metric(rows, setting.task)).removesuffix(" (%)")
             lines.append(
                 [

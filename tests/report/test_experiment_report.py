@@ -154,6 +154,22 @@ def test_a_table_stands_between_its_markers_and_is_refreshed(tmp_path: Path) -> 
     assert not readme.refresh(tmp_path / "elsewhere" / "demo", tmp_path)
 
 
+def test_a_headline_is_over_targets_that_teacher_and_student_share(tmp_path: Path) -> None:
+    scores = {
+        ("teacher-ltsft", None): {"qab": 60.0, "qac": 40.0, "qad": 20.0},
+        ("bistil-tf", 2): {"qab": 50.0, "qac": 30.0},
+    }
+    scores[("bistil-tf", 3)] = {"qab": 49.0}
+    rows = [
+        {**row(*system, value, "a" * 16), "target": target}
+        for system, of in scores.items()
+        for target, value in of.items()
+    ]
+    write_results(tmp_path / "results.csv", rows)
+    told = readme.headline([tmp_path / "results.csv"])
+    assert "qaa → qab, qac | 1 | 50.0 | 40.0 | – |" in told
+
+
 def test_the_tables_of_the_readme_are_those_of_the_kept_results() -> None:
     for name, mark in zip(readme.PAGES, (readme.HEADLINE, readme.BLOCK), strict=True):
         text = (ROOT / name).read_text(encoding="utf-8")
