@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -175,7 +176,8 @@ def test_the_panel_changes_its_buttons_with_the_run_and_tells_its_cost() -> None
     until(lambda: panel.error.value)
     assert "no &lt;text&gt;" in panel.error.value
     assert [button.disabled for button in buttons] == [False, True, True]
-    [loss] = panel.curves.state["facets"]
+    state: Any = panel.curves.state
+    [loss] = state["facets"]
     assert loss["lines"][0]["training"] == [(1, 1.0), (2, 0.5), (3, 1.0 / 3)]
 
 
