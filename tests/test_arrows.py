@@ -124,6 +124,7 @@ def test_some_rooms_stay_apart(apart: str) -> None:
     ("package", "rooms"),
     [
         ("ipywidgets", ("bistil.workbench",)),
+        ("anywidget", ("bistil.workbench",)),
         ("IPython", ("bistil.workbench",)),
         ("papermill", ("bistil.batch.demo", "bistil.batch", "bistil.batch.notebooks")),
         ("jinja2", ("bistil.report",)),
@@ -168,7 +169,7 @@ def test_every_module_opens_by_saying_what_is_notable(name: str) -> None:
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
 
 
-HEAVY = ("ipywidgets", "papermill", "matplotlib", "IPython", "seaborn")
+HEAVY = ("ipywidgets", "anywidget", "papermill", "matplotlib", "IPython", "seaborn")
 
 
 @pytest.mark.parametrize("name", ["bistil", "bistil.sft.delta"])

@@ -48,7 +48,7 @@ def from_notebooks(path: Path) -> str:
 
 def can_execute() -> bool:
     """Whether what the notebooks need is installed: papermill, a kernel, widgets."""
-    return all(find_spec(name) for name in ("papermill", "ipykernel", "ipywidgets"))
+    return all(find_spec(name) for name in ("papermill", "ipykernel", "ipywidgets", "anywidget"))
 
 
 def parameters_of(notebook: Path) -> dict[str, Any]:

@@ -98,7 +98,7 @@ class _Asker:
                 parts.append(part)
                 places.append((place, start))
         rows = self.task.encode(parts, self.tokenizer, max_length=self.length)
-        task: Any = _Sure(self.task)
+        task: Any = Sure(self.task)
         found = predict_rows(
             self.student,
             task,
@@ -139,11 +139,15 @@ class _Asker:
         return sum(label != IGNORED for label in row["labels"])
 
 
-class _Sure:
+class Sure:
     """A task whose predictions come with how probable the model finds them, from the same forward pass."""
 
     def __init__(self, task: Any) -> None:
         self.task = task
+
+    def encode(self, examples: Sequence[Any], tokenizer: Any, *, max_length: int) -> Any:
+        """As the task does."""
+        return self.task.encode(examples, tokenizer, max_length=max_length)
 
     def collate(self, rows: Any, pad_id: int) -> Any:
         """As the task does."""

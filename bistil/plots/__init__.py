@@ -23,7 +23,7 @@ from bistil.evaluation.results import (
     variants,
 )
 from bistil.plots.languages import coverage, typology
-from bistil.plots.live import series, training_curves
+from bistil.plots.live import series
 from bistil.plots.sft import (
     Tuning,
     by_seed,
@@ -61,7 +61,6 @@ __all__ = [
     "scores_by_task",
     "support_over_time",
     "trade_off",
-    "training_curves",
     "typology",
     "vocabulary_curve",
 ]

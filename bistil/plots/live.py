@@ -1,20 +1,19 @@
-"""Training as it goes: the losses of a phase, and beside them those of each language or the scores on
-held-out data.
+"""Training as it goes, as data for a view that draws it: the loss and each of its parts, the languages, the
+scores on held-out data.
 
-Notable: what is drawn is decided by what the phase has told; a part that it does not have takes no room.
+Notable: each part has axes of its own, because parts differ by orders of magnitude and on common axes the
+small ones are flat lines; what a phase has not told takes no room.
 """
 
 from collections.abc import Mapping, Sequence
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from dataclasses import dataclass
+from math import isfinite
 
 from bistil.evaluation.results import METRICS
-from bistil.plots.style import PALETTE, figure, legend
+from bistil.plots.style import PALETTE
 
 Entries = Sequence[Mapping[str, float]]
-MARKERS = "osD^v"
+Points = list[tuple[float, float]]
 NO_LOSS = (
     "learning_rate",
     "grad_norm",
@@ -25,51 +24,67 @@ NO_LOSS = (
     "eval_n_examples",
 )
 """What a log or an event tells besides losses and scores."""
+DECADE = 10
+"""How many times the smallest value the largest is, from which on an axis is logarithmic."""
 
 
-def training_curves(entries: Entries, *, title: str = "") -> Figure:
-    """Draw what a phase has told so far: thin lines are training losses, lines with marks held-out ones.
+@dataclass(frozen=True)
+class Line:
+    """A quantity of training batches and the same on held-out data, as (step, value), in one colour."""
+
+    name: str
+    colour: str
+    training: Points
+    held_out: Points
+
+
+@dataclass(frozen=True)
+class Facet:
+    """Axes with what shares their scale. log: whether that is logarithmic."""
+
+    title: str
+    log: bool
+    lines: tuple[Line, ...]
+
+
+def facets(entries: Entries) -> list[Facet]:
+    """Return what a phase has told so far, axes by axes: the loss, its parts, the loss by language where
+    there are several, the scores.
 
     entries: with `step` and any of `loss`, its parts, `loss_<code>` of a language, the same held out
-    (`eval_loss`), and scores `eval_<metric>` in percent. Left: the loss and its parts. Right: the loss by
-    language where there are several, and else the scores."""
+    (`eval_loss`), and scores `eval_<metric>` in percent.
+    """
     names = list(dict.fromkeys(name for entry in entries for name in entry if name not in ("step", *NO_LOSS)))
     codes = sorted({name.rpartition("loss_")[2] for name in names if "loss_" in name})
-    parts = [name for name in names if not name.startswith(("eval_", "loss_"))]
-    scores = [name for name in names if name.removeprefix("eval_") in METRICS and name.startswith("eval_")]
-    right = "languages" if len(codes) > 1 else "scores" if scores else ""
-    made, axes = figure(10.0 if right else 6.2, 3.4, 2 if right else 1)
-    for number, name in enumerate(parts):
-        _pair(axes[0], entries, name, f"eval_{name}", number)
-    axes[0].set(title=title, ylabel="loss, by part" if len(parts) > 1 else "loss")
-    if right == "languages":
-        for number, code in enumerate(codes):
-            _pair(axes[1], entries, f"loss_{code}", f"eval_loss_{code}", number, label=code)
-        axes[1].set(title="by language", ylabel="loss")
-    elif right:
-        for number, name in enumerate(scores):
-            label = METRICS[name.removeprefix("eval_")]
-            axes[1].plot(
-                *series(entries, name),
-                color=PALETTE[number],
-                linewidth=2,
-                marker=MARKERS[number % 5],
-                markersize=4,
-                label=label,
-            )
-        axes[1].set(title="on the source language's held-out data", ylabel="score (%)")
-    for ax in axes:
-        ax.set(xlabel="optimiser step (thin: training; marks: held out)")
-        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-        legend(ax)
-    return made
+    scores = [name for name in names if name.startswith("eval_") and name.removeprefix("eval_") in METRICS]
+    parts = dict.fromkeys(
+        name.removeprefix("eval_") for name in names if "loss_" not in name and name not in scores
+    )
+    shown = {name: [_line(entries, name, name, 0)] for name in parts}
+    if len(codes) > 1:
+        shown["loss by language"] = [
+            _line(entries, code, f"loss_{code}", number) for number, code in enumerate(codes)
+        ]
+    if scores:
+        metrics = [name.removeprefix("eval_") for name in scores]
+        shown["held-out score (%)"] = [
+            _line(entries, METRICS[metric], metric, number) for number, metric in enumerate(metrics)
+        ]
+    return [Facet(title, _wide(lines), tuple(lines)) for title, lines in shown.items()]
 
 
-def _pair(ax: Axes, entries: Entries, training: str, held_out: str, number: int, *, label: str = "") -> None:
-    """Draw a training curve and its held-out one in one colour."""
-    shade, mark = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
-    ax.plot(*series(entries, training), color=shade, linewidth=1.2, alpha=0.8, label=label or training)
-    ax.plot(*series(entries, held_out), color=shade, linewidth=2, marker=mark, markersize=5)
+def _line(entries: Entries, name: str, key: str, number: int) -> Line:
+    training, held_out = (
+        [(x, y) for x, y in zip(*series(entries, own), strict=True) if isfinite(y)]
+        for own in (key, f"eval_{key}")
+    )
+    return Line(name, PALETTE[number % len(PALETTE)], training, held_out)
+
+
+def _wide(lines: Sequence[Line]) -> bool:
+    """Whether the values of lines are positive and differ by a decade or more."""
+    values = [value for line in lines for _, value in (*line.training, *line.held_out)]
+    return bool(values) and min(values) > 0 and max(values) >= DECADE * min(values)
 
 
 def series(entries: Entries, key: str) -> tuple[list[float], list[float]]:

@@ -33,9 +33,18 @@ def asked(task: str, *texts: str) -> Any:
             " `predict`."
         )
     if len(texts) != len(ASKED[task]) or not all(text.strip() for text in texts):
+        names = ASKED[task]
+        given = [name for name, text in zip(names, texts, strict=False) if text.strip()]
+        came = (
+            "nothing"
+            if not given
+            else f"only a {given[0]}"
+            if len(given) < len(names)
+            else f"{len(texts)} texts"
+        )
         raise InputError(
-            f"A {' and a '.join(ASKED[task])} with at least one word were expected for {task}, but {texts}"
-            " came. Fill it in."
+            f"A {' and a '.join(names)} with at least one word {'were' if len(names) > 1 else 'was'} expected"
+            f" for {task}, but {came} came. Fill it in."
         )
     first, last = texts[0], texts[-1]
     words = tuple(first.split())

@@ -291,19 +291,24 @@ class _Watcher(TrainerCallback):
         self.run, self.stopped = run, False
         self.live = Meter()
         self._latest: dict[str, float] = {}
+        self._told_live: set[str] = set()
         self._pace = Pace()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._pace = Pace(state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        self._latest |= {name: value for name, value in (logs or {}).items() if isinstance(value, float)}
+        """Take what the log alone has. Its losses are means since its last entry, which may be long ago."""
+        alone = {name: value for name, value in (logs or {}).items() if name not in self._told_live}
+        self._latest |= {name: value for name, value in alone.items() if isinstance(value, float)}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._pace.stepped(state.global_step)
         if self._pace.due or state.global_step == state.max_steps:
             self._latest |= {"learning_rate": float(kwargs["optimizer"].param_groups[0]["lr"])}
-            self._latest |= self._pace.read(self.live.take(), state.max_steps)
+            live = self._pace.read(self.live.take(), state.max_steps)
+            self._told_live |= live.keys()
+            self._latest |= live
         with self._pace.aside():
             self.run.progress(Event(self.run.stage, state.global_step, state.max_steps, dict(self._latest)))
         if state.global_step == state.max_steps:

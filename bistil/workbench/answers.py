@@ -7,9 +7,10 @@ wrong `–`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from itertools import zip_longest
+from types import MappingProxyType
 from typing import Any
 
 import ipywidgets as w
@@ -32,10 +33,13 @@ NONE = "–"
 
 @dataclass(frozen=True)
 class Said:
-    """What one model answers: a text for each unit, and whether it counts as right."""
+    """What one model answers: a text for each unit, whether it counts as right, and how probable the model
+    finds it, where that is known.
+    """
 
     texts: tuple[str, ...]
     right: tuple[bool, ...]
+    sure: tuple[float, ...] = ()
 
     @property
     def wrong(self) -> int:
@@ -61,8 +65,10 @@ class Answers:
         judged = any(self.gold)
         rows = [[unit, gold] if judged else [unit] for unit, gold in zip(self.units, self.gold, strict=True)]
         for said in self.said.values():
-            for row, text, right in zip(rows, said.texts, said.right, strict=True):
-                row.append(text if right else _struck(text))
+            told = zip_longest(rows, said.texts, said.right, said.sure[: len(rows)])
+            for row, text, right, sure in told:
+                shown = html.Markup(escape(text)) if right else _struck(text)
+                row.append(shown if sure is None else html.Markup(shown + _percent(sure)))
         about = f'<p style="max-width: 60em; line-height: 1.5">{escape(self.about)}</p>' if self.about else ""
         return about + html.table(["", *["gold"] * judged, *self.said], rows)
 
@@ -71,6 +77,10 @@ def _struck(text: str) -> html.Markup:
     return html.Markup(
         f'<span style="color: {PALETTE[3]}; text-decoration: line-through">{escape(text)}</span>'
     )
+
+
+def _percent(sure: float) -> str:
+    return f' <small style="{html.QUIET}">{100 * sure:.0f} %</small>'
 
 
 def answers(pipeline: Pipeline, cells: Sequence[Cell], examples: Sequence[Any]) -> list[Answers]:
@@ -92,12 +102,25 @@ def answers(pipeline: Pipeline, cells: Sequence[Cell], examples: Sequence[Any]) 
     ]
 
 
-def beside(example: Any, predictions: Mapping[str, Any], *, gold: bool = True) -> Answers:
+def beside(
+    example: Any,
+    predictions: Mapping[str, Any],
+    *,
+    gold: bool = True,
+    sure: Mapping[str, Sequence[float]] = MappingProxyType({}),
+) -> Answers:
     """Return one example with predictions of it, as `predict` of its task gives them, by the name of their
     model.
 
-    gold: whether the example has any; without, nothing is right or wrong.
+    gold: whether the example has any; without, nothing is right or wrong. sure: by the same names, how
+    probable the model finds its text for each unit.
     """
+    found = _beside(example, predictions, gold)
+    said = {name: replace(one, sure=tuple(sure.get(name, ()))) for name, one in found.said.items()}
+    return replace(found, said=said)
+
+
+def _beside(example: Any, predictions: Mapping[str, Any], gold: bool) -> Answers:
     about, units, golds = _parts(example)
     if not gold:
         texts = {name: _texts(example, prediction) for name, prediction in predictions.items()}

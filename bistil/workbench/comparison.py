@@ -172,7 +172,8 @@ class Comparison:
             predictions = pipeline.predictions(cell, examples)
         except NotBuilt as error:
             raise InputError(
-                f"The model of {cell} is not in the store at {pipeline.store.root}. Run its experiment there."
+                f"The model {system} for {cell.task} on {target} is not in the store at"
+                f" {pipeline.store.root}. Run its experiment there."
             ) from error
         judged = [
             Wrong(*pair, beside(pair[0], {system: pair[1]}))

@@ -11,9 +11,13 @@ from bistil.store.artefacts import NotBuilt
 
 
 def in_words(error: BaseException) -> str:
-    """Return what a reader is told: the paragraph of our own errors, type and text of any other."""
-    if isinstance(error, InputError | NotBuilt):
+    """Return what a reader is told: the paragraph of our own errors, what to do where a stage is missing,
+    type and text of any other.
+    """
+    if isinstance(error, InputError):
         return str(error)
+    if isinstance(error, NotBuilt):
+        return "A stage of this is not in the store yet. Press Run in the workbench, or run its experiment."
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 

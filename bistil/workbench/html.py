@@ -63,7 +63,11 @@ def bar(share: float) -> str:
 
 def line(text: str) -> str:
     """Return a quiet line of text, or nothing for the empty text."""
-    return f'<p style="{QUIET}; max-width: 70em">{escape(text)}</p>' if text else ""
+    return (
+        f'<p style="{QUIET}; max-width: 70em; line-height: 1.4; margin: 4px 0">{escape(text)}</p>'
+        if text
+        else ""
+    )
 
 
 def error(text: str) -> str:

@@ -24,7 +24,6 @@ from bistil.store.artefacts import NotBuilt, Store
 from bistil.systems.recipe import start_layers
 from bistil.tasks import column
 from bistil.tasks import task as find_task
-from bistil.tasks.asking import texts_of
 from bistil.text.corpora import read_lines
 from bistil.text.languages import DATA, DataFolder
 from bistil.training.progress import Listener
@@ -56,13 +55,18 @@ class Choice:
 
 
 class Workbench:
-    """The view-model: it knows nothing of widgets, and every method returns at once or in seconds."""
+    """The view-model: it knows nothing of widgets, and every method returns at once or in seconds.
+
+    `choice` is what the next run is for, `running` what the one under way is for, `stage` what that is at.
+    """
 
     def __init__(
         self, experiment: Experiment, data: DataFolder, store: Path | str, *, device: str | None = None
     ) -> None:
         self.experiment, self.data, self.store, self.device = experiment, data, Path(store), device
         self.training = Training(self._work)
+        self.running: Choice | None = None
+        self.stage = ""
         self.on_choice: list[Callable[[], None]] = []
         self.on_stage: Callable[[], None] = lambda: None
         cells = [cell for cell in experiment.cells() if cell.task in experiment.task]
@@ -132,13 +136,13 @@ class Workbench:
         Raises:
             InputError: where the choice cannot be run; the choice then stays as it was.
         """
-        try:
-            choice = dataclasses.replace(self.choice, **changes)
-            choice = dataclasses.replace(choice, teacher=teacher_folder(choice.teacher))
-        except TypeError as error:
+        if unknown := changes.keys() - vars(self.choice).keys():
             raise InputError(
-                f"The workbench has the choices {', '.join(vars(self.choice))}; {error}."
-            ) from error
+                f"The workbench has the choices {', '.join(vars(self.choice))}, but"
+                f" {', '.join(sorted(unknown))} came. Correct the name."
+            )
+        choice = dataclasses.replace(self.choice, **changes)
+        choice = dataclasses.replace(choice, teacher=teacher_folder(choice.teacher))
         if choice.task not in self.experiment.task or choice.system not in self.systems:
             raise InputError(
                 f"One of the tasks {', '.join(self.tasks)} and one of the systems {', '.join(self.systems)}"
@@ -157,7 +161,7 @@ class Workbench:
         _chosen_experiment(self.experiment, choice)
         self.choice = choice
         if not self.training.running:
-            self.training.message = ""
+            self.training.message = self.training.job = ""
         for follow in self.on_choice:
             follow()
 
@@ -169,22 +173,37 @@ class Workbench:
     @property
     def cell(self) -> Cell:
         """The chosen score."""
-        choice = self.choice
-        return Cell(
-            choice.system,
-            choice.task,
-            choice.target,
-            choice.lrf if self.is_student(choice.system) else 1,
-            choice.seed,
+        return self._cell(self.choice)
+
+    def _cell(self, choice: Choice) -> Cell:
+        lrf = choice.lrf if self.is_student(choice.system) else 1
+        return Cell(choice.system, choice.task, choice.target, lrf, choice.seed)
+
+    def in_words(self, choice: Choice) -> str:
+        """Return what a score is about: task, languages, system, density and seed."""
+        source, target = (
+            f"{self.data.languages[code].name} ({code})" for code in (choice.source, choice.target)
         )
+        system = self.experiment.named(self._cell(choice))
+        return f"{choice.task}, {source} to {target}, {system}, density {choice.density}, seed {choice.seed}"
 
     # -- looking
     # ----------------------------------------------------------------------------------------------
 
     def status(self) -> list[StageStatus]:
         """Return every stage of the chosen score: whether the store has it, and what it took or may take."""
-        pipeline = self.reader()
-        return [status_of(pipeline, job) for job in jobs_of(self.chosen, self.cell)]
+        return self._status(self.choice)
+
+    def run_status(self) -> list[StageStatus]:
+        """Return every stage of the run under way, none without one."""
+        return self._status(self.running) if self.running else []
+
+    def _status(self, choice: Choice) -> list[StageStatus]:
+        experiment = _chosen_experiment(self.experiment, choice)
+        pipeline = self._reader(experiment)
+        found = [status_of(pipeline, job) for job in jobs_of(experiment, self._cell(choice))]
+        at = self.stage if choice == self.running else ""
+        return [dataclasses.replace(one, at_work=one.name == at and not one.there) for one in found]
 
     def coverage(self, code: str) -> Coverage | None:
         """How the chosen teacher's vocabulary covers a language, by the first SAMPLE lines of its text; None
@@ -199,10 +218,10 @@ class Workbench:
         """What exists of the chosen score and what a run will take, in a sentence."""
         return summary(self.status())
 
-    def first_texts(self) -> tuple[str, ...]:
-        """The texts of the target's first test example of the chosen task, to ask a model about."""
+    def examples(self, most: int = 8) -> list[Any]:
+        """The target's first test examples of the chosen task, to ask a model about."""
         task = find_task(self.choice.task)
-        return texts_of(task.read(self.data.file(task.column, self.choice.target, "test"))[0])
+        return list(task.read(self.data.file(task.column, self.choice.target, "test"))[:most])
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the result rows in the store for the chosen task and target: every system of the experiment,
@@ -223,8 +242,9 @@ class Workbench:
     # ----------------------------------------------------------------------------------------------
 
     def _work(self, progress: Listener, stop: threading.Event) -> None:
-        """Build what the chosen score lacks; `on_stage` is called after each stage."""
-        experiment, cell = self.chosen, self.cell
+        """Build what the chosen score lacks; `on_stage` is called when a stage begins."""
+        choice = self.running = self.choice
+        experiment, self.training.job = self.chosen, self.in_words(choice)
         pipeline = Pipeline(
             experiment,
             self.data,
@@ -233,10 +253,14 @@ class Workbench:
             progress=progress,
             stop=stop,
         )
-        for job in jobs_of(experiment, cell):
-            self.training.tell(f"working on: {describe(job)}")
-            perform(pipeline, job)
-            self.on_stage()
+        try:
+            for job in jobs_of(experiment, self._cell(choice)):
+                self.stage = describe(job)
+                self.training.tell(f"working on: {self.stage}")
+                self.on_stage()
+                perform(pipeline, job)
+        finally:
+            self.running, self.stage = None, ""
 
     def report(self) -> Path:
         """Write the report of every score of the chosen experiment that the store has, beside the store;
@@ -258,7 +282,25 @@ class Workbench:
 
     def reader(self) -> Pipeline:
         """A pipeline of the chosen experiment that builds nothing."""
-        return Pipeline(self.chosen, self.data, Store(self.store, read_only=True), device=self.device)
+        return self._reader(self.chosen)
+
+    def _reader(self, experiment: Experiment) -> Pipeline:
+        return Pipeline(experiment, self.data, Store(self.store, read_only=True), device=self.device)
+
+
+def under_way(experiment: Experiment, data: DataFolder, store: Path | str) -> Workbench | None:
+    """Return the workbench of this process whose run of this experiment over this store and data is under
+    way, as it is after a page was loaded again; None without one.
+    """
+    for training in Training.under_way():
+        one = getattr(training.work, "__self__", None)
+        if isinstance(one, Workbench) and (one.experiment, one.data.root, one.store.resolve()) == (
+            experiment,
+            data.root,
+            Path(store).resolve(),
+        ):
+            return one
+    return None
 
 
 def _chosen_experiment(experiment: Experiment, choice: Choice) -> Experiment:

@@ -14,7 +14,6 @@ from bistil.errors import InputError
 from bistil.plots import vocabulary_curve
 from bistil.workbench import html
 from bistil.workbench.guard import Guard
-from bistil.workbench.look import png
 
 THRESHOLDS = tuple(float(f"{digit}e{power}") for power in range(-7, -2) for digit in (1, 2, 5))
 
@@ -53,8 +52,7 @@ class ThresholdPanel(w.VBox):
 
     def __init__(self, model: ThresholdModel) -> None:
         self.model = model
-        self.words, self.error = w.HTML(), w.HTML()
-        self.curve = w.Image(format="png", layout=w.Layout(max_width="560px"))
+        self.words, self.error, self.curve = w.HTML(), w.HTML(), w.HTML()
         near = min(THRESHOLDS, key=lambda value: abs(np.log(value / model.threshold)))
         self.slider = w.SelectionSlider(
             options=[(f"{value:g}", value) for value in THRESHOLDS],
@@ -71,7 +69,9 @@ class ThresholdPanel(w.VBox):
         self.model.threshold = threshold
         gone = ", ".join(self.model.lost()) or "none that occur in the texts"
         self.words.value = html.table(["", ""], [[self.model.text(), ""], [f"Gone first: {gone}", ""]])
-        self.curve.value = png(vocabulary_curve(THRESHOLDS, self.model.sizes, threshold), dots=70)
+        self.curve.value = html.picture(
+            vocabulary_curve(THRESHOLDS, self.model.sizes, threshold), "tokens-by-threshold"
+        )
 
 
 def threshold_panel(

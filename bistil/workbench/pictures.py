@@ -19,7 +19,6 @@ from bistil.sft.spiel.config import SpielConfig
 from bistil.studies.densities import contour
 from bistil.workbench import html
 from bistil.workbench.guard import Guard
-from bistil.workbench.look import png
 
 ALL = "all"
 
@@ -43,10 +42,8 @@ class Picture:
         """
         for name, value in changes.items():
             if value not in self.options.get(name, ()):
-                raise InputError(
-                    f"{name} can be one of {self.options.get(name, 'nothing here')}, but {value!r} was"
-                    " chosen."
-                )
+                offered = ", ".join(map(str, self.options.get(name, ()))) or "nothing here"
+                raise InputError(f"{name} can be one of {offered}, but {value} was chosen.")
         self.choice |= changes
 
     def figure(self) -> Figure:
@@ -57,9 +54,10 @@ class Picture:
 class PicturePanel(w.VBox):
     """A list for every choice, and the figure."""
 
-    def __init__(self, model: Picture, *, dots: int = 80) -> None:
-        self.model, self.dots = model, dots
-        self.image, self.error = w.Image(format="png", layout=w.Layout(max_width="820px")), w.HTML()
+    def __init__(self, model: Picture, name: str) -> None:
+        """Draw at once. name: what the figure shows, for screen readers."""
+        self.model, self.name = model, name
+        self.image, self.error = w.HTML(), w.HTML()
         self.lists = {
             name: w.Dropdown(
                 options=found, value=model.choice[name], description=name, style={"description_width": "auto"}
@@ -79,13 +77,13 @@ class PicturePanel(w.VBox):
         self._show()
 
     def _show(self) -> None:
-        self.image.value = png(self.model.figure(), dots=self.dots)
+        self.image.value = html.picture(self.model.figure(), self.name)
 
 
 def places_panel(deltas: Mapping[str, SparseDelta]) -> PicturePanel:
     """Return a panel that shows where in the network a delta's entries sit, the delta chosen by name."""
     return PicturePanel(
-        Picture(lambda delta: plots.delta_map(*densities(deltas[delta])), {"delta": list(deltas)})
+        Picture(lambda delta: plots.delta_map(*densities(deltas[delta])), {"delta": list(deltas)}), "places"
     )
 
 
@@ -113,7 +111,9 @@ def overlap_panel(
 
     if len(deltas) < 2:
         raise InputError(f"At least two deltas were expected, to compare them, but {len(deltas)} came.")
-    return PicturePanel(Picture(draw, {"largest": [f"{percent} %" for percent in (100, 50, 25, 10, 5, 1)]}))
+    return PicturePanel(
+        Picture(draw, {"largest": [f"{percent} %" for percent in (100, 50, 25, 10, 5, 1)]}), "overlap"
+    )
 
 
 def ages_panel(born: Mapping[str, Any], config: SpielConfig) -> PicturePanel:
@@ -131,7 +131,7 @@ def ages_panel(born: Mapping[str, Any], config: SpielConfig) -> PicturePanel:
         dict.fromkeys((config.rate, 0.1, 0.2, 0.4, 0.8)),
         dict.fromkeys((config.schedule, "linear", "cosine")),
     )
-    return PicturePanel(Picture(draw, {"rate": list(rates), "schedule": list(schedules)}))
+    return PicturePanel(Picture(draw, {"rate": list(rates), "schedule": list(schedules)}), "ages")
 
 
 def densities_panel(rows: Sequence[dict[str, Any]]) -> PicturePanel:
@@ -142,7 +142,9 @@ def densities_panel(rows: Sequence[dict[str, Any]]) -> PicturePanel:
     def draw(seed: str) -> Figure:
         return contour([row for row in rows if seed in (ALL, str(row["seed"]))])
 
-    return PicturePanel(Picture(draw, {"seed": [ALL, *sorted({str(row["seed"]) for row in rows})]}))
+    return PicturePanel(
+        Picture(draw, {"seed": [ALL, *sorted({str(row["seed"]) for row in rows})]}), "densities"
+    )
 
 
 def costs_panel(tunings: Mapping[str, Sequence[plots.Tuning]], *, label: str) -> PicturePanel:
@@ -150,5 +152,6 @@ def costs_panel(tunings: Mapping[str, Sequence[plots.Tuning]], *, label: str) ->
     name.
     """
     return PicturePanel(
-        Picture(lambda of: plots.costs_of_tuning(tunings[of], label=label), {"of": list(tunings)})
+        Picture(lambda of: plots.costs_of_tuning(tunings[of], label=label), {"of": list(tunings)}),
+        "costs",
     )

@@ -1,7 +1,9 @@
 """What a run has reported so far, for whoever wants to draw it.
 
-Notable: a recorder is written by the working thread and read by the view, and hands out copies only. It keeps
-at most some hundreds of entries a stage, by leaving out every other one of the older when there are more."""
+Notable: a recorder is written by the working thread and read by the view, and hands out copies only. What is
+not told at once is told by a timer, so a view is never further behind than that, however long the next event
+takes. It keeps at most some hundreds of entries a stage, by leaving out every other one of the older when
+there are more."""
 
 import threading
 import time
@@ -18,10 +20,11 @@ class Recorder:
     now and then.
     """
 
-    def __init__(self, on_change: Callable[[], None] = lambda: None, *, seconds: float = 0.5) -> None:
+    def __init__(self, on_change: Callable[[], None] = lambda: None, *, seconds: float = 0.25) -> None:
         self.on_change, self._seconds = on_change, seconds
         self._lock = threading.Lock()
-        self._told = 0.0
+        self._told = self._at = 0.0
+        self._late: threading.Timer | None = None
         self._newest: Event | None = None
         self._curves: dict[str, list[dict[str, float]]] = {}
 
@@ -33,18 +36,35 @@ class Recorder:
             curve = self._curves.setdefault(event.stage, [])
             if known and (not curve or any(curve[-1].get(name) != value for name, value in known.items())):
                 curve.append({"step": event.step, **known})
+                self._at = time.time()
                 if len(curve) > MOST:
                     del curve[1 : MOST // 2 : 2]
-            due = event.step >= event.of or time.monotonic() - self._told >= self._seconds
-            if due:
-                self._told = time.monotonic()
+            wait = self._told + self._seconds - time.monotonic()
+            due = event.step >= event.of or wait <= 0
+            if not due and self._late is None:
+                self._late = threading.Timer(wait, self._tell)
+                self._late.daemon = True
+                self._late.start()
         if due:
-            self.on_change()
+            self._tell()
+
+    def _tell(self) -> None:
+        with self._lock:
+            self._told = time.monotonic()
+            if self._late is not None:
+                self._late.cancel()
+                self._late = None
+        self.on_change()
 
     @property
     def newest(self) -> Event | None:
         """The last event, None before the first."""
         return self._newest
+
+    @property
+    def at(self) -> float:
+        """When the newest numbers came, in seconds since 1970."""
+        return self._at
 
     def curves(self) -> dict[str, list[dict[str, float]]]:
         """For each stage that reported a number worth a curve: entries with `step`, and every such number

@@ -36,7 +36,7 @@ WORDS = {
 @dataclass(frozen=True)
 class StageStatus:
     """A stage of a score. seconds: what it took, or where it is missing an estimate (None: nothing to go by);
-    steps: its length.
+    steps: its length; at_work: whether a run is at it.
     """
 
     name: str
@@ -44,6 +44,7 @@ class StageStatus:
     seconds: float | None
     steps: int
     artefact: str = ""
+    at_work: bool = False
 
 
 def jobs_of(experiment: Experiment, cell: Cell) -> list[Job]:

@@ -26,7 +26,7 @@ class Training:
         """Keep the work for later. `cost` says what exists and what a click on Run will take."""
         self.work, self.cost = work, cost
         self.recorder = Recorder()
-        self.message, self.error = "", ""
+        self.message, self.error, self.job = "", "", ""
         self.on_change: Callable[[], None] = lambda: None
         self.on_end: Callable[[], None] = lambda: None
         self.recorder.on_change = lambda: self.on_change()
@@ -59,6 +59,12 @@ class Training:
             return f"paused: {self.message}" if self._held else "pausing after this step"
         return self.message
 
+    @staticmethod
+    def under_way() -> list["Training"]:
+        """Every run that is under way in this process, so that a page that was loaded again finds its own."""
+        runs = [thread.training for thread in threading.enumerate() if isinstance(thread, _Thread)]
+        return [run for run in runs if run.running]
+
     def run(self) -> None:
         """Start the work in a thread; `on_end` is called when it ends.
 
@@ -72,7 +78,7 @@ class Training:
         self._warned = self._held = False
         self.recorder.clear()
         self.error, self.message = "", "starting"
-        self._thread = threading.Thread(target=self._work, name="training", daemon=True)
+        self._thread = _Thread(self)
         self._thread.start()
 
     def pause(self) -> None:
@@ -97,8 +103,8 @@ class Training:
             thread.join(seconds)
 
     def tell(self, message: str) -> None:
-        """Say what the run is at. For the work itself; between two stages is a place to stop and to pause,
-        too.
+        """Say what the run is at, beside `job`, which says what it is for. For the work itself; between two
+        stages is a place to stop and to pause, too.
         """
         if self._stop.is_set():
             raise Stopped("stopped between two stages; Run goes on from there")
@@ -124,7 +130,8 @@ class Training:
         self._held = False
         self.on_change()
 
-    def _work(self) -> None:
+    def perform(self) -> None:
+        """Do the work, in the thread that `run` starts."""
         try:
             self.work(self, self._stop)
             self.message = "finished"
@@ -135,3 +142,11 @@ class Training:
         finally:
             self._thread = None
             self.on_end()
+
+
+class _Thread(threading.Thread):
+    """The thread of a run, which knows whose it is."""
+
+    def __init__(self, training: Training) -> None:
+        super().__init__(target=training.perform, name="training", daemon=True)
+        self.training = training

@@ -1,22 +1,19 @@
 """The training panel: Run, Pause, Stop, what a run is at, and its curves as they grow.
 
-Notable: the numbers are written twice a second; a picture takes a tenth of a second of the very thread that
-trains, so the next one is drawn when the last has taken no more than DRAWN_SHARE of the time."""
+Notable: numbers and curves follow several times a second; the browser draws them (`curves.js`)."""
 
-import time
 from html import escape
 from typing import Any
 
 import ipywidgets as w
 
-from bistil.plots import training_curves
+from bistil.plots.live import facets
 from bistil.training.progress import Event
 from bistil.workbench import html
+from bistil.workbench.curves import Curves
 from bistil.workbench.guard import Guard
 from bistil.workbench.progress_view import words
 from bistil.workbench.training import Training, Work
-
-DRAWN_SHARE = 0.02
 
 
 class TrainingPanel(w.VBox):
@@ -24,7 +21,8 @@ class TrainingPanel(w.VBox):
 
     def __init__(self, model: Training) -> None:
         self.model = model
-        self.message, self.progress, self.curve, self.error = (w.HTML() for _ in range(4))
+        self.message, self.progress, self.error = (w.HTML() for _ in range(3))
+        self.curves = Curves()
         self.guard = Guard(lambda text: setattr(self.error, "value", html.error(text)))
         self.run_button = w.Button(
             description="Run", icon="play", button_style="primary", tooltip="build what is missing"
@@ -40,7 +38,6 @@ class TrainingPanel(w.VBox):
         self.run_button.on_click(self.guard(self._run))
         self.pause_button.on_click(self.guard(self._pause))
         self.stop_button.on_click(self.guard(self._stop))
-        self._next, self._drawn = 0.0, ""
         model.on_change = self.draw
         model.on_end = self.ended
         super().__init__(
@@ -49,34 +46,31 @@ class TrainingPanel(w.VBox):
                 self.message,
                 self.progress,
                 self.error,
-                self.curve,
+                self.curves,
             ]
         )
         self.add_class("bistil-training")
         self.draw()
 
     def draw(self) -> None:
-        """Show what the model says; a new picture only when enough time has passed since the last one."""
+        """Show what the model says."""
         model, event = self.model, self.model.recorder.newest
         self.run_button.disabled = model.running
         self.pause_button.disabled = self.stop_button.disabled = not model.running or model.stopping
         self.pause_button.description, self.pause_button.icon = (
             ("Resume", "play") if model.pausing else ("Pause", "pause")
         )
-        cost = "" if model.running else escape(model.cost)
-        self.message.value = f"<b>{escape(model.status)}</b> {cost}" if model.status else f"<b>{cost}</b>"
+        cost = "" if model.running else model.cost
+        lines = [
+            f"<b>{escape(model.status)}</b> {escape(cost)}" if model.status else f"<b>{escape(cost)}</b>"
+        ]
+        if model.status and model.job:
+            lines.insert(0, escape(("Running: " if model.running else "Last run: ") + model.job))
+        self.message.value = f'<div style="line-height: 1.4; margin: 4px 0">{"<br>".join(lines)}</div>'
         self.progress.value = words(event) + numbers(event) if model.running else ""
-        if event is not None and (
-            event.stage != self._drawn or time.monotonic() >= self._next or not model.running or model.pausing
-        ):
-            self._draw_curve(event)
-
-    def _draw_curve(self, event: Event) -> None:
-        curve = self.model.recorder.curves().get(event.stage, [])
-        if len(curve) > 1:
-            begun = time.monotonic()
-            self.curve.value = html.picture(training_curves(curve, title=event.stage), "training-curves")
-            self._next, self._drawn = begun + (time.monotonic() - begun) / DRAWN_SHARE, event.stage
+        told = facets(model.recorder.curves().get(event.stage, ())) if event is not None else []
+        if event is not None and told:  # scoring tells no curve: that of the stage before it stays
+            self.curves.show(event.stage, told, model.recorder.at)
 
     def ended(self) -> None:
         """Show that the run is over, and what it raised if it did."""
@@ -85,7 +79,7 @@ class TrainingPanel(w.VBox):
             self.error.value = html.error(self.model.error)
 
     def _run(self, *_: Any) -> None:
-        self.curve.value, self._drawn = "", ""
+        self.curves.clear()
         self.model.run()
         self.draw()
 

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 import ipywidgets as w
 
+from bistil.deploy.predict import Sure
 from bistil.errors import InputError
 from bistil.evaluation.score import predict_all
 from bistil.experiment import Cell
 from bistil.store.artefacts import NotBuilt
-from bistil.tasks.asking import ASKED, asked
+from bistil.tasks.asking import ASKED, asked, texts_of
 from bistil.tasks.parsing import Tree
 from bistil.tasks.tagging import Tagged
 from bistil.tasks.treebank import Sentence
@@ -26,19 +27,24 @@ from bistil.workbench.look import tree
 from bistil.workbench.model import Workbench
 
 REPEATS = 5
+STYLE = {"description_width": "90px"}
 
 
 class Tried(NamedTuple):
-    """What was asked, and by the name of each model its prediction and the median milliseconds it took."""
+    """What was asked, and by the name of each model its prediction, the median milliseconds it took, and how
+    probable it finds each unit's text, where the task tells. gold: whether the example has any.
+    """
 
     example: Any
     predictions: Mapping[str, Any]
     milliseconds: Mapping[str, float]
+    sure: Mapping[str, Sequence[float]]
+    gold: bool = False
 
     @property
     def answers(self) -> Answers:
-        """The answers side by side, without gold."""
-        return beside(self.example, self.predictions, gold=False)
+        """The answers side by side, beside gold where there is any."""
+        return beside(self.example, self.predictions, gold=self.gold, sure=self.sure)
 
 
 class Tryout:
@@ -65,23 +71,30 @@ class Tryout:
             InputError: where a text is empty, the system is no model, or a model is not there yet.
         """
         cell, example = self.workbench.cell, asked(self.workbench.choice.task, *texts)
+        known = [one for one in self.workbench.examples() if texts_of(one) == tuple(texts)]
         if self.workbench.experiment.system(cell.system).guesses:
             raise InputError(
                 f"A system with a model was expected, but {cell.system} has none. Choose another system in"
                 " the workbench."
             )
         length = self.workbench.experiment.task[cell.task].max_length
-        predictions, milliseconds = {}, {}
+        predictions, milliseconds, sure = {}, {}, {}
         for one in self.cells:
             model, task, tokenizer = self._model(one)
             name = self.workbench.experiment.named(one)
+            with_sure: Any = Sure(task)
+            [(predictions[name], found)] = predict_all(
+                model, with_sure, [example], tokenizer, max_length=length
+            )
+            if found is not None:
+                sure[name] = [found] if isinstance(found, float) else found
             times = []
-            for _ in range(REPEATS + 1):
+            for _ in range(REPEATS):
                 begun = perf_counter()
-                [predictions[name]] = predict_all(model, task, [example], tokenizer, max_length=length)
+                predict_all(model, task, [example], tokenizer, max_length=length)
                 times.append(1000 * (perf_counter() - begun))
-            milliseconds[name] = median(times[1:])
-        return Tried(example, predictions, milliseconds)
+            milliseconds[name] = median(times)
+        return Tried(known[0] if known else example, predictions, milliseconds, sure, gold=bool(known))
 
     def _model(self, cell: Cell) -> Any:
         """A model with its task and tokenizer; of another choice, the models kept are dropped."""
@@ -94,49 +107,61 @@ class Tryout:
                 self._models[key] = reader.task_model(cell, cell.target)
         except NotBuilt as error:
             raise InputError(
-                f"The model of {cell} is not in the store yet. {self.workbench.summary()} Press Run in the"
-                " workbench."
+                f"The model {self.workbench.experiment.named(cell)} for {cell.task} on {cell.target} is not"
+                f" in the store yet. {self.workbench.summary()} Press Run in the workbench."
             ) from error
         return self._models[key]
 
 
 class TryPanel(w.VBox):
-    """Fields for the chosen task, a button, and the answers beneath."""
+    """A list of test examples, fields for the chosen task, a button, and the answers beneath."""
 
     def __init__(self, model: Tryout) -> None:
         self.model = model
         self.about, self.shown, self.error = w.HTML(), w.HTML(), w.HTML()
         self.fields = w.VBox()
+        wide = w.Layout(width="min(760px, 95%)")
+        self.examples = w.Select(description="examples", rows=4, style=STYLE, layout=wide)
         self.button = w.Button(
             description="Ask", icon="comment", button_style="primary", tooltip="ask teacher and student"
         )
         guard = Guard(lambda text: setattr(self.error, "value", html.error(text)))
         self.button.on_click(guard(self._ask))
         self._follow = guard(self.follow)
+        self.examples.observe(guard(lambda change: self._fill()), names="value")
         model.workbench.on_choice.append(self._follow)
-        super().__init__([self.about, self.fields, self.button, self.error, self.shown])
+        super().__init__([self.about, self.examples, self.fields, self.button, self.error, self.shown])
         self.add_class("bistil-try")
         self._follow()
 
     def follow(self) -> None:
-        """Offer the fields of the task that the workbench has chosen, filled with the target's first test
-        example.
+        """Offer the fields of the task that the workbench has chosen and the target's first test examples,
+        the first one filled in.
         """
         workbench, names = self.model.workbench, self.model.fields
         language = workbench.data.languages[workbench.choice.target]
         models = " beside ".join(map(self.model.workbench.experiment.named, self.model.cells))
         self.about.value = html.line(f"{language.name} ({language.code}), {workbench.choice.task}: {models}")
         wide = w.Layout(width="min(760px, 95%)")
-        style = {"description_width": "90px"}
-        made = [
-            w.Textarea(description=name, rows=3, layout=wide, style=style)
+        self.fields.children = [
+            w.Textarea(description=name, rows=3, layout=wide, style=STYLE)
             if name == "paragraph"
-            else w.Text(description=name, layout=wide, style=style, continuous_update=False)
+            else w.Text(description=name, layout=wide, style=STYLE, continuous_update=False)
             for name in names
         ]
-        for field, text in zip(made, workbench.first_texts(), strict=False):
+        found = [texts_of(one) for one in workbench.examples()] if names else []
+        self.examples.options = [
+            (f"{n}. {' | '.join(texts)}", texts) for n, texts in enumerate(found, start=1)
+        ]
+        self.examples.index = 0 if found else None
+        self.examples.layout.display = None if found else "none"
+        self._fill()
+
+    def _fill(self) -> None:
+        """Put the example that is picked into the fields."""
+        for field, text in zip(self.fields.children, self.examples.value or (), strict=False):
             field.value = text
-        self.fields.children, self.shown.value = made, ""
+        self.shown.value = ""
 
     def _ask(self, *_: Any) -> None:
         self.shown.value = html.line("asking …")

@@ -18,7 +18,7 @@ from bistil.experiment import Experiment
 from bistil.settings.places import CACHE
 from bistil.sources.folder import open_data
 from bistil.workbench import html
-from bistil.workbench.model import Workbench
+from bistil.workbench.model import Workbench, under_way
 from bistil.workbench.session import read_experiment, short
 from bistil.workbench.stages import StageStatus, summary
 from bistil.workbench.training_view import TrainingPanel, in_time
@@ -33,7 +33,7 @@ HELP = {
     "density": "The share of parameters that a sparse fine-tuning may change.",
     "seed": "A whole number that the random choices start from; another one shows how much is chance.",
 }
-"""A sentence for each choice, shown under the pointer."""
+"""A sentence for each choice, shown under the pointer and in a list to unfold."""
 
 
 def workbench_panel(
@@ -43,9 +43,15 @@ def workbench_panel(
     data: str | None = None,
     device: str | None = None,
 ) -> "WorkbenchPanel":
-    """Return the workbench of an experiment as a widget; put it at the end of a cell."""
+    """Return the workbench of an experiment as a widget; put it at the end of a cell.
+
+    While a run of the same experiment over the same store is under way in this kernel, it is the workbench of
+    that run: a page that was loaded again finds it by running its cells.
+    """
     read = read_experiment(experiment)
-    return WorkbenchPanel(Workbench(read, open_data(read.data, data), store, device=device))
+    folder = open_data(read.data, data)
+    running = under_way(read, folder, store)
+    return WorkbenchPanel(running or Workbench(read, folder, store, device=device))
 
 
 class WorkbenchPanel(w.VBox):
@@ -54,8 +60,9 @@ class WorkbenchPanel(w.VBox):
     def __init__(self, model: Workbench) -> None:
         self.model, self._following = model, False
         self.training = TrainingPanel(model.training)
+        self.training.children = self.training.children[:-1]  # the curves have the panel's whole width below
         self.guard = self.training.guard
-        self.stages, self.results, self.page, self.pair = (w.HTML() for _ in range(4))
+        self.note, self.stages, self.results, self.page, self.pair = (w.HTML() for _ in range(5))
         self.inputs = self._inputs()
         self.look_button = w.Button(description="Refresh", icon="refresh", tooltip="read the store again")
         self.report_button = w.Button(
@@ -69,19 +76,24 @@ class WorkbenchPanel(w.VBox):
         model.on_stage = self.guard(self.look)
         model.training.on_end = self._ended
         buttons = w.HBox([self.look_button, self.report_button])
-        left = w.VBox([*self.inputs.values(), buttons, self.pair], layout=w.Layout(flex="0 0 330px"))
+        left = w.VBox(
+            [self.note, *self.inputs.values(), w.HTML(_help()), buttons, self.pair],
+            layout=w.Layout(flex="0 0 330px"),
+        )
         right = w.VBox([self.training, self.stages], layout=w.Layout(flex="1 1 420px"))
         box = w.Layout(display="flex", flex_flow="row wrap", grid_gap="8px 28px")
-        super().__init__([w.Box([left, right], layout=box), self.results, self.page])
+        super().__init__([w.Box([left, right], layout=box), self.training.curves, self.results, self.page])
         self.add_class("bistil-workbench")
         self.guard(self.look)()
 
     def look(self, *_: Any) -> None:
         """Read the store again and draw what exists."""
-        status = self.model.status()
-        self.stages.value = _stage_table(status)
+        status, running = self.model.status(), self.model.run_status()
+        self.stages.value = _stage_table(running or status)
         self.results.value = _result_table(self.model)
         self.model.training.cost = summary(status)
+        next_one = "A run is under way. What is chosen here is for the next one: "
+        self.note.value = html.line(next_one + summary(status) if running else "")
         self.training.draw()
         self.pair.value = _pair(self.model)
 
@@ -182,6 +194,17 @@ def in_frame(page: str) -> str:
     return page.replace("<head>", '<head>\n<base href="about:srcdoc">', 1)
 
 
+def _help() -> str:
+    """Every choice with its sentence, folded."""
+    said = "".join(
+        f"<dt><b>{name}</b></dt><dd style='margin: 0 0 4px'>{text}</dd>" for name, text in HELP.items()
+    )
+    return (
+        f'<details class="bistil-help" style="line-height: 1.35"><summary>What these are</summary>'
+        f'<dl style="margin: 6px 0">{said}</dl></details>'
+    )
+
+
 def _seed(text: str) -> int:
     """The seed that somebody typed.
 
@@ -211,9 +234,10 @@ def _pair(model: Workbench) -> str:
 def _stage_table(status: list[StageStatus]) -> str:
     rows = []
     for stage in status:
-        mark = "✓" if stage.there else "·"
+        mark = "✓" if stage.there else "▶" if stage.at_work else "·"
+        name = html.Markup(f"<b>{escape(stage.name)}</b>") if stage.at_work else stage.name
         steps = f"{stage.steps:,} steps" if stage.steps else ""
-        rows.append([mark, stage.name, duration(stage), steps])
+        rows.append([mark, name, "under way" if stage.at_work else duration(stage), steps])
     return html.table(["", "stage", "time", ""], rows)
 
 

@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium"),
 ]
-PHASE = {"steps": 1200, "learning_rate": 1e-3, "evaluations": 2}
+PHASE = {"steps": 400, "learning_rate": 1e-3, "evaluations": 2}
 LONG = {
     "lottery": {"density": 0.1, "l1": 0.1, "freeze_layer_norms": True},
     "dense": PHASE,
@@ -39,6 +39,40 @@ panel = workbench.workbench_panel({experiment!r}, store={store!r})
 panel.model.choose(target="qab", density=0.02)
 workbench.comparison_panel({results!r}, panel.model.reader())
 """
+LAG = """async (seconds) => {
+  const curves = document.querySelector('.bistil-curves'), title = curves.querySelector('p').textContent;
+  const behind = [], drawn = [], end = Date.now() + 1000 * seconds;
+  let last = curves.dataset.at;
+  while (Date.now() < end && curves.isConnected && curves.querySelector('p')?.textContent === title) {
+    const at = curves.dataset.at;
+    behind.push(Date.now() / 1000 - at);
+    if (at !== last) drawn.push(behind.at(-1));
+    last = at;
+    await new Promise((done) => setTimeout(done, 40));
+  }
+  return [drawn, behind.sort((one, other) => one - other)];
+}"""
+"""How many seconds after the kernel had them new numbers are drawn, each time that some are; and how old what
+is drawn is, again and again, the newest first. A kernel has new numbers every half second, or after a longer
+step.
+"""
+CONTRAST = """(selector) => {
+  const light = (colour) => {
+    const [r, g, b] = colour.match(/[0-9.]+/g).map(Number).map((v) => v / 255)
+      .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (node) => {
+    const own = node ? getComputedStyle(node).backgroundColor : 'rgb(255, 255, 255)';
+    return /, 0\\)$/.test(own) ? ground(node.parentElement) : own;
+  };
+  return [...document.querySelectorAll(selector)].map((node) => {
+    const style = getComputedStyle(node), ink = node instanceof SVGElement ? style.fill : style.color;
+    const [a, b] = [light(ink), light(ground(node))].sort((one, other) => other - one);
+    return (a + 0.05) / (b + 0.05);
+  });
+}"""
+"""The contrast of every text that a selector finds with its ground, by WCAG's formula."""
 READY = (
     "window.jupyterapp && window.jupyterapp.shell.currentWidget &&"
     " window.jupyterapp.shell.currentWidget.sessionContext"
@@ -118,7 +152,7 @@ def lab(folder: Path, tmp_path: Path, world: Path) -> Iterator[str]:
 
 
 def _wait_for(address: str, server: subprocess.Popen, log: Path) -> None:
-    for _ in range(120):
+    for _ in range(360):
         assert server.poll() is None, log.read_text()[-3000:]
         try:
             urllib.request.urlopen(address, timeout=2).close()
@@ -153,7 +187,7 @@ def run_all(page: Any, address: str, panel: str) -> Any:
 
 
 def pictures(page: Any, panel: Any, name: str, folder: Path) -> None:
-    """Save a picture of a panel in the light and in the dark theme."""
+    """Save a picture of a panel in the light and in the dark theme; texts and choices can be read in both."""
     folder = Path(os.environ.get("BISTIL_SCREENSHOTS", folder / "screenshots"))
     folder.mkdir(exist_ok=True)
     page.set_viewport_size(
@@ -170,34 +204,52 @@ def pictures(page: Any, panel: Any, name: str, folder: Path) -> None:
         page.wait_for_function(
             "!document.getElementById('jupyterlab-splash')", timeout=30_000
         )  # it dims the page while styles load
+        for found in page.evaluate(
+            CONTRAST, "select, option, .bistil-curves svg text, .jp-OutputArea-output label"
+        ):
+            assert found >= 4.5, theme
         panel.screenshot(path=folder / f"{name}-{theme.lower()}.png")
 
 
-def test_a_score_is_chosen_run_paused_stopped_finished_asked_and_reported(
+def test_a_score_is_chosen_run_watched_found_again_paused_stopped_finished_reported_and_asked(
     page: Any, lab: str, tmp_path: Path
 ) -> None:
-    panel = run_all(page, f"{lab}/lab/tree/workbench.ipynb?reset", "bistil-workbench")
+    notebook = f"{lab}/lab/tree/workbench.ipynb"
+    panel = run_all(page, f"{notebook}?reset", "bistil-workbench")
     button = lambda name: panel.get_by_role("button", name=name)  # noqa: E731
     select = lambda label: panel.get_by_label(label, exact=True)  # noqa: E731
     assert "student, bistil-tf lrf 2" in panel.inner_text()
     select("target").select_option(label="Arvani (qaa)")
     panel.get_by_text("Source and target should be two languages").wait_for(timeout=60_000)
+    select("seed").fill("1.5")
+    select("seed").press("Enter")
+    panel.get_by_text("A seed is a whole number").wait_for(timeout=60_000)
+    assert select("seed").input_value() == "1"
 
     select("target").select_option(label="Arvel (qab)")
     panel.get_by_text("score on qab").wait_for(timeout=60_000)
     select("density").select_option(label="0.02")
     panel.get_by_text("stages are missing").wait_for(timeout=60_000)
     button("Run").click()
-    moving = panel.get_by_text(re.compile(r"language SFT qa[ab], (dense|sparse): "))
-    moving.wait_for(timeout=90_000)
-    curve = panel.locator("svg[aria-label=training-curves]")
+    curve = panel.locator(".bistil-curves svg").first
     curve.wait_for(timeout=90_000)
-    first = curve.inner_html()
-    moved = "([curve, first]) => !curve.isConnected || curve.innerHTML !== first"
-    page.wait_for_function(moved, arg=[curve.element_handle(), first], timeout=90_000)
+    drawn, behind = page.evaluate(LAG, 3)
+    assert max(drawn) <= 1, drawn
+    assert behind[len(behind) // 2] <= 1, behind
+    curve.hover(position={"x": 60, "y": 60})
+    pointed, newest = (int(text.split()[1]) for text in panel.locator(".bistil-step").all_inner_texts()[:2])
+    assert pointed < newest
 
     button("Pause").click()
     panel.get_by_text("paused:").wait_for(timeout=30_000)
+    select("lrf").select_option(label="3")
+    panel.get_by_text("What is chosen here is for the next one").wait_for(timeout=60_000)
+    panel = run_all(page, notebook, "bistil-workbench")
+    moving = panel.get_by_text(re.compile(r"language SFT qa[ab], (dense|sparse): [0-9]"))
+    moving.wait_for(timeout=90_000)
+    assert "Running: parsing, Arvani (qaa) to Arvel (qab), bistil-tf:2" in panel.inner_text()
+    assert "paused: working on: language SFT" in panel.inner_text()
+    assert "▶" in panel.inner_text()
     assert "tokens a second" in panel.inner_text()
     pictures(page, panel, "workbench-paused", tmp_path)
     held = moving.inner_text()
@@ -213,18 +265,22 @@ def test_a_score_is_chosen_run_paused_stopped_finished_asked_and_reported(
     panel.get_by_text("stopped at step").wait_for(timeout=30_000)
 
     button("Run").click()
-    panel.get_by_text("finished").wait_for(timeout=240_000)
+    panel.get_by_text("finished").wait_for(timeout=600_000)
     assert "Everything is in the store." in panel.inner_text()
     button("Report").click()
     report = panel.frame_locator("iframe.bistil-report")
     report.get_by_role("heading", level=1).wait_for(timeout=90_000)
+    report.locator("a[href^='#']").first.click()
     assert "bilingual students" in report.locator("h1").inner_text()
     pictures(page, panel, "workbench-finished", tmp_path)
 
     asked = page.locator(".jp-OutputArea-output .bistil-try").first
-    asked.get_by_label("sentence").fill("rut lilunma , no liru")
     asked.get_by_role("button", name="Ask").click()
     asked.get_by_text("Median of").wait_for(timeout=90_000)
+    assert "gold" in asked.inner_text()
+    asked.get_by_label("sentence").fill("rut lilunma , no liru")
+    asked.get_by_role("button", name="Ask").click()
+    asked.get_by_text("lilunma").first.wait_for(timeout=90_000)
     pictures(page, asked, "try", tmp_path)
 
     compared = run_all(page, f"{lab}/lab/tree/panels.ipynb?reset", "bistil-comparison")

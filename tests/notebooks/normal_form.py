@@ -4,7 +4,7 @@ Notable: nbval skips a cell without an execution count, so a stripped notebook w
 Outputs stay only in cells tagged `nbval-check-output` (compared by nbval) or `figure` (worth seeing). Tidy
 with `python tests/notebooks/normal_form.py notebooks/*.ipynb`, run anew and tidy with `python
 tests/notebooks/normal_form.py --execute notebooks/*.ipynb` (after `make demo`, whose artefacts the notebooks
-show); both also write the tables of notebooks anew, in docs/explore.md and notebooks/README.md. """
+show); both also write the tables of notebooks anew, in docs/explore.md and notebooks/README.md."""
 
 import re
 import sys
@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[2]
 CHECKED, FIGURE = "nbval-check-output", "figure"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 LARGEST = 150_000
+WIDEST, LONGEST = 88, 24
+"""Columns and lines of a code cell that can be read on a screen of 1280 pixels without scrolling."""
 ID = re.compile(r"[a-z0-9-]{4,32}")
 
 
@@ -49,7 +51,10 @@ def problems(path: Path) -> list[str]:
 
 def _cell_problems(cell: Any) -> list[str]:
     kept = {CHECKED, FIGURE} & set(tags(cell))
-    found = []
+    lines = cell["source"].splitlines()
+    found = [f"has a line of {len(line)} columns" for line in lines if len(line) > WIDEST]
+    if len(lines) > LONGEST:
+        found.append(f"has {len(lines)} lines")
     if kept and not cell["outputs"]:
         found.append("is tagged but has no output")
     if cell["outputs"] and not kept:

@@ -20,8 +20,8 @@ import torch
 
 from bistil.batch import notebooks
 from bistil.batch.notebooks import NOTEBOOKS, Copy
-from bistil.sources.folder import open_data
 from bistil.report.readme import TIMES, TURNS
+from bistil.sources.folder import open_data
 
 Seconds = dict[str, dict[str, dict[str, float]]]
 

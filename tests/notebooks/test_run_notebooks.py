@@ -62,8 +62,8 @@ def nbval(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
 
 
 def plant(notebook: Any) -> int:
-    """Put a copy behind the first checked cell whose output has a digit, with the last one changed; the number
-    of the copy among code cells.
+    """Put a copy behind the first checked cell whose output has a digit, with the last one changed; the
+    number of the copy among code cells.
     """
     for place, cell in enumerate(notebook.cells):
         copy = deepcopy(cell)

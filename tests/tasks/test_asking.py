@@ -21,8 +21,14 @@ def test_the_texts_of_an_example_ask_for_the_same_again(task: str, data: DataFol
 
 
 def test_empty_texts_and_other_tasks_are_told() -> None:
-    with pytest.raises(InputError, match="premise and a hypothesis with at least one word"):
+    with pytest.raises(
+        InputError, match=r"premise and a hypothesis with at least one word.*only a premise came"
+    ):
         asked("nli", "a b", "  ")
+    with pytest.raises(InputError, match="but nothing came"):
+        asked("parsing", "")
+    with pytest.raises(InputError, match="but 2 texts came"):
+        asked("parsing", "a", "b")
     with pytest.raises(InputError, match="premise and a hypothesis"):
         asked("nli", "a b")
     with pytest.raises(InputError, match="cannot be asked here"):

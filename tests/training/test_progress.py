@@ -1,7 +1,12 @@
 """Progress events and their listeners."""
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from bistil.training.loop import Run, _Watcher
 from bistil.training.progress import Event, Terminal, silent
 
 
@@ -22,3 +27,24 @@ def test_terminal_shows_a_bar_a_stage_and_closes_it(capsys: pytest.CaptureFixtur
     assert "loss=1.235" in shown.err
     terminal(Event("second", 8, 8))
     assert terminal._bars == {}
+
+
+def test_means_of_the_log_do_not_stand_for_numbers_of_now(tmp_path: Path) -> None:
+    told: list[Event] = []
+    watcher, state = (
+        _Watcher(Run(tmp_path, "phase", told.append)),
+        SimpleNamespace(global_step=0, max_steps=9),
+    )
+    nothing: Any = SimpleNamespace()
+    optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}])
+    watcher.on_train_begin(nothing, state, nothing)
+    watcher.live.add({"loss": 2.0})
+    for step in (1, 2):
+        state.global_step = step
+        watcher.on_step_end(nothing, state, nothing, optimizer=optimizer)
+        watcher.on_log(nothing, state, nothing, logs={"loss": 9.0, "eval_loss": 3.0, "grad_norm": 1.0})
+    assert (told[1].metrics["loss"], told[1].metrics["eval_loss"], told[1].metrics["grad_norm"]) == (
+        2.0,
+        3.0,
+        1.0,
+    )

@@ -107,5 +107,5 @@ def test_the_worst_errors_are_those_of_the_model_and_come_first(
     assert panel.error.value == ""
     assert "1. " in panel.errors.value
     empty = Pipeline(experiment(), data, Store(tmp_path / "none", read_only=True))
-    with pytest.raises(InputError, match="not in the store"):
+    with pytest.raises(InputError, match=f"The model bistil-st lrf 3 for {task} on qac is not in the store"):
         Comparison(panel.model.rows, empty).worst("bistil-st lrf 3", "qac")

@@ -23,7 +23,10 @@ def test_a_tree_and_a_guess_become_one_small_picture() -> None:
     made = tree(words, heads, relations, guess=([2, 0, 1], ["nsubj", "root", "obj"]))
     colours = {line.get_color() for line in made.axes[0].lines}
     assert len(colours) == 3
-    assert len(show(made).data) < 30_000
+    image = show(made)
+    assert len(image.data) < 40_000
+    assert image.width == pytest.approx(90 * made.get_figwidth(), abs=1)
+    assert int.from_bytes(image.data[16:20]) == 2 * image.width  # the width that the PNG's header says
     assert png(bars({"a": 1.0, "b": 2.0}, "points")).startswith(b"\x89PNG")
 
 

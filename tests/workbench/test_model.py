@@ -51,7 +51,7 @@ def test_coverage_is_that_of_the_teachers_vocabulary_and_read_once(
         ({"density": 0.0}, "density"),
         ({"system": "magic"}, "magic"),
         ({"teacher": "/nowhere/teacher"}, "No teacher"),
-        ({"colour": "red"}, "choices"),
+        ({"colour": "red"}, "density, seed, but colour came"),
     ],
 )
 def test_a_bad_choice_is_refused_in_words_and_changes_nothing(

@@ -1,5 +1,6 @@
 """Panels as objects: what a click or a slider changes, and that every error is shown in the panel."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,15 +11,18 @@ from transformers import BertTokenizer
 from bistil import vocab
 from bistil.errors import InputError
 from bistil.experiment import Experiment
+from bistil.pipeline import Pipeline
+from bistil.plan import Job
+from bistil.store.artefacts import NotBuilt
 from bistil.text.corpora import read_lines
 from bistil.text.languages import DataFolder
 from bistil.training.progress import Event
-from bistil.workbench import Workbench, WorkbenchPanel, threshold_panel
-from bistil.workbench.guard import Guard
+from bistil.workbench import Workbench, WorkbenchPanel, model, threshold_panel
+from bistil.workbench.guard import Guard, in_words
 from bistil.workbench.panels import ThresholdModel
 from bistil.workbench.progress_view import words
 from bistil.workbench.recorder import Recorder
-from bistil.workbench.view import in_frame
+from bistil.workbench.view import _help, in_frame, workbench_panel
 
 
 @pytest.fixture
@@ -97,6 +101,9 @@ def test_the_guard_shows_any_error_and_clears_the_last() -> None:
     for kind in (InputError, KeyError):
         Guard(shown.append)(fail)(kind)
     assert shown == ["", "the <reason>", "", "KeyError: 'the <reason>'"]
+    assert in_words(NotBuilt("student/0123456789abcdef")).startswith(
+        "A stage of this is not in the store yet."
+    )
 
 
 def test_the_recorder_tells_rarely_but_always_at_the_end() -> None:
@@ -138,7 +145,7 @@ def test_the_threshold_slider_keeps_fewer_tokens_to_the_right(
         few.append(len(panel.model.kept()))
     assert few == sorted(few, reverse=True)
     assert few[0] > few[-1]
-    assert bytes(panel.curve.value).startswith(b"\x89PNG")
+    assert "var(--ink)" in panel.curve.value
     with pytest.raises(InputError, match="counts"):
         ThresholdModel(wordpiece, {})
 
@@ -155,8 +162,45 @@ def test_a_seed_that_is_no_whole_number_is_refused_in_words(panel: WorkbenchPane
 
 def test_every_choice_has_a_sentence_of_help(panel: WorkbenchPanel) -> None:
     assert all(widget.tooltip.endswith(".") for widget in panel.inputs.values())
+    assert all(f"<b>{name}</b>" in _help() for name in panel.inputs)
 
 
 def test_links_of_a_report_in_a_frame_stay_in_it() -> None:
     page = in_frame('<head>\n<meta charset="utf-8">\n</head><body><a href="#claims">Claims</a></body>')
     assert '<head>\n<base href="about:srcdoc">\n<meta' in page
+
+
+def test_a_run_is_named_and_marked_and_found_again_while_the_choices_are_for_the_next_one(
+    panel: WorkbenchPanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_work, going = threading.Event(), threading.Event()
+
+    def wait(pipeline: Pipeline, job: Job) -> None:
+        at_work.set()
+        going.wait(30)
+
+    monkeypatch.setattr(model, "perform", wait)
+    panel.model.choose(system="floor", target="qab")
+    assert panel.note.value == ""
+    panel.training.run_button.click()
+    assert at_work.wait(30)
+    panel.inputs["target"].value = "qac"
+    assert "Running: parsing, Arvani (qaa) to Arvel (qab), floor" in panel.training.message.value
+    assert "for the next one: 1 of 1 stages are missing" in panel.note.value
+    assert "▶" in panel.stages.value
+    assert "<b>score on qab</b>" in panel.stages.value
+    again = workbench_panel(panel.model.experiment, store=panel.model.store, data=str(panel.model.data.root))
+    other = workbench_panel(
+        panel.model.experiment, store=panel.model.store / "other", data=str(panel.model.data.root)
+    )
+    assert again.model is panel.model is not other.model
+    assert "to Arvel (qab)" in again.training.message.value
+    assert not again.training.stop_button.disabled
+    again.training.stop_button.click()
+    going.set()
+    panel.model.training.join(30)
+    assert "Last run: parsing, Arvani (qaa) to Arvel (qab)" in again.training.message.value
+    assert (again.note.value, again.stages.value.count("▶")) == ("", 0)
+    assert "score on qac" in again.stages.value
+    fresh = workbench_panel(panel.model.experiment, store=panel.model.store, data=str(panel.model.data.root))
+    assert fresh.model is not panel.model

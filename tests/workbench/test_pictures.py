@@ -43,11 +43,12 @@ def test_a_list_changes_what_is_drawn() -> None:
     panel = overlap_panel(DELTAS, 20, control=[0.75, 0.5])
     assert numbers(panel) == ["75.0", "50.0", "50.0", "50.0"]
     assert "by chance: 20 %" in panel.model.figure().axes[0].get_title()
-    first = bytes(panel.image.value)
+    first = panel.image.value
     panel.lists["largest"].value = "25 %"  # one value each: 0 and 8
     assert numbers(panel) == ["0", "0"]
-    assert bytes(panel.image.value) != first
-    assert first.startswith(b"\x89PNG")
+    assert panel.image.value != first
+    assert 'aria-label="overlap"' in first
+    assert "var(--ink)" in first
     assert panel.error.value == ""
 
 
@@ -98,6 +99,8 @@ def test_what_cannot_be_drawn_or_chosen_is_told() -> None:
     for wrong in ({"seed": 3}, {"task": "ner"}):
         with pytest.raises(InputError, match="was chosen"):
             model.choose(**wrong)
+    with pytest.raises(InputError, match=r"^seed can be one of 1, 2, but 3 was chosen\.$"):
+        model.choose(seed=3)
     assert model.choice == {"seed": 1}
-    broken = PicturePanel(Picture(lambda seed: DELTAS[seed], {"seed": [1, 2]}))  # type: ignore[arg-type,return-value]
+    broken = PicturePanel(Picture(lambda seed: DELTAS[seed], {"seed": [1, 2]}), "seeds")  # type: ignore[arg-type,return-value]
     assert "KeyError" in broken.error.value

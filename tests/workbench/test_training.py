@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,12 +15,12 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from bistil.errors import InputError
-from bistil.plots import training_curves
+from bistil.plots.live import facets
 from bistil.training.loop import Objective, Run, Schedule, fit
 from bistil.training.progress import Event, Listener
 from bistil.workbench import Training, training_panel
 from bistil.workbench.recorder import MOST, Recorder
-from bistil.workbench.training_view import DRAWN_SHARE, in_time, numbers
+from bistil.workbench.training_view import in_time, numbers
 
 
 class Fit(Objective):
@@ -175,23 +176,24 @@ def test_the_panel_changes_its_buttons_with_the_run_and_tells_its_cost() -> None
     until(lambda: panel.error.value)
     assert "no &lt;text&gt;" in panel.error.value
     assert [button.disabled for button in buttons] == [False, True, True]
-    assert "var(--ink)" in panel.curve.value
+    state: Any = panel.curves.state
+    [loss] = state["facets"]
+    assert loss["lines"][0]["training"] == [(1, 1.0), (2, 0.5), (3, 1.0 / 3)]
 
 
-def test_drawing_takes_its_share_of_the_time_and_no_more() -> None:
-    going, drawn = threading.Event(), list[float]()
-    panel = training_panel(lambda progress, stop: (going.wait(20), None)[1])
-    panel.curve.observe(lambda change: drawn.append(time.monotonic()), names="value")
-    panel.model.run()
-    begun = time.monotonic()
-    for number in range(1, 60):
-        panel.model.recorder(Event("phase", number, 1000, {"loss": float(number % 7)}))
-        panel.draw()
-        time.sleep(0.005)
-    took = drawn[0] - begun
-    assert len(drawn) <= 1 + DRAWN_SHARE * (time.monotonic() - begun) / took + 1
-    going.set()
-    panel.model.join(5)
+def test_a_view_is_told_of_the_last_event_however_long_the_next_one_takes() -> None:
+    told: list[float] = []
+    recorder = Recorder(lambda: told.append(recorder.newest.step), seconds=0.1)
+    recorder(Event("phase", 1, 1000, {"loss": 1.0}))
+    first = recorder.at
+    assert time.time() - 5 < first <= time.time()
+    for number in (2, 3):
+        recorder(Event("phase", number, 1000, {"loss": 1.0}))
+    assert told == [1]
+    until(lambda: told == [1, 3], 5.0)
+    assert recorder.at == first  # nothing new came since
+    recorder(Event("phase", 4, 1000, {"loss": 0.5}))
+    assert recorder.at > first
 
 
 def test_a_long_curve_is_thinned_and_keeps_its_ends() -> None:
@@ -204,22 +206,29 @@ def test_a_long_curve_is_thinned_and_keeps_its_ends() -> None:
     assert "epoch" not in curve[0]
 
 
-def test_curves_are_drawn_by_part_and_by_language_or_with_the_scores() -> None:
-    shared = {"loss": 2.0, "attention": 0.5}
+def test_each_part_has_axes_of_its_own_and_so_have_languages_and_scores() -> None:
+    shared = {"loss": 2.0, "attention": 0.0005}
     entries = [
         {"step": 1, **shared, "loss_qaa": 1.0, "eval_loss": 1.5},
-        {"step": 2, "loss": 1.0, "eval_loss_qab": 2.0},
+        {"step": 2, "loss": 1.0, "attention": float("nan"), "eval_loss_qab": 2.0, "learning_rate": 0.1},
     ]
-    by_language = training_curves(entries)
-    left, right = by_language.axes
-    assert [text.get_text() for text in left.get_legend().get_texts()] == ["loss", "attention"]
-    assert [text.get_text() for text in right.get_legend().get_texts()] == ["qaa", "qab"]
-    with_scores = training_curves(
-        [{"step": 1, **shared}, {"step": 2, "eval_las": 50.0, "eval_n_examples": 8.0}]
-    )
-    assert with_scores.axes[1].get_ylabel() == "score (%)"
-    assert [list(line.get_ydata()) for line in with_scores.axes[1].lines] == [[50.0]]
-    assert len(training_curves([{"step": 1, "loss": 2.0, "loss_qaa": 2.0}]).axes) == 1
+    by_language = {one.title: one for one in facets(entries)}
+    assert list(by_language) == ["loss", "attention", "loss by language"]
+    [line] = by_language["loss"].lines
+    assert (line.training, line.held_out) == ([(1, 2.0), (2, 1.0)], [(1, 1.5)])
+    assert by_language["attention"].lines[0].training == [(1, 0.0005)]
+    assert [line.name for line in by_language["loss by language"].lines] == ["qaa", "qab"]
+    with_scores = facets([{"step": 1, **shared}, {"step": 2, "eval_las": 50.0, "eval_n_examples": 8.0}])
+    assert [one.title for one in with_scores] == ["loss", "attention", "held-out score (%)"]
+    assert with_scores[-1].lines[0].held_out == [(2, 50.0)]
+    assert [one.title for one in facets([{"step": 1, "loss": 2.0, "loss_qaa": 2.0}])] == ["loss"]
+
+
+def test_an_axis_is_logarithmic_where_its_values_differ_by_a_decade() -> None:
+    def log(*values: float) -> bool:
+        return facets([{"step": step, "loss": value} for step, value in enumerate(values)])[0].log
+
+    assert [log(1.0, 9.9), log(1.0, 10.0), log(0.0, 10.0)] == [False, True, False]
 
 
 def test_times_and_numbers_in_words() -> None:

@@ -9,7 +9,7 @@ from tiny import entries
 
 from bistil.experiment import Experiment
 from bistil.settings.yaml import build
-from bistil.tasks.asking import ASKED, asked
+from bistil.tasks.asking import ASKED, asked, texts_of
 from bistil.text.languages import DataFolder
 from bistil.workbench import Workbench, try_panel
 from bistil.workbench.tryout import Tryout, in_words
@@ -32,6 +32,8 @@ def test_the_fields_follow_the_task_and_start_with_a_test_example(workbench: Wor
         workbench.choose(task=task)
         assert tuple(field.description for field in panel.fields.children) == names
         assert all(field.value for field in panel.fields.children)
+        last = panel.examples.index = len(panel.examples.options) - 1
+        assert tuple(field.value for field in panel.fields.children) == texts_of(workbench.examples()[last])
     workbench.choose(task="parsing")
 
 
@@ -40,6 +42,7 @@ def test_a_model_that_is_not_there_is_told_with_its_cost(workbench: Workbench) -
     panel.button.click()
     assert "not in the store yet" in panel.error.value
     assert "stages are missing" in panel.error.value
+    assert "The model teacher-ltsft for parsing on qac" in panel.error.value
     assert panel.shown.value == ""
     workbench.choose(system="floor")
     panel.button.click()
@@ -69,6 +72,25 @@ def test_both_answer_as_the_pipeline_does_with_their_times(workbench: Workbench)
     for shown in ("&lt;b&gt;", "bistil-tf:2", "Median of", 'aria-label="parses"'):
         assert shown in panel.shown.value
     assert "gold" not in panel.shown.value
+    panel.examples.index = 1
+    panel.button.click()
+    assert ">gold<" in panel.shown.value
+    assert tried.sure == {}  # a parse has no probability
+
+
+@pytest.mark.slow
+def test_tags_and_labels_come_with_how_probable_the_model_finds_them(workbench: Workbench) -> None:
+    for task, texts in (("ner", ("rut lilunma",)), ("nli", ("rut lilunma", "no liru"))):
+        workbench.choose(task=task)
+        workbench.training.run()
+        workbench.training.join(300)
+        tried = Tryout(workbench).ask(texts)
+        for name in ("teacher-ltsft", "bistil-tf:2"):
+            sure = tried.sure[name]
+            assert len(sure) == len(tried.answers.units)
+            assert all(0 < one < 1 for one in sure)
+            assert f"{100 * sure[0]:.0f} %" in tried.answers._repr_html_()
+    workbench.choose(task="parsing")
 
 
 def test_times_in_words() -> None:
