@@ -22,8 +22,7 @@ def add_commands(commands: Commands) -> None:
         nargs="*",
         metavar="A [B]",
         help="nothing, to write the index of all reports; an experiment file, or a report's folder, whose"
-        " verdicts are then made anew from its rows; to"
-        " compare, two of these or of results.csv",
+        " page is then made anew from what lies beside it; to compare, two of these or of results.csv",
     )
     place_options(report)
     report.add_argument("--reports", type=Path, default=REPORTS)
@@ -104,12 +103,12 @@ def _report(options: argparse.Namespace) -> int:
         )
     from bistil import batch
     from bistil.experiment import Experiment
-    from bistil.report.experiment import seen_by_teacher, write_experiment_report
-    from bistil.report.page import judge_again
+    from bistil.report.again import write_again
+    from bistil.report.experiment import write_experiment_report
     from bistil.store.artefacts import Store
 
     if options.experiments[0].is_dir():
-        print(judge_again(options.experiments[0], seen_by_teacher(options.experiments[0])))
+        print(write_again(options.experiments[0]))
         return 0
     experiment = Experiment.read(options.experiments[0])
     place = batch.Place(open_data(experiment.data, options.data).root, options.store)

@@ -11,7 +11,8 @@ import pytest
 from bistil import plots
 from bistil.errors import InputError
 from bistil.evaluation.results import settings
-from bistil.report.page import judge_again, orderings, read_results, write_report
+from bistil.report.again import write_again
+from bistil.report.page import orderings, read_results, write_report
 from bistil.report.tables import headline
 
 SYSTEMS = [
@@ -188,13 +189,25 @@ def test_no_rows_no_report(tmp_path: Path) -> None:
         write_report(tmp_path, [], title="Empty")
 
 
-def test_a_page_is_judged_again_by_its_rows_and_nothing_else_changes(page: Path) -> None:
-    before = page.read_text(encoding="utf-8")
-    told = before.replace("✓ holds", "✓ was told").replace("96.7 %", "all")
+def test_a_page_is_made_again_from_what_lies_beside_it(tmp_path: Path) -> None:
+    curve = plots.vocabulary_curve([1e-6, 1e-5], [100, 50], 1e-6)
+    made = write_report(
+        tmp_path,
+        rows(),
+        title="Papers & claims",
+        notes="One < two.\n\nThree.",
+        manifests=[MANIFEST],
+        figures={"vocabulary-curve": (curve, 'How the "vocabulary" shrinks.')},
+    )
+    before = made.read_text(encoding="utf-8")
+    told = before.replace("✓ holds", "✓ was told").replace("96.7 %", "all").replace("pages", "leaves")
     assert told.count("was told") + told.count(">all<") >= 2
-    page.write_text(told, encoding="utf-8")
-    assert judge_again(page.parent, None) == page
-    assert page.read_text(encoding="utf-8") == before
+    made.write_text(told, encoding="utf-8")
+    assert write_again(tmp_path) == made
+    assert made.read_text(encoding="utf-8") == before
+    made.write_text("<h1>Another page</h1>", encoding="utf-8")
+    with pytest.raises(InputError, match="another one"):
+        write_again(tmp_path)
 
 
 def test_a_share_of_a_weak_teacher_is_no_headline() -> None:
