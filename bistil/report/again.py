@@ -1,7 +1,7 @@
 """A report's page made anew from what lies beside it, where the store is not at hand.
 
-Notable: rows, manifests, outcomes and settings are files of the report; title, notes and captions are read from
-its old page. Figures of rows are drawn as today; those that only the store can draw stay as they are.
+Notable: rows, manifests, outcomes and settings are files of the report; title, notes and captions are read
+from its old page. Figures of rows are drawn as today; those that only the store can draw stay as they are.
 """
 
 import re

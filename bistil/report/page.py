@@ -68,7 +68,7 @@ def write_report(
     kept: outcomes of single examples by evaluation, as far as there are any, for paired significance; an
     earlier report's go too. notes: plain text, blank lines between paragraphs. claims: from `orderings`,
     which is called on the rows when None. figures: further figures by file name, each with its caption.
-    drawn_before: captions of figures that lie in `figures/` and stay, by name, where none of the name is drawn.
+    drawn_before: captions of figures that lie in `figures/` and stay, unless one of the name is drawn.
     tables: further tables. links: places of executed notebooks, relative to the page, by title. told:
     sentences of systems that the table does not have. No rows at all is an `InputError`.
     """

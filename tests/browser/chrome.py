@@ -1,14 +1,16 @@
-"""Pages without a server in Debian's chromium: those under reports/ and of the built docs, and pictures of
-them.
+"""The pages under reports/ and of the built docs in Debian's chromium, and pictures of them.
 
 Notable: `python tests/browser/chrome.py FOLDER` takes all of them at 1280 pixels, light and dark, at twice
-the dots; `make screenshots` does so, and has the browser test put its panels beside them.
+the dots; `make screenshots` does so, and has the browser test put the panels of the workbench beside them.
 """
 
 import shutil
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,29 @@ DOCS = ROOT / "build" / "docs"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-def report_pages() -> list[Path]:
-    """The index of the kept reports and every report."""
-    return [ROOT / "reports" / "index.html", *sorted((ROOT / "reports").glob("*/index.html"))]
+def report_pages() -> list[str]:
+    """The index of the kept reports and every report, by their places in the project."""
+    reports = ROOT / "reports"
+    return [_place(page) for page in (reports / "index.html", *sorted(reports.glob("*/index.html")))]
 
 
-def docs_pages(site: Path = DOCS) -> list[Path]:
+def docs_pages() -> list[str]:
     """The pages of the built documentation; none where it was not built."""
-    return sorted(site.rglob("index.html"))
+    return [_place(page) for page in sorted(DOCS.rglob("index.html"))]
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """The project's folder as a site, for as long as the block runs: its address."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *told: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(ROOT)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
 
 
 @contextmanager
@@ -38,20 +55,22 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
-def take(pages: Sequence[Path], folder: Path) -> None:
-    """Pictures of whole pages, named by where these lie."""
+def take(pages: Sequence[str], folder: Path) -> None:
+    """Take pictures of whole pages, named by where these lie."""
     folder.mkdir(parents=True, exist_ok=True)
-    with chromium() as browser:
+    with served() as site, chromium() as browser:
         for theme in ("light", "dark"):
-            context = browser.new_context(
-                viewport={"width": 1280, "height": 900}, color_scheme=theme, device_scale_factor=2
-            )
-            page = context.new_page()
-            for path in pages:
-                page.goto(path.as_uri())
-                name = "-".join(path.relative_to(ROOT).parent.parts)
+            size = {"width": 1280, "height": 900}
+            page = browser.new_page(viewport=size, color_scheme=theme, device_scale_factor=2)
+            for place in pages:
+                page.goto(f"{site}/{place}")
+                name = "-".join(Path(place).parent.parts)
                 page.screenshot(path=folder / f"{name}-{theme}.png", full_page=True)
-            context.close()
+            page.close()
+
+
+def _place(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
 
 
 if __name__ == "__main__":
