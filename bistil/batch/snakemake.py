@@ -162,7 +162,7 @@ def _command(experiment: Experiment, place: Place, device: str | None, folder: P
         folder,
     ]
     words += ["--anyway"] if experiment.at_floor == "continue" else []
-    words += [*(["--device", device] if device else []), folder / "experiment.yaml"]
+    words += [*(["--device", device] if device else []), *logs.asked(), folder / "experiment.yaml"]
     return f"cd {shlex.quote(os.getcwd())} && {shlex.join(map(str, words))}"
 
 
