@@ -31,6 +31,7 @@ from bistil.settings.ranges import Count, Settings, Tally
 from bistil.store.artefacts import Store
 from bistil.store.locks import alone
 from bistil.text.languages import DATA, DataFolder
+from bistil.training import logs
 
 PROFILES = DATA / "profiles"
 SNAKEFILE = Path(__file__).with_name("Snakefile")

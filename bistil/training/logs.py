@@ -41,7 +41,7 @@ def asked() -> list[str]:
 def loggers(stage: str, work: Path) -> "list[TrainerCallback]":
     """What tells a training, by its stage; none where nothing was asked for.
 
-    work: the folder in which it takes place; the id of an artefact in its path keeps stages of one name apart.
+    work: the folder in which it takes place; the artefact's id in its path keeps stages of one name apart.
     """
     form = os.environ.get(FORM)
     if not form:
