@@ -27,7 +27,7 @@ def test_a_stage_writes_event_files_that_tensorboard_reads(
     file, store = str(experiment_file()), ["--store", str(tmp_path / "store"), "--data", str(world)]
     assert main(["stage", file, *store]) == 0
     stages = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
-    name = next(stage[0] for stage in stages if "language SFT" in stage[-1])
+    name = next(stage[0] for stage in stages if "language-sft" in stage[-1])
     kept = tmp_path / "logs"
     assert main(["stage", file, name, *store, "--log", "tensorboard", "--logs", str(kept)]) == 0
     found = {path.parent for path in kept.rglob("events.*")}
