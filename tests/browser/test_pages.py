@@ -109,3 +109,16 @@ def test_a_phone_shows_a_page_without_moving_it_sideways(browser: Any, site: str
             wide[place] = width
     page.close()
     assert not wide
+
+
+def test_the_index_is_sorted_by_a_heading_and_narrowed_by_words(browser: Any, site: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{site}/reports/index.html")
+    names = lambda: page.locator("tbody tr:visible th").all_inner_texts()  # noqa: E731
+    before = names()
+    page.get_by_role("button", name="report", exact=True).click()
+    assert names() == sorted(before, reverse=True)
+    page.get_by_label("Show only").fill("parsing real")
+    assert set(names()) == {name for name in before if name.startswith("real-small")}
+    assert f"of {len(before)} lines" in page.get_by_role("status").inner_text()
+    page.close()
