@@ -30,7 +30,7 @@ def add_commands(commands: Commands) -> None:
 
     remove = commands.add_parser(
         "rm",
-        help="delete what a store holds of an experiment and what was made from that; without --yes only tell",
+        help="delete what a store holds of an experiment, and what was made of that; without --yes only tell",
     )
     remove.add_argument("experiment", type=given)
     remove.add_argument("--keep", type=given, nargs="+", default=[], help="experiment files that stay whole")

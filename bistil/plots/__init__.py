@@ -220,7 +220,9 @@ def scores_by_language(rows: Sequence[Row]) -> Figure:
     setting = settings(rows)[0]
     chosen = rows_of(rows, setting)
     targets, systems = sorted({row["target"] for row in chosen}), variants(chosen)
-    made, [ax] = figure(max(10.0, 2.5 + 0.13 * (len(targets) + 1) * (len(systems) + 2)), 4.6)
+    groups = len(targets) + (len(targets) > 1)
+    least = HALF[0] if groups * len(systems) < 8 else 10.0
+    made, [ax] = figure(max(least, 2.5 + 0.13 * (len(targets) + 1) * (len(systems) + 2)), 4.2)
     places = np.append(np.arange(len(targets)), len(targets) + 0.35)
     width = 0.84 / max(len(systems), 3)  # one or two systems have no wider bars than three
     spread = False
@@ -242,6 +244,12 @@ def scores_by_language(rows: Sequence[Row]) -> Figure:
             linewidth=0,
             error_kw={"elinewidth": 1, "ecolor": "#6b7785"},
         )
+        for place, mean in shown:
+            if mean.mean < 1:  # no bar to be seen
+                x = place + (number - (len(systems) - 1) / 2) * width
+                ax.annotate(
+                    f"{mean.mean:.1f}", (x, mean.mean), ha="center", va="bottom", fontsize=7, color=INK
+                )
     names = [*targets, *(["mean"] if len(targets) > 1 else [])]
     ax.set_xticks(places[: len(names)], names)
     ax.set(

@@ -250,6 +250,12 @@ def test_an_axis_speaks_of_error_bars_only_where_there_are_some() -> None:
     assert "error bars" not in texts(plots.scores_by_language([row for row in rows() if row["seed"] == 0]))
 
 
+def test_a_bar_of_nothing_has_its_number() -> None:
+    nothing = [{**row, "value": 0.2} if row["system"] == "floor" else row for row in rows()]
+    [ax] = plots.scores_by_language(nothing).axes
+    assert [text.get_text() for text in ax.texts] == ["0.2", "0.2", "0.2"]
+
+
 def test_colours_use_their_range() -> None:
     one = plots.delta_map(["0"], ["query", "key"], np.array([[0.103, 0.103]])).axes[0].images[0]
     assert one.norm(10.3) == pytest.approx(0.5)
