@@ -67,5 +67,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'bistil needs Python 3.11 or newer; name one with PYTHON=...')"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install -c constraints.txt -e ".[lab,batch,dev,peers,onnx,tensorboard]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[lab,batch,slurm,dev,peers,onnx,tensorboard]"
 	@touch $@

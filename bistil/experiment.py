@@ -17,7 +17,7 @@ from bistil.errors import InputError
 from bistil.settings.places import check_name
 from bistil.settings.ranges import Count, Filled, Seed, Settings, Share
 from bistil.settings.yaml import read_yaml
-from bistil.sft.config import SftMethod
+from bistil.sft.config import SftConfig, SftMethod
 from bistil.sft.language import TextConfig
 from bistil.systems.recipe import System
 from bistil.systems.table import SYSTEMS, TEACHER
@@ -120,6 +120,7 @@ class Experiment(Settings):
         data_sets: By task, entries of data/datasets.yaml that `bistil data get` makes the data folder of, the
             source language's first.
         variants: Systems of the experiment's own, each another one with something changed.
+        language_adapter: How language adapters are trained, for systems that wear them.
         at_floor: Whether students that follow a teacher which learnt nothing of the task (its score on
             validation data is that of a guess) are built (`continue`) or not (`stop`).
     """
@@ -144,6 +145,7 @@ class Experiment(Settings):
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
     data_sets: dict[str, tuple[str, ...]] = field(default_factory=dict)
     variants: dict[str, Variant] = field(default_factory=dict)
+    language_adapter: LanguageSftConfig | None = field(default=None, metadata={"added_later": True})
     at_floor: Literal["stop", "continue"] = field(default="stop", metadata={"added_later": True})
 
     def __post_init__(self) -> None:
@@ -159,6 +161,7 @@ class Experiment(Settings):
                 " none of them."
             )
             raise InputError(told, at=("schedules", strangers[0]))
+        self._check_adapters()
         students = [one.student for name, *_ in self.parsed if (one := self.system(name)).student]
         if any(one.masks and one.follows for one in students if one) and not self.general.mask_share:
             told = (
@@ -193,6 +196,30 @@ class Experiment(Settings):
             )
             raise InputError(told, at=("groups",))
 
+    def _check_adapters(self) -> None:
+        """Refuse systems with adapters that nothing says how to train."""
+        given = {
+            "language_adapter": self.language_adapter,
+            **{f"task.{t}.adapter": one.adapter for t, one in self.task.items()},
+        }
+        for name, settings in given.items():
+            if settings is not None and settings.adapter is None:
+                raise InputError(
+                    f"`adapter` and its `sparse` schedule were expected under `{name}`.",
+                    at=(name.split(".")[0],),
+                )
+        for number, (name, *_) in enumerate(self.parsed):
+            system = self.system(name)
+            needed = ["language_adapter"] if system.adaptation.worn == "adapter" else []
+            needed += [f"task.{task}.adapter" for task in self.tuned] if system.learning.adapter else []
+            for one in needed:
+                if given.get(one) is None:
+                    raise InputError(
+                        f"{name} has adapters, so settings for them were expected under `{one}`: `adapter:"
+                        " {reduction: 16}` and `sparse`, its schedule.",
+                        at=("systems", number),
+                    )
+
     @classmethod
     def read(cls, path: Path) -> "Experiment":
         """Read and check an experiment file."""
@@ -222,12 +249,15 @@ class Experiment(Settings):
                 " to its file."
             )
         config, learning = self.task[cell.task], self.system(cell.system).learning
-        sft = dataclasses.replace(config.sft, seed=cell.seed)
+        settings = config.adapter if learning.adapter and config.adapter else config.sft
+        sft = SftConfig(**{**vars(settings), "seed": cell.seed})
         if learning.one_phase:
             sft = dataclasses.replace(sft, sparse=self.schedules.get(cell.system, sft.sparse))
         way = learning.select or learning.spiel or learning.peft
         sft = sft.by(way) if way else sft
-        return dataclasses.replace(config, sft=sft)
+        if learning.embeddings == "frozen" and sft.lottery is not None:
+            sft = dataclasses.replace(sft, lottery=dataclasses.replace(sft.lottery, freeze_embeddings=True))
+        return dataclasses.replace(config, sft=sft, adapter=None)
 
     def cells(self) -> list[Cell]:
         """Every score of the grid: by seed, then every task's first target, every task's second, and so

@@ -81,7 +81,13 @@ def entries(teacher: Path, *, steps: int = 2) -> dict[str, Any]:
         "dense": {"steps": steps, "learning_rate": 1e-3, "evaluations": 1},
         "sparse": {"steps": steps, "learning_rate": 1e-3, "evaluations": 1},
     }
-    task = {"batch_size": 4, "max_length": 48, "sft": {"lottery": {"density": 0.1}, **phases}}
+    adapter = {"adapter": {"reduction": 2}, "sparse": phases["sparse"]}
+    task = {
+        "batch_size": 4,
+        "max_length": 48,
+        "sft": {"lottery": {"density": 0.1}, **phases},
+        "adapter": adapter,
+    }
     schedule = {"steps": 2 * steps, "learning_rate": 1e-3, "evaluations": 2}
     return {
         "name": "tiny",
@@ -94,6 +100,7 @@ def entries(teacher: Path, *, steps: int = 2) -> dict[str, Any]:
         "text": {"length": 24, "batch_size": 4, "lines": 100},
         "vocabulary": {"threshold": 1e-4},
         "language_sft": {"lottery": {"density": 0.1, "l1": 0.1, "freeze_layer_norms": True}, **phases},
+        "language_adapter": adapter,
         "general": {"lrf": 2, "batch_size": 4, "schedule": schedule},
         "scratch": {"batch_size": 4, "schedule": schedule},
         "task": {"parsing": task, "ner": task},

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, Self
 
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from bistil.errors import InputError
 from bistil.sft import files
+from bistil.sft.bottleneck import Adapter
 from bistil.sft.delta import SparseDelta
 
 WORN = "delta.safetensors"
@@ -42,7 +44,7 @@ class Worn(Protocol):
     def trained(self) -> int:
         """How many values of the encoder were trained."""
 
-    def apply(self, encoder: nn.Module) -> Handle:
+    def apply(self, encoder: PreTrainedModel) -> Handle:
         """Put it on the encoder, in place.
 
         Raises:
@@ -73,5 +75,7 @@ def load_worn(path: Path | str, *, base: str | None = None) -> Worn:
     match files.read_header(Path(path))["kind"]:
         case files.SPARSE:
             return SparseDelta.load(path, base=base)
+        case files.BOTTLENECK:
+            return Adapter.load(path, base=base)
         case kind:
             raise InputError(f"{path} holds a {kind}, which this bistil does not know: update bistil.")

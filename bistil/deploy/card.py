@@ -59,7 +59,7 @@ def card(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Measure
     """The text of README.md for the exported `folder`."""
     experiment, config = pipeline.experiment, read_config(folder)
     student = pipeline.system(cell).student
-    alone = student is not None and student.languages == "target"
+    alone = student is not None and student.languages in ("target", "each")
     codes = (cell.target,) if alone else experiment.languages(cell.target)
     languages = {code: pipeline.data.language(code).name for code in codes}
     learnt_from = [pipeline.data.language(code).name for code in pipeline.learnt_from(cell)]

@@ -6,7 +6,8 @@ Notable: tests run them as they stand, so what a card shows works.
 from pathlib import Path
 
 from bistil.deploy.graph import graph_in
-from bistil.pipeline.finished import HEAD
+from bistil.pipeline.finished import ADAPTERS, HEAD
+from bistil.sft.bottleneck import NAMED
 
 _CLASSES = {
     "ner": "AutoModelForTokenClassification",
@@ -107,11 +108,11 @@ def code(task: str, folder: Path, *, segments: bool, bare: bool, longest: int) -
     """
     path = graph_in(folder)
     beside = (folder / HEAD).is_file()
-    if beside and task != "parsing":
-        return (
-            "This architecture has no class of transformers for the head beside it: `bistil predict FOLDER"
-            " TEXT` runs it."
-        )
+    adapted = path is None and any((folder / ADAPTERS.format(role)).is_file() for role in NAMED)
+    if adapted or (beside and task != "parsing"):
+        what = "adapters" if adapted else "head"
+        told = "`bistil predict FOLDER TEXT` runs it."
+        return f"transformers has no class for the {what} beside the encoder: {told}"
     extra = ", add_pooling_layer=False" if beside and bare else ""
     kind = "AutoModel" if beside else _CLASSES[task]
     begin = _ONNX.format(graph=path.name) if path else _TORCH.format(kind=kind, extra=extra)

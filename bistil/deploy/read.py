@@ -13,14 +13,16 @@ import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from bistil.deploy.graph import Graph, graph_in, open_graph
 from bistil.errors import InputError
 from bistil.models.config import read_config
 from bistil.models.load import Output, TaskModel, load_tokenizer, quiet
-from bistil.pipeline.finished import HEAD, LABELS
+from bistil.pipeline.finished import ADAPTERS, HEAD, LABELS
 from bistil.settings.files import read_json
+from bistil.sft.bottleneck import NAMED, Adapter
+from bistil.sft.delta import base_hash
 from bistil.tasks.ner import Ner
 from bistil.tasks.nli import Nli
 from bistil.tasks.parsing import Parsing
@@ -79,7 +81,17 @@ def load_deployed(folder: Path) -> tuple[Deployed, Task, PreTrainedTokenizerFast
     path = graph_in(folder)
     graph = open_graph(path) if path else None
     model = None if graph else _model(folder, config, "AutoModel" if state is not None else form)
+    if model is not None:
+        _hang(folder, model)
     return Deployed(config, model, graph, finish).eval(), task, load_tokenizer(str(folder))
+
+
+def _hang(folder: Path, encoder: PreTrainedModel) -> None:
+    """Hang the adapters on an encoder that stand beside it."""
+    found = [file for role in NAMED if (file := folder / ADAPTERS.format(role)).is_file()]
+    base = base_hash(encoder) if found else ""
+    for adapter in [Adapter.load(file, base=base) for file in found]:
+        adapter.apply(encoder)
 
 
 def _config(folder: Path) -> Any:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, set_seed
 
+from bistil.distil.family import Family
 from bistil.distil.objective import Distillation
 from bistil.settings.ranges import Count, Dropout, Factor, Part, Positive, Seed, Settings
 from bistil.text.corpora import Batches, Blocks, held_out
@@ -69,7 +70,7 @@ def evaluate_general(objective: Objective, batches: Iterable[Mapping[str, Any]])
 
 
 def distil(
-    objective: Distillation,
+    objective: Distillation | Family,
     tokenizer: PreTrainedTokenizerBase,
     corpora: Mapping[str, Blocks],
     *,
@@ -79,7 +80,8 @@ def distil(
     """Train an objective's student in place on text; the best held-out loss is kept. The teacher wears
     nothing in the end.
 
-    A student that follows a teacher has no dropout: it learns a function, not a sample of it.
+    A student that follows a teacher has no dropout: it learns a function, not a sample of it. The languages
+    of a family take turns.
     """
     set_seed(config.seed)
     follows = objective.teacher is not None
@@ -96,6 +98,7 @@ def distil(
         seed=config.seed,
         language_run=config.language_run,
         pool=config.pool,
+        in_turn=isinstance(objective, Family),
     )
     evaluation = held_out(
         {code: kept for code, (_, kept) in parts.items()},

@@ -43,13 +43,13 @@ def initialise(encoder: Encoder, lrf: int, start: LayerMap = "uniform") -> Encod
 
 def initialise_with_head(teacher: PreTrainedModel, lrf: int, start: LayerMap = "uniform") -> PreTrainedModel:
     """Return a masked-LM student: its encoder as `initialise` makes it, and a copy of the teacher's masked-LM
-    head, tied to the student's own embeddings.
+    head, tied to the student's own embeddings; all of it trains.
     """
     whole: Any = teacher.base_model
     encoder = initialise(whole, lrf, start)
     student: Any = with_encoder(copy.deepcopy(teacher), encoder)
     student.get_output_embeddings().weight = encoder.get_input_embeddings().weight
-    student.train(encoder.training)
+    student.train(encoder.training).requires_grad_(True)
     return student  # type: ignore[no-any-return]
 
 

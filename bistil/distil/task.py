@@ -16,14 +16,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from bistil.adapt.wardrobe import Wardrobe
+from bistil.adapt.worn import Worn
 from bistil.distil.general import set_dropout
 from bistil.distil.objective import compare, term_pairs
 from bistil.distil.terms import Context, Reading
 from bistil.distil.width import Narrowing
 from bistil.models.load import TaskModel
 from bistil.settings.ranges import Count, Length, Positive, Settings
-from bistil.sft.config import SftConfig
-from bistil.sft.delta import SparseDelta
+from bistil.sft.config import SftConfig, SftMethod
 from bistil.sft.tune import fine_tune
 from bistil.sft.tuning import Tuning
 from bistil.systems.recipe import Pairs, Term
@@ -44,6 +45,7 @@ class TaskConfig(Settings):
         validation_examples: The largest number of examples that pick the checkpoint, None for all.
         head_learning_rate: The peak of the learning rate of the task's head, None for the schedules'. Heads
             want more where a teacher's states have little variance, as those of multilingual-e5-small.
+        adapter: What systems that tune an adapter use in place of `sft`.
     """
 
     sft: SftConfig
@@ -52,19 +54,26 @@ class TaskConfig(Settings):
     examples: Count | None = None
     validation_examples: Count | None = field(default=None, metadata={"added_later": True})
     head_learning_rate: Positive | None = field(default=None, metadata={"added_later": True})
+    adapter: SftMethod | None = field(default=None, metadata={"added_later": True})
 
 
 class TaskLearning(Objective):
-    """Cross-entropy on gold labels."""
+    """Cross-entropy on gold labels.
+
+    Args:
+        wardrobe: what the model's encoder wears for the language of each batch; None where that stays.
+    """
 
     model: TaskModel
 
-    def __init__(self, model: TaskModel, task: Task) -> None:
+    def __init__(self, model: TaskModel, task: Task, wardrobe: Wardrobe | None = None) -> None:
         super().__init__(model)
-        self._task = task
+        self._task, self._wardrobe = task, wardrobe
 
-    def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """The task's loss; no further parts."""
+        if self._wardrobe is not None:
+            self._wardrobe.wear(batch["language"])
         return self._task.loss(self.model(batch).logits, batch), {}
 
 
@@ -133,22 +142,25 @@ def train_task_sft(
     base: str,
     run: Run,
     follows: Followed | None = None,
+    wardrobe: Wardrobe | None = None,
     cut: int = 0,
-) -> tuple[SparseDelta, History]:
-    """Tune `model` on examples of a task, by language; return the delta with the whole head in it.
+) -> tuple[Worn, History]:
+    """Tune `model` on examples of a task, by language; return the delta, or the adapter, with the whole head
+    in it.
 
     Args:
         model: its encoder wears the source language's delta already where there is one; the new delta adds to
             that.
         validate: source-language validation metrics, among them `task.metric`, which picks the checkpoint.
         follows: a task teacher (teacher-forced); None for gold labels.
+        wardrobe: what the encoder wears for the language of each batch, beside what it wears already.
         cut: how many parameters trimming took from the encoder; the density is a share of all.
     """
     rows = {
         code: task.encode(own[: config.examples], tokenizer, max_length=config.max_length)
         for code, own in examples.items()
     }
-    objective: Objective = TaskLearning(model, task)
+    objective: Objective = TaskLearning(model, task, wardrobe)
     if follows is not None:
         head, narrowing = follows.teacher.head.state_dict(), follows.narrowing
         model.head.load_state_dict(narrowing.head_state(head, model.head.state_dict()) if narrowing else head)

@@ -1,7 +1,7 @@
-"""A teacher that wears one language's sparse fine-tuning at a time.
+"""A teacher that is followed, in what it wears for the language of a batch.
 
-Notable: changing languages writes only the values of the two deltas, in place, and the base comes back bit
-for bit. What a language changes is read once and kept, 8 bytes a value."""
+Notable: it is frozen, and the student's tokens are its own through `kept`, so that its vocabulary need not be
+cut where what it wears belongs to the whole one."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from bistil.adapt.worn import Handle, Worn
+from bistil.adapt.wardrobe import Wardrobe
+from bistil.adapt.worn import Worn
 from bistil.models.architectures import mlm_logits
 from bistil.models.load import Output, encode
 
@@ -33,25 +34,13 @@ class AdaptedTeacher:
         self.encoder = encoder.eval().requires_grad_(False)
         self.mlm = None if mlm is None else mlm.eval().requires_grad_(False)
         self.deltas, self.kept = deltas, kept
-        self._worn: str | None = None
-        self._applied: dict[str, Handle] = {}
+        self._wardrobe = Wardrobe(self.encoder, deltas)
 
     def wear(self, language: str | None) -> None:
         """Apply that language's delta, taking off the one worn before; a language without a delta leaves the
         base as it is.
         """
-        if language == self._worn:
-            return
-        if self._worn is not None:
-            self._applied[self._worn].revert()
-            self._worn = None
-        if language is None or language not in self.deltas:
-            return
-        if language in self._applied:
-            self._applied[language].again()
-        else:
-            self._applied[language] = self.deltas[language].apply(self.encoder)
-        self._worn = language
+        self._wardrobe.wear(language)
 
     def ids(self, input_ids: Tensor) -> Tensor:
         """Student token ids as the teacher's. Shape: [B, L]."""

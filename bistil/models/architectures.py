@@ -93,6 +93,7 @@ class Architecture:
         settings: of the encoder's constructor.
         renamed: patterns of a published checkpoint's names, and ours.
         after_padding: whether positions begin after the padding id.
+        norms_first: whether a block norms its input, rather than the sum with it.
         adapt: called with a copy of the teacher's configuration and 1-based layers; changes the former so
             that it suits a student of the latter.
         first: called with the student's tensors, the teacher's and a 1-based layer; changes the first where
@@ -108,6 +109,7 @@ class Architecture:
     settings: Mapping[str, Any] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
     after_padding: bool = False
+    norms_first: bool = False
     adapt: Callable[[Any, Sequence[int]], None] = lambda config, layers: None
     first: Callable[[Tensors, Mapping[str, Tensor], int], None] = lambda student, teacher, layer: None
     forms: Mapping[str, Form]
@@ -319,6 +321,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             outer_norm="mlp_norm",
         ),
         head=("head", "decoder"),
+        norms_first=True,
         adapt=_same_attention,
         first=_fold_norm,
         # its task classes have a dense layer with a norm before every classifier, which our heads have not

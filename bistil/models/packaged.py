@@ -88,8 +88,8 @@ def lacks_package(named: str) -> bool:
 
 
 def teacher_config(named: str) -> PreTrainedConfig | None:
-    """The configuration of a teacher from its folder, from data/public-teachers.yaml or from a package that is
-    installed; None where it is in none of them.
+    """The configuration of a teacher from its folder, from data/public-teachers.yaml or from an installed
+    package; None where it is in none of them.
     """
     public: dict[str, dict[str, Any]] = yaml.safe_load(
         (DATA / "public-teachers.yaml").read_text(encoding="utf-8")

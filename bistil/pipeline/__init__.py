@@ -24,6 +24,7 @@ from bistil.pipeline.students import LANGUAGE_SEED
 from bistil.pipeline.tuned import Base
 from bistil.sft.lottery import Selection
 from bistil.store.artefacts import Artefact, NotBuilt
+from bistil.systems.recipe import Side
 from bistil.tasks import RETRIEVAL
 from bistil.tasks.task import Task
 
@@ -70,6 +71,10 @@ class Pipeline(Inputs):
         """
         return students.make_language_sft(self, code, student, vocabulary, select, seed)
 
+    def language_adapter(self, code: str) -> Artefact:
+        """The language adapter of the teacher (MAD-X)."""
+        return students.make_language_adapter(self, code)
+
     def student(self, cell: Cell) -> Artefact:
         """The general student of a cell: `model/` (encoder and tokenizer) and `history.json`."""
         recipe = self.system(cell).student
@@ -81,8 +86,11 @@ class Pipeline(Inputs):
 
     def task_sft(self, cell: Cell) -> Artefact:
         """The task SFT of a cell: `delta.safetensors` with the head in it, and the labels as a metric."""
-        base, source = self._base(cell), self.experiment.source
-        worn = self.worn(cell, source, in_training=True)
+        base = self._base(cell, self.system(cell).learning.through)
+        source = self.experiment.source
+        changes = self.system(cell).adaptation.worn == "adapter"
+        codes = self.learnt_from(cell) if changes else (source,)
+        worn = {code: one for code in codes if (one := self.worn(cell, code, in_training=True))}
         follows = self.task_sft(cell.of_teacher) if self.system(cell).forced else None
 
         def teacher() -> TaskModel:
@@ -94,10 +102,10 @@ class Pipeline(Inputs):
         """The zero-shot score of a cell, with what the model costs, as metrics."""
         guesses = self.system(cell).guesses
         if cell.task == RETRIEVAL:
-            base = None if guesses else self._base(cell)
+            bases = None if guesses else (self._base(cell, "source"), self._base(cell))
             codes = (self.experiment.source, cell.target)
             worn = {} if guesses else {code: self.worn(cell, code) for code in codes}
-            return scores.make_retrieval(self, cell, base, worn)
+            return scores.make_retrieval(self, cell, bases, worn)
         sft = None if guesses else self.task_sft(cell)
         target = self.worn(cell, cell.target)
         return scores.make_evaluation(self, cell, sft, target, lambda: self.task_model(cell, cell.target))
@@ -129,7 +137,8 @@ class Pipeline(Inputs):
             return {"labels": list(task.labels)}
 
         made_from = {"task sft": sft, **({"target sft": target} if target else {})}
-        return self.store.run("deployed", {"task": cell.task}, made_from, build)
+        config = {"task": cell.task, **scores.moved(self, cell)}
+        return self.store.run("deployed", config, made_from, build)
 
     def rows(self, cell: Cell) -> list[dict[str, Any]]:
         """The tidy result rows of a cell, one a metric. Times are those of the joint timing, where it was
@@ -146,12 +155,14 @@ class Pipeline(Inputs):
         """A cell's finished model for text in `language`: base, language SFT where it wears one, task SFT,
         head.
         """
-        base, worn = self._base(cell), self.worn(cell, language)
-        return tuned.make_task_model(self, cell, base, worn, self.task_sft(cell))
+        learning, worn = self.system(cell).learning, self.worn(cell, language)
+        base, tuned_on = self._base(cell, learning.used), self._base(cell, learning.through)
+        return tuned.make_task_model(self, cell, base, worn, self.task_sft(cell), tuned_on)
 
     def encoder(self, cell: Cell, language: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         """A cell's encoder for text in `language` before any task: base, and what it wears."""
-        return tuned.worn_encoder(self, self._base(cell), self.worn(cell, language))
+        side: Side = "source" if language == self.experiment.source else "target"
+        return tuned.worn_encoder(self, self._base(cell, side), self.worn(cell, language))
 
     def predictions(self, cell: Cell, sentences: list[Any]) -> list[Any]:
         """What the cell's model says of some examples of its task."""
@@ -159,12 +170,13 @@ class Pipeline(Inputs):
         length = self.experiment.task[cell.task].max_length
         return predict_all(model, task, sentences, tokenizer, max_length=length)
 
-    def _base(self, cell: Cell) -> Base:
-        """What a cell tunes: its student, or the teacher itself."""
+    def _base(self, cell: Cell, side: Side = "target") -> Base:
+        """What a cell tunes: its student, one of its family's two, or the teacher itself."""
         recipe = self.system(cell).student
         if recipe is None:
             return Base(None, None)
-        return Base(self.student(cell), self._kept(cell))
+        code = cell.target if side == "target" else self.experiment.source
+        return Base(self.student(cell), self._kept(cell), code if recipe.family else "")
 
     def _kept(self, cell: Cell) -> Artefact | None:
         """The vocabulary of a cell's student; None for the teacher's."""
@@ -179,6 +191,8 @@ class Pipeline(Inputs):
         """What a cell's model wears for a language, the teacher's SFT or its student's own."""
         adaptation = self.system(cell).adaptation
         wanted = adaptation.in_training if in_training else adaptation.in_use
+        if adaptation.worn == "adapter" and wanted:
+            return self.language_adapter(code)
         if self.experiment.language_sft is None or adaptation.worn == "nothing" or not wanted:
             return None
         base = self._base(cell)

@@ -19,6 +19,8 @@ from transformers import PreTrainedTokenizerFast
 from bistil.errors import InputError
 from bistil.models.architectures import Form, architecture
 from bistil.models.load import TaskModel, quiet, save_student
+from bistil.sft.bottleneck import Adapter, without_adapters
+from bistil.sft.delta import base_hash
 from bistil.tasks.nli import ClsClassifier
 from bistil.tasks.qa import SpanHead
 from bistil.tasks.tagging import TokenClassifier
@@ -28,25 +30,33 @@ HEADS: Mapping[type[nn.Module], str] = {TokenClassifier: "words", ClsClassifier:
 """Head -> what it does, as `architectures` calls it."""
 HEAD, LABELS = "head.safetensors", "labels.json"
 """What stands beside an encoder whose head no class of transformers has."""
+ADAPTERS = "{}-adapter.safetensors"
+"""The file of an adapter that an encoder wears, by its role."""
 
 
 def exportable(model: TaskModel) -> bool:
-    """Whether transformers has a class with such a head for such an encoder."""
-    return _form(model) is not None
+    """Whether transformers has a class with such a head for such an encoder; adapters it has in none."""
+    with without_adapters(model.encoder) as adapters:
+        return _form(model) is not None and not adapters
 
 
 def save_finished(
     folder: Path, model: TaskModel, labels: Sequence[str], tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    """Save a task model as a class of transformers where there is one, or else its encoder with the head and
-    the labels beside it.
+    """Save a task model as a class of transformers where there is one, or else its encoder with the head, the
+    labels and the adapters that it wears beside it.
     """
     if exportable(model):
         export(folder, model, labels, tokenizer)
-    else:
+        return
+    with without_adapters(model.encoder) as adapters:
         save_student(folder, model.encoder, tokenizer)
-        save_file(dict(model.head.state_dict()), folder / HEAD)
-        (folder / LABELS).write_text(json.dumps(list(labels)), encoding="utf-8")
+        base = base_hash(model.encoder)
+    for role, module in adapters.items():
+        one = Adapter(settings=module.settings, role=role, tensors=module.state_dict(), base=base)
+        one.save(folder / ADAPTERS.format(role))
+    save_file(dict(model.head.state_dict()), folder / HEAD)
+    (folder / LABELS).write_text(json.dumps(list(labels)), encoding="utf-8")
 
 
 def export(

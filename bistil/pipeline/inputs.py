@@ -245,9 +245,10 @@ class Inputs(ABC):
         encoder: PreTrainedModel,
         tokenizer: PreTrainedTokenizerFast,
         history: list[dict[str, float]],
+        name: str = "model",
     ) -> dict[str, Any]:
-        """Write a student and its history; return what a manifest says of them."""
-        save_student(folder / "model", encoder, tokenizer)
+        """Write a student, in a folder of that name, and its history; return what a manifest says of them."""
+        save_student(folder / name, encoder, tokenizer)
         parameters = sum(p.numel() for p in encoder.parameters())
         best = _best(history, "loss")
         return {**_history(folder, history), "best_loss": best, "parameters": parameters, **self.where}

@@ -62,17 +62,24 @@ def make_evaluation(
     made_from: dict[str, Artefact | str] = {"test": file_id(test), **({"target sft": worn} if worn else {})}
     source = inputs.experiment.source
     made_from["task sft"] = tuned or file_id(inputs.data.file(column(cell.task), source, "train"))
-    config = {"task": cell.task, "max_length": settings.max_length}
+    config = {"task": cell.task, "max_length": settings.max_length, **moved(inputs, cell)}
     return inputs.store.run("evaluation", config, made_from, build)
 
 
+def moved(inputs: Inputs, cell: Cell) -> dict[str, str]:
+    """What a stage says of a task that was learnt by one student of a family and is used by another."""
+    learning = inputs.system(cell).learning
+    return {"used": learning.used, "carried": learning.carried} if learning.moves else {}
+
+
 def make_retrieval(
-    inputs: Inputs, cell: Cell, base: Base | None, worn: Mapping[str, Artefact | None]
+    inputs: Inputs, cell: Cell, bases: tuple[Base, Base] | None, worn: Mapping[str, Artefact | None]
 ) -> Artefact:
     """How often a cell's encoder, before any task, finds a sentence's translation; a guess is chance.
 
     Args:
-        base: None for a system that guesses.
+        bases: what reads the source and what reads the target, which differ in a family only; None for a
+            system that guesses.
         worn: what the encoder wears, for the source and the target.
     """
     experiment = inputs.experiment
@@ -80,9 +87,11 @@ def make_retrieval(
 
     def build(folder: Path) -> Mapping[str, Any]:
         pairs = parallel(inputs.data, *languages)[: config.pairs]
-        if base is None:
+        if bases is None:
             return {"accuracy": 100 / len(pairs), "n_examples": len(pairs)}
-        source, target = (Side(*worn_encoder(inputs, base, worn[code])) for code in languages)
+        source, target = (
+            Side(*worn_encoder(inputs, base, worn[code])) for base, code in zip(bases, languages, strict=True)
+        )
         layer = round(config.depth * source.encoder.config.num_hidden_layers)
         length = experiment.text.length
         found = retrieve(
@@ -96,8 +105,8 @@ def make_retrieval(
     made_from: dict[str, Artefact | str] = {
         f"pairs {number}": file_id(path) for number, path in enumerate(files) if path
     }
-    if base is not None:
-        made_from["base"] = base.student or inputs.teacher_input
+    if bases is not None:
+        made_from["base"] = bases[1].student or inputs.teacher_input
         made_from |= {f"sft {code}": one for code, one in worn.items() if one}
     settings = {"task": RETRIEVAL, "settings": config, "max_length": experiment.text.length}
     return inputs.store.run("evaluation", settings, made_from, build)

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from bistil import vocab
 from bistil.adapt.worn import WORN, load_worn
+from bistil.distil.family import Family, share
 from bistil.distil.general import GeneralConfig, distil
 from bistil.distil.objective import Distillation
 from bistil.distil.start import initialise, initialise_with_head, random_student
@@ -36,8 +37,9 @@ from bistil.training.loop import History
 LANGUAGE_SEED = 1
 CALIBRATION = 256  # sequences a language that a narrower student is projected by
 NARROWING = "narrowing.safetensors"  # of a narrower student, for stage 2
+MEMBERS = "members"  # of a family: a folder for each language's student
 OWN_HEAD = "mlm-head.safetensors"  # of a student whose recipe trains its masked-LM head
-Wardrobe = Mapping[str, Artefact]
+Clothes = Mapping[str, Artefact]
 """What the teacher wears meanwhile, by language."""
 
 
@@ -86,14 +88,33 @@ def make_language_sft(
     Raises:
         InputError: where the experiment has none.
     """
-    experiment = inputs.experiment
-    if experiment.language_sft is None:
+    asked = inputs.experiment.language_sft
+    if asked is None:
         raise InputError(
-            f"The experiment {experiment.name} adapts nothing to a language. Give it settings under"
+            f"The experiment {inputs.experiment.name} adapts nothing to a language. Give it settings under"
             " `language_sft`."
         )
-    sft = SftConfig(**vars(experiment.language_sft), seed=seed)
-    sft = sft.by(select) if select else sft
+    sft = SftConfig(**vars(asked), seed=seed)
+    return _language_module(inputs, code, "language-sft", sft.by(select) if select else sft, student, kept)
+
+
+def make_language_adapter(inputs: Inputs, code: str) -> Artefact:
+    """The language adapter of the teacher, in the file that holds what can be worn."""
+    asked = inputs.experiment.language_adapter
+    assert asked is not None, "systems that wear adapters are checked to have settings for them"
+    return _language_module(inputs, code, "language-adapter", SftConfig(**vars(asked), seed=LANGUAGE_SEED))
+
+
+def _language_module(
+    inputs: Inputs,
+    code: str,
+    kind: str,
+    sft: SftConfig,
+    student: Artefact | None = None,
+    kept: Artefact | None = None,
+) -> Artefact:
+    """What the teacher, or a student, wears for a language, trained on its text."""
+    experiment = inputs.experiment
 
     def build(folder: Path) -> Mapping[str, Any]:
         mlm, tokenizer = inputs.fresh_teacher().mlm, inputs.teacher.tokenizer
@@ -112,7 +133,7 @@ def make_language_sft(
             inputs.student_blocks(code, tokenizer) if kept else inputs.blocks(code),
             text=experiment.text,
             sft=sft,
-            run=inputs.run(folder, f"language SFT {code}"),
+            run=inputs.run(folder, f"language {'adapter' if sft.adapter else 'SFT'} {code}"),
             cut=0 if kept else inputs.parameters_cut(mlm),
         )
         return inputs.keep(folder, delta, history, "loss")
@@ -122,13 +143,14 @@ def make_language_sft(
         "text": file_id(inputs.data.text(code)),
         **inputs.left_out,
     }
-    return inputs.store.run("language-sft", {"text": inputs.text, "sft": sft}, base, build)
+    return inputs.store.run(kind, {"text": inputs.text, "sft": sft}, base, build)
 
 
 def make_student(
-    inputs: Inputs, cell: Cell, recipe: Student, kept: Artefact | None, worn: Wardrobe
+    inputs: Inputs, cell: Cell, recipe: Student, kept: Artefact | None, worn: Clothes
 ) -> Artefact:
-    """The general student of a cell: `model/` (encoder and tokenizer) and `history.json`.
+    """The general student of a cell: `model/` (encoder and tokenizer) and `history.json`; of a family
+    `members/<code>/` for each of its languages.
 
     Args:
         kept: the vocabulary it is trimmed to; None for the teacher's.
@@ -140,16 +162,30 @@ def make_student(
         tokenizer = trimmed_tokenizer(kept) if kept else inputs.teacher.tokenizer
         teacher = _teacher(inputs, recipe, kept, worn)
         set_seed(config.seed)
-        made, narrowing = _started(inputs, recipe, config, teacher, kept, codes)
+        if recipe.family:
+            started = {code: _started(inputs, recipe, config, teacher, kept, codes)[0] for code in codes}
+            share(started, recipe.share)
+            made, narrowing = started[cell.target], None
+        else:
+            made, narrowing = _started(inputs, recipe, config, teacher, kept, codes)
+            started = {}
         history: History = []
         if recipe.terms:
-            objective = Distillation(
-                inputs.placed(made),
-                teacher if recipe.follows else None,
-                recipe.terms,
-                imitated(inputs, recipe, made.config.num_hidden_layers),
-                narrowing=narrowing,
-                relation_heads=inputs.experiment.minilm.relation_heads,
+
+            def minimised(student: PreTrainedModel) -> Distillation:
+                return Distillation(
+                    inputs.placed(student),
+                    teacher if recipe.follows else None,
+                    recipe.terms,
+                    imitated(inputs, recipe, student.config.num_hidden_layers),
+                    narrowing=narrowing,
+                    relation_heads=inputs.experiment.minilm.relation_heads,
+                )
+
+            objective: Distillation | Family = (
+                Family({code: minimised(one) for code, one in started.items()})
+                if recipe.family
+                else minimised(made)
             )
             corpora = {
                 code: inputs.student_blocks(code, tokenizer) if kept else inputs.blocks(code)
@@ -159,6 +195,8 @@ def make_student(
             history = distil(objective, tokenizer, corpora, config=config, run=run)
         if narrowing is not None:
             save_file(dict(narrowing.state_dict()), folder / NARROWING)
+        if recipe.family:
+            return _keep_family(inputs, folder, started, tokenizer, history)
         if recipe.has_head and recipe.follows:
             save_file(head_state(made), folder / OWN_HEAD)
         encoder: Any = made.base_model
@@ -167,6 +205,26 @@ def make_student(
     return inputs.store.run(
         "student", _settings(inputs, recipe, config), _made_from(inputs, recipe, kept, worn, codes), build
     )
+
+
+def _keep_family(
+    inputs: Inputs,
+    folder: Path,
+    members: Mapping[str, PreTrainedModel],
+    tokenizer: PreTrainedTokenizerFast,
+    history: History,
+) -> Mapping[str, Any]:
+    """Write each student of a family into `members/<code>/`, with its masked-LM head where it has one;
+    parameters that several have count once.
+    """
+    metrics: dict[str, Any] = {}
+    for code, member in members.items():
+        encoder: Any = member.base_model
+        metrics = inputs.keep_student(folder, encoder, tokenizer, history, f"{MEMBERS}/{code}")
+        if member is not encoder:
+            save_file(head_state(member), folder / MEMBERS / f"{code}-{OWN_HEAD}")
+    distinct = {id(one): one.numel() for member in members.values() for one in member.base_model.parameters()}
+    return {**metrics, "parameters": sum(distinct.values()), "members": len(members)}
 
 
 def general_config(inputs: Inputs, cell: Cell, recipe: Student) -> GeneralConfig:
@@ -209,7 +267,7 @@ def _settings(inputs: Inputs, recipe: Student, config: GeneralConfig) -> dict[st
 
 
 def _made_from(
-    inputs: Inputs, recipe: Student, kept: Artefact | None, worn: Wardrobe, codes: tuple[str, ...]
+    inputs: Inputs, recipe: Student, kept: Artefact | None, worn: Clothes, codes: tuple[str, ...]
 ) -> dict[str, Artefact | str]:
     """The inputs of a student's stage.
 
@@ -224,7 +282,7 @@ def _made_from(
     return {**found, **{f"sft {code}": one for code, one in worn.items()}}
 
 
-def _teacher(inputs: Inputs, recipe: Student, kept: Artefact | None, worn: Wardrobe) -> AdaptedTeacher:
+def _teacher(inputs: Inputs, recipe: Student, kept: Artefact | None, worn: Clothes) -> AdaptedTeacher:
     """The teacher of a recipe.
 
     One that predicts is trimmed along with the student, so that both predict the same tokens; one that wears

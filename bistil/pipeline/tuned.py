@@ -2,6 +2,7 @@
 3.2).
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
-from bistil.adapt.worn import WORN, load_worn
+from bistil.adapt.wardrobe import Wardrobe
+from bistil.adapt.worn import WORN, Worn, load_worn
 from bistil.distil.task import Followed, train_task_sft
 from bistil.distil.width import Narrowing
 from bistil.errors import InputError
@@ -19,8 +21,9 @@ from bistil.evaluation.score import evaluate
 from bistil.experiment import Cell
 from bistil.models.load import TaskModel, load_encoder
 from bistil.pipeline.inputs import Inputs
-from bistil.pipeline.students import NARROWING, imitated, kept_ids, trimmed_tokenizer
-from bistil.sft.delta import base_hash
+from bistil.pipeline.students import MEMBERS, NARROWING, imitated, kept_ids, trimmed_tokenizer
+from bistil.sft.delta import SparseDelta, base_hash
+from bistil.sft.flat import read_at
 from bistil.store.artefacts import Artefact
 from bistil.systems.recipe import STATES, Rows
 from bistil.tasks import task as find_task
@@ -39,16 +42,18 @@ class Base:
     Attributes:
         student: the artefact of the student.
         vocabulary: what the student is trimmed to; None for the teacher's.
+        member: the language of one student of a family; "" where there is one student only.
     """
 
     student: Artefact | None
     vocabulary: Artefact | None
+    member: str = ""
 
     def load(self, inputs: Inputs) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, torch.Tensor | None]:
         """The encoder, its tokenizer, and the teacher's ids of its tokens (None where they are the same)."""
         if self.student is None:
             return inputs.fresh_teacher().encoder, inputs.teacher.tokenizer, None
-        encoder = load_encoder(self.student.path("model"))
+        encoder = load_encoder(self.student.path(f"{MEMBERS}/{self.member}" if self.member else "model"))
         if self.vocabulary is None:
             return encoder, inputs.teacher.tokenizer, None
         return encoder, trimmed_tokenizer(self.vocabulary), kept_ids(self.vocabulary)
@@ -58,18 +63,19 @@ def make_task_sft(
     inputs: Inputs,
     cell: Cell,
     base: Base,
-    worn: Artefact | None,
+    worn: Mapping[str, Artefact],
     follows: Artefact | None,
     teacher: Callable[[], TaskModel],
 ) -> Artefact:
     """The task SFT of a cell: `delta.safetensors` with the head in it, and the labels as a metric.
 
     Args:
-        worn: what the base wears for the source language meanwhile.
+        worn: what the base wears meanwhile for a language; an SFT is the source's, and stays for all batches.
         follows: the task SFT of the teacher that is followed; None for gold labels.
         teacher: makes the model of that.
     """
     config, learning = inputs.experiment.task_config(cell), inputs.system(cell).learning
+    source = inputs.experiment.source
 
     def build(folder: Path) -> Mapping[str, Any]:
         task, examples = inputs.training(cell)
@@ -79,8 +85,16 @@ def make_task_sft(
         set_seed(cell.seed)
         model = inputs.placed(TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size)))
         base_id = base_hash(encoder)
-        if worn is not None:
-            load_worn(worn.path(WORN), base=base_id).apply(encoder)
+        clothes = {code: load_worn(one.path(WORN), base=base_id) for code, one in worn.items()}
+        wardrobe = Wardrobe(encoder, clothes)
+        wardrobe.wear(source)
+        changes = wardrobe if inputs.system(cell).adaptation.worn == "adapter" else None
+
+        def validate() -> Mapping[str, float]:
+            if changes is not None:
+                changes.wear(inputs.validated_on(cell))
+            return evaluate(model, task, validation, tokenizer, max_length=config.max_length)
+
         of = f" lrf {cell.lrf}, {cell.target}" if cell.lrf > 1 else ""
         delta, history = train_task_sft(
             model,
@@ -88,10 +102,11 @@ def make_task_sft(
             examples,
             tokenizer,
             config=config,
-            validate=lambda: evaluate(model, task, validation, tokenizer, max_length=config.max_length),
+            validate=validate,
             base=base_id,
             run=inputs.run(folder, f"{cell.task} SFT, {cell.system}{of}"),
             follows=_followed(inputs, cell, base, teacher(), kept) if follows else None,
+            wardrobe=changes,
             cut=0 if base.vocabulary else inputs.parameters_cut(encoder),
         )
         known = [one for own in examples.values() for one in own]
@@ -101,7 +116,7 @@ def make_task_sft(
     made_from: dict[str, Artefact | str] = {
         "base": base.student or inputs.teacher_input,
         **inputs.training_files(cell),
-        **({"source sft": worn} if worn else {}),
+        **{"source sft" if code == source else f"sft {code}": one for code, one in worn.items()},
         **({"task teacher": follows} if follows else {}),
     }
     settings: dict[str, Any] = {"task": cell.task, "settings": config, "forced": follows is not None}
@@ -111,24 +126,54 @@ def make_task_sft(
         settings["terms"] = learning.terms
     if follows is not None and learning.temperature != 1.0:
         settings["temperature"] = learning.temperature
+    if learning.through != "target":
+        settings["through"] = learning.through
     if follows is not None and inputs.experiment.at_floor == "stop":
         _check_learnt(follows, cell)
     return inputs.store.run("task-sft", settings, made_from, build)
 
 
 def make_task_model(
-    inputs: Inputs, cell: Cell, base: Base, worn: Artefact | None, tuned: Artefact
+    inputs: Inputs, cell: Cell, base: Base, worn: Artefact | None, tuned: Artefact, tuned_on: Base
 ) -> tuple[TaskModel, Task, PreTrainedTokenizerFast]:
-    """A cell's finished model: base, what it wears for a language, task SFT, head."""
+    """A cell's finished model: base, what it wears for a language, task SFT, head.
+
+    Args:
+        tuned_on: what the task SFT was trained on, where that is another student of the family.
+    """
     encoder, tokenizer, _ = base.load(inputs)
     base_id = base_hash(encoder)
-    delta = load_worn(tuned.path(WORN), base=base_id)
+    if tuned_on == base:
+        delta = load_worn(tuned.path(WORN), base=base_id)
+    else:
+        other = tuned_on.load(inputs)[0]
+        values = inputs.system(cell).learning.carried == "values"
+        delta = carried(load_worn(tuned.path(WORN), base=base_hash(other)), other, encoder, values=values)
     for one in (*([load_worn(worn.path(WORN), base=base_id)] if worn else []), delta):
         one.apply(encoder)
     task, _ = inputs.training(cell)
     model = TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size))
     model.head.load_state_dict({name.removeprefix("head."): one for name, one in delta.full.items()})
     return inputs.placed(model).eval(), task, tokenizer
+
+
+def carried(delta: Worn, tuned_on: PreTrainedModel, to: PreTrainedModel, *, values: bool) -> Worn:
+    """A delta, or an adapter, of one student of a family for another.
+
+    Args:
+        values: the entries get the tuned values themselves, instead of moving by the same differences.
+    """
+    if not isinstance(delta, SparseDelta):
+        adapter: Any = delta
+        moved: Worn = dataclasses.replace(adapter, base=base_hash(to))
+        return moved
+    tensors = dict(delta.tensors)
+    if values:
+        own, theirs = to.state_dict(), tuned_on.state_dict()
+        for name, (places, moves) in tensors.items():
+            gap = read_at(theirs[name], places).float() - read_at(own[name], places).float()
+            tensors[name] = (places, moves + gap)
+    return dataclasses.replace(delta, base=base_hash(to), tensors=tensors)
 
 
 def worn_encoder(

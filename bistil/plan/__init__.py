@@ -28,6 +28,7 @@ METHODS: dict[str, Callable[..., Artefact]] = {
         Pipeline.trimmed_teacher,
         Pipeline.vocabulary,
         Pipeline.language_sft,
+        Pipeline.language_adapter,
         Pipeline.student,
         Pipeline.task_sft,
         Pipeline.evaluation,

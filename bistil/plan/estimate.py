@@ -69,7 +69,9 @@ class Estimator:
             text.batch_size,
         )
         student, teacher = self._forward(text.length, drf) / lrf, self._forward(text.length)
-        if stage.kind == "language-sft" or "general" not in stage.config:  # a student that follows no teacher
+        if (
+            stage.kind in ("language-sft", "language-adapter") or "general" not in stage.config
+        ):  # a student that follows no teacher
             return TRAINING * batch * (student + text.length * text.mask_share * head_flops(config))
         return batch * (TRAINING * student + teacher)
 

@@ -108,7 +108,7 @@ def _parts(experiment: Experiment, fitted: Profile, width: int) -> Iterator[Iter
     for task in experiment.tuned:
         known = fitted.read(task).task.get(task) if task in fitted.files else None
         if known is not None:
-            yield compared(f"task.{task}", experiment.task[task], known)
+            yield compared(f"task.{task}", experiment.task[task].sft, known.sft)
 
 
 def _far(where: str, ours: Schedule, theirs: Schedule, fitted: Profile, width: int) -> Iterator[str]:

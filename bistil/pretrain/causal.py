@@ -34,7 +34,7 @@ from bistil.settings.ranges import (
     Settings,
 )
 from bistil.sft.config import PeftSft, SftConfig
-from bistil.sft.delta import base_hash, deltas_applied
+from bistil.sft.delta import SparseDelta, base_hash, deltas_applied
 from bistil.sft.lottery import LotteryConfig
 from bistil.sft.spiel.config import SpielSft
 from bistil.sft.tune import fine_tune
@@ -219,6 +219,7 @@ def _tuned(
     )
     delta, _ = fine_tune(tuning, config, Run(folder, folder.name))
     seconds = time.process_time() - start
+    assert isinstance(delta, SparseDelta), "an adapter hangs on encoders only"
     with deltas_applied(base.model, delta):
         found = {"dev": evaluate_causal(base, dev)["loss"], "test": evaluate_causal(base, test)["loss"]}
     return {

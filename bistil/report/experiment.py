@@ -32,7 +32,16 @@ from bistil.systems.recipe import Student
 from bistil.systems.table import rank
 from bistil.text.languages import read_table
 
-KINDS = ("evaluation", "timing", "task-sft", "student", "language-sft", "vocabulary", "trimmed-teacher")
+KINDS = (
+    "evaluation",
+    "timing",
+    "task-sft",
+    "student",
+    "language-sft",
+    "language-adapter",
+    "vocabulary",
+    "trimmed-teacher",
+)
 TABLE = DATA / "languages.csv"
 EXPERIMENT = "experiment.json"
 """The settings that were asked for, in the report's folder."""

@@ -1,14 +1,14 @@
 """Settings of a sparse fine-tuning: the method, how much may change, how long it trains.
 
-Notable: `lottery` (LT-SFT and its baselines), `spiel` and `peft` stand in the same place, so an experiment
-changes its method in one line."""
+Notable: `lottery` (LT-SFT and its baselines), `spiel`, `peft` and `adapter` stand in the same place, so an
+experiment changes its method in one line."""
 
 import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
 from bistil.errors import InputError
-from bistil.settings.ranges import Density, Dropout, Positive, Seed, Settings
+from bistil.settings.ranges import Density, Dropout, Factor, Positive, Seed, Settings
 from bistil.sft.lottery import LotteryConfig, Selection
 from bistil.sft.spiel.config import SpielSft
 from bistil.training.loop import Schedule
@@ -38,8 +38,28 @@ class PeftSft(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdapterConfig(Settings):
+    """A bottleneck adapter (thesis sections 1.4 and 3.1); the defaults are those of a task's.
+
+    Attributes:
+        reduction: The encoder's hidden size as a multiple of the bottleneck's. The thesis has 2 for a
+            language and 1 to 32 for a task.
+        last_layer: Whether the last layer has one too, as in chapter 3; in chapters 4 and 6 it has none.
+        invertible: The invertible map at the embeddings, for languages: half the hidden size as a multiple of
+            its bottleneck (2 in MAD-X), None for none.
+        start: Random weights of deviation 0.02 ("normal"), or such that the adapter changes nothing at first
+            ("zero").
+    """
+
+    reduction: Factor = 16
+    last_layer: bool = False
+    invertible: Factor | None = None
+    start: Literal["normal", "zero"] = "normal"
+
+
+@dataclass(frozen=True, kw_only=True)
 class SftMethod(Settings):
-    """What may change, and how long each phase runs; give one of `lottery`, `spiel` and `peft`.
+    """What may change, and how long each phase runs; give one of `lottery`, `spiel`, `peft` and `adapter`.
 
     Attributes:
         lottery: LT-SFT, or a baseline of it by `lottery.select`; only "top-k" has a dense phase.
@@ -47,6 +67,7 @@ class SftMethod(Settings):
         sparse: The sparse phase of LT-SFT; for every other method the whole training.
         spiel: SpIEL instead of LT-SFT.
         peft: LoRA or (IA)^3 instead of it.
+        adapter: A bottleneck adapter instead of it.
 
     Raises:
         InputError: several methods are given, or none, or LT-SFT without its dense phase.
@@ -57,12 +78,14 @@ class SftMethod(Settings):
     sparse: Schedule
     spiel: SpielSft | None = field(default=None, metadata={"added_later": True})
     peft: PeftSft | None = field(default=None, metadata={"added_later": True})
+    adapter: AdapterConfig | None = field(default=None, metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if [self.lottery, self.spiel, self.peft].count(None) != 2:
+        if [self.lottery, self.spiel, self.peft, self.adapter].count(None) != 3:
             raise InputError(
-                "A fine-tuning is by `lottery`, by `spiel` or by `peft`: give one of them, and one only."
+                "A fine-tuning is by `lottery`, by `spiel`, by `peft` or by `adapter`: give one of them, and"
+                " one only."
             )
         if self.lottery is not None and self.lottery.select == "top-k" and self.dense is None:
             raise InputError(
@@ -72,9 +95,9 @@ class SftMethod(Settings):
             self.spiel.check_steps(self.sparse.steps, "sparse", "steps")
 
     @property
-    def method(self) -> LotteryConfig | SpielSft | PeftSft:
+    def method(self) -> LotteryConfig | SpielSft | PeftSft | AdapterConfig:
         """The settings of the one method that is given."""
-        found = self.lottery or self.spiel or self.peft
+        found = self.lottery or self.spiel or self.peft or self.adapter
         assert found is not None
         return found
 
@@ -86,8 +109,19 @@ class SftMethod(Settings):
 
     @property
     def density(self) -> float:
-        """Share of the encoder's parameters that may change."""
-        return self.method.density
+        """Share of the encoder's parameters that may change.
+
+        Raises:
+            InputError: an adapter has none.
+        """
+        return self._sparse.density
+
+    @property
+    def _sparse(self) -> LotteryConfig | SpielSft | PeftSft:
+        """The method of one that has a density."""
+        if isinstance(self.method, AdapterConfig):
+            raise InputError("An adapter has no density; its size is its `reduction`.")
+        return self.method
 
     @property
     def steps(self) -> int:
@@ -96,7 +130,7 @@ class SftMethod(Settings):
 
     def at_density(self, density: float) -> Self:
         """The same method with another density."""
-        return self._with(dataclasses.replace(self.method, density=density))
+        return self._with(dataclasses.replace(self._sparse, density=density))
 
     def by(self, way: Way) -> Self:
         """Another method over the same schedules, or the same one by another `select` or `method`.
@@ -120,6 +154,7 @@ class SftMethod(Settings):
             lottery=method if isinstance(method, LotteryConfig) else None,
             spiel=method if isinstance(method, SpielSft) else None,
             peft=method if isinstance(method, PeftSft) else None,
+            adapter=None,
         )
 
 

@@ -20,6 +20,7 @@ from bistil.text.written import open_to_others
 FORMAT = 1
 SPARSE = "sparse delta"
 """The kind of a file whose header does not name one."""
+BOTTLENECK = "bottleneck adapter"
 _KEY = "bistil_sft"
 
 

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bistil.settings.ranges import Count, Length, Part, Settings
+from bistil.sft.bottleneck import Adapter
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.sft.lottery import decouple_output_embedding
@@ -58,9 +59,9 @@ def train_language_sft(
     sft: SftConfig,
     run: Run,
     cut: int = 0,
-) -> tuple[SparseDelta, History]:
-    """The delta of one language on `mlm.base_model`, best by held-out loss. `mlm` is left adapted, its head
-    untied and frozen.
+) -> tuple[SparseDelta | Adapter, History]:
+    """The delta of one language on `mlm.base_model`, or its adapter, best by held-out loss. `mlm` is left
+    with its head untied and frozen, and adapted where it is a delta.
 
     Args:
         cut: how many parameters trimming took from the encoder; the density is a share of all.

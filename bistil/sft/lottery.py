@@ -51,12 +51,14 @@ class LotteryConfig(Settings):
             languages and do not for tasks.
         select: "top-k" is LT-SFT. Its baselines have no dense phase: "random" (rand-SFT), and, whatever the
             density, "biases" (BitFit), "all" (full fine-tuning) and "none" (the head alone).
+        freeze_embeddings: Whether the embedding layer stays as it is.
     """
 
     density: Density
     l1: Weight = 0.0
     freeze_layer_norms: bool = False
     select: Selection = field(default="top-k", metadata={"added_later": True})
+    freeze_embeddings: bool = field(default=False, metadata={"added_later": True})
 
     def k(self, n_parameters: int) -> int:
         """Return how many of the encoder's `n_parameters` the delta may change, at least one."""
@@ -68,12 +70,17 @@ def snapshot(encoder: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in encoder.named_parameters()}
 
 
-def set_trainable(encoder: nn.Module, *, freeze_layer_norms: bool) -> tuple[str, ...]:
-    """Let every encoder parameter train except, if asked, those of layer norms; return the names that train.
+def set_trainable(
+    encoder: nn.Module, *, freeze_layer_norms: bool, freeze_embeddings: bool = False
+) -> tuple[str, ...]:
+    """Let every encoder parameter train except, if asked, those of layer norms and of the embedding layer;
+    return the names that train.
 
     `select_top_k` chooses among what it is given: give it these names only, so that frozen tensors are no
     candidates."""
     frozen = _of_layer_norms(encoder) if freeze_layer_norms else set()
+    if freeze_embeddings:
+        frozen |= {id(parameter) for parameter in encoder.get_submodule("embeddings").parameters()}
     for parameter in encoder.parameters():
         parameter.requires_grad_(id(parameter) not in frozen)
     return tuple(name for name, parameter in encoder.named_parameters() if parameter.requires_grad)

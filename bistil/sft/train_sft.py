@@ -90,7 +90,9 @@ def _choose(
     term, unless that was done before an interruption.
     """
     encoder, seed = tuning.encoder, config.seed
-    names = set_trainable(encoder, freeze_layer_norms=lottery.freeze_layer_norms)
+    names = set_trainable(
+        encoder, freeze_layer_norms=lottery.freeze_layer_norms, freeze_embeddings=lottery.freeze_embeddings
+    )
     candidates = {name: theta0[name] for name in names}
     history: History = []
     if lottery.select == "biases":

@@ -1,15 +1,16 @@
-"""Tuning an encoder and its head by the method that the settings name: LT-SFT and its baselines, SpIEL, LoRA
-or (IA)^3.
+"""Tuning an encoder and its head by the method that the settings name: LT-SFT and its baselines, SpIEL, LoRA,
+(IA)^3 or a bottleneck adapter.
 
-Notable: whatever the method, what comes back is a SparseDelta of the encoder with the head in it, so every
-method composes, is stored and is deployed in the same way."""
+Notable: whatever the method, what comes back can be worn by the encoder and has the head in it. All but an
+adapter are a SparseDelta, so they compose and are merged."""
 
 import json
 
 import numpy as np
 from transformers import set_seed
 
-from bistil.sft.config import PeftSft, SftConfig
+from bistil.sft.bottleneck import Adapter, adapter_tuning
+from bistil.sft.config import AdapterConfig, PeftSft, SftConfig
 from bistil.sft.delta import SparseDelta
 from bistil.sft.lottery import LotteryConfig, set_trainable, snapshot
 from bistil.sft.peers import peft_tuning
@@ -22,9 +23,9 @@ from bistil.training.loop import History, Run
 AGES = "ages.json"
 
 
-def fine_tune(tuning: Tuning, config: SftConfig, run: Run) -> tuple[SparseDelta, History]:
-    """Train the encoder by `config`'s method and the head in full; return the delta, with the head's tensors
-    as `full`, and the history.
+def fine_tune(tuning: Tuning, config: SftConfig, run: Run) -> tuple[SparseDelta | Adapter, History]:
+    """Train the encoder by `config`'s method and the head in full; return the delta or the adapter, with the
+    head's tensors as `full`, and the history.
     """
     match config.method:
         case LotteryConfig(select="all" | "none") as lottery:
@@ -35,6 +36,8 @@ def fine_tune(tuning: Tuning, config: SftConfig, run: Run) -> tuple[SparseDelta,
             return _spiel(tuning, config, spiel, run)
         case PeftSft() as peft:
             return peft_tuning(tuning, config, peft, run)
+        case AdapterConfig() as adapter:
+            return adapter_tuning(tuning, config, adapter, run)
 
 
 def _spiel(tuning: Tuning, config: SftConfig, spiel: SpielSft, run: Run) -> tuple[SparseDelta, History]:
@@ -76,7 +79,9 @@ def _dense(
     """
     encoder = tuning.encoder
     theta0 = snapshot(encoder)
-    set_trainable(encoder, freeze_layer_norms=lottery.freeze_layer_norms)
+    set_trainable(
+        encoder, freeze_layer_norms=lottery.freeze_layer_norms, freeze_embeddings=lottery.freeze_embeddings
+    )
     if lottery.select == "none":
         encoder.requires_grad_(False)
     set_seed(config.seed)

@@ -21,6 +21,10 @@ LayerMap = str
 """A named map, or the pairs themselves as in `1-2 2-4 3-12`."""
 Of = Literal["embedding", "hidden", "states", "attention", "scores", "relations", "prediction", "sentence"]
 By = Literal["mse", "cosine", "kl", "ce"]
+Side = Literal["target", "source"]
+"""Which of a family's students."""
+SHARED = r"embeddings|head|layer:[1-9]\d*"
+"""What the students of a family can share."""
 COMPARED: Mapping[str, tuple[str, ...]] = {
     "embedding": ("mse", "cosine"),
     "hidden": ("mse", "cosine"),
@@ -163,22 +167,26 @@ class Student(Settings):
 
     Attributes:
         terms: what it minimises, by the names in its history; without any it stays the copy it starts as.
-        languages: what it is distilled on: "pair" (source and target), "target" (that alone) or "seen" (all
-            that the teacher saw).
+        languages: what it is distilled on: "pair" (source and target), "target" (that alone), "seen" (all
+            that the teacher saw), or "each": a family, one student for each language of the pair.
         vocabulary: "trimmed" to those languages, or the "teacher"'s own.
         start: the teacher's layers that it starts from, as a layer map, or "random".
         layers: the teacher's layers that it imitates, as a layer map; also in task distillation.
         adapted: whether the teacher wears the SFT of the batch's language meanwhile.
+        share: which tensors the students of a family have in common: `embeddings`, the masked-LM `head`,
+            `layer:1` and so on (Bui's g_share). A head is tied to the embeddings where both or neither are
+            shared.
         title: what its learning curve is called.
         named: how its artefacts name the recipe; "" where they hold all of it, as those of variants do.
     """
 
     terms: Mapping[str, Term]
-    languages: Literal["pair", "target", "seen"] = "pair"
+    languages: Literal["pair", "target", "seen", "each"] = "pair"
     vocabulary: Literal["trimmed", "teacher"] = "trimmed"
     start: LayerMap = "uniform"
     layers: LayerMap = "uniform"
     adapted: bool = False
+    share: tuple[str, ...] = field(default=("embeddings", "head"), metadata={"added_later": True})
     title: str = ""
     named: str = ""
 
@@ -186,11 +194,24 @@ class Student(Settings):
         super().__post_init__()
         if not self.terms and self.start == "random":
             raise InputError("A student that starts at random needs at least one term to minimise.")
+        for one in self.share:
+            if not re.fullmatch(SHARED, one):
+                raise InputError(
+                    "Students of a family can share `embeddings`, `head` and `layer:1`, `layer:2` and so on,"
+                    f" but got {one!r}."
+                )
+        if not self.terms and self.family:
+            raise InputError("Students of a family that learn nothing are one truncated teacher: give terms.")
         if (self.vocabulary, self.languages) == ("trimmed", "seen"):
             raise InputError(
                 "A vocabulary is trimmed to a pair or a target; students of all seen languages keep the"
                 " teacher's."
             )
+
+    @property
+    def family(self) -> bool:
+        """Whether it is one student for each language."""
+        return self.languages == "each"
 
     @property
     def follows(self) -> bool:
@@ -236,7 +257,10 @@ class Student(Settings):
         if self.named:
             return self.named
         return {
-            one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("title", "named")
+            one.name: value
+            for one in fields(self)
+            if one.name not in ("title", "named")
+            and ((value := getattr(self, one.name)) != one.default or not one.metadata.get("added_later"))
         }
 
 
@@ -245,13 +269,14 @@ class Adaptation(Settings):
     """What a model wears for a language.
 
     Attributes:
-        worn: a language SFT ("sft"), by the method that the experiment's settings say, or "nothing".
+        worn: a language SFT ("sft"), by the method that the experiment's settings say, a language "adapter"
+            (MAD-X), or "nothing".
         select: what may change in that SFT instead of the entries that LT-SFT chooses.
         in_training: whether the source's is worn while the task is learnt.
         in_use: whether the target's is worn when the model is used.
     """
 
-    worn: Literal["nothing", "sft"] = "nothing"
+    worn: Literal["nothing", "sft", "adapter"] = "nothing"
     select: Literal["random", "biases"] | None = None
     in_training: bool = True
     in_use: bool = True
@@ -274,11 +299,13 @@ class Rows(Settings):
         language: whose they are: "source", "target", or a language's code.
         split: of which file.
         most: at most so many of them, the first ones; None for all.
+        upsample: how often each is counted, so that few examples weigh more (thesis section 6.2).
     """
 
     language: str = "source"
     split: Literal["train", "dev"] = "train"
     most: Count | None = None
+    upsample: Count = field(default=1, metadata={"added_later": True})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,35 +316,63 @@ class Learning(Settings):
         select: what may change, as `LotteryConfig.select`; None for what the experiment's settings say.
         peft: the task is tuned by this method of the `peft` library, at the settings' density.
         spiel: the task is tuned by this variant of SpIEL, at that density.
+        adapter: the task is tuned by a bottleneck adapter, as `adapter` of its settings says.
         follows: the task's "gold" labels, or the "teacher" that is tuned for it (teacher-forced).
         terms: what a student that follows the teacher imitates of its states, beside its predictions.
         temperature: what logits of both sides are divided by in the loss on predictions; BiStil's eq. 5.3 has
             none, the code that was released with it 2.
         rows: the examples it is learnt from.
+        through: which student of a family reads the examples and is tuned, the "target"'s or the "source"'s.
+        used: which student of a family reads the target's text, with what was tuned. Where it is not the one
+            that was tuned, it is changed by the same differences (Bui section 3.3.5).
+        carried: whether `differences` are carried from the tuned student to the used one, or the tuned
+            `values` themselves.
+        embeddings: whether the embedding layer is tuned along ("trained") or left as it is ("frozen").
     """
 
     select: Literal["random", "biases", "all", "none"] | None = None
     peft: Literal["lora", "ia3"] | None = None
     spiel: Literal["ag", "ma"] | None = None
+    adapter: bool = field(default=False, metadata={"added_later": True})
     follows: Literal["gold", "teacher"] = "gold"
     terms: Mapping[str, Term] = field(default_factory=lambda: STATES)
     temperature: Positive = field(default=1.0, metadata={"added_later": True})
     rows: Annotated[tuple[Rows, ...], Filled()] = (Rows(),)
+    through: Side = field(default="target", metadata={"added_later": True})
+    used: Side = field(default="target", metadata={"added_later": True})
+    carried: Literal["differences", "values"] = field(default="differences", metadata={"added_later": True})
+    embeddings: Literal["trained", "frozen"] = field(default="trained", metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if sum(bool(one) for one in (self.select, self.peft, self.spiel)) > 1:
-            raise InputError(f"At most one of `select`, `peft` and `spiel` was expected, but got {self}.")
+        if sum(bool(one) for one in (self.select, self.peft, self.spiel, self.adapter)) > 1:
+            raise InputError(
+                f"At most one of `select`, `peft`, `spiel` and `adapter` was expected, but got {self}."
+            )
+        if self.embeddings == "frozen" and (self.peft or self.spiel or self.adapter):
+            raise InputError("`embeddings: frozen` is for tuning by `select` or LT-SFT; take it out.")
 
     @property
     def one_phase(self) -> bool:
         """Whether task tuning is one phase, whatever the experiment's method."""
-        return bool(self.select or self.peft or self.spiel)
+        return bool(self.by)
 
     @property
     def by(self) -> str:
         """By what the task is tuned, in a word; "" for the method of the experiment's settings."""
-        return self.select or self.peft or (f"spiel-{self.spiel}" if self.spiel else "")
+        spiel, adapter = f"spiel-{self.spiel}" if self.spiel else "", "adapter" if self.adapter else ""
+        return self.select or self.peft or spiel or adapter
+
+    @property
+    def told(self) -> str:
+        """By what the task is tuned and through which of a family's students, as in result rows."""
+        sides = "" if self.through == self.used == "target" else f" {self.through} to {self.used}"
+        return (self.by or "settings") + sides
+
+    @property
+    def moves(self) -> bool:
+        """Whether what was tuned on one student of a family is used on another."""
+        return self.through != self.used
 
     @property
     def regime(self) -> str:
@@ -326,6 +381,7 @@ class Learning(Settings):
             rows.language
             + (f" {rows.split}" if rows.split != "train" else "")
             + (f":{rows.most}" if rows.most else "")
+            + (f" x{rows.upsample}" if rows.upsample > 1 else "")
             for rows in self.rows
         )
 
@@ -354,6 +410,26 @@ class System:
     guesses: bool = False
     ours: bool = False
 
+    def __post_init__(self) -> None:
+        family = self.student is not None and self.student.family
+        if family and self.adaptation.worn != "nothing":
+            raise InputError("The students of a family are each of one language and wear nothing for it.")
+        if self.adaptation.worn == "adapter" and (self.student is not None or not self.learning.adapter):
+            raise InputError(
+                "Language adapters are worn by the whole teacher, with an adapter for the task: `learning:"
+                " {adapter: true}`."
+            )
+        if self.adaptation.worn == "sft" and self.learning.adapter:
+            raise InputError("A task's adapter goes with language adapters or none: `adaptation: {worn: …}`.")
+        sides = self.learning.through, self.learning.used
+        if not family and sides != ("target", "target"):
+            raise InputError(
+                "`through` and `used` choose between the students of a family (`languages: each`), which this"
+                " system has not."
+            )
+        if self.forced and family and self.learning.through != "target":
+            raise InputError("A student that follows the task's teacher is the target's: `through: target`.")
+
     @property
     def forced(self) -> bool:
         """Whether it is a student that follows the task's teacher instead of gold labels."""
@@ -369,7 +445,7 @@ class System:
             "layers": student.layers if student and student.follows else "",
             "languages": student.languages if student else "",
             "adaptation": str(self.adaptation),
-            "learning": "" if self.guesses else self.learning.by or "settings",
+            "learning": "" if self.guesses else self.learning.told,
             "follows": "" if self.guesses else self.learning.follows,
             "regime": "" if self.guesses else self.learning.regime,
         }

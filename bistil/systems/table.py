@@ -58,6 +58,8 @@ SENTENCE = Student(
     named="bistil-sentence",
 )
 LANGUAGE_SFT = Adaptation(worn="sft")
+LANGUAGE_ADAPTER = Adaptation(worn="adapter")
+TASK_ADAPTER = Learning(adapter=True)
 ALL_WEIGHTS = Learning(select="all")
 IN_LANGUAGE = Learning(select="all", rows=(Rows(language="target"),))
 
@@ -84,6 +86,14 @@ def _of_pair(
 ) -> System:
     """One of Bui's students with all of it shared by the pair, tuned on the source in all its weights."""
     student = Student(terms=terms, layers=layers, title=told.rstrip("."))
+    return System(told=told, source=source, student=student, learning=ALL_WEIGHTS, colour=colour)
+
+
+def _family(
+    told: str, source: str, colour: str, terms: Mapping[str, Term], layers: str = "uniform"
+) -> System:
+    """Bui's students, one for each language, the target's tuned on the source in all its weights."""
+    student = Student(terms=terms, layers=layers, languages="each", title=told.rstrip("."))
     return System(told=told, source=source, student=student, learning=ALL_WEIGHTS, colour=colour)
 
 
@@ -196,6 +206,35 @@ SYSTEMS: Mapping[str, System] = {
         learning=Learning(spiel="ma"),
         colour="#7cae00",
     ),
+    "teacher-madx": System(
+        told=(
+            "The teacher with a bottleneck and an invertible adapter for each language, and a task adapter"
+            " above the source's that is used above the target's (MAD-X)."
+        ),
+        source="Pfeiffer et al. 2020; thesis sections 2.3 and 3.2",
+        adaptation=LANGUAGE_ADAPTER,
+        learning=TASK_ADAPTER,
+        colour="#cc7722",
+    ),
+    "teacher-madx-task": System(
+        told="The same task adapter, used without a language's.",
+        source="thesis table 4.2",
+        adaptation=replace(LANGUAGE_ADAPTER, in_use=False),
+        learning=TASK_ADAPTER,
+        colour="#ddaa77",
+    ),
+    "teacher-adapter": System(
+        told="The teacher with a task adapter only, without language adapters in training or use.",
+        source="thesis sections 3.2 and 6.3",
+        learning=TASK_ADAPTER,
+        colour="#e8cdb0",
+    ),
+    "teacher-ltsft-task": System(
+        told="The task SFT of LT-SFT, learnt over the source's language SFT, used without the target's.",
+        source="thesis table 4.2",
+        adaptation=replace(LANGUAGE_SFT, in_use=False),
+        colour="#778899",
+    ),
     "bistil-tf": System(
         told=(
             "BiStil, teacher-forced: a bilingual student that follows the language-adapted teacher in both"
@@ -268,6 +307,33 @@ SYSTEMS: Mapping[str, System] = {
         source="BiStil section 4.3",
         student=SCRATCH,
         colour="#d55e00",
+    ),
+    "monoshot": _family(
+        "Two monolingual students with common embeddings, by predictions, embeddings, states and attention"
+        " scores of uniformly paired layers; the target's is tuned on the source.",
+        "Bui 2022, sections 3.2.2 and 3.3.1",
+        "#661144",
+        MONOSHOT,
+    ),
+    "monoalignment": _family(
+        "Two monolingual students by MonoShot's losses, with states and attention scores of the last layer"
+        " alone.",
+        "Bui 2022, section 3.2.2",
+        "#aa3355",
+        MONOSHOT,
+        "last",
+    ),
+    "tinybert": _family(
+        "Two monolingual students that imitate embeddings, states and attention scores, no predictions.",
+        "Bui 2022, section 3.2.2; Jiao et al. 2020",
+        "#993388",
+        TINYBERT,
+    ),
+    "hinton": _family(
+        "Two monolingual students that imitate the teacher's predictions alone, beside the masked tokens.",
+        "Bui 2022, eq. 2.9 and section 3.2.2",
+        "#cc99bb",
+        HINTON,
     ),
     "bilingual-monoshot": _of_pair(
         "A bilingual student by MonoShot's losses: predictions, embeddings, states and attention scores of"

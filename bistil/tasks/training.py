@@ -29,7 +29,7 @@ def read_examples(
     found: dict[str, list[Any]] = {}
     for part in rows:
         code = language_of(part, source=source, target=target)
-        found.setdefault(code, []).extend(task.read(file(code, part.split))[: part.most])
+        found.setdefault(code, []).extend(task.read(file(code, part.split))[: part.most] * part.upsample)
     return found
 
 

@@ -220,7 +220,7 @@ class Batches(Dataset):
 
     Shape: [batch_size, L] each. Nothing here has state: batch k is the same whenever it is asked for.
     `by_length` puts sequences of like length together, out of `pool` batches at a time, which saves padding;
-    a language is drawn for `language_run` steps at a time.
+    a language is drawn for `language_run` steps at a time, or they take turns (`in_turn`).
     """
 
     def __init__(
@@ -236,9 +236,14 @@ class Batches(Dataset):
         by_length: bool = True,
         language_run: int = 1,
         pool: int = 16,
+        in_turn: bool = False,
     ) -> None:
         self._corpora, self._tokenizer, self._mask_share, self._seed = corpora, tokenizer, mask_share, seed
-        self._language = sampling.languages(weights, steps, seed=seed, run=language_run)
+        self._language = (
+            sampling.in_turn(list(corpora), steps)
+            if in_turn
+            else sampling.languages(weights, steps, seed=seed, run=language_run)
+        )
         rows = {
             code: iter(
                 sampling.epochs(

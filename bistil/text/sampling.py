@@ -60,6 +60,15 @@ def languages(weights: Mapping[str, float], steps: int, *, seed: int, run: int =
     return [codes[i] for i in np.repeat(drawn, run)[:steps]]
 
 
+def in_turn(codes: Sequence[str], steps: int) -> list[str]:
+    """The language of each step where they take turns (Bui's Algorithm 1).
+
+    Returns:
+        `steps` language codes.
+    """
+    return [codes[step % len(codes)] for step in range(steps)]
+
+
 def temperature(sizes: Mapping[str, int], alpha: float) -> dict[str, float]:
     """Sampling weights proportional to size ** alpha (alpha 1: by size; alpha 0: uniform)."""
     return {code: float(size) ** alpha for code, size in sizes.items()}

@@ -18,6 +18,7 @@ from bistil.store.artefacts import NotBuilt, Store
 
 KINDS = {
     "language_sft": "language-sft",
+    "language_adapter": "language-adapter",
     "task_sft": "task-sft",
     "trimmed_teacher": "trimmed-teacher",
 }
@@ -25,6 +26,7 @@ WORDS = {
     "trimmed_teacher": "teacher, cut to the experiment",
     "vocabulary": "vocabulary for {target}",
     "language_sft": "language SFT {code}",
+    "language_adapter": "language adapter {code}",
     "student": "student, {system} lrf {lrf}",
     "task_sft": "{task} SFT, {system}",
     "evaluation": "score on {target}",
@@ -84,6 +86,8 @@ def steps_of(experiment: Experiment, job: Job) -> int:
     """Return how many optimiser steps a stage takes, 0 for one that does not train."""
     if job.stage == "language_sft" and experiment.language_sft is not None:
         return experiment.language_sft.steps
+    if job.stage == "language_adapter" and experiment.language_adapter is not None:
+        return experiment.language_adapter.steps
     if job.stage == "student":
         student = experiment.system(job.arguments[0].system).student
         if student is not None and not student.terms:

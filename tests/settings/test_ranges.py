@@ -27,7 +27,18 @@ from bistil.training.loop import Schedule
 
 PHASE = {"steps": 3, "learning_rate": 1e-3}
 PACKAGE = Path(bistil.__file__).parent
-VALUES = {"Choice", "Wish", "Language", "System", "Form", "Architecture", "Block", "SparseDelta", "Followed"}
+VALUES = {
+    "Choice",
+    "Wish",
+    "Language",
+    "System",
+    "Form",
+    "Architecture",
+    "Block",
+    "SparseDelta",
+    "Adapter",
+    "Followed",
+}
 """Keyword-only dataclasses that no user fills in: parts of tables and of the workbench, and the delta."""
 
 

@@ -47,6 +47,7 @@ def tuned(
         head_rate=head_rate,
     )
     delta, history = fine_tune(tuning, config, Run(folder, "SFT", **watched))
+    assert isinstance(delta, SparseDelta)
     assert [entry["step"] for entry in history if "eval_loss" in entry] == [2, 4, 6] * len(config.phases)
     return delta
 
