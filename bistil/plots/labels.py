@@ -51,7 +51,7 @@ def label_points(ax: Axes, spots: Sequence[Spot]) -> None:
         size = note.get_window_extent(renderer)
         found, line = min(
             _candidates(place, (size.width, size.height), spot.radius * dot, dot),
-            key=lambda one: _trouble(*one, taken, strokes, ax.bbox),
+            key=lambda one: _trouble(one[0], one[1], taken, strokes, ax.bbox),
         )
         middle = (found.p0 + found.p1) / 2
         note.set_position(tuple((middle - place) / dot))
@@ -89,7 +89,7 @@ def _candidates(
             yield Bbox([middle - half, middle + half]), line
 
 
-def _trouble(box: Bbox, line: np.ndarray, taken: Sequence[Bbox], strokes: np.ndarray, frame: Any) -> int:
+def _trouble(box: Bbox, line: np.ndarray, taken: Sequence[Bbox], strokes: np.ndarray, frame: Any) -> float:
     """How much a label would touch there; 0: nothing."""
     wide = box.padded(1.5)
     outside = not (frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1)
