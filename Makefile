@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 SELECT := not browser and not real_data and not cuda
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
 
-.PHONY: help install demo test test-fast test-browser lab bench docs clean
+.PHONY: help install demo test test-fast test-browser lab bench docs screenshots clean
 
 help:
 	@echo "make install       .venv with all that is needed; then: . .venv/bin/activate"
@@ -14,9 +14,10 @@ help:
 	@echo "make lab           JupyterLab on notebook 00, in copies of the notebooks (lab/)"
 	@echo "make test          ruff, mypy, every test, the notebooks' checked outputs"
 	@echo "make test-fast     ruff, mypy and the quick tests"
-	@echo "make test-browser  the workbench in Chromium"
+	@echo "make test-browser  the workbench, every report page and, once built, the docs in Chromium"
 	@echo "make bench         what our way costs against the published way and the least any needs, into reports/bench/"
 	@echo "make docs          a page a concept from the docstrings, into build/docs/index.html"
+	@echo "make screenshots   every report page, guide and panel, light and dark, into build/screenshots/"
 	@echo "make clean         removes caches and builds; keeps .venv, data/cache and reports"
 
 install: $(INSTALLED)
@@ -53,6 +54,10 @@ docs: $(INSTALLED)
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+screenshots: docs
+	$(BIN)/python tests/browser/chrome.py build/screenshots
+	BISTIL_SCREENSHOTS=$(CURDIR)/build/screenshots $(PYTEST) -m browser tests/browser/test_workbench.py
+
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis reports/demo/notebooks
 	find bistil tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
@@ -62,5 +67,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'bistil needs Python 3.11 or newer; name one with PYTHON=...')"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install -c constraints.txt -e ".[lab,batch,slurm,dev,peers,onnx]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[lab,batch,slurm,dev,peers,onnx,tensorboard]"
 	@touch $@

@@ -44,7 +44,7 @@ GRID = {
     "targets": {"parsing": ["qac"], "ner": ["qab", "qac"]},
     "systems": ["teacher-ltsft", "bistil-tf:2", "bistil-st:2", "floor"],
 }
-TIMED = ("latency_ms", "examples_per_second")
+TIMED = ("latency_ms", "latency_spread_ms", "encoder_ms", "examples_per_second", "processor_share")
 
 
 def work(root: Path, name: str, engine: str) -> None:

@@ -31,6 +31,7 @@ from bistil.settings.ranges import Count, Settings, Tally
 from bistil.store.artefacts import Store
 from bistil.store.locks import alone
 from bistil.text.languages import DATA, DataFolder
+from bistil.training import logs
 
 PROFILES = DATA / "profiles"
 SNAKEFILE = Path(__file__).with_name("Snakefile")
@@ -162,7 +163,7 @@ def _command(experiment: Experiment, place: Place, device: str | None, folder: P
         folder,
     ]
     words += ["--anyway"] if experiment.at_floor == "continue" else []
-    words += [*(["--device", device] if device else []), folder / "experiment.yaml"]
+    words += [*(["--device", device] if device else []), *logs.asked(), folder / "experiment.yaml"]
     return f"cd {shlex.quote(os.getcwd())} && {shlex.join(map(str, words))}"
 
 

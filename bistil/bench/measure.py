@@ -10,15 +10,16 @@ import multiprocessing
 import resource
 import statistics
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
+from bistil.evaluation.cost import in_turns
 from bistil.settings.ranges import LARGEST, Count, Factor, Layers, Length, Range, Settings
 
 Turn = Callable[[], Any]
@@ -68,24 +69,22 @@ def alternate(turns: int, sides: Mapping[str, Turn], *, rest: float = 0.0) -> di
         rest: seconds before each turn. Threads that the last side's library left waiting in a loop go to
             sleep in the meantime.
     """
-    clock: dict[str, list[float]] = defaultdict(list)
-    processor: dict[str, list[float]] = defaultdict(list)
-    for turn in range(turns + 1):
-        for name, side in sides.items():
-            time.sleep(rest)
-            start, spent = time.perf_counter(), time.process_time()
-            side()
-            if turn:
-                processor[name].append(time.process_time() - spent)
-                clock[name].append(time.perf_counter() - start)
+    found = in_turns(turns, {name: partial(_timed, side) for name, side in sides.items()}, rest=rest)
     return {
         name: {
-            "cpu seconds": min(processor[name]),
-            "seconds": min(clock[name]),
-            "median seconds": statistics.median(clock[name]),
+            "cpu seconds": min(processor for processor, _ in own),
+            "seconds": min(clock for _, clock in own),
+            "median seconds": statistics.median(clock for _, clock in own),
         }
-        for name in sides
+        for name, own in found.items()
     }
+
+
+def _timed(side: Turn) -> tuple[float, float]:
+    """Seconds of a turn, by processor and clock."""
+    start, spent = time.perf_counter(), time.process_time()
+    side()
+    return time.process_time() - spent, time.perf_counter() - start
 
 
 def comparison(name: str, note: str, columns: Mapping[str, Column], *, ours: str = OURS) -> Row:

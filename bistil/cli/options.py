@@ -8,6 +8,7 @@ from typing import Any
 
 from bistil.settings.places import CACHE, REPORTS
 from bistil.settings.ranges import Count, problems
+from bistil.training.logs import FORMS, ask
 
 Commands = argparse._SubParsersAction
 """What commands are declared in."""
@@ -39,6 +40,21 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
     parser.add_argument("--reports", type=Path, default=REPORTS, help="where reports go (default: reports/)")
+    log_options(parser)
+
+
+def log_options(parser: argparse.ArgumentParser) -> None:
+    """Where the curves of every training go besides."""
+    parser.add_argument("--log", choices=FORMS, help="also log every training for TensorBoard, or W&B")
+    parser.add_argument(
+        "--logs", type=Path, default=CACHE / "logs", help="folder of these logs (default: data/cache/logs)"
+    )
+
+
+def start_logs(options: argparse.Namespace) -> None:
+    """Do what `log_options` asked for."""
+    if options.log:
+        ask(options.log, options.logs)
 
 
 def place_options(parser: argparse.ArgumentParser) -> None:

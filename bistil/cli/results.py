@@ -22,12 +22,22 @@ def add_commands(commands: Commands) -> None:
         nargs="*",
         metavar="A [B]",
         help="nothing, to write the index of all reports; an experiment file, or a report's folder, whose"
-        " verdicts are then made anew from its rows; to"
-        " compare, two of these or of results.csv",
+        " page is then made anew from what lies beside it; to compare, two of these or of results.csv",
     )
     place_options(report)
     report.add_argument("--reports", type=Path, default=REPORTS)
     report.set_defaults(run=_report)
+
+    remove = commands.add_parser(
+        "rm",
+        help="delete what a store holds of an experiment, and what was made of that; without --yes only tell",
+    )
+    remove.add_argument("experiment", type=given)
+    remove.add_argument("--keep", type=given, nargs="+", default=[], help="experiment files that stay whole")
+    remove.add_argument("--yes", action="store_true", help="delete it")
+    place_options(remove)
+    remove.add_argument("--reports", type=Path, default=REPORTS, help="where it is told which name it")
+    remove.set_defaults(run=_remove)
 
     info = commands.add_parser("info", help="describe a delta file or an artefact folder")
     info.add_argument("path", type=Path)
@@ -104,12 +114,12 @@ def _report(options: argparse.Namespace) -> int:
         )
     from bistil import batch
     from bistil.experiment import Experiment
-    from bistil.report.experiment import seen_by_teacher, write_experiment_report
-    from bistil.report.page import judge_again
+    from bistil.report.again import write_again
+    from bistil.report.experiment import write_experiment_report
     from bistil.store.artefacts import Store
 
     if options.experiments[0].is_dir():
-        print(judge_again(options.experiments[0], seen_by_teacher(options.experiments[0])))
+        print(write_again(options.experiments[0]))
         return 0
     experiment = Experiment.read(options.experiments[0])
     place = batch.Place(open_data(experiment.data, options.data).root, options.store)
@@ -119,6 +129,29 @@ def _report(options: argparse.Namespace) -> int:
         folder, experiment, batch.rows(reader), Store(place.store), failures=[], seen=reader.seen
     )
     print(folder / "index.html")
+    return 0
+
+
+def _remove(options: argparse.Namespace) -> int:
+    from bistil.batch.remove import cited, going, remove, size
+    from bistil.experiment import Experiment
+    from bistil.pipeline import Pipeline
+    from bistil.store.artefacts import Store
+
+    store = Store(options.store, read_only=True)
+    pipelines = [
+        Pipeline(one, open_data(one.data, options.data), store)
+        for one in map(Experiment.read, (options.experiment, *options.keep))
+    ]
+    found = going(pipelines[0], pipelines[1:])
+    for kind in sorted({one.kind for one in found}):
+        sizes = [size(one) for one in found if one.kind == kind]
+        print(f"{len(sizes):>5} {kind:16} {sum(sizes) / 2**20:>9,.1f} MiB")
+    for folder in cited(found, options.reports):
+        print(f"{folder} names some of them; it stays as it is")
+    if options.yes:
+        remove(found)
+    print(f"{len(found)} artefacts {'are deleted' if options.yes else 'would go: give --yes to delete them'}")
     return 0
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bistil.cli.options import Commands, number, place_options, run_options
+from bistil.cli.options import Commands, log_options, number, place_options, run_options, start_logs
 from bistil.errors import InputError
 from bistil.settings.places import given
 from bistil.settings.ranges import Count, Positive, Tally
@@ -84,6 +84,7 @@ def add_commands(commands: Commands) -> None:
     stage.add_argument("id", nargs="?", help="the 16 digits that name it in the store")
     place_options(stage)
     stage.add_argument("--device", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
+    log_options(stage)
     stage.add_argument("--run", dest="folder", type=Path, help="folder of a run, to note there how it went")
     _anyway_option(stage)
     stage.set_defaults(run=_stage)
@@ -132,6 +133,7 @@ def _batch(options: argparse.Namespace) -> int:
         raise InputError("--rehearse tells what a run will take and stops: give --dry-run with it.")
     from bistil.batch.experiments import run_experiment
 
+    start_logs(options)
     failed = run_experiment(
         options.experiment,
         options.data,
@@ -280,6 +282,7 @@ def _stage(options: argparse.Namespace) -> int:
     from bistil.plan.text import THERE
     from bistil.store.artefacts import Store
 
+    start_logs(options)
     experiment = _read(options)
     data = open_data(experiment.data, options.data)
     if options.id:
@@ -306,6 +309,7 @@ def _study(options: argparse.Namespace) -> int:
     from bistil.studies import Study, run_study
     from bistil.studies.kept import read_table
 
+    start_logs(options)
     study = Study.read(options.study)
     place, folder = (
         Place(open_data(study.base().data, options.data).root, options.store),

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bistil.cli.options import Commands, number
+from bistil.cli.options import Commands, log_options, number, start_logs
 from bistil.errors import InputError
 from bistil.settings.places import CACHE
 from bistil.settings.ranges import Count
@@ -59,6 +59,7 @@ def add_commands(commands: Commands) -> None:
         default=1,
         help="data-parallel processes, one thread each (default: %(default)s)",
     )
+    log_options(pretrain)
     pretrain.add_argument("--half", action="store_true", help="save the weights as fp16")
     pretrain.set_defaults(run=_pretrain)
 
@@ -124,6 +125,7 @@ def _pretrain(options: argparse.Namespace) -> int:
     from bistil.pretrain.place import claimed
     from bistil.settings.yaml import read_yaml
 
+    start_logs(options)
     config, rank = read_yaml(PretrainConfig, options.config), os.environ.get("RANK")
     with claimed(options.to) if rank is None else nullcontext():
         data = open_data("folder", options.data)

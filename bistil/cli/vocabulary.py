@@ -7,7 +7,6 @@ from bistil.cli.options import Commands, number
 from bistil.errors import InputError
 from bistil.settings.ranges import Share
 from bistil.sources.folder import open_data
-from bistil.text.corpora import read_lines
 
 
 def add_commands(commands: Commands) -> None:
@@ -31,6 +30,7 @@ def add_commands(commands: Commands) -> None:
 
 
 def _trim(options: argparse.Namespace) -> int:
+    from bistil.text.corpora import read_lines
     from bistil.vocab.whole import trim
 
     codes = list(filter(None, options.languages.split(",")))

@@ -4,16 +4,18 @@ Notable:
 * FLOPs are those of matrix products, two for each multiply-add, of one forward pass; halve them to compare
   with counters of multiply-adds such as fvcore's. They are counted with eager attention, so that its products
   are seen;
-* times are medians and include decoding, spanning trees for instance, since a user waits for that too;
+* times are medians and include decoding, spanning trees for instance, since a user waits for that too; what
+  is compared takes turns with a rest before each, and whether the machine was busy is kept;
 * the head is counted apart: a large biaffine head is the same cost for teacher and student.
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, median
-from time import perf_counter
+from statistics import fmean, mean, median, quantiles
+from time import perf_counter, process_time, sleep
+from typing import NamedTuple, TypeVar
 
 import torch
 from safetensors.torch import save_model
@@ -23,8 +25,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bistil.errors import InputError
 from bistil.evaluation.score import to_device
-from bistil.models.load import TaskModel
+from bistil.models.load import TaskModel, encode
 from bistil.tasks.task import Row, Task
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,102 @@ class Cost:
     examples_per_second: float
 
 
+class Turn(NamedTuple):
+    """Seconds of one turn of a model: a batch of 1, of that the encoder alone, a batch of many; and of the
+    whole turn by the clock and by the processors.
+    """
+
+    one: float
+    encoder: float
+    many: float
+    clock: float
+    processor: float
+
+
+@dataclass(frozen=True)
+class Times:
+    """How fast a model is.
+
+    Attributes:
+        latency_ms: The median for a batch of 1.
+        latency_spread_ms: Half of what lies between its quartiles.
+        encoder_ms: The median of the encoder alone; the rest is head and decoding.
+        examples_per_second: For the given batch.
+        processor_share: The share of the time in which the process had a processor, 1 at most: less where
+            the machine was busy. None on other devices.
+    """
+
+    latency_ms: float
+    latency_spread_ms: float
+    encoder_ms: float
+    examples_per_second: float
+    processor_share: float | None
+
+
+def in_turns(turns: int, sides: Mapping[str, Callable[[], T]], *, rest: float = 0.0) -> dict[str, list[T]]:
+    """Let the sides take turns, `rest` seconds before each; what every turn returned, without the first,
+    which warms up.
+    """
+    found: dict[str, list[T]] = {name: [] for name in sides}
+    for _ in range(turns + 1):
+        for name, side in sides.items():
+            sleep(rest)
+            found[name].append(side())
+    return {name: own[1:] for name, own in found.items()}
+
+
+def typical(
+    task: Task, rows: Sequence[Row], device: torch.device, *, batch_size: int, pad_id: int = 0
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """A batch of the example whose length is nearest to the mean, and one of `batch_size` examples evenly
+    spread over the sorted lengths, examples repeating where there are too few.
+    """
+    ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
+    middle = mean(len(row["input_ids"]) for row in ordered)
+    one = min(ordered, key=lambda row: abs(len(row["input_ids"]) - middle))
+    spread = [ordered[(2 * i + 1) * len(ordered) // (2 * batch_size)] for i in range(batch_size)]
+    first, second = (to_device(task.collate(chosen, pad_id), device) for chosen in ([one], spread))
+    return first, second
+
+
+@torch.inference_mode()
+def take_turn(
+    model: TaskModel, task: Task, one: dict[str, torch.Tensor], many: dict[str, torch.Tensor]
+) -> Turn:
+    """Run a model in eval mode once on each of the batches that `typical` returns."""
+    device, segments = one["input_ids"].device, one.get("token_type_ids")
+    parts = (
+        lambda: task.predict(model, one),
+        lambda: encode(
+            model.encoder, one["input_ids"], one["attention_mask"], states=False, token_type_ids=segments
+        ),
+        lambda: task.predict(model, many),
+    )
+    begun, spent = perf_counter(), process_time()
+    one_took, encoder_took, many_took = (_clocked(part, device) for part in parts)
+    return Turn(
+        one_took, encoder_took, many_took, clock=perf_counter() - begun, processor=process_time() - spent
+    )
+
+
+def times(turns: Sequence[Turn], batch_size: int, device: torch.device) -> Times:
+    """What several turns come to."""
+    one = [turn.one for turn in turns]
+    low, _, high = quantiles(one, n=4, method="inclusive") if len(one) > 1 else (one[0],) * 3
+    had = min(1.0, fmean(min(1.0, turn.processor / turn.clock) for turn in turns))
+    return Times(
+        latency_ms=1000 * median(one),
+        latency_spread_ms=1000 * (high - low) / 2,
+        encoder_ms=1000 * median(turn.encoder for turn in turns),
+        examples_per_second=batch_size / median(turn.many for turn in turns),
+        processor_share=had if device.type == "cpu" else None,
+    )
+
+
 def measure(
     model: TaskModel, task: Task, rows: Sequence[Row], *, batch_size: int, repeats: int = 5, pad_id: int = 0
 ) -> Cost:
     """Costs of `model` on encoded examples of `task`.
-
-    The single example is the one whose length is nearest to the mean; the batch has `batch_size` examples
-    evenly spread over the sorted lengths, examples repeating where there are too few.
 
     Raises:
         InputError: where there are no rows, or `batch_size` or `repeats` is below 1.
@@ -63,11 +156,7 @@ def measure(
             f" rows, batch size {batch_size} and {repeats} repeats."
         )
     device = next(model.parameters()).device
-    ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
-    middle = mean(len(row["input_ids"]) for row in ordered)
-    typical = min(ordered, key=lambda row: abs(len(row["input_ids"]) - middle))
-    spread = [ordered[(2 * i + 1) * len(ordered) // (2 * batch_size)] for i in range(batch_size)]
-    one, many = (to_device(task.collate(chosen, pad_id), device) for chosen in ([typical], spread))
+    one, many = typical(task, rows, device, batch_size=batch_size, pad_id=pad_id)
     training = model.training
     model.eval()
     try:
@@ -112,11 +201,12 @@ def disk_bytes(model: nn.Module) -> int:
 
 def _seconds(run: Callable[[], object], repeats: int, device: torch.device) -> float:
     """Median wall time of a run, after one that warms up."""
-    times = []
-    for _ in range(repeats + 1):
-        start = perf_counter()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(perf_counter() - start)
-    return median(times[1:])
+    return median([_clocked(run, device) for _ in range(repeats + 1)][1:])
+
+
+def _clocked(run: Callable[[], object], device: torch.device) -> float:
+    start = perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return perf_counter() - start

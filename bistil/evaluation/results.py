@@ -28,9 +28,10 @@ AXES = ("recipe", "start", "layers", "languages", "adaptation", "learning", "fol
 COLUMNS = (
     *("experiment", "system", "teacher", "task", "source", "target", "lrf", "drf", *AXES),
     *("density", "seed", "metric", "value", "n_examples", "parameters", "vocabulary"),
-    *("flops_per_example", "latency_ms", "examples_per_second", "disk_bytes", "artefact"),
+    *("flops_per_example", "latency_ms", "latency_spread_ms", "encoder_ms", "examples_per_second"),
+    *("processor_share", "disk_bytes", "artefact"),
 )
-ADDED = ("drf", *AXES)
+ADDED = ("drf", *AXES, "latency_spread_ms", "encoder_ms", "processor_share")
 """Columns that files of earlier versions lack."""
 TEXT = ("experiment", "system", "teacher", "task", "source", "target", "metric", "artefact", *AXES)
 INTEGERS = ("lrf", "drf", "seed", "n_examples", "parameters", "vocabulary", "disk_bytes")

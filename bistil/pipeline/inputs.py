@@ -13,7 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from bistil.adapt.worn import WORN, Worn
 from bistil.experiment import Cell, Experiment
 from bistil.models.config import read_config
-from bistil.models.load import Teacher, choose_device, load_teacher, save_student
+from bistil.models.device import choose_device
+from bistil.models.load import Teacher, load_teacher, save_student
 from bistil.models.packaged import teacher_config, teacher_folder
 from bistil.pipeline.identity import teacher_id
 from bistil.sft.language import TextConfig

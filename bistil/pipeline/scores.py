@@ -1,7 +1,9 @@
 """What is measured of finished models: zero-shot scores, retrieval, joint timing, result rows."""
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,9 @@ from bistil.tasks.retrieval import Side, parallel, parallel_files, retrieve
 from bistil.tasks.task import Task
 
 Made = tuple[TaskModel, Task, PreTrainedTokenizerFast]
-TIMES = ("latency_ms", "examples_per_second")
+TIMES = tuple(field.name for field in dataclasses.fields(cost.Times))
+TURNS, REST = 15, 0.05
+"""Of each model in the joint timing, and seconds of rest before each."""
 
 
 def make_evaluation(
@@ -115,16 +119,28 @@ def make_timing(
     tuned: Mapping[str, Artefact],
     model: Callable[[Cell], Made],
 ) -> Artefact:
-    """Latency and throughput of some cells' models, one after the other in one process."""
+    """Latency and throughput of some cells' models in one process: each takes turns with the first, so that
+    two are in memory at once.
+    """
+    size = inputs.experiment.task[task].batch_size
+
+    def side(cell: Cell) -> Callable[[], cost.Turn]:
+        made, kind, tokenizer = model(cell)
+        examples = kind.read(inputs.data.file(kind.column, cell.target, "test"))
+        rows = kind.encode(examples, tokenizer, max_length=inputs.experiment.task[task].max_length)
+        pad_id = int(tokenizer.pad_token_id)
+        batches = cost.typical(kind, rows, inputs.device, batch_size=size, pad_id=pad_id)
+        return partial(cost.take_turn, made.eval(), kind, *batches)
 
     def build(folder: Path) -> Mapping[str, Any]:
-        found = {}
-        for cell in cells:
-            made, kind, tokenizer = model(cell)
-            examples = kind.read(inputs.data.file(kind.column, cell.target, "test"))
-            measured = _costs(made, kind, examples, tokenizer, inputs, cell, repeats=15)
-            found[cell.timed_as] = {name: getattr(measured, name) for name in TIMES}
-        return {"systems": found, **inputs.where}
+        first, *others = cells
+        reference, found = side(first), defaultdict[str, list[cost.Turn]](list)
+        for cell in others or cells:
+            pair = {first.timed_as: reference, cell.timed_as: side(cell) if others else reference}
+            for name, turns in cost.in_turns(TURNS, pair, rest=REST).items():
+                found[name] += turns
+        systems = {name: vars(cost.times(turns, size, inputs.device)) for name, turns in found.items()}
+        return {"systems": systems, **inputs.where}
 
     return inputs.store.run("timing", {"task": task}, tuned, build)
 

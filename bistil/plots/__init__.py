@@ -4,9 +4,12 @@ Notable: every label names its unit, rows may be a partial grid, and nothing her
 figure (see bistil.plots.style)."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
@@ -22,6 +25,7 @@ from bistil.evaluation.results import (
     settings,
     variants,
 )
+from bistil.plots.labels import Spot, label_points
 from bistil.plots.languages import coverage, typology
 from bistil.plots.live import series
 from bistil.plots.sft import (
@@ -36,8 +40,8 @@ from bistil.plots.sft import (
     score_by_densities,
     support_over_time,
 )
-from bistil.plots.style import INK, PALETTE, PAPER, colour, figure, legend, style_colour_bar
-from bistil.plots.tradeoffs import label_points, length_curves, pareto, scores_by_task
+from bistil.plots.style import HALF, INK, PALETTE, PAPER, colour, figure, legend, style_colour_bar
+from bistil.plots.tradeoffs import length_curves, pareto, scores_by_task
 from bistil.systems.table import TEACHER
 from bistil.tasks import title
 
@@ -71,7 +75,7 @@ def loss_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figur
 
     A history is a list of log entries with `step` and `loss` or `eval_loss`, as `transformers.Trainer` keeps
     it."""
-    made, [ax] = figure()
+    made, [ax] = figure(*HALF)
     for number, (label, history) in enumerate(histories.items()):
         shade = PALETTE[number % len(PALETTE)]
         train, held_out = (series(history, key) for key in ("loss", "eval_loss"))
@@ -82,7 +86,7 @@ def loss_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figur
             )
     ax.set(xlabel="optimiser step", ylabel="loss (nats; thin: training)")
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-    legend(ax)
+    legend(ax, above=True)
     return made
 
 
@@ -90,7 +94,7 @@ def learning_curve(
     histories: Mapping[str, Sequence[Mapping[str, float]]], *, metric: str, label: str | None = None
 ) -> Figure:
     """Draw one metric over steps, one line for each language; entries without the metric are passed over."""
-    made, [ax] = figure()
+    made, [ax] = figure(*HALF)
     for number, (language, history) in enumerate(histories.items()):
         ax.plot(
             *series(history, metric),
@@ -102,7 +106,7 @@ def learning_curve(
         )
     ax.set(xlabel="optimiser step", ylabel=label or metric_label(metric.removeprefix("eval_")))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-    legend(ax)
+    legend(ax, above=True)
     return made
 
 
@@ -130,62 +134,84 @@ def trade_off(rows: Sequence[Row]) -> Figure:
     """Draw score against cost as in BiStil's Figure 1: one panel for each task (and teacher) with FLOPs.
 
     x: FLOPs an example relative to the language-adapted teacher. y: primary metric, mean over targets and
-    seeds. Marker area: parameters, relative to the teacher. Systems without FLOPs (a floor) are a dotted
-    line.
+    seeds. Area of the circles: parameters, relative to the teacher. Systems without FLOPs (a floor) are a
+    dotted line. What scores so little that a third of the panel would be empty is told in words instead.
     """
     panels = [
         setting for setting in settings(rows) if average(rows_of(rows, setting), "flops_per_example")
     ] or settings(rows)
-    made, axes = figure(max(7.0, 5.6 * max(len(panels), 1)), 4.8, max(len(panels), 1))
+    made, axes = figure(max(7.0, min(5.6, 14 / max(len(panels), 1)) * len(panels)), 4.8, max(len(panels), 1))
+    spots = []
     for ax, setting in zip(axes, panels, strict=False):
         chosen = rows_of(rows, setting)
-        teacher = select(chosen, Variant(TEACHER))
-        flops, size = average(teacher, "flops_per_example"), average(teacher, "parameters")
-        points, targets = [], len({row["target"] for row in chosen})
-        for variant in variants(chosen):
-            own = select(chosen, variant)
-            score, cost, parameters = (
-                average(own, column) for column in ("value", "flops_per_example", "parameters")
-            )
-            if score is not None and cost is None:
-                ax.axhline(score.mean, color=colour(variant.system), linestyle=":", linewidth=1.5)
-                ax.annotate(
-                    variant.label,
-                    (1, score.mean),
-                    xycoords=("axes fraction", "data"),
-                    ha="right",
-                    va="bottom",
-                    fontsize=9,
-                    color=INK,
-                )
-            elif score is not None and cost is not None:
-                x = cost.mean / flops.mean if flops and flops.mean else cost.mean
-                area = 420 * parameters.mean / size.mean if parameters and size and size.mean else 120
-                ax.scatter(
-                    x,
-                    score.mean,
-                    s=area,
-                    color=colour(variant.system),
-                    alpha=0.9,
-                    edgecolor=PAPER,
-                    linewidth=1,
-                    zorder=3,
-                )
-                part = f" ({score.targets} of {targets} targets)" if score.targets < targets else ""
-                points.append((x, score.mean, variant.label + part))
-        ax.margins(0.12, 0.12)
-        label_points(ax, points)
-        metric = primary_metric(rows, setting.task)
-        unit = "FLOPs an example, relative to the teacher" if flops else "FLOPs an example"
+        spots.append(_trade_off(ax, chosen))
+        relative = average(select(chosen, Variant(TEACHER)), "flops_per_example")
+        metric = metric_label(primary_metric(rows, setting.task))
         ax.set(
-            title=_title(setting, panels), xlabel=unit, ylabel=f"{metric_label(metric)}, mean over targets"
+            title=_title(setting, panels),
+            xlabel="FLOPs an example, relative to the teacher" if relative else "FLOPs an example",
+            ylabel=f"{metric}, mean over targets",
         )
+    for ax, own in zip(axes, spots, strict=False):
+        label_points(ax, own)
     return made
+
+
+def _trade_off(ax: Axes, chosen: Sequence[Row]) -> list[Spot]:
+    """Draw one panel; return the points that are to be labelled."""
+    teacher = select(chosen, Variant(TEACHER))
+    flops, size = average(teacher, "flops_per_example"), average(teacher, "parameters")
+    targets = len({row["target"] for row in chosen})
+    found = [(one, select(chosen, one)) for one in variants(chosen)]
+    scores = {one: mean for one, own in found if (mean := average(own))}
+    least = _least([mean.mean for mean in scores.values()])
+    spots, below = [], []
+    for variant, own in found:
+        score, cost, parameters = (
+            average(own, column) for column in ("value", "flops_per_example", "parameters")
+        )
+        if score is None:
+            continue
+        part = f" ({score.targets} of {targets} targets)" if score.targets < targets else ""
+        shade = colour(variant.system)
+        if score.mean < least:
+            below.append(f"{variant.label}{part}: {score.mean:.1f}")
+        elif cost is None:
+            ax.axhline(score.mean, color=shade, linestyle=":", linewidth=1.5)
+            spots.append(Spot(ax.get_xlim()[1], score.mean, variant.label + part, 0))
+        else:
+            x = cost.mean / flops.mean if flops and flops.mean else cost.mean
+            area = 300 * parameters.mean / size.mean if parameters and size and size.mean else 90
+            face, first = to_rgba(shade, 0.3), 3 + 1 / area  # the largest lies lowest
+            ax.scatter(x, score.mean, s=area, facecolor=face, edgecolor=shade, linewidth=1.5, zorder=first)
+            ax.plot(x, score.mean, color=shade, marker=".", markersize=5, linestyle="", zorder=4)
+            spots.append(Spot(x, score.mean, variant.label + part, area**0.5 / 2))
+    ax.margins(0.18, 0.16)
+    right = ax.get_xlim()[1]
+    if below:
+        low, high = ax.get_ylim()
+        ax.set_ylim(low - 0.05 * (len(below) + 1) * (high - low), high)
+        told = "further down: " + ", ".join(below) if len(below) < 2 else "further down:\n" + "\n".join(below)
+        ax.text(0.02, 0.02, told, transform=ax.transAxes, fontsize=9, color=INK, va="bottom")
+    return [spot if spot.radius else spot._replace(x=right) for spot in spots]
+
+
+def _least(scores: Sequence[float]) -> float:
+    """The least score that is drawn in its place: more than a third of the range is empty below it, or it is
+    the least of all.
+    """
+    ordered = sorted(scores)
+    wide = [
+        (high - low, high)
+        for low, high in pairwise(ordered)
+        if high - low > (ordered[-1] - ordered[0]) / 3 and high < ordered[-1]
+    ]
+    return max(wide)[1] if wide else min(ordered, default=0.0)
 
 
 def scores_by_language(rows: Sequence[Row]) -> Figure:
     """Draw grouped bars: one group for each target and the mean, one bar for each system, error bars of one
-    std over seeds.
+    std over seeds where there are several.
 
     The rows are of one task; of rows of several settings the first is drawn. A system that misses a target
     has no bar for the mean.
@@ -193,34 +219,44 @@ def scores_by_language(rows: Sequence[Row]) -> Figure:
     setting = settings(rows)[0]
     chosen = rows_of(rows, setting)
     targets, systems = sorted({row["target"] for row in chosen}), variants(chosen)
-    made, [ax] = figure(max(10.0, 2.5 + 0.13 * (len(targets) + 1) * (len(systems) + 2)), 4.6)
+    groups = len(targets) + (len(targets) > 1)
+    least = HALF[0] if groups * len(systems) < 8 else 10.0
+    made, [ax] = figure(max(least, 2.5 + 0.13 * (len(targets) + 1) * (len(systems) + 2)), 4.2)
     places = np.append(np.arange(len(targets)), len(targets) + 0.35)
     width = 0.84 / max(len(systems), 3)  # one or two systems have no wider bars than three
+    spread = False
     for number, variant in enumerate(systems):
         own = select(chosen, variant)
         means = [average(own, targets=[target]) for target in targets] + [_over_all(own, targets)]
         shown = [(place, mean) for place, mean in zip(places, means, strict=True) if mean]
-        hatch = {3: "///", 4: "xxx"}.get(variant.lrf or 0, "")
+        errors = [mean.std for _, mean in shown]
+        spread |= any(errors)
         ax.bar(
             [place + (number - (len(systems) - 1) / 2) * width for place, _ in shown],
             [mean.mean for _, mean in shown],
             width * 0.92,
-            yerr=[mean.std or 0.0 for _, mean in shown],
+            yerr=[error or 0.0 for error in errors] if any(errors) else None,
             color=colour(variant.system),
             label=variant.label,
-            hatch=hatch,
+            hatch={3: "///", 4: "xxx"}.get(variant.lrf or 0, ""),
             edgecolor=PAPER,
             linewidth=0,
             error_kw={"elinewidth": 1, "ecolor": "#6b7785"},
         )
+        for place, mean in shown:
+            if mean.mean < 1:  # no bar to be seen
+                x = place + (number - (len(systems) - 1) / 2) * width
+                ax.annotate(
+                    f"{mean.mean:.1f}", (x, mean.mean), ha="center", va="bottom", fontsize=7, color=INK
+                )
     names = [*targets, *(["mean"] if len(targets) > 1 else [])]
     ax.set_xticks(places[: len(names)], names)
     ax.set(
         ylabel=metric_label(primary_metric(rows, setting.task)),
-        xlabel="target language (error bars: one std over seeds)",
+        xlabel="target language" + (" (error bars: one std over seeds)" if spread else ""),
     )
     ax.grid(False, axis="x")
-    legend(ax, outside=True)
+    legend(ax, above=True)
     return made
 
 

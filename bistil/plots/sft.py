@@ -12,12 +12,30 @@ from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import EngFormatter, FixedFormatter, FixedLocator, NullLocator
+from matplotlib.ticker import (
+    EngFormatter,
+    FixedFormatter,
+    FixedLocator,
+    LogLocator,
+    NullLocator,
+    StrMethodFormatter,
+)
 
-from bistil.plots.style import GRID, INK, PALETTE, PAPER, colour, figure, heat_map, legend, style_colour_bar
+from bistil.plots.labels import Spot, label_points
+from bistil.plots.style import (
+    GRID,
+    HALF,
+    INK,
+    PALETTE,
+    PAPER,
+    colour,
+    figure,
+    heat_map,
+    legend,
+    style_colour_bar,
+)
 
 
 class Tuning(NamedTuple):
@@ -45,12 +63,15 @@ def overlap(
     matrix: shape [N, N]. chance: the share that two random selections of the same density have in common.
     control: for each language the share that two seeds of it have in common, framed on the diagonal, which is
     empty without; shape [N]. families: of each language, equal ones side by side; lines part them. Colours
-    end at the largest share of two languages, since two seeds of one share far more."""
+    end at the largest share of two languages, since two seeds of one share far more, unless those shares are
+    nearly equal.
+    """
     made, [ax] = figure(2.4 + 0.72 * len(labels), 1.9 + 0.58 * len(labels))
     shares = np.array(matrix, dtype=float) * 100
     between = shares[~np.eye(len(labels), dtype=bool) & np.isfinite(shares)]
     np.fill_diagonal(shares, np.nan if control is None else 100 * np.asarray(control, dtype=float))
-    highest = float(between.max()) if len(between) else None
+    # equal shares would all be as bright as the control
+    highest = float(between.max()) if len(between) and np.ptp(between) > 0.1 * between.max() else None
     heat_map(ax, shares, labels, labels, "parameters shared (%)", lowest=100 * chance, highest=highest)
     for place in range(len(labels)) if control is not None else ():
         if np.isfinite(shares[place, place]):
@@ -95,7 +116,7 @@ def parameter_ages(
     [K]. Or counts by step. steps: of the run. chance: steps of updates and expected shares if drops were
     random (`SpielConfig.ages_by_chance`), dashed.
     """
-    made, [ax] = figure()
+    made, [ax] = figure(*HALF)
     for number, (label, grown) in enumerate(born.items()):
         updates, counts = _counted(grown)
         shares = 100 * counts / counts.sum()
@@ -121,12 +142,15 @@ def parameter_ages(
         )
     ax.set(
         xlabel="optimiser step at which an entry was last grown",
-        ylabel="entries (%)",
+        ylabel="entries (%), logarithmic",
         xlim=(0, steps),
-        ylim=(0, None),
     )
+    ax.set_yscale("log", nonpositive="mask")
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-    legend(ax)
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.yaxis.set_minor_locator(NullLocator())
+    legend(ax, above=True)
     return made
 
 
@@ -257,7 +281,9 @@ def by_seed(values: Mapping[str, Sequence[float]], *, label: str) -> Figure:
             linestyle="",
             marker="o",
             color=PALETTE[0],
-            markeredgecolor=PAPER,
+            alpha=0.7,
+            markeredgewidth=0,
+            zorder=3,
         )
         ax.plot([np.mean(values[name])] * 2, [place - 0.25, place + 0.25], color=INK, linewidth=1.5)
     ax.set(xlabel=label, ylim=(-0.6, len(ordered) - 0.4))
@@ -276,33 +302,16 @@ def costs_of_tuning(tunings: Sequence[Tuning], *, label: str) -> Figure:
     )
     for ax, unit, places in sides:
         for x, tuning in zip(places, tunings, strict=True):
-            ax.scatter(x, tuning.score, s=70, color=colour(tuning.system), edgecolor=PAPER, zorder=3)
+            ax.scatter(
+                x, tuning.score, s=70, color=colour(tuning.system), edgecolor=PAPER, alpha=0.8, zorder=3
+            )
         ax.set(xlabel=unit, ylabel=label)
-        ax.margins(0.12, 0.12)
-        _label(ax, [(x, tuning.score, tuning.system) for x, tuning in zip(places, tunings, strict=True)])
-    return made
-
-
-def _label(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Write the labels one above the other right of all points, in the order of these, each tied to its own
-    by a line.
-    """
-    low, high = ax.get_xlim()
-    ax.set_xlim(low, high + 0.5 * (high - low))
-    bottom, top = ax.get_ylim()
-    gap, height = 0.065 * (top - bottom), bottom
-    for x, y, text in sorted(points, key=lambda point: point[1]):
-        height = max(y, height + gap)
-        ax.annotate(
-            text,
-            (x, y),
-            xytext=(high + 0.03 * (high - low), height),
-            va="center",
-            fontsize=9,
-            color=INK,
-            arrowprops={"arrowstyle": "-", "color": GRID, "shrinkA": 0, "shrinkB": 4},
+        ax.margins(0.2, 0.16)
+    for ax, _, places in sides:
+        label_points(
+            ax, [Spot(x, one.score, one.system, 4.5) for x, one in zip(places, tunings, strict=True)]
         )
-    ax.set_ylim(bottom, max(top, height + gap))
+    return made
 
 
 def _counted(grown: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,10 @@ from matplotlib.text import Text
 from bistil.systems.table import SYSTEMS
 
 INK, PAPER, GRID = "#1f2933", "#fffffe", "#d9dee4"
+HALF = (5.6, 3.7)
+"""Width and height of a figure that has half a page, in inches."""
+INCH = 96
+"""Pixels of a page for an inch of a figure."""
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#999999", "#b8a900")
 
 
@@ -72,16 +76,26 @@ def svg(made: Figure, name: str) -> str:
     return buffer.getvalue()
 
 
-def themed(text: str, made: Figure, name: str) -> str:
+def inches(text: str) -> float:
+    """The width of what `svg` returned."""
+    found = re.search(r'<svg[^>]*?\swidth="([\d.]+)pt"', text)
+    assert found, "svg() writes points"
+    return float(found[1]) / 72
+
+
+def themed(text: str, made: Figure | float, name: str) -> str:
     """Fit what `svg` returned of a figure into an HTML page: no links, names of its own, colours from the
     page's CSS variables.
+
+    made: the figure, or its width in inches.
     """
+    width = made.get_figwidth() if isinstance(made, Figure) else made
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'\s+xmlns(:xlink)?="[^"]*"', "", text).replace("xlink:href", "href")
     text = re.sub(
         r'(<svg[^>]*?)\swidth="[^"]*"',
-        rf'\1 style="max-width: {made.get_figwidth() * 115:.0f}px"',
+        rf'\1 style="max-width: {width * INCH:.0f}px"',
         text,
         count=1,
     )
@@ -92,11 +106,16 @@ def themed(text: str, made: Figure, name: str) -> str:
     return text
 
 
-def legend(ax: Axes, *, outside: bool = False) -> None:
-    """Add a frameless legend, if anything has a label; `outside` puts it right of the axes."""
-    if ax.get_legend_handles_labels()[0]:
-        place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if outside else {}
-        ax.legend(frameon=False, fontsize=9, labelcolor=INK, **place)
+def legend(ax: Axes, *, above: bool = False) -> None:
+    """Add a frameless legend, if anything has a label; `above` puts it over the axes, in as many columns as
+    fit.
+    """
+    if labels := ax.get_legend_handles_labels()[1]:
+        whole: Any = ax.figure
+        letters = whole.get_figwidth() * 14 / len(whole.axes)  # of 9 points, side by side
+        columns = int(max(1, letters // (max(map(len, labels)) + 6)))
+        place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": columns}
+        ax.legend(frameon=False, fontsize=9, labelcolor=INK, **(place if above else {}))
 
 
 def heat_map(
@@ -114,13 +133,14 @@ def heat_map(
 
     lowest: a value that the darkest colour is not above, besides the smallest of the matrix. highest: what
     the brightest colour stands for, and all above it; default: the largest of the matrix. Colours span at
-    least a tenth of that, so that rounding shows no pattern.
+    least a tenth of that, around the middle, so that rounding shows no pattern.
     """
     low, most = (
         (min(np.nanmin(values), lowest), np.nanmax(values)) if np.isfinite(values).any() else (0.0, 1.0)
     )
     high = max(most if highest is None else highest, low + 1e-9)
-    low = min(low, 0.9 * high)
+    if high - low < 0.1 * high:
+        low, high = (low + high) / 2 - 0.05 * high, (low + high) / 2 + 0.05 * high
     image = ax.imshow(values, cmap="cividis", aspect="auto", vmin=low, vmax=high)
     middle, digits = (low + high) / 2, ".1f" if most >= 10 else ".3g"
     for (y, x), value in np.ndenumerate(values):
@@ -137,7 +157,9 @@ def heat_map(
     ax.set_xticks(range(len(columns)), columns)
     ax.set_yticks(range(len(rows)), rows)
     ax.grid(False)
-    style_colour_bar(ax.figure.colorbar(image, ax=ax, extend="max" if most > high else "neither"), label)
+    style_colour_bar(
+        ax.figure.colorbar(image, ax=ax, extend="max" if most > high + 1e-9 else "neither"), label
+    )
 
 
 def style_colour_bar(bar: Any, label: str) -> None:

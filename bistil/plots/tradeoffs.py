@@ -6,7 +6,6 @@ Notable: as in the rest of the room, from plain data to a `Figure`, and every la
 
 from collections.abc import Mapping, Sequence
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
@@ -21,7 +20,8 @@ from bistil.evaluation.results import (
     settings,
     variants,
 )
-from bistil.plots.style import GRID, INK, PALETTE, PAPER, colour, figure, legend
+from bistil.plots.labels import Spot, label_points
+from bistil.plots.style import INK, PALETTE, PAPER, colour, figure, legend
 from bistil.tasks import title
 
 
@@ -69,9 +69,7 @@ def scores_by_task(rows: Sequence[Row]) -> Figure:
     ax.set_xticks(range(len(found)), names)
     ax.set(ylabel="score (%)", ylim=(0, 105))
     ax.grid(False, axis="x")
-    ax.legend(
-        frameon=False, fontsize=9, labelcolor=INK, ncols=len(systems), loc="lower left", bbox_to_anchor=(0, 1)
-    )
+    legend(ax, above=True)
     return made
 
 
@@ -106,45 +104,7 @@ def pareto(options: Mapping[str, tuple[float, float, float]], *, metric: str) ->
         ax.margins(0.16, 0.16)
         ax.set(xlabel=label, ylabel=metric_label(metric))
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-        label_points(ax, [(x, y, name) for (x, y), name in zip(points, options, strict=True)])
-        ax.legend(frameon=False, fontsize=9, labelcolor=INK, loc="lower right")
+        legend(ax, above=True)
+    for column, ax in enumerate(axes):
+        label_points(ax, [Spot(one[column], one[2], name, 5) for name, one in options.items()])
     return made
-
-
-def label_points(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Write each label right of its point, moved up from the label below; the leftmost stands under its
-    point, clear of the others.
-    """
-    first = min((x for x, _, _ in points), default=0.0)
-    alone = sum(x == first for x, _, _ in points) == 1 < len(points)
-    low, high = ax.get_xlim()
-    ax.set_xlim(low, high + 0.42 * (high - low))
-    reach, gap, placed = (
-        0.45 * (high - low),
-        0.055 * (ax.get_ylim()[1] - ax.get_ylim()[0]),
-        list[tuple[float, float]](),
-    )
-    for x, y, label in sorted(points, key=lambda point: point[1]):
-        if alone and x == first:
-            ax.annotate(
-                label,
-                (x, y),
-                xytext=(0, -9),
-                textcoords="offset points",
-                ha="center",
-                va="top",
-                fontsize=9,
-                color=INK,
-            )
-            continue
-        height = max([y, *(other + gap for place, other in placed if abs(place - x) < reach)])
-        placed.append((x, height))
-        ax.annotate(
-            label,
-            (x, y),
-            xytext=(x + 0.06 * (high - low), height),
-            va="center",
-            fontsize=9,
-            color=INK,
-            arrowprops={"arrowstyle": "-", "color": GRID, "shrinkA": 0, "shrinkB": 4},
-        )

@@ -82,11 +82,8 @@ def write_experiment_report(
             **_language_curves(sfts),
             **support_figures(sfts.get("teacher", {})),
         },
-        tables=[*_published_tables(rows), *_vocabulary_tables(found)],
-        links={
-            _title(path): f"notebooks/{path.name}"
-            for path in sorted((folder / "notebooks").glob("[0-9]*.ipynb"))
-        },
+        tables=further_tables(rows, [artefact.manifest for artefact in found]),
+        links=notebooks(folder),
         kept={
             artefact.id: kept
             for artefact in found
@@ -224,6 +221,18 @@ def _owner(artefact: Artefact, known: Mapping[str, Artefact]) -> str:
     return f"{owner} ({select})" if select else owner
 
 
+def further_tables(rows: Sequence[Row], manifests: Iterable[Mapping[str, Any]]) -> list[Table]:
+    """The papers' numbers beside ours, and what was left of vocabularies."""
+    return [*_published_tables(rows), *_vocabulary_tables(manifests)]
+
+
+def notebooks(folder: Path) -> dict[str, str]:
+    """Where a report's executed notebooks lie, by title."""
+    return {
+        _title(path): f"notebooks/{path.name}" for path in sorted((folder / "notebooks").glob("[0-9]*.ipynb"))
+    }
+
+
 def _published_tables(rows: Sequence[Row]) -> list[Table]:
     """Ours beside the papers' numbers, one table for each task and metric; none where nothing is in
     common.
@@ -250,12 +259,12 @@ def _published_tables(rows: Sequence[Row]) -> list[Table]:
     ]
 
 
-def _vocabulary_tables(found: Iterable[Artefact]) -> list[Table]:
+def _vocabulary_tables(manifests: Iterable[Mapping[str, Any]]) -> list[Table]:
     """What each vocabulary reduction left, one line for each language of each pair."""
     lines = []
-    for artefact in found:
-        if artefact.kind == "vocabulary":
-            metrics = artefact.metrics
+    for manifest in manifests:
+        if manifest["kind"] == "vocabulary":
+            metrics = manifest["metrics"]
             pair = " + ".join(metrics["corpora"])
             for code, text in metrics["corpora"].items():
                 length = f"{text['mean_tokens_before']:.2f} → {text['mean_tokens_after']:.2f}"

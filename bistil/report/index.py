@@ -4,12 +4,14 @@ Notable: a report that cannot be read has its line too, with nothing but its nam
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from bistil.errors import InputError
 from bistil.evaluation.results import Variant, average, read_results, rows_of, select, settings
 from bistil.report.templates import environment
+from bistil.settings.files import read_json
 from bistil.store.whole import write_whole
 from bistil.systems.table import FORCED, TEACHER
 from bistil.tasks import title
@@ -22,6 +24,7 @@ class Line:
     """A report and what it is about: one line for each of its tasks, teachers and sources.
 
     Attributes:
+        written: The day on which the newest artefact behind it was finished.
         left: The teacher's score in percent.
         right: That of the student with half of its layers.
     """
@@ -32,6 +35,7 @@ class Line:
     teacher: str = "–"
     languages: str = "–"
     seeds: int | str = "–"
+    written: str = "–"
     left: float | None = None
     right: float | None = None
 
@@ -45,9 +49,11 @@ def lines(reports: Path) -> Iterator[Line]:
             rows = read_results(results) if results.is_file() else []
         except InputError:
             rows = []
+        written = _written(page.parent)
         for setting in settings(rows):
             own = rows_of(rows, setting)
-            teacher, student = (average(select(own, one)) for one in (Variant(TEACHER), Variant(FORCED, 2)))
+            sides = [select(own, one) for one in (Variant(TEACHER), Variant(FORCED, 2))]
+            teacher, student = (average(side, targets=common_targets(*sides)) for side in sides)
             targets = sorted({row["target"] for row in own})
             seeds = len({row["seed"] for row in own if row["seed"] is not None})
             yield Line(
@@ -57,11 +63,21 @@ def lines(reports: Path) -> Iterator[Line]:
                 setting.teacher,
                 f"{setting.source} → {', '.join(targets)}",
                 seeds,
+                written,
                 teacher.mean if teacher else None,
                 student.mean if student else None,
             )
         if not rows:
-            yield Line(name, place)
+            yield Line(name, place, written=written)
+
+
+def _written(report: Path) -> str:
+    """The day on which the newest artefact behind a report was finished; a dash where no manifest tells."""
+    days = []
+    for path in report.glob("manifests/*.json"):
+        with suppress(InputError):
+            days.append(str(read_json(path, dict).get("finished", "–"))[:10])
+    return max(days, default="–")
 
 
 def write_index(reports: Path) -> Path:

@@ -6,8 +6,7 @@ depends on when or where it was written, so the same rows give the same bytes. N
 (jinja2, matplotlib).
 """
 
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +40,8 @@ from bistil.report.templates import (
     save_manifests,
     software,
 )
-from bistil.settings.files import read_text
 from bistil.store.whole import write_whole
 from bistil.systems.table import SYSTEMS, TEACHER, rank
-
-HEADS = re.compile(r'<div class="heads">.*?\n</div>\n', re.DOTALL)
-CLAIMS = re.compile(r'<h2 id="claims">.*?(?=<h2 )', re.DOTALL)
 
 __all__ = ["COLUMNS", "Claim", "Table", "orderings", "read_results", "write_report", "write_results"]
 
@@ -60,6 +55,7 @@ def write_report(
     notes: str = "",
     claims: Sequence[Claim] | None = None,
     figures: Figures | None = None,
+    drawn_before: Mapping[str, str] | None = None,
     tables: Sequence[Table] = (),
     links: Mapping[str, str] | None = None,
     kept: Kept | None = None,
@@ -72,6 +68,7 @@ def write_report(
     kept: outcomes of single examples by evaluation, as far as there are any, for paired significance; an
     earlier report's go too. notes: plain text, blank lines between paragraphs. claims: from `orderings`,
     which is called on the rows when None. figures: further figures by file name, each with its caption.
+    drawn_before: captions of figures that lie in `figures/` and stay, unless one of the name is drawn.
     tables: further tables. links: places of executed notebooks, relative to the page, by title. told:
     sentences of systems that the table does not have. No rows at all is an `InputError`.
     """
@@ -80,7 +77,10 @@ def write_report(
         raise InputError("A report needs at least one result row, but none came. Run an experiment first.")
     claims, kept = orderings(rows) if claims is None else claims, kept or {}
     found = settings(rows)
-    drawn = {slug(name): figure for name, figure in {**_figures(rows, found), **(figures or {})}.items()}
+    drawn: dict[str, tuple[Figure, str]] = {
+        slug(name): figure for name, figure in {**_figures(rows, found), **(figures or {})}.items()
+    }
+    before = {name: told for name, told in (drawn_before or {}).items() if name not in drawn}
     page = (
         environment()
         .get_template("page.html.j2")
@@ -97,10 +97,10 @@ def write_report(
             students={row["system"] for row in rows if is_student(row)},
             scores=[(setting, score_tables(rows, setting)) for setting in found],
             costs=[(setting, cost_table(rows, setting)) for setting in found],
-            figures=save_figures(folder / "figures", drawn),
+            figures=save_figures(folder / "figures", drawn, before),
             csv=results_text(rows),
             latex=latex_tables(rows),
-            drawn=list(drawn),
+            drawn=[*drawn, *before],
             tables=tables,
             links=links or {},
             manifests=save_manifests(folder / "manifests", manifests),
@@ -119,37 +119,11 @@ def write_report(
     return path
 
 
-def judge_again(folder: Path, seen: Collection[str] | None) -> Path:
-    """Put the headlines and verdicts that today's rules give in the place of those on a report's page, and
-    nothing else; return the page's path.
-
-    Args:
-        folder: of a report, with its index.html and results.csv.
-        seen: the languages that the teacher saw.
-
-    Raises:
-        InputError: where that is no report of an experiment.
-    """
-    page = folder / "index.html"
-    text = read_text(page)
-    rows = read_results(folder / "results.csv")
-    claims = orderings(rows, seen=seen)
-    told = [(one, [claim for claim in claims if claim.setting == one]) for one in settings(rows)]
-    made = environment().get_template("claims.html.j2").render(claims=told)
-    after, found = CLAIMS.subn(lambda match: made.rstrip() + "\n\n", text)
-    if found != 1:
-        raise InputError(f"One section of claims was expected in {page}, but there are {found}.")
-    first = [one for setting in settings(rows) if (one := headline(rows, setting))]
-    heads = environment().get_template("heads.html.j2").render(headlines=first)
-    write_whole(page, HEADS.sub(lambda match: heads, after))
-    return page
-
-
 def _systems(rows: Sequence[Row], told: Mapping[str, str]) -> list[tuple[str, str]]:
     """The sentence of each system in the rows, in the order of the table."""
     names = sorted({str(row["system"]) for row in rows}, key=lambda name: (rank(name), name))
     narrow = {row["system"] for row in rows if row["drf"]}
-    known = {**{name: system.told for name, system in SYSTEMS.items()}, **told}
+    known = {**told, **{name: system.told for name, system in SYSTEMS.items()}}
     more = " With a drf its hidden size, heads and feed-forward layers are that many times narrower too."
     return [(name, known[name] + (more if name in narrow else "")) for name in names if known.get(name)]
 
@@ -159,18 +133,17 @@ def _figures(rows: Sequence[Row], found: Sequence[Setting]) -> dict[str, tuple[F
     for each setting.
     """
     caption = (
-        "What a system costs against what it scores. Marker area is the number of parameters; up and to the"
-        " left is better."
+        "What a system costs against what it scores. The area of a circle is the number of parameters; up and"
+        " to the left is better."
     )
     reduced = any(row["lrf"] for row in rows)  # models of one size are no trade-off
     drawn = {"trade-off": (plots.trade_off(rows), caption)} if reduced else {}
     for setting, name in setting_slugs(found).items():
         own = rows_of(rows, setting)
         if own:
-            text = (
-                f"{setting_name(setting)}: zero-shot score on each target language; hatched bars are students"
-                " of a higher lrf."
-            )
+            text = f"{setting_name(setting)}: zero-shot score on each target language."
+            if any((row["lrf"] or 0) > 2 for row in own):
+                text += " Hatched bars are students of a higher lrf."
             drawn[f"scores-{name}"] = (plots.scores_by_language(own), text)
     return drawn
 

@@ -78,6 +78,10 @@ def setting_name(setting: Setting) -> str:
     return f"{name} ({origin})" if origin else name
 
 
+QUIET, HEAVY = 0.9, 0.75
+"""A machine is busy where a process has a processor for less of its time; a head is heavy where the encoder
+takes less of the latency.
+"""
 WEAK = 50.0
 """A teacher's score below which a share of it says little, so that a headline gives points instead."""
 
@@ -95,11 +99,14 @@ def headline(rows: Sequence[Row], setting: Setting) -> dict[str, str] | None:
     ours, theirs = average(student, targets=common), average(teacher, targets=common)
     if ours is None or theirs is None or theirs.mean <= 0:
         return None
-    smaller, flops = (_ratio(student, teacher, column) for column in ("parameters", "flops_per_example"))
+    columns = ("parameters", "flops_per_example", "latency_ms")
+    smaller, flops, latency = (_ratio(student, teacher, column) for column in columns)
     price = [
         f"{1 / smaller:.1f} times fewer parameters" if smaller else "",
         f"{flops:.2f} of the FLOPs" if flops else "",
+        f"{latency:.2f} of the latency" if latency else "",
     ]
+    told = [part for part in price if part]
     metric = metric_label(primary_metric(rows, setting.task)).removesuffix(" (%)")
     over = f"mean over {len(common)} target{'s' * (len(common) != 1)}"
     if theirs.mean < WEAK:
@@ -115,7 +122,7 @@ def headline(rows: Sequence[Row], setting: Setting) -> dict[str, str] | None:
         "share": share,
         "task": setting_name(setting),
         "text": text,
-        "price": " and ".join(part for part in price if part),
+        "price": " and ".join([", ".join(told[:-1]), told[-1]] if len(told) > 1 else told),
     }
 
 
@@ -205,10 +212,37 @@ def cost_table(rows: Sequence[Row], setting: Setting) -> dict[str, Any]:
                 and (ratio < 0.995 if smaller else ratio > 1.005)
             )
             times = "" if ratio is None or variant.system == TEACHER else f"{ratio:.2f}×"
+            if column == "latency_ms" and (spread := average(own, "latency_spread_ms")):
+                times = f"± {number(spread.mean)} {times}".strip()
             cells.append(Cell("–") if mean is None else Cell(number(mean.mean / unit), times, better))
         if any(cell.text != "–" for cell in cells):
             lines.append((variant, cells))
-    return {"head": [(label, unit) for _, label, _, unit, _ in columns], "lines": lines}
+    head = [(label, unit) for _, label, _, unit, _ in columns]
+    return {"head": head, "lines": lines, "notes": _time_notes(chosen)}
+
+
+def _time_notes(chosen: Sequence[Row]) -> list[str]:
+    """What has to be known of the times of a cost table."""
+    timed = [row for row in chosen if row.get("latency_ms")]
+    in_turns = [row for row in timed if row.get("latency_spread_ms") is not None]
+    notes = []
+    if in_turns:
+        notes.append("Latency is a median ± half of what lies between its quartiles, in turns.")
+    if len(in_turns) < len(timed):
+        notes.append("Times without ± were taken in passing, one model after the other: read them with care.")
+    had = min((row["processor_share"] for row in in_turns if row["processor_share"]), default=1.0)
+    if had < QUIET:
+        notes.append(f"The machine was busy: a model had a processor for only {100 * had:.0f} % of its time.")
+    for variant in variants(in_turns):
+        own = select(in_turns, variant)
+        latency, encoder = average(own, "latency_ms"), average(own, "encoder_ms")
+        if variant.system == FORCED and latency and encoder and encoder.mean < HEAVY * latency.mean:
+            share = 100 * (1 - encoder.mean / latency.mean)
+            notes.append(
+                f"Head and decoding take {share:.0f} % of {variant.label}'s latency, and fewer layers do not"
+                " shorten them."
+            )
+    return notes
 
 
 def _ratio(own: Sequence[Row], teacher: Sequence[Row], column: str) -> float | None:

@@ -16,13 +16,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from bistil.plots.style import svg, themed
+from bistil.plots.style import inches, svg, themed
 from bistil.report.tables import setting_name, slug
+from bistil.settings.files import read_text
 from bistil.store.whole import write_whole
 
 Figures = Mapping[str, tuple[Figure, str]]
 """By file name, each with its caption."""
 Manifest = Mapping[str, Any]
+WIDE = 6.0
+"""Figures of more inches than this have a row of their own."""
 LONG = 30
 """Tables with more lines, or more columns, than this are folded up."""
 WHOLE_MANIFESTS = 500
@@ -53,21 +56,32 @@ def save(folder: Path, pattern: str, files: Mapping[str, str]) -> None:
         write_whole(folder / name, text)
 
 
-def save_figures(folder: Path, figures: Figures) -> list[tuple[bool, Markup, str]]:
+def save_figures(
+    folder: Path, figures: Figures, before: Mapping[str, str] | None = None
+) -> list[tuple[bool, Markup, str]]:
     """Write figures as SVG and PNG; return what a page shows of each: is it wide, the image, and its
     caption.
+
+    before: captions of figures that lie there and stay, by name.
     """
+    before = {name: told for name, told in (before or {}).items() if (folder / f"{name}.svg").is_file()}
     images = {name: svg(made, name) for name, (made, _) in figures.items()}
-    save(folder, "*.png", {})
-    save(folder, "*.svg", {f"{name}.svg": image for name, image in images.items()})
+    images |= {name: read_text(folder / f"{name}.svg") for name in before}
+    captions = {name: caption for name, (_, caption) in figures.items()} | before
+    for old in [path for ending in ("png", "svg") for path in folder.glob(f"*.{ending}")]:
+        if old.stem not in images:
+            old.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
     for name, (made, _) in figures.items():
+        write_whole(folder / f"{name}.svg", images[name])
         dots = io.BytesIO()
         made.savefig(dots, format="png", metadata={"Software": None})
         write_whole(folder / f"{name}.png", dots.getvalue())
-    return [
-        (made.get_figwidth() > 9, Markup(_said(themed(images[name], made, name), name, caption)), caption)
-        for name, (made, caption) in figures.items()
-    ]
+    shown = []
+    for name, image in images.items():
+        width, caption = inches(image), captions[name]
+        shown.append((width > WIDE, Markup(_said(themed(image, width, name), name, caption)), caption))
+    return shown
 
 
 def _said(image: str, name: str, caption: str) -> str:

@@ -27,7 +27,7 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 from bistil.errors import InputError
 from bistil.models.finite import not_finite
 from bistil.settings.ranges import Count, Positive, Settings, Share, Weight
-from bistil.training import checkpoints
+from bistil.training import checkpoints, logs
 from bistil.training.meter import Meter, Pace, of_step
 from bistil.training.parallel import Shared, exchange, over_processes, processes
 from bistil.training.progress import Event, Listener, silent
@@ -192,6 +192,7 @@ def fit(
         remove_unused_columns=False,
         disable_tqdm=True,
         report_to="none",
+        run_name=run.stage,
         dataloader_pin_memory=False,
     )
     watcher = _Watcher(run)
@@ -202,7 +203,7 @@ def fit(
         eval_dataset=(),
         data_collator=one_item,
         optimizers=(optimizer, None),
-        callbacks=[watcher, *callbacks],
+        callbacks=[watcher, *logs.loggers(run.stage, run.folder), *callbacks],
     )
     trainer.evaluate_model, trainer.live = evaluate, watcher.live
     prepare: Any = trainer.accelerator.prepare_model
@@ -211,6 +212,7 @@ def fit(
     for chatty in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(chatty)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    logs.end()
     if watcher.stopped:
         raise Stopped(
             f"{run.stage} stopped at step {trainer.state.global_step} of {schedule.steps}; run the same call"

@@ -23,6 +23,7 @@ from bistil import batch
 from bistil.batch import Place, snakemake
 from bistil.batch.snakemake import Scheduling
 from bistil.experiment import Experiment
+from bistil.pipeline.scores import TIMES
 
 CONF = Path("/etc/slurm/slurm.conf")
 COMMANDS = ("munged", "mungekey", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol")
@@ -32,7 +33,6 @@ HASTE = "slurm-init-seconds-before-status-checks: 1\n"
 THREE_JOBS = {"systems": ["teacher-no-adaptation", "minilm:2"], "targets": {"retrieval": ["qac"]}}
 """Two scores, one of a student that is made first: the plugin asks ever more seldom until a job has ended."""
 PATIENCE_SECONDS = 600
-COSTS = ("latency_ms", "examples_per_second")
 
 
 def missing() -> str:
@@ -151,7 +151,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def scores(rows: list[dict[str, object]]) -> list[dict[str, object]]:
     """Result rows without what a machine's hour decides."""
-    return [{name: value for name, value in row.items() if name not in COSTS} for row in rows]
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
 
 
 def test_slurm_gives_the_pools_results_and_tries_a_killed_job_again(

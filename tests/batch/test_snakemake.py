@@ -26,6 +26,7 @@ from bistil.errors import InputError
 from bistil.evaluation.results import read_results
 from bistil.experiment import Experiment
 from bistil.pipeline import Pipeline
+from bistil.pipeline.scores import TIMES
 from bistil.plan import foresee, plan
 from bistil.store.artefacts import Store
 from bistil.text.languages import DataFolder
@@ -155,9 +156,8 @@ def test_snakemake_takes_the_profile_and_plans_every_stage(profile: str, experim
 
 
 def scores(reports: Path) -> list[dict[str, Any]]:
-    timed = ("latency_ms", "examples_per_second")
     return [
-        {name: value for name, value in row.items() if name not in timed}
+        {name: value for name, value in row.items() if name not in TIMES}
         for row in read_results(reports / "tiny" / "results.csv")
     ]
 

@@ -32,6 +32,27 @@ def is_one_paragraph(text: str) -> bool:
     return text.startswith("bistil: ") and text.count("\n") == 1 and "Traceback" not in text
 
 
+HEAVY = {"torch", "transformers", "numpy", "scipy", "matplotlib", "datasets", "pandas", "jinja2"}
+LOADED = """
+import contextlib, io, sys
+from bistil.cli import main
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+    main(sys.argv[1:])
+print(*{name.partition(".")[0] for name in sys.modules})
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "heavy"),
+    [("--help", set()), ("batch --help", set()), ("data list", set()), ("doctor", {"torch", "numpy"})],
+)
+def test_what_answers_at_once_imports_nothing_heavy(command: str, heavy: set[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, *command.split()], capture_output=True, text=True, timeout=300
+    )
+    assert HEAVY & set(done.stdout.split()) <= heavy, done.stderr
+
+
 @pytest.mark.parametrize("name", BAD_DATA)
 def test_bad_data_is_one_paragraph_and_nothing_is_begun(
     name: str, capsys, experiment_file, copy: Path, tmp_path: Path

@@ -1,5 +1,6 @@
 """Costs against closed forms, sizes against a real file, refusals."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,17 @@ from safetensors.torch import save_file
 from transformers import BertConfig, BertModel
 
 from bistil.errors import InputError
-from bistil.evaluation.cost import count_flops, disk_bytes, measure
+from bistil.evaluation.cost import (
+    Times,
+    Turn,
+    count_flops,
+    disk_bytes,
+    in_turns,
+    measure,
+    take_turn,
+    times,
+    typical,
+)
 from bistil.models.load import TaskModel
 from bistil.tasks.ner import Ner
 from bistil.tasks.parsing import Parsing
@@ -88,6 +99,34 @@ def test_sizes_are_those_of_the_parts_and_of_the_file(tmp_path: Path) -> None:
     assert cost.latency_ms > 0
     assert cost.examples_per_second > 0
     assert model.training
+
+
+def test_sides_take_turns_and_the_first_only_warms_up() -> None:
+    calls: list[str] = []
+
+    def call(name: str) -> int:
+        calls.append(name)
+        return len(calls)
+
+    sides = {name: partial(call, name) for name in "ab"}
+    assert in_turns(2, sides) == {"a": [3, 5], "b": [4, 6]}
+    assert "".join(calls) == "ababab"
+
+
+def test_times_are_medians_with_their_spread_and_tell_a_busy_machine() -> None:
+    turns = [Turn(one, 0.25, 0.5, clock=1.0, processor=0.5) for one in (1.0, 2.0, 3.0, 4.0, 5.0)]
+    found = times(turns, 8, torch.device("cpu"))
+    assert found == Times(3000.0, 1000.0, 250.0, 16.0, 0.5)
+    assert times([Turn(1, 1, 1, 1.0, processor=3.0)], 1, torch.device("cpu")).processor_share == 1.0
+    assert times(turns[:1], 8, torch.device("cuda")).processor_share is None
+
+
+def test_a_turn_of_a_deep_model_times_its_encoder_within_the_whole() -> None:
+    model = model_for(NER.head(HIDDEN), 8).eval()
+    batches = typical(NER, ner_rows(4, 9, 10, 17), torch.device("cpu"), batch_size=3)
+    assert [batch["input_ids"].shape for batch in batches] == [(1, 10), (3, 17)]
+    taken = [take_turn(model, NER, *batches) for _ in range(5)]
+    assert all(turn.clock >= turn.one + turn.encoder + turn.many > 0 for turn in taken)
 
 
 def test_half_the_layers_cost_half_the_encoder_flops() -> None:

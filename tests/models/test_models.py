@@ -11,6 +11,7 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertForMaskedLM, 
 
 from bistil.errors import InputError
 from bistil.models import load as models
+from bistil.models.device import choose_device
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "##a", "##b", "##c", "ab", "##bc"]
 
@@ -187,12 +188,12 @@ def test_a_tokenizer_without_mask_is_refused(folder: Path) -> None:
 def test_the_device_comes_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    device, reason = models.choose_device(None)
+    device, reason = choose_device(None)
     assert (device.type, reason) == ("cpu", "no CUDA device is present")
-    assert "asked" in models.choose_device("cpu")[1]
+    assert "asked" in choose_device("cpu")[1]
     for wrong in ("cuda", "toaster", "meta"):
         with pytest.raises(InputError):
-            models.choose_device(wrong)
+            choose_device(wrong)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert models.choose_device(None) == (torch.device("cuda"), "a CUDA device is present")
+    assert choose_device(None) == (torch.device("cuda"), "a CUDA device is present")

@@ -16,6 +16,7 @@ def test_every_kept_report_has_a_line() -> None:
     long = found["real-small-long"]
     assert (long.teacher, long.seeds, long.languages) == ("teacher-small", 1, "eng → deu, fra")
     assert found["miniworld-claims"].seeds == 3
+    assert re.fullmatch(r"2026-\d\d-\d\d", found["miniworld-claims"].written)
     assert found["miniworld-anatomy"].task == "–"  # a study has no scores
 
 

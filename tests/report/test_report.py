@@ -11,8 +11,9 @@ import pytest
 from bistil import plots
 from bistil.errors import InputError
 from bistil.evaluation.results import settings
-from bistil.report.page import judge_again, orderings, read_results, write_report
-from bistil.report.tables import headline
+from bistil.report.again import write_again
+from bistil.report.page import orderings, read_results, write_report
+from bistil.report.tables import cost_table, headline
 
 SYSTEMS = [
     ("teacher-ltsft", None, 60.0),
@@ -188,13 +189,48 @@ def test_no_rows_no_report(tmp_path: Path) -> None:
         write_report(tmp_path, [], title="Empty")
 
 
-def test_a_page_is_judged_again_by_its_rows_and_nothing_else_changes(page: Path) -> None:
-    before = page.read_text(encoding="utf-8")
-    told = before.replace("✓ holds", "✓ was told").replace("96.7 %", "all")
+def test_a_page_is_made_again_from_what_lies_beside_it(tmp_path: Path) -> None:
+    curve = plots.vocabulary_curve([1e-6, 1e-5], [100, 50], 1e-6)
+    made = write_report(
+        tmp_path,
+        rows(),
+        title="Papers & claims",
+        notes="One < two.\n\nThree.",
+        manifests=[MANIFEST],
+        figures={"vocabulary-curve": (curve, 'How the "vocabulary" shrinks.')},
+    )
+    before = made.read_text(encoding="utf-8")
+    told = before.replace("✓ holds", "✓ was told").replace("96.7 %", "all").replace("pages", "leaves")
     assert told.count("was told") + told.count(">all<") >= 2
-    page.write_text(told, encoding="utf-8")
-    assert judge_again(page.parent, None) == page
-    assert page.read_text(encoding="utf-8") == before
+    made.write_text(told, encoding="utf-8")
+    assert write_again(tmp_path) == made
+    assert made.read_text(encoding="utf-8") == before
+    made.write_text("<h1>Another page</h1>", encoding="utf-8")
+    with pytest.raises(InputError, match="another one"):
+        write_again(tmp_path)
+
+
+def test_times_tell_their_spread_a_busy_machine_and_a_heavy_head() -> None:
+    [setting] = settings(rows())
+    plain = [{**row, "latency_ms": 10.0} for row in rows()]
+    assert any("in passing" in note for note in cost_table(plain, setting)["notes"])
+    times = {"latency_spread_ms": 0.5, "encoder_ms": 6.0, "processor_share": 0.62}
+    taken = [{**row, **times} for row in plain]
+    table = cost_table(taken, setting)
+    small = {
+        variant.label: cells[[label for label, _ in table["head"]].index("latency, batch of 1")].small
+        for variant, cells in table["lines"]
+    }
+    assert (small["teacher-ltsft"], small["bistil-tf lrf 2"]) == ("± 0.5", "± 0.5 1.00×")
+    notes = " ".join(table["notes"])
+    assert "only 62 % of its time" in notes
+    assert "take 40 % of bistil-tf lrf 2's latency" in notes
+    assert "in passing" not in notes
+    quiet = [{**row, "processor_share": 0.99, "encoder_ms": 9.0} for row in taken]
+    assert len(cost_table(quiet, setting)["notes"]) == 1
+    first = headline(taken, setting)
+    assert first is not None
+    assert first["price"].endswith("0.50 of the FLOPs and 1.00 of the latency")
 
 
 def test_a_share_of_a_weak_teacher_is_no_headline() -> None:
