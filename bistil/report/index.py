@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bistil.errors import InputError
-from bistil.evaluation.results import Variant, average, read_results, rows_of, select, settings
+from bistil.evaluation.results import (
+    Variant,
+    average,
+    common_targets,
+    read_results,
+    rows_of,
+    select,
+    settings,
+)
 from bistil.report.templates import environment
 from bistil.settings.files import read_json
 from bistil.store.whole import write_whole
