@@ -76,7 +76,7 @@ def write_experiment_report(
         manifests=[artefact.manifest for artefact in found],
         notes=_notes(experiment, failures),
         claims=orderings(tidy(rows), seen=seen),
-        told={name: experiment.system(name).told for name in experiment.variants},
+        told={name: _told(experiment, name) for name, *_ in experiment.parsed},
         figures={
             **_student_curves(first, rows, store, experiment),
             **_language_curves(sfts),
@@ -180,6 +180,16 @@ def _recipes(rows: Sequence[Row], store: Store, experiment: Experiment) -> dict[
             if artefact.kind == "student" and recipe:
                 found.setdefault(artefact.id, (name, recipe))
     return found
+
+
+def _told(experiment: Experiment, name: str) -> str:
+    """What a system is, with what this experiment leaves out of it."""
+    system = experiment.system(name)
+    adapts = system.adaptation.worn == "sft" or system.forced or (system.student and system.student.adapted)
+    bare = adapts and experiment.language_sft is None
+    return system.told + (
+        " Here nothing is adapted to a language: there are no language SFTs." if bare else ""
+    )
 
 
 def _language_sfts(

@@ -123,7 +123,7 @@ def _systems(rows: Sequence[Row], told: Mapping[str, str]) -> list[tuple[str, st
     """The sentence of each system in the rows, in the order of the table."""
     names = sorted({str(row["system"]) for row in rows}, key=lambda name: (rank(name), name))
     narrow = {row["system"] for row in rows if row["drf"]}
-    known = {**told, **{name: system.told for name, system in SYSTEMS.items()}}
+    known = {**{name: system.told for name, system in SYSTEMS.items()}, **told}
     more = " With a drf its hidden size, heads and feed-forward layers are that many times narrower too."
     return [(name, known[name] + (more if name in narrow else "")) for name in names if known.get(name)]
 

@@ -3,6 +3,7 @@ results.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,16 @@ def test_the_page_tells_unseen_targets_from_seen_ones(experiment: Experiment, tm
     untold = experiment_report.write_experiment_report(tmp_path / "two", experiment, rows, store, failures=[])
     assert claim in told.read_text(encoding="utf-8")
     assert claim not in untold.read_text(encoding="utf-8")
+
+
+def test_the_page_says_where_nothing_is_adapted_to_a_language(experiment: Experiment, tmp_path: Path) -> None:
+    rows, store = [row("teacher-ltsft", None, 61.0, "made")], Store(tmp_path / "store")
+    for adapted in (True, False):
+        one = experiment if adapted else replace(experiment, language_sft=None)
+        page = experiment_report.write_experiment_report(
+            tmp_path / str(adapted), one, rows, store, failures=[]
+        )
+        assert ("nothing is adapted" in page.read_text(encoding="utf-8")) != adapted
 
 
 def test_only_what_the_scores_come_from_is_behind_them(filled: tuple[Store, list[dict[str, Any]]]) -> None:
