@@ -197,11 +197,22 @@ class Experiment(Settings):
             raise InputError(told, at=("groups",))
 
     def _check_adapters(self) -> None:
-        """Refuse systems with adapters that nothing says how to train."""
+        """Refuse systems with adapters that nothing says how to train, and adapters in the place of SFTs."""
         given = {
             "language_adapter": self.language_adapter,
             **{f"task.{t}.adapter": one.adapter for t, one in self.task.items()},
         }
+        sparse = {
+            "language_sft": self.language_sft,
+            **{f"task.{t}.sft": one.sft for t, one in self.task.items()},
+        }
+        for name, asked in sparse.items():
+            if asked is not None and asked.adapter is not None:
+                raise InputError(
+                    f"`lottery`, `spiel` or `peft` was expected under `{name}`. Settings of adapters stand"
+                    " under `language_adapter` and a task's `adapter`, for systems such as teacher-madx.",
+                    at=(name.split(".")[0],),
+                )
         for name, settings in given.items():
             if settings is not None and settings.adapter is None:
                 raise InputError(

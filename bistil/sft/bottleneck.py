@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, set_seed
 
 from bistil.errors import InputError
 from bistil.models.architectures import architecture, blocks
+from bistil.models.finite import not_finite
 from bistil.settings.yaml import build
 from bistil.sft import files
 from bistil.sft.checks import check_base
@@ -79,7 +80,7 @@ class AdapterModule(nn.Module):
         super().__init__()
         self.settings = settings
         hidden, depth = config.hidden_size, config.num_hidden_layers
-        least = settings.reduction * (2 * settings.invertible if settings.invertible else 1)
+        least = max(settings.reduction, 2 * (settings.invertible or 0))
         if hidden < least or (settings.invertible and hidden % 2):
             raise InputError(
                 f"States of at least {least} values, an even number for an invertible adapter, were expected"
@@ -216,6 +217,8 @@ class Adapter:
                 f" {_shape(expected.get(name))}. Take the encoder it was trained on."
             )
         module.load_state_dict(dict(self.tensors))
+        if told := not_finite(module):
+            raise InputError(f"An adapter of finite values was expected, but {told}: train or copy it again.")
         return Hung(encoder, module.requires_grad_(False), self.role, decoder)
 
     def save(self, path: Path | str) -> None:

@@ -214,12 +214,26 @@ def test_a_file_comes_back_and_says_what_does_not_fit(tmp_path: Path) -> None:
     [
         (AdapterConfig(reduction=64), 32),
         (AdapterConfig(reduction=2, invertible=2), 33),
-        (AdapterConfig(reduction=2, invertible=16), 32),
+        (AdapterConfig(reduction=2, invertible=17), 32),
     ],
 )
 def test_sizes_that_cannot_be_are_refused(settings: AdapterConfig, hidden: int) -> None:
     with pytest.raises(InputError, match="values"):
         AdapterModule(BertConfig(hidden_size=hidden, num_hidden_layers=2), settings)
+
+
+def test_the_least_sizes_that_can_be_are_taken() -> None:
+    settings = AdapterConfig(reduction=32, invertible=16)
+    module = AdapterModule(BertConfig(hidden_size=32, num_hidden_layers=2), settings)
+    assert module.layers[0].down.out_features == module.inverse.F.down.out_features == 1  # type: ignore[union-attr]
+
+
+def test_values_that_are_not_finite_are_refused() -> None:
+    encoder = masked_lm(50).bert
+    one = made(encoder, TASK, "task")
+    one.tensors["layers.0.up.bias"][0] = torch.nan
+    with pytest.raises(InputError, match=r"layers\.0\.up\.bias"):
+        one.apply(encoder)
 
 
 PHASE = {"steps": 3, "learning_rate": 1e-3, "evaluations": 1}
@@ -281,6 +295,11 @@ def test_mad_x_runs_from_the_yaml_to_the_finished_folder(experiment, data, tmp_p
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
+        ({"language_sft": SETTINGS["language_adapter"]}, "under `language_sft`"),
+        (
+            {"task": {"ner": {**SETTINGS["task"]["ner"], "sft": SETTINGS["language_adapter"]}}},
+            "under `task.ner.sft`",
+        ),
         ({"language_adapter": None}, "expected under `language_adapter`"),
         (
             {"language_adapter": {"lottery": {"density": 0.1}, "dense": PHASE, "sparse": PHASE}},
