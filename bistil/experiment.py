@@ -210,7 +210,7 @@ class Experiment(Settings):
             if asked is not None and asked.adapter is not None:
                 raise InputError(
                     f"`lottery`, `spiel` or `peft` was expected under `{name}`. Settings of adapters stand"
-                    " under `language_adapter` and a task's `adapter`, for systems such as teacher-madx.",
+                    " under `language_adapter` and a task's `adapter`, for systems that wear adapters.",
                     at=(name.split(".")[0],),
                 )
         for name, settings in given.items():
