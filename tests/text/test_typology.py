@@ -61,7 +61,7 @@ def test_nearest_by_hand() -> None:
 
 def test_a_language_without_features_is_told_with_the_nearest_codes() -> None:
     typology = Typology(("x",), {"swa": np.ones(1, dtype=np.float32)})
-    with pytest.raises(InputError, match="swb, zzz have none.*'swb' in spelling are swa"):
+    with pytest.raises(InputError, match=r"swb, zzz have none.*'swb' in spelling are swa"):
         typology.check(["swa", "swb", "zzz"])
 
 
