@@ -64,6 +64,15 @@ class GeneratorConfig(Settings):
     schedule: Schedule
     batch_size: Count = 64
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.languages and (len(self.languages) == 1 or len(set(self.languages)) < len(self.languages)):
+            raise InputError(
+                "A generator of two languages at least, none of them twice, was expected, but `languages` are"
+                f" {', '.join(self.languages)}. One language has its own adapter: `worn: adapter`.",
+                at=("languages",),
+            )
+
 
 class Generator(nn.Module):
     """Features of a language to the weights of its adapter: W V t (eq. 3.1), or W (V t ⊕ λ(b)) for each layer
@@ -165,7 +174,8 @@ class Generator(nn.Module):
         if base is not None:
             check_base(header["base"], base, str(path))
         settings = build(GeneratorConfig, header.get("settings"), str(path))
-        sizes, names = [header.get(one) for one in ("hidden", "layers")], header.get("features")
+        names: Any = header.get("features")
+        sizes: list[Any] = [header.get(one) for one in ("hidden", "layers")]
         if not (
             all(type(size) is int and 0 < size < 2**20 for size in sizes)
             and isinstance(names, list)

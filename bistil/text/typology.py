@@ -87,7 +87,7 @@ class Typology:
     def likeness(self, code: str, other: str) -> float:
         """The cosine of two languages' features, from 0 to 1."""
         a, b = (self.vector(one).astype(np.float64) for one in (code, other))
-        return float(a @ b / max(np.sqrt((a @ a) * (b @ b)), 1.0))
+        return float(a @ b) / max(float(a @ a) * float(b @ b), 1.0) ** 0.5
 
     def nearest(self, code: str, among: Collection[str]) -> list[str]:
         """Some languages, those nearest to one by the cosine of their features first; equal ones by code."""
@@ -127,18 +127,22 @@ def _table(data: DataFolder) -> Typology:
     """
     path = data.root / TABLE
     if not path.is_file():
+        table = data.languages if data.has_table else {}
+        columns = {column for one in table.values() for column in one.files} - set(OPTIONAL)
+        columns -= {column for one in table.values() for column in columns if "/" in one.files[column]}
         said = {
-            code: {f"{column}={value}" for column, value in one.files.items()
-                   if column not in OPTIONAL and value and data.has_table}
-            for code, one in data.languages.items()
-        }  # fmt: skip
+            code: {f"{column}={value}" for column, value in one.files.items() if column in columns and value}
+            for code, one in table.items()
+        }
         names = tuple(sorted(set().union(*said.values())))
         if not names:
             raise InputError(
                 f"Features of languages were expected in {path}, a table with the columns `code` and one of 0"
                 " and 1 for each feature, but there is none. Write it, or take `from: lang2vec`."
             )
-        return Typology(names, {code: _vector([name in own for name in names]) for code, own in said.items()})
+        return Typology(
+            names, {code: _vector([name in own for name in names]) for code, own in said.items() if own}
+        )
     header, lines = read_csv(path)
     if header[:1] != ["code"] or len(header) < 2:
         raise InputError(

@@ -4,9 +4,11 @@ languages are drawn, its files, and that what it makes is worn like any other ad
 
 import dataclasses
 import json
+import shutil
 import threading
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +16,20 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from tiny import masked_lm
+from transformers import AutoConfig
 
+from bistil import batch
 from bistil.adapt.worn import load_worn
+from bistil.deploy import write
+from bistil.deploy.read import load_deployed
 from bistil.errors import InputError
+from bistil.evaluation.results import read_results
+from bistil.evaluation.score import predict_all
 from bistil.models.load import encode
+from bistil.pipeline import Pipeline
+from bistil.plan import foresee
+from bistil.plan.estimate import Estimator
+from bistil.report.experiment import write_experiment_report
 from bistil.sft import generator as room
 from bistil.sft.bottleneck import Adapter
 from bistil.sft.delta import base_hash
@@ -30,9 +42,14 @@ from bistil.sft.generator import (
     train_generator,
 )
 from bistil.sft.language import TextConfig
+from bistil.store.artefacts import Store
+from bistil.tasks import task as find_task
 from bistil.text.corpora import Blocks, held_out, lines_to_blocks, read_lines
+from bistil.text.languages import DataFolder
 from bistil.training.loop import Run, Schedule, Stopped
 from bistil.training.mlm import evaluate_mlm
+from bistil.training.progress import Event
+from bistil.workbench.stages import jobs_of, status_of
 
 SCHEDULE = Schedule(steps=6, learning_rate=1e-2, evaluations=3)
 BASE = GeneratorConfig(kind="base", embedding=3, reduction=2, schedule=SCHEDULE, batch_size=4)
@@ -193,7 +210,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(texts, wordpiece, tmp_pa
     _, whole, _ = trained(texts, wordpiece, tmp_path / "whole")
     stop = threading.Event()
 
-    def listener(event) -> None:
+    def listener(event: Event) -> None:
         if event.step == 3:
             stop.set()
 
@@ -297,3 +314,153 @@ def test_a_generated_adapter_of_other_features_is_bad_input(saved, tensors) -> N
     changed(own, {}, lambda found: tensors or {"none": torch.ones(1)})
     with pytest.raises(InputError, match="should hold the 3 features"):
         load_worn(own)
+
+
+PHASE = {"steps": 3, "learning_rate": 1e-3, "evaluations": 1}
+MADG = ["teacher-madg", "teacher-madg-ls", "teacher-madg-source", "teacher-madx-nearest"]
+SETTINGS: dict[str, Any] = {
+    "systems": [*MADG, "floor"],
+    "targets": {"ner": ["qac"]},
+    "typology": {"from": "table"},
+    "generator": {
+        "languages": ["qaa", "qab"],
+        "embedding": 4,
+        "layer_embedding": 4,
+        "batch_size": 4,
+        "schedule": PHASE,
+    },
+    "language_adapter": {"adapter": {"reduction": 2}, "sparse": PHASE},
+    "task": {
+        "ner": {
+            "batch_size": 4,
+            "max_length": 48,
+            "sft": {"lottery": {"density": 0.1}, "dense": PHASE, "sparse": PHASE},
+            "adapter": {"adapter": {"reduction": 4}, "sparse": PHASE},
+        }
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forked")
+def test_mad_g_runs_from_the_yaml_to_the_finished_folder(experiment, data, tmp_path: Path) -> None:
+    """The target has no text at all."""
+    folder = tmp_path / "data"
+    shutil.copytree(data.root, folder)
+    (folder / "corpora" / "qac.txt").unlink()
+    own = DataFolder(folder)
+    small = experiment(**SETTINGS)
+    place = batch.Place(folder, tmp_path / "store")
+    pipeline = Pipeline(small, own, Store(place.store))
+    pipeline.check()
+    assert batch.run(small, place, workers=1, say=lambda text: None) == []
+    cells = {cell.system: cell for cell in small.cells()}
+    generators = [pipeline.generator(kind) for kind in (None, "base", "ls")]
+    assert generators[0].id == generators[1].id != generators[2].id
+    assert set(generators[0].manifest["inputs"]) == {"base", "typology", "text qaa", "text qab"}
+    target, source = pipeline.generated_adapter("qac"), pipeline.generated_adapter("qaa")
+    worn = {name: pipeline.evaluation(cells[name]).manifest["inputs"]["target sft"] for name in MADG}
+    near = pipeline.typology.nearest("qac", ["qaa", "qab"])[0]
+    assert worn == {
+        "teacher-madg": target.id,
+        "teacher-madg-ls": pipeline.generated_adapter("qac", "ls").id,
+        "teacher-madg-source": source.id,
+        "teacher-madx-nearest": pipeline.language_adapter(near).id,
+    }
+    assert target.metrics["features"] == pipeline.typology.features("qac")
+    sfts = {name: pipeline.task_sft(cells[name]).id for name in MADG}
+    assert sfts["teacher-madg"] == sfts["teacher-madg-source"] != sfts["teacher-madg-ls"]
+
+    rows = batch.rows(batch.reader(small, place))
+    page = write_experiment_report(tmp_path / "report", small, rows, pipeline.store, failures=[])
+    told = {row["system"]: row["adaptation"] for row in read_results(page.parent / "results.csv")}
+    assert [told[name] for name in MADG] == [
+        "generated",
+        "generated ls",
+        "generated source",
+        "adapter nearest",
+    ]
+    for cell in (cells["teacher-madg"], cells["teacher-madx-nearest"]):
+        status = [status_of(pipeline, job) for job in jobs_of(small, cell)]
+        assert all(stage.there for stage in status)
+    write.export(pipeline, cells["teacher-madg"], "folder", tmp_path / "taken", say=lambda line: None)
+    assert {"language-adapter.safetensors", "task-adapter.safetensors"} <= {
+        one.name for one in (tmp_path / "taken").iterdir()
+    }
+    model, task, tokenizer = pipeline.task_model(cells["teacher-madg"], "qac")
+    examples = find_task("ner").read(data.file("ner", "qac", "test"))
+    expected = predict_all(model, task, examples, tokenizer, max_length=48)
+    finished, task, tokenizer = load_deployed(tmp_path / "taken")
+    assert predict_all(finished, task, examples, tokenizer, max_length=48) == expected
+
+
+def test_a_plan_knows_its_stages_with_and_without_data(experiment, data, tmp_path: Path) -> None:
+    small = experiment(**SETTINGS)
+    for stages in (foresee(small), foresee(small, data, Store(tmp_path / "store"))):
+        kinds = Counter(one.kind for one in stages.values())
+        assert kinds["generator"] == 2
+        assert kinds["generated-adapter"] == 4  # source and target, of both
+        assert kinds["task-sft"] == 3
+        config = AutoConfig.for_model("bert", num_hidden_layers=6, hidden_size=32, num_attention_heads=2)
+        costs = [Estimator(stages, config).cost(one) for one in stages.values() if one.kind == "generator"]
+        assert [cost.steps for cost in costs] == [3, 3]
+        assert all(cost.flops > 0 for cost in costs)
+    assert "nearest_adapter" in {one.job.stage for one in foresee(small).values()}
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"typology": None}, "needs features of languages"),
+        ({"generator": None}, "Settings of a generator"),
+        ({"generator": None, "systems": ["teacher-madx-nearest"]}, "`among` under `typology`"),
+        ({"language_adapter": None}, "expected under `language_adapter`"),
+        ({"generator": {"languages": ["qaa"], "schedule": PHASE}}, "of two languages at least"),
+        ({"generator": {"languages": ["qaa", "qaa"], "schedule": PHASE}}, "none of them twice"),
+        (
+            {
+                "variants": {"odd": {"of": "teacher-ltsft", "adaptation": {"of": "source"}}},
+                "systems": ["odd"],
+            },
+            "`of: source` with `worn: sft`",
+        ),
+        (
+            {
+                "variants": {"odd": {"of": "teacher-madg", "adaptation": {"of": "nearest"}}},
+                "systems": ["odd"],
+            },
+            "`of: nearest` is for `worn: adapter`",
+        ),
+        (
+            {
+                "variants": {"odd": {"of": "teacher-madx", "adaptation": {"generator": "ls"}}},
+                "systems": ["odd"],
+            },
+            "`worn: generated`",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(experiment, changed, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        experiment(**{**SETTINGS, **changed})
+
+
+def test_languages_without_text_or_features_are_told_all_at_once(experiment, data, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(data.root, folder)
+    for code in ("qab", "qac"):
+        (folder / "corpora" / f"{code}.txt").unlink()
+    generator = {**SETTINGS["generator"], "languages": ["qaa", "qab", "qac"]}
+    small = experiment(**{**SETTINGS, "generator": generator})
+    with pytest.raises(InputError, match="qab, qac have none"):
+        Pipeline(small, DataFolder(folder), Store(tmp_path / "store")).check()
+    (folder / "typology.csv").write_text("code,x\nqaa,1\n")
+    some = Pipeline(experiment(**SETTINGS), DataFolder(folder), Store(tmp_path / "store"))
+    with pytest.raises(InputError, match="have none"):
+        some.check()
+    every = experiment(**{**SETTINGS, "generator": {"schedule": PHASE}})
+    (folder / "typology.csv").write_text("code,x\nqaa,1\nqac,0\n")
+    one = Pipeline(every, DataFolder(folder), Store(tmp_path / "store"))
+    assert one.generator_languages == ("qaa",)
+    with pytest.raises(InputError, match="two languages at least"):
+        one.check()
