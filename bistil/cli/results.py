@@ -75,6 +75,9 @@ def add_commands(commands: Commands) -> None:
     export.add_argument(
         "--seed", type=number(Seed), help="which seed of the experiment's; default: the first"
     )
+    export.add_argument(
+        "--adapter", metavar="CODE", help="only the adapter that the system wears for a language, as one file"
+    )
     export.add_argument("--out", type=Path, help="the new folder (default: data/cache/exports/NAME)")
     export.add_argument("--repo", help="OWNER/NAME on the hub, for --to hub")
     export.add_argument(
@@ -249,6 +252,9 @@ def _export(options: argparse.Namespace) -> int:
         )
     )
     folder = options.out or CACHE / "exports" / name
+    if options.adapter:
+        print(deploy.write_adapter(pipeline, cell, options.adapter, folder))
+        return 0
     deploy.export(pipeline, cell, form, folder, say=print)
     print(folder)
     if options.to == "hub":

@@ -387,6 +387,15 @@ def test_mad_g_runs_from_the_yaml_to_the_finished_folder(experiment, data, tmp_p
     assert {"language-adapter.safetensors", "task-adapter.safetensors"} <= {
         one.name for one in (tmp_path / "taken").iterdir()
     }
+    file = write.write_adapter(pipeline, cells["teacher-madg"], "qab", tmp_path / "one")
+    alone, whole = load_worn(file), Generator.load(generators[0].path("generator.safetensors"))
+    made_of = whole.adapter(pipeline.typology.vector("qab"))
+    assert isinstance(alone, Adapter)
+    assert all(torch.equal(alone.tensors[name], one) for name, one in made_of.tensors.items())
+    with pytest.raises(InputError, match="A new folder was expected"):
+        write.write_adapter(pipeline, cells["teacher-madg"], "qab", tmp_path / "one")
+    with pytest.raises(InputError, match="wears none"):
+        write.write_adapter(pipeline, cells["floor"], "qab", tmp_path / "two")
     model, task, tokenizer = pipeline.task_model(cells["teacher-madg"], "qac")
     examples = find_task("ner").read(data.file("ner", "qac", "test"))
     expected = predict_all(model, task, examples, tokenizer, max_length=48)
