@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from tiny import masked_lm
+from tiny import ROOT, masked_lm
 from transformers import AutoConfig
 
 from bistil import batch
@@ -25,10 +25,12 @@ from bistil.deploy.read import load_deployed
 from bistil.errors import InputError
 from bistil.evaluation.results import read_results
 from bistil.evaluation.score import predict_all
+from bistil.experiment import Experiment
 from bistil.models.load import encode
 from bistil.pipeline import Pipeline
 from bistil.plan import foresee
 from bistil.plan.estimate import Estimator
+from bistil.plan.profiles import misfits
 from bistil.report.experiment import write_experiment_report
 from bistil.sft import generator as room
 from bistil.sft.bottleneck import Adapter
@@ -415,6 +417,11 @@ def test_a_plan_knows_its_stages_with_and_without_data(experiment, data, tmp_pat
         assert [cost.steps for cost in costs] == [3, 3]
         assert all(cost.flops > 0 for cost in costs)
     assert "nearest_adapter" in {one.job.stage for one in foresee(small).values()}
+    shipped = Experiment.read(ROOT / "data" / "experiments" / "miniworld-madg.yaml")
+    assert shipped.generator is not None
+    targets = {code for codes in shipped.targets.values() for code in codes}
+    assert targets - set(shipped.generator.languages) == {"qcc", "qdb"}
+    assert misfits(shipped) == []
 
 
 @pytest.mark.parametrize(
