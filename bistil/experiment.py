@@ -19,17 +19,20 @@ from bistil.settings.ranges import Count, Filled, Seed, Settings, Share
 from bistil.settings.yaml import read_yaml
 from bistil.sft.config import SftConfig, SftMethod
 from bistil.sft.language import TextConfig
+from bistil.systems import regimes
 from bistil.systems.recipe import System
+from bistil.systems.regimes import Regime
 from bistil.systems.table import SYSTEMS, TEACHER
 from bistil.systems.variants import Variant, changed
 from bistil.tasks import RETRIEVAL
 from bistil.tasks.retrieval import RetrievalConfig
+from bistil.tasks.translation import Translator, check_translatable
 from bistil.training.loop import Schedule
 
 
 class Cell(NamedTuple):
     """One score to be had. `lrf` is 1 for whole teachers and for the floor; `drf` is above 1 for narrower
-    students only.
+    students only. A system under a regime has that in its name, as in `teacher-ltsft@fs`.
     """
 
     system: str
@@ -47,8 +50,18 @@ class Cell(NamedTuple):
 
     @property
     def of_teacher(self) -> "Cell":
-        """The same score of the language-adapted teacher."""
-        return self._replace(system=TEACHER, lrf=1, drf=1)
+        """The same score of the language-adapted teacher, under the same regime."""
+        return self._replace(system=TEACHER + "".join(self.system.partition("@")[1:]), lrf=1, drf=1)
+
+    @property
+    def regime(self) -> str:
+        """The regime under which the task is learnt; "" for the system's own."""
+        return self.system.partition("@")[2]
+
+    @property
+    def without_regime(self) -> "Cell":
+        """The same score of the system without a regime."""
+        return self._replace(system=self.system.partition("@")[0])
 
     @property
     def timed_as(self) -> str:
@@ -101,7 +114,8 @@ class Experiment(Settings):
         source: The language that has task data.
         targets: Languages to be scored, by task.
         systems: Names of systems. A student has its layer reduction factor after a colon, as in bistil-tf:2,
-            and a narrower one both factors, as in bistil-tf:2x2.
+            and a narrower one both factors, as in bistil-tf:2x2. What a task is learnt from may follow after
+            an @, as in bistil-tf:2@fs: a name of `regimes`, `in-language`, or `sequential-K` for K shots.
         seeds: The seeds of students and task SFTs.
         text: How unlabelled text is cut and masked.
         vocabulary: Which tokens a student keeps.
@@ -123,6 +137,8 @@ class Experiment(Settings):
         language_adapter: How language adapters are trained, for systems that wear them.
         at_floor: Whether students that follow a teacher which learnt nothing of the task (its score on
             validation data is that of a guess) are built (`continue`) or not (`stop`).
+        regimes: From which examples a system learns its task, by the name that follows its own after an @.
+        translators: Who translates task data, by name; a regime that names none has the first.
     """
 
     name: str
@@ -147,11 +163,14 @@ class Experiment(Settings):
     variants: dict[str, Variant] = field(default_factory=dict)
     language_adapter: LanguageSftConfig | None = field(default=None, metadata={"added_later": True})
     at_floor: Literal["stop", "continue"] = field(default="stop", metadata={"added_later": True})
+    regimes: dict[str, Regime] = field(default_factory=dict, metadata={"added_later": True})
+    translators: dict[str, Translator] = field(default_factory=dict, metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_name(self.name)
         self._check_variants()
+        self._check_regimes()
         for number, name in enumerate(self.systems):
             self.parse_system(name, at=("systems", number))
         single = [name for name in self.all_systems if self.system(name).learning.one_phase]
@@ -195,6 +214,41 @@ class Experiment(Settings):
                 f" {self.groups}."
             )
             raise InputError(told, at=("groups",))
+
+    def _check_regimes(self) -> None:
+        """Refuse regimes that cannot be: names nobody can write, translations without a translator or of a
+        task whose labels do not survive one, sources that a student cannot read.
+        """
+        for name, regime in self.regimes.items():
+            if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) or regimes.IN_ORDER.fullmatch(name):
+                raise InputError(
+                    "A name of small letters, digits and '-', none of those that every experiment has, was"
+                    f" expected for a regime, but got {name!r}.",
+                    at=("regimes", name),
+                )
+            by = regime.translator or next(iter(self.translators), "")
+            if regime.translates and by not in self.translators:
+                known = ", ".join(self.translators) or "none"
+                raise InputError(
+                    f"`{regime.translates}` needs a translator, one of those under `translators` ({known}).",
+                    at=("regimes", name, "translator" if regime.translator else regime.translates),
+                )
+        for number, said in enumerate(self.systems):
+            if "@" not in said:
+                continue
+            name, *_ = self.parse_system(said, at=("systems", number))
+            regime, student = regimes.find(name.partition("@")[2], self.regimes), self.system(name).student
+            if regime.translates:
+                for task in self.tuned:
+                    check_translatable(task, at=("systems", number))
+            if student is not None and student.languages != "seen" and regime.sources:
+                known = {"source", "target", self.source}
+                if strangers := [code for code in regime.sources if code not in known]:
+                    raise InputError(
+                        f"{said} is made for a pair of languages, so it cannot read the examples of"
+                        f" {', '.join(strangers)}: take a whole teacher, or a student of all seen languages.",
+                        at=("systems", number),
+                    )
 
     def _check_adapters(self) -> None:
         """Refuse systems with adapters that nothing says how to train, and adapters in the place of SFTs."""
@@ -263,7 +317,8 @@ class Experiment(Settings):
         settings = config.adapter if learning.adapter and config.adapter else config.sft
         sft = SftConfig(**{**vars(settings), "seed": cell.seed})
         if learning.one_phase:
-            sft = dataclasses.replace(sft, sparse=self.schedules.get(cell.system, sft.sparse))
+            own = self.schedules.get(cell.without_regime.system, sft.sparse)
+            sft = dataclasses.replace(sft, sparse=own)
         way = learning.select or learning.spiel or learning.peft
         sft = sft.by(way) if way else sft
         if learning.embeddings == "frozen" and sft.lottery is not None:
@@ -290,11 +345,15 @@ class Experiment(Settings):
         return (*SYSTEMS, *self.variants)
 
     def system(self, name: str) -> System:
-        """The system of a name, from the table or from `variants`.
+        """The system of a name, from the table or from `variants`, under the regime after an @.
 
         Raises:
-            InputError: where neither has it.
+            InputError: where neither has it, or there is no such regime.
         """
+        if "@" in name:
+            plain, _, regime = name.partition("@")
+            translator = next(iter(self.translators), "")
+            return regimes.under(self.system(plain), regimes.find(regime, self.regimes), translator)
         if name in self.variants:
             variant = self.variants[name]
             return changed(self.system(variant.of), variant)
@@ -308,7 +367,8 @@ class Experiment(Settings):
         """A cell's system as an experiment file names it: bistil-tf:2, or bistil-tf:2x2 with both factors."""
         if self.system(cell.system).student is None:
             return cell.system
-        return f"{cell.system}:{cell.lrf}" + (f"x{cell.drf}" if cell.drf > 1 else "")
+        system, *regime = cell.system.partition("@")
+        return f"{system}:{cell.lrf}" + (f"x{cell.drf}" if cell.drf > 1 else "") + "".join(regime)
 
     @property
     def parsed(self) -> list[tuple[str, int, int]]:
@@ -321,10 +381,11 @@ class Experiment(Settings):
         Raises:
             InputError: where it names no system, or factors that the system has not.
         """
-        match = re.fullmatch(r"([a-z0-9-]+)(?::([1-9][0-9]?)(?:x([1-9][0-9]?))?)?", name)
-        system, lrf, drf = match.groups() if match else (name, None, None)
+        plain, *regime = name.partition("@")
+        match = re.fullmatch(r"([a-z0-9-]+)(?::([1-9][0-9]?)(?:x([1-9][0-9]?))?)?", plain)
+        system, lrf, drf = match.groups() if match else (plain, None, None)
         try:
-            student = self.system(system).student
+            student = self.system(system + "".join(regime)).student
         except InputError as error:
             raise InputError(str(error), at=at) from error
         if (student is not None) != bool(lrf) or (drf and not (student and student.narrows)):
@@ -338,7 +399,7 @@ class Experiment(Settings):
                 f" {' and '.join(narrow)} take a hidden reduction factor too: {narrow[0]}:2x2.",
                 at=at,
             )
-        return system, int(lrf or 1), int(drf or 1)
+        return system + "".join(regime), int(lrf or 1), int(drf or 1)
 
     def _check_variants(self) -> None:
         """Refuse variants that cannot be made: names that are taken, circles, changes that fit nothing."""

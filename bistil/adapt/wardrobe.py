@@ -5,17 +5,22 @@ base comes back bit for bit. What a delta changes is read once and kept, 8 bytes
 """
 
 from collections.abc import Mapping
+from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainerCallback
 
 from bistil.adapt.worn import Handle, Worn
 
 
 class Wardrobe:
-    """An encoder, and what it may wear by language."""
+    """An encoder, and what it may wear by language.
 
-    def __init__(self, encoder: PreTrainedModel, worn: Mapping[str, Worn]) -> None:
-        self.encoder, self.clothes = encoder, worn
+    Args:
+        trained: whether the encoder itself is trained while it wears nothing.
+    """
+
+    def __init__(self, encoder: PreTrainedModel, worn: Mapping[str, Worn], *, trained: bool = False) -> None:
+        self.encoder, self.clothes, self._trained = encoder, worn, trained
         self._worn: str | None = None
         self._applied: dict[str, Handle] = {}
 
@@ -31,7 +36,20 @@ class Wardrobe:
         if language is None or language not in self.clothes:
             return
         if language in self._applied:
-            self._applied[language].again()
+            self._applied[language].again(trained=self._trained)
         else:
             self._applied[language] = self.clothes[language].apply(self.encoder)
         self._worn = language
+
+
+class Undressing(TrainerCallback):
+    """Takes off what an encoder wears once a step's gradients are there, so that the optimiser moves the
+    encoder's own values: none of what is worn drifts into them, or out of them (thesis section 6.2).
+    """
+
+    def __init__(self, wardrobe: Wardrobe) -> None:
+        self._wardrobe = wardrobe
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Leave the encoder bare."""
+        self._wardrobe.wear(None)

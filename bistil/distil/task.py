@@ -7,8 +7,9 @@ from the same start in both phases; a teacher-forced student's head starts as th
 are trained to be the teacher's.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,19 +17,22 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from bistil.adapt.wardrobe import Wardrobe
+from bistil.adapt.wardrobe import Undressing, Wardrobe
 from bistil.adapt.worn import Worn
 from bistil.distil.general import set_dropout
 from bistil.distil.objective import compare, term_pairs
 from bistil.distil.terms import Context, Reading
 from bistil.distil.width import Narrowing
+from bistil.errors import InputError
 from bistil.models.load import TaskModel
 from bistil.settings.ranges import Count, Length, Positive, Settings
 from bistil.sft.config import SftConfig, SftMethod
+from bistil.sft.delta import SparseDelta
+from bistil.sft.train_sft import SUPPORT, write_support
 from bistil.sft.tune import fine_tune
 from bistil.sft.tuning import Tuning
-from bistil.systems.recipe import Pairs, Term
-from bistil.tasks.task import Task
+from bistil.systems.recipe import Pairs, Term, Then
+from bistil.tasks.task import Row, Task
 from bistil.tasks.training import TaskBatches
 from bistil.training.loop import Evaluate, History, Objective, Run
 
@@ -88,6 +92,7 @@ class Followed:
         pairs: the layers that belong together.
         narrowing: of a narrower student, its map as stage 1 left it.
         temperature: what logits of both sides are divided by in L_pred; its gradient keeps its size.
+        wardrobe: what the teacher wears for the language of each batch; None where that stays.
     """
 
     teacher: TaskModel
@@ -96,6 +101,7 @@ class Followed:
     pairs: Pairs
     narrowing: Narrowing | None = None
     temperature: float = 1.0
+    wardrobe: Wardrobe | None = None
 
 
 class TaskDistillation(Objective):
@@ -103,16 +109,21 @@ class TaskDistillation(Objective):
 
     model: TaskModel
 
-    def __init__(self, student: TaskModel, task: Task, follows: Followed) -> None:
+    def __init__(
+        self, student: TaskModel, task: Task, follows: Followed, wardrobe: Wardrobe | None = None
+    ) -> None:
         super().__init__(student)
+        self._wardrobes = [one for one in (wardrobe, follows.wardrobe) if one is not None]
         follows.teacher.eval().requires_grad_(False)
         self._task, self._follows = task, (follows,)
         depths = (follows.teacher.encoder.config.num_hidden_layers, student.encoder.config.num_hidden_layers)
         self._pairs = term_pairs(follows.terms, follows.pairs, *depths)
 
-    def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss on one batch; parts are the terms and `prediction`."""
         (follows,) = self._follows
+        for wardrobe in self._wardrobes:
+            wardrobe.wear(batch["language"])
         student = self.model(batch, states=True, maps=False)
         ids, kept = batch["input_ids"], follows.kept
         theirs = {**batch, "input_ids": ids if kept is None else kept.to(ids.device)[ids]}
@@ -144,6 +155,8 @@ def train_task_sft(
     follows: Followed | None = None,
     wardrobe: Wardrobe | None = None,
     cut: int = 0,
+    before: Worn | None = None,
+    then: Then | None = None,
 ) -> tuple[Worn, History]:
     """Tune `model` on examples of a task, by language; return the delta, or the adapter, with the whole head
     in it.
@@ -153,11 +166,13 @@ def train_task_sft(
             that.
         validate: source-language validation metrics, among them `task.metric`, which picks the checkpoint.
         follows: a task teacher (teacher-forced); None for gold labels.
-        wardrobe: what the encoder wears for the language of each batch, beside what it wears already.
+        wardrobe: what the encoder wears for the language of each batch, from the forward pass until its
+            gradients are there, beside what it wears already.
         cut: how many parameters trimming took from the encoder; the density is a share of all.
+        before: what is tuned further, as `then` says: its encoder has that on, and its head is the model's.
     """
     rows = {
-        code: task.encode(own[: config.examples], tokenizer, max_length=config.max_length)
+        code: _encoded(task, own[: config.examples], tokenizer, config.max_length)
         for code, own in examples.items()
     }
     objective: Objective = TaskLearning(model, task, wardrobe)
@@ -165,11 +180,13 @@ def train_task_sft(
         head, narrowing = follows.teacher.head.state_dict(), follows.narrowing
         model.head.load_state_dict(narrowing.head_state(head, model.head.state_dict()) if narrowing else head)
         set_dropout(model, 0.0)
-        objective = TaskDistillation(model, task, follows)
+        objective = TaskDistillation(model, task, follows, wardrobe)
+
+    batch_size = then.batch_size if then is not None else config.batch_size
 
     def batches(steps: int, seed: int) -> Dataset:
         return TaskBatches(
-            task, rows, int(tokenizer.pad_token_id), batch_size=config.batch_size, steps=steps, seed=seed
+            task, rows, int(tokenizer.pad_token_id), batch_size=batch_size, steps=steps, seed=seed
         )
 
     tuning = Tuning(
@@ -182,5 +199,40 @@ def train_task_sft(
         base=base,
         head_rate=config.head_learning_rate,
         cut=cut,
+        callbacks=[Undressing(wardrobe)] if wardrobe is not None else [],
+        dresses=wardrobe is not None,
     )
-    return fine_tune(tuning, config.sft, run)
+    if before is None or then is None:
+        return fine_tune(tuning, config.sft, run)
+    return tune_further(tuning, config.sft, before, then, sum(map(len, rows.values())), run)
+
+
+def tune_further(
+    tuning: Tuning, config: SftConfig, before: Worn, then: Then, examples: int, run: Run
+) -> tuple[Worn, History]:
+    """Tune what an encoder wears for a task further: the same entries, or all weights where the method is
+    that; return the sum of both deltas.
+
+    Raises:
+        InputError: for something worn that is no SFT.
+    """
+    if not isinstance(before, SparseDelta) or config.lottery is None:
+        raise InputError("An SFT, or the delta of full fine-tuning, was expected to be tuned further.")
+    steps = then.epochs * math.ceil(examples / then.batch_size)
+    schedule = replace(config.sparse, steps=steps, learning_rate=then.learning_rate, evaluations=1)
+    if config.lottery.select not in ("all", "none"):
+        write_support(run.folder / SUPPORT, {name: where for name, (where, _) in before.tensors.items()})
+        config = replace(config, lottery=replace(config.lottery, select="top-k"))
+    found, history = fine_tune(tuning, replace(config, sparse=schedule), run)
+    assert isinstance(found, SparseDelta)
+    return replace(before, full={}) + found, history
+
+
+def _encoded(
+    task: Task, examples: Sequence[Any], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[Row]:
+    """The rows of some examples; one that counts several times is encoded, and kept, once."""
+    single = {id(one): one for one in examples}
+    rows = task.encode([*single.values()], tokenizer, max_length=max_length)
+    by_id = dict(zip(single, rows, strict=True))
+    return [by_id[id(one)] for one in examples]
