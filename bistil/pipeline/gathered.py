@@ -35,9 +35,7 @@ def make_translation(inputs: Inputs, task: str, split: str, code: str, to: str, 
     """A file of a task, translated from one language to another, and what can be seen of it as metrics."""
     settings = inputs.experiment.translators[by]
     file = inputs.data.file(column(task), code, split)
-    known = Path(settings.world) if settings.world else DATA / "miniworld.yaml"
-    if settings.kind == "table":
-        known = inputs.data.translations(code, to)
+    known = _known(inputs, settings, code, to)
 
     def work(folder: Path) -> Mapping[str, Any]:
         before = find_task(task).read(file)
@@ -53,6 +51,38 @@ def make_translation(inputs: Inputs, task: str, split: str, code: str, to: str, 
     if settings.codes:
         config["codes"] = {one: settings.codes.get(one, "") for one in (code, to)}
     return inputs.store.run("translation", config, made_from, work)
+
+
+def check_gathered(inputs: Inputs, task: str) -> None:
+    """Fail now on shots that cannot be drawn, and on tables and worlds of translators that are not there.
+
+    Raises:
+        InputError: as `draw_shots` and `by_table`.
+    """
+    cells = [cell for cell in inputs.experiment.cells() if cell.task == task]
+    rows = {(part, cell.seed) for cell in cells for part in inputs.examples(cell) if part.drawn}
+    read = find_task(task).read
+    for part, seed in sorted(rows, key=str):
+        test = inputs.data.file(column(task), part.language, "test")
+        draw_shots(task, part, read(inputs.origin(task, part)), read(test), seed=seed)
+    source = inputs.experiment.source
+    asked = {
+        (source, part.language, part.translated)
+        for cell in cells
+        for part in (*inputs.examples(cell), *inputs.validated(cell))
+        if part.translated
+    }
+    asked |= {(cell.target, source, by) for cell in cells if (by := inputs.system(cell).translated_test)}
+    for code, to, by in sorted(asked):
+        settings = inputs.experiment.translators[by]
+        _translator(settings, code, to, "train", _known(inputs, settings, code, to))
+
+
+def _known(inputs: Inputs, settings: Translator, code: str, to: str) -> Path:
+    """The table of a translator, or the settings of an oracle's world."""
+    if settings.kind == "table":
+        return inputs.data.translations(code, to)
+    return Path(settings.world) if settings.world else DATA / "miniworld.yaml"
 
 
 def _translator(settings: Translator, code: str, to: str, split: str, known: Path) -> Translate:
