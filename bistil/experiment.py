@@ -4,6 +4,7 @@ Notable: the file expands to cells (system, task, target, lrf, seed, drf); every
 found by the pipeline, not here."""
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -238,6 +239,12 @@ class Experiment(Settings):
                 continue
             name, *_ = self.parse_system(said, at=("systems", number))
             regime, student = regimes.find(name.partition("@")[2], self.regimes), self.system(name).student
+            asked = [task for task, one in self.task.items() if one.sft.lottery is None]
+            if regime.then is not None and asked and not self.system(name).learning.select:
+                raise InputError(
+                    f"{said} tunes an SFT or all weights further; the settings of {asked[0]} have neither.",
+                    at=("systems", number),
+                )
             if regime.translates:
                 for task in self.tuned:
                     check_translatable(task, at=("systems", number))
@@ -323,7 +330,28 @@ class Experiment(Settings):
         sft = sft.by(way) if way else sft
         if learning.embeddings == "frozen" and sft.lottery is not None:
             sft = dataclasses.replace(sft, lottery=dataclasses.replace(sft.lottery, freeze_embeddings=True))
-        return dataclasses.replace(config, sft=sft, adapter=None)
+        config = dataclasses.replace(config, sft=sft, adapter=None)
+        return self._further(cell, config) if self.system(cell.system).then is not None else config
+
+    def _further(self, cell: Cell, config: TaskConfig) -> TaskConfig:
+        """The settings by which a finished model is tuned further: the same entries, for some epochs of the
+        shots that were asked for.
+        """
+        system = self.system(cell.system)
+        then, lottery = system.then, config.sft.lottery
+        assert then is not None
+        assert lottery is not None
+        shots = sum(rows.most or 0 for rows in system.further)
+        if any(rows.language == "targets" for rows in system.further):
+            shots *= len(self.targets[cell.task])
+        steps = then.epochs * math.ceil(shots / then.batch_size)
+        schedule = dataclasses.replace(
+            config.sft.sparse, steps=steps, learning_rate=then.learning_rate, evaluations=1
+        )
+        if lottery.select not in ("all", "none"):
+            lottery = dataclasses.replace(lottery, select="given")
+        sft = dataclasses.replace(config.sft, lottery=lottery, dense=None, sparse=schedule)
+        return dataclasses.replace(config, sft=sft, batch_size=then.batch_size)
 
     def cells(self) -> list[Cell]:
         """Every score of the grid: by seed, then every task's first target, every task's second, and so

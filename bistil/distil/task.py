@@ -7,7 +7,6 @@ from the same start in both phases; a teacher-forced student's head starts as th
 are trained to be the teacher's.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,7 +22,6 @@ from bistil.distil.general import set_dropout
 from bistil.distil.objective import compare, term_pairs
 from bistil.distil.terms import Context, Reading
 from bistil.distil.width import Narrowing
-from bistil.errors import InputError
 from bistil.models.load import TaskModel
 from bistil.settings.ranges import Count, Length, Positive, Settings
 from bistil.sft.config import SftConfig, SftMethod
@@ -31,7 +29,7 @@ from bistil.sft.delta import SparseDelta
 from bistil.sft.train_sft import SUPPORT, write_support
 from bistil.sft.tune import fine_tune
 from bistil.sft.tuning import Tuning
-from bistil.systems.recipe import Pairs, Term, Then
+from bistil.systems.recipe import Pairs, Term
 from bistil.tasks.task import Row, Task
 from bistil.tasks.training import TaskBatches
 from bistil.training.loop import Evaluate, History, Objective, Run
@@ -155,8 +153,7 @@ def train_task_sft(
     follows: Followed | None = None,
     wardrobe: Wardrobe | None = None,
     cut: int = 0,
-    before: Worn | None = None,
-    then: Then | None = None,
+    before: SparseDelta | None = None,
 ) -> tuple[Worn, History]:
     """Tune `model` on examples of a task, by language; return the delta, or the adapter, with the whole head
     in it.
@@ -169,7 +166,8 @@ def train_task_sft(
         wardrobe: what the encoder wears for the language of each batch, from the forward pass until its
             gradients are there, beside what it wears already.
         cut: how many parameters trimming took from the encoder; the density is a share of all.
-        before: what is tuned further, as `then` says: its encoder has that on, and its head is the model's.
+        before: what is tuned further, the same entries of it where `select` is "given": the encoder has that
+            on, the head is its head, and what comes back is the sum.
     """
     rows = {
         code: _encoded(task, own[: config.examples], tokenizer, config.max_length)
@@ -182,11 +180,9 @@ def train_task_sft(
         set_dropout(model, 0.0)
         objective = TaskDistillation(model, task, follows, wardrobe)
 
-    batch_size = then.batch_size if then is not None else config.batch_size
-
     def batches(steps: int, seed: int) -> Dataset:
         return TaskBatches(
-            task, rows, int(tokenizer.pad_token_id), batch_size=batch_size, steps=steps, seed=seed
+            task, rows, int(tokenizer.pad_token_id), batch_size=config.batch_size, steps=steps, seed=seed
         )
 
     tuning = Tuning(
@@ -202,29 +198,13 @@ def train_task_sft(
         callbacks=[Undressing(wardrobe)] if wardrobe is not None else [],
         dresses=wardrobe is not None,
     )
-    if before is None or then is None:
+    if before is None:
         return fine_tune(tuning, config.sft, run)
-    return tune_further(tuning, config.sft, before, then, sum(map(len, rows.values())), run)
-
-
-def tune_further(
-    tuning: Tuning, config: SftConfig, before: Worn, then: Then, examples: int, run: Run
-) -> tuple[Worn, History]:
-    """Tune what an encoder wears for a task further: the same entries, or all weights where the method is
-    that; return the sum of both deltas.
-
-    Raises:
-        InputError: for something worn that is no SFT.
-    """
-    if not isinstance(before, SparseDelta) or config.lottery is None:
-        raise InputError("An SFT, or the delta of full fine-tuning, was expected to be tuned further.")
-    steps = then.epochs * math.ceil(examples / then.batch_size)
-    schedule = replace(config.sparse, steps=steps, learning_rate=then.learning_rate, evaluations=1)
-    if config.lottery.select not in ("all", "none"):
+    lottery = config.sft.lottery
+    if lottery is not None and lottery.select == "given":
         write_support(run.folder / SUPPORT, {name: where for name, (where, _) in before.tensors.items()})
-        config = replace(config, lottery=replace(config.lottery, select="top-k"))
-    found, history = fine_tune(tuning, replace(config, sparse=schedule), run)
-    assert isinstance(found, SparseDelta)
+    found, history = fine_tune(tuning, config.sft, run)
+    assert isinstance(found, SparseDelta), "what is tuned further is no adapter"
     return replace(before, full={}) + found, history
 
 

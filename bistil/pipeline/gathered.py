@@ -43,13 +43,9 @@ def make_translation(inputs: Inputs, task: str, split: str, code: str, to: str, 
         write_pairs(folder / TRANSLATION, after)
         return measured(before, after)
 
-    made_from: dict[str, Artefact | str] = {"file": file_id(file)}
-    if settings.kind != "seq2seq":
-        made_from[settings.kind] = file_id(known)
-    said = {key: value for key, value in vars(settings).items() if key not in ("world", "codes")}
+    made_from: dict[str, Artefact | str] = {"file": file_id(file), settings.kind: file_id(known)}
+    said = {"kind": settings.kind, "noise": settings.noise}
     config = {"task": task, "split": split, "source": code, "target": to, "translator": said}
-    if settings.codes:
-        config["codes"] = {one: settings.codes.get(one, "") for one in (code, to)}
     return inputs.store.run("translation", config, made_from, work)
 
 

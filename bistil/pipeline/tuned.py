@@ -89,7 +89,7 @@ def make_task_sft(
         model = inputs.placed(TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size)))
         base_id = base_hash(encoder)
         clothes = {code: load_worn(one.path(WORN), base=base_id) for code, one in worn.items()}
-        before = load_worn(finished.path(WORN), base=base_id) if finished else None
+        before = SparseDelta.load(finished.path(WORN), base=base_id) if finished else None
         if before is not None:
             before.apply(encoder)
             model.head.load_state_dict(head_of(before))
@@ -122,7 +122,6 @@ def make_task_sft(
             wardrobe=wardrobe if changes else None,
             cut=0 if base.vocabulary else inputs.parameters_cut(encoder),
             before=before,
-            then=system.then,
         )
         known = [one for own in examples.values() for one in own]
         floor = {FLOOR: task.floor(known, wanted)[task.metric]}

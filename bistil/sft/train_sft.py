@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import set_seed
 
+from bistil.errors import InputError
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta
 from bistil.sft.lottery import (
@@ -110,6 +111,9 @@ def _choose(
         random = np.random.default_rng([seed, *run.stage.encode()])
         # of a draw among all parameters, those that were cut would change nothing
         write_support(chosen, select_random(candidates, lottery.k(tuning.own), random))
+    elif lottery.select == "given":
+        if not chosen.exists():
+            raise InputError("`select: given` is for a delta that is tuned further, and there is none.")
     elif not chosen.exists():
         dense, _ = config.phases
         set_seed(seed)

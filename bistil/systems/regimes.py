@@ -128,9 +128,9 @@ def under(system: System, regime: Regime, translator: str) -> System:
         else None
     )
     if regime.then is not None and shots is not None:
-        if learning.peft or learning.spiel:
+        if learning.peft or learning.spiel or learning.adapter:
             raise InputError(
-                "`then` tunes an SFT, all weights or an adapter further, which"
+                "`then` tunes an SFT or all weights further, which"
                 f" {learning.told} is not: take another system."
             )
         return replace(system, told=told, ours=False, colour="", then=regime.then, further=(shots,))

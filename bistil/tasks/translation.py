@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from bistil.errors import InputError
 from bistil.settings import files
-from bistil.settings.ranges import Count, Settings, Share
+from bistil.settings.ranges import Settings, Share
 from bistil.tasks.nli import Pair
 
 Translate = Callable[[Sequence[str]], list[str]]
@@ -48,28 +48,17 @@ class Translator(Settings):
 
     Attributes:
         kind: `table`, a file of the data folder, translations/SOURCE-TARGET.tsv, with a sentence and its
-            translation on each line; `oracle`, the grammar of miniworld itself; `seq2seq`, a model of
-            transformers.
+            translation on each line; `oracle`, the grammar of miniworld itself.
         noise: How often an oracle errs.
         world: The settings file of an oracle's miniworld; by default the project's.
-        model: A hub name or a folder, for `seq2seq`.
-        beams: Of its search.
-        max_length: The largest number of tokens of a translation.
-        codes: What the model calls a language, by its code here, as in `swa: swh_Latn`.
     """
 
-    kind: Literal["table", "oracle", "seq2seq"]
+    kind: Literal["table", "oracle"]
     noise: Noise = field(default_factory=Noise)
     world: str = ""
-    model: str = ""
-    beams: Count = 1
-    max_length: Count = 128
-    codes: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (self.kind == "seq2seq") != bool(self.model):
-            raise InputError("A `model` was expected for `kind: seq2seq`, and for no other.", at=("model",))
         if self.kind != "oracle" and (self.noise != Noise() or self.world):
             raise InputError("`noise` and `world` are for `kind: oracle` alone.", at=("noise",))
 
