@@ -5,9 +5,8 @@ base comes back bit for bit. What a delta changes is read once and kept, 8 bytes
 """
 
 from collections.abc import Mapping
-from typing import Any
 
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import PreTrainedModel
 
 from bistil.adapt.worn import Handle, Worn
 
@@ -40,16 +39,3 @@ class Wardrobe:
         else:
             self._applied[language] = self.clothes[language].apply(self.encoder)
         self._worn = language
-
-
-class Undressing(TrainerCallback):
-    """Takes off what an encoder wears once a step's gradients are there, so that the optimiser moves the
-    encoder's own values: none of what is worn drifts into them, or out of them (thesis section 6.2).
-    """
-
-    def __init__(self, wardrobe: Wardrobe) -> None:
-        self._wardrobe = wardrobe
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Leave the encoder bare."""
-        self._wardrobe.wear(None)

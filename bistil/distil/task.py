@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from bistil.adapt.wardrobe import Undressing, Wardrobe
+from bistil.adapt.wardrobe import Wardrobe
 from bistil.adapt.worn import Worn
 from bistil.distil.general import set_dropout
 from bistil.distil.objective import compare, term_pairs
@@ -169,6 +169,8 @@ def train_task_sft(
         before: what is tuned further, the same entries of it where `select` is "given": the encoder has that
             on, the head is its head, and what comes back is the sum.
     """
+    from bistil.adapt.undressing import Undressing
+
     rows = {
         code: _encoded(task, own[: config.examples], tokenizer, config.max_length)
         for code, own in examples.items()

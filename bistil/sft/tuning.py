@@ -52,7 +52,7 @@ class Tuning:
     base: str
     cut: int = 0
     head_rate: float | None = None
-    callbacks: Sequence[TrainerCallback] = ()
+    callbacks: "Sequence[TrainerCallback]" = ()
     dresses: bool = False
 
     def fit(
