@@ -235,27 +235,30 @@ class Experiment(Settings):
                     at=("regimes", name, "translator" if regime.translator else regime.translates),
                 )
         for number, said in enumerate(self.systems):
-            if "@" not in said:
-                continue
             name, *_ = self.parse_system(said, at=("systems", number))
-            regime, student = regimes.find(name.partition("@")[2], self.regimes), self.system(name).student
-            asked = [task for task, one in self.task.items() if one.sft.lottery is None]
-            if regime.then is not None and asked and not self.system(name).learning.select:
-                raise InputError(
-                    f"{said} tunes an SFT or all weights further; the settings of {asked[0]} have neither.",
-                    at=("systems", number),
-                )
-            if regime.translates:
-                for task in self.tuned:
-                    check_translatable(task, at=("systems", number))
-            if student is not None and student.languages != "seen" and regime.sources:
-                known = {"source", "target", self.source}
-                if strangers := [code for code in regime.sources if code not in known]:
-                    raise InputError(
-                        f"{said} is made for a pair of languages, so it cannot read the examples of"
-                        f" {', '.join(strangers)}: take a whole teacher, or a student of all seen languages.",
-                        at=("systems", number),
-                    )
+            if told := self._misfit(said, name):
+                raise InputError(told, at=("systems", number))
+
+    def _misfit(self, said: str, name: str) -> str:
+        """What is wrong with the rows that a system learns from; "" for nothing."""
+        system, known = self.system(name), {"source", "target", "targets", self.source}
+        rows = (*system.learning.rows, *system.learning.validated)
+        asked = {part.translated for part in rows} | {system.translated_test}
+        if strangers := sorted(asked - {"", *self.translators}):
+            return f"{said} needs the translator {strangers[0]!r}, which is not under `translators`."
+        if asked != {""}:
+            for task in self.tuned:
+                check_translatable(task, at=("systems", list(self.systems).index(said)))
+        others = [task for task, one in self.task.items() if one.sft.lottery is None]
+        if system.then is not None and others and not system.learning.select:
+            return f"{said} tunes an SFT or all weights further; the settings of {others[0]} have neither."
+        pair = "@" in name and system.student is not None and system.student.languages != "seen"
+        if pair and (codes := [part.language for part in rows if part.language not in known]):
+            return (
+                f"{said} is made for a pair of languages, so it cannot read the examples of"
+                f" {', '.join(codes)}: take a whole teacher, or a student of all seen languages."
+            )
+        return ""
 
     def _check_adapters(self) -> None:
         """Refuse systems with adapters that nothing says how to train, and adapters in the place of SFTs."""

@@ -182,13 +182,14 @@ class Inputs(ABC):
         return (Rows(language=source if source in codes else codes[0], split="dev"),)
 
     def reads(self, cell: Cell, code: str) -> bool:
-        """Whether a cell's model can read a language: a student of a pair learns no task in others, although
-        its teacher may.
+        """Whether a cell's model learns from a language: of all `targets` a student of a pair learns from its
+        own, although its teacher may learn from each.
         """
-        student = self.system(cell).student
+        student, learning = self.system(cell).student, self.system(cell).learning
         if student is None or student.languages == "seen":
             return True
-        return code in self.experiment.languages(cell.target)
+        named = {part.language for part in (*learning.rows, *learning.validated)}
+        return code in named or code in self.experiment.languages(cell.target)
 
     def learnt_from(self, cell: Cell) -> tuple[str, ...]:
         """The languages of the examples that a cell's task is learnt from, the first one first."""

@@ -155,6 +155,18 @@ def test_an_experiment_with_a_wrong_regime_names_the_place(
     assert any(one.startswith(f"{place}:") for one in text[max(0, line - 5) : line]), (line, text)
 
 
+def test_a_variant_that_names_no_translator_of_the_file_is_refused(experiment) -> None:
+    rows = {"learning": {"rows": [{"language": "target", "translated": "you"}]}}
+    with pytest.raises(InputError, match="needs the translator 'you', which is not under"):
+        experiment(systems=["own"], variants={"own": {"of": "teacher-ltsft", **rows}})
+    with pytest.raises(InputError, match="parsing can't be learnt"):
+        experiment(
+            systems=["own"],
+            variants={"own": {"of": "teacher-ltsft", **rows}},
+            translators={"you": {"kind": "table"}},
+        )
+
+
 def test_two_regimes_of_one_name_are_refused(experiment_file) -> None:
     path = experiment_file(regimes={"few": {"shots": 3}, "more": {"shots": 4}})
     path.write_text(path.read_text(encoding="utf-8").replace("more:", "few:"), encoding="utf-8")
