@@ -19,6 +19,7 @@ from bistil.settings.places import check_name
 from bistil.settings.ranges import Count, Filled, Seed, Settings, Share
 from bistil.settings.yaml import read_yaml
 from bistil.sft.config import SftConfig, SftMethod
+from bistil.sft.generator import GeneratorConfig
 from bistil.sft.language import TextConfig
 from bistil.systems import regimes
 from bistil.systems.recipe import System
@@ -28,6 +29,7 @@ from bistil.systems.variants import Variant, changed
 from bistil.tasks import RETRIEVAL
 from bistil.tasks.retrieval import RetrievalConfig
 from bistil.tasks.translation import Translator, check_translatable
+from bistil.text.typology import TypologyConfig
 from bistil.training.loop import Schedule
 
 
@@ -136,6 +138,8 @@ class Experiment(Settings):
             source language's first.
         variants: Systems of the experiment's own, each another one with something changed.
         language_adapter: How language adapters are trained, for systems that wear them.
+        typology: Where features of languages come from, for systems that need them.
+        generator: How the generator of language adapters is trained, for systems that wear generated ones.
         at_floor: Whether students that follow a teacher which learnt nothing of the task (its score on
             validation data is that of a guess) are built (`continue`) or not (`stop`).
         regimes: From which examples a system learns its task, by the name that follows its own after an @.
@@ -163,6 +167,8 @@ class Experiment(Settings):
     data_sets: dict[str, tuple[str, ...]] = field(default_factory=dict)
     variants: dict[str, Variant] = field(default_factory=dict)
     language_adapter: LanguageSftConfig | None = field(default=None, metadata={"added_later": True})
+    typology: TypologyConfig | None = field(default=None, metadata={"added_later": True})
+    generator: GeneratorConfig | None = field(default=None, metadata={"added_later": True})
     at_floor: Literal["stop", "continue"] = field(default="stop", metadata={"added_later": True})
     regimes: dict[str, Regime] = field(default_factory=dict, metadata={"added_later": True})
     translators: dict[str, Translator] = field(default_factory=dict, metadata={"added_later": True})
@@ -294,6 +300,30 @@ class Experiment(Settings):
                         " {reduction: 16}` and `sparse`, its schedule.",
                         at=("systems", number),
                     )
+            generated = system.adaptation.worn == "generated"
+            if system.adaptation.needs_features and self.typology is None:
+                raise InputError(
+                    f"{name} needs features of languages: say where they come from under `typology`, as in"
+                    " `from: table`.",
+                    at=("systems", number),
+                )
+            if (
+                self.generator is None
+                and system.adaptation.needs_features
+                and (generated or not self.typology_among)
+            ):
+                raise InputError(
+                    f"Settings of a generator, `generator` with its `schedule`, were expected for {name}"
+                    + ("." if generated else ", or languages that have adapters: `among` under `typology`."),
+                    at=("systems", number),
+                )
+
+    @property
+    def typology_among(self) -> tuple[str, ...]:
+        """Languages named to stand in for those that have no adapter; () where it is those of the
+        generator.
+        """
+        return self.typology.among if self.typology else ()
 
     @classmethod
     def read(cls, path: Path) -> "Experiment":

@@ -18,12 +18,13 @@ from bistil.adapt.worn import WORN, load_worn
 from bistil.evaluation.score import predict_all
 from bistil.experiment import Cell
 from bistil.models.load import TaskModel
-from bistil.pipeline import gathered, scores, students, trimmed, tuned
+from bistil.pipeline import gathered, generated, scores, students, trimmed, tuned
 from bistil.pipeline.check import check
 from bistil.pipeline.finished import save_finished
 from bistil.pipeline.inputs import Inputs
 from bistil.pipeline.students import LANGUAGE_SEED
 from bistil.pipeline.tuned import Base
+from bistil.sft.generator import Kind
 from bistil.sft.lottery import Selection
 from bistil.store.artefacts import Artefact, NotBuilt
 from bistil.systems.recipe import Side
@@ -84,6 +85,22 @@ class Pipeline(Inputs):
     def language_adapter(self, code: str) -> Artefact:
         """The language adapter of the teacher (MAD-X)."""
         return students.make_language_adapter(self, code)
+
+    def nearest_adapter(self, code: str) -> Artefact:
+        """The language adapter of the language nearest to one by its features, among those that have one."""
+        return students.make_language_adapter(self, self.nearest(code))
+
+    def generator(self, kind: Kind | None = None) -> Artefact:
+        """The generator of language adapters (MAD-G): `generator.safetensors`.
+
+        Args:
+            kind: another one than the experiment's settings say.
+        """
+        return generated.make_generator(self, kind)
+
+    def generated_adapter(self, code: str, kind: Kind | None = None) -> Artefact:
+        """What a generator makes for a language, from its features alone."""
+        return generated.make_generated(self, code, self.generator(kind))
 
     def student(self, cell: Cell) -> Artefact:
         """The general student of a cell: `model/` (encoder and tokenizer) and `history.json`."""
@@ -217,8 +234,11 @@ class Pipeline(Inputs):
         """What a cell's model wears for a language, the teacher's SFT or its student's own."""
         adaptation = self.system(cell).adaptation
         wanted = adaptation.in_training if in_training else adaptation.in_use
-        if adaptation.worn == "adapter" and wanted:
-            return self.language_adapter(code)
+        if adaptation.hangs and wanted:
+            whose = self.experiment.source if adaptation.of == "source" and not in_training else code
+            if adaptation.worn == "generated":
+                return self.generated_adapter(whose, adaptation.generator)
+            return self.nearest_adapter(code) if adaptation.of == "nearest" else self.language_adapter(whose)
         if self.experiment.language_sft is None or adaptation.worn == "nothing" or not wanted:
             return None
         base = self._base(cell)

@@ -39,6 +39,8 @@ KINDS = (
     "student",
     "language-sft",
     "language-adapter",
+    "generated-adapter",
+    "generator",
     "vocabulary",
     "trimmed-teacher",
 )
