@@ -28,6 +28,7 @@ from bistil.evaluation.results import (
 from bistil.plots.labels import Spot, label_points
 from bistil.plots.languages import coverage, typology
 from bistil.plots.live import series
+from bistil.plots.regimes import examples_and_scores
 from bistil.plots.sft import (
     Tuning,
     by_seed,
@@ -53,6 +54,7 @@ __all__ = [
     "coverage",
     "delta_map",
     "entries_over_time",
+    "examples_and_scores",
     "learning_curve",
     "length_curves",
     "loss_by_scale",
