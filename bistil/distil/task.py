@@ -183,4 +183,5 @@ def train_task_sft(
         head_rate=config.head_learning_rate,
         cut=cut,
     )
-    return fine_tune(tuning, config.sft, run)
+    examples_seen = sum(map(len, rows.values()))
+    return fine_tune(tuning, config.sft.counted(examples_seen, config.batch_size), run)

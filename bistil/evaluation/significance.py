@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save, save_file
+from scipy.stats import rankdata
 
 from bistil.errors import InputError
 from bistil.store.whole import write_whole
@@ -137,6 +138,21 @@ def resampled(sums: np.ndarray, test: str, *, resamples: int = RESAMPLES) -> np.
         totals.append(np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n) @ columns)
     top, bottom = np.concatenate(totals).T.reshape(systems, 2, -1).swapaxes(0, 1)
     return 100 * np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
+
+
+def signed_rank(differences: Collection[float]) -> float:
+    """Wilcoxon's signed-rank test, one-sided and exact: how likely ranks of gains as large as these are where
+    a gain is as likely as a loss.
+
+    Differences of 0 are left out; equal ones share their mean rank. 1 where nothing is left.
+    """
+    found = np.array([one for one in np.round(list(differences), 9) if one])
+    twice = (2 * rankdata(np.abs(found))).astype(int)
+    ways = np.zeros(twice.sum() + 1)  # of each sum of ranks with a plus
+    ways[0] = 1.0
+    for rank in twice:
+        ways[rank:] += ways[: len(ways) - rank].copy()
+    return float(ways[twice[found > 0].sum() :].sum() / ways.sum())
 
 
 def difference(left: Collection[np.ndarray], right: Collection[np.ndarray]) -> Difference:

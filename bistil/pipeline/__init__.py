@@ -8,6 +8,7 @@ from is said here.
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,11 +76,19 @@ class Pipeline(Inputs):
         """The language adapter of the teacher (MAD-X)."""
         return students.make_language_adapter(self, code)
 
-    def student(self, cell: Cell) -> Artefact:
-        """The general student of a cell: `model/` (encoder and tokenizer) and `history.json`."""
+    def student(self, cell: Cell, vocabulary: Literal["teacher"] | None = None) -> Artefact:
+        """The general student of a cell: `model/` (encoder and tokenizer) and `history.json`.
+
+        Args:
+            vocabulary: for one that is trimmed when it is finished, itself with the teacher's vocabulary.
+        """
         recipe = self.system(cell).student
         assert recipe is not None, f"{cell.system} has no student"
         kept = self._kept(cell)
+        if recipe.trim == "after":
+            if vocabulary is None and kept is not None:
+                return students.make_cut_student(self, self.student(cell, "teacher"), kept)
+            recipe, kept = replace(recipe, vocabulary="teacher", trim="before"), None
         adapted = recipe.adapted and self.experiment.language_sft is not None
         worn = {code: self.language_sft(code) for code in self.languages(cell)} if adapted else {}
         return students.make_student(self, cell, recipe, kept, worn)

@@ -19,6 +19,7 @@ from bistil.errors import InputError
 from bistil.experiment import Cell, Experiment
 from bistil.models.packaged import lacks_package, teacher_config, teacher_folder
 from bistil.pipeline import Pipeline
+from bistil.plan.epochs import counted, has_epochs
 from bistil.store.artefacts import Artefact, Build, Store, artefact_id, file_id
 from bistil.text.languages import DATA, DataFolder, Language
 
@@ -151,6 +152,10 @@ def foresee(
             name: (store.root / stage.kind / name).is_dir() if store and stage.known else None
             for name, stage in notes.stages.items()
         }
+        for name, stage in notes.stages.items():
+            if store is not None and stage.known and has_epochs(stage.config):
+                config = counted(pipeline, stage.config, stage.job.arguments)
+                notes.stages[name] = replace(stage, config=config)
         return {
             name: replace(stage, cells=tuple(users[name]), there=there[name])
             for name, stage in notes.stages.items()

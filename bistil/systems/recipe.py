@@ -32,7 +32,7 @@ COMPARED: Mapping[str, tuple[str, ...]] = {
     "attention": ("mse",),
     "scores": ("mse",),
     "relations": ("kl",),
-    "prediction": ("kl", "ce"),
+    "prediction": ("kl", "cosine", "ce"),
     "sentence": ("cosine",),
 }
 """By what each part of a model can be compared."""
@@ -137,6 +137,8 @@ class Term(Settings):
             and divided by sentences, as Bui's published code does.
         layers: the pairs that this term compares, where they are not those of the student.
         temperature: what logits are divided by before the softmax of a `prediction` by `kl`.
+        positions: at which tokens a `prediction` follows the teacher: all that are "real", or the "masked"
+            ones.
     """
 
     of: Of
@@ -146,6 +148,7 @@ class Term(Settings):
     per: Literal["token", "sentence"] = field(default="token", metadata={"added_later": True})
     layers: LayerMap | None = None
     temperature: Positive = 1.0
+    positions: Literal["real", "masked"] = field(default="real", metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -176,6 +179,9 @@ class Student(Settings):
         share: which tensors the students of a family have in common: `embeddings`, the masked-LM `head`,
             `layer:1` and so on (Bui's g_share). A head is tied to the embeddings where both or neither are
             shared.
+        trim: whether teacher and student are trimmed "before" they are distilled, or the finished student
+            "after", which trains nothing.
+        frozen: what of the student stays as it starts: its `positions`, or all of its `embeddings`.
         title: what its learning curve is called.
         named: how its artefacts name the recipe; "" where they hold all of it, as those of variants do.
     """
@@ -187,6 +193,8 @@ class Student(Settings):
     layers: LayerMap = "uniform"
     adapted: bool = False
     share: tuple[str, ...] = field(default=("embeddings", "head"), metadata={"added_later": True})
+    trim: Literal["before", "after"] = field(default="before", metadata={"added_later": True})
+    frozen: tuple[Literal["positions", "embeddings"], ...] = field(default=(), metadata={"added_later": True})
     title: str = ""
     named: str = ""
 
@@ -200,6 +208,11 @@ class Student(Settings):
                     "Students of a family can share `embeddings`, `head` and `layer:1`, `layer:2` and so on,"
                     f" but got {one!r}."
                 )
+        if self.trim == "after" and (self.vocabulary != "trimmed" or self.family):
+            raise InputError(
+                "What is trimmed after distillation is one student: give `vocabulary: trimmed`, and no"
+                " `languages: each`."
+            )
         if not self.terms and self.family:
             raise InputError("Students of a family that learn nothing are one truncated teacher: give terms.")
         if (self.vocabulary, self.languages) == ("trimmed", "seen"):
@@ -226,13 +239,13 @@ class Student(Settings):
     @property
     def masks(self) -> bool:
         """Whether it needs masked tokens to predict."""
-        return any(term.by == "ce" for term in self.terms.values())
+        return any(term.by == "ce" or term.positions == "masked" for term in self.terms.values())
 
     @property
     def imitates_predictions(self) -> bool:
         """Whether it needs the masked-LM head of the teacher, to follow or to start from."""
         starts = self.has_head and self.start != "random"
-        return starts or any((one.of, one.by) == ("prediction", "kl") for one in self.terms.values())
+        return starts or any(one.of == "prediction" and one.by != "ce" for one in self.terms.values())
 
     @property
     def relates(self) -> bool:

@@ -108,7 +108,13 @@ def _truncated(start: str, which: str, source: str, colour: str) -> System:
     )
 
 
-def _eliquare(told: str, source: str, colour: str, vocabulary: Literal["trimmed", "teacher"]) -> System:
+def _eliquare(
+    told: str,
+    source: str,
+    colour: str,
+    vocabulary: Literal["trimmed", "teacher"],
+    trim: Literal["before", "after"] = "before",
+) -> System:
     """A student of the target language alone by DistilBERT's recipe, tuned on examples in that language."""
     return System(
         told=told,
@@ -117,6 +123,7 @@ def _eliquare(told: str, source: str, colour: str, vocabulary: Literal["trimmed"
             terms=DISTILBERT.terms,
             languages="target",
             vocabulary=vocabulary,
+            trim=trim,
             start="odd",
             layers="last",
             title="Eliquare's recipe on the target alone",
@@ -380,6 +387,14 @@ SYSTEMS: Mapping[str, System] = {
         "Singh et al. 2023, table 5",
         "#7766bb",
         "trimmed",
+    ),
+    "eliquare-post": _eliquare(
+        "The finished student of the target language with the teacher's vocabulary, cut to that language"
+        " before it is tuned; the cut trains nothing.",
+        "Singh et al. 2023, table 5",
+        "#bbaadd",
+        "trimmed",
+        "after",
     ),
     "floor": System(
         told=(
