@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from bistil.evaluation.score import predict_all
 from bistil.experiment import Cell
 from bistil.models.load import TaskModel
-from bistil.pipeline import scores, students, trimmed, tuned
+from bistil.pipeline import merged, scores, students, trimmed, tuned
 from bistil.pipeline.check import check
 from bistil.pipeline.finished import save_finished
 from bistil.pipeline.inputs import Inputs
@@ -76,6 +76,30 @@ class Pipeline(Inputs):
         """The language adapter of the teacher (MAD-X)."""
         return students.make_language_adapter(self, code)
 
+    def named_teacher(self, name: str) -> Artefact:
+        """One of several teachers, in `model/`."""
+        return merged.make_teacher(self, name)
+
+    def union_vocabulary(self, cell: Cell) -> Artefact:
+        """The union of the vocabularies that a cell's student has: `tokenizer/` and `maps.safetensors`."""
+        how = self.merging(cell)
+        names = how.vocabularies(tuple(self.experiment.teachers))
+        return merged.make_union(self, {name: self.named_teacher(name) for name in names}, how.normaliser)
+
+    def teacher_labels(self, cell: Cell, code: str, name: str) -> Artefact:
+        """What a teacher says of a language's masked tokens, in `labels/`, for a cell's student."""
+        teacher, union = self.named_teacher(name), self.union_vocabulary(cell)
+        return merged.make_labels(self, cell, code, name, teacher, union)
+
+    def _merged(self, cell: Cell) -> Artefact:
+        recipe, how = self.system(cell).student, self.merging(cell)
+        assert recipe is not None
+        pairs = [(code, name) for code, names in how.teaches.items() for name in names]
+        labels = {(code, name): self.teacher_labels(cell, code, name) for code, name in pairs}
+        names = how.vocabularies(tuple(self.experiment.teachers)) if how.start != "random" else ()
+        teachers = {name: self.named_teacher(name) for name in names}
+        return merged.make_merged(self, cell, recipe, self.union_vocabulary(cell), teachers, labels)
+
     def student(self, cell: Cell, vocabulary: Literal["teacher"] | None = None) -> Artefact:
         """The general student of a cell: `model/` (encoder and tokenizer) and `history.json`.
 
@@ -84,6 +108,8 @@ class Pipeline(Inputs):
         """
         recipe = self.system(cell).student
         assert recipe is not None, f"{cell.system} has no student"
+        if recipe.merges:
+            return self._merged(cell)
         kept = self._kept(cell)
         if recipe.trim == "after":
             if vocabulary is None and kept is not None:
@@ -96,6 +122,8 @@ class Pipeline(Inputs):
     def task_sft(self, cell: Cell) -> Artefact:
         """The task SFT of a cell: `delta.safetensors` with the head in it, and the labels as a metric."""
         base = self._base(cell, self.system(cell).learning.through)
+        if self.system(cell).merges:
+            base = replace(base, tokenizer=merged.tokenizer_folder(self, cell, self.learnt_from(cell)[0]))
         source = self.experiment.source
         changes = self.system(cell).adaptation.worn == "adapter"
         codes = self.learnt_from(cell) if changes else (source,)
@@ -181,10 +209,16 @@ class Pipeline(Inputs):
 
     def _base(self, cell: Cell, side: Side = "target") -> Base:
         """What a cell tunes: its student, one of its family's two, or the teacher itself."""
-        recipe = self.system(cell).student
+        system, recipe = self.system(cell), self.system(cell).student
+        code = cell.target if side == "target" else self.experiment.source
+        if system.own_teacher:
+            teacher = self.named_teacher(self.merging(cell).taught_by[cell.target][0])
+            return Base(teacher, teacher)
         if recipe is None:
             return Base(None, None)
-        code = cell.target if side == "target" else self.experiment.source
+        if recipe.merges:
+            folder = merged.tokenizer_folder(self, cell, code)
+            return Base(self.student(cell), self.union_vocabulary(cell), tokenizer=folder)
         return Base(self.student(cell), self._kept(cell), code if recipe.family else "")
 
     def _kept(self, cell: Cell) -> Artefact | None:

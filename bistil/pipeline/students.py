@@ -384,9 +384,9 @@ def _calibration(
     teacher.wear(None)
 
 
-def trimmed_tokenizer(vocabulary: Artefact) -> PreTrainedTokenizerFast:
+def trimmed_tokenizer(vocabulary: Artefact, name: str = "tokenizer") -> PreTrainedTokenizerFast:
     """The tokenizer of a vocabulary artefact."""
-    tokenizer: Any = AutoTokenizer.from_pretrained(vocabulary.path("tokenizer"), trust_remote_code=False)
+    tokenizer: Any = AutoTokenizer.from_pretrained(vocabulary.path(name), trust_remote_code=False)
     return cast(PreTrainedTokenizerFast, tokenizer)
 
 

@@ -36,6 +36,15 @@ def in_steps(settings: Any, examples: int, batch_size: int) -> Any:
     return settings
 
 
+def stored_bytes(pipeline: Pipeline, config: Any, code: str) -> int:
+    """Bytes of a stage that stores labels of a language's text, with rows as the experiment's teacher cuts
+    them.
+    """
+    labels, length = config["labels"], pipeline.experiment.text.length
+    rows: int = len(pipeline.blocks(code)) * labels.masks
+    return rows * int(labels.row_bytes(length))
+
+
 def counted(pipeline: Pipeline, config: Any, arguments: tuple[Any, ...]) -> Any:
     """A stage's settings with the steps that its epochs come to.
 

@@ -219,6 +219,8 @@ def _footnotes(
         )
     if any(has_epochs(stage.config) for stage in stages.values()):
         yield "Steps of schedules in epochs are counted once the data folder and the teacher are at hand."
+    if stored := sum(stage.stores for stage in stages.values()):
+        yield f"About {stored / 2**20:.1f} MiB of stored labels, of which the disk needs a fifth more free."
     if lacks_package(experiment.teacher):
         yield f"Before the run: {experiment.teacher} {TO_INSTALL}"
     if experiment.data_sets:

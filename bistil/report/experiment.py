@@ -41,6 +41,9 @@ KINDS = (
     "language-sft",
     "language-adapter",
     "vocabulary",
+    "teacher-labels",
+    "union-vocabulary",
+    "teacher",
     "trimmed-teacher",
 )
 TABLE = DATA / "languages.csv"

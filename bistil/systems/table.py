@@ -57,6 +57,13 @@ SENTENCE = Student(
     title="Stage 1 with sentence vectors",
     named="bistil-sentence",
 )
+MERGE = Student(
+    terms={"stored": Term(of="prediction", by="stored"), "masked": Term(of="prediction", by="ce")},
+    languages="seen",
+    vocabulary="union",
+    start="random",
+    title="Several teachers' stored labels",
+)
 LANGUAGE_SFT = Adaptation(worn="sft")
 LANGUAGE_ADAPTER = Adaptation(worn="adapter")
 TASK_ADAPTER = Learning(adapter=True)
@@ -395,6 +402,24 @@ SYSTEMS: Mapping[str, System] = {
         "#bbaadd",
         "trimmed",
         "after",
+    ),
+    "merged": System(
+        told=(
+            "One student of several teachers over the union of their vocabularies, by their stored"
+            " predictions of masked tokens and, more and more, the tokens themselves; tuned on the source in"
+            " all weights."
+        ),
+        source="Khanuja et al. 2021, section 3",
+        student=MERGE,
+        learning=ALL_WEIGHTS,
+        colour="#bb5566",
+    ),
+    "teacher-of-language": System(
+        told="The teacher of the target language, tuned on examples in that language in all its weights.",
+        source="Khanuja et al. 2021, table 2",
+        learning=IN_LANGUAGE,
+        own_teacher=True,
+        colour="#886677",
     ),
     "floor": System(
         told=(

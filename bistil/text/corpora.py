@@ -68,7 +68,7 @@ class Blocks:
         Raises:
             InputError: where no block would be left to train on.
         """
-        held = np.unique(np.linspace(0, len(self) - 1, max(least, round(share * len(self)))).astype(int))
+        held = held_rows(len(self), share, least=least)
         keep = np.setdiff1d(np.arange(len(self)), held)
         if not len(keep):
             raise InputError(
@@ -92,6 +92,11 @@ class Blocks:
             [getattr(part, name)[rows[code]] for code, part in parts.items()] for name in ("ids", "lengths")
         )
         return cls(np.concatenate(ids), np.concatenate(lengths))
+
+
+def held_rows(number: int, share: float, *, least: int = 1) -> np.ndarray:
+    """Which of so many rows are held out: `share` of them, evenly spread, at least `least`."""
+    return np.unique(np.linspace(0, number - 1, max(least, round(share * number))).astype(int))
 
 
 def unigram_entropy(blocks: Blocks, tokenizer: PreTrainedTokenizerBase) -> float:
