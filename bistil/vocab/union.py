@@ -15,7 +15,6 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from bistil.errors import InputError
-from bistil.vocab.counting import size
 from bistil.vocab.family import family_of
 from bistil.vocab.tokenizer import reloaded, remap_post_processor
 
@@ -108,10 +107,9 @@ def _renumbered(
     """The same tokenizer with other ids, and other tokens where a vocabulary is given."""
     new = {old: place for old, place in enumerate(places.tolist()) if place >= 0}
     data = family_of(tokenizer.backend_tokenizer)[1]
-    known = vocabulary or {token: new[i] for token, i in data["model"]["vocab"].items()}
-    data["model"]["vocab"] = dict(sorted(known.items(), key=lambda item: item[1]))
+    known = dict(vocabulary or {token: new[i] for token, i in data["model"]["vocab"].items()})
     for added in data["added_tokens"]:
-        added["id"] = new[added["id"]]
+        added["id"] = known.setdefault(added["content"], new[added["id"]])
+    data["model"]["vocab"] = dict(sorted(known.items(), key=lambda item: item[1]))
     remap_post_processor(data["post_processor"], new)
-    assert vocabulary is None or size(tokenizer) <= len(vocabulary)
     return reloaded(tokenizer, json.loads(json.dumps(data)))
