@@ -28,6 +28,7 @@ from bistil.evaluation.results import (
 from bistil.plots.labels import Spot, label_points
 from bistil.plots.languages import coverage, typology
 from bistil.plots.live import series
+from bistil.plots.merging import united
 from bistil.plots.sft import (
     Tuning,
     by_seed,
@@ -66,6 +67,7 @@ __all__ = [
     "support_over_time",
     "trade_off",
     "typology",
+    "united",
     "vocabulary_curve",
 ]
 
