@@ -17,7 +17,7 @@ from bistil.distil.merge import MergeConfig, merge
 from bistil.errors import InputError
 from bistil.experiment import Cell
 from bistil.models.architectures import blocks as layers_of
-from bistil.models.architectures import head_state
+from bistil.models.architectures import head_state, longest_sequence
 from bistil.models.load import Teacher, load_teacher, quiet
 from bistil.models.packaged import teacher_folder
 from bistil.pipeline.inputs import Inputs
@@ -119,6 +119,11 @@ def make_labels(
 
     def build(folder: Path) -> Mapping[str, Any]:
         loaded = load_teacher(teacher.path("model"))
+        if text.length > (most := longest_sequence(loaded.mlm.config)):
+            raise InputError(
+                f"A length of at most the {most} positions of the teacher {name} was expected under `text`,"
+                f" but it is {text.length}."
+            )
         cut = inputs.student_blocks(code, loaded.tokenizer)
         stage = f"labels of {code} by {name}"
 
