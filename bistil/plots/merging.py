@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from bistil.plots.style import INK, PALETTE, figure
+from bistil.plots.style import PALETTE, figure, legend
 
 
 def united(own: Mapping[str, int], shared: int) -> Figure:
@@ -14,17 +14,17 @@ def united(own: Mapping[str, int], shared: int) -> Figure:
 
     own: tokens that no other teacher has, by teacher. shared: tokens that several have.
     """
-    made, [ax] = figure(8.4, 2.2)
+    made, [ax] = figure(8.4, 1.9)
     names = list(own)
     parts = [(names[0], own[names[0]], PALETTE[0]), ("shared", shared, "#c9ced6")]
     parts += [(name, own[name], PALETTE[1 + place]) for place, name in enumerate(names[1:])]
     start = 0
     for name, count, shade in parts:
-        ax.add_patch(Rectangle((start, 0), count, 1, facecolor=shade, alpha=0.55, edgecolor="white"))
-        told = f"{name}\n{count:,}" if name == "shared" else f"only {name}\n{count:,}"
-        ax.text(start + count / 2, 0.5, told, ha="center", va="center", color=INK, fontsize=10)
+        told = f"{name if name == 'shared' else f'only {name}'}: {count:,}"
+        ax.add_patch(Rectangle((start, 0), count, 1, facecolor=shade, edgecolor="white", label=told))
         start += count
     ax.set(xlim=(0, start), ylim=(0, 1), xlabel="tokens of the union")
     ax.set_yticks([])
     ax.grid(False)
+    legend(ax, above=True)
     return made
