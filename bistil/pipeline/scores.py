@@ -18,10 +18,11 @@ from bistil.experiment import Cell
 from bistil.models.load import TaskModel
 from bistil.pipeline.inputs import Inputs
 from bistil.pipeline.tuned import Base, worn_encoder
+from bistil.settings.files import csv_text
 from bistil.store.artefacts import Artefact, file_id
 from bistil.tasks import RETRIEVAL, column
 from bistil.tasks import task as find_task
-from bistil.tasks.retrieval import Side, parallel, parallel_files, retrieve
+from bistil.tasks.retrieval import LAYERS, Side, parallel, parallel_files, retrieve_by_layers
 from bistil.tasks.task import Task
 
 Made = tuple[TaskModel, Task, PreTrainedTokenizerFast]
@@ -95,14 +96,24 @@ def make_retrieval(
         source, target = (
             Side(*worn_encoder(inputs, base, worn[code])) for base, code in zip(bases, languages, strict=True)
         )
-        layer = round(config.depth * source.encoder.config.num_hidden_layers)
-        length = experiment.text.length
-        found = retrieve(
-            source, target, pairs, layer=layer, by=config.by, prefix=config.prefix, max_length=length
+        layers = config.numbers(source.encoder.config.num_hidden_layers)
+        found, each = retrieve_by_layers(
+            source,
+            target,
+            pairs,
+            layers=layers,
+            by=config.by,
+            prefix=config.prefix,
+            max_length=experiment.text.length,
         )
+        looked_at: dict[str, Any] = {"layer": layers[0]}
+        if config.layers is not None:
+            table = [["layer", *found], *([layer, *one.values()] for layer, one in each.items())]
+            (folder / LAYERS).write_text(csv_text(table), encoding="utf-8")
+            looked_at = {"layers": list(layers)}
         cut, vocabulary = inputs.cut_from(cell, source.encoder)
         size = {"parameters": source.encoder.num_parameters() + cut, "vocabulary": vocabulary}
-        return {**found, "layer": layer, "n_examples": len(pairs), **size, **inputs.where}
+        return {**found, **looked_at, "n_examples": len(pairs), **size, **inputs.where}
 
     files = parallel_files(inputs.data, *languages)
     made_from: dict[str, Artefact | str] = {

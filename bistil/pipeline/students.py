@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from accelerate.utils import set_seed
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast, set_seed
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from bistil import vocab
 from bistil.adapt.worn import WORN, load_worn

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import set_seed
 from safetensors.torch import load_file
-from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from bistil.adapt.wardrobe import Wardrobe
 from bistil.adapt.worn import WORN, Worn, load_worn

@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import set_seed
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import BertModel, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import BertModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from bistil.errors import InputError
 from bistil.models.finite import not_finite

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
+from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
-from transformers import LlamaConfig, LlamaForCausalLM, set_seed
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from bistil.pretrain.wordpiece import train_wordpiece
 from bistil.settings.ranges import (

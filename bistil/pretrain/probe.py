@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from transformers import set_seed
+from accelerate.utils import set_seed
 
 from bistil.distil.task import TaskBatches
 from bistil.evaluation.score import predict_all

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
+from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.nn.functional import relu
 from torch.utils.hooks import RemovableHandle
-from transformers import PreTrainedModel, set_seed
+from transformers import PreTrainedModel
 
 from bistil.errors import InputError
 from bistil.models.architectures import architecture, blocks

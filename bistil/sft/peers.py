@@ -9,8 +9,9 @@ its notes say how many values were `trainable`.
 import dataclasses
 from typing import Any
 
+from accelerate.utils import set_seed
 from torch import nn
-from transformers import PreTrainedModel, set_seed
+from transformers import PreTrainedModel
 
 from bistil.errors import InputError
 from bistil.models.architectures import architecture

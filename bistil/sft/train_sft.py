@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate.utils import set_seed
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import set_seed
 
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta

@@ -7,14 +7,14 @@ adapter are a SparseDelta, so they compose and are merged."""
 import json
 
 import numpy as np
-from transformers import set_seed
+from accelerate.utils import set_seed
 
 from bistil.sft.bottleneck import Adapter, adapter_tuning
 from bistil.sft.config import AdapterConfig, PeftSft, SftConfig
 from bistil.sft.delta import SparseDelta
 from bistil.sft.lottery import LotteryConfig, set_trainable, snapshot
 from bistil.sft.peers import peft_tuning
-from bistil.sft.spiel import MovingSupport, SpielCallback, spiel_optimizer
+from bistil.sft.spiel import MovingSupport, spiel_optimizer
 from bistil.sft.spiel.config import SpielSft
 from bistil.sft.train_sft import lottery_ticket
 from bistil.sft.tuning import Tuning
@@ -47,6 +47,8 @@ def _spiel(tuning: Tuning, config: SftConfig, spiel: SpielSft, run: Run) -> tupl
     Beside the delta it leaves in the run's folder, as `ages.json`, how many entries of the support after the
     last step were last grown at which.
     """
+    from bistil.sft.spiel.callback import SpielCallback
+
     encoder, schedule = tuning.encoder, config.sparse
     # the stage is part of the seed: with the same seed alone two SFTs would start from the same support
     seed = int(np.random.SeedSequence([config.seed, *run.stage.encode()]).generate_state(1)[0])

@@ -5,14 +5,16 @@ Notable: the value holds nothing of the method, so LT-SFT, SpIEL and their peers
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from transformers import TrainerCallback
 
 from bistil.training.loop import Evaluate, History, Objective, Run, Schedule, fit
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
 
 
 class BatchesFor(Protocol):
@@ -58,7 +60,7 @@ class Tuning:
         seed: int,
         order: int,
         optimizer: torch.optim.Optimizer | None = None,
-        callbacks: Sequence[TrainerCallback] = (),
+        callbacks: "Sequence[TrainerCallback]" = (),
     ) -> History:
         """Train for one phase; `order` is the seed of its batches.
 

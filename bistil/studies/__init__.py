@@ -1,5 +1,5 @@
-"""Studies of sparse fine-tuning that no single score answers: which parameters are shared, their ages, the
-best density, decoders.
+"""Studies that no single score answers: which parameters sparse fine-tunings share, their ages, the best
+density, decoders, and how alignment of languages goes with scores.
 
 Notable: a study only says what it adds to an experiment file (languages, methods, densities), so all else is
 that experiment's and its artefacts are shared; what comes out is tidy tables, figures and verdicts, each with
@@ -23,6 +23,7 @@ from bistil.settings.yaml import read_yaml
 from bistil.store.artefacts import Store
 from bistil.store.provenance import git_state, plain, versions
 from bistil.store.whole import check_place, write_whole
+from bistil.studies.alignment import Alignment, study_alignment
 from bistil.studies.decoder import Decoder, study_decoder
 from bistil.studies.densities import Densities, study_densities
 from bistil.studies.kept import Found, Jobs, built, save
@@ -30,7 +31,7 @@ from bistil.studies.supports import Supports, study_supports
 from bistil.tasks import RETRIEVAL
 from bistil.text.languages import DataFolder
 
-__all__ = ["Decoder", "Densities", "Study", "Supports", "run_study"]
+__all__ = ["Alignment", "Decoder", "Densities", "Study", "Supports", "run_study"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,7 @@ class Study(Settings):
         supports: By a name for the method, whose language SFTs to compare.
         densities: A grid of densities.
         decoder: Ways of tuning a small decoder, on that experiment's data.
+        alignment: Translations found layer by layer, beside a task's score.
     """
 
     name: str
@@ -53,13 +55,15 @@ class Study(Settings):
     supports: Mapping[str, Supports] = field(default_factory=dict)
     densities: Densities | None = None
     decoder: Decoder | None = None
+    alignment: Alignment | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_name(self.name)
-        if not self.supports and self.densities is None and self.decoder is None:
+        if not any((self.supports, self.densities, self.decoder, self.alignment)):
             raise InputError(
-                f"The study {self.name} asks nothing: give it `supports`, `densities` or `decoder`."
+                f"The study {self.name} asks nothing: give it `supports`, `densities`, `decoder` or"
+                " `alignment`."
             )
 
     @classmethod
@@ -87,6 +91,8 @@ class Study(Settings):
                 f"The study {self.name} varies the density of {self.densities.task} SFTs, but"
                 f" {self.experiment} has none."
             )
+        if self.alignment:
+            self.alignment.check(found)
         return found
 
 
@@ -128,6 +134,8 @@ def run_study(
         parts.append(study_densities(base, study.densities, build, say=say))
     if study.decoder:
         parts.append(study_decoder(DataFolder(place.data), Store(place.store), study.decoder, say=say))
+    if study.alignment:
+        parts.append(study_alignment(base, study.alignment, build))
     about = {
         "study": plain(study),
         "versions": versions(),

@@ -3,16 +3,17 @@ so it is no `Task`.
 
 Notable:
 * two scores are those of Bui's thesis on monolingual students: the cosine of mean vectors, and greedy
-  matching of tokens as in BERTScore (F1, without idf weights). Both leave out special tokens and look at one
-  layer; a curve is a loop over layers. The third is how sentence encoders are used: the cosine of means over
-  all tokens, special ones too;
+  matching of tokens as in BERTScore (F1, without idf weights). Both leave out special tokens. The third is
+  how sentence encoders are used: the cosine of means over all tokens, special ones too;
+* several layers are read in one pass; together they are the cosine of means over tokens and layers (Bui's
+  thesis, section 4.5.1), or the mean of the layers' BERTScores, which the thesis leaves open;
 * each language has its own encoder, which may be one and the same: a bilingual student, or a teacher with two
     language SFTs;
 * a translation counts as found where the text of the best sentence is the right one, so that equal lines are
 not held against a model.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -27,12 +28,16 @@ from bistil.errors import InputError
 from bistil.models.architectures import longest_sequence
 from bistil.models.load import encode
 from bistil.settings import files
-from bistil.settings.ranges import Count, Settings, Share
+from bistil.settings.ranges import Count, Settings, Share, Tally
 from bistil.tasks.sentences import pad, pad_inputs
 from bistil.text.languages import DataFolder
 
 PARALLEL = "parallel"
 """The column of the language table that names sentences and their translations."""
+HELD = 2**30
+"""Bytes of token states that are held at a time."""
+LAYERS = "layers.csv"
+"""Beside an evaluation of several layers, what each finds by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +48,8 @@ class RetrievalConfig(Settings):
         by: `cosine` of mean vectors, `bertscore`, or `sentence`, the cosine of means over special tokens as
             well.
         depth: The layer to look at, the one nearest to this share of the encoder's layers.
+        layers: Instead of that one layer, some together, and each by itself in `layers.csv`: numbers from 0,
+            the embedding layer; an empty list stands for all but that one.
         prefix: What stands before every sentence, as "query: " for multilingual-e5.
         pairs: So many pairs, the first ones; null for all.
     """
@@ -51,6 +58,13 @@ class RetrievalConfig(Settings):
     depth: Share = 2 / 3
     prefix: str = field(default="", metadata={"added_later": True})
     pairs: Count | None = field(default=None, metadata={"added_later": True})
+    layers: tuple[Tally, ...] | None = field(default=None, metadata={"added_later": True})
+
+    def numbers(self, layers: int) -> tuple[int, ...]:
+        """The layers to look at in an encoder of so many."""
+        if self.layers is None:
+            return (round(self.depth * layers),)
+        return self.layers or tuple(range(1, layers + 1))
 
 
 @dataclass(frozen=True)
@@ -125,36 +139,99 @@ def retrieve(
     max_length: int = 128,
 ) -> dict[str, float]:
     """Percentage of sentences whose nearest neighbour is their translation: `forward` (to the target),
-    `backward`, and their mean.
+    `backward`, and their mean, by one layer. The arguments are those of `retrieve_by_layers`.
+    """
+    return retrieve_by_layers(
+        source,
+        target,
+        pairs,
+        layers=(layer,),
+        by=by,
+        prefix=prefix,
+        batch_size=batch_size,
+        max_length=max_length,
+    )[1][layer]
+
+
+def retrieve_by_layers(
+    source: Side,
+    target: Side,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    layers: Sequence[int],
+    by: str = "cosine",
+    prefix: str = "",
+    batch_size: int = 64,
+    max_length: int = 128,
+) -> tuple[dict[str, float], dict[int, dict[str, float]]]:
+    """What `retrieve` returns, of some layers together and of each.
 
     Args:
-        layer: 0 is the embedding layer, 1 the first layer.
+        layers: 0 is the embedding layer, 1 the first layer.
         by: `cosine`, `bertscore` or `sentence`.
         prefix: what stands before every sentence. The whole is cut to `max_length` tokens, or to what the
             encoder has positions for.
 
     Raises:
-        InputError: without pairs, for another score, or for a layer that an encoder has not.
+        InputError: without pairs or layers, for another score, or for a layer that an encoder has not.
     """
-    layers = min(side.encoder.config.num_hidden_layers for side in (source, target))
-    if not pairs or by not in SIMILARITIES or not 0 <= layer <= layers:
+    most = min(side.encoder.config.num_hidden_layers for side in (source, target))
+    if not pairs or by not in SIMILARITIES or not layers or not all(0 <= one <= most for one in layers):
         raise InputError(
-            f"Pairs of sentences, a layer from 0 to {layers} and a score among {', '.join(SIMILARITIES)} were"
-            f" expected, but got {len(pairs)} pairs, layer {layer} and {by!r}."
+            f"Pairs of sentences, layers from 0 to {most} and a score among {', '.join(SIMILARITIES)} were"
+            f" expected, but got {len(pairs)} pairs, layers {list(layers)} and {by!r}."
         )
-    texts = [left for left, _ in pairs], [right for _, right in pairs]
-    states = [
-        token_states(
-            side,
-            [prefix + line for line in lines],
-            layer=layer,
-            special=by == "sentence",
-            batch_size=batch_size,
-            max_length=max_length,
-        )
-        for side, lines in zip((source, target), texts, strict=True)
-    ]
-    return accuracies(SIMILARITIES[by](*states), pairs)
+    texts = [[prefix + one for one in lines] for lines in zip(*pairs, strict=True)]
+    sides, means = list(zip((source, target), texts, strict=True)), by != "bertscore"
+    similarity = SIMILARITIES[by]
+    each: dict[int, dict[str, float]] = {}
+    if means:
+        found = [
+            token_states(
+                side,
+                lines,
+                layers=layers,
+                special=by == "sentence",
+                means=True,
+                batch_size=batch_size,
+                max_length=max_length,
+            )
+            for side, lines in sides
+        ]
+        each = {
+            layer: accuracies(similarity(*both), pairs) for layer, *both in zip(layers, *found, strict=True)
+        }
+        over_layers = [[torch.stack(own).mean(0) for own in zip(*side, strict=True)] for side in found]
+        return accuracies(similarity(*over_layers), pairs), each
+    together: Tensor | float = 0.0
+    for group in _groups(layers, sides, max_length):
+        held = [
+            token_states(side, lines, layers=group, batch_size=batch_size, max_length=max_length)
+            for side, lines in sides
+        ]
+        for layer, *both in zip(group, *held, strict=True):
+            found_here = similarity(*both)
+            each[layer] = accuracies(found_here, pairs)
+            together = found_here / len(layers) + together
+    assert isinstance(together, Tensor)
+    return accuracies(together, pairs), each
+
+
+def _groups(
+    layers: Sequence[int], sides: Sequence[tuple[Side, Sequence[str]]], max_length: int
+) -> Iterator[Sequence[int]]:
+    """The layers in groups whose states of all tokens take at most `HELD` bytes; what is left is encoded
+    again.
+    """
+    size = sum(
+        4
+        * side.encoder.config.hidden_size
+        * sum(len(row["input_ids"]) for row in _rows(side, lines, max_length))
+        for side, lines in sides
+    )
+    step = max(1, HELD // size)
+    for start in range(0, len(layers), step):
+        yield layers[start : start + step]
 
 
 def accuracies(similarity: Tensor, pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
@@ -165,45 +242,59 @@ def accuracies(similarity: Tensor, pairs: Sequence[tuple[str, str]]) -> dict[str
 
 
 def token_states(
-    side: Side, texts: Sequence[str], *, layer: int, special: bool = False, batch_size: int, max_length: int
-) -> list[Tensor]:
-    """States of each text's tokens at one layer, special tokens left out unless `special`. Shape: one [n, H]
-    a text, n at least 1.
+    side: Side,
+    texts: Sequence[str],
+    *,
+    layers: Sequence[int],
+    special: bool = False,
+    means: bool = False,
+    batch_size: int,
+    max_length: int,
+) -> list[list[Tensor]]:
+    """States of each text's tokens at some layers, special tokens left out unless `special`; their mean with
+    `means`.
+
+    Shape: for each layer one [n, H] a text, n at least 1; [1, H] with `means`.
     """
-    most = min(max_length, longest_sequence(side.encoder.config))
-    encoding = side.tokenizer(list(texts), truncation=True, max_length=most, return_special_tokens_mask=True)
-    # or a later save would write this max_length into tokenizer.json
-    side.tokenizer.backend_tokenizer.no_truncation()
-    rows = [
-        {"input_ids": i, "special": s}
-        for i, s in zip(encoding["input_ids"], encoding["special_tokens_mask"], strict=True)
-    ]
+    rows = _rows(side, texts, max_length)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]), reverse=True)
     device, training = next(side.encoder.parameters()).device, side.encoder.training
-    found: dict[int, Tensor] = {}
+    found: list[dict[int, Tensor]] = [{} for _ in layers]
     side.encoder.eval()
     try:
         with torch.inference_mode():
             for start in range(0, len(order), batch_size):
-                chosen = [rows[i] for i in order[start : start + batch_size]]
+                numbers = order[start : start + batch_size]
+                chosen = [rows[i] for i in numbers]
                 batch = {
                     name: tensor.to(device)
                     for name, tensor in pad_inputs(chosen, int(side.tokenizer.pad_token_id)).items()
                 }
-                hidden = (
-                    encode(side.encoder, batch["input_ids"], batch["attention_mask"], states=True)
-                    .hidden[layer]
-                    .float()
-                )
+                hidden = encode(side.encoder, batch["input_ids"], batch["attention_mask"], states=True).hidden
                 real = (pad(chosen, "special", 1).to(device) == 0) | special
                 # a text without any token keeps its special ones
                 real = (real | ~real.any(1, keepdim=True)) & (batch["attention_mask"] == 1)
-                found |= {
-                    i: hidden[row, real[row]] for row, i in enumerate(order[start : start + batch_size])
-                }
+                for own, layer in zip(found, layers, strict=True):
+                    states = hidden[layer].float()
+                    kept = [states[row, real[row]] for row in range(len(numbers))]
+                    own |= zip(
+                        numbers, [one.mean(0, keepdim=True) for one in kept] if means else kept, strict=True
+                    )
     finally:
         side.encoder.train(training)
-    return [found[i] for i in range(len(rows))]
+    return [[own[i] for i in range(len(rows))] for own in found]
+
+
+def _rows(side: Side, texts: Sequence[str], max_length: int) -> list[dict[str, list[int]]]:
+    """The texts as ids, and which of these are special."""
+    most = min(max_length, longest_sequence(side.encoder.config))
+    encoding = side.tokenizer(list(texts), truncation=True, max_length=most, return_special_tokens_mask=True)
+    # or a later save would write this max_length into tokenizer.json
+    side.tokenizer.backend_tokenizer.no_truncation()
+    return [
+        {"input_ids": i, "special": s}
+        for i, s in zip(encoding["input_ids"], encoding["special_tokens_mask"], strict=True)
+    ]
 
 
 def cosine(source: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:

@@ -17,20 +17,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, SequentialSampler
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
+from torch.utils.data import Dataset
 
 from bistil.errors import InputError
 from bistil.models.finite import not_finite
 from bistil.settings.ranges import Count, Positive, Settings, Share, Tally, Weight
 from bistil.training import checkpoints, logs
-from bistil.training.meter import Meter, Pace, of_step
-from bistil.training.parallel import Shared, exchange, over_processes, processes
-from bistil.training.progress import Event, Listener, silent
+from bistil.training.parallel import Shared, processes
+from bistil.training.progress import Listener, silent
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
 
 History = list[dict[str, float]]
 Evaluate = Callable[[], Mapping[str, float]]
@@ -157,7 +158,7 @@ def fit(
     select: str,
     seed: int,
     optimizer: torch.optim.Optimizer | None = None,
-    callbacks: Sequence[TrainerCallback] = (),
+    callbacks: "Sequence[TrainerCallback]" = (),
 ) -> History:
     """Train `objective` on `batches`, resuming from the newest complete checkpoint in the run's folder.
 
@@ -176,6 +177,10 @@ def fit(
         InputError: where the schedule asks for bfloat16 and the objective is on a CUDA device without it;
             where the weights are not finite, before the first step or after the last.
     """
+    from transformers import PrinterCallback, ProgressCallback, TrainingArguments
+
+    from bistil.training.trainer import ObjectiveTrainer, Watcher
+
     device = next(objective.parameters()).device
     if (
         schedule.bf16
@@ -218,8 +223,8 @@ def fit(
         run_name=run.stage,
         dataloader_pin_memory=False,
     )
-    watcher = _Watcher(run)
-    trainer = _Trainer(
+    watcher = Watcher(run.stage, run.progress, run.stop)
+    trainer = ObjectiveTrainer(
         model=objective,
         args=arguments,
         train_dataset=Shared(batches, processes()),
@@ -257,96 +262,3 @@ def has_bfloat16() -> bool:
 def one_item(rows: list[Any]) -> Any:
     """Collate what is a batch already."""
     return rows[0]
-
-
-class _Trainer(Trainer):
-    """transformers.Trainer for objectives: the loss is the module's output, the evaluation a callable, the
-    order sequential.
-    """
-
-    evaluate_model: Evaluate
-    live: Meter
-    _parts: Meter
-
-    def compute_loss(
-        self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        loss, parts = model(inputs)
-        self._parts.add(parts)
-        self.live.add(of_step(loss, parts, inputs))
-        return (loss, parts) if return_outputs else loss
-
-    def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
-        loss = super().training_step(model, *args, **kwargs)
-        exchange(model.parameters())
-        return loss
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        model: Any = self.model
-        model.eval()
-        with torch.no_grad():
-            metrics = {f"eval_{name}": float(value) for name, value in self.evaluate_model().items()}
-        model.train()
-        self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "loss" in logs:
-            parts = {
-                name: torch.tensor(value, device=self.args.device)
-                for name, value in self._parts.take().items()
-            }
-            logs |= {name: float(over_processes(value)) for name, value in parts.items()}
-        super().log(logs, start_time)
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
-        dataset: Any = train_dataset if train_dataset is not None else self.train_dataset
-        return SequentialSampler(dataset)
-
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        self._parts = Meter()
-        return super().train(*args, **kwargs)
-
-
-class _Watcher(TrainerCallback):
-    """Reports progress, obeys the stop event, evaluates at the last step and marks checkpoints complete."""
-
-    def __init__(self, run: Run) -> None:
-        self.run, self.stopped = run, False
-        self.live = Meter()
-        self._latest: dict[str, float] = {}
-        self._told_live: set[str] = set()
-        self._pace = Pace()
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._pace = Pace(state.global_step)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Take what the log alone has. Its losses are means since its last entry, which may be long ago."""
-        alone = {name: value for name, value in (logs or {}).items() if name not in self._told_live}
-        self._latest |= {name: value for name, value in alone.items() if isinstance(value, float)}
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._pace.stepped(state.global_step)
-        if self._pace.due or state.global_step == state.max_steps:
-            self._latest |= {"learning_rate": float(kwargs["optimizer"].param_groups[0]["lr"])}
-            live = self._pace.read(self.live.take(), state.max_steps)
-            self._told_live |= live.keys()
-            self._latest |= live
-        with self._pace.aside():
-            self.run.progress(Event(self.run.stage, state.global_step, state.max_steps, dict(self._latest)))
-        if state.global_step == state.max_steps:
-            control.should_evaluate = control.should_save = True
-        elif self.run.stop is not None and self.run.stop.is_set():
-            self.stopped = control.should_save = control.should_training_stop = True
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._pace.rested()
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            checkpoints.mark(Path(args.output_dir) / f"checkpoint-{state.global_step}")
-            best = state.best_model_checkpoint
-            checkpoints.keep(Path(args.output_dir), Path(best).name if best else None)
-        self._pace.rested()

@@ -43,7 +43,8 @@ LAG = """async (seconds) => {
   const curves = document.querySelector('.bistil-curves'), title = curves.querySelector('p').textContent;
   const behind = [], drawn = [], end = Date.now() + 1000 * seconds;
   let last = curves.dataset.at;
-  while (Date.now() < end && curves.isConnected && curves.querySelector('p')?.textContent === title) {
+  const goes = () => Date.now() < end || (drawn.length < 2 && Date.now() < end + 30000);
+  while (goes() && curves.isConnected && curves.querySelector('p')?.textContent === title) {
     const at = curves.dataset.at;
     behind.push(Date.now() / 1000 - at);
     if (at !== last) drawn.push(behind.at(-1));

@@ -21,7 +21,8 @@ from transformers import BertForSequenceClassification, Trainer, TrainingArgumen
 from bistil.errors import InputError
 from bistil.sft import spiel
 from bistil.sft.delta import SparseDelta, base_hash, deltas_applied
-from bistil.sft.spiel import MovingSupport, SpielCallback, SpielConfig, spiel_optimizer
+from bistil.sft.spiel import MovingSupport, SpielConfig, spiel_optimizer
+from bistil.sft.spiel.callback import SpielCallback
 from bistil.training.loop import Run, Schedule, Stopped, fit
 from bistil.training.progress import Event, Listener, silent
 

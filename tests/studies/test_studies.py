@@ -23,9 +23,11 @@ from bistil.settings.yaml import build as settings
 from bistil.sft.delta import SparseDelta
 from bistil.store.artefacts import Store
 from bistil.studies import Densities, Study, Supports
+from bistil.studies.alignment import TOGETHER, Alignment, correlation, study_alignment
 from bistil.studies.densities import at_densities, read_densities, scores, study_densities
 from bistil.studies.kept import Build, Found, Jobs, Verdict, read_table, save
 from bistil.studies.supports import across, study_supports, verdicts
+from bistil.tasks.retrieval import Side, parallel, retrieve
 from bistil.text.languages import DataFolder
 
 ROOT = Path(__file__).parents[2]
@@ -263,7 +265,7 @@ def test_a_study_needs_the_settings_it_varies(experiment_file: Callable[..., Pat
 def test_the_studies_of_the_project_can_be_read(path: Path) -> None:
     study = Study.read(path)
     assert study.name == path.stem
-    assert study.base().language_sft is not None
+    assert study.alignment or study.base().language_sft is not None
 
 
 def test_verdicts_and_tables_are_kept_and_old_files_go(tmp_path: Path) -> None:
@@ -333,3 +335,54 @@ def test_a_study_runs_from_the_command_line_and_a_second_time_builds_nothing(
     assert main([*command, "--workers", "1"]) == 0
     assert (folder / "overlaps.csv").read_bytes() == before
     assert "language sft" not in capsys.readouterr().out
+
+
+def test_a_correlation_has_the_interval_of_draws_over_its_points() -> None:
+    line = [(float(x), 3.0 - 2.0 * x) for x in range(6)]
+    assert correlation(line) == (pytest.approx(-1.0), (pytest.approx(-1.0), pytest.approx(-1.0)))
+    cloud = [(0.0, 0.0), (1.0, 0.2), (2.0, -0.1), (3.0, 0.3), (4.0, 0.0)]
+    r, (low, high) = correlation(cloud)
+    assert r == pytest.approx(float(np.corrcoef(np.array(cloud).T)[0, 1]))
+    assert low < r < high
+    generator = np.random.default_rng(7)
+    draws = [np.array(cloud)[generator.integers(5, size=5)].T for _ in range(4000)]
+    known = [np.corrcoef(draw)[0, 1] for draw in draws if np.ptp(draw[0]) and np.ptp(draw[1])]
+    assert low == pytest.approx(np.quantile(known, 0.025), abs=0.05)
+
+
+@pytest.mark.slow
+def test_alignment_stands_beside_the_score_of_the_same_systems(
+    experiment: Callable[..., Experiment], here: Build
+) -> None:
+    base = experiment()
+    asked = Alignment(
+        systems=("teacher-ltsft", "bistil-tf:2", "scratch:2"), targets=("qac",), task="ner", pairs=12
+    )
+    found = study_alignment(base, asked, here)
+    rows = found.tables["alignment"]
+    layers = {row["system"]: [one["layer"] for one in rows if one["system"] == row["system"]] for row in rows}
+    depth = here(base, {}).teacher.encoder.config.num_hidden_layers
+    assert set(layers) == {"teacher-ltsft", "bistil-tf lrf 2", "scratch lrf 2"}
+    assert layers["teacher-ltsft"] == [*range(1, depth + 1), TOGETHER] * 2
+    assert layers["bistil-tf lrf 2"] == [*range(1, depth // 2 + 1), TOGETHER] * 2
+    pipeline = here(base, {})
+    cell = next(c for c in base.cells() if (c.system, c.task, c.target) == ("bistil-tf", "ner", "qac"))
+    sides = [Side(*pipeline.encoder(cell, code)) for code in ("qaa", "qac")]
+    pairs = parallel(pipeline.data, "qaa", "qac")[:12]
+    length = base.text.length
+    for row in rows:
+        if row["system"] == "bistil-tf lrf 2" and row["layer"] != TOGETHER:
+            own = retrieve(*sides, pairs, layer=row["layer"], by=row["by"], max_length=length)
+            assert row["accuracy"] == pytest.approx(own["accuracy"], abs=1e-3)
+    results = batch.rows(pipeline)
+    [score] = [
+        row["value"]
+        for row in results
+        if (row["system"], row["task"], row["target"], row["metric"], row["lrf"])
+        == ("bistil-tf", "ner", "qac", "f1", 2)
+    ]
+    beside = {(row["system"], row["by"]): row["score"] for row in found.tables["strategies"]}
+    assert beside["bistil-tf lrf 2", "cosine"] == beside["bistil-tf lrf 2", "bertscore"] == round(score, 4)
+    assert {"layers-cosine", "layers-bertscore", "alignment-cosine"} <= set(found.figures)
+    with pytest.raises(InputError, match="as `task` under `alignment`"):
+        dataclasses.replace(asked, task="qa").check(base)

@@ -15,7 +15,17 @@ from transformers import BertTokenizer
 
 from bistil.errors import InputError
 from bistil.tasks import retrieval
-from bistil.tasks.retrieval import Side, bertscore, cosine, parallel, read_parallel, retrieve, token_states
+from bistil.tasks.retrieval import (
+    RetrievalConfig,
+    Side,
+    bertscore,
+    cosine,
+    parallel,
+    read_parallel,
+    retrieve,
+    retrieve_by_layers,
+    token_states,
+)
 from bistil.text.languages import DataFolder
 
 
@@ -82,12 +92,12 @@ def test_scores_are_those_of_plain_loops_over_tokens(seed: int, left: list[int],
 def test_states_are_those_of_single_sentences_without_special_tokens(side: Side) -> None:
     texts = ["anna sees the cat .", "ben", "the big house visits rome", ""]
     for layer in (0, 1, 2):
-        found = token_states(side, texts, layer=layer, batch_size=3, max_length=16)
+        [found] = token_states(side, texts, layers=(layer,), batch_size=3, max_length=16)
         for text, one in zip(texts[:3], found, strict=False):
             batch = side.tokenizer(text, return_tensors="pt")
             hidden = side.encoder(**batch, output_hidden_states=True).hidden_states[layer][0, 1:-1]
             torch.testing.assert_close(one, hidden, atol=1e-5, rtol=1e-4)
-        whole = token_states(side, texts, layer=layer, special=True, batch_size=3, max_length=16)
+        [whole] = token_states(side, texts, layers=(layer,), special=True, batch_size=3, max_length=16)
         assert [len(own) for own in whole] == [*(len(own) + 2 for own in found[:3]), 2]
         torch.testing.assert_close(whole[2][1:-1], found[2], atol=1e-5, rtol=1e-4)
     assert len(found[3]) == 2  # nothing but special tokens
@@ -124,16 +134,52 @@ def test_the_prefix_and_special_tokens_count_as_sentence_encoders_have_it(side: 
     retrieve(side, side, [("anna", "ben")], layer=2, by="sentence", prefix="the cat ")
     for [states], text in zip(read[0], ("the cat anna", "the cat ben"), strict=True):
         batch = side.tokenizer(text, return_tensors="pt")
-        torch.testing.assert_close(states, side.encoder(**batch).last_hidden_state[0], atol=1e-5, rtol=1e-4)
+        whole = side.encoder(**batch).last_hidden_state[0].mean(0, keepdim=True)
+        torch.testing.assert_close(states, whole, atol=1e-5, rtol=1e-4)
 
 
 def test_what_cannot_be_compared_is_refused(side: Side) -> None:
     for pairs, layer, by in (([], 1, "cosine"), ([("a", "b")], 3, "cosine"), ([("a", "b")], 1, "dot")):
         with pytest.raises(
             InputError,
-            match="a layer from 0 to 2 and a score among cosine, bertscore, sentence were expected",
+            match="layers from 0 to 2 and a score among cosine, bertscore, sentence were expected",
         ):
             retrieve(side, side, pairs, layer=layer, by=by)
+
+
+@pytest.mark.parametrize("by", ["cosine", "bertscore", "sentence"])
+def test_several_layers_are_a_loop_over_layers_and_their_mean(side: Side, by: str, monkeypatch: Any) -> None:
+    lines = ["anna sees the cat .", "ben visits rome", "the old dog", "oslo", "the big house visits rome"]
+    pairs = list(zip(lines, [*lines[1:], lines[0]], strict=True))
+    noted: list[torch.Tensor] = []
+    plain = retrieval.accuracies
+    monkeypatch.setattr(
+        retrieval, "accuracies", lambda found, pairs: (noted.append(found), plain(found, pairs))[1]
+    )
+    together, each = retrieve_by_layers(side, side, pairs, layers=(0, 1, 2), by=by, batch_size=2)
+    *of_layers, whole = noted
+    assert list(each) == [0, 1, 2]
+    for layer, found in each.items():
+        assert found == retrieve(side, side, pairs, layer=layer, by=by)
+        torch.testing.assert_close(noted[-1], of_layers[layer], atol=1e-5, rtol=1e-4)
+    assert together == plain(whole, pairs)
+    if by == "bertscore":
+        torch.testing.assert_close(whole, torch.stack(of_layers).mean(0))
+        monkeypatch.setattr(retrieval, "HELD", 1)  # every layer in a pass of its own
+        assert retrieve_by_layers(side, side, pairs, layers=(0, 1, 2), by=by) == (together, each)
+    else:
+        found = token_states(
+            side, lines, layers=(0, 1, 2), special=by == "sentence", batch_size=5, max_length=16
+        )
+        means = [torch.stack([own.mean(0) for own in text]).mean(0) for text in zip(*found, strict=True)]
+        expected = torch.cosine_similarity(means[0], means[1], dim=0)
+        assert float(whole[0, 0]) == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_layers_are_named_by_depth_by_number_or_all() -> None:
+    assert RetrievalConfig(depth=0.5).numbers(12) == (6,)
+    assert RetrievalConfig(layers=()).numbers(3) == (1, 2, 3)
+    assert RetrievalConfig(layers=(0, 2)).numbers(3) == (0, 2)
 
 
 def test_a_data_folder_has_pairs_in_a_table_or_in_two_files(data, tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bistil.training.loop import Run, _Watcher
 from bistil.training.progress import Event, Terminal, silent
+from bistil.training.trainer import Watcher
 
 
 def test_silent_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,7 +32,7 @@ def test_terminal_shows_a_bar_a_stage_and_closes_it(capsys: pytest.CaptureFixtur
 def test_means_of_the_log_do_not_stand_for_numbers_of_now(tmp_path: Path) -> None:
     told: list[Event] = []
     watcher, state = (
-        _Watcher(Run(tmp_path, "phase", told.append)),
+        Watcher("phase", told.append, None),
         SimpleNamespace(global_step=0, max_steps=9),
     )
     nothing: Any = SimpleNamespace()

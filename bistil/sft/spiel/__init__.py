@@ -16,7 +16,8 @@ each changed entry and one dense gradient at a time. `SpielAG` (Adam) grows by a
 ...     support.rewind()
 
 The same optimiser goes into `transformers.Trainer(optimizers=(optimizer, None))` and
-`training.loop.fit(optimizer=optimizer)`, there best with a `SpielCallback`. A checkpoint is the model's and
+`training.loop.fit(optimizer=optimizer)`, there best with a
+`callback.SpielCallback`. A checkpoint is the model's and
 the optimiser's `state_dict`; it continues in the very bits.
 """
 
@@ -24,6 +25,6 @@ from bistil.sft.spiel.ag import SpielAG
 from bistil.sft.spiel.config import SpielConfig
 from bistil.sft.spiel.ma import SpielMA
 from bistil.sft.spiel.support import MovingSupport
-from bistil.sft.spiel.training import SpielCallback, spiel_optimizer
+from bistil.sft.spiel.training import spiel_optimizer
 
-__all__ = ["MovingSupport", "SpielAG", "SpielCallback", "SpielConfig", "SpielMA", "spiel_optimizer"]
+__all__ = ["MovingSupport", "SpielAG", "SpielConfig", "SpielMA", "spiel_optimizer"]
