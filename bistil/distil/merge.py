@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
-from transformers import PreTrainedModel, TrainerCallback, set_seed
+from transformers import PreTrainedModel, set_seed
 
 from bistil.distil.general import GeneralConfig, evaluate_general
 from bistil.distil.labels import Labels
@@ -232,17 +232,6 @@ class Merging(Objective):
         return total, parts
 
 
-class _Until(TrainerCallback):
-    """Ends a training early, at a step that is evaluated and kept."""
-
-    def __init__(self, step: int) -> None:
-        self._step = step
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step >= self._step:
-            control.should_evaluate = control.should_save = control.should_training_stop = True
-
-
 def pool(stores: Sequence[Labels], copies: str, share: float) -> tuple[np.ndarray, np.ndarray]:
     """Which rows of a language's stores are trained on, and which are held out of the first mask's copies, as
     numbers of store and row. A block that is held out is so in all its copies. Shape: [N, 2] each.
@@ -305,7 +294,7 @@ def merge(
         for code, (_, held) in parts.items()
         for some in np.array_split(held[:most], -(-len(held[:most]) // 16))
     ]
-    objective, last = Merging(mlm, terms), max(1, round(how.until * schedule.steps))
+    objective = Merging(mlm, terms)
     return fit(
         objective,
         batches,
@@ -314,5 +303,5 @@ def merge(
         schedule=schedule,
         select="loss",
         seed=config.seed,
-        callbacks=[_Until(last)] if last < schedule.steps else [],
+        until=max(1, round(how.until * schedule.steps)),
     )

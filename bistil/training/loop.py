@@ -159,6 +159,7 @@ def fit(
     seed: int,
     optimizer: torch.optim.Optimizer | None = None,
     callbacks: "Sequence[TrainerCallback]" = (),
+    until: int | None = None,
 ) -> History:
     """Train `objective` on `batches`, resuming from the newest complete checkpoint in the run's folder.
 
@@ -168,6 +169,7 @@ def fit(
             maximised.
         run: its events carry the newest numbers of the log and of the last half second, with `learning_rate`,
             `tokens_per_second` and `seconds_left` (of this call, listeners' time left out).
+        until: the step after which training ends, where that is not the schedule's last.
 
     Returns:
         one entry per log and evaluation, each with its step. The model is left in its best state.
@@ -223,7 +225,7 @@ def fit(
         run_name=run.stage,
         dataloader_pin_memory=False,
     )
-    watcher = Watcher(run.stage, run.progress, run.stop)
+    watcher = Watcher(run.stage, run.progress, run.stop, until)
     trainer = ObjectiveTrainer(
         model=objective,
         args=arguments,
