@@ -18,7 +18,9 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 def test_there_is_one_numbered_series() -> None:
-    assert [path.name[:3] for path in NOTEBOOKS] == [f"{number:02}_" for number in range(len(NOTEBOOKS))]
+    numbers = [int(path.stem.partition("_")[0]) for path in NOTEBOOKS]
+    assert numbers[0] == 0
+    assert len(set(numbers)) == len(numbers)  # some are still to come
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
