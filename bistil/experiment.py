@@ -19,12 +19,14 @@ from bistil.settings.places import check_name
 from bistil.settings.ranges import Count, Filled, Seed, Settings, Share
 from bistil.settings.yaml import read_yaml
 from bistil.sft.config import SftConfig, SftMethod
+from bistil.sft.generator import GeneratorConfig
 from bistil.sft.language import TextConfig
 from bistil.systems.recipe import System
 from bistil.systems.table import SYSTEMS, TEACHER
 from bistil.systems.variants import Variant, adjusted, changed
 from bistil.tasks import RETRIEVAL
 from bistil.tasks.retrieval import RetrievalConfig
+from bistil.text.typology import TypologyConfig
 from bistil.training.loop import Schedule
 
 
@@ -124,6 +126,8 @@ class Experiment(Settings):
         teachers: Several teachers by name, for students that merge them.
         merge: How these become one student.
         language_adapter: How language adapters are trained, for systems that wear them.
+        typology: Where features of languages come from, for systems that need them.
+        generator: How the generator of language adapters is trained, for systems that wear generated ones.
         at_floor: Whether students that follow a teacher which learnt nothing of the task (its score on
             validation data is that of a guess) are built (`continue`) or not (`stop`).
     """
@@ -151,6 +155,8 @@ class Experiment(Settings):
     teachers: dict[str, TeacherSource] = field(default_factory=dict)
     merge: MergeConfig | None = None
     language_adapter: LanguageSftConfig | None = field(default=None, metadata={"added_later": True})
+    typology: TypologyConfig | None = field(default=None, metadata={"added_later": True})
+    generator: GeneratorConfig | None = field(default=None, metadata={"added_later": True})
     at_floor: Literal["stop", "continue"] = field(default="stop", metadata={"added_later": True})
 
     def __post_init__(self) -> None:
@@ -236,6 +242,30 @@ class Experiment(Settings):
                         " {reduction: 16}` and `sparse`, its schedule.",
                         at=("systems", number),
                     )
+            generated = system.adaptation.worn == "generated"
+            if system.adaptation.needs_features and self.typology is None:
+                raise InputError(
+                    f"{name} needs features of languages: say where they come from under `typology`, as in"
+                    " `from: table`.",
+                    at=("systems", number),
+                )
+            if (
+                self.generator is None
+                and system.adaptation.needs_features
+                and (generated or not self.typology_among)
+            ):
+                raise InputError(
+                    f"Settings of a generator, `generator` with its `schedule`, were expected for {name}"
+                    + ("." if generated else ", or languages that have adapters: `among` under `typology`."),
+                    at=("systems", number),
+                )
+
+    @property
+    def typology_among(self) -> tuple[str, ...]:
+        """Languages named to stand in for those that have no adapter; () where it is those of the
+        generator.
+        """
+        return self.typology.among if self.typology else ()
 
     def _check_merging(self) -> None:
         """Refuse systems of several teachers that nothing says, and languages that none of these knows."""

@@ -14,6 +14,7 @@ from bistil.errors import InputError
 from bistil.sft import files
 from bistil.sft.bottleneck import Adapter
 from bistil.sft.delta import SparseDelta
+from bistil.sft.generator import load_generated
 
 WORN = "delta.safetensors"
 """The file of an artefact that holds what its training made to be worn, of whichever kind."""
@@ -77,5 +78,7 @@ def load_worn(path: Path | str, *, base: str | None = None) -> Worn:
             return SparseDelta.load(path, base=base)
         case files.BOTTLENECK:
             return Adapter.load(path, base=base)
+        case files.GENERATED:
+            return load_generated(Path(path), base=base)
         case kind:
             raise InputError(f"{path} holds a {kind}, which this bistil does not know: update bistil.")

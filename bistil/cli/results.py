@@ -9,6 +9,7 @@ from bistil.errors import InputError
 from bistil.settings.places import CACHE, DATA, REPORTS, given
 from bistil.settings.ranges import Seed
 from bistil.sources.folder import open_data
+from bistil.text.languages import CODE
 
 
 def add_commands(commands: Commands) -> None:
@@ -39,8 +40,18 @@ def add_commands(commands: Commands) -> None:
     remove.add_argument("--reports", type=Path, default=REPORTS, help="where it is told which name it")
     remove.set_defaults(run=_remove)
 
-    info = commands.add_parser("info", help="describe a delta file or an artefact folder")
-    info.add_argument("path", type=Path)
+    info = commands.add_parser(
+        "info", help="describe a delta file, an artefact folder, or a language by its features"
+    )
+    info.add_argument("path", type=Path, metavar="PATH | CODE")
+    info.add_argument("--data", help="of a language: data folder, or `miniworld`; default: BISTIL_DATA")
+    info.add_argument(
+        "--from",
+        dest="features",
+        choices=("table", "lang2vec"),
+        default="table",
+        help="of a language: where its features come from (default: the folder's table)",
+    )
     info.set_defaults(run=_info)
 
     export = commands.add_parser(
@@ -63,6 +74,9 @@ def add_commands(commands: Commands) -> None:
         export.add_argument(f"--{name}", help=f"which {name} of the experiment's; default: the first")
     export.add_argument(
         "--seed", type=number(Seed), help="which seed of the experiment's; default: the first"
+    )
+    export.add_argument(
+        "--adapter", metavar="CODE", help="only the adapter that the system wears for a language, as one file"
     )
     export.add_argument("--out", type=Path, help="the new folder (default: data/cache/exports/NAME)")
     export.add_argument("--repo", help="OWNER/NAME on the hub, for --to hub")
@@ -171,6 +185,8 @@ def _info(options: argparse.Namespace) -> int:
     from bistil.sft.anatomy import by_layer, by_tensor
     from bistil.sft.delta import SparseDelta
 
+    if CODE.fullmatch(str(options.path)) and not options.path.exists():
+        return _language(str(options.path), options)
     if options.path.is_dir():
         manifest = options.path / "manifest.json"
         if not manifest.is_file():
@@ -189,6 +205,19 @@ def _info(options: argparse.Namespace) -> int:
         for name, part in parts.items():
             density = "" if part.density is None else f"  density {100 * part.density:8.4f} %"
             print(f"{name:70} {part.entries:>9}{density}  norm {part.norm:.4f}")
+    return 0
+
+
+def _language(code: str, options: argparse.Namespace) -> int:
+    """A language's features, and the other languages of the folder, the nearest by them first."""
+    from bistil.text.typology import TypologyConfig, read_typology
+
+    data = open_data("folder", options.data)
+    name, typology = data.language(code).name, read_typology(TypologyConfig(from_=options.features), data)
+    own = typology.features(code)
+    print(f"{code} {name}: {len(own)} of {len(typology.names)} features\n{', '.join(own)}\nnearest by them:")
+    for other in typology.nearest(code, {one for one in data.languages if one in typology.rows} - {code}):
+        print(f"{typology.likeness(code, other):5.2f}  {other} {data.language(other).name}")
     return 0
 
 
@@ -223,6 +252,9 @@ def _export(options: argparse.Namespace) -> int:
         )
     )
     folder = options.out or CACHE / "exports" / name
+    if options.adapter:
+        print(deploy.write_adapter(pipeline, cell, options.adapter, folder))
+        return 0
     deploy.export(pipeline, cell, form, folder, say=print)
     print(folder)
     if options.to == "hub":

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bistil.adapt.worn import WORN, load_worn
 from bistil.deploy import graph, sentences
 from bistil.deploy.card import Measured, card
 from bistil.deploy.graph import GRAPHS
@@ -116,11 +117,7 @@ def export(pipeline: Pipeline, cell: Cell, form: str, to: Path, *, say: Callable
     """
     if form not in FORMS:
         raise InputError(f"A form, one of {', '.join(FORMS)}, was expected, but got {form!r}.")
-    if to.exists():
-        raise InputError(
-            f"A new folder was expected at {to}, but it is there already. Delete it, or name another with"
-            " --out."
-        )
+    _check_new(to)
     if form in GRAPHS and graph.missing():
         raise InputError(f"{graph.missing()}.")
     evaluation = _evaluated(pipeline, cell)
@@ -139,6 +136,33 @@ def export(pipeline: Pipeline, cell: Cell, form: str, to: Path, *, say: Callable
     for line in told(measured):
         say(line)
     return measured
+
+
+def write_adapter(pipeline: Pipeline, cell: Cell, code: str, to: Path) -> Path:
+    """Write the adapter that a cell's system wears for a language, trained or generated, as
+    `adapter.safetensors` into the new folder `to`; return its path. What it lacks is built first.
+
+    Raises:
+        InputError: where `to` exists, or the system wears no adapters.
+    """
+    _check_new(to)
+    worn = pipeline.worn(cell, code) if pipeline.system(cell).adaptation.hangs else None
+    if worn is None:
+        raise InputError(
+            f"A system that wears adapters for languages was expected, but {cell.system} wears none. Name one"
+            " with --system."
+        )
+    path = to / "adapter.safetensors"
+    load_worn(worn.path(WORN)).save(path)
+    return path
+
+
+def _check_new(to: Path) -> None:
+    if to.exists():
+        raise InputError(
+            f"A new folder was expected at {to}, but it is there already. Delete it, or name another with"
+            " --out."
+        )
 
 
 def _fill(pipeline: Pipeline, cell: Cell, evaluation: Artefact, form: str, folder: Path) -> Measured:

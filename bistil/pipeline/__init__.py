@@ -17,12 +17,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from bistil.evaluation.score import predict_all
 from bistil.experiment import Cell
 from bistil.models.load import TaskModel
-from bistil.pipeline import merged, scores, students, trimmed, tuned
+from bistil.pipeline import generated, merged, scores, students, trimmed, tuned
 from bistil.pipeline.check import check
 from bistil.pipeline.finished import save_finished
 from bistil.pipeline.inputs import Inputs
 from bistil.pipeline.students import LANGUAGE_SEED
 from bistil.pipeline.tuned import Base
+from bistil.sft.generator import Kind
 from bistil.sft.lottery import Selection
 from bistil.store.artefacts import Artefact, NotBuilt
 from bistil.systems.recipe import Side
@@ -76,6 +77,22 @@ class Pipeline(Inputs):
         """The language adapter of the teacher (MAD-X)."""
         return students.make_language_adapter(self, code)
 
+    def nearest_adapter(self, code: str) -> Artefact:
+        """The language adapter of the language nearest to one by its features, among those that have one."""
+        return students.make_language_adapter(self, self.nearest(code))
+
+    def generator(self, kind: Kind | None = None) -> Artefact:
+        """The generator of language adapters (MAD-G): `generator.safetensors`.
+
+        Args:
+            kind: another one than the experiment's settings say.
+        """
+        return generated.make_generator(self, kind)
+
+    def generated_adapter(self, code: str, kind: Kind | None = None) -> Artefact:
+        """What a generator makes for a language, from its features alone."""
+        return generated.make_generated(self, code, self.generator(kind))
+
     def named_teacher(self, name: str) -> Artefact:
         """One of several teachers, in `model/`."""
         return merged.make_teacher(self, name)
@@ -125,7 +142,7 @@ class Pipeline(Inputs):
         if self.system(cell).merges:
             base = replace(base, tokenizer=merged.tokenizer_folder(self, cell, self.learnt_from(cell)[0]))
         source = self.experiment.source
-        changes = self.system(cell).adaptation.worn == "adapter"
+        changes = self.system(cell).adaptation.hangs
         codes = self.learnt_from(cell) if changes else (source,)
         worn = {code: one for code in codes if (one := self.worn(cell, code, in_training=True))}
         follows = self.task_sft(cell.of_teacher) if self.system(cell).forced else None
@@ -234,8 +251,11 @@ class Pipeline(Inputs):
         """What a cell's model wears for a language, the teacher's SFT or its student's own."""
         adaptation = self.system(cell).adaptation
         wanted = adaptation.in_training if in_training else adaptation.in_use
-        if adaptation.worn == "adapter" and wanted:
-            return self.language_adapter(code)
+        if adaptation.hangs and wanted:
+            whose = self.experiment.source if adaptation.of == "source" and not in_training else code
+            if adaptation.worn == "generated":
+                return self.generated_adapter(whose, adaptation.generator)
+            return self.nearest_adapter(code) if adaptation.of == "nearest" else self.language_adapter(whose)
         if self.experiment.language_sft is None or adaptation.worn == "nothing" or not wanted:
             return None
         base = self._base(cell)

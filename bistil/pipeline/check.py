@@ -43,8 +43,28 @@ def check(inputs: Inputs) -> None:
         ]
         for target in targets:
             check_known(task, learnt, read[task, target, "test"], data.file(column(task), target, "test"))
+    _check_typology(inputs)
     for code in inputs.codes:
         check_enough(teacher.tokenizer, inputs.lines(code), experiment.text.length, data.text(code))
+
+
+def _check_typology(inputs: Inputs) -> None:
+    """Refuse languages without the features or the text that generated or nearest adapters need."""
+    experiment = inputs.experiment
+    cells = [cell for cell in experiment.cells() if inputs.system(cell).adaptation.needs_features]
+    generated = any(inputs.system(cell).adaptation.worn == "generated" for cell in cells)
+    if not cells:
+        return
+    learnt = generated or not experiment.typology_among
+    trained = inputs.generator_languages if learnt else ()
+    lacking = [code for code in trained if not inputs.data.text(code).is_file()]
+    if lacking or (learnt and len(trained) < 2):
+        raise InputError(
+            "Text of two languages at least was expected for the generator, and of each of its `languages`,"
+            f" but {', '.join(lacking) or 'all but one'} have none. Give them a corpus or leave them out."
+        )
+    worn = [code for cell in cells for code in (*inputs.learnt_from(cell), cell.target)]
+    inputs.typology.check(dict.fromkeys((*trained, *experiment.typology_among, *worn)))
 
 
 def _check_lengths(inputs: Inputs, teacher: Teacher) -> None:

@@ -28,6 +28,7 @@ from bistil.tasks.task import Task
 from bistil.tasks.training import language_of, read_examples
 from bistil.text.corpora import Blocks, cut, read_lines
 from bistil.text.languages import DataFolder
+from bistil.text.typology import Typology, read_typology
 from bistil.training.loop import Run
 from bistil.training.progress import Listener, silent
 
@@ -177,10 +178,44 @@ class Inputs(ABC):
         codes = self.learnt_from(cell)
         return self.experiment.source if self.experiment.source in codes else codes[0]
 
+    @cached_property
+    def typology(self) -> Typology:
+        """The features of languages."""
+        assert self.experiment.typology is not None, "systems that need features are checked to have some"
+        return read_typology(self.experiment.typology, self.data)
+
+    @property
+    def generator_languages(self) -> tuple[str, ...]:
+        """What the generator is trained on: what its settings say, or every language with text and
+        features.
+        """
+        asked = self.experiment.generator.languages if self.experiment.generator else ()
+        return asked or tuple(
+            code
+            for code, language in self.data.languages.items()
+            if code in self.typology.rows and (self.data.root / language.corpus).is_file()
+        )
+
+    def nearest(self, code: str) -> str:
+        """The language whose adapter stands in for that of one: itself where it has one."""
+        among = self.experiment.typology_among or self.generator_languages
+        return self.typology.nearest(code, among)[0]
+
     @property
     def codes(self) -> tuple[str, ...]:
         """Every language whose text a stage reads."""
-        return tuple(dict.fromkeys(code for cell in self.experiment.cells() for code in self.languages(cell)))
+        return tuple(dict.fromkeys(code for cell in self.experiment.cells() for code in self._read_for(cell)))
+
+    def _read_for(self, cell: Cell) -> tuple[str, ...]:
+        """The languages whose text is read for a cell."""
+        adaptation, student = self.system(cell).adaptation, self.system(cell).student
+        if adaptation.worn == "nothing" and student is None and not self.trims:
+            return ()
+        if adaptation.worn == "generated":
+            return self.generator_languages
+        if adaptation.of == "nearest":
+            return tuple(map(self.nearest, (*self.learnt_from(cell), cell.target)))
+        return self.languages(cell)
 
     @property
     def task_files(self) -> list[tuple[str, str, str]]:
@@ -249,8 +284,7 @@ class Inputs(ABC):
     def keep(self, folder: Path, worn: Worn, history: list[dict[str, float]], metric: str) -> dict[str, Any]:
         """Write what can be worn and its history; return what a manifest says of them."""
         worn.save(folder / WORN)
-        best = {f"best_{metric}": _best(history, metric)}
-        return {**_history(folder, history), **best, "values": worn.trained, **self.where}
+        return {**keep_history(folder, history, metric), "values": worn.trained, **self.where}
 
     def keep_student(
         self,
@@ -263,13 +297,14 @@ class Inputs(ABC):
         """Write a student, in a folder of that name, and its history; return what a manifest says of them."""
         save_student(folder / name, encoder, tokenizer)
         parameters = sum(p.numel() for p in encoder.parameters())
-        best = _best(history, "loss")
-        return {**_history(folder, history), "best_loss": best, "parameters": parameters, **self.where}
+        return {**keep_history(folder, history, "loss"), "parameters": parameters, **self.where}
 
 
-def _history(folder: Path, history: list[dict[str, float]]) -> dict[str, Any]:
+def keep_history(folder: Path, history: list[dict[str, float]], metric: str) -> dict[str, Any]:
+    """Write a history; return its steps and its best value of a metric."""
     (folder / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
-    return {"steps": max((int(entry["step"]) for entry in history), default=0)}
+    steps = max((int(entry["step"]) for entry in history), default=0)
+    return {"steps": steps, f"best_{metric}": _best(history, metric)}
 
 
 def _best(history: list[dict[str, float]], metric: str) -> float | None:

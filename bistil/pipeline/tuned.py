@@ -92,7 +92,7 @@ def make_task_sft(
         clothes = {code: load_worn(one.path(WORN), base=base_id) for code, one in worn.items()}
         wardrobe = Wardrobe(encoder, clothes)
         wardrobe.wear(source)
-        changes = wardrobe if inputs.system(cell).adaptation.worn == "adapter" else None
+        changes = wardrobe if inputs.system(cell).adaptation.hangs else None
 
         def validate() -> Mapping[str, float]:
             if changes is not None:

@@ -7,10 +7,11 @@ stood in for, so a plan needs neither data nor network.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
+from hashlib import sha256
 from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from bistil.pipeline import Pipeline
 from bistil.plan.epochs import counted, has_epochs, stored_bytes
 from bistil.store.artefacts import Artefact, Build, Store, artefact_id, file_id
 from bistil.text.languages import DATA, DataFolder, Language
+from bistil.text.typology import Typology
 
 METHODS: dict[str, Callable[..., Artefact]] = {
     method.__name__: method
@@ -33,6 +35,9 @@ METHODS: dict[str, Callable[..., Artefact]] = {
         Pipeline.named_teacher,
         Pipeline.union_vocabulary,
         Pipeline.teacher_labels,
+        Pipeline.nearest_adapter,
+        Pipeline.generator,
+        Pipeline.generated_adapter,
         Pipeline.student,
         Pipeline.task_sft,
         Pipeline.evaluation,
@@ -233,10 +238,19 @@ class ForeseenPipeline(Pipeline):
     """A pipeline whose every stage call is noted."""
 
     store: Notes
+    data: "Foreseen"
 
     def __getattribute__(self, name: str) -> Any:
         found = super().__getattribute__(name)
         return partial(self.store.call, found) if name in METHODS else found
+
+    @cached_property
+    def typology(self) -> Typology:
+        """The features of languages, or a stand-in."""
+        try:
+            return super().typology
+        except InputError:
+            return UnknownTypology((), {}, self.data)
 
     @property
     def teacher_is_here(self) -> bool:
@@ -282,3 +296,18 @@ class Foreseen(DataFolder):
             path.write_text(path.name, encoding="utf-8")
             self.stand_ins.add(file_id(path))
         return path
+
+
+@dataclass(frozen=True)
+class UnknownTypology(Typology):
+    """Features that are not at hand, of every language."""
+
+    folder: Foreseen
+
+    def digest(self, codes: Iterable[str]) -> str:
+        """A stand-in of its own for these languages."""
+        return file_id(self.folder.stand_in("typology", sha256(" ".join(sorted(codes)).encode()).hexdigest()))
+
+    def nearest(self, code: str, among: Collection[str]) -> list[str]:
+        """A language of no table."""
+        return [f"like-{code}"]

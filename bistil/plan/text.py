@@ -139,7 +139,11 @@ def check_names(experiment: Experiment, folder: DataFolder | None) -> None:
         InputError: for the first of them.
     """
     targets, groups = chain(*experiment.targets.values()), chain(*experiment.groups)
-    codes = (experiment.source, *targets, *groups, *experiment.seen)
+    generator = experiment.generator.languages if experiment.generator else ()
+    codes = (
+        *(experiment.source, *targets, *groups, *experiment.seen),
+        *(*generator, *experiment.typology_among),
+    )
     if folder is not None:
         check_known(codes, folder.languages)
     elif experiment.data == "miniworld":

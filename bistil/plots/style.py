@@ -112,8 +112,9 @@ def legend(ax: Axes, *, above: bool = False) -> None:
     """
     if labels := ax.get_legend_handles_labels()[1]:
         whole: Any = ax.figure
-        letters = whole.get_figwidth() * 14 / len(whole.axes)  # of 9 points, side by side
-        columns = int(max(1, letters // (max(map(len, labels)) + 6)))
+        # letters of 9 points, side by side, beside an axis' own labels; a line and its gaps are worth 8
+        letters = (whole.get_figwidth() / len(whole.axes) - 0.7) * 14
+        columns = int(max(1, letters // (max(map(len, labels)) + 8)))
         place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": columns}
         ax.legend(frameon=False, fontsize=9, labelcolor=INK, **(place if above else {}))
 

@@ -40,6 +40,8 @@ KINDS = (
     "student",
     "language-sft",
     "language-adapter",
+    "generated-adapter",
+    "generator",
     "vocabulary",
     "teacher-labels",
     "union-vocabulary",

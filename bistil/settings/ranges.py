@@ -158,20 +158,26 @@ class Settings:
         Raises:
             InputError: naming the field, its range and what came.
         """
-        for name, kind in kinds(type(self)).items():
-            for problem in problems(kind, getattr(self, name), (name,)):
+        for one in dataclasses.fields(self):  # type: ignore[arg-type]
+            name = key(one.name)
+            for problem in problems(kinds(type(self))[name], getattr(self, one.name), (name,)):
                 raise InputError(problem.sentence(type(self)), at=problem.at)
 
 
+def key(field: str) -> str:
+    """What files call a field; where that is a word of Python's own, the field has an underscore after it."""
+    return field.removesuffix("_")
+
+
 def kinds(settings: Any) -> dict[str, Any]:
-    """The types of a dataclass' fields, with what they declare."""
+    """The types of a dataclass' fields by their keys, with what they declare."""
     return _kinds(settings)
 
 
 @cache
 def _kinds(settings: Any) -> dict[str, Any]:
     hints = get_type_hints(settings, include_extras=True)
-    return {field.name: hints[field.name] for field in dataclasses.fields(settings)}
+    return {key(field.name): hints[field.name] for field in dataclasses.fields(settings)}
 
 
 def problems(kind: Any, value: Any, at: tuple[str | int, ...] = ()) -> Iterator[Problem]:
@@ -215,11 +221,11 @@ def _of_mapping(kind: Any, value: Any, at: tuple[str | int, ...]) -> Iterator[Pr
     if not isinstance(value, Mapping):
         yield Problem(at, _instead("a mapping", value))
         return
-    for key, item in value.items():
-        if isinstance(key, str):
-            yield from problems(kind, item, (*at, key))
+    for name, item in value.items():
+        if isinstance(name, str):
+            yield from problems(kind, item, (*at, name))
         else:
-            yield Problem(at, f"has the key {_SHOWN.repr(key)}, which is no text; put it in quotes")
+            yield Problem(at, f"has the key {_SHOWN.repr(name)}, which is no text; put it in quotes")
 
 
 def _of_settings(kind: Any, value: Any, at: tuple[str | int, ...]) -> Iterator[Problem]:
@@ -229,11 +235,11 @@ def _of_settings(kind: Any, value: Any, at: tuple[str | int, ...]) -> Iterator[P
         yield Problem(at, _instead(f"a mapping with the fields of {kind.__name__}", value))
         return
     own = kinds(kind)
-    for key, item in value.items():
-        if key in own:
-            yield from problems(own[key], item, (*at, key))
+    for name, item in value.items():
+        if name in own:
+            yield from problems(own[name], item, (*at, name))
         else:
-            yield Problem((*at, key), _unknown(key, own, kind.__name__), "unknown")
+            yield Problem((*at, name), _unknown(name, own, kind.__name__), "unknown")
     for name in needed(kind):
         if name not in value:
             yield Problem(at, f"lacks the key {name!r}, which {kind.__name__} needs", "lacking")
@@ -242,13 +248,13 @@ def _of_settings(kind: Any, value: Any, at: tuple[str | int, ...]) -> Iterator[P
 def needed(settings: Any) -> list[str]:
     """The fields of a dataclass that have no default."""
     fields = dataclasses.fields(settings)
-    return [field.name for field in fields if field.default is field.default_factory is dataclasses.MISSING]
+    return [key(one.name) for one in fields if one.default is one.default_factory is dataclasses.MISSING]
 
 
-def _unknown(key: Any, own: Iterable[str], name: str) -> str:
-    near = get_close_matches(str(key), own, 1)
+def _unknown(found: Any, own: Iterable[str], name: str) -> str:
+    near = get_close_matches(str(found), own, 1)
     meant = f"did you mean {near[0]!r}? " if near else ""
-    return f"has the unknown key {_SHOWN.repr(key)}; {meant}{name} has: {', '.join(own)}"
+    return f"has the unknown key {_SHOWN.repr(found)}; {meant}{name} has: {', '.join(own)}"
 
 
 def _instead(wanted: str, value: Any) -> str:

@@ -12,7 +12,7 @@ import types
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from bistil.settings.ranges import kinds, needed, optional
+from bistil.settings.ranges import key, kinds, needed, optional
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SCALARS = {bool: "boolean", int: "integer", float: "number", str: "string"}
@@ -58,8 +58,8 @@ def _of_settings(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     text = inspect.cleandoc(kind.__doc__ or "")
     told, fields = _told(kind), dataclasses.fields(kind)
     properties = {
-        field.name: {
-            **_of(kinds(kind)[field.name], definitions),
+        key(field.name): {
+            **_of(kinds(kind)[key(field.name)], definitions),
             **({"description": told[field.name]} if field.name in told else {}),
             **_default(field),
         }

@@ -14,7 +14,7 @@ import yaml
 
 from bistil.errors import InputError
 from bistil.settings.files import YamlLoader, read_text
-from bistil.settings.ranges import Problem, kinds, optional, problems
+from bistil.settings.ranges import Problem, key, kinds, optional, problems
 
 T = TypeVar("T")
 At = Sequence[str | int]
@@ -45,7 +45,8 @@ def read_yaml(kind: type[T], path: Path) -> T:
             f" {first.start_mark.line + 1}."
         )
     found = [
-        (_node(root, problem.at, key=problem.rule == "unknown"), problem) for problem in problems(kind, value)
+        (_node(root, problem.at, at_key=problem.rule == "unknown"), problem)
+        for problem in problems(kind, value)
     ]
     for node, problem in sorted(found, key=lambda one: _order(*one)):
         raise InputError(f"{path}:{_place(node)}: {problem.sentence(kind)}")
@@ -70,7 +71,8 @@ def _make(kind: Any, value: Any, at: At) -> Any:
     if origin is Annotated:
         return _make(arguments[0], value, at)
     if dataclasses.is_dataclass(kind) and not isinstance(value, kind):  # type: ignore[arg-type]
-        fields = {name: _make(kinds(kind)[name], item, (*at, name)) for name, item in value.items()}
+        names = {key(one.name): one.name for one in dataclasses.fields(kind)}
+        fields = {names[name]: _make(kinds(kind)[name], item, (*at, name)) for name, item in value.items()}
         try:
             return kind(**fields)  # type: ignore[operator]
         except InputError as error:
@@ -81,11 +83,11 @@ def _make(kind: Any, value: Any, at: At) -> Any:
     if origin is tuple:
         return tuple(_make(arguments[0], item, (*at, number)) for number, item in enumerate(value))
     if origin in (dict, Mapping):
-        return {key: _make(arguments[1], item, (*at, key)) for key, item in value.items()}
+        return {name: _make(arguments[1], item, (*at, name)) for name, item in value.items()}
     return float(value) if kind is float else value
 
 
-def _node(root: yaml.Node | None, at: At, *, key: bool = False) -> yaml.Node | None:
+def _node(root: yaml.Node | None, at: At, *, at_key: bool = False) -> yaml.Node | None:
     """The part of a file that a place in its value comes from, as far down as there is one; the key itself
     where that is asked for.
     """
@@ -102,7 +104,7 @@ def _node(root: yaml.Node | None, at: At, *, key: bool = False) -> yaml.Node | N
         if below is None:
             return node
         node = below
-    return name if key else node
+    return name if at_key else node
 
 
 def _order(node: yaml.Node | None, problem: Problem) -> int:
@@ -133,9 +135,9 @@ def _said_twice(root: yaml.Node | None) -> tuple[yaml.Node, yaml.Node] | None:
             waiting += node.value
         if isinstance(node, yaml.MappingNode):
             keys: dict[str, yaml.Node] = {}
-            for key, below in node.value:
-                if isinstance(key, yaml.ScalarNode) and key.value in keys:
-                    return keys[key.value], key
-                keys[str(key.value) if isinstance(key, yaml.ScalarNode) else str(id(key))] = key
+            for said, below in node.value:
+                if isinstance(said, yaml.ScalarNode) and said.value in keys:
+                    return keys[said.value], said
+                keys[str(said.value) if isinstance(said, yaml.ScalarNode) else str(id(said))] = said
                 waiting.append(below)
     return None

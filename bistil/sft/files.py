@@ -21,6 +21,7 @@ FORMAT = 1
 SPARSE = "sparse delta"
 """The kind of a file whose header does not name one."""
 BOTTLENECK = "bottleneck adapter"
+GENERATOR, GENERATED = "adapter generator", "generated adapter"
 _KEY = "bistil_sft"
 
 

@@ -166,7 +166,7 @@ def select_top_k(before: Mapping[str, Tensor], after: Mapping[str, Tensor], k: i
 
 
 def select_random(tensors: Mapping[str, Tensor], k: int, random: np.random.Generator) -> dict[str, Tensor]:
-    """Return k entries of all tensors together, each set equally likely (rand-SFT, thesis section 4.4.5), as
+    """Return k entries of all tensors together, each set equally likely (rand-SFT, thesis section 4.4.1), as
     `select_top_k` does.
 
     Raises:
@@ -182,7 +182,7 @@ def select_random(tensors: Mapping[str, Tensor], k: int, random: np.random.Gener
 
 
 def select_biases(encoder: nn.Module) -> dict[str, Tensor]:
-    """Return every entry of every bias but those of layer norms (BitFit; thesis section 4.4.5), as
+    """Return every entry of every bias but those of layer norms (BitFit; thesis section 4.4.1), as
     `select_top_k` does.
 
     Raises:

@@ -24,6 +24,7 @@ import numpy as np
 
 import bistil
 from bistil.errors import InputError
+from bistil.settings.ranges import key
 
 
 def plain(value: Any, *, lenient: bool = False) -> Any:
@@ -40,14 +41,14 @@ def plain(value: Any, *, lenient: bool = False) -> Any:
             for f in fields(value)
             if not f.metadata.get("added_later") or getattr(value, f.name) != f.default
         )
-        return {f.name: plain(getattr(value, f.name), lenient=lenient) for f in told}
+        return {key(f.name): plain(getattr(value, f.name), lenient=lenient) for f in told}
     if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
+        if not all(isinstance(name, str) for name in value):
             raise InputError(
                 f"Names (strings) were expected as keys, but {list(value)[:5]} came. Write the keys as"
                 " strings."
             )
-        return {str(key): plain(item, lenient=lenient) for key, item in value.items()}
+        return {str(name): plain(item, lenient=lenient) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item, lenient=lenient) for item in value]
     if isinstance(value, np.generic):

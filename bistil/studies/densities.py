@@ -24,7 +24,7 @@ from bistil.studies.kept import Build, Found, Verdict, built, read_table
 from bistil.systems.table import TEACHER
 
 DENSE = 0.3
-"""The density above which the thesis sees scores fall (section 4.4.6)."""
+"""The density above which the thesis sees scores fall (section 4.5.2)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -301,16 +301,41 @@ class Adaptation(Settings):
 
     Attributes:
         worn: a language SFT ("sft"), by the method that the experiment's settings say, a language "adapter"
-            (MAD-X), or "nothing".
+            (MAD-X), one "generated" from typology (MAD-G), or "nothing".
         select: what may change in that SFT instead of the entries that LT-SFT chooses.
+        generator: the kind of generator, instead of that of the experiment's settings.
+        of: whose adapter is worn: the language's "own", in use the "source"'s for every language, or that of
+            the typologically "nearest" language that has one.
         in_training: whether the source's is worn while the task is learnt.
         in_use: whether the target's is worn when the model is used.
     """
 
-    worn: Literal["nothing", "sft", "adapter"] = "nothing"
+    worn: Literal["nothing", "sft", "adapter", "generated"] = "nothing"
     select: Literal["random", "biases"] | None = None
+    generator: Literal["base", "ls"] | None = field(default=None, metadata={"added_later": True})
+    of: Literal["own", "source", "nearest"] = field(default="own", metadata={"added_later": True})
     in_training: bool = True
     in_use: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.generator and self.worn != "generated":
+            raise InputError("`generator` is for what is generated: `worn: generated`.")
+        if self.of != "own" and not (self.worn == "adapter" or (self.hangs and self.of == "source")):
+            raise InputError(
+                "`of: nearest` is for `worn: adapter`, `of: source` for that and `worn: generated`, but got"
+                f" `of: {self.of}` with `worn: {self.worn}`."
+            )
+
+    @property
+    def hangs(self) -> bool:
+        """Whether it is an adapter, trained or generated, which is exchanged from batch to batch."""
+        return self.worn in ("adapter", "generated")
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether what is worn depends on typology."""
+        return self.worn == "generated" or self.of == "nearest"
 
     def __str__(self) -> str:
         """What is worn in a word, as in result rows; "" for nothing."""
@@ -319,7 +344,8 @@ class Adaptation(Settings):
         when = (
             "" if self.in_training and self.in_use else " training only" if self.in_training else " use only"
         )
-        return self.worn + (f" {self.select}" if self.select else "") + when
+        of = self.of if self.of != "own" else ""
+        return " ".join(filter(None, (self.worn, self.select, self.generator, of))) + when
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -454,7 +480,7 @@ class System:
         family = self.student is not None and self.student.family
         if family and self.adaptation.worn != "nothing":
             raise InputError("The students of a family are each of one language and wear nothing for it.")
-        if self.adaptation.worn == "adapter" and (self.student is not None or not self.learning.adapter):
+        if self.adaptation.hangs and (self.student is not None or not self.learning.adapter):
             raise InputError(
                 "Language adapters are worn by the whole teacher, with an adapter for the task: `learning:"
                 " {adapter: true}`."

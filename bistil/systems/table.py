@@ -66,6 +66,7 @@ MERGE = Student(
 )
 LANGUAGE_SFT = Adaptation(worn="sft")
 LANGUAGE_ADAPTER = Adaptation(worn="adapter")
+GENERATED = Adaptation(worn="generated")
 TASK_ADAPTER = Learning(adapter=True)
 ALL_WEIGHTS = Learning(select="all")
 IN_LANGUAGE = Learning(select="all", rows=(Rows(language="target"),))
@@ -242,6 +243,40 @@ SYSTEMS: Mapping[str, System] = {
         source="thesis sections 3.2 and 6.3",
         learning=TASK_ADAPTER,
         colour="#e8cdb0",
+    ),
+    "teacher-madx-nearest": System(
+        told=(
+            "MAD-X for languages without an adapter of their own: worn is that of the typologically nearest"
+            " language that has one."
+        ),
+        source="thesis section 3.4",
+        adaptation=replace(LANGUAGE_ADAPTER, of="nearest"),
+        learning=TASK_ADAPTER,
+        colour="#8c510a",
+    ),
+    "teacher-madg": System(
+        told=(
+            "The teacher with an adapter for each language that is generated from its typological features"
+            " alone, and a task adapter above it (MAD-G)."
+        ),
+        source="Ansell et al. 2021; thesis section 3.2",
+        adaptation=GENERATED,
+        learning=TASK_ADAPTER,
+        colour="#1b7837",
+    ),
+    "teacher-madg-ls": System(
+        told="MAD-G with a generator whose weights all layers share (MAD-G-LS).",
+        source="thesis section 3.2, eq. 3.2",
+        adaptation=replace(GENERATED, generator="ls"),
+        learning=TASK_ADAPTER,
+        colour="#5aae61",
+    ),
+    "teacher-madg-source": System(
+        told="MAD-G whose adapter of the source stays on for the target (MAD-G-en).",
+        source="thesis section 3.4",
+        adaptation=replace(GENERATED, of="source"),
+        learning=TASK_ADAPTER,
+        colour="#a6dba0",
     ),
     "teacher-ltsft-task": System(
         told="The task SFT of LT-SFT, learnt over the source's language SFT, used without the target's.",

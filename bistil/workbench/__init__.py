@@ -8,6 +8,7 @@ from bistil.workbench.answers import Answers, AnswersPanel, answers, answers_pan
 from bistil.workbench.comparison_view import ComparisonPanel, comparison_panel
 from bistil.workbench.look import entities, history, show, typology
 from bistil.workbench.model import Choice, StageStatus, Workbench
+from bistil.workbench.neighbours import Neighbours, NeighboursPanel, neighbours_panel
 from bistil.workbench.panels import ThresholdPanel, threshold_panel
 from bistil.workbench.pictures import ages_panel, costs_panel, densities_panel, overlap_panel, places_panel
 from bistil.workbench.progress_view import NotebookProgress
@@ -22,6 +23,8 @@ __all__ = [
     "AnswersPanel",
     "Choice",
     "ComparisonPanel",
+    "Neighbours",
+    "NeighboursPanel",
     "NotebookProgress",
     "SizePanel",
     "StageStatus",
@@ -39,6 +42,7 @@ __all__ = [
     "densities_panel",
     "entities",
     "history",
+    "neighbours_panel",
     "open_pipeline",
     "overlap_panel",
     "places_panel",

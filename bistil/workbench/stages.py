@@ -19,6 +19,8 @@ from bistil.store.artefacts import NotBuilt, Store
 KINDS = {
     "language_sft": "language-sft",
     "language_adapter": "language-adapter",
+    "nearest_adapter": "language-adapter",
+    "generated_adapter": "generated-adapter",
     "task_sft": "task-sft",
     "trimmed_teacher": "trimmed-teacher",
     "named_teacher": "teacher",
@@ -33,6 +35,9 @@ WORDS = {
     "named_teacher": "teacher {code}",
     "union_vocabulary": "union of vocabularies, {system}",
     "teacher_labels": "labels of {of}, {system}",
+    "nearest_adapter": "language adapter nearest to {code}",
+    "generator": "generator of adapters",
+    "generated_adapter": "generated adapter {code}",
     "student": "student, {system} lrf {lrf}",
     "task_sft": "{task} SFT, {system}",
     "evaluation": "score on {target}",
@@ -93,8 +98,10 @@ def steps_of(experiment: Experiment, job: Job) -> int:
     """Return how many optimiser steps a stage takes, 0 for one that does not train."""
     if job.stage == "language_sft" and experiment.language_sft is not None:
         return experiment.language_sft.steps
-    if job.stage == "language_adapter" and experiment.language_adapter is not None:
+    if job.stage in ("language_adapter", "nearest_adapter") and experiment.language_adapter is not None:
         return experiment.language_adapter.steps
+    if job.stage == "generator" and experiment.generator is not None:
+        return experiment.generator.schedule.steps
     if job.stage == "student":
         student = experiment.system(job.arguments[0].system).student
         cut = student is not None and student.trim == "after" and len(job.arguments) == 1

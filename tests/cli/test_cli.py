@@ -485,6 +485,18 @@ def test_info_describes_deltas_and_artefacts(capsys, finished) -> None:
     ]
 
 
+def test_info_tells_a_languages_features_and_its_nearest(capsys, world: Path) -> None:
+    status, out, _ = run(capsys, "info", "qac", "--data", world)
+    first, features, _, *near = out.splitlines()
+    assert (status, first.startswith("qac Arvish: 15 of")) == (0, True)
+    assert {"order=SVO", "capitals=nouns", "article=true"} <= set(features.split(", "))
+    assert [line.split()[1] for line in near] == ["qaa", "qab"]
+    assert float(near[0].split()[0]) > float(near[1].split()[0])
+    status, _, err = run(capsys, "info", "qax", "--data", world)
+    assert status == 2
+    assert "'qax' is not in it" in err
+
+
 def test_info_tells_the_density_of_each_tensor_and_layer(capsys, tmp_path: Path) -> None:
     name, values = "encoder.layer.3.output.dense.weight", torch.tensor([3.0, 4.0])
     tensors = {

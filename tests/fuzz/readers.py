@@ -36,6 +36,7 @@ from bistil.report.sides import differing, read_side
 from bistil.settings.yaml import build, read_yaml
 from bistil.sft.delta import SparseDelta
 from bistil.sft.flat import digest
+from bistil.sft.generator import Generator, GeneratorConfig
 from bistil.sources.check import check_folder, lines
 from bistil.store.artefacts import Store
 from bistil.tasks import task
@@ -43,6 +44,8 @@ from bistil.tasks.parsing import Parsing
 from bistil.tasks.retrieval import read_parallel
 from bistil.text.corpora import read_lines
 from bistil.text.languages import DataFolder, read_table
+from bistil.text.typology import TypologyConfig, read_typology
+from bistil.training.loop import Schedule
 
 
 class Reader(NamedTuple):
@@ -148,6 +151,38 @@ def header(folder: Path) -> bytes:
         "digest": digest(tensors),
     }
     return json.dumps(told).encode()
+
+
+def generator(folder: Path) -> bytes:
+    """A small generator of adapters."""
+    settings = GeneratorConfig(
+        kind="ls", embedding=2, layer_embedding=2, schedule=Schedule(steps=1, learning_rate=1e-3)
+    )
+    made = Generator(4, 2, settings, ["order=SVO", "tone"], "0" * 64)
+    made.start(1.0)
+    made.save(folder / "generator.safetensors")
+    return (folder / "generator.safetensors").read_bytes()
+
+
+def generator_header(folder: Path) -> bytes:
+    """The JSON header of such a file."""
+    generator(folder)
+    with safe_open(folder / "generator.safetensors", framework="pt") as file:
+        return str(file.metadata()["bistil_sft"]).encode()
+
+
+def write_generator_header(path: Path, header: bytes) -> None:
+    """A generator whose tensors are sound and whose JSON header is this."""
+    generator(path.parent)
+    with safe_open(path.parent / "generator.safetensors", framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the handle is no mapping
+    save_file(tensors, path, metadata={"bistil_sft": header.decode("utf-8", errors="replace")})
+
+
+def read_features(path: Path) -> Any:
+    """The features that a data folder says of its languages."""
+    (path.parent / "languages.csv").write_text(TABLE, encoding="utf-8")
+    return read_typology(TypologyConfig(), DataFolder(path.parent))
 
 
 def write_below(path: Path, content: bytes) -> None:
@@ -288,6 +323,7 @@ def readers(folder: Path) -> dict[str, Reader]:
         "squad": Reader(task("qa").read, "file.json", json.dumps(SQUAD).encode()),
         "parallel": Reader(read_parallel, "file.tsv", b"one\tuno\ntwo\tdos\n"),
         "languages": Reader(read_table, "languages.csv", TABLE.encode()),
+        "typology": Reader(read_features, "typology.csv", b"code,order=SVO,tone\nqaa,1,0\nqab,0,1\n"),
         "experiment": Reader(Experiment.read, "experiment.yaml", experiment.encode()),
         "corpus": Reader(read_lines, "file.txt", b"One line.\n\nTwo \xc3\xa4\xc3\xb6 lines.\n"),
         "aligned": Reader(read_aligned, "ntrex/qab.txt", b"uno\ndos\n", write_below),
@@ -301,6 +337,10 @@ def readers(folder: Path) -> dict[str, Reader]:
         "outcomes": Reader(read_report, "outcomes/a.safetensors", outcomes(folder), write_report),
         "delta-header": Reader(SparseDelta.load, "file.safetensors", header(folder), write_header),
         "delta": Reader(SparseDelta.load, "file.safetensors", delta(folder)),
+        "generator": Reader(Generator.load, "file.safetensors", generator(folder)),
+        "generator-header": Reader(
+            Generator.load, "file.safetensors", generator_header(folder), write_generator_header
+        ),
         **finished(student(folder)),
     }
 

@@ -41,7 +41,7 @@ NAMES = [
         "outcomes",
         "delta-header",
     ),
-    *("delta", "artefact"),
+    *("delta", "artefact", "typology", "generator", "generator-header"),
     *(f"student-{part}" for part in ("config", "labels", "head", "weights", "tokenizer")),
 ]
 

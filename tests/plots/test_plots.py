@@ -56,6 +56,18 @@ def texts(figure: Figure) -> str:
     )
 
 
+@pytest.mark.parametrize("many", [1, 4, 5, 9])
+@pytest.mark.parametrize("name", ["eng + {}", "a long name of a system, {}"])
+def test_a_legend_above_leaves_its_axes_their_room(many: int, name: str) -> None:
+    made = plots.loss_curves({name.format(number): HISTORY for number in range(many)})
+    made.draw_without_rendering()
+    [ax] = made.axes
+    assert ax.get_position().width > 0.6
+    assert ax.get_position().height > 0.3
+    told = ax.get_legend().get_window_extent()
+    assert told.x1 <= made.bbox.x1
+
+
 def test_loss_curves_show_training_and_held_out_loss() -> None:
     [ax] = plots.loss_curves({"kela": HISTORY}).axes
     assert [line.get_xydata().tolist() for line in ax.lines] == [[[1, 3], [2, 2]], [[2, 2.5]]]
