@@ -131,10 +131,11 @@ class MergeConfig(Settings):
         Raises:
             InputError: for the first of them.
         """
+        named: list[tuple[tuple[str, ...], str | None]]
         named = [(("taught_by", code), one) for code, own in self.taught_by.items() for one in own]
         named += [(("vocabulary",), self.vocabulary)] * (self.vocabulary != UNION)
         named += [(("start",), self.start)] * (self.start != "random")
-        named += [(("normaliser",), self.normaliser)] * (self.normaliser is not None)  # type: ignore[list-item]
+        named += [(("normaliser",), self.normaliser)] * (self.normaliser is not None)
         for at, name in named:
             if name not in teachers:
                 told = f"One of the `teachers` {', '.join(teachers)} was expected, but got {name!r}."
@@ -195,7 +196,7 @@ def collated(rows: Sequence[Mapping[str, np.ndarray]], pad: int) -> dict[str, Te
         for name, whole in (("positions", positions), ("gold", gold), ("ids", stored), ("values", values)):
             whole[number, : len(row["gold"])] = row[name]
     mask = (np.arange(longest)[None, :] < lengths[:, None]).astype(np.int64)
-    made = {"input_ids": ids, "attention_mask": mask, "positions": positions}
+    made: dict[str, np.ndarray] = {"input_ids": ids, "attention_mask": mask, "positions": positions}
     made |= {"gold": gold, "ids": stored, "values": values}
     return {name: torch.from_numpy(value) for name, value in made.items()}
 
@@ -244,7 +245,8 @@ def pool(stores: Sequence[Labels], copies: str, share: float) -> tuple[np.ndarra
             "`copies: best` compares what teachers make of the same block, but their tokens cut the text into"
             " different blocks. Take one line a block: `packed: false` under `text`."
         )
-    training, held = [], []
+    training: list[np.ndarray] = []
+    held: list[np.ndarray] = []
     for number, store in enumerate(stores):
         rows = np.arange(len(store))
         out = np.isin(rows % store.blocks, held_rows(store.blocks, share))

@@ -79,7 +79,8 @@ def _kept(folder: Path, mlm: PreTrainedModel, tokenizer: Any) -> dict[str, Any]:
         tokenizer.save_pretrained(folder / "model")
         tokenizer.save_pretrained(folder / "tokenizer")
     open_to_others(folder / "model")
-    return {"parameters": mlm.base_model.num_parameters(), "vocabulary": len(tokenizer)}
+    encoder: Any = mlm.base_model
+    return {"parameters": encoder.num_parameters(), "vocabulary": len(tokenizer)}
 
 
 def make_union(inputs: Inputs, teachers: Mapping[str, Artefact], normaliser: str | None) -> Artefact:
@@ -184,7 +185,7 @@ def make_merged(
         run = inputs.run(folder, recipe.title)
         history = merge(inputs.placed(mlm), stores, recipe.terms, how=how, config=config, run=run)
         save_file(head_state(mlm), folder / OWN_HEAD)
-        return inputs.keep_student(folder, mlm.base_model, tokenizer, history)
+        return inputs.keep_student(folder, mlm.bert, tokenizer, history)
 
     settings = {"recipe": recipe.settings, "text": inputs.text, "general": config}
     learnt = dataclasses.replace(how, read_with="union", taught_by=how.teaches)

@@ -147,8 +147,8 @@ def shortened(settings: Any, steps: int | None = None) -> Any:
     """
     steps = few_steps(settings) if steps is None else steps
     if isinstance(settings, Schedule):
-        few = {"steps": steps, "epochs": None, "at_most": None, "at_least": None}
-        cut = replace(settings, **few, evaluations=min(settings.evaluations, 2))
+        few = replace(settings, steps=steps, epochs=None, at_most=None, at_least=None)
+        cut = replace(few, evaluations=min(settings.evaluations, 2))
         return settings if 0 < settings.steps <= steps else cut
     if isinstance(settings, Mapping):
         return {name: shortened(value, steps) for name, value in settings.items()}

@@ -95,7 +95,7 @@ def test_predictions_can_be_followed_at_masked_tokens_and_by_cosine() -> None:
     term = Term(of="prediction", by="kl", positions="masked")
     few = [Reading(one.output, logits=one.logits[labels >= 0]) for one in (own, theirs)]
     alone = Context(torch.ones(1, 3), labels[labels >= 0])
-    expected = value(Term(of="prediction", by="kl"), *few, (), alone)
+    expected = value(Term(of="prediction", by="kl"), few[0], few[1], (), alone)
     assert torch.allclose(value(term, own, theirs, (), context), expected)
     cosine = value(Term(of="prediction", by="cosine"), own, theirs, (), context)
     assert torch.allclose(cosine, 1 - torch.cosine_similarity(own.logits, theirs.logits).mean())

@@ -20,7 +20,9 @@ def lines(world: Path) -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def teachers(lines) -> dict[str, PreTrainedTokenizerFast]:
-    found = {code: train_wordpiece(text, 150, lowercase=False) for code, text in lines.items()}
+    found: dict[str, PreTrainedTokenizerFast] = {
+        code: train_wordpiece(text, 150, lowercase=False) for code, text in lines.items()
+    }
     found["qac"].add_special_tokens({"additional_special_tokens": ["[X]"]})
     return found
 
