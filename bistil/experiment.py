@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from bistil.distil.general import GeneralConfig
+from bistil.distil.merge import MergeConfig, TeacherSource
 from bistil.distil.minilm import MiniLMConfig
 from bistil.distil.task import TaskConfig
 from bistil.errors import InputError
@@ -25,7 +26,7 @@ from bistil.systems import regimes
 from bistil.systems.recipe import System
 from bistil.systems.regimes import Regime
 from bistil.systems.table import SYSTEMS, TEACHER
-from bistil.systems.variants import Variant, changed
+from bistil.systems.variants import Variant, adjusted, changed
 from bistil.tasks import RETRIEVAL
 from bistil.tasks.retrieval import RetrievalConfig
 from bistil.tasks.translation import Translator, check_translatable
@@ -137,6 +138,8 @@ class Experiment(Settings):
         data_sets: By task, entries of data/datasets.yaml that `bistil data get` makes the data folder of, the
             source language's first.
         variants: Systems of the experiment's own, each another one with something changed.
+        teachers: Several teachers by name, for students that merge them.
+        merge: How these become one student.
         language_adapter: How language adapters are trained, for systems that wear them.
         typology: Where features of languages come from, for systems that need them.
         generator: How the generator of language adapters is trained, for systems that wear generated ones.
@@ -166,6 +169,8 @@ class Experiment(Settings):
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
     data_sets: dict[str, tuple[str, ...]] = field(default_factory=dict)
     variants: dict[str, Variant] = field(default_factory=dict)
+    teachers: dict[str, TeacherSource] = field(default_factory=dict)
+    merge: MergeConfig | None = None
     language_adapter: LanguageSftConfig | None = field(default=None, metadata={"added_later": True})
     typology: TypologyConfig | None = field(default=None, metadata={"added_later": True})
     generator: GeneratorConfig | None = field(default=None, metadata={"added_later": True})
@@ -188,6 +193,7 @@ class Experiment(Settings):
             )
             raise InputError(told, at=("schedules", strangers[0]))
         self._check_adapters()
+        self._check_merging()
         students = [one.student for name, *_ in self.parsed if (one := self.system(name)).student]
         if any(one.masks and one.follows for one in students if one) and not self.general.mask_share:
             told = (
@@ -325,6 +331,45 @@ class Experiment(Settings):
         """
         return self.typology.among if self.typology else ()
 
+    def _check_merging(self) -> None:
+        """Refuse systems of several teachers that nothing says, and languages that none of these knows."""
+        if self.merge is not None:
+            self._named_teachers(self.merge, ("merge",))
+        for number, (name, *_) in enumerate(self.parsed):
+            system = self.system(name)
+            if system.merges or system.own_teacher:
+                at = ("variants", name, "merge") if name in self.variants else ("systems", number)
+                try:
+                    how = self.merging(name)
+                except InputError as error:
+                    raise InputError(str(error), at=at) from error
+                self._named_teachers(how, at)
+                for code in (code for codes in self.targets.values() for code in codes):
+                    if system.own_teacher and code not in how.taught_by:
+                        told = f"A teacher of {code} was expected under `taught_by`, for {name} to be it."
+                        raise InputError(told, at=at)
+
+    def _named_teachers(self, how: MergeConfig, at: tuple[str | int, ...]) -> None:
+        for name in self.teachers:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+                told = f"A teacher's name has small letters, digits and '-', but got {name!r}."
+                raise InputError(told, at=("teachers", name))
+        try:
+            how.check(tuple(self.teachers))
+        except InputError as error:
+            raise InputError(str(error), at=(*at, *error.at)) from error
+
+    def merging(self, name: str) -> MergeConfig:
+        """How a system merges teachers: as `merge` says, with what differs for the system.
+
+        Raises:
+            InputError: where the experiment does not say it.
+        """
+        if self.merge is None:
+            raise InputError(f"{name} is of several `teachers`: name them, and give `merge`.")
+        found: MergeConfig = adjusted(MergeConfig, self.merge, self.system(name).merge, f"merge of {name}")
+        return found
+
     @classmethod
     def read(cls, path: Path) -> "Experiment":
         """Read and check an experiment file."""
@@ -426,7 +471,7 @@ class Experiment(Settings):
 
     def named(self, cell: Cell) -> str:
         """A cell's system as an experiment file names it: bistil-tf:2, or bistil-tf:2x2 with both factors."""
-        if self.system(cell.system).student is None:
+        if not self.system(cell.system).reduced:
             return cell.system
         system, *regime = cell.system.partition("@")
         return f"{system}:{cell.lrf}" + (f"x{cell.drf}" if cell.drf > 1 else "") + "".join(regime)
@@ -446,13 +491,13 @@ class Experiment(Settings):
         match = re.fullmatch(r"([a-z0-9-]+)(?::([1-9][0-9]?)(?:x([1-9][0-9]?))?)?", plain)
         system, lrf, drf = match.groups() if match else (plain, None, None)
         try:
-            student = self.system(system + "".join(regime)).student
+            found = self.system(system + "".join(regime))
         except InputError as error:
             raise InputError(str(error), at=at) from error
-        if (student is not None) != bool(lrf) or (drf and not (student and student.narrows)):
+        if found.reduced != bool(lrf) or (drf and not (found.student and found.student.narrows)):
             kinds: dict[bool, list[str]] = {True: [], False: []}
             for one in self.all_systems:
-                kinds[self.system(one).student is not None].append(one)
+                kinds[self.system(one).reduced].append(one)
             narrow = [one for one in kinds[True] if (own := self.system(one).student) and own.narrows]
             raise InputError(
                 f"{name!r} is not a system. Whole models: {', '.join(kinds[False])}; students, each with its"

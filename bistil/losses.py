@@ -114,6 +114,23 @@ def tempered_loss(
     return temperature**2 * (_divergence(*logs) * rows).sum() / counted(rows.sum())
 
 
+def stored_loss(student_logits: Tensor, ids: Tensor, values: Tensor) -> Tensor:
+    """Soft cross-entropy -sum q log p^S against the teacher's k largest logits, which were stored: q is their
+    softmax alone (MergeDistill section 3).
+
+    Shape: student_logits [P, V]; ids (of V) and values are [P, k]; the result is the mean over P, a scalar.
+    """
+    if ids.shape != values.shape or ids.shape[:1] != student_logits.shape[:1] or student_logits.ndim != 2:
+        raise InputError(
+            "The loss on stored labels needs logits [P, V] and as many rows of ids and values [P, k]; logits"
+            f" {tuple(student_logits.shape)}, ids {tuple(ids.shape)}, values {tuple(values.shape)} came."
+        )
+    kind = torch.promote_types(student_logits.dtype, torch.float32)
+    logs = student_logits.to(kind).log_softmax(dim=-1).gather(1, ids)
+    total = -(values.to(kind).softmax(dim=-1) * logs).sum()
+    return total / counted(torch.tensor(len(ids), device=ids.device))
+
+
 def cosine_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """1 - cos(h^S, h^T), mean over real tokens (DistilBERT section 3).
 

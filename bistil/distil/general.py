@@ -17,8 +17,8 @@ from transformers import PreTrainedTokenizerBase
 
 from bistil.distil.family import Family
 from bistil.distil.objective import Distillation
-from bistil.settings.ranges import Count, Dropout, Factor, Part, Positive, Seed, Settings
-from bistil.text.corpora import Batches, Blocks, held_out
+from bistil.settings.ranges import Count, Dropout, Factor, Part, Positive, Seed, Settings, Weight
+from bistil.text.corpora import Batches, Blocks, held_out, rarity
 from bistil.training.loop import History, Objective, Run, Schedule, fit
 
 
@@ -39,6 +39,8 @@ class GeneralConfig(Settings):
         weights: How often a language is drawn in relation to the others, 1 where none is given.
         language_run: The number of steps that one language has at a time, so that the teacher changes its SFT
             less often. Each language's expected share of the steps stays the same.
+        smoothing: Rare tokens are masked more often, by their count to the power of minus this; the number of
+            masked tokens is then exact. 0 masks all alike.
         pool: The number of batches out of which sequences of like length are put together, where text is not
             packed. A pool of 64 leaves about a third of the padding that one of 16 leaves.
     """
@@ -54,6 +56,7 @@ class GeneralConfig(Settings):
     weights: Mapping[str, Positive] | None = field(default=None, metadata={"added_later": True})
     language_run: Count = field(default=1, metadata={"added_later": True})
     pool: Count = field(default=16, metadata={"added_later": True})
+    smoothing: Weight = field(default=0.0, metadata={"added_later": True})
 
 
 @torch.no_grad()
@@ -89,17 +92,21 @@ def distil(
     if follows:
         set_dropout(objective.model, 0.0)
     parts = {code: blocks.split(config.held_out_share) for code, blocks in corpora.items()}
+    trained = {code: training for code, (training, _) in parts.items()}
+    schedule = config.schedule.counted(sum(map(len, trained.values())), config.batch_size)
+    rare = rarity(trained, len(tokenizer), config.smoothing)
     batches = Batches(
-        {code: training for code, (training, _) in parts.items()},
+        trained,
         tokenizer,
         weights={code: (config.weights or {}).get(code, 1.0) for code in corpora},
         batch_size=config.batch_size,
-        steps=config.schedule.steps,
+        steps=schedule.steps,
         mask_share=config.mask_share,
         seed=config.seed,
         language_run=config.language_run,
         pool=config.pool,
         in_turn=isinstance(objective, Family),
+        rare=rare,
     )
     evaluation = held_out(
         {code: kept for code, (_, kept) in parts.items()},
@@ -107,6 +114,7 @@ def distil(
         batch_size=16 if follows else config.batch_size,
         mask_share=config.mask_share,
         most=32 if follows else 64,
+        rare=rare,
     )
     narrower = f", drf {config.drf}" if config.drf > 1 else ""
     try:
@@ -115,7 +123,7 @@ def distil(
             batches,
             lambda: evaluate_general(objective, evaluation),
             replace(run, stage=f"{run.stage}, {' + '.join(corpora)}, lrf {config.lrf}{narrower}"),
-            schedule=config.schedule,
+            schedule=schedule,
             select="loss",
             seed=config.seed,
         )

@@ -82,7 +82,7 @@ class Distillation(Objective):
         theirs = teacher.encoder.config.num_hidden_layers if teacher else own
         self.pairs = term_pairs(terms, pairs, theirs, own)
         self._needs = [Needs.of(terms, self.pairs, side, depth) for side, depth in enumerate((own, theirs))]
-        self._compares_predictions = any((t.of, t.by) == ("prediction", "kl") for t in terms.values())
+        self._compares_predictions = any(t.of == "prediction" and t.by != "ce" for t in terms.values())
         self._predicts = any(term.of == "prediction" for term in terms.values())
         if relation_heads is None and teacher is not None:
             relation_heads = teacher.encoder.config.num_attention_heads

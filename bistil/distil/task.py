@@ -200,12 +200,13 @@ def train_task_sft(
         callbacks=[Undressing(wardrobe)] if wardrobe is not None else [],
         dresses=wardrobe is not None,
     )
+    sft = config.sft.counted(sum(map(len, rows.values())), config.batch_size)
     if before is None:
-        return fine_tune(tuning, config.sft, run)
-    lottery = config.sft.lottery
+        return fine_tune(tuning, sft, run)
+    lottery = sft.lottery
     if lottery is not None and lottery.select == "given":
         write_support(run.folder / SUPPORT, {name: where for name, (where, _) in before.tensors.items()})
-    found, history = fine_tune(tuning, config.sft, run)
+    found, history = fine_tune(tuning, sft, run)
     assert isinstance(found, SparseDelta), "what is tuned further is no adapter"
     return replace(before, full={}) + found, history
 

@@ -124,6 +124,10 @@ def value(term: Term, own: Reading, theirs: Reading | None, pairs: Pairs, contex
             assert own.logits is not None
             assert theirs.logits is not None
             rows = torch.ones(len(own.logits), dtype=mask.dtype, device=mask.device)
+            if term.positions == "masked" and context.labels is not None:
+                rows = (context.labels != IGNORED).to(mask.dtype)
+            if term.by == "cosine":
+                return cosine_loss(own.logits[None], theirs.logits[None], rows[None])
             found = tempered_loss(own.logits, theirs.logits, rows, temperature=term.temperature)
             if term.per == "sentence":
                 return found * counted(rows.sum()) / counted(mask.any(dim=1).sum())

@@ -139,6 +139,22 @@ def resampled(sums: np.ndarray, test: str, *, resamples: int = RESAMPLES) -> np.
     return 100 * np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
 
 
+def signed_rank(differences: Collection[float]) -> float:
+    """Wilcoxon's signed-rank test, one-sided and exact: how likely ranks of gains as large as these are where
+    a gain is as likely as a loss.
+
+    Differences of 0 are left out; equal ones share their mean rank. 1 where nothing is left.
+    """
+    found = np.array([one for one in np.round(list(differences), 9) if one])
+    _, place, times = np.unique(np.abs(found), return_inverse=True, return_counts=True)
+    twice = (2 * times.cumsum() - times + 1)[place]  # a mean of ranks may be a half
+    ways = np.zeros(twice.sum() + 1)  # of each sum of ranks with a plus
+    ways[0] = 1.0
+    for rank in twice:
+        ways[rank:] += ways[: len(ways) - rank].copy()
+    return float(ways[twice[found > 0].sum() :].sum() / ways.sum())
+
+
 def difference(left: Collection[np.ndarray], right: Collection[np.ndarray]) -> Difference:
     """Left minus right, of two systems' scores on the same test sets in the same order.
 

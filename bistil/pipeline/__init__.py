@@ -8,6 +8,7 @@ from is said here.
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from bistil.adapt.worn import WORN, load_worn
 from bistil.evaluation.score import predict_all
 from bistil.experiment import Cell
 from bistil.models.load import TaskModel
-from bistil.pipeline import gathered, generated, scores, students, trimmed, tuned
+from bistil.pipeline import gathered, generated, merged, scores, students, trimmed, tuned
 from bistil.pipeline.check import check
 from bistil.pipeline.finished import save_finished
 from bistil.pipeline.inputs import Inputs
@@ -102,11 +103,45 @@ class Pipeline(Inputs):
         """What a generator makes for a language, from its features alone."""
         return generated.make_generated(self, code, self.generator(kind))
 
-    def student(self, cell: Cell) -> Artefact:
-        """The general student of a cell: `model/` (encoder and tokenizer) and `history.json`."""
+    def named_teacher(self, name: str) -> Artefact:
+        """One of several teachers, in `model/`."""
+        return merged.make_teacher(self, name)
+
+    def union_vocabulary(self, cell: Cell) -> Artefact:
+        """The union of the vocabularies that a cell's student has: `tokenizer/` and `maps.safetensors`."""
+        how = self.merging(cell)
+        names = how.vocabularies(tuple(self.experiment.teachers))
+        return merged.make_union(self, {name: self.named_teacher(name) for name in names}, how.normaliser)
+
+    def teacher_labels(self, cell: Cell, code: str, name: str) -> Artefact:
+        """What a teacher says of a language's masked tokens, in `labels/`, for a cell's student."""
+        teacher, union = self.named_teacher(name), self.union_vocabulary(cell)
+        return merged.make_labels(self, cell, code, name, teacher, union)
+
+    def _merged(self, cell: Cell) -> Artefact:
+        recipe, how = self.system(cell).student, self.merging(cell)
+        assert recipe is not None
+        pairs = [(code, name) for code, names in how.teaches.items() for name in names]
+        labels = {(code, name): self.teacher_labels(cell, code, name) for code, name in pairs}
+        names = how.vocabularies(tuple(self.experiment.teachers)) if how.start != "random" else ()
+        teachers = {name: self.named_teacher(name) for name in names}
+        return merged.make_merged(self, cell, recipe, self.union_vocabulary(cell), teachers, labels)
+
+    def student(self, cell: Cell, vocabulary: Literal["teacher"] | None = None) -> Artefact:
+        """The general student of a cell: `model/` (encoder and tokenizer) and `history.json`.
+
+        Args:
+            vocabulary: for one that is trimmed when it is finished, itself with the teacher's vocabulary.
+        """
         recipe = self.system(cell).student
         assert recipe is not None, f"{cell.system} has no student"
+        if recipe.merges:
+            return self._merged(cell)
         kept = self._kept(cell)
+        if recipe.trim == "after":
+            if vocabulary is None and kept is not None:
+                return students.make_cut_student(self, self.student(cell, "teacher"), kept)
+            recipe, kept = replace(recipe, vocabulary="teacher", trim="before"), None
         adapted = recipe.adapted and self.experiment.language_sft is not None
         worn = {code: self.language_sft(code) for code in self.languages(cell)} if adapted else {}
         return students.make_student(self, cell, recipe, kept, worn)
@@ -118,6 +153,8 @@ class Pipeline(Inputs):
             return self.task_sft(cell.without_regime)
         base = self._base(cell, system.learning.through)
         codes = dict.fromkeys((*self.learnt_from(cell), *(part.language for part in self.validated(cell))))
+        if system.merges:
+            base = replace(base, tokenizer=merged.tokenizer_folder(self, cell, self.learnt_from(cell)[0]))
         worn = {code: one for code in codes if (one := self.worn(cell, code, in_training=True))}
         if system.then is not None:
             finished = self.task_sft(cell.without_regime)
@@ -215,10 +252,16 @@ class Pipeline(Inputs):
 
     def _base(self, cell: Cell, side: Side = "target") -> Base:
         """What a cell tunes: its student, one of its family's two, or the teacher itself."""
-        recipe = self.system(cell).student
+        system, recipe = self.system(cell), self.system(cell).student
+        code = cell.target if side == "target" else self.experiment.source
+        if system.own_teacher:
+            teacher = self.named_teacher(self.merging(cell).taught_by[cell.target][0])
+            return Base(teacher, teacher)
         if recipe is None:
             return Base(None, None)
-        code = cell.target if side == "target" else self.experiment.source
+        if recipe.merges:
+            folder = merged.tokenizer_folder(self, cell, code)
+            return Base(self.student(cell), self.union_vocabulary(cell), tokenizer=folder)
         return Base(self.student(cell), self._kept(cell), code if recipe.family else "")
 
     def _kept(self, cell: Cell) -> Artefact | None:

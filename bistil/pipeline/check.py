@@ -87,7 +87,7 @@ def _check_students(inputs: Inputs, teacher: Teacher) -> None:
     config, depth = teacher.encoder.config, teacher.encoder.config.num_hidden_layers
     for cell in experiment.cells():
         student = inputs.system(cell).student
-        if student is None:
+        if student is None or student.merges:
             continue
         own = student_depth(depth, cell.lrf)
         layers = student.start if student.start != "random" else "uniform" if depth % own == 0 else "bottom"

@@ -12,6 +12,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from bistil.adapt.worn import WORN, Worn
+from bistil.distil.merge import MergeConfig
 from bistil.experiment import Cell, Experiment
 from bistil.models.config import read_config
 from bistil.models.device import choose_device
@@ -115,8 +116,9 @@ class Inputs(ABC):
 
     def cut_from(self, cell: Cell, encoder: PreTrainedModel) -> tuple[int, int]:
         """How many parameters the cut took from a cell's encoder, and how many tokens it knew before."""
-        student = self.system(cell).student
-        if not self.trims or (student is not None and student.vocabulary == "trimmed"):
+        system, student = self.system(cell), self.system(cell).student
+        own = system.own_teacher or (student is not None and student.vocabulary != "teacher")
+        if not self.trims or own:
             return 0, int(encoder.config.vocab_size)
         return self.parameters_cut(encoder), int(self.trimmed_teacher().metrics["vocabulary"][0])
 
@@ -154,9 +156,20 @@ class Inputs(ABC):
         """The system of a cell."""
         return self.experiment.system(cell.system)
 
+    def merging(self, cell: Cell) -> MergeConfig:
+        """How a cell's system merges teachers."""
+        return self.experiment.merging(cell.system)
+
+    def reading(self, cell: Cell) -> dict[str, str]:
+        """What a stage says of how text of a task is cut, where that is not by the model's own tokenizer."""
+        teacher = self.system(cell).merges and self.merging(cell).read_with == "teacher"
+        return {"read_with": "teacher"} if teacher else {}
+
     def languages(self, cell: Cell) -> tuple[str, ...]:
         """What the student of a cell is distilled on."""
         student = self.system(cell).student
+        if student is not None and student.merges:
+            return tuple(self.merging(cell).taught_by)
         match student.languages if student else "pair":
             case "seen":
                 return self.seen

@@ -70,9 +70,12 @@ def make_evaluation(
 
 
 def moved(inputs: Inputs, cell: Cell) -> dict[str, str]:
-    """What a stage says of a task that was learnt by one student of a family and is used by another."""
+    """What a stage says of a task that was learnt by one student of a family and is used by another, and of
+    how its text is cut.
+    """
     learning = inputs.system(cell).learning
-    return {"used": learning.used, "carried": learning.carried} if learning.moves else {}
+    told = {"used": learning.used, "carried": learning.carried} if learning.moves else {}
+    return told | inputs.reading(cell)
 
 
 def make_retrieval(
@@ -122,6 +125,7 @@ def make_retrieval(
         made_from["base"] = bases[1].student or inputs.teacher_input
         made_from |= {f"sft {code}": one for code, one in worn.items() if one}
     settings = {"task": RETRIEVAL, "settings": config, "max_length": experiment.text.length}
+    settings |= inputs.reading(cell)
     return inputs.store.run("evaluation", settings, made_from, build)
 
 

@@ -123,10 +123,7 @@ def _language_module(
             tokenizer = trimmed_tokenizer(kept)
             vocab.trim_model(mlm, kept_ids(kept).numpy())
         if student is not None:
-            # The student's last states are trained to be the teacher's, so the teacher's head fits.
-            mlm = with_encoder(mlm, load_encoder(student.path("model")))
-            if (own := student.path(OWN_HEAD)).is_file():
-                load_head(mlm, load_file(own))
+            mlm = _over(mlm, student)
         delta, history = train_language_sft(
             inputs.placed(mlm),
             tokenizer,
@@ -171,6 +168,8 @@ def make_student(
             made, narrowing = _started(inputs, recipe, config, teacher, kept, codes)
             started = {}
         history: History = []
+        for one in started.values() or [made]:
+            _freeze(one, recipe.frozen)
         if recipe.terms:
 
             def minimised(student: PreTrainedModel) -> Distillation:
@@ -206,6 +205,48 @@ def make_student(
     return inputs.store.run(
         "student", _settings(inputs, recipe, config), _made_from(inputs, recipe, kept, worn, codes), build
     )
+
+
+def make_cut_student(inputs: Inputs, whole: Artefact, kept: Artefact) -> Artefact:
+    """A finished student without the rows of tokens that are not kept, in encoder and head; nothing is
+    trained.
+    """
+
+    def build(folder: Path) -> Mapping[str, Any]:
+        mlm = _over(inputs.fresh_teacher().mlm, whole)
+        vocab.trim_model(mlm, kept_ids(kept).numpy())
+        if whole.path(OWN_HEAD).is_file():
+            save_file(head_state(mlm), folder / OWN_HEAD)
+        encoder: Any = mlm.base_model
+        return inputs.keep_student(folder, encoder, trimmed_tokenizer(kept), [])
+
+    return inputs.store.run("student", {"trim": "after"}, {"student": whole, "vocabulary": kept}, build)
+
+
+def _over(mlm: PreTrainedModel, student: Artefact) -> PreTrainedModel:
+    """A masked LM, changed in place, with a student's encoder, and its head where it has one."""
+    # Without one: the student's last states are trained to be the teacher's, so the teacher's head fits.
+    mlm = with_encoder(mlm, load_encoder(student.path("model")))
+    if (own := student.path(OWN_HEAD)).is_file():
+        load_head(mlm, load_file(own))
+    return mlm
+
+
+def _freeze(student: PreTrainedModel, parts: tuple[str, ...]) -> None:
+    """Keep parts of a student as they start.
+
+    Raises:
+        InputError: for positions that the architecture has no table of.
+    """
+    for part in parts:
+        found: Any = student.base_model.get_submodule("embeddings")
+        found = getattr(found, "position_embeddings", None) if part == "positions" else found
+        if found is None:
+            raise InputError(
+                f"A table of positions was expected to be frozen, but {type(student).__name__} has none."
+                " Take `frozen: [positions]` out of the recipe."
+            )
+        found.requires_grad_(False)
 
 
 def _keep_family(
@@ -344,9 +385,9 @@ def _calibration(
     teacher.wear(None)
 
 
-def trimmed_tokenizer(vocabulary: Artefact) -> PreTrainedTokenizerFast:
+def trimmed_tokenizer(vocabulary: Artefact, name: str = "tokenizer") -> PreTrainedTokenizerFast:
     """The tokenizer of a vocabulary artefact."""
-    tokenizer: Any = AutoTokenizer.from_pretrained(vocabulary.path("tokenizer"), trust_remote_code=False)
+    tokenizer: Any = AutoTokenizer.from_pretrained(vocabulary.path(name), trust_remote_code=False)
     return cast(PreTrainedTokenizerFast, tokenizer)
 
 

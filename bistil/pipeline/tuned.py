@@ -4,7 +4,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,13 @@ class Base:
         student: the artefact of the student.
         vocabulary: what the student is trimmed to; None for the teacher's.
         member: the language of one student of a family; "" where there is one student only.
+        tokenizer: the folder of the vocabulary's tokenizer that text is read with.
     """
 
     student: Artefact | None
     vocabulary: Artefact | None
     member: str = ""
+    tokenizer: str = field(default="tokenizer", compare=False)
 
     def load(self, inputs: Inputs) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, torch.Tensor | None]:
         """The encoder, its tokenizer, and the teacher's ids of its tokens (None where they are the same)."""
@@ -57,7 +59,8 @@ class Base:
         encoder = load_encoder(self.student.path(f"{MEMBERS}/{self.member}" if self.member else "model"))
         if self.vocabulary is None:
             return encoder, inputs.teacher.tokenizer, None
-        return encoder, trimmed_tokenizer(self.vocabulary), kept_ids(self.vocabulary)
+        kept = kept_ids(self.vocabulary) if self.vocabulary.kind == "vocabulary" else None
+        return encoder, trimmed_tokenizer(self.vocabulary, self.tokenizer), kept
 
 
 def make_task_sft(
@@ -148,6 +151,7 @@ def make_task_sft(
         settings["temperature"] = learning.temperature
     if learning.through != "target":
         settings["through"] = learning.through
+    settings |= inputs.reading(cell)
     if follows is not None and inputs.experiment.at_floor == "stop":
         _check_learnt(follows, cell)
     return inputs.store.run("task-sft", settings, made_from, build)

@@ -20,6 +20,7 @@ from bistil.errors import InputError
 from bistil.experiment import Cell, Experiment
 from bistil.models.packaged import lacks_package, teacher_config, teacher_folder
 from bistil.pipeline import Pipeline
+from bistil.plan.epochs import counted, has_epochs, stored_bytes
 from bistil.store.artefacts import Artefact, Build, Store, artefact_id, file_id
 from bistil.text.languages import DATA, DataFolder, Language
 from bistil.text.typology import Typology
@@ -33,6 +34,9 @@ METHODS: dict[str, Callable[..., Artefact]] = {
         Pipeline.vocabulary,
         Pipeline.language_sft,
         Pipeline.language_adapter,
+        Pipeline.named_teacher,
+        Pipeline.union_vocabulary,
+        Pipeline.teacher_labels,
         Pipeline.nearest_adapter,
         Pipeline.generator,
         Pipeline.generated_adapter,
@@ -68,7 +72,7 @@ class Stage:
 
     inputs: id of the stage, or of the file or teacher, by name. after: ids of stages. known: whether
     everything it is made from is at hand, so that the id is its real one; there: whether the store has it,
-    None where that cannot be known.
+    None where that cannot be known. stores: the bytes of the labels that it stores, where text is at hand.
     """
 
     id: str
@@ -79,6 +83,7 @@ class Stage:
     after: tuple[str, ...]
     cells: tuple[Cell, ...] = ()
     known: bool = True
+    stores: int = 0
     there: bool | None = None
 
     @property
@@ -158,6 +163,13 @@ def foresee(
             name: (store.root / stage.kind / name).is_dir() if store and stage.known else None
             for name, stage in notes.stages.items()
         }
+        for name, stage in notes.stages.items():
+            if store is not None and stage.known and has_epochs(stage.config):
+                config = counted(pipeline, stage.config, stage.job.arguments)
+                notes.stages[name] = replace(stage, config=config)
+            if stage.kind == "teacher-labels" and stage.known and pipeline.teacher_is_here:
+                size = stored_bytes(pipeline, stage.config, stage.job.arguments[1])
+                notes.stages[name] = replace(stage, stores=size)
         return {
             name: replace(stage, cells=tuple(users[name]), there=there[name])
             for name, stage in notes.stages.items()

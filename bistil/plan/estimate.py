@@ -49,7 +49,7 @@ class Estimator:
         nothing the steps too.
         """
         steps = sum(schedule.steps for schedule in schedules(stage.config))
-        if self.config is None or not steps:
+        if self.config is None or not steps or stage.kind == "teacher":
             return Cost(steps)
         return Cost(steps, steps * self._step(stage, self.config))
 

@@ -113,7 +113,7 @@ def _parts(experiment: Experiment, fitted: Profile, width: int) -> Iterator[Iter
 
 def _far(where: str, ours: Schedule, theirs: Schedule, fitted: Profile, width: int) -> Iterator[str]:
     of = f"for a teacher of width {width}, whose fitting settings ({fitted.name}) are {fitted.source}"
-    if ours.steps * FEW <= theirs.steps:
+    if ours.steps and ours.steps * FEW <= theirs.steps:  # epochs are not counted yet
         yield f"{where} has {ours.steps:,} steps where {theirs.steps:,} are known to do, {of}."
     if not theirs.learning_rate / FAR <= ours.learning_rate <= theirs.learning_rate * FAR:
         yield (

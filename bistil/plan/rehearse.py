@@ -147,8 +147,9 @@ def shortened(settings: Any, steps: int | None = None) -> Any:
     """
     steps = few_steps(settings) if steps is None else steps
     if isinstance(settings, Schedule):
-        cut = replace(settings, steps=steps, evaluations=min(settings.evaluations, 2))
-        return settings if settings.steps <= steps else cut
+        few = replace(settings, steps=steps, epochs=None, at_most=None, at_least=None)
+        cut = replace(few, evaluations=min(settings.evaluations, 2))
+        return settings if 0 < settings.steps <= steps else cut
     if isinstance(settings, Mapping):
         return {name: shortened(value, steps) for name, value in settings.items()}
     if is_dataclass(settings) and not isinstance(settings, type):

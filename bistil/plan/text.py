@@ -14,6 +14,7 @@ from bistil.experiment import Experiment
 from bistil.miniworld.settings import load_settings
 from bistil.models.packaged import TO_INSTALL, lacks_package, teacher_config
 from bistil.plan import Stage, foresee
+from bistil.plan.epochs import has_epochs
 from bistil.plan.estimate import Cost, Estimator
 from bistil.plan.profiles import CPU_TFLOPS, misfits
 from bistil.plan.rehearse import makespan
@@ -220,6 +221,10 @@ def _footnotes(
         yield (
             f"? = cannot be told without {lacking}: what a stage is made from decides its place in the store."
         )
+    if any(has_epochs(stage.config) for stage in stages.values()):
+        yield "Steps of schedules in epochs are counted once the data folder and the teacher are at hand."
+    if stored := sum(stage.stores for stage in stages.values()):
+        yield f"About {stored / 2**20:.1f} MiB of stored labels, of which the disk needs a fifth more free."
     if lacks_package(experiment.teacher):
         yield f"Before the run: {experiment.teacher} {TO_INSTALL}"
     if experiment.data_sets:

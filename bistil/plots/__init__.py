@@ -28,6 +28,7 @@ from bistil.evaluation.results import (
 from bistil.plots.labels import Spot, label_points
 from bistil.plots.languages import coverage, typology
 from bistil.plots.live import series
+from bistil.plots.merging import united
 from bistil.plots.regimes import examples_and_scores
 from bistil.plots.sft import (
     Tuning,
@@ -68,6 +69,7 @@ __all__ = [
     "support_over_time",
     "trade_off",
     "typology",
+    "united",
     "vocabulary_curve",
 ]
 

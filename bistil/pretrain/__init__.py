@@ -127,12 +127,13 @@ def pretrain(
             "text": 1 - config.parallel_share * bool(pairs),
             **dict.fromkeys(pairs, config.parallel_share),
         }
+    schedule = config.schedule.counted(sum(map(len, training.values())), config.batch_size)
     masked = Batches(
         training,
         tokenizer,
         weights=weights,
         batch_size=config.batch_size,
-        steps=config.schedule.steps,
+        steps=schedule.steps,
         mask_share=config.mask_share,
         seed=config.seed,
         by_length=config.packed,
@@ -144,7 +145,7 @@ def pretrain(
         Steps(masked, translations, config.translation_share, config.seed),
         lambda: {**evaluate_mlm(mlm, evaluation), **plain},
         Run(folder, "pretrain", progress, stop),
-        schedule=config.schedule,
+        schedule=schedule,
         select="loss",
         seed=config.seed,
         optimizer=_optimizer(mlm, config),

@@ -58,7 +58,7 @@ def initial_model(config: PretrainConfig, text: Text) -> Initial:
             hidden_dropout_prob=config.dropout,
             attention_probs_dropout_prob=config.dropout,
         )
-        return Initial(_off_the_plateau(BertForMaskedLM(bert)), tokenizer)
+        return Initial(off_the_plateau(BertForMaskedLM(bert)), tokenizer)
     start = weights_folder(config.start)
     if config.vocabulary is None:
         teacher = load_teacher(start)
@@ -105,7 +105,7 @@ def _check_length(config: PretrainConfig, encoder: PreTrainedModel) -> None:
 
 
 @torch.no_grad()
-def _off_the_plateau(mlm: BertForMaskedLM) -> BertForMaskedLM:
+def off_the_plateau(mlm: BertForMaskedLM) -> BertForMaskedLM:
     """Start positions as sinusoids (of the embeddings' scale) and scale residual branches by 1 / sqrt(2 *
     layers).
     """

@@ -19,6 +19,7 @@ from bistil.report.index import write_index
 from bistil.report.orderings import orderings
 from bistil.report.page import write_report
 from bistil.report.published import beside
+from bistil.report.ranks import rank_tables
 from bistil.report.readme import refresh
 from bistil.report.supports import support_figures
 from bistil.report.tables import Table
@@ -42,6 +43,9 @@ KINDS = (
     "generated-adapter",
     "generator",
     "vocabulary",
+    "teacher-labels",
+    "union-vocabulary",
+    "teacher",
     "trimmed-teacher",
 )
 TABLE = DATA / "languages.csv"
@@ -227,15 +231,15 @@ def _owner(artefact: Artefact, known: Mapping[str, Artefact]) -> str:
     LT-SFT's own choice.
     """
     base = known.get(artefact.manifest["inputs"]["base"])
-    recipe = base.manifest["config"]["recipe"] if base else ""
+    recipe = base.manifest["config"].get("recipe", {}) if base else ""
     owner = f"{recipe if isinstance(recipe, str) else base.id} student" if base else "teacher"
     select = (artefact.manifest["config"]["sft"].get("lottery") or {}).get("select")
     return f"{owner} ({select})" if select else owner
 
 
 def further_tables(rows: Sequence[Row], manifests: Iterable[Mapping[str, Any]]) -> list[Table]:
-    """The papers' numbers beside ours, and what was left of vocabularies."""
-    return [*_published_tables(rows), *_vocabulary_tables(manifests)]
+    """The papers' numbers beside ours, signed ranks over cells, and what was left of vocabularies."""
+    return [*_published_tables(rows), *rank_tables(rows), *_vocabulary_tables(manifests)]
 
 
 def notebooks(folder: Path) -> dict[str, str]:

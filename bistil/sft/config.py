@@ -91,7 +91,7 @@ class SftMethod(Settings):
             raise InputError(
                 "LT-SFT chooses what may change by a dense phase: give its schedule under `dense`."
             )
-        if self.spiel is not None:
+        if self.spiel is not None and self.sparse.steps:
             self.spiel.check_steps(self.sparse.steps, "sparse", "steps")
 
     @property
@@ -127,6 +127,11 @@ class SftMethod(Settings):
     def steps(self) -> int:
         """Optimiser steps of all phases together."""
         return sum(phase.steps for phase in self.phases)
+
+    def counted(self, examples: int, batch_size: int) -> Self:
+        """The same with the epochs of its schedules as steps."""
+        dense = self.dense and self.dense.counted(examples, batch_size)
+        return dataclasses.replace(self, dense=dense, sparse=self.sparse.counted(examples, batch_size))
 
     def at_density(self, density: float) -> Self:
         """The same method with another density."""

@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.nn.functional import linear, relu
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bistil.errors import InputError
 from bistil.models.finite import not_finite

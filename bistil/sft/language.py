@@ -93,4 +93,4 @@ def train_language_sft(
         base=base,
         cut=cut,
     )
-    return fine_tune(tuning, sft, run)
+    return fine_tune(tuning, sft.counted(len(training), text.batch_size), run)

@@ -20,7 +20,7 @@ EVEN = ("uniform", "odd", "odd-last")
 LayerMap = str
 """A named map, or the pairs themselves as in `1-2 2-4 3-12`."""
 Of = Literal["embedding", "hidden", "states", "attention", "scores", "relations", "prediction", "sentence"]
-By = Literal["mse", "cosine", "kl", "ce"]
+By = Literal["mse", "cosine", "kl", "ce", "stored"]
 Side = Literal["target", "source"]
 """Which of a family's students."""
 SHARED = r"embeddings|head|layer:[1-9]\d*"
@@ -32,10 +32,12 @@ COMPARED: Mapping[str, tuple[str, ...]] = {
     "attention": ("mse",),
     "scores": ("mse",),
     "relations": ("kl",),
-    "prediction": ("kl", "ce"),
+    "prediction": ("kl", "cosine", "ce", "stored"),
     "sentence": ("cosine",),
 }
 """By what each part of a model can be compared."""
+MERGED = frozenset((("prediction", "stored"), ("prediction", "ce")))
+"""What a student of several teachers minimises."""
 
 
 def layer_pairs(layers: LayerMap, teacher: int, student: int) -> Pairs:
@@ -129,7 +131,8 @@ class Term(Settings):
             keys and values, `prediction` the masked-LM head's output, `sentence` the mean of the last states
             over a sentence's tokens.
         by: the squared difference (`mse`), 1 - cosine (`cosine`), the divergence from the teacher (`kl`) or
-            the cross-entropy of the masked tokens themselves (`ce`), which follows no teacher.
+            the cross-entropy of the masked tokens themselves (`ce`), which follows no teacher. `stored` is
+            the divergence from labels that several teachers wrote down before.
         weight: the factor of the term in the sum.
         over: whether the paired layers are averaged or summed.
         per: whether `relations` are averaged over all tokens of a batch, as MiniLMv2 is written, or over
@@ -137,6 +140,8 @@ class Term(Settings):
             and divided by sentences, as Bui's published code does.
         layers: the pairs that this term compares, where they are not those of the student.
         temperature: what logits are divided by before the softmax of a `prediction` by `kl`.
+        positions: at which tokens a `prediction` follows the teacher: all that are "real", or the "masked"
+            ones.
     """
 
     of: Of
@@ -146,6 +151,7 @@ class Term(Settings):
     per: Literal["token", "sentence"] = field(default="token", metadata={"added_later": True})
     layers: LayerMap | None = None
     temperature: Positive = 1.0
+    positions: Literal["real", "masked"] = field(default="real", metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -169,24 +175,30 @@ class Student(Settings):
         terms: what it minimises, by the names in its history; without any it stays the copy it starts as.
         languages: what it is distilled on: "pair" (source and target), "target" (that alone), "seen" (all
             that the teacher saw), or "each": a family, one student for each language of the pair.
-        vocabulary: "trimmed" to those languages, or the "teacher"'s own.
+        vocabulary: "trimmed" to those languages, the "teacher"'s own, or the "union" of several teachers',
+            whose student learns from their stored labels, as `merge` of the experiment says.
         start: the teacher's layers that it starts from, as a layer map, or "random".
         layers: the teacher's layers that it imitates, as a layer map; also in task distillation.
         adapted: whether the teacher wears the SFT of the batch's language meanwhile.
         share: which tensors the students of a family have in common: `embeddings`, the masked-LM `head`,
             `layer:1` and so on (Bui's g_share). A head is tied to the embeddings where both or neither are
             shared.
+        trim: whether teacher and student are trimmed "before" they are distilled, or the finished student
+            "after", which trains nothing.
+        frozen: what of the student stays as it starts: its `positions`, or all of its `embeddings`.
         title: what its learning curve is called.
         named: how its artefacts name the recipe; "" where they hold all of it, as those of variants do.
     """
 
     terms: Mapping[str, Term]
     languages: Literal["pair", "target", "seen", "each"] = "pair"
-    vocabulary: Literal["trimmed", "teacher"] = "trimmed"
+    vocabulary: Literal["trimmed", "teacher", "union"] = "trimmed"
     start: LayerMap = "uniform"
     layers: LayerMap = "uniform"
     adapted: bool = False
     share: tuple[str, ...] = field(default=("embeddings", "head"), metadata={"added_later": True})
+    trim: Literal["before", "after"] = field(default="before", metadata={"added_later": True})
+    frozen: tuple[Literal["positions", "embeddings"], ...] = field(default=(), metadata={"added_later": True})
     title: str = ""
     named: str = ""
 
@@ -200,6 +212,18 @@ class Student(Settings):
                     "Students of a family can share `embeddings`, `head` and `layer:1`, `layer:2` and so on,"
                     f" but got {one!r}."
                 )
+        if self.merges != any(term.by == "stored" for term in self.terms.values()):
+            raise InputError(
+                "A term by `stored` and `vocabulary: union` go together: a student of several teachers"
+                " learns from what they wrote down."
+            )
+        if self.merges and {(one.of, one.by) for one in self.terms.values()} - MERGED:
+            raise InputError("A student of several teachers has terms of `prediction` by `stored` and `ce`.")
+        if self.trim == "after" and (self.vocabulary != "trimmed" or self.family):
+            raise InputError(
+                "What is trimmed after distillation is one student: give `vocabulary: trimmed`, and no"
+                " `languages: each`."
+            )
         if not self.terms and self.family:
             raise InputError("Students of a family that learn nothing are one truncated teacher: give terms.")
         if (self.vocabulary, self.languages) == ("trimmed", "seen"):
@@ -214,6 +238,11 @@ class Student(Settings):
         return self.languages == "each"
 
     @property
+    def merges(self) -> bool:
+        """Whether it learns from the stored labels of several teachers."""
+        return self.vocabulary == "union"
+
+    @property
     def follows(self) -> bool:
         """Whether any term compares it with the teacher."""
         return any(term.by != "ce" for term in self.terms.values())
@@ -226,13 +255,15 @@ class Student(Settings):
     @property
     def masks(self) -> bool:
         """Whether it needs masked tokens to predict."""
-        return any(term.by == "ce" for term in self.terms.values())
+        return any(term.by == "ce" or term.positions == "masked" for term in self.terms.values())
 
     @property
     def imitates_predictions(self) -> bool:
         """Whether it needs the masked-LM head of the teacher, to follow or to start from."""
         starts = self.has_head and self.start != "random"
-        return starts or any((one.of, one.by) == ("prediction", "kl") for one in self.terms.values())
+        return starts or any(
+            one.of == "prediction" and one.by not in ("ce", "stored") for one in self.terms.values()
+        )
 
     @property
     def relates(self) -> bool:
@@ -461,6 +492,9 @@ class System:
         learning: how it learns the task.
         colour: its colour in every figure; "" for one made from its name.
         guesses: whether it is no model at all but a trivial guess.
+        own_teacher: whether it is, instead of the experiment's teacher, the first that `merge` names for the
+            target.
+        merge: what differs from the experiment's `merge`, by its keys.
         ours: whether it is the method that the others are compared with.
         then: how the finished model is tuned further; None where it is not.
         further: the examples of that.
@@ -475,12 +509,18 @@ class System:
     learning: Learning = field(default_factory=Learning)
     colour: str = ""
     guesses: bool = False
+    own_teacher: bool = False
+    merge: Mapping[str, Any] = field(default_factory=dict)
     ours: bool = False
     then: Then | None = None
     further: tuple[Rows, ...] = ()
     translated_test: str = ""
 
     def __post_init__(self) -> None:
+        if self.merges and (self.adaptation.worn != "nothing" or self.learning.follows == "teacher"):
+            raise InputError("A student of several teachers wears nothing and follows gold labels in tasks.")
+        if self.merge and not (self.merges or self.own_teacher):
+            raise InputError("`merge` is of a system that merges teachers, which this one does not.")
         family = self.student is not None and self.student.family
         if family and self.adaptation.worn != "nothing":
             raise InputError("The students of a family are each of one language and wear nothing for it.")
@@ -499,6 +539,16 @@ class System:
             )
         if self.forced and family and self.learning.through != "target":
             raise InputError("A student that follows the task's teacher is the target's: `through: target`.")
+
+    @property
+    def merges(self) -> bool:
+        """Whether it is a student of several teachers."""
+        return self.student is not None and self.student.merges
+
+    @property
+    def reduced(self) -> bool:
+        """Whether it is a student whose size is that of its teacher by reduction factors."""
+        return self.student is not None and not self.merges
 
     @property
     def forced(self) -> bool:

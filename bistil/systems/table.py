@@ -57,6 +57,13 @@ SENTENCE = Student(
     title="Stage 1 with sentence vectors",
     named="bistil-sentence",
 )
+MERGE = Student(
+    terms={"stored": Term(of="prediction", by="stored"), "masked": Term(of="prediction", by="ce")},
+    languages="seen",
+    vocabulary="union",
+    start="random",
+    title="Several teachers' stored labels",
+)
 LANGUAGE_SFT = Adaptation(worn="sft")
 LANGUAGE_ADAPTER = Adaptation(worn="adapter")
 GENERATED = Adaptation(worn="generated")
@@ -109,7 +116,13 @@ def _truncated(start: str, which: str, source: str, colour: str) -> System:
     )
 
 
-def _eliquare(told: str, source: str, colour: str, vocabulary: Literal["trimmed", "teacher"]) -> System:
+def _eliquare(
+    told: str,
+    source: str,
+    colour: str,
+    vocabulary: Literal["trimmed", "teacher"],
+    trim: Literal["before", "after"] = "before",
+) -> System:
     """A student of the target language alone by DistilBERT's recipe, tuned on examples in that language."""
     return System(
         told=told,
@@ -118,6 +131,7 @@ def _eliquare(told: str, source: str, colour: str, vocabulary: Literal["trimmed"
             terms=DISTILBERT.terms,
             languages="target",
             vocabulary=vocabulary,
+            trim=trim,
             start="odd",
             layers="last",
             title="Eliquare's recipe on the target alone",
@@ -415,6 +429,32 @@ SYSTEMS: Mapping[str, System] = {
         "Singh et al. 2023, table 5",
         "#7766bb",
         "trimmed",
+    ),
+    "eliquare-post": _eliquare(
+        "The finished student of the target language with the teacher's vocabulary, cut to that language"
+        " before it is tuned; the cut trains nothing.",
+        "Singh et al. 2023, table 5",
+        "#bbaadd",
+        "trimmed",
+        "after",
+    ),
+    "merged": System(
+        told=(
+            "One student of several teachers over the union of their vocabularies, by their stored"
+            " predictions of masked tokens and, more and more, the tokens themselves; tuned on the source in"
+            " all weights."
+        ),
+        source="Khanuja et al. 2021, section 3",
+        student=MERGE,
+        learning=ALL_WEIGHTS,
+        colour="#bb5566",
+    ),
+    "teacher-of-language": System(
+        told="The teacher of the target language, tuned on examples in that language in all its weights.",
+        source="Khanuja et al. 2021, table 2",
+        learning=IN_LANGUAGE,
+        own_teacher=True,
+        colour="#886677",
     ),
     "floor": System(
         told=(

@@ -24,6 +24,7 @@ class Variant(Settings):
             dropped.
         adaptation: what differs in what it wears for a language, as fields of `Adaptation`.
         learning: what differs in how it learns a task, as fields of `Learning`.
+        merge: what differs from the experiment's `merge`, by its keys.
         told: its own sentence for reports; by default one made from the difference.
     """
 
@@ -31,6 +32,7 @@ class Variant(Settings):
     recipe: Mapping[str, Any] = field(default_factory=dict)
     adaptation: Mapping[str, Any] = field(default_factory=dict)
     learning: Mapping[str, Any] = field(default_factory=dict)
+    merge: Mapping[str, Any] = field(default_factory=dict)
     told: str = ""
 
 
@@ -53,9 +55,7 @@ def changed(system: System, variant: Variant) -> System:
         if said:
             key = "recipe" if name == "student" else name
             try:
-                parts[name] = build(
-                    kind, _merged(_plain(getattr(system, name)), said), f"variant of {variant.of}"
-                )
+                parts[name] = adjusted(kind, getattr(system, name), said, f"variant of {variant.of}")
             except InputError as error:
                 error.at = (key, *error.at)
                 raise
@@ -63,7 +63,17 @@ def changed(system: System, variant: Variant) -> System:
     if old is not None and new is not None and new != old:
         parts["student"] = replace(new, named="", title=_title(variant))
     told = variant.told or f"As {variant.of}, but {_difference(variant)}."
-    return replace(system, **parts, told=told, colour="", ours=False)
+    merge = {**system.merge, **variant.merge}
+    return replace(system, **parts, merge=merge, told=told, colour="", ours=False)
+
+
+def adjusted(kind: type, value: Any, change: Mapping[str, Any], where: str) -> Any:
+    """A settings class' value with something changed, key by key; `where` is named in errors.
+
+    Raises:
+        InputError: for a change that fits no field.
+    """
+    return build(kind, _merged(_plain(value), change), where)
 
 
 def _plain(value: Any) -> Any:
@@ -92,7 +102,7 @@ def _merged(base: Any, change: Any) -> Any:
 def _difference(variant: Variant) -> str:
     """What a variant says, in words: layers bottom, no term soft, term cosine by mse."""
     told = []
-    for said in (variant.recipe, variant.adaptation, variant.learning):
+    for said in (variant.recipe, variant.adaptation, variant.learning, variant.merge):
         for key, value in said.items():
             if key == "terms" and isinstance(value, Mapping):
                 told += [

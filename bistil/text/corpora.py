@@ -68,7 +68,7 @@ class Blocks:
         Raises:
             InputError: where no block would be left to train on.
         """
-        held = np.unique(np.linspace(0, len(self) - 1, max(least, round(share * len(self)))).astype(int))
+        held = held_rows(len(self), share, least=least)
         keep = np.setdiff1d(np.arange(len(self)), held)
         if not len(keep):
             raise InputError(
@@ -92,6 +92,11 @@ class Blocks:
             [getattr(part, name)[rows[code]] for code, part in parts.items()] for name in ("ids", "lengths")
         )
         return cls(np.concatenate(ids), np.concatenate(lengths))
+
+
+def held_rows(number: int, share: float, *, least: int = 1) -> np.ndarray:
+    """Which of so many rows are held out: `share` of them, evenly spread, at least `least`."""
+    return np.unique(np.linspace(0, number - 1, max(least, round(share * number))).astype(int))
 
 
 def unigram_entropy(blocks: Blocks, tokenizer: PreTrainedTokenizerBase) -> float:
@@ -196,18 +201,47 @@ def pairs_to_blocks(
     return Blocks(ids, lengths)
 
 
+def rarity(corpora: Mapping[str, Blocks], tokens: int, smoothing: float) -> Tensor | None:
+    """What each token weighs where rare ones are masked more often: max(count, 1) ** -smoothing, by all of a
+    text; None without smoothing. Shape: [V], float64.
+    """
+    if not smoothing:
+        return None
+    counts = np.zeros(tokens, np.int64)
+    for blocks in corpora.values():
+        real = np.arange(blocks.ids.shape[1])[None, :] < blocks.lengths[:, None]
+        counts += np.bincount(blocks.ids[real], minlength=tokens)
+    return torch.from_numpy(np.maximum(counts, 1) ** -smoothing)
+
+
 def mask_tokens(
-    ids: Tensor, mask: Tensor, tokenizer: PreTrainedTokenizerBase, share: float, rng: np.random.Generator
+    ids: Tensor,
+    mask: Tensor,
+    tokenizer: PreTrainedTokenizerBase,
+    share: float,
+    rng: np.random.Generator,
+    rare: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """BERT's masking: `share` of the real, non-special tokens are predicted; of those 80 % become [MASK], 10
     % a random token.
+
+    Args:
+        rare: what each token weighs, as `rarity` gives it. Then exactly round(share * tokens) of the batch
+            are drawn without replacement by these weights (the largest of log weight + Gumbel noise). Shape:
+            [V].
 
     Returns:
         input ids and labels, Shape: [B, L] each; labels are -100 where nothing is predicted.
     """
     special = torch.isin(ids, torch.tensor(tokenizer.all_special_ids)) | (mask == 0)
     draw, kind = (torch.from_numpy(rng.random(ids.shape)) for _ in range(2))
-    chosen = (draw < share) & ~special
+    if rare is None:
+        chosen = (draw < share) & ~special
+    else:
+        keys = (rare[ids].log() - (-draw.log()).log()).masked_fill(special, -torch.inf).ravel()
+        chosen = torch.zeros(ids.numel(), dtype=torch.bool)
+        chosen[keys.topk(round(share * int((~special).sum()))).indices] = True
+        chosen = chosen.view(ids.shape)
     labels = torch.where(chosen, ids, IGNORED)
     random_ids = torch.from_numpy(rng.integers(0, len(tokenizer), ids.shape))
     masked = torch.where(chosen & (kind < 0.8), tokenizer.mask_token_id, ids)
@@ -220,7 +254,8 @@ class Batches(Dataset):
 
     Shape: [batch_size, L] each. Nothing here has state: batch k is the same whenever it is asked for.
     `by_length` puts sequences of like length together, out of `pool` batches at a time, which saves padding;
-    a language is drawn for `language_run` steps at a time, or they take turns (`in_turn`).
+    a language is drawn for `language_run` steps at a time, or they take turns (`in_turn`); `rare` as
+    `mask_tokens` has it.
     """
 
     def __init__(
@@ -237,7 +272,9 @@ class Batches(Dataset):
         language_run: int = 1,
         pool: int = 16,
         in_turn: bool = False,
+        rare: Tensor | None = None,
     ) -> None:
+        self._rare = rare
         self._corpora, self._tokenizer, self._mask_share, self._seed = corpora, tokenizer, mask_share, seed
         self._language = (
             sampling.in_turn(list(corpora), steps)
@@ -269,7 +306,7 @@ class Batches(Dataset):
         if self._mask_share > 0:
             rng = np.random.Generator(np.random.PCG64([self._seed, step]))
             batch["input_ids"], batch["labels"] = mask_tokens(
-                ids, mask, self._tokenizer, self._mask_share, rng
+                ids, mask, self._tokenizer, self._mask_share, rng, self._rare
             )
         return batch
 
@@ -281,6 +318,7 @@ def held_out(
     batch_size: int,
     mask_share: float,
     most: int = 64,
+    rare: Tensor | None = None,
 ) -> list[dict[str, Any]]:
     """Fixed evaluation batches: at most `most` blocks a language, masked once and for all."""
     batches = []
@@ -290,6 +328,6 @@ def held_out(
             batch: dict[str, Any] = {"language": code, "input_ids": ids, "attention_mask": mask}
             if mask_share > 0:
                 rng = np.random.Generator(np.random.PCG64([start, 0xE7A1]))
-                batch["input_ids"], batch["labels"] = mask_tokens(ids, mask, tokenizer, mask_share, rng)
+                batch["input_ids"], batch["labels"] = mask_tokens(ids, mask, tokenizer, mask_share, rng, rare)
             batches.append(batch)
     return batches

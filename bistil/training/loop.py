@@ -14,7 +14,7 @@ Notable:
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from torch.utils.data import Dataset
 
 from bistil.errors import InputError
 from bistil.models.finite import not_finite
-from bistil.settings.ranges import Count, Positive, Settings, Share, Weight
+from bistil.settings.ranges import Count, Positive, Settings, Share, Tally, Weight
 from bistil.training import checkpoints, logs
 from bistil.training.parallel import Shared, processes
 from bistil.training.progress import Listener, silent
@@ -84,7 +84,7 @@ class Schedule(Settings):
     """How long and how fast to train.
 
     Attributes:
-        steps: Optimiser steps.
+        steps: Optimiser steps; 0 where `epochs` says how many.
         learning_rate: The peak of the learning rate, which then falls linearly to 0.
         evaluations: The number of evenly spaced evaluations; each is a checkpoint.
         warmup_share: The share of the steps in which the rate rises.
@@ -92,15 +92,38 @@ class Schedule(Settings):
         clip: The largest gradient norm, 0 for any.
         bf16: Whether to autocast to bfloat16; weights and optimiser states stay in float32. A processor that
             does not multiply matrices of bfloat16, and would be many times slower, computes in float32.
+        epochs: How often each example is seen, instead of `steps`; steps are counted once the examples are.
+        at_most: The largest number of steps that `epochs` may come to.
+        at_least: The least number of steps that `epochs` come to.
     """
 
-    steps: Count
+    steps: Tally = 0
     learning_rate: Positive
     evaluations: Count = 4
     warmup_share: Share = 0.0
     weight_decay: Weight = 0.0
     clip: Weight = 0.0
     bf16: bool = False
+    epochs: Positive | None = field(default=None, metadata={"added_later": True})
+    at_most: Count | None = field(default=None, metadata={"added_later": True})
+    at_least: Count | None = field(default=None, metadata={"added_later": True})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if bool(self.steps) == bool(self.epochs):
+            raise InputError("Either `steps` or `epochs` was expected of a schedule, and one of them only.")
+        if not self.epochs and (self.at_most or self.at_least):
+            raise InputError("`at_most` and `at_least` bound the steps of `epochs`, which are not given.")
+        if self.at_most and self.at_least and self.at_most < self.at_least:
+            raise InputError(f"At least {self.at_least} and at most {self.at_most} steps cannot be.")
+
+    def counted(self, examples: int, batch_size: int) -> "Schedule":
+        """The same schedule with its epochs of so many examples as steps."""
+        if not self.epochs:
+            return self
+        steps = max(math.ceil(self.epochs * examples / batch_size), self.at_least or 1)
+        found = min(steps, self.at_most or steps)
+        return replace(self, steps=found, epochs=None, at_most=None, at_least=None)
 
 
 @dataclass(frozen=True)
@@ -136,6 +159,7 @@ def fit(
     seed: int,
     optimizer: torch.optim.Optimizer | None = None,
     callbacks: "Sequence[TrainerCallback]" = (),
+    until: int | None = None,
 ) -> History:
     """Train `objective` on `batches`, resuming from the newest complete checkpoint in the run's folder.
 
@@ -145,6 +169,7 @@ def fit(
             maximised.
         run: its events carry the newest numbers of the log and of the last half second, with `learning_rate`,
             `tokens_per_second` and `seconds_left` (of this call, listeners' time left out).
+        until: the step after which training ends, where that is not the schedule's last.
 
     Returns:
         one entry per log and evaluation, each with its step. The model is left in its best state.
@@ -200,7 +225,7 @@ def fit(
         run_name=run.stage,
         dataloader_pin_memory=False,
     )
-    watcher = Watcher(run.stage, run.progress, run.stop)
+    watcher = Watcher(run.stage, run.progress, run.stop, until)
     trainer = ObjectiveTrainer(
         model=objective,
         args=arguments,

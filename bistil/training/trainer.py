@@ -78,8 +78,11 @@ class ObjectiveTrainer(Trainer):
 class Watcher(TrainerCallback):
     """Reports progress, obeys the stop event, evaluates at the last step and marks checkpoints complete."""
 
-    def __init__(self, stage: str, progress: Listener, stop: threading.Event | None) -> None:
+    def __init__(
+        self, stage: str, progress: Listener, stop: threading.Event | None, until: int | None = None
+    ) -> None:
         self.stage, self.progress, self.stop, self.stopped = stage, progress, stop, False
+        self.until = until
         self.live = Meter()
         self._latest: dict[str, float] = {}
         self._told_live: set[str] = set()
@@ -104,8 +107,8 @@ class Watcher(TrainerCallback):
             self._latest |= live
         with self._pace.aside():
             self.progress(Event(self.stage, state.global_step, state.max_steps, dict(self._latest)))
-        if state.global_step == state.max_steps:
-            control.should_evaluate = control.should_save = True
+        if state.global_step == min(state.max_steps, self.until or state.max_steps):
+            control.should_evaluate = control.should_save = control.should_training_stop = True
         elif self.stop is not None and self.stop.is_set():
             self.stopped = control.should_save = control.should_training_stop = True
 

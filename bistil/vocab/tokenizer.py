@@ -33,7 +33,15 @@ def trim_tokenizer(tokenizer: PreTrainedTokenizerFast, kept: Ids) -> PreTrainedT
             f" tokens; {len(unknown)} are outside the vocabulary and the special ids {sorted(lost)} are"
             " missing. Use vocab.choose."
         )
-    data = trimmed_data(family, data, kept)
+    return reloaded(tokenizer, trimmed_data(family, data, kept))
+
+
+def reloaded(tokenizer: PreTrainedTokenizerFast, data: dict[str, Any]) -> PreTrainedTokenizerFast:
+    """A tokenizer of the same class and settings with another content of tokenizer.json.
+
+    Raises:
+        InputError: where it does not come back the same from its own files.
+    """
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         Path(folder, "tokenizer.json").write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
@@ -54,18 +62,18 @@ def trimmed_data(family: Family, data: dict[str, Any], kept: Ids) -> dict[str, A
     model = family.trimmed(data, new)
     for added in data["added_tokens"]:
         added["id"] = new[added["id"]]
-    _remap_post_processor(data["post_processor"], new)
+    remap_post_processor(data["post_processor"], new)
     return {**data, "model": model}
 
 
-def _remap_post_processor(processor: dict[str, Any] | None, new: Mapping[int, int]) -> None:
+def remap_post_processor(processor: dict[str, Any] | None, new: Mapping[int, int]) -> None:
     """Renumber the special tokens that a post-processor adds, in place; sequences of processors are
     walked.
     """
     if processor is None:
         return
     for inner in processor.get("processors", ()):
-        _remap_post_processor(inner, new)
+        remap_post_processor(inner, new)
     for special in processor.get("special_tokens", {}).values():
         special["ids"] = [new[i] for i in special["ids"]]
     for name in ("cls", "sep"):

@@ -70,7 +70,7 @@ class Workbench:
         self.on_choice: list[Callable[[], None]] = []
         self.on_stage: Callable[[], None] = lambda: None
         cells = [cell for cell in experiment.cells() if cell.task in experiment.task]
-        student = next((cell for cell in cells if experiment.system(cell.system).student), cells[0])
+        student = next((cell for cell in cells if experiment.system(cell.system).reduced), cells[0])
         self.choice = Choice(
             teacher=experiment.teacher,
             source=experiment.source,
@@ -97,7 +97,7 @@ class Workbench:
 
     def is_student(self, name: str) -> bool:
         """Whether a system is a student, which has a layer reduction factor."""
-        return self.experiment.system(name).student is not None
+        return self.experiment.system(name).reduced
 
     @cached_property
     def teachers(self) -> tuple[str, ...]:
@@ -155,7 +155,10 @@ class Workbench:
             )
         self.data.file(column(choice.task), choice.source, "train")
         self.data.file(column(choice.task), choice.target, "test")
-        if student := self.experiment.system(choice.system).student:
+        system = self.experiment.system(choice.system)
+        if system.merges or system.own_teacher:
+            self.experiment.merging(choice.system)
+        if student := system.student:
             start = "uniform" if student.start == "random" else student.start
             start_layers(start, _layers(choice.teacher), choice.lrf)
         _chosen_experiment(self.experiment, choice)

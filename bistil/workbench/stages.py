@@ -23,12 +23,18 @@ KINDS = {
     "generated_adapter": "generated-adapter",
     "task_sft": "task-sft",
     "trimmed_teacher": "trimmed-teacher",
+    "named_teacher": "teacher",
+    "union_vocabulary": "union-vocabulary",
+    "teacher_labels": "teacher-labels",
 }
 WORDS = {
     "trimmed_teacher": "teacher, cut to the experiment",
     "vocabulary": "vocabulary for {target}",
     "language_sft": "language SFT {code}",
     "language_adapter": "language adapter {code}",
+    "named_teacher": "teacher {code}",
+    "union_vocabulary": "union of vocabularies, {system}",
+    "teacher_labels": "labels of {of}, {system}",
     "nearest_adapter": "language adapter nearest to {code}",
     "generator": "generator of adapters",
     "generated_adapter": "generated adapter {code}",
@@ -98,7 +104,8 @@ def steps_of(experiment: Experiment, job: Job) -> int:
         return experiment.generator.schedule.steps
     if job.stage == "student":
         student = experiment.system(job.arguments[0].system).student
-        if student is not None and not student.terms:
+        cut = student is not None and student.trim == "after" and len(job.arguments) == 1
+        if student is not None and (cut or not student.terms):
             return 0
         follows = student is not None and student.follows
         return (experiment.general if follows else experiment.scratch).schedule.steps
@@ -132,6 +139,7 @@ def _steps_in(config: Any) -> int:
 def describe(job: Job) -> str:
     """Return a stage's name in words."""
     words: dict[str, Any] = dict.fromkeys(("code", "target"), next(iter(job.arguments), ""))
+    words["of"] = " by ".join(one for one in job.arguments if isinstance(one, str))
     for argument in job.arguments:
         if isinstance(argument, Cell):
             words |= argument._asdict()

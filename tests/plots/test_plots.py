@@ -388,3 +388,14 @@ def test_text_is_never_mathematics_but_for_the_numbers_of_a_logarithmic_axis() -
     powers = [label for label in ax.get_xticklabels() if label.get_text()]
     assert powers
     assert all(label.get_parse_math() for label in powers)
+
+
+def test_vocabularies_that_become_one_are_bars_of_their_counts() -> None:
+    [ax] = plots.united({"north": 30, "south": 50}, 20).axes
+    bars = [(bar.get_x(), bar.get_width()) for bar in ax.patches if isinstance(bar, Rectangle)]
+    assert bars == [(0, 30), (30, 20), (50, 50)]
+    legend = ax.get_legend()
+    assert legend is not None
+    told = [text.get_text() for text in legend.get_texts()]
+    assert told == ["only north: 30", "shared: 20", "only south: 50"]
+    assert ax.get_xlabel() == "tokens of the union"

@@ -13,8 +13,10 @@ from tiny import ROOT
 
 from bistil.errors import InputError
 from bistil.evaluation.results import Variant
+from bistil.evaluation.significance import signed_rank
 from bistil.experiment import Experiment
 from bistil.report.published import MEAN, beside, read_scores
+from bistil.report.ranks import relative_deviation
 
 PUBLISHED = ROOT / "data" / "published"
 
@@ -72,7 +74,7 @@ def test_sizes_and_costs_name_systems_and_references() -> None:
     ] == ["67", "53", "65", "51", "75", "60"]
     assert {row["task"] for row in table("bistil-cost.csv")} == {"parsing", "ner", "nli", "qa"}
     assert all(
-        row["reference"].startswith(("BiStil ", "Bui ", "Eliquare "))
+        row["reference"].startswith(("BiStil ", "Bui ", "Eliquare ", "MergeDistill "))
         for path in PUBLISHED.glob("*.csv")
         for row in table(path.name)
     )
@@ -163,20 +165,61 @@ def test_eliquares_p_is_that_of_its_printed_table() -> None:
     gains = [student[at] - value for at, value in printed["4", bert, "teacher-in-language"].items()]
     assert sum(gain > 0 for gain in gains) == 10
     assert all(student[at] > value for at, value in printed["4", bert, "distilmbert-in-language"].items())
-    ranks = {place: rank for rank, place in enumerate(sorted(range(12), key=lambda i: abs(gains[i])), 1)}
-    found = sum(rank for place, rank in ranks.items() if gains[place] > 0)
-    as_much = sum(
-        sum(rank for rank in range(1, 13) if signs >> (rank - 1) & 1) >= found for signs in range(2**12)
-    )
-    assert as_much / 2**12 == pytest.approx(0.017, abs=5e-4)  # Wilcoxon's signed ranks, one-sided and exact
+    assert round(signed_rank(gains), 4) == 0.0171
+    xlm = [printed["4", "xlm-roberta-base", name] for name in ("eliquare", "teacher-in-language")]
+    assert signed_rank([xlm[0][at] - value for at, value in xlm[1].items()]) > 0.9
     for number in "67":
         ablated = printed[number, bert, "eliquare-pre"]
         assert ablated == {at: printed["5", bert, "eliquare-pre"][at] for at in ablated}
 
 
-def test_the_experiment_of_the_sister_papers_has_the_systems_of_eliquares_tables() -> None:
-    ours = {
-        name for name, *_ in Experiment.read(ROOT / "data" / "experiments" / "miniworld-mono.yaml").parsed
-    }
-    theirs = {row["system"] for row in table("eliquare.csv")}
-    assert theirs - ours == {"monolingual", "eliquare-post"}
+@pytest.mark.parametrize(
+    ("file", "without"),
+    [("miniworld-mono", {"monolingual", "eliquare-post"}), ("miniworld-eliquare", {"monolingual"})],
+)
+def test_experiments_have_the_systems_of_eliquares_tables(file: str, without: set[str]) -> None:
+    ours = {name for name, *_ in Experiment.read(ROOT / "data" / "experiments" / f"{file}.yaml").parsed}
+    assert {row["system"] for row in table("eliquare.csv")} - ours == without
+
+
+def merged(number: str, target: str | None = None) -> dict[tuple[str, str], dict[tuple[str, ...], float]]:
+    """A printed table of MergeDistill: values by task and target (without one: by task), for each system and
+    metric.
+    """
+    found: dict[Any, dict[tuple[str, ...], float]] = defaultdict(dict)
+    for row in table("mergedistill.csv"):
+        if row["reference"] == f"MergeDistill table {number}" and target in (None, row["target"]):
+            at = (row["task"], *([row["target"]] if target is None else []))
+            found[row["system"], row["metric"]].setdefault(at, float(row["value"]))
+    return found
+
+
+@pytest.mark.parametrize("group", ["similar", "dissimilar"])
+def test_the_printed_deviations_are_those_of_the_printed_scores(group: str) -> None:
+    printed = merged("2")
+    for task, metric in (("ner", "f1"), ("pos", "f1"), ("qa", "f1"), ("qa", "em")):
+        student, teacher = (
+            {at: value for at, value in printed[name, metric].items() if at[0] == task}
+            for name in (f"merged-{group}", "teacher-of-language")
+        )
+        told = printed[f"merged-{group}", f"rdt-{metric}"][task, MEAN]
+        assert relative_deviation(student, teacher) == pytest.approx(told, abs=0.051)
+
+
+def test_printed_averages_of_mergedistill_are_those_of_their_rows() -> None:
+    for number, group in (("4", "muril"), ("4", "other"), ("5", "muril")):
+        found = merged(number, group)
+        for (system, metric), values in list(found.items()):
+            if metric == "mean" and system != "teacher":  # two teachers, the first of which is kept
+                row = [value for one in ("f1", "accuracy") for at, value in found[system, one].items()]
+                assert len(row) == 7
+                assert fmean(row) == pytest.approx(values["mean",], abs=0.06)
+    cells = [tuple(row.values())[:-2] for row in table("mergedistill.csv")]
+    assert len(set(cells)) == len(cells)
+
+
+def test_the_experiment_has_the_systems_of_mergedistills_tables() -> None:
+    file = Experiment.read(ROOT / "data" / "experiments" / "miniworld-merge.yaml")
+    theirs = {row["system"] for row in table("mergedistill.csv")}
+    of_other_sizes = {"teacher", "merged-similar", "merged-dissimilar", "merged-k128", "merged-k512"}
+    assert theirs - {name for name, *_ in file.parsed} == of_other_sizes

@@ -228,7 +228,8 @@ def test_a_key_that_is_no_text_is_refused() -> None:
         ({"warmup_share": -1}, "warmup_share should be"),
         ({"learning_rate": 0}, "learning_rate should be above 0"),
         ({"learning_rate": float("inf")}, "learning_rate should be above 0, but is inf"),
-        ({"steps": 0}, "steps should be at least 1"),
+        ({"steps": -1}, "steps should be at least 0"),
+        ({"steps": 0}, "Either `steps` or `epochs`"),
         ({"evaluations": 10**30}, "evaluations should be at least 1 and at most 2,147,483,647"),
     ],
 )

@@ -76,7 +76,7 @@ def test_a_start_names_a_layer_for_each_of_the_students() -> None:
     ("wrong", "told"),
     [
         ({"of": "attention", "by": "cosine"}, "attention by mse"),
-        ({"of": "prediction", "by": "mse"}, "prediction by kl, ce"),
+        ({"of": "prediction", "by": "mse"}, "prediction by kl, cosine, ce"),
         ({"of": "hidden", "by": "mse", "weight": 0.0}, "weight"),
         ({"of": "prediction", "by": "kl", "temperature": -1.0}, "temperature"),
         ({"of": "hidden", "by": "mse", "over": "median"}, "one of mean, sum"),

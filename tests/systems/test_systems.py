@@ -29,7 +29,7 @@ from bistil.text.languages import DataFolder
 from bistil.workbench.stages import steps_of
 
 TEACHERS = ["teacher-full", "teacher-head", "teacher-bitfit", "teacher-rand-sft"]
-REDUCED = [name for name, system in SYSTEMS.items() if system.student]
+REDUCED = [name for name, system in SYSTEMS.items() if system.reduced]
 STUDENTS = ["minilm:2", "distilmbert:2", "distilmbert-pair:2"]
 
 

@@ -15,8 +15,10 @@ from bistil.text.corpora import (
     Blocks,
     check_enough,
     held_out,
+    lines_to_blocks,
     mask_tokens,
     pairs_to_blocks,
+    rarity,
     read_lines,
     to_blocks,
     unigram_entropy,
@@ -176,3 +178,59 @@ def test_held_out_batches_are_fixed_and_bounded(corpora, wordpiece) -> None:
         for code in corpora
     }
     assert rows == {code: min(10, len(blocks)) for code, blocks in corpora.items()}
+
+
+def test_rare_tokens_are_masked_more_often_and_their_number_is_exact(wordpiece) -> None:
+    first = len(wordpiece.all_special_ids)
+    counts = np.array([100, 10, 1])
+    ids = np.full((3, 40), wordpiece.pad_token_id, np.int32)
+    stream = np.repeat(np.arange(first, first + 3), counts)
+    ids.ravel()[: len(stream)] = stream
+    blocks = Blocks(ids, np.array([40, 40, 31], np.int32))
+    rare = rarity({"qaa": blocks}, len(wordpiece), 0.7)
+    assert rare is not None
+    assert torch.allclose(rare[first : first + 3], torch.from_numpy(counts**-0.7))
+    assert rarity({"qaa": blocks}, len(wordpiece), 0.0) is None
+
+    row = torch.arange(first, first + 3)[None]
+    drawn = np.zeros(3)
+    for seed in range(6000):
+        _, labels = mask_tokens(
+            row, torch.ones_like(row), wordpiece, 0.34, np.random.default_rng(seed), rare
+        )  # one of three
+        assert (labels != IGNORED).sum() == 1
+        drawn[int((labels[0] != IGNORED).nonzero())] += 1
+    expected = 6000 * (shares := counts**-0.7) / shares.sum()
+    assert ((drawn - expected) ** 2 / expected).sum() < 13.8  # chi square, 2 degrees of freedom, p = 0.001
+
+    for share in (0.0, 0.15, 0.5, 1.0):
+        masked, labels = mask_tokens(
+            torch.from_numpy(ids).long(),
+            (torch.from_numpy(ids) != wordpiece.pad_token_id).long(),
+            wordpiece,
+            share,
+            np.random.default_rng(1),
+            rare,
+        )
+        assert (labels != IGNORED).sum() == round(share * 111)
+        assert (labels[torch.from_numpy(ids) == wordpiece.pad_token_id] == IGNORED).all()
+        assert masked.shape == labels.shape
+
+
+def test_smoothed_batches_are_a_function_of_seed_and_step(wordpiece) -> None:
+    corpora = {"qaa": lines_to_blocks(wordpiece, ["qa ra la"] * 8, 16)}
+
+    def batches(steps: int) -> Batches:
+        return Batches(
+            corpora,
+            wordpiece,
+            weights={"qaa": 1.0},
+            batch_size=4,
+            steps=steps,
+            mask_share=0.3,
+            seed=3,
+            rare=rarity(corpora, len(wordpiece), 0.7),
+        )
+
+    for step in (4, 0):
+        assert torch.equal(batches(9)[step]["labels"], batches(5)[step]["labels"])

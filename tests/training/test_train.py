@@ -219,3 +219,19 @@ def test_a_broken_start_is_not_told_to_learn_more_slowly(tmp_path: Path) -> None
     ) as told:
         run(objective, tmp_path)
     assert "learning_rate" not in str(told.value)
+
+
+def test_epochs_become_steps_within_their_bounds() -> None:
+    def steps(**said: float) -> int:
+        return Schedule(learning_rate=0.1, **said).counted(1000, 32).steps  # type: ignore[arg-type]
+
+    assert steps(epochs=10) == 313
+    assert steps(epochs=0.5) == 16
+    assert steps(epochs=100, at_least=30_000, at_most=100_000) == 30_000
+    assert steps(epochs=1000, at_most=5000) == 5000
+    assert steps(steps=7) == 7
+    for wrong in ({}, {"steps": 3, "epochs": 1}, {"steps": 3, "at_most": 4}):
+        with pytest.raises(InputError, match="epochs"):
+            steps(**wrong)
+    with pytest.raises(InputError, match="At least 9 and at most 4"):
+        steps(epochs=1, at_least=9, at_most=4)

@@ -1,0 +1,61 @@
+"""Each student against each whole model over all cells of a table, by Wilcoxon's signed ranks (Singh et al.
+2023, section 5).
+
+Notable: a cell is a task and a target, its score the mean over seeds. The test says how alike the cells are,
+not what other examples or seeds would give, which the paired bootstrap and the spread over seeds say.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from statistics import fmean
+
+from bistil.evaluation.results import Row, is_student, rows_of, select, settings, variants
+from bistil.evaluation.significance import signed_rank
+from bistil.report.tables import Table
+from bistil.systems.table import SYSTEMS
+
+LEAST = 5
+"""Cells with a difference below which no p can be small: 1/32 is the least that five give."""
+Cells = Mapping[tuple[str, str], float]
+
+
+def cells(rows: Iterable[Row]) -> dict[tuple[str, bool], dict[tuple[str, str], float]]:
+    """Means over seeds by task and target on each task's primary metric, for each variant by its label, with
+    whether it is a student.
+    """
+    rows, found = list(rows), defaultdict[tuple[str, bool], dict[tuple[str, str], float]](dict)
+    for setting in settings(rows):
+        chosen = rows_of(rows, setting)
+        for variant in variants(chosen):
+            own = select(chosen, variant)
+            guesses = variant.system in SYSTEMS and SYSTEMS[variant.system].guesses
+            for target in {row["target"] for row in own} if not guesses else ():
+                values = [row["value"] for row in own if row["target"] == target]
+                found[variant.label, any(map(is_student, own))][setting.task, target] = fmean(values)
+    return dict(found)
+
+
+def rank_tables(rows: Iterable[Row]) -> list[Table]:
+    """The test of each student against each whole model that it shares at least LEAST cells with; none where
+    there are none.
+    """
+    found = cells(rows)
+    lines = []
+    for (student, small), own in found.items():
+        for (whole, other), theirs in found.items():
+            gaps = [own[at] - theirs[at] for at in own.keys() & theirs.keys()]
+            if small and not other and sum(map(bool, gaps)) >= LEAST:
+                better = f"{sum(gap > 0 for gap in gaps)} of {len(gaps)}"
+                lines.append((student, whole, better, f"{fmean(gaps):+.1f}", f"{signed_rank(gaps):.4f}"))
+    head = ("student", "against", "better in cells", "mean difference", "p, one-sided")
+    return [Table("Signed ranks over tasks and targets", head, lines)] if lines else []
+
+
+def relative_deviation(students: Cells, teachers: Cells) -> float:
+    """RDT, in percent: the mean over the cells that both have of (student - teacher) / teacher.
+
+    It is positive where the student is better, as in the tables of Khanuja et al. 2021; their eq. 3 has the
+    sign reversed.
+    """
+    both = students.keys() & teachers.keys()
+    return 100 * fmean((students[at] - teachers[at]) / teachers[at] for at in both)

@@ -1,0 +1,154 @@
+"""Stored labels: what is written is what the teacher says, whole shards only, and damage is told."""
+
+import json
+import shutil
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import masked_lm
+from torch.nn.functional import cross_entropy
+
+from bistil.distil import labels
+from bistil.distil.labels import KINDS, Labels, LabelSettings, write_labels
+from bistil.distil.merge import collated
+from bistil.errors import InputError
+from bistil.store.artefacts import file_id
+from bistil.text.corpora import Blocks, lines_to_blocks, read_lines
+
+SETTINGS = LabelSettings(k=5, masks=2, share=0.3)
+ROWS, LENGTH = 70, 24
+
+
+@pytest.fixture(scope="module")
+def blocks(world: Path, wordpiece) -> Blocks:
+    return lines_to_blocks(wordpiece, read_lines(world / "corpora" / "qaa.txt", ROWS), LENGTH)
+
+
+def places(wordpiece) -> torch.Tensor:
+    """Another numbering, without the last token."""
+    found = torch.arange(len(wordpiece), dtype=torch.int32).flip(0)
+    found[-1] = -1
+    return found
+
+
+def written(folder: Path, wordpiece, blocks: Blocks, **changes: Any) -> dict[str, Any]:
+    settings = {"shard": SETTINGS.row_bytes(LENGTH) * 40, **changes}
+    return write_labels(
+        folder, masked_lm(len(wordpiece)), wordpiece, blocks, places(wordpiece), SETTINGS, **settings
+    )
+
+
+@pytest.fixture(scope="module")
+def store(wordpiece, blocks, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("labels")
+    written(folder, wordpiece, blocks)
+    return folder
+
+
+def test_what_is_stored_is_what_the_teacher_says(store: Path, wordpiece, blocks: Blocks) -> None:
+    found, mlm, map_ = Labels(store), masked_lm(len(wordpiece)), places(wordpiece)
+    back = {int(new): old for old, new in enumerate(map_.tolist())}
+    assert (len(found), found.k, found.blocks) == (2 * ROWS, 5, ROWS)
+    for index in (0, 39, 40, 139):
+        row = found.row(index)
+        ids = torch.tensor([[back[int(i)] for i in row["tokens"]]])
+        with torch.no_grad():
+            logits = mlm(ids).logits[0, row["positions"]]
+        logits[:, map_ < 0] = -torch.inf
+        values, largest = logits.topk(5)
+        assert np.array_equal(row["ids"], map_[largest].numpy())
+        assert np.allclose(row["values"], values.numpy(), atol=0.02)
+        gold = torch.tensor([back[int(i)] for i in row["gold"]])
+        whole = torch.from_numpy(blocks.ids[index % ROWS].astype(np.int64))
+        assert torch.equal(whole[row["positions"]], gold)
+        text = [wordpiece.convert_ids_to_tokens(int(i)).removeprefix("##") for i in gold]
+        loss = float(cross_entropy(logits, gold, reduction="sum"))
+        assert found.per_character[index] == pytest.approx(loss / len("".join(text)), rel=1e-4)
+
+
+def test_copies_are_masked_differently_and_a_byte_count_is_near_the_real_one(store: Path) -> None:
+    found = Labels(store)
+    same = [np.array_equal(found.row(i)["positions"], found.row(i + ROWS)["positions"]) for i in range(ROWS)]
+    assert sum(same) < ROWS / 3
+    bytes_ = sum(path.stat().st_size - 128 for path in store.rglob("*.npy"))
+    assert bytes_ < 2 * ROWS * SETTINGS.row_bytes(LENGTH)  # full rows
+    sizes = json.loads((store / "store.json").read_text())["shards"]
+    assert [rows for rows, _ in sizes] == [40, 40, 40, 20]
+    masked = sum(m for _, m in sizes)
+    assert bytes_ == 2 * ROWS * (4 * LENGTH + 18) + 8 * len(sizes) + masked * (6 + 6 * 5)
+
+
+@pytest.mark.parametrize("whole", [0, 1, 3])
+def test_a_killed_writing_goes_on_with_the_same_bytes(
+    store: Path, wordpiece, blocks, tmp_path: Path, monkeypatch, whole: int
+) -> None:
+    made = labels._shard
+
+    def stopping(*arguments: Any) -> Any:
+        if arguments[-1] == whole:
+            raise KeyboardInterrupt
+        return made(*arguments)
+
+    monkeypatch.setattr(labels, "_shard", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        written(tmp_path / "s", wordpiece, blocks)
+    (tmp_path / "s" / f"shard-{whole:05d}.partial").mkdir()  # killed in the middle of one
+    assert len(list((tmp_path / "s").glob("shard-*[0-9]"))) == whole
+    assert not (tmp_path / "s" / "store.json").exists()
+    monkeypatch.setattr(labels, "_shard", made)
+    told: list[Any] = []
+    written(tmp_path / "s", wordpiece, blocks, say=lambda *one: told.append(one))
+    assert told[0][0].endswith("MiB of stored labels")
+    assert file_id(tmp_path / "s") == file_id(store)
+
+
+def test_too_little_room_and_too_few_tokens_are_said_first(wordpiece, blocks, tmp_path, monkeypatch) -> None:
+    free = 2 * ROWS * SETTINGS.row_bytes(LENGTH)
+    monkeypatch.setattr(labels.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(free, 0, free))
+    with pytest.raises(InputError, match="Room for"):
+        written(tmp_path / "a", wordpiece, blocks)
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="has no 1000 largest"):
+        write_labels(
+            tmp_path / "b",
+            masked_lm(len(wordpiece)),
+            wordpiece,
+            blocks,
+            places(wordpiece),
+            LabelSettings(k=1000, masks=1, share=0.3),
+        )
+    assert not list(tmp_path.rglob("*.npy"))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_damaged_store_is_refused_and_says_where(store: Path, tmp_path: Path, name: str) -> None:
+    for cut in (0, 7, 100, -1):
+        folder = tmp_path / f"{name}{cut}"
+        shutil.copytree(store, folder)
+        path = folder / "shard-00001" / f"{name}.npy"
+        path.write_bytes(path.read_bytes()[:cut])
+        with pytest.raises(InputError, match=f"shard-00001/{name}.npy"):
+            Labels(folder)
+    told = json.loads((store / "store.json").read_text())
+    for change in ({"shards": told["shards"][:-1]}, {"k": 4}, {"blocks": None}, {"masks": 3}):
+        (folder / "store.json").write_text(json.dumps({**told, **change}))
+        with pytest.raises(InputError):
+            Labels(folder)
+
+
+def test_rows_side_by_side_keep_what_is_theirs(store: Path) -> None:
+    found = Labels(store)
+    rows = [found.row(i) for i in range(6)]
+    batch = collated(rows, found.pad)
+    for number, row in enumerate(rows):
+        count, length = len(row["gold"]), len(row["tokens"])
+        assert batch["attention_mask"][number].sum() == length
+        assert (batch["input_ids"][number, length:] == found.pad).all()
+        assert (batch["gold"][number, count:] == -100).all()
+        assert np.array_equal(batch["ids"][number, :count], row["ids"])
+    assert all(len(one) == 6 for one in batch.values())
+    assert all(a["positions"] is not b["positions"] for a, b in pairwise(rows))

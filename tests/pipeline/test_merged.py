@@ -1,0 +1,163 @@
+"""Several teachers as one student, from their pretraining files to scores, reports and an export."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from bistil import batch
+from bistil.deploy import write
+from bistil.deploy.read import load_deployed
+from bistil.distil.labels import Labels
+from bistil.errors import InputError
+from bistil.experiment import Experiment
+from bistil.pipeline import Pipeline
+from bistil.plan import plan
+from bistil.plan.text import plan_lines
+from bistil.report.experiment import write_experiment_report
+from bistil.store.artefacts import Store
+
+SHAPE = {"layers": 2, "hidden": 32, "heads": 2}
+MERGE: dict[str, Any] = {
+    "taught_by": {"qaa": ["north"], "qab": ["north", "south"], "qac": ["south"]},
+    "k": 3,
+    "masks": 1,
+    "student": SHAPE,
+}
+SCHEDULE = {"steps": 3, "learning_rate": 1e-3, "evaluations": 1}
+
+
+@pytest.fixture
+def several(experiment, teacher_folder: Path, tmp_path: Path) -> Callable[..., Experiment]:
+    """Makes an experiment with two teachers of two languages each and the tiny teacher."""
+    for name, codes in (("north", ["qaa", "qab"]), ("south", ["qab", "qac"])):
+        config = {"languages": codes, "layers": 2, "hidden": 32, "heads": 2, "vocabulary": 150}
+        config |= {"packed": False, "length": 24, "batch_size": 4, "schedule": SCHEDULE}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    teachers = {name: {"pretrain": str(tmp_path / f"{name}.yaml")} for name in ("north", "south")}
+    teachers["wide"] = {"model": str(teacher_folder)}
+
+    def make(**changes: Any) -> Experiment:
+        settings = {
+            "systems": ["merged", "floor"],
+            "targets": {"ner": ["qac"]},
+            "teachers": teachers,
+            "merge": MERGE,
+            "text": {"length": 24, "batch_size": 4, "lines": 60, "packed": False},
+            "general": {"lrf": 2, "batch_size": 4, "schedule": SCHEDULE},
+        }
+        return experiment(**{**settings, **changes})
+
+    return make
+
+
+VARIANTS = {
+    "merged-gold": {"of": "merged", "merge": {"labels": "gold"}},
+    "merged-wide": {"of": "merged-gold", "merge": {"vocabulary": "wide"}},
+    "merged-best": {"of": "merged", "merge": {"copies": "best"}},
+    "merged-k1": {"of": "merged", "merge": {"k": 1}},
+    "merged-early": {"of": "merged", "merge": {"until": 0.4}},
+    "merged-read": {"of": "merged", "merge": {"read_with": "teacher"}},
+    "merged-start": {"of": "merged", "merge": {"start": "north"}},
+    "merged-in-language": {"of": "merged", "learning": {"rows": [{"language": "target"}]}},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forked")
+def test_teachers_are_merged_from_the_yaml_to_an_export(several, data, tmp_path: Path) -> None:
+    small = several(systems=["merged", *VARIANTS, "teacher-of-language", "floor"], variants=VARIANTS)
+    place = batch.Place(data.root, tmp_path / "store")
+    assert batch.run(small, place, workers=1, say=lambda text: None) == []
+    pipeline = Pipeline(small, data, Store(place.store))
+    cells = {cell.system: cell for cell in small.cells()}
+    rows = {row["system"]: row for row in batch.rows(batch.reader(small, place))}
+    union = pipeline.union_vocabulary(cells["merged"]).metrics
+    assert rows["merged"]["vocabulary"] == union["tokens"] == sum(union["own"].values()) + union["shared"]
+    assert rows["merged-wide"]["vocabulary"] == len(pipeline.teacher.tokenizer)
+    assert rows["teacher-of-language"]["vocabulary"] == pipeline.named_teacher("south").metrics["vocabulary"]
+    assert {rows[name]["lrf"] for name in ("merged", "teacher-of-language")} == {None}
+    assert pipeline.student(cells["merged-early"]).metrics["steps"] == 1
+    assert pipeline.student(cells["merged-read"]).id == pipeline.student(cells["merged"]).id
+    assert pipeline.student(cells["merged-in-language"]).id == pipeline.student(cells["merged"]).id
+    assert pipeline.task_sft(cells["merged-read"]).id != pipeline.task_sft(cells["merged"]).id
+    inputs = set(pipeline.student(cells["merged"]).manifest["inputs"])
+    assert inputs == {
+        "union", "labels qaa north", "labels qab north", "labels qab south", "labels qac south"
+    }  # fmt: skip
+    wide = set(pipeline.student(cells["merged-wide"]).manifest["inputs"])
+    assert wide == {"union", "labels qaa wide", "labels qab wide", "labels qac wide"}
+    labels = pipeline.teacher_labels(cells["merged"], "qab", "south")
+    store = Labels(labels.path("labels"))
+    assert (len(store), store.k) == (labels.metrics["rows"], 3) == (60, 3)
+
+    page = write_experiment_report(tmp_path / "report", small, [*rows.values()], pipeline.store, failures=[])
+    assert (page.parent / "figures" / "student-merged-lrf-1.svg").is_file()
+    assert "As merged, but labels gold." in page.read_text(encoding="utf-8")
+    write.export(pipeline, cells["merged"], "folder", tmp_path / "taken", say=lambda line: None)
+    taken = load_deployed(tmp_path / "taken")
+    assert taken is not None
+    assert any(
+        "stored labels" in line for line in plan_lines(small, place.store, tflops=1.0, data=str(data.root))
+    )
+
+
+def test_a_merged_experiment_has_a_plan_without_data(several) -> None:
+    small = several(systems=["merged", "merged-wide", "teacher-of-language"], variants=VARIANTS)
+    jobs = plan(small)
+    assert {"named_teacher", "union_vocabulary", "teacher_labels"} < {job.stage for job in jobs}
+    assert not any(job in after for job, after in jobs.items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"merge": None}, "name them, and give `merge`"),
+        ({"merge": {**MERGE, "taught_by": {"qaa": ["west"]}}}, "north, south, wide was expected"),
+        ({"merge": {**MERGE, "taught_by": {"qaa": ["north", "north"]}}}, "none of them twice"),
+        ({"merge": {**MERGE, "until": 0}}, "until should be above 0"),
+        ({"merge": {**MERGE, "start": "west"}}, "'west'"),
+        ({"systems": ["merged:2"]}, "is not a system"),
+        ({"teachers": {"north": {}}}, "give one of them"),
+        (
+            {
+                "systems": ["teacher-of-language"],
+                "merge": {**MERGE, "taught_by": {"qaa": ["north"]}},
+            },
+            "teacher of qac",
+        ),
+        ({"systems": ["x"], "variants": {"x": {"of": "merged", "merge": {"kk": 1}}}}, "kk"),
+        ({"systems": ["x:2"], "variants": {"x": {"of": "minilm", "merge": {"k": 1}}}}, "does not"),
+        (
+            {"systems": ["x"], "variants": {"x": {"of": "merged", "recipe": {"vocabulary": "trimmed"}}}},
+            "go together",
+        ),
+    ],
+)
+def test_what_cannot_be_merged_is_refused(several, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        several(**changes)
+
+
+@pytest.mark.slow
+def test_a_student_can_start_from_one_teacher(several, data, tmp_path: Path) -> None:
+    small = several(systems=["merged-start"], variants=VARIANTS)
+    pipeline = Pipeline(small, data, Store(tmp_path / "store"))
+    (cell,) = small.cells()
+    own = pipeline.encoder(cell, "qac")[0].state_dict()
+    north = pipeline.named_teacher("north")
+    first = Pipeline(
+        several(teacher=str(north.path("model"))), data, Store(tmp_path / "store")
+    ).teacher.encoder
+    theirs = first.state_dict()
+    name = "encoder.layer.1.output.dense.weight"
+    assert (own[name] - theirs[name]).abs().max() < 0.01  # three steps away
+    assert not torch.equal(own[name], theirs[name])
+    wrong = several(
+        systems=["merged-start"], variants=VARIANTS, merge={**MERGE, "student": {**SHAPE, "layers": 3}}
+    )
+    with pytest.raises(InputError, match="size of north"):
+        Pipeline(wrong, data, Store(tmp_path / "store")).student(cell)
