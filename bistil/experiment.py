@@ -4,6 +4,7 @@ Notable: the file expands to cells (system, task, target, lrf, seed, drf); every
 found by the pipeline, not here."""
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -21,18 +22,21 @@ from bistil.settings.yaml import read_yaml
 from bistil.sft.config import SftConfig, SftMethod
 from bistil.sft.generator import GeneratorConfig
 from bistil.sft.language import TextConfig
+from bistil.systems import regimes
 from bistil.systems.recipe import System
+from bistil.systems.regimes import Regime
 from bistil.systems.table import SYSTEMS, TEACHER
 from bistil.systems.variants import Variant, adjusted, changed
 from bistil.tasks import RETRIEVAL
 from bistil.tasks.retrieval import RetrievalConfig
+from bistil.tasks.translation import Translator, check_translatable
 from bistil.text.typology import TypologyConfig
 from bistil.training.loop import Schedule
 
 
 class Cell(NamedTuple):
     """One score to be had. `lrf` is 1 for whole teachers and for the floor; `drf` is above 1 for narrower
-    students only.
+    students only. A system under a regime has that in its name, as in `teacher-ltsft@fs`.
     """
 
     system: str
@@ -50,8 +54,18 @@ class Cell(NamedTuple):
 
     @property
     def of_teacher(self) -> "Cell":
-        """The same score of the language-adapted teacher."""
-        return self._replace(system=TEACHER, lrf=1, drf=1)
+        """The same score of the language-adapted teacher, under the same regime."""
+        return self._replace(system=TEACHER + "".join(self.system.partition("@")[1:]), lrf=1, drf=1)
+
+    @property
+    def regime(self) -> str:
+        """The regime under which the task is learnt; "" for the system's own."""
+        return self.system.partition("@")[2]
+
+    @property
+    def without_regime(self) -> "Cell":
+        """The same score of the system without a regime."""
+        return self._replace(system=self.system.partition("@")[0])
 
     @property
     def timed_as(self) -> str:
@@ -104,7 +118,8 @@ class Experiment(Settings):
         source: The language that has task data.
         targets: Languages to be scored, by task.
         systems: Names of systems. A student has its layer reduction factor after a colon, as in bistil-tf:2,
-            and a narrower one both factors, as in bistil-tf:2x2.
+            and a narrower one both factors, as in bistil-tf:2x2. What a task is learnt from may follow after
+            an @, as in bistil-tf:2@fs: a name of `regimes`, `in-language`, or `sequential-K` for K shots.
         seeds: The seeds of students and task SFTs.
         text: How unlabelled text is cut and masked.
         vocabulary: Which tokens a student keeps.
@@ -130,6 +145,8 @@ class Experiment(Settings):
         generator: How the generator of language adapters is trained, for systems that wear generated ones.
         at_floor: Whether students that follow a teacher which learnt nothing of the task (its score on
             validation data is that of a guess) are built (`continue`) or not (`stop`).
+        regimes: From which examples a system learns its task, by the name that follows its own after an @.
+        translators: Who translates task data, by name; a regime that names none has the first.
     """
 
     name: str
@@ -158,11 +175,14 @@ class Experiment(Settings):
     typology: TypologyConfig | None = field(default=None, metadata={"added_later": True})
     generator: GeneratorConfig | None = field(default=None, metadata={"added_later": True})
     at_floor: Literal["stop", "continue"] = field(default="stop", metadata={"added_later": True})
+    regimes: dict[str, Regime] = field(default_factory=dict, metadata={"added_later": True})
+    translators: dict[str, Translator] = field(default_factory=dict, metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_name(self.name)
         self._check_variants()
+        self._check_regimes()
         for number, name in enumerate(self.systems):
             self.parse_system(name, at=("systems", number))
         single = [name for name in self.all_systems if self.system(name).learning.one_phase]
@@ -207,6 +227,50 @@ class Experiment(Settings):
                 f" {self.groups}."
             )
             raise InputError(told, at=("groups",))
+
+    def _check_regimes(self) -> None:
+        """Refuse regimes that cannot be: names nobody can write, translations without a translator or of a
+        task whose labels do not survive one, sources that a student cannot read.
+        """
+        for name, regime in self.regimes.items():
+            if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) or regimes.IN_ORDER.fullmatch(name):
+                raise InputError(
+                    "A name of small letters, digits and '-', none of those that every experiment has, was"
+                    f" expected for a regime, but got {name!r}.",
+                    at=("regimes", name),
+                )
+            by = regime.translator or next(iter(self.translators), "")
+            if regime.translates and by not in self.translators:
+                known = ", ".join(self.translators) or "none"
+                raise InputError(
+                    f"`{regime.translates}` needs a translator, one of those under `translators` ({known}).",
+                    at=("regimes", name, "translator" if regime.translator else regime.translates),
+                )
+        for number, said in enumerate(self.systems):
+            name, *_ = self.parse_system(said, at=("systems", number))
+            if told := self._misfit(said, name):
+                raise InputError(told, at=("systems", number))
+
+    def _misfit(self, said: str, name: str) -> str:
+        """What is wrong with the rows that a system learns from; "" for nothing."""
+        system, known = self.system(name), {"source", "target", "targets", self.source}
+        rows = (*system.learning.rows, *system.learning.validated)
+        asked = {part.translated for part in rows} | {system.translated_test}
+        if strangers := sorted(asked - {"", *self.translators}):
+            return f"{said} needs the translator {strangers[0]!r}, which is not under `translators`."
+        if asked != {""}:
+            for task in self.tuned:
+                check_translatable(task, at=("systems", list(self.systems).index(said)))
+        others = [task for task, one in self.task.items() if one.sft.lottery is None]
+        if system.then is not None and others and not system.learning.select:
+            return f"{said} tunes an SFT or all weights further; the settings of {others[0]} have neither."
+        pair = "@" in name and system.student is not None and system.student.languages != "seen"
+        if pair and (codes := [part.language for part in rows if part.language not in known]):
+            return (
+                f"{said} is made for a pair of languages, so it cannot read the examples of"
+                f" {', '.join(codes)}: take a whole teacher, or a student of all seen languages."
+            )
+        return ""
 
     def _check_adapters(self) -> None:
         """Refuse systems with adapters that nothing says how to train, and adapters in the place of SFTs."""
@@ -338,12 +402,34 @@ class Experiment(Settings):
         settings = config.adapter if learning.adapter and config.adapter else config.sft
         sft = SftConfig(**{**vars(settings), "seed": cell.seed})
         if learning.one_phase:
-            sft = dataclasses.replace(sft, sparse=self.schedules.get(cell.system, sft.sparse))
+            own = self.schedules.get(cell.without_regime.system, sft.sparse)
+            sft = dataclasses.replace(sft, sparse=own)
         way = learning.select or learning.spiel or learning.peft
         sft = sft.by(way) if way else sft
         if learning.embeddings == "frozen" and sft.lottery is not None:
             sft = dataclasses.replace(sft, lottery=dataclasses.replace(sft.lottery, freeze_embeddings=True))
-        return dataclasses.replace(config, sft=sft, adapter=None)
+        config = dataclasses.replace(config, sft=sft, adapter=None)
+        return self._further(cell, config) if self.system(cell.system).then is not None else config
+
+    def _further(self, cell: Cell, config: TaskConfig) -> TaskConfig:
+        """The settings by which a finished model is tuned further: the same entries, for some epochs of the
+        shots that were asked for.
+        """
+        system = self.system(cell.system)
+        then, lottery = system.then, config.sft.lottery
+        assert then is not None
+        assert lottery is not None
+        shots = sum(rows.most or 0 for rows in system.further)
+        if any(rows.language == "targets" for rows in system.further):
+            shots *= len(self.targets[cell.task])
+        steps = then.epochs * math.ceil(shots / then.batch_size)
+        schedule = dataclasses.replace(
+            config.sft.sparse, steps=steps, learning_rate=then.learning_rate, evaluations=1
+        )
+        if lottery.select not in ("all", "none"):
+            lottery = dataclasses.replace(lottery, select="given")
+        sft = dataclasses.replace(config.sft, lottery=lottery, dense=None, sparse=schedule)
+        return dataclasses.replace(config, sft=sft, batch_size=then.batch_size)
 
     def cells(self) -> list[Cell]:
         """Every score of the grid: by seed, then every task's first target, every task's second, and so
@@ -365,11 +451,15 @@ class Experiment(Settings):
         return (*SYSTEMS, *self.variants)
 
     def system(self, name: str) -> System:
-        """The system of a name, from the table or from `variants`.
+        """The system of a name, from the table or from `variants`, under the regime after an @.
 
         Raises:
-            InputError: where neither has it.
+            InputError: where neither has it, or there is no such regime.
         """
+        if "@" in name:
+            plain, _, regime = name.partition("@")
+            translator = next(iter(self.translators), "")
+            return regimes.under(self.system(plain), regimes.find(regime, self.regimes), translator)
         if name in self.variants:
             variant = self.variants[name]
             return changed(self.system(variant.of), variant)
@@ -383,7 +473,8 @@ class Experiment(Settings):
         """A cell's system as an experiment file names it: bistil-tf:2, or bistil-tf:2x2 with both factors."""
         if not self.system(cell.system).reduced:
             return cell.system
-        return f"{cell.system}:{cell.lrf}" + (f"x{cell.drf}" if cell.drf > 1 else "")
+        system, *regime = cell.system.partition("@")
+        return f"{system}:{cell.lrf}" + (f"x{cell.drf}" if cell.drf > 1 else "") + "".join(regime)
 
     @property
     def parsed(self) -> list[tuple[str, int, int]]:
@@ -396,10 +487,11 @@ class Experiment(Settings):
         Raises:
             InputError: where it names no system, or factors that the system has not.
         """
-        match = re.fullmatch(r"([a-z0-9-]+)(?::([1-9][0-9]?)(?:x([1-9][0-9]?))?)?", name)
-        system, lrf, drf = match.groups() if match else (name, None, None)
+        plain, *regime = name.partition("@")
+        match = re.fullmatch(r"([a-z0-9-]+)(?::([1-9][0-9]?)(?:x([1-9][0-9]?))?)?", plain)
+        system, lrf, drf = match.groups() if match else (plain, None, None)
         try:
-            found = self.system(system)
+            found = self.system(system + "".join(regime))
         except InputError as error:
             raise InputError(str(error), at=at) from error
         if found.reduced != bool(lrf) or (drf and not (found.student and found.student.narrows)):
@@ -413,7 +505,7 @@ class Experiment(Settings):
                 f" {' and '.join(narrow)} take a hidden reduction factor too: {narrow[0]}:2x2.",
                 at=at,
             )
-        return system, int(lrf or 1), int(drf or 1)
+        return system + "".join(regime), int(lrf or 1), int(drf or 1)
 
     def _check_variants(self) -> None:
         """Refuse variants that cannot be made: names that are taken, circles, changes that fit nothing."""

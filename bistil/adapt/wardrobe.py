@@ -12,10 +12,14 @@ from bistil.adapt.worn import Handle, Worn
 
 
 class Wardrobe:
-    """An encoder, and what it may wear by language."""
+    """An encoder, and what it may wear by language.
 
-    def __init__(self, encoder: PreTrainedModel, worn: Mapping[str, Worn]) -> None:
-        self.encoder, self.clothes = encoder, worn
+    Args:
+        trained: whether the encoder itself is trained while it wears nothing.
+    """
+
+    def __init__(self, encoder: PreTrainedModel, worn: Mapping[str, Worn], *, trained: bool = False) -> None:
+        self.encoder, self.clothes, self._trained = encoder, worn, trained
         self._worn: str | None = None
         self._applied: dict[str, Handle] = {}
 
@@ -31,7 +35,7 @@ class Wardrobe:
         if language is None or language not in self.clothes:
             return
         if language in self._applied:
-            self._applied[language].again()
+            self._applied[language].again(trained=self._trained)
         else:
             self._applied[language] = self.clothes[language].apply(self.encoder)
         self._worn = language

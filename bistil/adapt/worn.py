@@ -26,8 +26,8 @@ class Handle(Protocol):
     def revert(self) -> None:
         """Take it off; the encoder is then bit for bit as it was."""
 
-    def again(self) -> None:
-        """Put it on the same encoder once more, after `revert`."""
+    def again(self, *, trained: bool = False) -> None:
+        """Put it on the same encoder once more, after `revert`; `trained` where that has changed since."""
 
 
 class Worn(Protocol):

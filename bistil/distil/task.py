@@ -8,7 +8,7 @@ are trained to be the teacher's.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -25,10 +25,12 @@ from bistil.distil.width import Narrowing
 from bistil.models.load import TaskModel
 from bistil.settings.ranges import Count, Length, Positive, Settings
 from bistil.sft.config import SftConfig, SftMethod
+from bistil.sft.delta import SparseDelta
+from bistil.sft.train_sft import SUPPORT, write_support
 from bistil.sft.tune import fine_tune
 from bistil.sft.tuning import Tuning
 from bistil.systems.recipe import Pairs, Term
-from bistil.tasks.task import Task
+from bistil.tasks.task import Row, Task
 from bistil.tasks.training import TaskBatches
 from bistil.training.loop import Evaluate, History, Objective, Run
 
@@ -88,6 +90,7 @@ class Followed:
         pairs: the layers that belong together.
         narrowing: of a narrower student, its map as stage 1 left it.
         temperature: what logits of both sides are divided by in L_pred; its gradient keeps its size.
+        wardrobe: what the teacher wears for the language of each batch; None where that stays.
     """
 
     teacher: TaskModel
@@ -96,6 +99,7 @@ class Followed:
     pairs: Pairs
     narrowing: Narrowing | None = None
     temperature: float = 1.0
+    wardrobe: Wardrobe | None = None
 
 
 class TaskDistillation(Objective):
@@ -103,16 +107,21 @@ class TaskDistillation(Objective):
 
     model: TaskModel
 
-    def __init__(self, student: TaskModel, task: Task, follows: Followed) -> None:
+    def __init__(
+        self, student: TaskModel, task: Task, follows: Followed, wardrobe: Wardrobe | None = None
+    ) -> None:
         super().__init__(student)
+        self._wardrobes = [one for one in (wardrobe, follows.wardrobe) if one is not None]
         follows.teacher.eval().requires_grad_(False)
         self._task, self._follows = task, (follows,)
         depths = (follows.teacher.encoder.config.num_hidden_layers, student.encoder.config.num_hidden_layers)
         self._pairs = term_pairs(follows.terms, follows.pairs, *depths)
 
-    def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss on one batch; parts are the terms and `prediction`."""
         (follows,) = self._follows
+        for wardrobe in self._wardrobes:
+            wardrobe.wear(batch["language"])
         student = self.model(batch, states=True, maps=False)
         ids, kept = batch["input_ids"], follows.kept
         theirs = {**batch, "input_ids": ids if kept is None else kept.to(ids.device)[ids]}
@@ -144,6 +153,7 @@ def train_task_sft(
     follows: Followed | None = None,
     wardrobe: Wardrobe | None = None,
     cut: int = 0,
+    before: SparseDelta | None = None,
 ) -> tuple[Worn, History]:
     """Tune `model` on examples of a task, by language; return the delta, or the adapter, with the whole head
     in it.
@@ -153,11 +163,16 @@ def train_task_sft(
             that.
         validate: source-language validation metrics, among them `task.metric`, which picks the checkpoint.
         follows: a task teacher (teacher-forced); None for gold labels.
-        wardrobe: what the encoder wears for the language of each batch, beside what it wears already.
+        wardrobe: what the encoder wears for the language of each batch, from the forward pass until its
+            gradients are there, beside what it wears already.
         cut: how many parameters trimming took from the encoder; the density is a share of all.
+        before: what is tuned further, the same entries of it where `select` is "given": the encoder has that
+            on, the head is its head, and what comes back is the sum.
     """
+    from bistil.adapt.undressing import Undressing
+
     rows = {
-        code: task.encode(own[: config.examples], tokenizer, max_length=config.max_length)
+        code: _encoded(task, own[: config.examples], tokenizer, config.max_length)
         for code, own in examples.items()
     }
     objective: Objective = TaskLearning(model, task, wardrobe)
@@ -165,7 +180,7 @@ def train_task_sft(
         head, narrowing = follows.teacher.head.state_dict(), follows.narrowing
         model.head.load_state_dict(narrowing.head_state(head, model.head.state_dict()) if narrowing else head)
         set_dropout(model, 0.0)
-        objective = TaskDistillation(model, task, follows)
+        objective = TaskDistillation(model, task, follows, wardrobe)
 
     def batches(steps: int, seed: int) -> Dataset:
         return TaskBatches(
@@ -182,6 +197,25 @@ def train_task_sft(
         base=base,
         head_rate=config.head_learning_rate,
         cut=cut,
+        callbacks=[Undressing(wardrobe)] if wardrobe is not None else [],
+        dresses=wardrobe is not None,
     )
-    examples_seen = sum(map(len, rows.values()))
-    return fine_tune(tuning, config.sft.counted(examples_seen, config.batch_size), run)
+    sft = config.sft.counted(sum(map(len, rows.values())), config.batch_size)
+    if before is None:
+        return fine_tune(tuning, sft, run)
+    lottery = config.sft.lottery
+    if lottery is not None and lottery.select == "given":
+        write_support(run.folder / SUPPORT, {name: where for name, (where, _) in before.tensors.items()})
+    found, history = fine_tune(tuning, sft, run)
+    assert isinstance(found, SparseDelta), "what is tuned further is no adapter"
+    return replace(before, full={}) + found, history
+
+
+def _encoded(
+    task: Task, examples: Sequence[Any], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[Row]:
+    """The rows of some examples; one that counts several times is encoded, and kept, once."""
+    single = {id(one): one for one in examples}
+    rows = task.encode([*single.values()], tokenizer, max_length=max_length)
+    by_id = dict(zip(single, rows, strict=True))
+    return [by_id[id(one)] for one in examples]

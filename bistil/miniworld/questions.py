@@ -5,9 +5,10 @@ Inference is about what follows from the premise, so premises may contradict the
 do."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bistil.errors import InputError
 from bistil.miniworld.author import Author, fact_clause
@@ -119,14 +120,33 @@ class _Pairs:
         return replace(fact_clause(swapped), negative=swapped.relation != "visit" and stream.chance(40))
 
 
+class Inference(NamedTuple):
+    """A pair of sentences as meanings, and as the text they are in one language."""
+
+    meanings: tuple[Clause, Clause]
+    said: tuple[str, str]
+    label: str
+
+
 def write_nli(folder: Path, grammar: Grammar, world: World, settings: WorldSettings) -> None:
     """Write `nli/<code>-<split>.tsv` (header premise, hypothesis, label); hypotheses of one split occur in no
     other.
     """
+    for split, pairs in inferences(grammar, world, settings):
+        rows = [f"{pair.said[0]}\t{pair.said[1]}\t{pair.label}\n" for pair in pairs]
+        content = "premise\thypothesis\tlabel\n" + "".join(rows)
+        path = folder / "nli" / f"{grammar.language.code}-{split}.tsv"
+        path.write_text(content, encoding="utf-8", newline="\n")
+
+
+def inferences(
+    grammar: Grammar, world: World, settings: WorldSettings
+) -> Iterator[tuple[str, list[Inference]]]:
+    """Yield the pairs of a language's NLI files, split by split."""
     code, used = grammar.language.code, set[str]()
     for split in SPLITS:
         stream = Stream(f"world/{settings.seed}/{code}/nli/{split}")
-        pairs, rows, misses = _Pairs(world, stream), list[str](), 0
+        pairs, rows, misses = _Pairs(world, stream), list[Inference](), 0
         while len(rows) < getattr(settings.sizes.nli, split) // 3 * 3:
             misses += 1
             if misses > _PATIENCE:
@@ -135,26 +155,27 @@ def write_nli(folder: Path, grammar: Grammar, world: World, settings: WorldSetti
                     f" {code} ran dry after {len(used) * 3} pairs in {split}. Lower sizes.nli."
                 )
             meaning, premises = pairs.group()
-            hypothesis = _say(grammar, meaning)
-            said = [_say(grammar, premise) for premise in premises]
+            hypothesis = say(grammar, meaning)
+            said = [say(grammar, premise) for premise in premises]
             if hypothesis not in used and len({hypothesis, *said}) == 4:
                 misses = 0
                 used.add(hypothesis)
                 rows += [
-                    f"{premise}\t{hypothesis}\t{label}\n" for premise, label in zip(said, LABELS, strict=True)
+                    Inference((premise, meaning), (line, hypothesis), label)
+                    for premise, line, label in zip(premises, said, LABELS, strict=True)
                 ]
         _shuffle(rows, stream)
-        content = "premise\thypothesis\tlabel\n" + "".join(rows)
-        (folder / "nli" / f"{code}-{split}.tsv").write_text(content, encoding="utf-8", newline="\n")
+        yield split, rows
 
 
-def _shuffle(rows: list[str], stream: Stream) -> None:
+def _shuffle(rows: list[Inference], stream: Stream) -> None:
     for last in range(len(rows) - 1, 0, -1):
         other = stream.below(last + 1)
         rows[last], rows[other] = rows[other], rows[last]
 
 
-def _say(grammar: Grammar, meaning: Clause) -> str:
+def say(grammar: Grammar, meaning: Clause) -> str:
+    """Return the text of a meaning in a language."""
     return text(surface(grammar.sentence(meaning), grammar))
 
 
@@ -208,7 +229,7 @@ def _paragraph(grammar: Grammar, world: World, stream: Stream, name: str, most: 
             if found is not None:
                 places.append((fact, start + found[0], found[1], target))
         if stream.chance(25):
-            context += " " + _say(grammar, author.filler())
+            context += " " + say(grammar, author.filler())
     asked = [
         (question, offset, answer)
         for fact, offset, answer, target in places
@@ -220,7 +241,7 @@ def _paragraph(grammar: Grammar, world: World, stream: Stream, name: str, most: 
         qas.append(
             {
                 "id": f"{name}-{len(qas)}",
-                "question": _say(grammar, question),
+                "question": say(grammar, question),
                 "answers": [{"text": answer, "answer_start": offset}],
             }
         )

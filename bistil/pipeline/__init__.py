@@ -14,10 +14,12 @@ from typing import Any, Literal
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from bistil.adapt.wardrobe import Wardrobe
+from bistil.adapt.worn import WORN, load_worn
 from bistil.evaluation.score import predict_all
 from bistil.experiment import Cell
 from bistil.models.load import TaskModel
-from bistil.pipeline import generated, merged, scores, students, trimmed, tuned
+from bistil.pipeline import gathered, generated, merged, scores, students, trimmed, tuned
 from bistil.pipeline.check import check
 from bistil.pipeline.finished import save_finished
 from bistil.pipeline.inputs import Inputs
@@ -45,6 +47,14 @@ class Pipeline(Inputs):
     def trimmed_teacher(self) -> Artefact:
         """The teacher cut, exactly, to the tokens that the experiment's texts use, in `teacher/`."""
         return trimmed.make_trimmed_teacher(self)
+
+    def shots(self, task: str, code: str, most: int, seed: int, overlap: str) -> Artefact:
+        """The shots of a language: the numbers of some examples of its train file, as `rows`."""
+        return gathered.make_shots(self, task, code, most, seed, overlap)
+
+    def translation(self, task: str, split: str, code: str, to: str, by: str) -> Artefact:
+        """A file of a task in another language, in the task's own format."""
+        return gathered.make_translation(self, task, split, code, to, by)
 
     def vocabulary(self, target: str, of: Literal["pair", "target"] = "pair") -> Artefact:
         """The tokens that the student of a target needs, or one of the target alone: `kept.safetensors`, the
@@ -138,19 +148,19 @@ class Pipeline(Inputs):
 
     def task_sft(self, cell: Cell) -> Artefact:
         """The task SFT of a cell: `delta.safetensors` with the head in it, and the labels as a metric."""
-        base = self._base(cell, self.system(cell).learning.through)
-        if self.system(cell).merges:
+        system = self.system(cell)
+        if system.translated_test:
+            return self.task_sft(cell.without_regime)
+        base = self._base(cell, system.learning.through)
+        if system.merges:
             base = replace(base, tokenizer=merged.tokenizer_folder(self, cell, self.learnt_from(cell)[0]))
-        source = self.experiment.source
-        changes = self.system(cell).adaptation.hangs
-        codes = self.learnt_from(cell) if changes else (source,)
+        codes = dict.fromkeys((*self.learnt_from(cell), *(part.language for part in self.validated(cell))))
         worn = {code: one for code in codes if (one := self.worn(cell, code, in_training=True))}
-        follows = self.task_sft(cell.of_teacher) if self.system(cell).forced else None
-
-        def teacher() -> TaskModel:
-            return self.task_model(cell.of_teacher, source)[0]
-
-        return tuned.make_task_sft(self, cell, base, worn, follows, teacher)
+        if system.then is not None:
+            finished = self.task_sft(cell.without_regime)
+            return tuned.make_task_sft(self, cell, base, worn, None, self._followed, finished)
+        follows = self.task_sft(cell.of_teacher) if system.forced else None
+        return tuned.make_task_sft(self, cell, base, worn, follows, self._followed)
 
     def evaluation(self, cell: Cell) -> Artefact:
         """The zero-shot score of a cell, with what the model costs, as metrics."""
@@ -161,8 +171,9 @@ class Pipeline(Inputs):
             worn = {} if guesses else {code: self.worn(cell, code) for code in codes}
             return scores.make_retrieval(self, cell, bases, worn)
         sft = None if guesses else self.task_sft(cell)
-        target = self.worn(cell, cell.target)
-        return scores.make_evaluation(self, cell, sft, target, lambda: self.task_model(cell, cell.target))
+        code = self.experiment.source if self.system(cell).translated_test else cell.target
+        worn = self.worn(cell, code)
+        return scores.make_evaluation(self, cell, sft, worn, lambda: self.task_model(cell, code))
 
     def timed(self, task: str) -> list[Cell]:
         """The cells whose models are timed together: every system on the task's first target, first seed."""
@@ -212,6 +223,21 @@ class Pipeline(Inputs):
         learning, worn = self.system(cell).learning, self.worn(cell, language)
         base, tuned_on = self._base(cell, learning.used), self._base(cell, learning.through)
         return tuned.make_task_model(self, cell, base, worn, self.task_sft(cell), tuned_on)
+
+    def _followed(self, cell: Cell) -> tuple[TaskModel, Wardrobe | None]:
+        """The model of the task's teacher that a cell follows, and what it wears for each batch where it
+        learns from several languages; where it learns from one, the teacher wears that already.
+        """
+        first, *more = self.learnt_from(cell)
+        if not more:
+            return self.task_model(cell.of_teacher, first)[0], None
+        worn = {code: self.worn(cell.of_teacher, code) for code in (first, *more)}
+        task_sft = self.task_sft(cell.of_teacher)
+        bare, *_ = tuned.make_task_model(
+            self, cell.of_teacher, Base(None, None), None, task_sft, Base(None, None)
+        )
+        clothes = {code: load_worn(one.path(WORN)) for code, one in worn.items() if one}
+        return bare, Wardrobe(bare.encoder, clothes)
 
     def encoder(self, cell: Cell, language: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         """A cell's encoder for text in `language` before any task: base, and what it wears."""

@@ -5,6 +5,7 @@ from bistil.errors import InputError
 from bistil.models.architectures import longest_sequence, student_config
 from bistil.models.attention import can_note
 from bistil.models.load import Teacher
+from bistil.pipeline.gathered import check_gathered
 from bistil.pipeline.inputs import Inputs
 from bistil.sft import peers
 from bistil.systems.recipe import layer_pairs, start_layers, student_depth
@@ -44,6 +45,8 @@ def check(inputs: Inputs) -> None:
         for target in targets:
             check_known(task, learnt, read[task, target, "test"], data.file(column(task), target, "test"))
     _check_typology(inputs)
+    for name in experiment.tuned:
+        check_gathered(inputs, name)
     for code in inputs.codes:
         check_enough(teacher.tokenizer, inputs.lines(code), experiment.text.length, data.text(code))
 

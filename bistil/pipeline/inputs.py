@@ -4,7 +4,8 @@ import dataclasses
 import json
 import threading
 from abc import ABC, abstractmethod
-from functools import cache, cached_property, partial
+from collections.abc import Sequence
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from bistil.tasks import RETRIEVAL, column
 from bistil.tasks import task as find_task
 from bistil.tasks.retrieval import parallel, parallel_files
 from bistil.tasks.task import Task
-from bistil.tasks.training import language_of, read_examples
+from bistil.tasks.training import in_codes, read_examples
 from bistil.text.corpora import Blocks, cut, read_lines
 from bistil.text.languages import DataFolder
 from bistil.text.typology import Typology, read_typology
@@ -36,6 +37,8 @@ LARGE = 100_000
 """Tokens above which a teacher's vocabulary is cut to the experiment's, where `text.trim` says nothing."""
 CUT = "teacher"
 """The folder of a cut teacher in its artefact."""
+TRANSLATION = "translation.tsv"
+"""The file of a translated one in its artefact."""
 
 
 class Inputs(ABC):
@@ -58,6 +61,14 @@ class Inputs(ABC):
     @abstractmethod
     def trimmed_teacher(self) -> Artefact:
         """The stage that cuts the teacher to the experiment."""
+
+    @abstractmethod
+    def shots(self, task: str, code: str, most: int, seed: int, overlap: str) -> Artefact:
+        """The stage that draws a few labelled examples of a language."""
+
+    @abstractmethod
+    def translation(self, task: str, split: str, code: str, to: str, by: str) -> Artefact:
+        """The stage that translates a file of a task."""
 
     @cached_property
     def trims(self) -> bool:
@@ -166,17 +177,38 @@ class Inputs(ABC):
                 return (cell.target,)
         return self.experiment.languages(cell.target)
 
+    def in_codes(self, cell: Cell, rows: Sequence[Rows]) -> tuple[Rows, ...]:
+        """Rows with the codes of their languages."""
+        targets = self.experiment.targets[cell.task]
+        return in_codes(rows, source=self.experiment.source, target=cell.target, targets=targets)
+
+    def examples(self, cell: Cell) -> tuple[Rows, ...]:
+        """The examples that a cell's task is learnt from, or its finished model is tuned further on."""
+        system = self.system(cell)
+        return self.in_codes(cell, system.further or system.learning.rows)
+
+    def validated(self, cell: Cell) -> tuple[Rows, ...]:
+        """The examples that choose a cell's checkpoint."""
+        learning, source = self.system(cell).learning, self.experiment.source
+        if learning.validated:
+            return self.in_codes(cell, learning.validated)
+        codes = [part.language for part in self.in_codes(cell, learning.rows)]
+        return (Rows(language=source if source in codes else codes[0], split="dev"),)
+
+    def reads(self, cell: Cell, code: str) -> bool:
+        """Whether a cell's model learns from a language: of all `targets` a student of a pair learns from its
+        own, although its teacher may learn from each.
+        """
+        student, learning = self.system(cell).student, self.system(cell).learning
+        if student is None or student.languages == "seen":
+            return True
+        named = {part.language for part in (*learning.rows, *learning.validated)}
+        return code in named or code in self.experiment.languages(cell.target)
+
     def learnt_from(self, cell: Cell) -> tuple[str, ...]:
         """The languages of the examples that a cell's task is learnt from, the first one first."""
-        source, rows = self.experiment.source, self.system(cell).learning.rows
-        return tuple(dict.fromkeys(language_of(part, source=source, target=cell.target) for part in rows))
-
-    def validated_on(self, cell: Cell) -> str:
-        """The language whose validation examples choose a cell's checkpoint: the source, or the first that
-        the task is learnt from where the source is none of them.
-        """
-        codes = self.learnt_from(cell)
-        return self.experiment.source if self.experiment.source in codes else codes[0]
+        found = dict.fromkeys(part.language for part in self.examples(cell))
+        return tuple(code for code in found if self.reads(cell, code))
 
     @cached_property
     def typology(self) -> Typology:
@@ -204,7 +236,18 @@ class Inputs(ABC):
     @property
     def codes(self) -> tuple[str, ...]:
         """Every language whose text a stage reads."""
-        return tuple(dict.fromkeys(code for cell in self.experiment.cells() for code in self._read_for(cell)))
+        cells = self.experiment.cells()
+        read = (code for cell in cells for code in (*self._read_for(cell), *self._worn_for_the_task(cell)))
+        return tuple(dict.fromkeys(read))
+
+    def _worn_for_the_task(self, cell: Cell) -> tuple[str, ...]:
+        """The languages that a cell's model, or the teacher that it follows, wears while it learns its
+        task.
+        """
+        system = self.system(cell)
+        adaptation = system.adaptation
+        wears = system.forced or (adaptation.worn in ("sft", "adapter") and adaptation.of == "own")
+        return tuple(part.language for part in self.examples(cell)) if wears and cell.regime else ()
 
     def _read_for(self, cell: Cell) -> tuple[str, ...]:
         """The languages whose text is read for a cell."""
@@ -224,11 +267,23 @@ class Inputs(ABC):
         found = {(task, code, "test") for task, codes in experiment.tuned.items() for code in codes}
         for cell in experiment.cells():
             if cell.task in experiment.tuned:
-                found.add((cell.task, self.validated_on(cell), "dev"))
-                for part in self.system(cell).learning.rows:
-                    code = language_of(part, source=experiment.source, target=cell.target)
-                    found.add((cell.task, code, part.split))
+                learnt = self.in_codes(cell, self.system(cell).learning.rows)
+                for part in dict.fromkeys((*learnt, *self.examples(cell), *self.validated(cell))):
+                    found.add((cell.task, *self._origin(cell.task, part)))
         return sorted(found)
+
+    def _origin(self, task: str, part: Rows) -> tuple[str, str]:
+        """Language and split of the file that some examples are of, or are translated from; shots come from
+        the dev file of a language that has no train file.
+        """
+        if part.translated:
+            return self.experiment.source, part.split
+        given = part.drawn and not self.data.has(column(task), part.language, "train")
+        return part.language, "dev" if given else part.split
+
+    def origin(self, task: str, part: Rows) -> Path:
+        """The file that some examples are of, or are translated from."""
+        return self.data.file(column(task), *self._origin(task, part))
 
     def texts(self, codes: tuple[str, ...]) -> dict[str, Artefact | str]:
         """The texts of some languages, as inputs of a stage, with what is left out of them."""
@@ -246,27 +301,72 @@ class Inputs(ABC):
         return self.experiment.targets.get(RETRIEVAL, ()) if self.experiment.text.without_pairs else ()
 
     def training(self, cell: Cell) -> tuple[Task, dict[str, list[Any]]]:
-        """A cell's task with the labels of its training examples, and these by language."""
-        rows = self.system(cell).learning.rows
-        own = any(part.language == "target" for part in rows)
-        return self._training(cell.task, rows, cell.target if own else "")
+        """A cell's task with the labels of its training examples, and those of them that it reads, by
+        language.
+        """
+        rows = self.examples(cell)
+        task, examples = self._training(cell.task, rows, cell.seed if any(p.drawn for p in rows) else 0)
+        if self.system(cell).further:
+            learnt = self.in_codes(cell, self.system(cell).learning.rows)
+            task = self._training(cell.task, learnt, 0)[0]
+        return task, {code: own for code, own in examples.items() if self.reads(cell, code)}
+
+    def validation(self, cell: Cell, most: int | None) -> dict[str, list[Any]]:
+        """The examples that choose a cell's checkpoint, at most so many of each file, by language."""
+        found: dict[str, list[Any]] = {}
+        for part in self.validated(cell):
+            if self.reads(cell, part.language):
+                found.setdefault(part.language, []).extend(self._read(cell.task, part, 0)[:most])
+        return found
 
     @cache  # noqa: B019
-    def _training(self, name: str, rows: tuple[Rows, ...], target: str) -> tuple[Task, dict[str, list[Any]]]:
-        task = find_task(name)
-        source, file = self.experiment.source, partial(self.data.file, task.column)
-        examples = read_examples(task, rows, file, source=source, target=target)
-        return task.for_training([one for own in examples.values() for one in own]), examples
+    def _training(self, name: str, rows: tuple[Rows, ...], seed: int) -> tuple[Task, dict[str, list[Any]]]:
+        examples = read_examples(rows, lambda part: self._read(name, part, seed))
+        return find_task(name).for_training([one for own in examples.values() for one in own]), examples
+
+    def _read(self, name: str, part: Rows, seed: int) -> list[Any]:
+        """All the examples that some are the first of."""
+        made, task = self._made(name, part, seed), find_task(name)
+        if made is not None and part.translated:
+            return task.read(made.path(TRANSLATION))
+        examples = task.read(self.origin(name, part))
+        return examples if made is None else [examples[i] for i in made.metrics["rows"]]
+
+    def _made(self, name: str, part: Rows, seed: int) -> Artefact | None:
+        """The translation or the shots that some examples are; None for a file of the data folder."""
+        if part.translated:
+            return self.translation(name, part.split, self.experiment.source, part.language, part.translated)
+        if part.drawn and part.most:
+            return self.shots(name, part.language, part.most, seed, part.overlap)
+        return None
 
     def training_files(self, cell: Cell) -> dict[str, Artefact | str]:
         """The files of a cell's training and validation examples, as inputs of a stage."""
-        source, file = self.experiment.source, partial(self.data.file, column(cell.task))
+        parts = [(part, part.language == self.experiment.source) for part in self.examples(cell)]
+        parts += [(part, not number) for number, part in enumerate(self.validated(cell))]
         found: dict[str, Artefact | str] = {}
-        for part in self.system(cell).learning.rows:
-            code = language_of(part, source=source, target=cell.target)
-            name = part.split if code == source else f"{part.split} {code}"
-            found[name] = file_id(file(code, part.split))
-        return {**found, "dev": file_id(file(self.validated_on(cell), "dev"))}
+        for part, alone in parts:
+            made = self._made(cell.task, part, cell.seed)
+            kind = "shots" if part.drawn else f"{part.split} translated" if part.translated else part.split
+            name = kind if alone else f"{kind} {part.language}"
+            found[name] = made or file_id(self.origin(cell.task, part))
+        return found
+
+    def test_file(self, cell: Cell) -> Artefact | Path:
+        """What a cell is scored on: the target's test file, or its translation into the source language."""
+        by, source = self.system(cell).translated_test, self.experiment.source
+        if by:
+            return self.translation(cell.task, "test", cell.target, source, by)
+        return self.data.file(column(cell.task), cell.target, "test")
+
+    def translations(self, task: str) -> dict[str, Artefact]:
+        """Every translation of a task's files that a stage reads, by id."""
+        found = []
+        for cell in (one for one in self.experiment.cells() if one.task == task):
+            parts = {*self.examples(cell), *self.validated(cell)}
+            found += [self._made(task, part, 0) for part in parts if part.translated]
+            found += [self.test_file(cell)] if self.system(cell).translated_test else []
+        return {one.id: one for one in found if isinstance(one, Artefact)}
 
     def placed(self, model: Any) -> Any:
         """The model on this run's device."""

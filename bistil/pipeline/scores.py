@@ -16,7 +16,7 @@ from bistil.evaluation.score import predict_all
 from bistil.evaluation.significance import KEPT, keep_outcomes
 from bistil.experiment import Cell
 from bistil.models.load import TaskModel
-from bistil.pipeline.inputs import Inputs
+from bistil.pipeline.inputs import TRANSLATION, Inputs
 from bistil.pipeline.tuned import Base, worn_encoder
 from bistil.settings.files import csv_text
 from bistil.store.artefacts import Artefact, file_id
@@ -43,10 +43,11 @@ def make_evaluation(
         tuned: the task SFT; None for a system that guesses.
         worn: what the model wears for the target language.
     """
-    test = inputs.data.file(column(cell.task), cell.target, "test")
+    scored = inputs.test_file(cell)
     settings = inputs.experiment.task[cell.task]
 
     def build(folder: Path) -> Mapping[str, Any]:
+        test = scored.path(TRANSLATION) if isinstance(scored, Artefact) else scored
         examples = find_task(cell.task).read(test)
         if tuned is None:
             task, training = inputs.training(cell)
@@ -60,7 +61,8 @@ def make_evaluation(
         scores = task.score(examples, found)
         return {**scores, "n_examples": len(examples), **vars(costs), **inputs.where}
 
-    made_from: dict[str, Artefact | str] = {"test": file_id(test), **({"target sft": worn} if worn else {})}
+    tested = scored if isinstance(scored, Artefact) else file_id(scored)
+    made_from: dict[str, Artefact | str] = {"test": tested, **({"target sft": worn} if worn else {})}
     source = inputs.experiment.source
     made_from["task sft"] = tuned or file_id(inputs.data.file(column(cell.task), source, "train"))
     config = {"task": cell.task, "max_length": settings.max_length, **moved(inputs, cell)}
@@ -183,6 +185,7 @@ def make_rows(
         "lrf": cell.lrf if cell.lrf > 1 else None,
         "drf": cell.drf if cell.drf > 1 else None,
         **system.axes,
+        "regime": _regime(inputs, cell),
         "density": _density(inputs, cell, measured, tuned),
         "seed": cell.seed,
         "artefact": found.id,
@@ -191,6 +194,19 @@ def make_rows(
     costs = {name: measured.get(name) for name in names}
     scores = [name for name in METRICS if name in measured]
     return [{**shared, **costs, "metric": name, "value": measured[name]} for name in scores]
+
+
+def _regime(inputs: Inputs, cell: Cell) -> str:
+    """Which examples a cell's task was learnt from, and how many shots there were where they are fewer than
+    asked for.
+    """
+    told = inputs.system(cell).axes["regime"]
+    for part in inputs.examples(cell) if cell.task != RETRIEVAL else ():
+        if part.drawn and part.most:
+            shots = inputs.shots(cell.task, part.language, part.most, cell.seed, part.overlap)
+            if (number := len(shots.metrics["rows"])) < part.most:
+                told += f", {number} there of {part.language}"
+    return told
 
 
 def _density(inputs: Inputs, cell: Cell, measured: Mapping[str, Any], tuned: Artefact | None) -> float | None:

@@ -16,7 +16,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from bistil.models.load import load_encoder
-from bistil.pipeline.inputs import CUT, Inputs
+from bistil.pipeline.inputs import CUT, TRANSLATION, Inputs
 from bistil.store.artefacts import Artefact, file_id
 from bistil.tasks import RETRIEVAL, column
 from bistil.tasks import task as find_task
@@ -60,12 +60,13 @@ def make_trimmed_teacher(inputs: Inputs) -> Artefact:
         return {**told, "vocabulary": sizes["vocab_size"], "rows": rows}
 
     files = {" ".join(name): file_id(data.file(column(name[0]), *name[1:])) for name in inputs.task_files}
+    made = {name: one for task in experiment.tuned for name, one in inputs.translations(task).items()}
     for target in experiment.targets.get(RETRIEVAL, ()):
         pairs = filter(None, parallel_files(data, experiment.source, target))
         files |= {f"pairs {target} {number}": file_id(path) for number, path in enumerate(pairs)}
     settings = {"characters": characters, "lines": experiment.text.lines}
     lengths = {task: experiment.task[task].max_length for task in experiment.tuned}
-    made_from = {"teacher": inputs.teacher_id, **inputs.texts(codes), **files}
+    made_from = {"teacher": inputs.teacher_id, **inputs.texts(codes), **files, **made}
     return inputs.store.run("trimmed-teacher", {**settings, "lengths": lengths}, made_from, build)
 
 
@@ -77,7 +78,8 @@ def _counts(inputs: Inputs, tokenizer: PreTrainedTokenizerFast) -> list[Ids]:
         files = {one: inputs.data.file(column(name), *one[1:]) for one in inputs.task_files if one[0] == name}
         read = {one: task.read(file) for one, file in files.items()}
         known = [one for (_, _, split), examples in read.items() if split != "test" for one in examples]
-        every = [one for examples in read.values() for one in examples]
+        more = [task.read(one.path(TRANSLATION)) for one in inputs.translations(name).values()]
+        every = [one for examples in (*read.values(), *more) for one in examples]
         rows = task.for_training(known).encode(every, tokenizer, max_length=experiment.task[name].max_length)
         ids = np.concatenate([np.array(row["input_ids"], np.int64) for row in rows])
         found.append(np.bincount(ids, minlength=size(tokenizer)))

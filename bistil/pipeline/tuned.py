@@ -18,7 +18,7 @@ from bistil.adapt.worn import WORN, Worn, load_worn
 from bistil.distil.task import Followed, train_task_sft
 from bistil.distil.width import Narrowing
 from bistil.errors import InputError
-from bistil.evaluation.score import evaluate
+from bistil.evaluation.score import predict_all
 from bistil.experiment import Cell
 from bistil.models.load import TaskModel, load_encoder
 from bistil.pipeline.inputs import Inputs
@@ -69,35 +69,48 @@ def make_task_sft(
     base: Base,
     worn: Mapping[str, Artefact],
     follows: Artefact | None,
-    teacher: Callable[[], TaskModel],
+    teacher: Callable[[Cell], tuple[TaskModel, Wardrobe | None]],
+    finished: Artefact | None = None,
 ) -> Artefact:
     """The task SFT of a cell: `delta.safetensors` with the head in it, and the labels as a metric.
 
     Args:
-        worn: what the base wears meanwhile for a language; an SFT is the source's, and stays for all batches.
+        worn: what the base wears meanwhile for a language: all the time where there is one language, for each
+            batch where there are several.
         follows: the task SFT of the teacher that is followed; None for gold labels.
-        teacher: makes the model of that.
+        teacher: makes the model of that, and what it wears for each batch.
+        finished: the task SFT that is tuned further; None to begin with the bare base.
     """
-    config, learning = inputs.experiment.task_config(cell), inputs.system(cell).learning
-    source = inputs.experiment.source
+    config, system = inputs.experiment.task_config(cell), inputs.system(cell)
+    source, learning = inputs.experiment.source, system.learning
 
     def build(folder: Path) -> Mapping[str, Any]:
         task, examples = inputs.training(cell)
-        dev = task.read(inputs.data.file(task.column, inputs.validated_on(cell), "dev"))
-        validation = dev[: config.validation_examples]
+        validation = inputs.validation(cell, config.validation_examples)
+        wanted = [one for own in validation.values() for one in own]
         encoder, tokenizer, kept = base.load(inputs)
         set_seed(cell.seed)
         model = inputs.placed(TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size)))
         base_id = base_hash(encoder)
         clothes = {code: load_worn(one.path(WORN), base=base_id) for code, one in worn.items()}
-        wardrobe = Wardrobe(encoder, clothes)
-        wardrobe.wear(source)
-        changes = wardrobe if inputs.system(cell).adaptation.hangs else None
+        before = SparseDelta.load(finished.path(WORN), base=base_id) if finished else None
+        if before is not None:
+            before.apply(encoder)
+            model.head.load_state_dict(head_of(before))
+        changes = len(clothes) > 1
+        wardrobe = Wardrobe(encoder, clothes, trained=changes)
+        if not changes:
+            wardrobe.wear(next(iter(clothes), None))
 
         def validate() -> Mapping[str, float]:
-            if changes is not None:
-                changes.wear(inputs.validated_on(cell))
-            return evaluate(model, task, validation, tokenizer, max_length=config.max_length)
+            found = []
+            for code, own in validation.items():
+                if changes:
+                    wardrobe.wear(code)
+                found += predict_all(model, task, own, tokenizer, max_length=config.max_length)
+            if changes:
+                wardrobe.wear(None)
+            return {**task.score(wanted, found), "n_examples": len(wanted)}
 
         of = f" lrf {cell.lrf}, {cell.target}" if cell.lrf > 1 else ""
         delta, history = train_task_sft(
@@ -109,12 +122,13 @@ def make_task_sft(
             validate=validate,
             base=base_id,
             run=inputs.run(folder, f"{cell.task} SFT, {cell.system}{of}"),
-            follows=_followed(inputs, cell, base, teacher(), kept) if follows else None,
-            wardrobe=changes,
+            follows=_followed(inputs, cell, base, teacher, kept) if follows else None,
+            wardrobe=wardrobe if changes else None,
             cut=0 if base.vocabulary else inputs.parameters_cut(encoder),
+            before=before,
         )
         known = [one for own in examples.values() for one in own]
-        floor = {FLOOR: task.floor(known, validation)[task.metric]}
+        floor = {FLOOR: task.floor(known, wanted)[task.metric]}
         return {**inputs.keep(folder, delta, history, task.metric), **floor, "labels": list(task.labels)}
 
     made_from: dict[str, Artefact | str] = {
@@ -122,10 +136,15 @@ def make_task_sft(
         **inputs.training_files(cell),
         **{"source sft" if code == source else f"sft {code}": one for code, one in worn.items()},
         **({"task teacher": follows} if follows else {}),
+        **({"task sft": finished} if finished else {}),
     }
     settings: dict[str, Any] = {"task": cell.task, "settings": config, "forced": follows is not None}
     if learning.rows != (Rows(),):
         settings["rows"] = learning.rows
+    if learning.validated:
+        settings["validated"] = learning.validated
+    if system.then is not None:
+        settings |= {"then": system.then, "further": system.further}
     if follows is not None and learning.terms != STATES:
         settings["terms"] = learning.terms
     if follows is not None and learning.temperature != 1.0:
@@ -158,8 +177,13 @@ def make_task_model(
         one.apply(encoder)
     task, _ = inputs.training(cell)
     model = TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size))
-    model.head.load_state_dict({name.removeprefix("head."): one for name, one in delta.full.items()})
+    model.head.load_state_dict(head_of(delta))
     return inputs.placed(model).eval(), task, tokenizer
+
+
+def head_of(worn: Worn) -> dict[str, torch.Tensor]:
+    """The state of the head that was trained beside something worn."""
+    return {name.removeprefix("head."): one for name, one in worn.full.items()}
 
 
 def carried(delta: Worn, tuned_on: PreTrainedModel, to: PreTrainedModel, *, values: bool) -> Worn:
@@ -209,7 +233,11 @@ def _check_learnt(teacher: Artefact, cell: Cell) -> None:
 
 
 def _followed(
-    inputs: Inputs, cell: Cell, base: Base, teacher: TaskModel, kept: torch.Tensor | None
+    inputs: Inputs,
+    cell: Cell,
+    base: Base,
+    made: Callable[[Cell], tuple[TaskModel, Wardrobe | None]],
+    kept: torch.Tensor | None,
 ) -> Followed:
     """What a teacher-forced student follows; the layers that belong together are those of stage 1."""
     system = inputs.system(cell)
@@ -219,6 +247,7 @@ def _followed(
     if cell.drf > 1:
         saved = load_file(base.student.path(NARROWING))
         narrowing = inputs.placed(Narrowing(saved["map"], saved["heads"]))
+    teacher, wardrobe = made(cell)
     whole = teacher.encoder.config.num_hidden_layers
     depth = whole // cell.lrf
     pairs = imitated(inputs, system.student, depth)
@@ -229,4 +258,5 @@ def _followed(
         pairs=pairs,
         narrowing=narrowing,
         temperature=system.learning.temperature,
+        wardrobe=wardrobe,
     )

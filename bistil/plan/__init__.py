@@ -29,6 +29,8 @@ METHODS: dict[str, Callable[..., Artefact]] = {
     method.__name__: method
     for method in (
         Pipeline.trimmed_teacher,
+        Pipeline.shots,
+        Pipeline.translation,
         Pipeline.vocabulary,
         Pipeline.language_sft,
         Pipeline.language_adapter,
@@ -288,6 +290,13 @@ class Foreseen(DataFolder):
             return super().file(column, code, split)
         except InputError:
             return self.stand_in(column, code, split)
+
+    def translations(self, source: str, target: str) -> Path:
+        """A file of translations or its stand-in."""
+        try:
+            return super().translations(source, target)
+        except InputError:
+            return self.stand_in("translations", source, target)
 
     def stand_in(self, *words: str) -> Path:
         """A file of its own for these words."""

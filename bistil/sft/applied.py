@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bistil.errors import InputError
-from bistil.sft.flat import read_at, write_at
+from bistil.sft.flat import add_at, read_at, write_at
 
 Entries = Mapping[str, tuple[Tensor, Tensor]]
 """For each tensor flat positions and what stands there. Shape: [K_n], [K_n]."""
@@ -28,10 +28,12 @@ class Applied:
         encoder: it wears the delta already.
         saved: the entries of its tensors without the delta.
         worn: the same entries with it.
+        values: the delta's own values at those entries.
     """
 
-    def __init__(self, encoder: nn.Module, saved: Entries, worn: Entries) -> None:
+    def __init__(self, encoder: nn.Module, saved: Entries, worn: Entries, values: Entries) -> None:
         self._encoder, self._saved, self._worn, self._token = encoder, saved, worn, object()
+        self._values = values
         self._shapes = {name: tensor.shape for name, tensor in encoder.state_dict().items() if name in saved}
         stack = _stacks.setdefault(encoder, [])
         self._below = tuple(stack)
@@ -80,9 +82,12 @@ class Applied:
             if not torch.equal(read_at(tensors[name], where), entries)
         )
 
-    def again(self) -> None:
-        """Put the reverted delta on the same encoder once more: one write of its entries, which are those of
-        the first time.
+    def again(self, *, trained: bool = False) -> None:
+        """Put the reverted delta on the same encoder once more: one write of its entries.
+
+        Args:
+            trained: whether the encoder's own entries may have changed since it was reverted, so that they
+                are read anew; otherwise what is written is what was written the first time.
 
         Raises:
             InputError: it is on the encoder now, or other deltas are than were then.
@@ -93,8 +98,17 @@ class Applied:
                 "This delta can come on again only after its `revert`, over the same deltas as the first"
                 " time. Apply it anew."
             )
-        put_back(self._encoder.state_dict(), self._worn)
+        tensors = self._encoder.state_dict()
+        if trained:
+            self._saved = {name: (at, read_at(tensors[name], at)) for name, (at, _) in self._saved.items()}
+            self._worn = with_values(self._saved, self._values)
+        put_back(tensors, self._worn)
         stack.append(self._token)
+
+
+def with_values(saved: Entries, values: Entries) -> Entries:
+    """The saved entries with a delta's values added to them."""
+    return {name: (at, add_at(old, values[name][1].to(old.device))) for name, (at, old) in saved.items()}
 
 
 def put_back(tensors: Mapping[str, Tensor], saved: Entries) -> None:

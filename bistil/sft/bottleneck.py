@@ -132,8 +132,8 @@ class Hung:
         self._hooks = []
         delattr(self._encoder, NAMED[self._role])
 
-    def again(self) -> None:
-        """Put it on.
+    def again(self, *, trained: bool = False) -> None:
+        """Put it on, which is the same whether the encoder was trained meanwhile or not.
 
         Raises:
             InputError: where the encoder wears one of the same role.

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from bistil.errors import InputError
 from bistil.sft import files
-from bistil.sft.applied import Applied, put_back
+from bistil.sft.applied import Applied, put_back, with_values
 from bistil.sft.checks import check_base, check_same_layout, checked
-from bistil.sft.flat import add_at, digest, read_at
+from bistil.sft.flat import digest, read_at
 
 
 def base_hash(encoder: nn.Module) -> str:
@@ -183,15 +183,13 @@ class SparseDelta:
         targets = self._targets(encoder)
         places = {name: self.tensors[name][0].to(targets[name].device) for name in targets}
         saved = {name: (places[name], read_at(tensor, places[name])) for name, tensor in targets.items()}
-        worn = {
-            name: (at, add_at(old, self.tensors[name][1].to(old.device))) for name, (at, old) in saved.items()
-        }
+        worn = with_values(saved, self.tensors)
         try:
             put_back(targets, worn)
         except BaseException:
             put_back(targets, saved)
             raise
-        return Applied(encoder, saved, worn)
+        return Applied(encoder, saved, worn, self.tensors)
 
     def save(self, path: Path | str, *, n_parameters: int | None = None) -> None:
         """Write one safetensors file, atomically; `n_parameters` is the encoder's, for the density in the

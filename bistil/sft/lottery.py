@@ -23,7 +23,7 @@ from bistil.sft.checks import check_same_layout
 from bistil.sft.sparse_training import SparseTraining
 from bistil.sft.top_k import entries_from, kth_largest, likely_bound, moved
 
-Selection = Literal["top-k", "random", "biases", "all", "none"]
+Selection = Literal["top-k", "random", "biases", "all", "none", "given"]
 
 __all__ = [
     "LotteryConfig",
@@ -50,7 +50,8 @@ class LotteryConfig(Settings):
         freeze_layer_norms: Whether layer-norm weights and biases stay as they are; in the papers they do for
             languages and do not for tasks.
         select: "top-k" is LT-SFT. Its baselines have no dense phase: "random" (rand-SFT), and, whatever the
-            density, "biases" (BitFit), "all" (full fine-tuning) and "none" (the head alone).
+            density, "biases" (BitFit), "all" (full fine-tuning) and "none" (the head alone). "given" is for a
+            delta that is tuned further, in the entries that it has.
         freeze_embeddings: Whether the embedding layer stays as it is.
     """
 

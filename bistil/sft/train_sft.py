@@ -14,6 +14,7 @@ from accelerate.utils import set_seed
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from bistil.errors import InputError
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta
 from bistil.sft.lottery import (
@@ -29,18 +30,26 @@ from bistil.sft.sparse_training import SparseTraining
 from bistil.sft.tuning import Tuning
 from bistil.training.loop import History, Objective, Run
 
+SUPPORT = "support.safetensors"
+"""Which entries the sparse phase trains, once they are chosen."""
+
 
 class Penalised(Objective):
-    """An objective plus the L1 term J(theta) = lambda / N * sum |theta - theta_0| (LT-SFT section 3)."""
+    """An objective plus the L1 term J(theta) = lambda / N * sum |theta - theta_0| (LT-SFT section 3).
 
-    def __init__(self, inner: Objective, term: Callable[[], Tensor]) -> None:
+    Args:
+        before: whether the term is of theta as it is before the objective dresses the encoder.
+    """
+
+    def __init__(self, inner: Objective, term: Callable[[], Tensor], *, before: bool = False) -> None:
         super().__init__(inner.model)
-        self._inner, self._term = (inner,), term
+        self._inner, self._term, self._before = (inner,), term, before
 
     def forward(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """The inner loss plus the term; parts gain `l1`."""
+        bare = self._term() if self._before else None
         loss, parts = self._inner[0](batch)
-        penalty = self._term()
+        penalty = self._term() if bare is None else bare
         return loss + penalty, {**parts, "l1": penalty}
 
     def train(self, mode: bool = True) -> "Penalised":
@@ -59,7 +68,7 @@ def lottery_ticket(
     lottery = replace(lottery, l1=lottery.l1 * (tuning.own / tuning.parameters))
     theta0 = snapshot(tuning.encoder)
     head0 = {name: tensor.clone() for name, tensor in head.state_dict().items()} if head is not None else {}
-    chosen = run.folder / "support.safetensors"
+    chosen = run.folder / SUPPORT
     history = _choose(chosen, tuning, config, lottery, run, theta0)
     if head is not None:
         head.load_state_dict(head0)
@@ -96,29 +105,35 @@ def _choose(
     candidates = {name: theta0[name] for name in names}
     history: History = []
     if lottery.select == "biases":
-        _write_support(chosen, select_biases(encoder))
+        write_support(chosen, select_biases(encoder))
     elif lottery.select == "random":
         # the stage is part of the seed: with the same seed alone two SFTs would have the same support
         random = np.random.default_rng([seed, *run.stage.encode()])
         # of a draw among all parameters, those that were cut would change nothing
-        _write_support(chosen, select_random(candidates, lottery.k(tuning.own), random))
+        write_support(chosen, select_random(candidates, lottery.k(tuning.own), random))
+    elif lottery.select == "given":
+        if not chosen.exists():
+            raise InputError("`select: given` is for a delta that is tuned further, and there is none.")
     elif not chosen.exists():
         dense, _ = config.phases
         set_seed(seed)
         pulled = _with_l1(tuning, lottery.l1, lambda: l1_term(encoder, theta0, lottery.l1))
         history = pulled.fit(dense, run.phase("checkpoint-dense", "dense"), seed=seed, order=seed)
         trained = {name: encoder.get_parameter(name) for name in names}
-        _write_support(chosen, select_top_k(candidates, trained, lottery.k(tuning.parameters)))
+        write_support(chosen, select_top_k(candidates, trained, lottery.k(tuning.parameters)))
     return history
 
 
 def _with_l1(tuning: Tuning, weight: float, term: Callable[[], Tensor]) -> Tuning:
     """The same tuning with a term added to its objective, where the term has any weight."""
-    return replace(tuning, objective=Penalised(tuning.objective, term)) if weight else tuning
+    if not weight:
+        return tuning
+    return replace(tuning, objective=Penalised(tuning.objective, term, before=tuning.dresses))
 
 
-def _write_support(path: Path, support: dict[str, Tensor]) -> None:
+def write_support(path: Path, support: Mapping[str, Tensor]) -> None:
+    """Write down which entries the sparse phase trains, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    save_file(support, part)
+    save_file(dict(support), part)
     part.rename(path)

@@ -40,6 +40,9 @@ class Tuning:
         cut: how many parameters trimming took from the encoder beforehand. Densities, and the mean of the L1
             term, are of all.
         head_rate: the head's own peak of the learning rate, None for the schedule's.
+        callbacks: of every phase.
+        dresses: whether the encoder wears something of each batch's language from the objective's forward
+            pass until its gradients are there.
     """
 
     objective: Objective
@@ -51,6 +54,8 @@ class Tuning:
     base: str
     cut: int = 0
     head_rate: float | None = None
+    callbacks: "Sequence[TrainerCallback]" = ()
+    dresses: bool = False
 
     def fit(
         self,
@@ -81,7 +86,7 @@ class Tuning:
             select=self.select,
             seed=seed,
             optimizer=optimizer,
-            callbacks=callbacks,
+            callbacks=[*self.callbacks, *callbacks],
         )
 
     def adamw(self, trained: Sequence[nn.Parameter], schedule: Schedule) -> torch.optim.AdamW:

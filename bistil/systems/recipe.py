@@ -353,16 +353,56 @@ class Rows(Settings):
     """Examples that a task is learnt from.
 
     Attributes:
-        language: whose they are: "source", "target", or a language's code.
+        language: whose they are: "source", "target", all the task's "targets", or a language's code.
         split: of which file.
         most: at most so many of them, the first ones; None for all.
         upsample: how often each is counted, so that few examples weigh more (thesis section 6.2).
+        drawn: whether they are the first ones after a shuffle by task, language and seed: shots.
+        overlap: what is done with a shot that stands in the test file too: it is refused, or left out before
+            the draw (`drop`).
+        translated: the translator that puts the source's examples into the language; "" for its own ones.
     """
 
     language: str = "source"
     split: Literal["train", "dev"] = "train"
     most: Count | None = None
     upsample: Count = field(default=1, metadata={"added_later": True})
+    drawn: bool = field(default=False, metadata={"added_later": True})
+    overlap: Literal["refuse", "drop"] = field(default="refuse", metadata={"added_later": True})
+    translated: str = field(default="", metadata={"added_later": True})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.drawn and (self.most is None or self.translated or self.split != "train"):
+            raise InputError(
+                f"Shots are `most` examples drawn from a train file, none of them translated, but got {self}."
+            )
+
+    def __str__(self) -> str:
+        """The rows in short, as in result rows: source, target:20, target:100 drawn x10."""
+        return (
+            self.language
+            + (f" {self.split}" if self.split != "train" else "")
+            + (f":{self.most}" if self.most else "")
+            + (" drawn" if self.drawn else "")
+            + (f" by {self.translated}" if self.translated else "")
+            + (f" x{self.upsample}" if self.upsample > 1 else "")
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Then(Settings):
+    """How a finished model is tuned further, on few examples (Bui section 5.2).
+
+    Attributes:
+        epochs: how often it reads all of them.
+        batch_size: examples in a batch.
+        learning_rate: the peak of the learning rate, which falls linearly to 0.
+    """
+
+    epochs: Count = 50
+    batch_size: Count = 32
+    learning_rate: Positive = 2e-5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -379,6 +419,8 @@ class Learning(Settings):
         temperature: what logits of both sides are divided by in the loss on predictions; BiStil's eq. 5.3 has
             none, the code that was released with it 2.
         rows: the examples it is learnt from.
+        validated: the examples that choose the checkpoint; none for the dev file of the source, or of the
+            first language that the task is learnt from where the source is none of them.
         through: which student of a family reads the examples and is tuned, the "target"'s or the "source"'s.
         used: which student of a family reads the target's text, with what was tuned. Where it is not the one
             that was tuned, it is changed by the same differences (Bui section 3.3.5).
@@ -395,6 +437,7 @@ class Learning(Settings):
     terms: Mapping[str, Term] = field(default_factory=lambda: STATES)
     temperature: Positive = field(default=1.0, metadata={"added_later": True})
     rows: Annotated[tuple[Rows, ...], Filled()] = (Rows(),)
+    validated: tuple[Rows, ...] = field(default=(), metadata={"added_later": True})
     through: Side = field(default="target", metadata={"added_later": True})
     used: Side = field(default="target", metadata={"added_later": True})
     carried: Literal["differences", "values"] = field(default="differences", metadata={"added_later": True})
@@ -434,13 +477,7 @@ class Learning(Settings):
     @property
     def regime(self) -> str:
         """Which examples, as in result rows: source, source+target:20, …"""
-        return "+".join(
-            rows.language
-            + (f" {rows.split}" if rows.split != "train" else "")
-            + (f":{rows.most}" if rows.most else "")
-            + (f" x{rows.upsample}" if rows.upsample > 1 else "")
-            for rows in self.rows
-        )
+        return "+".join(map(str, self.rows))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -459,6 +496,10 @@ class System:
             target.
         merge: what differs from the experiment's `merge`, by its keys.
         ours: whether it is the method that the others are compared with.
+        then: how the finished model is tuned further; None where it is not.
+        further: the examples of that.
+        translated_test: the translator that puts the test file into the source language, which the model then
+            reads; "" where it reads the file as it is.
     """
 
     told: str
@@ -471,6 +512,9 @@ class System:
     own_teacher: bool = False
     merge: Mapping[str, Any] = field(default_factory=dict)
     ours: bool = False
+    then: Then | None = None
+    further: tuple[Rows, ...] = ()
+    translated_test: str = ""
 
     def __post_init__(self) -> None:
         if self.merges and (self.adaptation.worn != "nothing" or self.learning.follows == "teacher"):
@@ -512,6 +556,13 @@ class System:
         return self.student is not None and self.learning.follows == "teacher"
 
     @property
+    def regime(self) -> str:
+        """Which examples, as in result rows, and by whom the test file is translated."""
+        then = [f"then {rows}" for rows in self.further]
+        test = [f"test by {self.translated_test}"] if self.translated_test else []
+        return ", ".join([self.learning.regime, *then, *test])
+
+    @property
     def axes(self) -> dict[str, str]:
         """What it is, a word for each axis, as columns of result rows; empty where one does not apply."""
         student = self.student
@@ -523,5 +574,5 @@ class System:
             "adaptation": str(self.adaptation),
             "learning": "" if self.guesses else self.learning.told,
             "follows": "" if self.guesses else self.learning.follows,
-            "regime": "" if self.guesses else self.learning.regime,
+            "regime": "" if self.guesses else self.regime,
         }

@@ -471,5 +471,8 @@ OF_ALL = "multilingual-distil"
 
 
 def rank(name: str) -> int:
-    """The place in the table of a system in result rows; variants come after all systems."""
-    return list(SYSTEMS).index(name) if name in SYSTEMS else len(SYSTEMS)
+    """The place in the table of a system in result rows, under whichever regime; variants come after all
+    systems.
+    """
+    plain = name.partition("@")[0]
+    return list(SYSTEMS).index(plain) if plain in SYSTEMS else len(SYSTEMS)

@@ -23,6 +23,15 @@ def labels_of(task: str, example: Any) -> Iterator[str]:
         yield example.label
 
 
+def text_of(example: Any) -> str:
+    """What an example of any task has to read: its words, its two sentences, or a question and its text."""
+    words = getattr(example, "words", None)
+    if words is not None:
+        return " ".join(words)
+    told = ("premise", "hypothesis", "question", "context")
+    return "\n".join(getattr(example, name) for name in told if hasattr(example, name))
+
+
 def check_known(task: str, train: Sequence[Any], test: Sequence[Any], path: Path) -> None:
     """Refuse a test file with labels of which the training examples have none.
 

@@ -5,37 +5,73 @@ language while it learns from several.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from torch.utils.data import Dataset
 
+from bistil.errors import InputError
 from bistil.systems.recipe import Rows
+from bistil.tasks.gold import text_of
 from bistil.tasks.task import Row, Task
 from bistil.text import sampling
 
 
-def read_examples(
-    task: Task, rows: Sequence[Rows], file: Callable[[str, str], Path], *, source: str, target: str
-) -> dict[str, list[Any]]:
+def read_examples(rows: Sequence[Rows], read: Callable[[Rows], list[Any]]) -> dict[str, list[Any]]:
     """Read the examples that `rows` speak of, by language.
 
     Args:
-        file: gives the task's file of a language and a split.
+        rows: their languages are codes.
+        read: gives all the examples that one of them is the first of.
 
     Raises:
         InputError: as the task's reader.
     """
     found: dict[str, list[Any]] = {}
     for part in rows:
-        code = language_of(part, source=source, target=target)
-        found.setdefault(code, []).extend(task.read(file(code, part.split))[: part.most] * part.upsample)
+        found.setdefault(part.language, []).extend(read(part)[: part.most] * part.upsample)
     return found
 
 
-def language_of(rows: Rows, *, source: str, target: str) -> str:
-    """Return the code of the language whose rows these are."""
-    return {"source": source, "target": target}.get(rows.language, rows.language)
+def in_codes(rows: Sequence[Rows], *, source: str, target: str, targets: Sequence[str]) -> tuple[Rows, ...]:
+    """Return rows with the codes of their languages in place of `source`, `target` and `targets`."""
+    named = {"source": [source], "target": [target], "targets": [*targets]}
+    return tuple(
+        replace(part, language=code) for part in rows for code in named.get(part.language, [part.language])
+    )
+
+
+def draw_shots(
+    name: str, rows: Rows, examples: Sequence[Any], test: Sequence[Any], *, seed: int
+) -> list[int]:
+    """Return the numbers of the examples that are a language's shots: the first ones of a shuffle by task,
+    language and seed, so that a few are among many; all where there are fewer.
+
+    Args:
+        name: the task's.
+        rows: whose and how many, and what is done with one that the test file has too.
+        examples: of the train file.
+
+    Raises:
+        InputError: where the test file has one of them and they are not to be left out.
+    """
+    order = np.random.default_rng([seed, *f"{name} {rows.language}".encode()]).permutation(len(examples))
+    tested = {text_of(one) for one in test}
+    if rows.overlap == "drop":
+        order = np.array([i for i in order if text_of(examples[i]) not in tested], np.int64)
+    found = [int(i) for i in order[: rows.most]]
+    if both := [i for i in found if text_of(examples[i]) in tested]:
+        raise InputError(
+            f"Shots of {rows.language} for {name} that its test file does not have were expected, but"
+            f" {len(both)} of {len(found)} stand there too, the first of them:"
+            f" {text_of(examples[both[0]])!r}. Set `overlap: drop` in the regime, to draw among the others."
+        )
+    if not found:
+        raise InputError(
+            f"Examples of {rows.language} for {name} to draw shots from were expected, but there are none."
+        )
+    return found
 
 
 class TaskBatches(Dataset):

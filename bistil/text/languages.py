@@ -173,6 +173,19 @@ class DataFolder:
             )
         return path
 
+    def translations(self, source: str, target: str) -> Path:
+        """The file with sentences of one language and their translations into another.
+
+        Raises:
+            InputError: where there is none.
+        """
+        path = self.root / "translations" / f"{source}-{target}.tsv"
+        if not is_file(path):
+            raise InputError(
+                f"Sentences of {source} with translations were expected at {path}: a line for each."
+            )
+        return path
+
     def has(self, column: str, code: str, split: str) -> bool:
         """Whether that file is there."""
         try:

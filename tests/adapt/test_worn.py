@@ -56,7 +56,7 @@ class Shift:
             self.bias, self.old = bias, bias.detach().clone()
             self.again()
 
-        def again(self) -> None:
+        def again(self, *, trained: bool = False) -> None:
             self.bias.detach().add_(1.0)
 
         def revert(self) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -378,12 +379,10 @@ def test_validation_examples_limits_what_picks_the_checkpoint_and_not_what_is_sc
     )
     seen: list[int] = []
 
-    def noting(
-        model: object, task: Task, examples: list[object], *rest: object, **named: object
-    ) -> dict[str, float]:
+    def noting(model: object, task: Task, examples: list[Any], *rest: object, **named: object) -> list[Any]:
         seen.append(len(examples))
-        return {task.metric: 0.0}
+        return [one.tags for one in examples]
 
-    monkeypatch.setattr(tuned, "evaluate", noting)
+    monkeypatch.setattr(tuned, "predict_all", noting)
     own.task_sft(NER._replace(system="teacher-no-adaptation", lrf=1))
     assert set(seen) == {3}

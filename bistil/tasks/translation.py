@@ -1,0 +1,138 @@
+"""Task data in another language: who translates, which tasks can be, and the file that comes of it.
+
+Notable: a sentence is translated once, however often it stands in a file. Labels stay, so only tasks whose
+labels are of a whole text can be translated.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from bistil.errors import InputError
+from bistil.settings import files
+from bistil.settings.ranges import Settings, Share
+from bistil.tasks.nli import Pair
+
+Translate = Callable[[Sequence[str]], list[str]]
+"""Translates different sentences, in order."""
+HEADER = ("premise", "hypothesis", "label")
+REFUSED: Mapping[str, str] = {
+    "parsing": "a tree is one of the words that were there",
+    "pos": "tags belong to the words that were there",
+    "ner": "names would have to be found again in the translation",
+    "qa": "the answer is a place in the text, which moves",
+    "retrieval": "its sentences are translations already",
+}
+"""Why the labels of a task do not survive a translation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise(Settings):
+    """How often an oracle errs, for each word.
+
+    Attributes:
+        drop: The share of words that are left out.
+        swap: The share that change places with the next one.
+        wrong: The share in whose place another word of the text stands.
+    """
+
+    drop: Share = 0.0
+    swap: Share = 0.0
+    wrong: Share = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translator(Settings):
+    """Who translates task data.
+
+    Attributes:
+        kind: `table`, a file of the data folder, translations/SOURCE-TARGET.tsv, with a sentence and its
+            translation on each line; `oracle`, the grammar of miniworld itself.
+        noise: How often an oracle errs.
+        world: The settings file of an oracle's miniworld; by default the project's.
+    """
+
+    kind: Literal["table", "oracle"]
+    noise: Noise = field(default_factory=Noise)
+    world: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kind != "oracle" and (self.noise != Noise() or self.world):
+            raise InputError("`noise` and `world` are for `kind: oracle` alone.", at=("noise",))
+
+
+def check_translatable(task: str, *, at: tuple[str | int, ...] = ()) -> None:
+    """Refuse a task whose labels do not survive a translation.
+
+    Raises:
+        InputError: saying why.
+    """
+    if task != "nli":
+        why = REFUSED.get(task, "nothing says how its file is written")
+        raise InputError(f"{task} can't be learnt from translations or tested on them: {why}.", at=at)
+
+
+def translated(pairs: Sequence[Pair], translate: Translate) -> list[Pair]:
+    """Return pairs of sentences in another language, with their labels and in their order."""
+    sentences = list(dict.fromkeys(text for pair in pairs for text in (pair.premise, pair.hypothesis)))
+    found = dict(zip(sentences, translate(sentences), strict=True))
+    return [replace(pair, premise=found[pair.premise], hypothesis=found[pair.hypothesis]) for pair in pairs]
+
+
+def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
+    """Write pairs in a file that the task reads."""
+    lines = (HEADER, *((one.premise, one.hypothesis, one.label) for one in pairs))
+    path.write_text("".join("\t".join(line) + "\n" for line in lines), encoding="utf-8", newline="\n")
+
+
+def by_table(path: Path) -> Translate:
+    """Return a translator that looks sentences up in a file of two columns, with a tab between them.
+
+    Raises:
+        InputError: for a line that is not two such columns; at a sentence that the file does not have.
+    """
+    known: dict[str, str] = {}
+    for number, line in files.lines(path):
+        columns = [column.strip() for column in line.split("\t")]
+        if len(columns) != 2 or not all(columns):
+            raise InputError(
+                f"{path}, line {number}: a sentence, a tab and its translation were expected, but got"
+                f" {line[:100]!r}."
+            )
+        known.setdefault(*columns)
+
+    def translate(sentences: Sequence[str]) -> list[str]:
+        lacking = [one for one in sentences if one.strip() not in known]
+        if lacking:
+            raise InputError(
+                f"A translation of each sentence was expected in {path}, but {len(lacking)} of"
+                f" {len(sentences)} are missing, the first of them: {lacking[0]!r}. Add a line for each."
+            )
+        return [known[one.strip()] for one in sentences]
+
+    return translate
+
+
+def measured(before: Sequence[Pair], after: Sequence[Pair]) -> dict[str, Any]:
+    """What can be seen of a translation without knowing the language: `lines`, the mean `length_ratio` in
+    characters, the share of words `copied`, how many sentences are `identical`, `empty`, of `one_word` in
+    place of several, or `long`, over four times as long.
+    """
+    pairs = {
+        (getattr(old, side), getattr(new, side))
+        for old, new in zip(before, after, strict=True)
+        for side in ("premise", "hypothesis")
+    }
+    words = [(set(old.split()), new.split()) for old, new in pairs]
+    total = sum(len(new) for _, new in words)
+    return {
+        "lines": len(after),
+        "length_ratio": sum(len(new) / max(1, len(old)) for old, new in pairs) / max(1, len(pairs)),
+        "copied": sum(word in old for old, new in words for word in new) / max(1, total),
+        "identical": sum(old == new for old, new in pairs),
+        "empty": sum(not new.strip() for _, new in pairs),
+        "one_word": sum(len(set(new)) == 1 < len(old) for old, new in words),
+        "long": sum(len(new) > 4 * len(old) for old, new in pairs),
+    }

@@ -1,0 +1,230 @@
+"""Regimes through the pipeline: which files are read, what is made once, and a whole run with its report."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tiny import ROOT, write_tiny_world
+
+from bistil import batch
+from bistil.errors import InputError
+from bistil.evaluation.results import read_results
+from bistil.miniworld import load_settings
+from bistil.pipeline import Pipeline
+from bistil.pipeline.inputs import TRANSLATION
+from bistil.plan import foresee, plan
+from bistil.report.experiment import write_experiment_report
+from bistil.store.artefacts import Store, plain
+from bistil.systems.recipe import Rows
+from bistil.tasks import task as find_task
+from bistil.tasks.training import draw_shots
+from bistil.text.languages import DataFolder
+
+REGIMES = {
+    "sources": {"sources": ["qaa", "qab"], "total": 9},
+    "fs": {"shots": 4},
+    "fs-all": {"shots": 4, "of": "targets"},
+    "fs-plain": {"shots": 4, "upsample": 1},
+    "tt": {"translated": "target", "sources": [], "validate_on": "translated"},
+    "tt-all": {"translated": "targets", "validate_on": "both"},
+    "both": {"shots": 2, "of": "targets", "translated": "targets", "validate_on": "both"},
+    "ttest": {"translate_test": True},
+}
+COUNTS = {
+    "sources": {"qaa": 5, "qab": 4},
+    "fs": {"qaa": 24, "qac": 40},
+    "fs-all": {"qaa": 24, "qac": 40, "qab": 40},
+    "fs-plain": {"qaa": 24, "qac": 4},
+    "in-language": {"qac": 24},
+    "sequential-3": {"qac": 3},
+}
+TRANSLATED = {
+    "tt": {"qac": 3},
+    "tt-all": {"qaa": 3, "qac": 3, "qab": 3},
+    "both": {"qaa": 3, "qac": 23, "qab": 23},
+}
+
+
+class Watched(DataFolder):
+    """A data folder in which the dev files of targets, and train files where none should be read, raise."""
+
+    def file(self, column: str, code: str, split: str) -> Path:
+        if code != "qaa" and split == "dev":
+            raise AssertionError(f"the {split} file of {code} was opened")
+        return super().file(column, code, split)
+
+
+@pytest.fixture(scope="module")
+def world_settings(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A tiny world of its own, and the settings file that it comes from."""
+    folder = tmp_path_factory.mktemp("told")
+    world = write_tiny_world(folder / "world")
+    settings = load_settings(ROOT / "data" / "miniworld.yaml")
+    sizes = plain(settings.sizes) | {"nli": {"train": 3, "dev": 3, "test": 3}}
+    told = plain(replace(settings, languages=settings.languages[:3])) | {"sizes": sizes}
+    (folder / "world.yaml").write_text(yaml.safe_dump(told), encoding="utf-8")
+    return world, folder / "world.yaml"
+
+
+@pytest.fixture
+def small(experiment, world_settings) -> Any:
+    def make(*names: str, task: str = "ner") -> Any:
+        settings = experiment().task["ner"]
+        return replace(
+            experiment(
+                systems=["teacher-ltsft"],
+                regimes=REGIMES,
+                translators={"oracle": {"kind": "oracle", "world": str(world_settings[1])}},
+                targets={"parsing": ["qac"]},
+            ),
+            targets={task: ("qac", "qab")},
+            task={task: settings},
+            systems=names,
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("name", [*COUNTS, *TRANSLATED])
+def test_examples_per_epoch_and_their_languages(small, world_settings, tmp_path: Path, name: str) -> None:
+    task, expected = ("ner", COUNTS) if name in COUNTS else ("nli", TRANSLATED)
+    folder = DataFolder if name == "in-language" else Watched
+    pipeline = Pipeline(small(f"teacher-ltsft@{name}", task=task), folder(world_settings[0]), Store(tmp_path))
+    [cell, other] = pipeline.experiment.cells()
+    kind, examples = pipeline.training(cell)
+    assert {code: len(own) for code, own in examples.items()} == expected[name]
+    assert kind.labels
+    counts = {code: Counter(map(id, own)) for code, own in examples.items()}
+    assert all(number in (1, 10) for one in counts.values() for number in one.values())
+    validation = pipeline.validation(cell, 2)
+    sources = {"qaa"} if name not in ("tt", "in-language") else {"qac"}
+    more = {"qab", "qac"} if name in ("tt-all", "both") else set()
+    assert set(validation) == sources | more
+    assert all(len(own) == 2 for own in validation.values())
+    alone = name in ("fs", "fs-plain", "tt", "in-language", "sequential-3")
+    assert (pipeline.training_files(cell) != pipeline.training_files(other)) == alone
+    files = {(code, split) for _, code, split in pipeline.task_files}
+    assert name == "in-language" or not any(split == "dev" and code != "qaa" for code, split in files)
+
+
+def test_shots_are_the_first_of_one_shuffle_and_never_of_the_test_file(data, tmp_path: Path) -> None:
+    task = find_task("ner")
+    train, test = (task.read(data.file("ner", "qac", split)) for split in ("train", "test"))
+    rows = Rows(language="qac", most=5, drawn=True)
+    few = draw_shots("ner", rows, train, test, seed=1)
+    many = draw_shots("ner", replace(rows, most=20), train, test, seed=1)
+    assert many[:5] == few
+    assert len(set(many)) == 20
+    assert draw_shots("ner", rows, train, test, seed=2) != few
+    assert draw_shots("pos", rows, train, test, seed=1) != few
+    assert len(draw_shots("ner", replace(rows, most=500), train, test, seed=1)) == len(train)
+    leaked = [*test, train[few[1]]]
+    with pytest.raises(InputError, match=r"1 of 5 stand there too.*overlap: drop"):
+        draw_shots("ner", rows, train, leaked, seed=1)
+    assert (
+        draw_shots("ner", replace(rows, overlap="drop"), train, leaked, seed=1)
+        == [number for number in many if number != few[1]][:5]
+    )
+    with pytest.raises(InputError, match="there are none"):
+        draw_shots("ner", replace(rows, overlap="drop"), train, train, seed=1)
+
+
+def test_shots_come_from_dev_where_there_is_no_train_file(small, world_settings, tmp_path: Path) -> None:
+    class Bare(DataFolder):
+        def file(self, column: str, code: str, split: str) -> Path:
+            if code == "qac" and split == "train":
+                raise InputError("no such file")
+            return super().file(column, code, split)
+
+    pipeline = Pipeline(small("teacher-ltsft@fs"), Bare(world_settings[0]), Store(tmp_path))
+    first, _ = pipeline.experiment.cells()
+    shots = pipeline.shots("ner", "qac", 4, 1, "refuse")
+    dev = find_task("ner").read(pipeline.data.file("ner", "qac", "dev"))
+    _, examples = pipeline.training(first)
+    assert examples["qac"][:4] == [dev[number] for number in shots.metrics["rows"]]
+
+
+def test_a_task_module_for_all_targets_is_made_once(small) -> None:
+    names = [f"teacher-ltsft@{name}" for name in ("sources", "fs", "fs-all")]
+    forced = [f"bistil-tf:2@{name}" for name in ("fs", "fs-all")]
+    stages = foresee(small(*names, *forced, "teacher-ltsft"))
+    made = Counter(
+        next(cell.system for cell in stage.cells) for stage in stages.values() if stage.kind == "task-sft"
+    )
+    assert made == {
+        "teacher-ltsft@sources": 1,
+        "teacher-ltsft@fs": 2,
+        "teacher-ltsft@fs-all": 1,
+        "bistil-tf@fs": 2,
+        "bistil-tf@fs-all": 2,
+        "teacher-ltsft": 1,
+    }
+    jobs = [job.stage for job in plan(small("teacher-ltsft@tt-all", "teacher-ltsft@ttest", task="nli"))]
+    assert (jobs.count("translation"), jobs.count("task_sft"), jobs.count("shots")) == (6, 2, 0)
+
+
+def test_what_was_there_keeps_its_key(small, world_settings, tmp_path: Path) -> None:
+    """The rows of the table's in-language systems, and of plain ones, are those of the regime."""
+    pipeline = Pipeline(
+        small("teacher-full", "teacher-full@in-language", "teacher-full@fs"),
+        DataFolder(world_settings[0]),
+        Store(tmp_path),
+    )
+    plain_cell, own, few = (one for one in pipeline.experiment.cells() if one.target == "qac")
+    assert set(pipeline.training_files(plain_cell)) == {"train", "dev"}
+    assert set(pipeline.training_files(own)) == {"train qac", "dev"}
+    assert set(pipeline.training_files(few)) == {"train", "shots qac", "dev"}
+
+
+def test_a_shot_in_the_test_file_is_refused_before_any_work(small, tmp_path: Path) -> None:
+    world = write_tiny_world(tmp_path / "world")
+    train = world / "ner" / "qac-train.txt"
+    (world / "ner" / "qac-test.txt").write_text(train.read_text(encoding="utf-8"), encoding="utf-8")
+    pipeline = Pipeline(small("teacher-ltsft@fs"), DataFolder(world), Store(tmp_path / "store"))
+    with pytest.raises(InputError, match="4 of 4 stand there too"):
+        pipeline.check()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forked")
+def test_a_run_with_every_regime_from_file_to_report(small, world_settings, tmp_path: Path) -> None:
+    names = [f"teacher-ltsft@{name}" for name in ("fs", "both", "ttest", "sequential-2", "in-language")]
+    whole = small("teacher-ltsft", *names, "teacher-adapter@tt-all", "bistil-tf:2@both", task="nli")
+    config = replace(whole.task["nli"], adapter=whole.language_adapter)
+    whole = replace(whole, task={"nli": config})
+    place = batch.Place(world_settings[0], tmp_path / "store")
+    assert batch.run(whole, place, workers=1, say=lambda text: None) == []
+    pipeline = Pipeline(whole, DataFolder(world_settings[0]), Store(place.store))
+    cells = {cell.system: cell for cell in whole.cells() if cell.target == "qac"}
+    both = pipeline.task_sft(cells["teacher-ltsft@both"])
+    assert {"train", "train translated qac", "shots qab", "dev", "dev translated qab", "sft qac"} <= set(
+        both.manifest["inputs"]
+    )
+    student = pipeline.task_sft(cells["bistil-tf@both"])
+    assert student.manifest["inputs"]["task teacher"] == both.id
+    further = pipeline.task_sft(cells["teacher-ltsft@sequential-2"])
+    assert further.manifest["inputs"]["task sft"] == pipeline.task_sft(cells["teacher-ltsft"]).id
+    ttest = pipeline.evaluation(cells["teacher-ltsft@ttest"])
+    assert ttest.manifest["inputs"]["task sft"] == pipeline.task_sft(cells["teacher-ltsft"]).id
+    test = pipeline.translation("nli", "test", "qac", "qaa", "oracle")
+    assert ttest.manifest["inputs"]["test"] == test.id
+    assert (test.metrics["lines"], test.metrics["empty"]) == (3, 0)
+    labels = [one.label for one in find_task("nli").read(pipeline.data.file("nli", "qac", "test"))]
+    assert [one.label for one in find_task("nli").read(test.path(TRANSLATION))] == labels
+
+    rows = batch.rows(batch.reader(whole, place))
+    page = write_experiment_report(tmp_path / "report", whole, rows, pipeline.store, failures=[])
+    found = {row["system"]: row["regime"] for row in read_results(page.parent / "results.csv")}
+    assert set(found) == set(cells)
+    assert found["teacher-ltsft"] == "source"
+    assert found["teacher-ltsft@fs"].startswith("source+target:4 drawn x10, 3 there of ")
+    assert found["teacher-ltsft@ttest"] == "source, test by oracle"
+    text = page.read_text(encoding="utf-8")
+    assert "It learns its task from examples of the source; 4 examples of the target" in text
+    assert "Its test file is translated into the source language" in text
+    kept = json.loads((page.parent / "experiment.json").read_text(encoding="utf-8"))
+    assert kept["regimes"]["both"]["shots"] == 2
