@@ -152,9 +152,9 @@ class Pipeline(Inputs):
         if system.translated_test:
             return self.task_sft(cell.without_regime)
         base = self._base(cell, system.learning.through)
-        codes = dict.fromkeys((*self.learnt_from(cell), *(part.language for part in self.validated(cell))))
         if system.merges:
             base = replace(base, tokenizer=merged.tokenizer_folder(self, cell, self.learnt_from(cell)[0]))
+        codes = dict.fromkeys((*self.learnt_from(cell), *(part.language for part in self.validated(cell))))
         worn = {code: one for code in codes if (one := self.worn(cell, code, in_training=True))}
         if system.then is not None:
             finished = self.task_sft(cell.without_regime)
