@@ -172,8 +172,8 @@ class Pipeline(Inputs):
             return scores.make_retrieval(self, cell, bases, worn)
         sft = None if guesses else self.task_sft(cell)
         code = self.experiment.source if self.system(cell).translated_test else cell.target
-        worn = self.worn(cell, code)
-        return scores.make_evaluation(self, cell, sft, worn, lambda: self.task_model(cell, code))
+        own = self.worn(cell, code)
+        return scores.make_evaluation(self, cell, sft, own, lambda: self.task_model(cell, code))
 
     def timed(self, task: str) -> list[Cell]:
         """The cells whose models are timed together: every system on the task's first target, first seed."""

@@ -361,7 +361,7 @@ class Inputs(ABC):
 
     def translations(self, task: str) -> dict[str, Artefact]:
         """Every translation of a task's files that a stage reads, by id."""
-        found = []
+        found = list[Artefact | Path | None]()
         for cell in (one for one in self.experiment.cells() if one.task == task):
             parts = {*self.examples(cell), *self.validated(cell)}
             found += [self._made(task, part, 0) for part in parts if part.translated]

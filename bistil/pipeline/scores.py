@@ -110,7 +110,7 @@ def make_retrieval(
         )
         looked_at: dict[str, Any] = {"layer": layers[0]}
         if config.layers is not None:
-            table = [["layer", *found], *([layer, *one.values()] for layer, one in each.items())]
+            table: list[list[Any]] = [["layer", *found], *([n, *one.values()] for n, one in each.items())]
             (folder / LAYERS).write_text(csv_text(table), encoding="utf-8")
             looked_at = {"layers": list(layers)}
         cut, vocabulary = inputs.cut_from(cell, source.encoder)

@@ -148,11 +148,8 @@ def correlation(
     values = np.asarray(points, dtype=np.float64)
     generator = np.random.default_rng(1)
     drawn = values[generator.integers(len(values), size=(draws, len(values)))]
-    centred = drawn - drawn.mean(1, keepdims=True)
-    spread = np.sqrt((centred**2).sum(1)).prod(1)
-    shared = centred.prod(2).sum(1)
-    known = spread > 0
-    low, high = np.quantile(shared[known] / spread[known], (0.025, 0.975))
+    found = [np.corrcoef(one.T)[0, 1] for one in drawn if np.ptp(one, axis=0).all()]
+    low, high = np.quantile(found, (0.025, 0.975))
     return float(np.corrcoef(values.T)[0, 1]), (float(low), float(high))
 
 

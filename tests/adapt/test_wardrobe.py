@@ -78,7 +78,8 @@ def reference(
     """The task's own values after the same training with what is worn kept in another tensor: a step's
     gradients are those of the sum, and AdamW moves the task's values alone.
     """
-    model, task, examples, clothes = (copy.deepcopy(parts[0]), *parts[1:])
+    whole, task, examples, clothes = parts
+    model = copy.deepcopy(whole)
     own, start = snapshot(model.encoder), snapshot(model.encoder)
     phi = None if support is None else torch.zeros(sum(map(len, support.values())))
     leaves = [torch.nn.Parameter(one) for one in (own.values() if phi is None else [phi])]

@@ -1,5 +1,7 @@
 """The figure of examples and scores: a bar's length is its examples, a point its score."""
 
+from typing import Any
+
 from bistil.plots import examples_and_scores
 
 
@@ -7,7 +9,8 @@ def test_bars_are_as_long_as_their_examples_and_points_stand_at_their_scores() -
     examples = {"zero-shot": {"source": 600}, "fs": {"source": 600, "shots": 1000}, "tt": {"translated": 600}}
     made = examples_and_scores(examples, {"zero-shot": 40.0, "fs": 50.5}, label="accuracy (%)")
     bars, points = made.axes
-    ends = {(bar.get_y() + 0.3, bar.get_x(), bar.get_width()) for bar in bars.patches if bar.get_width()}
+    drawn: list[Any] = list(bars.patches)
+    ends = {(bar.get_y() + 0.3, bar.get_x(), bar.get_width()) for bar in drawn if bar.get_width()}
     assert sorted(ends) == [(0.0, 0, 600), (1.0, 0, 600), (1.0, 600, 1000), (2.0, 0, 600)]
     assert [label.get_text() for label in bars.get_yticklabels()] == list(examples)
     [dots] = points.collections

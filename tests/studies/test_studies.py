@@ -367,12 +367,12 @@ def test_alignment_stands_beside_the_score_of_the_same_systems(
     assert layers["bistil-tf lrf 2"] == [*range(1, depth // 2 + 1), TOGETHER] * 2
     pipeline = here(base, {})
     cell = next(c for c in base.cells() if (c.system, c.task, c.target) == ("bistil-tf", "ner", "qac"))
-    sides = [Side(*pipeline.encoder(cell, code)) for code in ("qaa", "qac")]
+    source, target = (Side(*pipeline.encoder(cell, code)) for code in ("qaa", "qac"))
     pairs = parallel(pipeline.data, "qaa", "qac")[:12]
     length = base.text.length
     for row in rows:
         if row["system"] == "bistil-tf lrf 2" and row["layer"] != TOGETHER:
-            own = retrieve(*sides, pairs, layer=row["layer"], by=row["by"], max_length=length)
+            own = retrieve(source, target, pairs, layer=row["layer"], by=row["by"], max_length=length)
             assert row["accuracy"] == pytest.approx(own["accuracy"], abs=1e-3)
     results = batch.rows(pipeline)
     [score] = [

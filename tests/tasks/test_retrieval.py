@@ -153,9 +153,12 @@ def test_several_layers_are_a_loop_over_layers_and_their_mean(side: Side, by: st
     pairs = list(zip(lines, [*lines[1:], lines[0]], strict=True))
     noted: list[torch.Tensor] = []
     plain = retrieval.accuracies
-    monkeypatch.setattr(
-        retrieval, "accuracies", lambda found, pairs: (noted.append(found), plain(found, pairs))[1]
-    )
+
+    def noting(found: torch.Tensor, pairs: Any) -> dict[str, float]:
+        noted.append(found)
+        return plain(found, pairs)
+
+    monkeypatch.setattr(retrieval, "accuracies", noting)
     together, each = retrieve_by_layers(side, side, pairs, layers=(0, 1, 2), by=by, batch_size=2)
     *of_layers, whole = noted
     assert list(each) == [0, 1, 2]
@@ -168,10 +171,10 @@ def test_several_layers_are_a_loop_over_layers_and_their_mean(side: Side, by: st
         monkeypatch.setattr(retrieval, "HELD", 1)  # every layer in a pass of its own
         assert retrieve_by_layers(side, side, pairs, layers=(0, 1, 2), by=by) == (together, each)
     else:
-        found = token_states(
+        states = token_states(
             side, lines, layers=(0, 1, 2), special=by == "sentence", batch_size=5, max_length=16
         )
-        means = [torch.stack([own.mean(0) for own in text]).mean(0) for text in zip(*found, strict=True)]
+        means = [torch.stack([own.mean(0) for own in text]).mean(0) for text in zip(*states, strict=True)]
         expected = torch.cosine_similarity(means[0], means[1], dim=0)
         assert float(whole[0, 0]) == pytest.approx(float(expected), abs=1e-5)
 
