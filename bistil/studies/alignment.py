@@ -10,6 +10,7 @@ those that were asked for.
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import correlation as pearson
 from statistics import fmean
 from typing import Annotated, Any, Literal
 
@@ -148,9 +149,9 @@ def correlation(
     values = np.asarray(points, dtype=np.float64)
     generator = np.random.default_rng(1)
     drawn = values[generator.integers(len(values), size=(draws, len(values)))]
-    found = [np.corrcoef(one.T)[0, 1] for one in drawn if np.ptp(one, axis=0).all()]
+    found = [pearson(*one.T.tolist()) for one in drawn if np.ptp(one, axis=0).all()]
     low, high = np.quantile(found, (0.025, 0.975))
-    return float(np.corrcoef(values.T)[0, 1]), (float(low), float(high))
+    return pearson(*values.T.tolist()), (float(low), float(high))
 
 
 def _label(cell: Cell) -> str:
