@@ -91,10 +91,15 @@ class Stage:
         """What it is, by all that the scores that need it have in common: `student bistil-tf qac lrf 2 seed
         1`.
         """
-        codes = [argument for argument in self.job.arguments if isinstance(argument, str)]
-        cell = self._cell(self.job)
+        asked = list(signature(METHODS[self.job.stage]).parameters.values())[1:]
+        codes = [
+            str(argument)
+            for one, argument in zip(asked, self.job.arguments, strict=False)
+            if isinstance(argument, str) or (isinstance(argument, int) and one.default is one.empty)
+        ]
+        kind, cell = self.job.stage.replace("_", "-"), self._cell(self.job)
         if cell is None:
-            return " ".join([self.kind, *codes])
+            return " ".join([kind, *codes])
         agreed = [
             name
             for name in ("task", "target", "lrf", "drf", "seed")
@@ -105,7 +110,7 @@ class Stage:
             for name in agreed
         ]
         return " ".join(
-            [self.kind, *codes, cell.system, *(word for word in words if word not in ("lrf 1", "drf 1"))]
+            [kind, *codes, cell.system, *(word for word in words if word not in ("lrf 1", "drf 1"))]
         )
 
     @staticmethod
