@@ -29,6 +29,7 @@ PHASE = {"steps": 3, "learning_rate": 1e-3}
 PACKAGE = Path(bistil.__file__).parent
 VALUES = {
     "Choice",
+    "LabelSettings",
     "Wish",
     "Language",
     "System",
