@@ -12,6 +12,7 @@ from bistil.workbench.neighbours import Neighbours, NeighboursPanel, neighbours_
 from bistil.workbench.panels import ThresholdPanel, threshold_panel
 from bistil.workbench.pictures import ages_panel, costs_panel, densities_panel, overlap_panel, places_panel
 from bistil.workbench.progress_view import NotebookProgress
+from bistil.workbench.reports import ReportsPanel, reports_panel
 from bistil.workbench.session import open_pipeline, read_experiment
 from bistil.workbench.size_panel import SizePanel, size_panel
 from bistil.workbench.training_view import Training, TrainingPanel, training_panel
@@ -26,6 +27,7 @@ __all__ = [
     "Neighbours",
     "NeighboursPanel",
     "NotebookProgress",
+    "ReportsPanel",
     "SizePanel",
     "StageStatus",
     "ThresholdPanel",
@@ -47,6 +49,7 @@ __all__ = [
     "overlap_panel",
     "places_panel",
     "read_experiment",
+    "reports_panel",
     "show",
     "size_panel",
     "threshold_panel",

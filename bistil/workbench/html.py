@@ -51,6 +51,17 @@ def picture(made: Figure, name: str) -> str:
     )
 
 
+def frame(page: str) -> str:
+    """Return a frame with a report's page in it. Links to the page's own sections stay in it; otherwise they
+    would lead the frame to the notebook's address.
+    """
+    inside = escape(page.replace("<head>", '<head>\n<base href="about:srcdoc">', 1))
+    return (
+        f'<iframe class="bistil-report" title="report" srcdoc="{inside}" style="width: 100%; height: 640px;'
+        ' border: 0"></iframe>'
+    )
+
+
 def bar(share: float) -> str:
     """Return a progress bar, `share` from 0 to 1."""
     percent = 100 * min(max(share, 0.0), 1.0)

@@ -175,23 +175,12 @@ class WorkbenchPanel(w.VBox):
     def _report(self, *_: Any) -> None:
         """Write the report and show it below: a page of its own, which needs nothing from elsewhere."""
         path = self.model.report()
-        page = escape(in_frame(path.read_text(encoding="utf-8")))
-        frame = (
-            f'<iframe class="bistil-report" title="report" srcdoc="{page}" style="width: 100%; height: 640px;'
-            ' border: 0"></iframe>'
-        )
+        frame = html.frame(path.read_text(encoding="utf-8"))
         self.page.value = f"<p>The report, also in <code>{escape(str(path))}</code></p>{frame}"
 
     def _ended(self) -> None:
         self.guard(self.look)()
         self.training.ended()
-
-
-def in_frame(page: str) -> str:
-    """A page as the `srcdoc` of a frame: links to its own sections stay in it. Otherwise they would lead the
-    frame to the notebook's address.
-    """
-    return page.replace("<head>", '<head>\n<base href="about:srcdoc">', 1)
 
 
 def _help() -> str:

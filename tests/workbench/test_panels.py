@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,12 @@ from bistil.store.artefacts import NotBuilt
 from bistil.text.corpora import read_lines
 from bistil.text.languages import DataFolder
 from bistil.training.progress import Event
-from bistil.workbench import Workbench, WorkbenchPanel, model, threshold_panel
+from bistil.workbench import Workbench, WorkbenchPanel, html, model, threshold_panel
 from bistil.workbench.guard import Guard, in_words
 from bistil.workbench.panels import ThresholdModel
 from bistil.workbench.progress_view import words
 from bistil.workbench.recorder import Recorder
-from bistil.workbench.view import _help, in_frame, workbench_panel
+from bistil.workbench.view import _help, workbench_panel
 
 
 @pytest.fixture
@@ -166,8 +167,8 @@ def test_every_choice_has_a_sentence_of_help(panel: WorkbenchPanel) -> None:
 
 
 def test_links_of_a_report_in_a_frame_stay_in_it() -> None:
-    page = in_frame('<head>\n<meta charset="utf-8">\n</head><body><a href="#claims">Claims</a></body>')
-    assert '<head>\n<base href="about:srcdoc">\n<meta' in page
+    page = html.frame('<head>\n<meta charset="utf-8">\n</head><body><a href="#claims">Claims</a></body>')
+    assert escape('<head>\n<base href="about:srcdoc">\n<meta') in page
 
 
 def test_a_run_is_named_and_marked_and_found_again_while_the_choices_are_for_the_next_one(
