@@ -36,7 +36,7 @@ class ReportsPanel(w.VBox):
         guard = Guard(lambda text: setattr(self.error, "value", html.error(text)))
         self.words.observe(guard(lambda change: self._draw()), names="value")
         for choice in (self.left, self.right):
-            choice.observe(guard(lambda change: self._compare()), names="value")
+            choice.observe(guard(lambda change: self._set_side_by_side()), names="value")
         self.opened.observe(guard(lambda change: self._open()), names="value")
         choices = w.HBox([self.left, self.right, self.opened])
         super().__init__([self.words, self.list, choices, self.error, self.difference, self.page])
@@ -60,7 +60,7 @@ class ReportsPanel(w.VBox):
         ]
         self.list.value = html.table(HEAD, rows, numbers=(4, 5, 6)) if rows else html.line("No such report.")
 
-    def _compare(self) -> None:
+    def _set_side_by_side(self) -> None:
         self.difference.value = self.error.value = ""
         names = (self.left.value, self.right.value)
         if "–" in names or names[0] == names[1]:

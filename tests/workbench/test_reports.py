@@ -15,6 +15,7 @@ def test_reports_are_listed_narrowed_opened_and_compared(tmp_path: Path) -> None
     for name in NAMES:
         shutil.copytree(KEPT / name, tmp_path / name)
     panel = reports_panel(tmp_path)
+    assert "ReportsPanel" in repr(panel)  # as a notebook shows it
     assert all(name in panel.list.value for name in NAMES)
     panel.words.value = "QUESTION qaa"
     assert "miniworld-qa" in panel.list.value
