@@ -179,7 +179,7 @@ class Inputs(ABC):
 
     def in_codes(self, cell: Cell, rows: Sequence[Rows]) -> tuple[Rows, ...]:
         """Rows with the codes of their languages."""
-        targets = self.experiment.targets[cell.task]
+        targets = self.experiment.targets.get(cell.task, (cell.target,))
         return in_codes(rows, source=self.experiment.source, target=cell.target, targets=targets)
 
     def examples(self, cell: Cell) -> tuple[Rows, ...]:
