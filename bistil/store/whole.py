@@ -3,10 +3,14 @@ before long work.
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 from bistil.errors import InputError
+
+TRIES = 20
+"""Of a folder that others try at the same time."""
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -26,7 +30,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def check_place(folder: Path, what: str) -> None:
-    """Try to write into a folder, which need not be there yet and is left as it was.
+    """Try to write into a folder, which need not be there yet and is left as it was. Several may try the same
+    one: a folder that another takes away again is made anew.
 
     Args:
         what: what is to be written there, as the subject of a sentence.
@@ -37,11 +42,18 @@ def check_place(folder: Path, what: str) -> None:
     probe = folder / f".{uuid4().hex}.tmp"
     try:
         new = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
+        for left in reversed(range(TRIES)):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                probe.touch()
+                break
+            except (FileNotFoundError, FileExistsError):
+                if not left:
+                    raise
         probe.unlink()
         if new:
-            folder.rmdir()
+            with suppress(OSError):  # gone, or in use by another one meanwhile
+                folder.rmdir()
     except OSError as error:
         raise InputError(
             f"{what} should go into the folder {folder}, but nothing can be written there"

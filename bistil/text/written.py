@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bistil.errors import InputError
@@ -46,8 +46,20 @@ def open_to_others(path: Path) -> None:
     """Give a file, or a folder and all in it, at least the mode that the umask leaves: libraries write
     weights for their owner alone.
     """
-    mask = os.umask(0o077)
-    os.umask(mask)
+    mask = _umask()
     for one in (path, *path.rglob("*")):
         if not one.is_symlink():
             one.chmod(one.stat().st_mode & 0o7777 | (0o777 if one.is_dir() else 0o666) & ~mask)
+
+
+def _umask() -> int:
+    """The umask of this process, read where the system tells it: setting it for a moment would be seen by
+    other threads.
+    """
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

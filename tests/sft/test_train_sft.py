@@ -242,7 +242,7 @@ def test_a_crash_between_selection_and_its_writing_repeats_only_the_selection(
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_sft, "_write_support", crash)
+        patch.setattr(train_sft, "write_support", crash)
         with pytest.raises(RuntimeError, match="killed"):
             train(model(), tmp_path)
     delta, _ = train(model(), tmp_path)

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,13 @@ def test_a_place_that_cannot_be_written_is_refused_with_the_reason(kind: str, tm
         check_place(place, "The report")
     check_place(tmp_path / "new" / "folder", "The report")
     assert not (tmp_path / "new" / "folder").exists()
+
+
+def test_several_may_try_one_new_folder_at_a_time(tmp_path: Path) -> None:
+    def try_it(_: int) -> None:
+        for number in range(150):
+            check_place(tmp_path / str(number), "The report")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(try_it, range(4)))
+    assert list(tmp_path.iterdir()) == []
