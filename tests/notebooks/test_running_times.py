@@ -44,7 +44,7 @@ def test_notebooks_are_measured_over_what_those_before_built_and_again(tmp_path:
     [built] = kept
     first, again = built["00_builds"].values()
     assert first["processor"] > 3 > again["processor"] > 0
-    assert first["clock"] > again["clock"] > 0
+    assert all(turn["clock"] > 0 for turn in (first, again))  # other work lengthens either: they are not compared
     write(paths[1], BUILD, "assert not built.with_name('half').exists()")
     found = measure(paths, folder, keep=kept.append)
     assert found["00_builds"] == {"first": first, "again": again}
