@@ -29,7 +29,8 @@ from bistil.experiment import Experiment
 from bistil.models.load import TaskModel, load_teacher
 from bistil.sft.delta import base_hash
 from bistil.sources.folder import open_data
-from bistil.systems.recipe import STATES, start_layers
+from bistil.systems.layers import start_layers
+from bistil.systems.recipe import STATES
 from bistil.tasks import task as find_task
 from bistil.text.corpora import Blocks, read_lines, to_blocks
 from bistil.text.languages import DATA

@@ -12,7 +12,7 @@ import pytest
 from tiny import ROOT
 
 from bistil.experiment import Experiment
-from bistil.pipeline import Pipeline, inputs, scores, students
+from bistil.pipeline import Pipeline, examples, inputs, scores, students
 from bistil.plan import perform, plan
 from bistil.store.artefacts import Artefact, Store, artefact_id
 
@@ -47,7 +47,7 @@ def ids(
     """The ids of every artefact of an experiment, with files known by their names and a teacher called
     `teacher`.
     """
-    for room in (inputs, scores, students):
+    for room in (examples, inputs, scores, students):
         monkeypatch.setattr(room, "file_id", lambda path: f"sha256:{path.name}")
     store = Noting(root)
     pipeline = Pipeline(experiment, data, store)

@@ -15,7 +15,8 @@ from bistil.distil.terms import Context, Reading
 from bistil.miniworld import load_settings, write_world
 from bistil.miniworld.settings import Sizes, Splits
 from bistil.pretrain.wordpiece import train_wordpiece
-from bistil.systems.recipe import STATES, Student, layer_pairs
+from bistil.systems.layers import layer_pairs
+from bistil.systems.recipe import STATES, Student
 from bistil.systems.table import BISTIL
 from bistil.text.corpora import read_lines
 

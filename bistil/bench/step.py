@@ -26,7 +26,8 @@ from bistil.distil.objective import Distillation
 from bistil.distil.start import initialise
 from bistil.distil.teachers import AdaptedTeacher
 from bistil.models.load import encode
-from bistil.systems.recipe import STATES, start_layers
+from bistil.systems.layers import start_layers
+from bistil.systems.recipe import STATES
 from bistil.text.corpora import Batches, to_blocks
 from bistil.training.loop import one_item
 from bistil.training.parallel import Shared

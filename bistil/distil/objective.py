@@ -17,7 +17,8 @@ from bistil.distil.terms import Context, Needs, Reading, read, value
 from bistil.distil.width import Narrowing
 from bistil.errors import InputError
 from bistil.models.architectures import mlm_logits
-from bistil.systems.recipe import Pairs, Term, layer_pairs
+from bistil.systems.layers import Pairs, layer_pairs
+from bistil.systems.recipe import Term
 from bistil.text.corpora import IGNORED
 from bistil.training.loop import Objective
 

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from bistil.models.architectures import architecture, student_config, student_tensors, with_encoder
-from bistil.systems.recipe import LayerMap, start_layers, student_depth
+from bistil.systems.layers import LayerMap, start_layers, student_depth
 from bistil.vocab import trim_config
 
 Encoder = TypeVar("Encoder", bound=PreTrainedModel)

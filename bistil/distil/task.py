@@ -29,7 +29,8 @@ from bistil.sft.delta import SparseDelta
 from bistil.sft.train_sft import SUPPORT, write_support
 from bistil.sft.tune import fine_tune
 from bistil.sft.tuning import Tuning
-from bistil.systems.recipe import Pairs, Term
+from bistil.systems.layers import Pairs
+from bistil.systems.recipe import Term
 from bistil.tasks.task import Row, Task
 from bistil.tasks.training import TaskBatches
 from bistil.training.loop import Evaluate, History, Objective, Run

@@ -25,7 +25,8 @@ from bistil.losses import (
 from bistil.models.architectures import blocks
 from bistil.models.attention import watched
 from bistil.models.load import Output, encode
-from bistil.systems.recipe import Pairs, Term
+from bistil.systems.layers import Pairs
+from bistil.systems.recipe import Term
 from bistil.text.corpora import IGNORED
 from bistil.training.parallel import counted
 

@@ -35,7 +35,7 @@ from bistil.errors import InputError
 from bistil.models.architectures import Block, blocks
 from bistil.models.attention import Attention, watched
 from bistil.models.load import Output, encode
-from bistil.systems.recipe import start_layers
+from bistil.systems.layers import start_layers
 
 Config = TypeVar("Config", bound=PreTrainedConfig)
 

@@ -8,7 +8,7 @@ from bistil.models.load import Teacher
 from bistil.pipeline.gathered import check_gathered
 from bistil.pipeline.inputs import Inputs
 from bistil.sft import peers
-from bistil.systems.recipe import layer_pairs, start_layers, student_depth
+from bistil.systems.layers import layer_pairs, start_layers, student_depth
 from bistil.tasks import RETRIEVAL, column
 from bistil.tasks import task as find_task
 from bistil.tasks.gold import check_known

@@ -6,11 +6,12 @@ from typing import Any
 
 from bistil.miniworld import load_settings
 from bistil.miniworld.oracle import oracle
-from bistil.pipeline.inputs import TRANSLATION, Inputs
+from bistil.pipeline.examples import TRANSLATION
+from bistil.pipeline.inputs import Inputs
 from bistil.settings.places import DATA
 from bistil.settings.yaml import build
 from bistil.store.artefacts import Artefact, file_id
-from bistil.systems.recipe import Rows
+from bistil.systems.rows import Rows
 from bistil.tasks import column
 from bistil.tasks import task as find_task
 from bistil.tasks.training import draw_shots

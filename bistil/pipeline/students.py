@@ -32,7 +32,8 @@ from bistil.sft.delta import base_hash
 from bistil.sft.language import train_language_sft
 from bistil.sft.lottery import Selection
 from bistil.store.artefacts import Artefact, file_id
-from bistil.systems.recipe import Pairs, Student, layer_pairs
+from bistil.systems.layers import Pairs, layer_pairs
+from bistil.systems.recipe import Student
 from bistil.training.loop import History
 
 LANGUAGE_SEED = 1

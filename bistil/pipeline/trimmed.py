@@ -16,7 +16,8 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from bistil.models.load import load_encoder
-from bistil.pipeline.inputs import CUT, TRANSLATION, Inputs
+from bistil.pipeline.examples import TRANSLATION
+from bistil.pipeline.inputs import CUT, Inputs
 from bistil.store.artefacts import Artefact, file_id
 from bistil.tasks import RETRIEVAL, column
 from bistil.tasks import task as find_task

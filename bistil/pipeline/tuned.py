@@ -26,7 +26,8 @@ from bistil.pipeline.students import MEMBERS, NARROWING, imitated, kept_ids, tri
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.sft.flat import read_at
 from bistil.store.artefacts import Artefact
-from bistil.systems.recipe import STATES, Rows
+from bistil.systems.recipe import STATES
+from bistil.systems.rows import Rows
 from bistil.tasks import task as find_task
 from bistil.tasks.task import Task
 

@@ -20,7 +20,7 @@ from bistil.settings.places import DATA, check_name
 from bistil.sources.get import FOLDERS, add_to_table, place
 from bistil.sources.table import DataSet, data_sets
 from bistil.sources.write import SUFFIXES
-from bistil.systems.recipe import start_layers
+from bistil.systems.layers import start_layers
 from bistil.systems.table import FLOOR, FORCED, TEACHER
 from bistil.tasks import TASKS, column
 from bistil.text.languages import CODE

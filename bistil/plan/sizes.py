@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig
 from bistil.distil.width import check_drf, narrowed
 from bistil.models.architectures import architecture, student_config
 from bistil.plan.estimate import encoder_flops
-from bistil.systems.recipe import start_layers
+from bistil.systems.layers import start_layers
 
 
 @dataclass(frozen=True)

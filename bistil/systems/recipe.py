@@ -1,7 +1,7 @@
 """What a method is made of, as plain values: a student, what is worn for a language, how a task is learnt.
 
 Notable: nothing here runs anything and nothing needs torch. One interpreter reads the values (`distil`,
-`pipeline`), so a new method is a new value. A layer map is computed here and nowhere else, and handed on.
+`pipeline`), so a new method is a new value.
 """
 
 import re
@@ -10,15 +10,10 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 from bistil.errors import InputError
-from bistil.settings.ranges import Count, Filled, Positive, Settings
+from bistil.settings.ranges import Filled, Positive, Settings
+from bistil.systems.layers import LayerMap
+from bistil.systems.rows import Rows, Then
 
-Pairs = tuple[tuple[int, int], ...]
-"""Layers that belong together as (student's, teacher's), both counted from 1."""
-NAMED = ("uniform", "odd", "odd-last", "top", "bottom", "last")
-EVEN = ("uniform", "odd", "odd-last")
-"""The maps whose steps are even, which need a depth that divides the teacher's."""
-LayerMap = str
-"""A named map, or the pairs themselves as in `1-2 2-4 3-12`."""
 Of = Literal["embedding", "hidden", "states", "attention", "scores", "relations", "prediction", "sentence"]
 By = Literal["mse", "cosine", "kl", "ce", "stored"]
 Side = Literal["target", "source"]
@@ -38,86 +33,6 @@ COMPARED: Mapping[str, tuple[str, ...]] = {
 """By what each part of a model can be compared."""
 MERGED = frozenset((("prediction", "stored"), ("prediction", "ce")))
 """What a student of several teachers minimises."""
-
-
-def layer_pairs(layers: LayerMap, teacher: int, student: int) -> Pairs:
-    """Return which of the teacher's layers each of the student's layers is paired with.
-
-    With N teacher layers, M student layers and r = N / M the student's layer m is paired with r m
-    (`uniform`), r m - (r - 1) (`odd`), the same but N for the last (`odd-last`), m + N - M (`top`) or m
-    (`bottom`); `last` pairs M with N alone. States count from the embedding layer, 0, which no map names.
-
-    Raises:
-        InputError: for an unknown name, a depth that the map does not divide, or pairs outside the models.
-    """
-    if re.fullmatch(r"\d+-\d+( \d+-\d+)*", layers):
-        pairs = tuple((int(m), int(n)) for m, n in (pair.split("-") for pair in layers.split()))
-        if any(not (1 <= m <= student and 1 <= n <= teacher) for m, n in pairs):
-            raise InputError(
-                f"Pairs of a student's layer from 1 to {student} and a teacher's from 1 to {teacher} were"
-                f" expected in a layer map, but got {layers}."
-            )
-        return pairs
-    if layers not in NAMED:
-        raise InputError(
-            f"A layer map {', '.join(NAMED)}, or pairs as in 1-2 2-4, was expected, but got {layers!r}."
-        )
-    if not 1 <= student <= teacher:
-        raise InputError(f"A student of 1 to {teacher} layers was expected, but it has {student}.")
-    if layers in EVEN and teacher % student:
-        divisors = [number for number in range(1, teacher + 1) if teacher % number == 0]
-        raise InputError(
-            f"The layer map `{layers}` needs a number of layers that divides the teacher's {teacher}, one of"
-            f" {divisors}, but the student has {student}. Take `top`, `bottom`, `last` or pairs."
-        )
-    own, r = range(1, student + 1), teacher // student
-    match layers:
-        case "uniform":
-            return tuple((m, r * m) for m in own)
-        case "odd":
-            return tuple((m, r * m - r + 1) for m in own)
-        case "odd-last":
-            return (*((m, r * m - r + 1) for m in own[:-1]), (student, teacher))
-        case "top":
-            return tuple((m, m + teacher - student) for m in own)
-        case "bottom":
-            return tuple((m, m) for m in own)
-    return ((student, teacher),)
-
-
-def start_layers(layers: LayerMap, teacher: int, lrf: int) -> tuple[int, ...]:
-    """Return the teacher's layers, from 1, that the layers of a student start from, in the student's order.
-
-    Raises:
-        InputError: as `layer_pairs`, and for a map that leaves a layer of the student without one.
-    """
-    depth = student_depth(teacher, lrf)
-    if layers in EVEN and teacher % lrf:
-        divisors = [number for number in range(1, teacher + 1) if teacher % number == 0]
-        raise InputError(
-            "The layer reduction factor must divide the teacher's number of layers for the layer map"
-            f" `{layers}`; {lrf} does not divide {teacher}. Choose one of {divisors}, or the map `top` or"
-            " `bottom`."
-        )
-    pairs = dict(layer_pairs(layers, teacher, depth))
-    if sorted(pairs) != list(range(1, depth + 1)):
-        raise InputError(
-            f"A start for each of the student's {depth} layers was expected, but the layer map {layers!r}"
-            f" names {len(pairs)} of them. Take `uniform`, `odd`, `top`, `bottom` or a pair for each layer."
-        )
-    return tuple(pairs[layer] for layer in range(1, depth + 1))
-
-
-def student_depth(teacher: int, lrf: int) -> int:
-    """Return the number of layers of a student of a teacher with `teacher` layers: their quotient, rounded
-    down.
-
-    Raises:
-        InputError: for a factor that leaves no layer.
-    """
-    if not 1 <= lrf <= teacher:
-        raise InputError(f"A layer reduction factor from 1 to {teacher} was expected, but got {lrf}.")
-    return teacher // lrf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,63 +261,6 @@ class Adaptation(Settings):
         )
         of = self.of if self.of != "own" else ""
         return " ".join(filter(None, (self.worn, self.select, self.generator, of))) + when
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rows(Settings):
-    """Examples that a task is learnt from.
-
-    Attributes:
-        language: whose they are: "source", "target", all the task's "targets", or a language's code.
-        split: of which file.
-        most: at most so many of them, the first ones; None for all.
-        upsample: how often each is counted, so that few examples weigh more (thesis section 6.2).
-        drawn: whether they are the first ones after a shuffle by task, language and seed: shots.
-        overlap: what is done with a shot that stands in the test file too: it is refused, or left out before
-            the draw (`drop`).
-        translated: the translator that puts the source's examples into the language; "" for its own ones.
-    """
-
-    language: str = "source"
-    split: Literal["train", "dev"] = "train"
-    most: Count | None = None
-    upsample: Count = field(default=1, metadata={"added_later": True})
-    drawn: bool = field(default=False, metadata={"added_later": True})
-    overlap: Literal["refuse", "drop"] = field(default="refuse", metadata={"added_later": True})
-    translated: str = field(default="", metadata={"added_later": True})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.drawn and (self.most is None or self.translated or self.split != "train"):
-            raise InputError(
-                f"Shots are `most` examples drawn from a train file, none of them translated, but got {self}."
-            )
-
-    def __str__(self) -> str:
-        """The rows in short, as in result rows: source, target:20, target:100 drawn x10."""
-        return (
-            self.language
-            + (f" {self.split}" if self.split != "train" else "")
-            + (f":{self.most}" if self.most else "")
-            + (" drawn" if self.drawn else "")
-            + (f" by {self.translated}" if self.translated else "")
-            + (f" x{self.upsample}" if self.upsample > 1 else "")
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Then(Settings):
-    """How a finished model is tuned further, on few examples (Bui section 5.2).
-
-    Attributes:
-        epochs: how often it reads all of them.
-        batch_size: examples in a batch.
-        learning_rate: the peak of the learning rate, which falls linearly to 0.
-    """
-
-    epochs: Count = 50
-    batch_size: Count = 32
-    learning_rate: Positive = 2e-5
 
 
 @dataclass(frozen=True, kw_only=True)

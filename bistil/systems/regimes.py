@@ -11,7 +11,8 @@ from typing import Literal
 
 from bistil.errors import InputError
 from bistil.settings.ranges import Count, Settings
-from bistil.systems.recipe import Rows, System, Then
+from bistil.systems.recipe import System
+from bistil.systems.rows import Rows, Then
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
-from bistil.systems.recipe import STATES, Adaptation, Learning, Rows, Student, System, Term
+from bistil.systems.recipe import STATES, Adaptation, Learning, Student, System, Term
+from bistil.systems.rows import Rows
 
 BISTIL = Student(
     terms=STATES,

@@ -12,7 +12,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from bistil.errors import InputError
-from bistil.systems.recipe import Rows
+from bistil.systems.rows import Rows
 from bistil.tasks.gold import text_of
 from bistil.tasks.task import Row, Task
 from bistil.text import sampling

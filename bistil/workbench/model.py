@@ -21,7 +21,7 @@ from bistil.models.packaged import teacher_folder
 from bistil.pipeline import Pipeline
 from bistil.plan import perform
 from bistil.store.artefacts import NotBuilt, Store
-from bistil.systems.recipe import start_layers
+from bistil.systems.layers import start_layers
 from bistil.tasks import column
 from bistil.tasks import task as find_task
 from bistil.text.corpora import read_lines

@@ -25,7 +25,7 @@ from bistil.distil.teachers import AdaptedTeacher
 from bistil.plan.estimate import forward_flops
 from bistil.sft.delta import base_hash, deltas_applied
 from bistil.sft.lottery import snapshot
-from bistil.systems.recipe import start_layers
+from bistil.systems.layers import start_layers
 
 TINY = Size(layers=2, hidden=64, vocabulary=300, kept=200, batch=2, length=16, turns=1, lines=20)
 

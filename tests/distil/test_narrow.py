@@ -22,7 +22,7 @@ from bistil.models.load import encode
 from bistil.pipeline import Pipeline
 from bistil.pipeline.students import NARROWING
 from bistil.store.artefacts import Store
-from bistil.systems.recipe import start_layers
+from bistil.systems.layers import start_layers
 from bistil.tasks.biaffine import ShallowBiaffine
 from bistil.tasks.nli import ClsClassifier
 

@@ -9,7 +9,7 @@ from transformers import BertConfig, BertModel
 from bistil.distil.start import initialise
 from bistil.errors import InputError
 from bistil.models.load import encode
-from bistil.systems.recipe import start_layers
+from bistil.systems.layers import start_layers
 
 
 def teacher(layers: int = 6) -> BertModel:

@@ -16,7 +16,8 @@ from bistil.models.load import TaskModel
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import base_hash
 from bistil.sft.lottery import LotteryConfig
-from bistil.systems.recipe import STATES, layer_pairs
+from bistil.systems.layers import layer_pairs
+from bistil.systems.recipe import STATES
 from bistil.tasks import task as find_task
 from bistil.tasks.training import TaskBatches
 from bistil.training.loop import Run, Schedule, Stopped

@@ -15,11 +15,11 @@ from bistil.errors import InputError
 from bistil.evaluation.results import read_results
 from bistil.miniworld import load_settings
 from bistil.pipeline import Pipeline
-from bistil.pipeline.inputs import TRANSLATION
+from bistil.pipeline.examples import TRANSLATION
 from bistil.plan import foresee, plan
 from bistil.report.experiment import write_experiment_report
 from bistil.store.artefacts import Store, plain
-from bistil.systems.recipe import Rows
+from bistil.systems.rows import Rows
 from bistil.tasks import task as find_task
 from bistil.tasks.training import draw_shots
 from bistil.text.languages import DataFolder

@@ -5,16 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bistil.errors import InputError
-from bistil.systems.recipe import (
-    Adaptation,
-    Learning,
-    Rows,
-    Student,
-    Term,
-    layer_pairs,
-    start_layers,
-    student_depth,
-)
+from bistil.systems.layers import layer_pairs, start_layers, student_depth
+from bistil.systems.recipe import Adaptation, Learning, Student, Term
+from bistil.systems.rows import Rows
 
 STATES = {"hidden": Term(of="states", by="mse")}
 

@@ -8,8 +8,8 @@ import yaml
 
 from bistil.errors import InputError
 from bistil.experiment import Cell, Experiment
-from bistil.systems.recipe import Rows, Then
 from bistil.systems.regimes import Regime, find, under
+from bistil.systems.rows import Rows, Then
 from bistil.systems.table import SYSTEMS
 
 TRANSLATORS = {"mt": {"kind": "table"}, "mini": {"kind": "oracle"}}

@@ -9,7 +9,8 @@ from tiny import entries
 
 from bistil.errors import InputError
 from bistil.experiment import Experiment
-from bistil.systems.recipe import Rows, Term
+from bistil.systems.recipe import Term
+from bistil.systems.rows import Rows
 from bistil.systems.table import SYSTEMS
 
 

@@ -9,14 +9,15 @@ import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 from bistil.distil.general import GeneralConfig
 from bistil.distil.merge import MergeConfig, TeacherSource
 from bistil.distil.minilm import MiniLMConfig
 from bistil.distil.task import TaskConfig
 from bistil.errors import InputError
-from bistil.settings.places import check_name
+from bistil.experiment.cell import Cell
+from bistil.experiment.check import check
 from bistil.settings.ranges import Count, Filled, Seed, Settings, Share
 from bistil.settings.yaml import read_yaml
 from bistil.sft.config import SftConfig, SftMethod
@@ -25,52 +26,15 @@ from bistil.sft.language import TextConfig
 from bistil.systems import regimes
 from bistil.systems.recipe import System
 from bistil.systems.regimes import Regime
-from bistil.systems.table import SYSTEMS, TEACHER
+from bistil.systems.table import SYSTEMS
 from bistil.systems.variants import Variant, adjusted, changed
 from bistil.tasks import RETRIEVAL
 from bistil.tasks.retrieval import RetrievalConfig
-from bistil.tasks.translation import Translator, check_translatable
+from bistil.tasks.translation import Translator
 from bistil.text.typology import TypologyConfig
 from bistil.training.loop import Schedule
 
-
-class Cell(NamedTuple):
-    """One score to be had. `lrf` is 1 for whole teachers and for the floor; `drf` is above 1 for narrower
-    students only. A system under a regime has that in its name, as in `teacher-ltsft@fs`.
-    """
-
-    system: str
-    task: str
-    target: str
-    lrf: int
-    seed: int
-    drf: int = 1
-
-    def __str__(self) -> str:
-        """The fields in words; a hidden reduction factor of 1 goes without saying."""
-        return " ".join(str(word) for word in self[:5] if word != "") + (
-            f" drf {self.drf}" if self.drf > 1 else ""
-        )
-
-    @property
-    def of_teacher(self) -> "Cell":
-        """The same score of the language-adapted teacher, under the same regime."""
-        return self._replace(system=TEACHER + "".join(self.system.partition("@")[1:]), lrf=1, drf=1)
-
-    @property
-    def regime(self) -> str:
-        """The regime under which the task is learnt; "" for the system's own."""
-        return self.system.partition("@")[2]
-
-    @property
-    def without_regime(self) -> "Cell":
-        """The same score of the system without a regime."""
-        return self._replace(system=self.system.partition("@")[0])
-
-    @property
-    def timed_as(self) -> str:
-        """What the joint timing of models calls this one: system, hidden and layer reduction factor."""
-        return self.system + (f"-drf{self.drf}" if self.drf > 1 else "") + f":{self.lrf}"
+__all__ = ["Cell", "Experiment", "LanguageSftConfig", "ScratchConfig", "VocabularyConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,149 +144,7 @@ class Experiment(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_name(self.name)
-        self._check_variants()
-        self._check_regimes()
-        for number, name in enumerate(self.systems):
-            self.parse_system(name, at=("systems", number))
-        single = [name for name in self.all_systems if self.system(name).learning.one_phase]
-        if strangers := sorted(set(self.schedules) - set(single)):
-            told = (
-                f"`schedules` is for systems tuned in one phase, {', '.join(single)}; {strangers[0]!r} is"
-                " none of them."
-            )
-            raise InputError(told, at=("schedules", strangers[0]))
-        self._check_adapters()
-        self._check_merging()
-        students = [one.student for name, *_ in self.parsed if (one := self.system(name)).student]
-        if any(one.masks and one.follows for one in students if one) and not self.general.mask_share:
-            told = (
-                "A student that predicts masked tokens needs some: give a `mask_share` above 0 under"
-                " `general`."
-            )
-            raise InputError(told, at=("general",))
-        lacking = sorted(set(self.targets) - set(self.task) - {RETRIEVAL})
-        if lacking:
-            told = (
-                f"The experiment {self.name} has targets for {lacking[0]} but no settings for it under"
-                " `task`."
-            )
-            raise InputError(told, at=("targets", lacking[0]))
-        if not any(self.targets.values()):
-            raise InputError(f"The experiment {self.name} needs at least one target.", at=("targets",))
-        for task, codes in self.targets.items():
-            twice = [
-                code for number, code in enumerate(codes) if code == self.source or code in codes[:number]
-            ]
-            if twice:
-                told = (
-                    f"The targets of {task} should be languages other than the source {self.source!r}, none"
-                    f" of them twice, but {twice[0]!r} is the source or there already."
-                )
-                raise InputError(told, at=("targets", task))
-        grouped = [self.source, *(code for group in self.groups for code in group)]
-        if len(set(grouped)) < len(grouped) or not all(self.groups):
-            told = (
-                "Each of `groups` should name languages other than the source, none of them twice, but got"
-                f" {self.groups}."
-            )
-            raise InputError(told, at=("groups",))
-
-    def _check_regimes(self) -> None:
-        """Refuse regimes that cannot be: names nobody can write, translations without a translator or of a
-        task whose labels do not survive one, sources that a student cannot read.
-        """
-        for name, regime in self.regimes.items():
-            if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) or regimes.IN_ORDER.fullmatch(name):
-                raise InputError(
-                    "A name of small letters, digits and '-', none of those that every experiment has, was"
-                    f" expected for a regime, but got {name!r}.",
-                    at=("regimes", name),
-                )
-            by = regime.translator or next(iter(self.translators), "")
-            if regime.translates and by not in self.translators:
-                known = ", ".join(self.translators) or "none"
-                raise InputError(
-                    f"`{regime.translates}` needs a translator, one of those under `translators` ({known}).",
-                    at=("regimes", name, "translator" if regime.translator else regime.translates),
-                )
-        for number, said in enumerate(self.systems):
-            name, *_ = self.parse_system(said, at=("systems", number))
-            if told := self._misfit(said, name):
-                raise InputError(told, at=("systems", number))
-
-    def _misfit(self, said: str, name: str) -> str:
-        """What is wrong with the rows that a system learns from; "" for nothing."""
-        system, known = self.system(name), {"source", "target", "targets", self.source}
-        rows = (*system.learning.rows, *system.learning.validated)
-        asked = {part.translated for part in rows} | {system.translated_test}
-        if strangers := sorted(asked - {"", *self.translators}):
-            return f"{said} needs the translator {strangers[0]!r}, which is not under `translators`."
-        if asked != {""}:
-            for task in self.tuned:
-                check_translatable(task, at=("systems", list(self.systems).index(said)))
-        others = [task for task, one in self.task.items() if one.sft.lottery is None]
-        if system.then is not None and others and not system.learning.select:
-            return f"{said} tunes an SFT or all weights further; the settings of {others[0]} have neither."
-        pair = "@" in name and system.student is not None and system.student.languages != "seen"
-        if pair and (codes := [part.language for part in rows if part.language not in known]):
-            return (
-                f"{said} is made for a pair of languages, so it cannot read the examples of"
-                f" {', '.join(codes)}: take a whole teacher, or a student of all seen languages."
-            )
-        return ""
-
-    def _check_adapters(self) -> None:
-        """Refuse systems with adapters that nothing says how to train, and adapters in the place of SFTs."""
-        given = {
-            "language_adapter": self.language_adapter,
-            **{f"task.{t}.adapter": one.adapter for t, one in self.task.items()},
-        }
-        sparse = {
-            "language_sft": self.language_sft,
-            **{f"task.{t}.sft": one.sft for t, one in self.task.items()},
-        }
-        for name, asked in sparse.items():
-            if asked is not None and asked.adapter is not None:
-                raise InputError(
-                    f"`lottery`, `spiel` or `peft` was expected under `{name}`. Settings of adapters stand"
-                    " under `language_adapter` and a task's `adapter`, for systems that wear adapters.",
-                    at=(name.split(".")[0],),
-                )
-        for name, settings in given.items():
-            if settings is not None and settings.adapter is None:
-                raise InputError(
-                    f"`adapter` and its `sparse` schedule were expected under `{name}`.",
-                    at=(name.split(".")[0],),
-                )
-        for number, (name, *_) in enumerate(self.parsed):
-            system = self.system(name)
-            needed = ["language_adapter"] if system.adaptation.worn == "adapter" else []
-            needed += [f"task.{task}.adapter" for task in self.tuned] if system.learning.adapter else []
-            for one in needed:
-                if given.get(one) is None:
-                    raise InputError(
-                        f"{name} has adapters, so settings for them were expected under `{one}`: `adapter:"
-                        " {reduction: 16}` and `sparse`, its schedule.",
-                        at=("systems", number),
-                    )
-            generated = system.adaptation.worn == "generated"
-            if system.adaptation.needs_features and self.typology is None:
-                raise InputError(
-                    f"{name} needs features of languages: say where they come from under `typology`, as in"
-                    " `from: table`.",
-                    at=("systems", number),
-                )
-            if (
-                self.generator is None
-                and system.adaptation.needs_features
-                and (generated or not self.typology_among)
-            ):
-                raise InputError(
-                    f"Settings of a generator, `generator` with its `schedule`, were expected for {name}"
-                    + ("." if generated else ", or languages that have adapters: `among` under `typology`."),
-                    at=("systems", number),
-                )
+        check(self)
 
     @property
     def typology_among(self) -> tuple[str, ...]:
@@ -330,34 +152,6 @@ class Experiment(Settings):
         generator.
         """
         return self.typology.among if self.typology else ()
-
-    def _check_merging(self) -> None:
-        """Refuse systems of several teachers that nothing says, and languages that none of these knows."""
-        if self.merge is not None:
-            self._named_teachers(self.merge, ("merge",))
-        for number, (name, *_) in enumerate(self.parsed):
-            system = self.system(name)
-            if system.merges or system.own_teacher:
-                at = ("variants", name, "merge") if name in self.variants else ("systems", number)
-                try:
-                    how = self.merging(name)
-                except InputError as error:
-                    raise InputError(str(error), at=at) from error
-                self._named_teachers(how, at)
-                for code in (code for codes in self.targets.values() for code in codes):
-                    if system.own_teacher and code not in how.taught_by:
-                        told = f"A teacher of {code} was expected under `taught_by`, for {name} to be it."
-                        raise InputError(told, at=at)
-
-    def _named_teachers(self, how: MergeConfig, at: tuple[str | int, ...]) -> None:
-        for name in self.teachers:
-            if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
-                told = f"A teacher's name has small letters, digits and '-', but got {name!r}."
-                raise InputError(told, at=("teachers", name))
-        try:
-            how.check(tuple(self.teachers))
-        except InputError as error:
-            raise InputError(str(error), at=(*at, *error.at)) from error
 
     def merging(self, name: str) -> MergeConfig:
         """How a system merges teachers: as `merge` says, with what differs for the system.
@@ -506,26 +300,3 @@ class Experiment(Settings):
                 at=at,
             )
         return system + "".join(regime), int(lrf or 1), int(drf or 1)
-
-    def _check_variants(self) -> None:
-        """Refuse variants that cannot be made: names that are taken, circles, changes that fit nothing."""
-        for name, variant in self.variants.items():
-            at: tuple[str | int, ...] = ("variants", name)
-            if name in SYSTEMS or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
-                told = (
-                    "A name of small letters, digits and '-' that no system has was expected for a"
-                    " variant, but"
-                )
-                raise InputError(f"{told} got {name!r}.", at=at)
-            seen = [name]
-            while variant.of in self.variants:
-                if variant.of in seen:
-                    raise InputError(
-                        f"A variant of itself: {' of '.join([*seen, variant.of])}.", at=(*at, "of")
-                    )
-                seen.append(variant.of)
-                variant = self.variants[variant.of]
-            try:
-                self.system(name)
-            except InputError as error:
-                raise InputError(str(error), at=(*at, *error.at)) from error

@@ -1,0 +1,245 @@
+"""What an experiment file may say: refusals that need no data, each with its place in the file."""
+
+import re
+from typing import TYPE_CHECKING
+
+from bistil.distil.merge import MergeConfig
+from bistil.errors import InputError
+from bistil.settings.places import check_name
+from bistil.systems import regimes
+from bistil.systems.table import SYSTEMS
+from bistil.tasks import RETRIEVAL
+from bistil.tasks.translation import check_translatable
+
+if TYPE_CHECKING:
+    from bistil.experiment import Experiment
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+"""Names of an experiment's own: variants, regimes, teachers."""
+
+
+def check(experiment: "Experiment") -> None:
+    """Refuse an experiment that cannot be run as it is written.
+
+    Raises:
+        InputError: with the first thing that is wrong, and where.
+    """
+    check_name(experiment.name)
+    _check_variants(experiment)
+    _check_regimes(experiment)
+    _check_schedules(experiment)
+    _check_adapters(experiment)
+    _check_merging(experiment)
+    _check_masking(experiment)
+    _check_targets(experiment)
+    _check_groups(experiment)
+
+
+def _check_variants(experiment: "Experiment") -> None:
+    """Refuse variants that cannot be made: names that are taken, circles, changes that fit nothing."""
+    for name, variant in experiment.variants.items():
+        at: tuple[str | int, ...] = ("variants", name)
+        if name in SYSTEMS or not NAME.fullmatch(name):
+            raise InputError(
+                "A name of small letters, digits and '-' that no system has was expected for a variant, but"
+                f" got {name!r}.",
+                at=at,
+            )
+        seen = [name]
+        while variant.of in experiment.variants:
+            if variant.of in seen:
+                raise InputError(f"A variant of itself: {' of '.join([*seen, variant.of])}.", at=(*at, "of"))
+            seen.append(variant.of)
+            variant = experiment.variants[variant.of]
+        try:
+            experiment.system(name)
+        except InputError as error:
+            raise InputError(str(error), at=(*at, *error.at)) from error
+
+
+def _check_regimes(experiment: "Experiment") -> None:
+    """Refuse regimes that cannot be: names nobody can write, translations without a translator or of a task
+    whose labels do not survive one, sources that a student cannot read.
+    """
+    for name, regime in experiment.regimes.items():
+        if not NAME.fullmatch(name) or regimes.IN_ORDER.fullmatch(name):
+            raise InputError(
+                "A name of small letters, digits and '-', none of those that every experiment has, was"
+                f" expected for a regime, but got {name!r}.",
+                at=("regimes", name),
+            )
+        by = regime.translator or next(iter(experiment.translators), "")
+        if regime.translates and by not in experiment.translators:
+            known = ", ".join(experiment.translators) or "none"
+            raise InputError(
+                f"`{regime.translates}` needs a translator, one of those under `translators` ({known}).",
+                at=("regimes", name, "translator" if regime.translator else regime.translates),
+            )
+    for number, said in enumerate(experiment.systems):
+        at = ("systems", number)
+        name, *_ = experiment.parse_system(said, at=at)
+        if told := _misfit(experiment, said, name, at):
+            raise InputError(told, at=at)
+
+
+def _misfit(experiment: "Experiment", said: str, name: str, at: tuple[str | int, ...]) -> str:
+    """What is wrong with the rows that a system learns from; "" for nothing."""
+    system, known = experiment.system(name), {"source", "target", "targets", experiment.source}
+    rows = (*system.learning.rows, *system.learning.validated)
+    asked = {part.translated for part in rows} | {system.translated_test}
+    if strangers := sorted(asked - {"", *experiment.translators}):
+        return f"{said} needs the translator {strangers[0]!r}, which is not under `translators`."
+    if asked != {""}:
+        for task in experiment.tuned:
+            check_translatable(task, at=at)
+    others = [task for task, one in experiment.task.items() if one.sft.lottery is None]
+    if system.then is not None and others and not system.learning.select:
+        return f"{said} tunes an SFT or all weights further; the settings of {others[0]} have neither."
+    pair = "@" in name and system.student is not None and system.student.languages != "seen"
+    if pair and (codes := [part.language for part in rows if part.language not in known]):
+        return (
+            f"{said} is made for a pair of languages, so it cannot read the examples of"
+            f" {', '.join(codes)}: take a whole teacher, or a student of all seen languages."
+        )
+    return ""
+
+
+def _check_schedules(experiment: "Experiment") -> None:
+    """Refuse schedules of systems that have none of their own."""
+    single = [name for name in experiment.all_systems if experiment.system(name).learning.one_phase]
+    if strangers := sorted(set(experiment.schedules) - set(single)):
+        raise InputError(
+            f"`schedules` is for systems tuned in one phase, {', '.join(single)}; {strangers[0]!r} is none of"
+            " them.",
+            at=("schedules", strangers[0]),
+        )
+
+
+def _check_adapters(experiment: "Experiment") -> None:
+    """Refuse systems with adapters that nothing says how to train, and adapters in the place of SFTs."""
+    given = {
+        "language_adapter": experiment.language_adapter,
+        **{f"task.{task}.adapter": one.adapter for task, one in experiment.task.items()},
+    }
+    sparse = {
+        "language_sft": experiment.language_sft,
+        **{f"task.{task}.sft": one.sft for task, one in experiment.task.items()},
+    }
+    for name, asked in sparse.items():
+        if asked is not None and asked.adapter is not None:
+            raise InputError(
+                f"`lottery`, `spiel` or `peft` was expected under `{name}`. Settings of adapters stand under"
+                " `language_adapter` and a task's `adapter`, for systems that wear adapters.",
+                at=(name.split(".")[0],),
+            )
+    for name, settings in given.items():
+        if settings is not None and settings.adapter is None:
+            raise InputError(
+                f"`adapter` and its `sparse` schedule were expected under `{name}`.",
+                at=(name.split(".")[0],),
+            )
+    for number, (name, *_) in enumerate(experiment.parsed):
+        system = experiment.system(name)
+        needed = ["language_adapter"] if system.adaptation.worn == "adapter" else []
+        needed += [f"task.{task}.adapter" for task in experiment.tuned] if system.learning.adapter else []
+        for one in needed:
+            if given.get(one) is None:
+                raise InputError(
+                    f"{name} has adapters, so settings for them were expected under `{one}`: `adapter:"
+                    " {reduction: 16}` and `sparse`, its schedule.",
+                    at=("systems", number),
+                )
+        _check_typology(experiment, name, ("systems", number))
+
+
+def _check_typology(experiment: "Experiment", name: str, at: tuple[str | int, ...]) -> None:
+    adaptation = experiment.system(name).adaptation
+    if not adaptation.needs_features:
+        return
+    if experiment.typology is None:
+        raise InputError(
+            f"{name} needs features of languages: say where they come from under `typology`, as in `from:"
+            " table`.",
+            at=at,
+        )
+    generated = adaptation.worn == "generated"
+    if experiment.generator is None and (generated or not experiment.typology_among):
+        raise InputError(
+            f"Settings of a generator, `generator` with its `schedule`, were expected for {name}"
+            + ("." if generated else ", or languages that have adapters: `among` under `typology`."),
+            at=at,
+        )
+
+
+def _check_merging(experiment: "Experiment") -> None:
+    """Refuse systems of several teachers that nothing says, and languages that none of these knows."""
+    if experiment.merge is not None:
+        _check_teachers(experiment, experiment.merge, ("merge",))
+    for number, (name, *_) in enumerate(experiment.parsed):
+        system = experiment.system(name)
+        if system.merges or system.own_teacher:
+            at = ("variants", name, "merge") if name in experiment.variants else ("systems", number)
+            try:
+                how = experiment.merging(name)
+            except InputError as error:
+                raise InputError(str(error), at=at) from error
+            _check_teachers(experiment, how, at)
+            for code in (code for codes in experiment.targets.values() for code in codes):
+                if system.own_teacher and code not in how.taught_by:
+                    told = f"A teacher of {code} was expected under `taught_by`, for {name} to be it."
+                    raise InputError(told, at=at)
+
+
+def _check_teachers(experiment: "Experiment", how: MergeConfig, at: tuple[str | int, ...]) -> None:
+    for name in experiment.teachers:
+        if not NAME.fullmatch(name):
+            told = f"A teacher's name has small letters, digits and '-', but got {name!r}."
+            raise InputError(told, at=("teachers", name))
+    try:
+        how.check(tuple(experiment.teachers))
+    except InputError as error:
+        raise InputError(str(error), at=(*at, *error.at)) from error
+
+
+def _check_masking(experiment: "Experiment") -> None:
+    """Refuse students that predict masked tokens where none are masked."""
+    students = [one.student for name, *_ in experiment.parsed if (one := experiment.system(name)).student]
+    if any(one.masks and one.follows for one in students if one) and not experiment.general.mask_share:
+        raise InputError(
+            "A student that predicts masked tokens needs some: give a `mask_share` above 0 under `general`.",
+            at=("general",),
+        )
+
+
+def _check_targets(experiment: "Experiment") -> None:
+    """Refuse targets of tasks without settings, none at all, and any that is the source or there twice."""
+    lacking = sorted(set(experiment.targets) - set(experiment.task) - {RETRIEVAL})
+    if lacking:
+        raise InputError(
+            f"The experiment {experiment.name} has targets for {lacking[0]} but no settings for it under"
+            " `task`.",
+            at=("targets", lacking[0]),
+        )
+    if not any(experiment.targets.values()):
+        raise InputError(f"The experiment {experiment.name} needs at least one target.", at=("targets",))
+    for task, codes in experiment.targets.items():
+        twice = [
+            code for number, code in enumerate(codes) if code == experiment.source or code in codes[:number]
+        ]
+        if twice:
+            raise InputError(
+                f"The targets of {task} should be languages other than the source {experiment.source!r}, none"
+                f" of them twice, but {twice[0]!r} is the source or there already.",
+                at=("targets", task),
+            )
+
+
+def _check_groups(experiment: "Experiment") -> None:
+    """Refuse groups that are empty, and languages in two of them."""
+    grouped = [experiment.source, *(code for group in experiment.groups for code in group)]
+    if len(set(grouped)) < len(grouped) or not all(experiment.groups):
+        raise InputError(
+            "Each of `groups` should name languages other than the source, none of them twice, but got"
+            f" {experiment.groups}.",
+            at=("groups",),
+        )
