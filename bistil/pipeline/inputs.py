@@ -15,6 +15,7 @@ from bistil.experiment import Cell
 from bistil.models.config import read_config
 from bistil.models.load import Teacher, load_teacher, save_student
 from bistil.models.packaged import teacher_config, teacher_folder
+from bistil.models.seq2seq import translation_folder
 from bistil.pipeline.examples import Examples
 from bistil.pipeline.identity import teacher_id
 from bistil.sft.language import TextConfig
@@ -146,6 +147,10 @@ class Inputs(Examples):
         """The features of languages."""
         assert self.experiment.typology is not None, "systems that need features are checked to have some"
         return read_typology(self.experiment.typology, self.data)
+
+    def translation_model(self, name: str) -> Path:
+        """The folder of a translation model."""
+        return translation_folder(name)
 
     @property
     def generator_languages(self) -> tuple[str, ...]:

@@ -259,6 +259,10 @@ class ForeseenPipeline(Pipeline):
         except InputError:
             return UnknownTypology((), {}, self.data)
 
+    def translation_model(self, name: str) -> Path:
+        """The folder of a translation model, or a stand-in where it is none."""
+        return Path(name) if Path(name).is_dir() else self.data.stand_in("model", name.replace("/", "-"))
+
     @property
     def teacher_is_here(self) -> bool:
         """Whether the teacher can be read without a network."""

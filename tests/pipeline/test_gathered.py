@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 from tiny import ROOT, write_tiny_world
+from transformers import M2M100Config, M2M100ForConditionalGeneration
+from zoo import save_translator as save
 
 from bistil import batch
 from bistil.errors import InputError
@@ -17,11 +19,14 @@ from bistil.miniworld import load_settings
 from bistil.pipeline import Pipeline
 from bistil.pipeline.examples import TRANSLATION
 from bistil.plan import foresee, plan
+from bistil.pretrain.unigram import fast_tokenizer
 from bistil.report.experiment import write_experiment_report
-from bistil.store.artefacts import Store, plain
+from bistil.store.artefacts import Store, file_id, plain
 from bistil.systems.rows import Rows
 from bistil.tasks import task as find_task
 from bistil.tasks.training import draw_shots
+from bistil.tasks.translation import Translator
+from bistil.text.corpora import read_lines
 from bistil.text.languages import DataFolder
 
 REGIMES = {
@@ -187,6 +192,30 @@ def test_a_shot_in_the_test_file_is_refused_before_any_work(small, tmp_path: Pat
     pipeline = Pipeline(small("teacher-ltsft@fs"), DataFolder(world), Store(tmp_path / "store"))
     with pytest.raises(InputError, match="4 of 4 stand there too"):
         pipeline.check()
+
+
+def test_a_model_translates_a_file_of_the_pipeline(small, world_settings, tmp_path: Path) -> None:
+    data = DataFolder(world_settings[0])
+    lines = read_lines(data.text("qaa"))
+    said = {"kind": "seq2seq", "model": str(tmp_path / "model"), "max_length": 8}
+    whole = replace(small("teacher-ltsft@tt-all", task="nli"), translators={"m": Translator(**said)})
+    assert [job.stage for job in plan(whole)].count("translation") == 4
+    hub = replace(whole.translators["m"], model="some/model-{source}-{target}")
+    assert [job.stage for job in plan(replace(whole, translators={"m": hub}))].count("translation") == 4
+    tokenizer = fast_tokenizer(lines, 80, ["__qaa__", "__qab__"])
+    save(tmp_path / "model", M2M100ForConditionalGeneration, M2M100Config, tokenizer, len(tokenizer))
+    pipeline = Pipeline(whole, data, Store(tmp_path / "store"))
+    with pytest.raises(InputError, match="no token for 'qac'"):
+        pipeline.check()
+    made = pipeline.translation("nli", "train", "qaa", "qab", "m")
+    found = find_task("nli").read(made.path(TRANSLATION))
+    labels = [one.label for one in find_task("nli").read(data.file("nli", "qaa", "train"))]
+    assert [one.label for one in found] == labels
+    assert made.manifest["inputs"]["seq2seq"] == file_id(tmp_path / "model")
+    assert [path.name for path in made.folder.glob("checkpoint*")] == []
+    again = replace(whole.translators["m"], beams=2)
+    other = Pipeline(replace(whole, translators={"m": again}), data, pipeline.store)
+    assert other.translation("nli", "train", "qaa", "qab", "m").id != made.id
 
 
 @pytest.mark.slow

@@ -1,0 +1,25 @@
+"""Unigram vocabularies, as SentencePiece learns them, in a fast tokenizer with tokens for languages."""
+
+from collections.abc import Iterable, Sequence
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+SPECIAL = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+
+
+def fast_tokenizer(lines: Iterable[str], size: int, languages: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer of at most `size` pieces learned from some lines, and a token for each of `languages`
+    besides.
+    """
+    backend = Tokenizer(models.Unigram())
+    backend.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace("\t", " ")])
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.decoder = decoders.Metaspace()
+    learner = trainers.UnigramTrainer(
+        vocab_size=size, special_tokens=list(SPECIAL.values()), unk_token="<unk>", show_progress=False
+    )
+    backend.train_from_iterator(lines, learner)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **SPECIAL)
+    tokenizer.add_tokens([AddedToken(one, special=True) for one in languages])
+    return tokenizer
