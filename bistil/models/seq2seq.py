@@ -5,7 +5,7 @@ token, whatever class its tokenizer has. Weights are read from safetensors alone
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ KINDS: Mapping[str, type[PreTrainedModel]] = {
     "marian": MarianMTModel,
 }
 """Classes by `model_type`; NLLB is an M2M100."""
+TOKENS = 4096
+"""Tokens of a batch that is translated, padding among them."""
 FILES = ("*.json", "*.safetensors", "*.model", "*.spm", "*.txt")
 LANGUAGE = re.compile(r"__([a-z]{2,3})__|([a-z]{3}_[A-Z][a-z]{3})")
 """Tokens of languages: __sw__ of M2M100, swh_Latn of NLLB."""
@@ -160,6 +162,18 @@ def sentence_ids(
     rows = tokenizer(list(sentences), add_special_tokens=False, verbose=False)["input_ids"]
     room = most - len(before) - 1
     return [[*before, *row[:room], int(tokenizer.eos_token_id)] for row in rows]
+
+
+def by_length(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Places of rows in batches of at most `TOKENS` tokens, the longest first, so that little is padding."""
+    batch: list[int] = []
+    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if batch and lengths[batch[0]] * (len(batch) + 1) > TOKENS:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
 
 
 def padded(rows: Sequence[Sequence[int]], fill: int) -> torch.Tensor:

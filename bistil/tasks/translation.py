@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bistil.errors import InputError
-from bistil.models.seq2seq import generate, language_token, load_model, read_tokenizer, sentence_ids
+from bistil.models.seq2seq import (
+    TOKENS,
+    by_length,
+    generate,
+    language_token,
+    load_model,
+    read_tokenizer,
+    sentence_ids,
+)
 from bistil.settings import files
 from bistil.settings.ranges import Count, Length, Settings, Share
 from bistil.tasks.nli import Pair
@@ -22,8 +30,6 @@ from bistil.training.progress import Event
 
 Translate = Callable[[Sequence[str]], list[str]]
 """Translates different sentences, in order."""
-TOKENS = 4096
-"""Tokens of a batch that is translated, padding among them."""
 DONE = "checkpoint-translations.jsonl"
 """What a killed run has translated, a batch on each line."""
 HEADER = ("premise", "hypothesis", "label")
@@ -177,7 +183,7 @@ def by_model(
         most = min(TOKENS, int(model.config.max_position_embeddings))
         rows = sentence_ids(tokenizer, sentences, reads, most)
         found = [""] * len(rows)
-        batches = list(_by_length([len(row) for row in rows]))
+        batches = list(by_length([len(row) for row in rows]))
         for batch, texts in zip(
             batches,
             _kept(
@@ -199,18 +205,6 @@ def by_model(
         return found
 
     return translate
-
-
-def _by_length(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Places of rows in batches of at most `TOKENS` tokens, the longest first, so that little is padding."""
-    batch: list[int] = []
-    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if batch and lengths[batch[0]] * (len(batch) + 1) > TOKENS:
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
 
 
 def _kept(

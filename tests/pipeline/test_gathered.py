@@ -19,7 +19,7 @@ from bistil.miniworld import load_settings
 from bistil.pipeline import Pipeline
 from bistil.pipeline.examples import TRANSLATION
 from bistil.plan import foresee, plan
-from bistil.pretrain.unigram import fast_tokenizer
+from bistil.pretrain.pieces import fast_tokenizer
 from bistil.report.experiment import write_experiment_report
 from bistil.store.artefacts import Store, file_id, plain
 from bistil.systems.rows import Rows

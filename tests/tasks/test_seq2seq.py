@@ -22,12 +22,14 @@ from transformers import (
 from zoo import save_translator as save
 
 from bistil.errors import InputError
+from bistil.models import seq2seq
 from bistil.models.seq2seq import OTHERS, language_token, language_tokens, load_model, read_tokenizer
-from bistil.pretrain.unigram import fast_tokenizer
+from bistil.pretrain.pieces import fast_tokenizer
+from bistil.pretrain.translator import Parallel, TranslatorConfig, initial_translator
 from bistil.tasks import translation
 from bistil.tasks.nli import Nli, Pair
 from bistil.tasks.translation import DONE, Translator, by_model, measured, translated, write_pairs
-from bistil.training.loop import Run, Stopped
+from bistil.training.loop import Run, Schedule, Stopped
 
 LINES = ["the sun is hot", "a cold sea", "the sea is hot", "sun and sea", "a hot sun and a cold cold sea"]
 
@@ -117,10 +119,21 @@ def test_the_language_tokens_of_m2m100(tmp_path: Path) -> None:
     assert by_model(folder, settings(folder), "eng", "swa", run=run)(LINES) == expected
 
 
+def test_a_tokenizer_without_a_number_for_a_new_token_is_refused(tmp_path: Path) -> None:
+    made = pieces(tmp_path)
+    tokenizer = M2M100Tokenizer(str(tmp_path / "v.json"), str(made))
+    rows = tokenizer.vocab_size + 100
+    folder = save(tmp_path / "m", M2M100ForConditionalGeneration, M2M100Config, tokenizer, rows)
+    schedule = Schedule(steps=1, learning_rate=1e-3)
+    config = TranslatorConfig(pairs=("eng-luo",), schedule=schedule, start=str(folder))
+    with pytest.raises(InputError, match="M2M100Tokenizer gives __luo__ the number of another"):
+        initial_translator(config, Parallel({}, {}))
+
+
 def test_a_killed_run_loses_a_batch_at_most_and_ends_in_the_same_file(
     nllb: Path, tmp_path: Path, monkeypatch
 ):
-    monkeypatch.setattr(translation, "TOKENS", 24)
+    monkeypatch.setattr(seq2seq, "TOKENS", 12)
     pairs = [Pair(one, two, "neutral") for one in LINES for two in (*LINES, "the sun")]
     sizes = []
     first = translation.generate
@@ -138,7 +151,7 @@ def test_a_killed_run_loses_a_batch_at_most_and_ends_in_the_same_file(
     assert once == sorted(once, reverse=True)
     assert len(once) == len(LINES) + 1
     assert len(sizes) > 2
-    assert all(max(batch) * len(batch) <= 24 for batch in sizes)
+    assert all(max(batch) * len(batch) <= 12 for batch in sizes)
     stop, folder = threading.Event(), tmp_path / "killed"
     with pytest.raises(Stopped, match="batch 2 of"):
         write(folder, stop, lambda event: event.step == 2 and stop.set())

@@ -1,4 +1,9 @@
-"""Unigram vocabularies, as SentencePiece learns them, in a fast tokenizer with tokens for languages."""
+"""Byte-pair vocabularies over words that begin with ▁, NLLB's kind, in a fast tokenizer with tokens for
+languages.
+
+Notable: the same text gives the same vocabulary; a Unigram one that the tokenizers library learns differs
+from run to run.
+"""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,12 +17,12 @@ def fast_tokenizer(lines: Iterable[str], size: int, languages: Sequence[str]) ->
     """A tokenizer of at most `size` pieces learned from some lines, and a token for each of `languages`
     besides.
     """
-    backend = Tokenizer(models.Unigram())
-    backend.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace("\t", " ")])
+    backend = Tokenizer(models.BPE(unk_token=SPECIAL["unk_token"], fuse_unk=True))
+    backend.normalizer = normalizers.NFKC()
     backend.pre_tokenizer = pre_tokenizers.Metaspace()
     backend.decoder = decoders.Metaspace()
-    learner = trainers.UnigramTrainer(
-        vocab_size=size, special_tokens=list(SPECIAL.values()), unk_token="<unk>", show_progress=False
+    learner = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=list(SPECIAL.values()), limit_alphabet=1000, show_progress=False
     )
     backend.train_from_iterator(lines, learner)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **SPECIAL)
