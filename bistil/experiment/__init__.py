@@ -24,6 +24,7 @@ from bistil.sft.config import SftConfig, SftMethod
 from bistil.sft.generator import GeneratorConfig
 from bistil.sft.language import TextConfig
 from bistil.systems import regimes
+from bistil.systems.claims import Chain
 from bistil.systems.recipe import System
 from bistil.systems.regimes import Regime
 from bistil.systems.table import SYSTEMS
@@ -111,6 +112,7 @@ class Experiment(Settings):
             validation data is that of a guess) are built (`continue`) or not (`stop`).
         regimes: From which examples a system learns its task, by the name that follows its own after an @.
         translators: Who translates task data, by name; a regime that names none has the first.
+        claims: Orderings of its systems that a text claims, put to the test in its report.
     """
 
     name: str
@@ -141,6 +143,7 @@ class Experiment(Settings):
     at_floor: Literal["stop", "continue"] = field(default="stop", metadata={"added_later": True})
     regimes: dict[str, Regime] = field(default_factory=dict, metadata={"added_later": True})
     translators: dict[str, Translator] = field(default_factory=dict, metadata={"added_later": True})
+    claims: tuple[Chain, ...] = field(default=(), metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
