@@ -176,10 +176,16 @@ class Pipeline(Inputs):
         return scores.make_evaluation(self, cell, sft, own, lambda: self.task_model(cell, code))
 
     def timed(self, task: str) -> list[Cell]:
-        """The cells whose models are timed together: every system on the task's first target, first seed."""
+        """The cells whose models are timed together: every system on the task's first target, first seed,
+        under one regime.
+        """
         first, seed = self.experiment.targets[task][0], self.experiment.seeds[0]
         cells = [c for c in self.experiment.cells() if (c.task, c.target, c.seed) == (task, first, seed)]
-        return [cell for cell in cells if not self.system(cell).guesses]
+        models: dict[str, Cell] = {}
+        for cell in cells:
+            if not self.system(cell).guesses:
+                models.setdefault(cell.timed_as, cell)
+        return list(models.values())
 
     def timing(self, task: str) -> Artefact:
         """Latency and throughput of every system on the task's first target and seed, in one process."""
