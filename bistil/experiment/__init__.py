@@ -113,6 +113,7 @@ class Experiment(Settings):
         regimes: From which examples a system learns its task, by the name that follows its own after an @.
         translators: Who translates task data, by name; a regime that names none has the first.
         claims: Orderings of its systems that a text claims, put to the test in its report.
+        on_source: Whether what learns its task from the source is scored on the source's own test file too.
     """
 
     name: str
@@ -144,6 +145,7 @@ class Experiment(Settings):
     regimes: dict[str, Regime] = field(default_factory=dict, metadata={"added_later": True})
     translators: dict[str, Translator] = field(default_factory=dict, metadata={"added_later": True})
     claims: tuple[Chain, ...] = field(default=(), metadata={"added_later": True})
+    on_source: bool = field(default=False, metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -241,6 +243,13 @@ class Experiment(Settings):
             if rank < len(targets)
             for system, lrf, drf in self.parsed
         ]
+
+    def scores_source(self, cell: Cell) -> bool:
+        """Whether a cell's model is scored on the source's test file too."""
+        system = self.system(cell.system)
+        reads = {rows.language for rows in (*system.learning.rows, *system.further)}
+        learns = not system.guesses and not system.translated_test and reads & {"source", self.source}
+        return self.on_source and cell.task in self.tuned and bool(learns)
 
     @property
     def all_systems(self) -> tuple[str, ...]:
