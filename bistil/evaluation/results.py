@@ -49,6 +49,8 @@ METRICS = {
     "recall": "recall",
     "accuracy": "accuracy",
 }
+ON_SOURCE = "source-"
+"""What comes before the name of a metric that a model has on the source's own test file."""
 
 
 class Setting(NamedTuple):
@@ -197,7 +199,8 @@ def primary_metric(rows: Iterable[Row], task: str) -> str:
 
 def metric_label(metric: str) -> str:
     """Return the axis label of a metric with its unit; every score is in percent."""
-    return f"{METRICS.get(metric, metric)} (%)"
+    plain = metric.removeprefix(ON_SOURCE)
+    return METRICS.get(plain, plain) + (" on the source" if plain != metric else "") + " (%)"
 
 
 def settings(rows: Iterable[Row]) -> list[Setting]:

@@ -33,6 +33,7 @@ def check(experiment: "Experiment") -> None:
     _check_masking(experiment)
     _check_targets(experiment)
     _check_groups(experiment)
+    _check_claims(experiment)
 
 
 def _check_variants(experiment: "Experiment") -> None:
@@ -243,3 +244,20 @@ def _check_groups(experiment: "Experiment") -> None:
             f" {experiment.groups}.",
             at=("groups",),
         )
+
+
+def _check_claims(experiment: "Experiment") -> None:
+    """Refuse claims about systems, tasks and targets that the experiment has not."""
+    codes = {code for targets in experiment.targets.values() for code in targets}
+    for number, chain in enumerate(experiment.claims):
+        for key, said, known in (
+            ("order", chain.names, experiment.systems),
+            ("tasks", chain.tasks, tuple(experiment.targets)),
+            ("targets", chain.targets, tuple(codes)),
+        ):
+            if strangers := [one for one in said if one not in known]:
+                raise InputError(
+                    f"A claim is about what the experiment has, {', '.join(sorted(known))}, but got"
+                    f" {strangers[0]!r}.",
+                    at=("claims", number, key),
+                )

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from bistil.adapt.wardrobe import Wardrobe
 from bistil.adapt.worn import WORN, load_worn
+from bistil.evaluation.results import ON_SOURCE
 from bistil.evaluation.score import predict_all
 from bistil.experiment import Cell
 from bistil.models.load import TaskModel
@@ -29,7 +30,7 @@ from bistil.sft.generator import Kind
 from bistil.sft.lottery import Selection
 from bistil.store.artefacts import Artefact, NotBuilt
 from bistil.systems.recipe import Side
-from bistil.tasks import RETRIEVAL
+from bistil.tasks import RETRIEVAL, column
 from bistil.tasks.task import Task
 
 
@@ -172,14 +173,28 @@ class Pipeline(Inputs):
             return scores.make_retrieval(self, cell, bases, worn)
         sft = None if guesses else self.task_sft(cell)
         code = self.experiment.source if self.system(cell).translated_test else cell.target
-        own = self.worn(cell, code)
-        return scores.make_evaluation(self, cell, sft, own, lambda: self.task_model(cell, code))
+        test, own = self.test_file(cell), self.worn(cell, code)
+        return scores.make_evaluation(self, cell, test, sft, own, lambda: self.task_model(cell, code))
+
+    def source_evaluation(self, cell: Cell) -> Artefact:
+        """The score of a cell's model on the source's test file, which is not zero-shot."""
+        code = self.experiment.source
+        test, own = self.data.file(column(cell.task), code, "test"), self.worn(cell, code)
+        return scores.make_evaluation(
+            self, cell, test, self.task_sft(cell), own, lambda: self.task_model(cell, code)
+        )
 
     def timed(self, task: str) -> list[Cell]:
-        """The cells whose models are timed together: every system on the task's first target, first seed."""
+        """The cells whose models are timed together: every system on the task's first target, first seed,
+        under one regime.
+        """
         first, seed = self.experiment.targets[task][0], self.experiment.seeds[0]
         cells = [c for c in self.experiment.cells() if (c.task, c.target, c.seed) == (task, first, seed)]
-        return [cell for cell in cells if not self.system(cell).guesses]
+        models: dict[str, Cell] = {}
+        for cell in cells:
+            if not self.system(cell).guesses:
+                models.setdefault(cell.timed_as, cell)
+        return list(models.values())
 
     def timing(self, task: str) -> Artefact:
         """Latency and throughput of every system on the task's first target and seed, in one process."""
@@ -214,7 +229,12 @@ class Pipeline(Inputs):
             if cell.task in self.experiment.tuned:
                 times = self.timing(cell.task).metrics["systems"].get(cell.timed_as, {})
         own_density = self.system(cell).learning.one_phase and cell.task != RETRIEVAL
-        return scores.make_rows(self, cell, found, times, self.task_sft(cell) if own_density else None)
+        tuned = self.task_sft(cell) if own_density else None
+        rows = scores.make_rows(self, cell, found, times, tuned)
+        with suppress(NotBuilt):
+            if self.experiment.scores_source(cell):
+                rows += scores.make_rows(self, cell, self.source_evaluation(cell), {}, tuned, of=ON_SOURCE)
+        return rows
 
     def task_model(self, cell: Cell, language: str) -> tuple[TaskModel, Task, PreTrainedTokenizerFast]:
         """A cell's finished model for text in `language`: base, language SFT where it wears one, task SFT,

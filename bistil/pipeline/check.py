@@ -42,8 +42,9 @@ def check(inputs: Inputs) -> None:
         learnt = [
             one for name, found in read.items() if name[0] == task and name[2] != "test" for one in found
         ]
-        for target in targets:
-            check_known(task, learnt, read[task, target, "test"], data.file(column(task), target, "test"))
+        for code in (*targets, experiment.source):
+            if (tested := read.get((task, code, "test"))) is not None:
+                check_known(task, learnt, tested, data.file(column(task), code, "test"))
     _check_typology(inputs)
     for name in experiment.tuned:
         check_gathered(inputs, name)

@@ -90,6 +90,11 @@ class Examples(ABC):
         """Task, language and split of every file of examples that a stage reads."""
         experiment = self.experiment
         found = {(task, code, "test") for task, codes in experiment.tuned.items() for code in codes}
+        found |= {
+            (cell.task, experiment.source, "test")
+            for cell in experiment.cells()
+            if experiment.scores_source(cell)
+        }
         for cell in experiment.cells():
             if cell.task in experiment.tuned:
                 learnt = self.in_codes(cell, self.system(cell).learning.rows)

@@ -43,6 +43,7 @@ METHODS: dict[str, Callable[..., Artefact]] = {
         Pipeline.student,
         Pipeline.task_sft,
         Pipeline.evaluation,
+        Pipeline.source_evaluation,
         Pipeline.timing,
         Pipeline.deployed,
     )
@@ -155,14 +156,14 @@ def foresee(
                 pipeline.__dict__["trims"] = False  # how large its vocabulary is nobody knows
         users: dict[str, list[Cell]] = {}
         for cell in experiment.cells():
-            for name in _behind(pipeline.evaluation(cell).id, notes.stages):
+            scored = [pipeline.evaluation(cell)]
+            scored += [pipeline.source_evaluation(cell)] if experiment.scores_source(cell) else []
+            for name in dict.fromkeys(name for one in scored for name in _behind(one.id, notes.stages)):
                 users.setdefault(name, []).append(cell)
         for task in experiment.tuned:
             timing = notes.stages[pipeline.timing(task).id]
-            scored = [
-                pipeline.evaluation(cell).id for cell in pipeline.timed(task)
-            ]  # models are timed once they are scored
-            notes.stages[timing.id] = replace(timing, after=tuple(dict.fromkeys((*timing.after, *scored))))
+            before = [pipeline.evaluation(cell).id for cell in pipeline.timed(task)]  # scores come first
+            notes.stages[timing.id] = replace(timing, after=tuple(dict.fromkeys((*timing.after, *before))))
             users[timing.id] = pipeline.timed(task)
         there = {
             name: (store.root / stage.kind / name).is_dir() if store and stage.known else None

@@ -29,6 +29,7 @@ from bistil.sources.folder import open_data
 from bistil.store.artefacts import Artefact, Store
 from bistil.store.provenance import plain
 from bistil.store.whole import write_whole
+from bistil.systems.claims import Chain
 from bistil.systems.recipe import Student
 from bistil.systems.table import rank
 from bistil.text.languages import read_table
@@ -81,7 +82,7 @@ def write_experiment_report(
         title=f"{experiment.name}: from a multilingual teacher to bilingual students",
         manifests=[artefact.manifest for artefact in found],
         notes=_notes(experiment, failures),
-        claims=orderings(tidy(rows), seen=seen),
+        claims=orderings(tidy(rows), seen=seen, chains=experiment.claims),
         told={name: _told(experiment, name) for name, *_ in experiment.parsed},
         figures={
             **_student_curves(first, rows, store, experiment),
@@ -117,6 +118,14 @@ def seen_by_teacher(folder: Path) -> Collection[str] | None:
         return list(asked["seen"])
     table = open_data("miniworld").languages if asked["data"] == "miniworld" else read_table(TABLE)
     return [code for code, language in table.items() if language.seen]
+
+
+def claims_of(folder: Path) -> list[Chain]:
+    """What the experiment of a report claims, by the settings that were kept."""
+    if not (folder / EXPERIMENT).is_file():
+        return []
+    asked: list[dict[str, Any]] = read_json(folder / EXPERIMENT).get("claims", [])
+    return [Chain(**one | {key: tuple(one.get(key, ())) for key in ("tasks", "targets")}) for one in asked]
 
 
 def behind(rows: Iterable[Row], store: Store) -> list[Artefact]:

@@ -250,6 +250,9 @@ def test_a_run_with_every_regime_from_file_to_report(small, world_settings, tmp_
     found = {row["system"]: row["regime"] for row in read_results(page.parent / "results.csv")}
     assert set(found) == set(cells)
     assert found["teacher-ltsft"] == "source"
+    timed = pipeline.timing("nli").metrics["systems"]  # one size, one timing, under whichever regime
+    assert list(timed) == ["teacher-ltsft:1", "teacher-adapter:1", "bistil-tf:2"]
+    assert {row["latency_ms"] for row in rows} == {one["latency_ms"] for one in timed.values()}
     assert found["teacher-ltsft@fs"].startswith("source+target:4 drawn x10, 3 there of ")
     assert found["teacher-ltsft@ttest"] == "source, test by oracle"
     text = page.read_text(encoding="utf-8")
