@@ -155,7 +155,8 @@ class Pipeline(Inputs):
         base = self._base(cell, system.learning.through)
         if system.merges:
             base = replace(base, tokenizer=merged.tokenizer_folder(self, cell, self.learnt_from(cell)[0]))
-        codes = dict.fromkeys((*self.learnt_from(cell), *(part.language for part in self.validated(cell))))
+        read = (*self.learnt_from(cell), *(part.language for part in self.validated(cell)))
+        codes = dict.fromkeys((*read, *self.exposed(cell)))
         worn = {code: one for code in codes if (one := self.worn(cell, code, in_training=True))}
         if system.then is not None:
             finished = self.task_sft(cell.without_regime)
@@ -245,10 +246,10 @@ class Pipeline(Inputs):
         return tuned.make_task_model(self, cell, base, worn, self.task_sft(cell), tuned_on)
 
     def _followed(self, cell: Cell) -> tuple[TaskModel, Wardrobe | None]:
-        """The model of the task's teacher that a cell follows, and what it wears for each batch where it
-        learns from several languages; where it learns from one, the teacher wears that already.
+        """The model of the task's teacher that a cell follows, and what it wears for each batch where there
+        are several languages; where there is one, the teacher wears that already.
         """
-        first, *more = self.learnt_from(cell)
+        first, *more = dict.fromkeys((*self.learnt_from(cell), *self.exposed(cell)))
         if not more:
             return self.task_model(cell.of_teacher, first)[0], None
         worn = {code: self.worn(cell.of_teacher, code) for code in (first, *more)}

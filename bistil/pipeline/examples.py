@@ -85,6 +85,14 @@ class Examples(ABC):
         found = dict.fromkeys(part.language for part in self.examples(cell))
         return tuple(code for code in found if self.reads(cell, code))
 
+    def exposed(self, cell: Cell) -> tuple[str, ...]:
+        """The languages whose modules the source's batches wear besides its own, those that the model
+        knows.
+        """
+        of = self.system(cell).learning.exposed
+        rows = self.in_codes(cell, [Rows(language=of)]) if of else ()
+        return tuple(part.language for part in rows if self.reads(cell, part.language))
+
     @property
     def task_files(self) -> list[tuple[str, str, str]]:
         """Task, language and split of every file of examples that a stage reads."""

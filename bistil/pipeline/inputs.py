@@ -183,7 +183,8 @@ class Inputs(Examples):
         system = self.system(cell)
         adaptation = system.adaptation
         wears = system.forced or (adaptation.worn in ("sft", "adapter") and adaptation.of == "own")
-        return tuple(part.language for part in self.examples(cell)) if wears and cell.regime else ()
+        worn = (*(part.language for part in self.examples(cell)), *self.exposed(cell))
+        return worn if wears and (cell.regime or system.learning.exposed) else ()
 
     def _read_for(self, cell: Cell) -> tuple[str, ...]:
         """The languages whose text is read for a cell."""

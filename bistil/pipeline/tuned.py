@@ -127,6 +127,7 @@ def make_task_sft(
             wardrobe=wardrobe if changes else None,
             cut=0 if base.vocabulary else inputs.parameters_cut(encoder),
             before=before,
+            exposed={source: (source, *inputs.exposed(cell))},
         )
         known = [one for own in examples.values() for one in own]
         floor = {FLOOR: task.floor(known, wanted)[task.metric]}
@@ -150,6 +151,8 @@ def make_task_sft(
         settings["terms"] = learning.terms
     if follows is not None and learning.temperature != 1.0:
         settings["temperature"] = learning.temperature
+    if learning.exposed:
+        settings["exposed"] = learning.exposed
     if learning.through != "target":
         settings["through"] = learning.through
     settings |= inputs.reading(cell)

@@ -279,6 +279,8 @@ class Learning(Settings):
         rows: the examples it is learnt from.
         validated: the examples that choose the checkpoint; none for the dev file of the source, or of the
             first language that the task is learnt from where the source is none of them.
+        exposed: whose language module a batch of the source wears besides its own, one of them at random: the
+            "target"'s, or that of each of the task's "targets".
         through: which student of a family reads the examples and is tuned, the "target"'s or the "source"'s.
         used: which student of a family reads the target's text, with what was tuned. Where it is not the one
             that was tuned, it is changed by the same differences (Bui section 3.3.5).
@@ -296,6 +298,7 @@ class Learning(Settings):
     temperature: Positive = field(default=1.0, metadata={"added_later": True})
     rows: Annotated[tuple[Rows, ...], Filled()] = (Rows(),)
     validated: tuple[Rows, ...] = field(default=(), metadata={"added_later": True})
+    exposed: Literal["target", "targets"] | None = field(default=None, metadata={"added_later": True})
     through: Side = field(default="target", metadata={"added_later": True})
     used: Side = field(default="target", metadata={"added_later": True})
     carried: Literal["differences", "values"] = field(default="differences", metadata={"added_later": True})
@@ -335,7 +338,7 @@ class Learning(Settings):
     @property
     def regime(self) -> str:
         """Which examples, as in result rows: source, source+target:20, …"""
-        return "+".join(map(str, self.rows))
+        return "+".join(map(str, self.rows)) + (f" in {self.exposed}" if self.exposed else "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from bistil.report.experiment import write_experiment_report
 from bistil.store.artefacts import Store, file_id, plain
 from bistil.systems.rows import Rows
 from bistil.tasks import task as find_task
-from bistil.tasks.training import draw_shots
+from bistil.tasks.training import TaskBatches, draw_shots
 from bistil.tasks.translation import Translator
 from bistil.text.corpora import read_lines
 from bistil.text.languages import DataFolder
@@ -38,6 +38,8 @@ REGIMES = {
     "tt-all": {"translated": "targets", "validate_on": "both"},
     "both": {"shots": 2, "of": "targets", "translated": "targets", "validate_on": "both"},
     "ttest": {"translate_test": True},
+    "exposed": {"expose": "targets"},
+    "own": {"expose": "target"},
 }
 COUNTS = {
     "sources": {"qaa": 5, "qab": 4},
@@ -172,6 +174,38 @@ def test_a_task_module_for_all_targets_is_made_once(small) -> None:
     assert (jobs.count("translation"), jobs.count("task_sft"), jobs.count("shots")) == (6, 2, 0)
 
 
+def test_batches_of_the_source_wear_its_module_or_a_targets_at_random(
+    small, world_settings, tmp_path
+) -> None:
+    names = ("teacher-ltsft@exposed", "teacher-ltsft@own", "bistil-tf:2@exposed")
+    whole = small(*names, "teacher-ltsft")
+    made = [stage for stage in foresee(whole).values() if stage.kind == "task-sft"]
+    worn = {
+        stage.cells[0].system: {name for name in stage.inputs if "sft" in name} - {"task teacher"}
+        for stage in made
+    }
+    every = {"source sft", "sft qab", "sft qac"}
+    assert (len(made), worn["teacher-ltsft"], len(worn["teacher-ltsft@own"])) == (6, {"source sft"}, 2)
+    assert worn["teacher-ltsft@exposed"] == every
+    pipeline = Pipeline(whole, DataFolder(world_settings[0]), Store(tmp_path))
+    cells = {cell.system: cell for cell in whole.cells() if cell.target == "qac"}
+    assert pipeline.exposed(cells["teacher-ltsft@exposed"]) == ("qac", "qab")
+    assert (
+        pipeline.exposed(cells["bistil-tf@exposed"])
+        == pipeline.exposed(cells["teacher-ltsft@own"])
+        == ("qac",)
+    )
+    assert set(pipeline.training(cells["teacher-ltsft@exposed"])[1]) == {"qaa"}
+    task = find_task("ner")
+    rows = {"qaa": [{"input_ids": [1, 2, 3], "labels": [0, 0, 0]}] * 3}
+    how = {"batch_size": 2, "steps": 300, "seed": 1}
+    drawn = TaskBatches(task, rows, 0, **how, exposed={"qaa": ("qaa", "qac", "qab")})
+    codes = Counter(drawn[step]["language"] for step in range(300))
+    assert set(codes) == {"qaa", "qac", "qab"}
+    assert all(80 < number < 120 for number in codes.values())
+    assert {TaskBatches(task, rows, 0, **how)[step]["language"] for step in range(9)} == {"qaa"}
+
+
 def test_what_was_there_keeps_its_key(small, world_settings, tmp_path: Path) -> None:
     """The rows of the table's in-language systems, and of plain ones, are those of the regime."""
     pipeline = Pipeline(
@@ -221,7 +255,8 @@ def test_a_model_translates_a_file_of_the_pipeline(small, world_settings, tmp_pa
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked")
 def test_a_run_with_every_regime_from_file_to_report(small, world_settings, tmp_path: Path) -> None:
-    names = [f"teacher-ltsft@{name}" for name in ("fs", "both", "ttest", "sequential-2", "in-language")]
+    kinds = ("fs", "both", "ttest", "sequential-2", "in-language", "exposed")
+    names = [f"teacher-ltsft@{name}" for name in kinds]
     whole = small("teacher-ltsft", *names, "teacher-adapter@tt-all", "bistil-tf:2@both", task="nli")
     config = replace(whole.task["nli"], adapter=whole.language_adapter)
     whole = replace(whole, task={"nli": config})
@@ -235,6 +270,8 @@ def test_a_run_with_every_regime_from_file_to_report(small, world_settings, tmp_
     )
     student = pipeline.task_sft(cells["bistil-tf@both"])
     assert student.manifest["inputs"]["task teacher"] == both.id
+    exposed = pipeline.task_sft(cells["teacher-ltsft@exposed"])
+    assert {"source sft", "sft qac", "sft qab"} <= set(exposed.manifest["inputs"])
     further = pipeline.task_sft(cells["teacher-ltsft@sequential-2"])
     assert further.manifest["inputs"]["task sft"] == pipeline.task_sft(cells["teacher-ltsft"]).id
     ttest = pipeline.evaluation(cells["teacher-ltsft@ttest"])
