@@ -104,6 +104,15 @@ class Pipeline(Inputs):
         """What a generator makes for a language, from its features alone."""
         return generated.make_generated(self, code, self.generator(kind))
 
+    def further_adapter(
+        self, code: str, start: Literal["generated", "random"], words: int, kind: Kind | None = None
+    ) -> Artefact:
+        """An adapter of the generator's form, trained on the first words of a language's text from the
+        generated one or a random one.
+        """
+        generated_one = self.generated_adapter(code, kind) if start == "generated" else None
+        return generated.make_further(self, code, words, generated_one)
+
     def named_teacher(self, name: str) -> Artefact:
         """One of several teachers, in `model/`."""
         return merged.make_teacher(self, name)
@@ -300,6 +309,8 @@ class Pipeline(Inputs):
         wanted = adaptation.in_training if in_training else adaptation.in_use
         if adaptation.hangs and wanted:
             whose = self.experiment.source if adaptation.of == "source" and not in_training else code
+            if adaptation.start and adaptation.words and not in_training and code == cell.target:
+                return self.further_adapter(code, adaptation.start, adaptation.words, adaptation.generator)
             if adaptation.worn == "generated":
                 return self.generated_adapter(whose, adaptation.generator)
             return self.nearest_adapter(code) if adaptation.of == "nearest" else self.language_adapter(whose)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from abc import abstractmethod
 from functools import cache, cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,14 @@ class Inputs(Examples):
         without = {sentence.strip() for pair in pairs for sentence in pair}
         return read_lines(self.data.text(code), self.experiment.text.lines, without=without)
 
+    def first_words(self, code: str, words: int) -> list[str]:
+        """As many lines of a language's text, from the first, as hold so many words; all where it is
+        shorter.
+        """
+        lines = self.lines(code)
+        ends = accumulate(len(line.split()) for line in lines)
+        return lines[: next((number for number, end in enumerate(ends, start=1) if end >= words), None)]
+
     @property
     def seen(self) -> tuple[str, ...]:
         """The languages that the teacher saw, which a multilingual student is distilled on."""
@@ -192,7 +201,7 @@ class Inputs(Examples):
         if adaptation.worn == "nothing" and student is None and not self.trims:
             return ()
         if adaptation.worn == "generated":
-            return self.generator_languages
+            return (*self.generator_languages, *((cell.target,) if adaptation.start else ()))
         if adaptation.of == "nearest":
             return tuple(map(self.nearest, (*self.learnt_from(cell), cell.target)))
         return self.languages(cell)

@@ -40,6 +40,7 @@ METHODS: dict[str, Callable[..., Artefact]] = {
         Pipeline.nearest_adapter,
         Pipeline.generator,
         Pipeline.generated_adapter,
+        Pipeline.further_adapter,
         Pipeline.student,
         Pipeline.task_sft,
         Pipeline.evaluation,

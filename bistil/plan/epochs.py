@@ -10,6 +10,7 @@ from typing import Any
 
 from bistil.experiment import Cell
 from bistil.pipeline import Pipeline
+from bistil.text.corpora import cut
 from bistil.training.loop import Schedule
 
 
@@ -59,9 +60,15 @@ def counted(pipeline: Pipeline, config: Any, arguments: tuple[Any, ...]) -> Any:
         return in_steps(config, number, settings.batch_size)
     codes = pipeline.languages(first) if isinstance(first, Cell) else (first,)
     parts = [one for one in config.values() if hasattr(one, "schedule")]
-    batch_size = next((one.batch_size for one in parts), experiment.text.batch_size)
+    batch_size = next(
+        (one.batch_size for one in (*parts, config.get("text")) if one), experiment.text.batch_size
+    )
     held = next((getattr(one, "held_out_share", None) for one in parts), None)
     share = experiment.text.held_out_share if held is None else held
     blocks = [len(pipeline.blocks(code)) for code in codes]
+    if "words" in config:
+        lines = pipeline.first_words(first, config["words"])
+        text = config["text"]
+        blocks = [len(cut(pipeline.teacher.tokenizer, lines, text.length, packed=text.packed))]
     number = sum(all_ - max(1, round(share * all_)) for all_ in blocks)
     return in_steps(config, number, batch_size)

@@ -42,6 +42,7 @@ KINDS = (
     "language-sft",
     "language-adapter",
     "generated-adapter",
+    "further-adapter",
     "generator",
     "vocabulary",
     "teacher-labels",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 from bistil.errors import InputError
-from bistil.settings.ranges import Filled, Positive, Settings
+from bistil.settings.ranges import Count, Filled, Positive, Settings
 from bistil.systems.layers import LayerMap
 from bistil.systems.rows import Rows, Then
 
@@ -221,6 +221,10 @@ class Adaptation(Settings):
         generator: the kind of generator, instead of that of the experiment's settings.
         of: whose adapter is worn: the language's "own", in use the "source"'s for every language, or that of
             the typologically "nearest" language that has one.
+        start: what a target's own adapter is trained further from, by ordinary masked-language modelling:
+            the "generated" one, or a "random" one of the same form; None where the generated one is worn as
+            it is.
+        words: how many words of the target's text it is trained on, the first ones.
         in_training: whether the source's is worn while the task is learnt.
         in_use: whether the target's is worn when the model is used.
     """
@@ -229,6 +233,8 @@ class Adaptation(Settings):
     select: Literal["random", "biases"] | None = None
     generator: Literal["base", "ls"] | None = field(default=None, metadata={"added_later": True})
     of: Literal["own", "source", "nearest"] = field(default="own", metadata={"added_later": True})
+    start: Literal["generated", "random"] | None = field(default=None, metadata={"added_later": True})
+    words: Count | None = field(default=None, metadata={"added_later": True})
     in_training: bool = True
     in_use: bool = True
 
@@ -240,6 +246,14 @@ class Adaptation(Settings):
             raise InputError(
                 "`of: nearest` is for `worn: adapter`, `of: source` for that and `worn: generated`, but got"
                 f" `of: {self.of}` with `worn: {self.worn}`."
+            )
+
+        if bool(self.start) != bool(self.words) or (
+            self.start and (self.worn, self.of) != ("generated", "own")
+        ):
+            raise InputError(
+                "`start` and `words` go together, with `worn: generated` of the language's own, but got"
+                f" `start: {self.start}`, `words: {self.words}`, `worn: {self.worn}` and `of: {self.of}`."
             )
 
     @property
@@ -260,7 +274,8 @@ class Adaptation(Settings):
             "" if self.in_training and self.in_use else " training only" if self.in_training else " use only"
         )
         of = self.of if self.of != "own" else ""
-        return " ".join(filter(None, (self.worn, self.select, self.generator, of))) + when
+        further = f"from {self.start} by {self.words} words" if self.start else ""
+        return " ".join(filter(None, (self.worn, self.select, self.generator, of, further))) + when
 
 
 @dataclass(frozen=True, kw_only=True)
