@@ -28,6 +28,7 @@ from bistil.tasks.training import TaskBatches, draw_shots
 from bistil.tasks.translation import Translator
 from bistil.text.corpora import read_lines
 from bistil.text.languages import DataFolder
+from bistil.workbench import data_panel
 
 REGIMES = {
     "sources": {"sources": ["qaa", "qab"], "total": 9},
@@ -105,6 +106,10 @@ def test_examples_per_epoch_and_their_languages(small, world_settings, tmp_path:
     kind, examples = pipeline.training(cell)
     assert {code: len(own) for code, own in examples.items()} == expected[name]
     assert kind.labels
+    amounts = Counter[str]()
+    for (code, _), number in pipeline.amounts(cell).items():
+        amounts[code] += number
+    assert amounts == expected[name]
     counts = {code: Counter(map(id, own)) for code, own in examples.items()}
     assert all(number in (1, 10) for one in counts.values() for number in one.values())
     validation = pipeline.validation(cell, 2)
@@ -116,6 +121,25 @@ def test_examples_per_epoch_and_their_languages(small, world_settings, tmp_path:
     assert (pipeline.training_files(cell) != pipeline.training_files(other)) == alone
     files = {(code, split) for _, code, split in pipeline.task_files}
     assert name == "in-language" or not any(split == "dev" and code != "qaa" for code, split in files)
+
+
+def test_the_data_panel_draws_a_bar_for_each_regime(small, world_settings, tmp_path: Path) -> None:
+    names = ["teacher-ltsft", "teacher-ltsft@both", "teacher-ltsft@tt-all", "bistil-tf:2@both", "floor"]
+    whole = small(*names, task="nli")
+    whole = replace(whole, task={"nli": replace(whole.task["nli"], examples=5)})
+    pipeline = Pipeline(whole, DataFolder(world_settings[0]), Store(tmp_path, read_only=True))
+    panel = data_panel(pipeline)
+    assert panel.model.options == {
+        "system": ["teacher-ltsft", "bistil-tf:2"],
+        "score": ["nli, qac", "nli, qab"],
+    }
+    [bars] = panel.model.figure().axes
+    assert [label.get_text() for label in bars.get_yticklabels()] == ["zero-shot", "both", "tt-all"]
+    assert [text.get_text() for text in bars.texts] == ["3", "13", "9"]
+    panel.lists["system"].value = "bistil-tf:2"
+    assert [text.get_text() for text in panel.model.figure().axes[0].texts] == ["8"]
+    assert "var(--ink)" in panel.image.value
+    assert panel.error.value == ""
 
 
 def test_shots_are_the_first_of_one_shuffle_and_never_of_the_test_file(data, tmp_path: Path) -> None:
