@@ -161,7 +161,7 @@ def initial_translator(config: TranslatorConfig, parallel: Parallel) -> tuple[An
     lines = [text for pairs in parallel.training.values() for pair in pairs for text in pair]
     tokens = [_token(config.codes.get(code, code)) for code in config.languages]
     tokenizer = fast_tokenizer(lines, config.vocabulary, tokens)
-    sides = {
+    sides: dict[str, Any] = {
         f"{side}_{name}": value
         for side in ("encoder", "decoder")
         for name, value in {

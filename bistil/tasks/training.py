@@ -115,7 +115,9 @@ class TaskBatches(Dataset):
         }
         self._order = [(code, next(orders[code])) for code in drawn]
         rng = np.random.default_rng([seed, 0xE4])
-        self._worn = [own[rng.integers(len(own))] for own in (exposed.get(code, (code,)) for code in drawn)]
+        self._worn = [
+            own[int(rng.integers(len(own)))] for own in (exposed.get(code, (code,)) for code in drawn)
+        ]
 
     def __len__(self) -> int:
         return len(self._order)

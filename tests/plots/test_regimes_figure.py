@@ -25,7 +25,8 @@ def test_a_language_has_its_colour_and_a_kind_its_pattern() -> None:
         "both": {("eng", "own"): 600, ("swa", "shots"): 200, ("swa", "translated"): 600},
     }
     [bars] = examples_by_language(examples).axes
-    drawn: list[Any] = [bar for bar in bars.patches if bar.get_width()]
+    patches: list[Any] = list(bars.patches)
+    drawn = [bar for bar in patches if bar.get_width()]
     looks = {(bar.get_y() + 0.3, bar.get_x(), bar.get_width()): bar.get_hatch() for bar in drawn}
     assert looks == {(0, 0, 600): "", (1, 0, 600): "", (1, 600, 200): "////", (1, 800, 600): ".."}
     assert len({bar.get_facecolor() for bar in drawn}) == 2

@@ -25,6 +25,7 @@ from bistil.pretrain.translator import (
 from bistil.settings.yaml import read_yaml
 from bistil.tasks.translation import Translator, by_model
 from bistil.training.loop import Run, Schedule, Stopped
+from bistil.training.progress import Event
 
 FILE = ROOT / "data" / "translators" / "miniworld.yaml"
 CONFIG = replace(read_yaml(TranslatorConfig, FILE), pairs=("qaa-qab",), held_out=4)
@@ -69,10 +70,13 @@ def test_a_stopped_run_resumes_to_the_same_translator(parallel, tmp_path: Path) 
     assert losses[-1] < losses[0]
     assert set(report) == {"qaa-qab", "qab-qaa"}
     stop = threading.Event()
+
+    def watch(event: Event) -> None:
+        if event.step == 17:
+            stop.set()
+
     with pytest.raises(Stopped):
-        train_translator(
-            CONFIG, parallel, tmp_path / "part", progress=lambda e: e.step == 17 and stop.set(), stop=stop
-        )
+        train_translator(CONFIG, parallel, tmp_path / "part", progress=watch, stop=stop)
     resumed, *_, again = train_translator(CONFIG, parallel, tmp_path / "part")
     assert again == report
     for (name, one), other in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):

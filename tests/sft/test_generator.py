@@ -431,13 +431,13 @@ def test_an_adapter_is_trained_further_on_a_few_words(experiment, data, tmp_path
     assert (
         sum(len(line.split()) for line in lines[:-1]) < 200 <= warm.metrics["words"] == cold.metrics["words"]
     )
-    made = load_worn(pipeline.generated_adapter("qac").path(WORN))
-    starts = [load_worn(one.path(WORN)) for one in (warm, cold)]
-    same, other = (
+    made: Any = load_worn(pipeline.generated_adapter("qac").path(WORN))
+    starts: list[Any] = [load_worn(one.path(WORN)) for one in (warm, cold)]
+    same, different = (
         all(torch.allclose(start.tensors[name], one, atol=1e-20) for name, one in made.tensors.items())
         for start in starts
     )
-    assert (same, other) == (True, False)
+    assert (same, different) == (True, False)
     assert starts[1].settings == starts[0].settings == made.settings
     moving = dataclasses.replace(small.generator, further=None)
     other = Pipeline(dataclasses.replace(small, generator=moving), data, pipeline.store)

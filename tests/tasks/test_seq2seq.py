@@ -30,6 +30,7 @@ from bistil.tasks import translation
 from bistil.tasks.nli import Nli, Pair
 from bistil.tasks.translation import DONE, Translator, by_model, measured, translated, write_pairs
 from bistil.training.loop import Run, Schedule, Stopped
+from bistil.training.progress import Event
 
 LINES = ["the sun is hot", "a cold sea", "the sea is hot", "sun and sea", "a hot sun and a cold cold sea"]
 
@@ -137,9 +138,12 @@ def test_a_killed_run_loses_a_batch_at_most_and_ends_in_the_same_file(
     pairs = [Pair(one, two, "neutral") for one in LINES for two in (*LINES, "the sun")]
     sizes = []
     first = translation.generate
-    monkeypatch.setattr(
-        translation, "generate", lambda *a, **k: sizes.append([len(row) for row in a[2]]) or first(*a, **k)
-    )
+
+    def noted(model: Any, tokenizer: Any, rows: Any, *rest: Any, **asked: Any) -> list[str]:
+        sizes.append([len(row) for row in rows])
+        return first(model, tokenizer, rows, *rest, **asked)
+
+    monkeypatch.setattr(translation, "generate", noted)
 
     def write(folder: Path, stop: threading.Event | None, progress: Any) -> None:
         folder.mkdir(exist_ok=True)
@@ -153,8 +157,13 @@ def test_a_killed_run_loses_a_batch_at_most_and_ends_in_the_same_file(
     assert len(sizes) > 2
     assert all(max(batch) * len(batch) <= 12 for batch in sizes)
     stop, folder = threading.Event(), tmp_path / "killed"
+
+    def end(event: Event) -> None:
+        if event.step == 2:
+            stop.set()
+
     with pytest.raises(Stopped, match="batch 2 of"):
-        write(folder, stop, lambda event: event.step == 2 and stop.set())
+        write(folder, stop, end)
     with (folder / DONE).open("ab") as file:
         file.write(b'["torn')
     done = len(sizes)
