@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bistil.cli.options import Commands, log_options, number, start_logs
 from bistil.errors import InputError
-from bistil.settings.places import CACHE
+from bistil.settings.places import CACHE, given
 from bistil.settings.ranges import Count
 from bistil.sources.folder import open_data
 from bistil.text.written import aside, open_to_others
@@ -65,7 +65,7 @@ def add_commands(commands: Commands) -> None:
     pretrain.set_defaults(run=_pretrain)
 
     translator = commands.add_parser("translator", help="make a small translator, or teach one a language")
-    translator.add_argument("config", type=Path, help="for example data/translators/eng-africa.yaml")
+    translator.add_argument("config", type=given, help="for example data/translators/eng-africa.yaml")
     translator.add_argument("--data", help="data folder, or `miniworld`; default: BISTIL_DATA")
     translator.add_argument("--to", type=Path, required=True, help="folder of the finished translator")
     log_options(translator)
