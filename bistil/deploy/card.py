@@ -28,6 +28,7 @@ TAGS = {
     "ner": "token-classification",
     "pos": "token-classification",
     "nli": "text-classification",
+    "classification": "text-classification",
     "qa": "question-answering",
     RETRIEVAL: "sentence-similarity",
 }

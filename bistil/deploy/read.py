@@ -23,7 +23,9 @@ from bistil.pipeline.finished import ADAPTERS, HEAD, LABELS
 from bistil.settings.files import read_json
 from bistil.sft.bottleneck import NAMED, Adapter
 from bistil.sft.delta import base_hash
+from bistil.tasks.classification import Classification
 from bistil.tasks.ner import Ner
+from bistil.tasks.nli import LABELS as INFERENCES
 from bistil.tasks.nli import Nli
 from bistil.tasks.parsing import Parsing
 from bistil.tasks.pos import Pos
@@ -181,13 +183,13 @@ def _task(
     if (known and form.endswith("ForTokenClassification")) or names == {"classifier"}:
         return (Ner(labels=labels) if Ner.other in labels else Pos(labels=labels)), _labels
     if (known and form.endswith("ForSequenceClassification")) or names == {"dense", "classifier"}:
-        return Nli(labels=labels), _labels
+        return (Nli if set(labels) == set(INFERENCES) else Classification)(labels=labels), _labels
     if (known and form.endswith("ForQuestionAnswering")) or names == {"qa_outputs"}:
         return Qa(), _spans
     if names == {"arcs", "relations"}:
         return Parsing(labels=labels), _labels
     raise InputError(
-        "A tagger, a parser, a classifier of sentence pairs or a model for questions was expected in"
+        "A tagger, a parser, a classifier or a model for questions was expected in"
         f" {folder}, but it holds {form or 'a bare encoder'}."
     )
 

@@ -15,7 +15,7 @@ from bistil.systems.rows import Rows
 from bistil.tasks import column
 from bistil.tasks import task as find_task
 from bistil.tasks.training import draw_shots
-from bistil.tasks.translation import Translate, Translator, by_table, measured, translated, write_pairs
+from bistil.tasks.translation import Translate, Translator, by_table, measured, translated, write_translated
 
 
 def make_shots(inputs: Inputs, task: str, code: str, most: int, seed: int, overlap: str) -> Artefact:
@@ -40,8 +40,8 @@ def make_translation(inputs: Inputs, task: str, split: str, code: str, to: str, 
 
     def work(folder: Path) -> Mapping[str, Any]:
         before = find_task(task).read(file)
-        after = translated(before, _translator(settings, code, to, split, known))
-        write_pairs(folder / TRANSLATION, after)
+        after = translated(before, _translator(settings, task, code, to, split, known))
+        write_translated(folder / TRANSLATION, after)
         return measured(before, after)
 
     made_from: dict[str, Artefact | str] = {"file": file_id(file), settings.kind: file_id(known)}
@@ -72,7 +72,7 @@ def check_gathered(inputs: Inputs, task: str) -> None:
     asked |= {(cell.target, source, by) for cell in cells if (by := inputs.system(cell).translated_test)}
     for code, to, by in sorted(asked):
         settings = inputs.experiment.translators[by]
-        _translator(settings, code, to, "train", _known(inputs, settings, code, to))
+        _translator(settings, task, code, to, "train", _known(inputs, settings, code, to))
 
 
 def _known(inputs: Inputs, settings: Translator, code: str, to: str) -> Path:
@@ -82,8 +82,8 @@ def _known(inputs: Inputs, settings: Translator, code: str, to: str) -> Path:
     return Path(settings.world) if settings.world else DATA / "miniworld.yaml"
 
 
-def _translator(settings: Translator, code: str, to: str, split: str, known: Path) -> Translate:
+def _translator(settings: Translator, task: str, code: str, to: str, split: str, known: Path) -> Translate:
     """Who translates a file; `known` is the table, or the settings of an oracle's world."""
     if settings.kind == "table":
         return by_table(known)
-    return oracle(load_settings(known), code, to, split, **vars(settings.noise))
+    return oracle(load_settings(known), code, to, split, task=task, **vars(settings.noise))

@@ -33,6 +33,7 @@ FORMATS = {
     "pos": "conllu",
     "ner": "iob2",
     "nli": "pairs",
+    "classification": "labels",
     "qa": "squad",
 }
 """Task -> the format of its files."""

@@ -6,6 +6,7 @@ gold in an example is a stand-in here, and means nothing."""
 from typing import Any
 
 from bistil.errors import InputError
+from bistil.tasks.classification import Text
 from bistil.tasks.nli import LABELS, Pair
 from bistil.tasks.squad import Question
 from bistil.tasks.tagging import Tagged
@@ -16,6 +17,7 @@ ASKED = {
     "ner": ("sentence",),
     "pos": ("sentence",),
     "nli": ("premise", "hypothesis"),
+    "classification": ("text",),
     "qa": ("question", "paragraph"),
 }
 """Task -> what it is asked about."""
@@ -53,6 +55,8 @@ def asked(task: str, *texts: str) -> Any:
             return Sentence(words, (0,) * len(words), ("root",) * len(words))
         case "nli":
             return Pair(first, last, LABELS[0])
+        case "classification":
+            return Text(first, "")
         case "qa":
             return Question("", first, last, ((last[:1], 0),))
     return Tagged(words, ("O",) * len(words))
@@ -65,6 +69,8 @@ def texts_of(example: Any) -> tuple[str, ...]:
             return (" ".join(words),)
         case Pair():
             return example.premise, example.hypothesis
+        case Text():
+            return (example.text,)
         case Question():
             return example.question, example.context
     return ()

@@ -19,6 +19,7 @@ from bistil.errors import InputError
 from bistil.experiment import Cell
 from bistil.pipeline import Pipeline
 from bistil.plots.style import PALETTE
+from bistil.tasks.classification import Text
 from bistil.tasks.nli import Pair
 from bistil.tasks.parsing import Tree
 from bistil.tasks.spans import exact_match
@@ -144,6 +145,8 @@ def _parts(example: Any) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
             return "", example.words, example.tags
         case Pair():
             return example.premise, (example.hypothesis,), (example.label,)
+        case Text():
+            return "", (example.text,), (example.label,)
         case Question():
             return example.context, (example.question,), (example.answers[0][0],)
         case _:

@@ -105,6 +105,21 @@ def test_pairs_and_what_is_none(data: DataFolder, wordpiece: BertTokenizer, tmp_
         assert "config.json" in capsys.readouterr().err
 
 
+def test_labels_of_texts(data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path, capsys) -> None:
+    model, task, examples = trained("classification", data, wordpiece)
+    export(tmp_path / "model", model, task.labels, wordpiece)
+    file = tmp_path / "texts.txt"
+    file.write_text("".join(f"{one.text}\n" for one in examples), encoding="utf-8")
+    expected = predict_all(model, task, examples, wordpiece, max_length=64)
+    texts = [one.text for one in examples]
+    assert told(capsys, tmp_path / "model", file) == [
+        list(both) for both in zip(expected, texts, strict=True)
+    ]
+    [first, *_] = (json.loads(line) for line in predict(tmp_path / "model", file, as_json=True))
+    assert (first["text"], first["label"]) == (texts[0], expected[0])
+    assert 1 / len(task.labels) < first["confidence"] <= 1
+
+
 def test_standard_input_json_lines_and_confidences(
     data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:

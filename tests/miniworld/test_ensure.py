@@ -24,6 +24,7 @@ def few(path: Path, parallel: int) -> Path:
         "treebank": splits,
         "ner": splits,
         "nli": splits,
+        "topic": splits,
         "qa": splits,
         "parallel": parallel,
     }

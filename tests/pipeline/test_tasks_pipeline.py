@@ -22,13 +22,24 @@ from bistil.tasks.retrieval import Side, parallel, retrieve
 from bistil.text.languages import DataFolder
 
 SYSTEMS = ("teacher-ltsft", "bistil-tf:2", "floor")
-TITLES = {"pos": "Parts of speech", "nli": "Natural language inference", "qa": "Question answering"}
+TITLES = {
+    "pos": "Parts of speech",
+    "nli": "Natural language inference",
+    "classification": "Text classification",
+    "qa": "Question answering",
+}
 CLASSES = {
     "pos": "BertForTokenClassification",
     "nli": "BertForSequenceClassification",
+    "classification": "BertForSequenceClassification",
     "qa": "BertForQuestionAnswering",
 }
-SCORES = {"pos": {"accuracy"}, "nli": {"accuracy"}, "qa": {"em", "f1"}}
+SCORES = {
+    "pos": {"accuracy"},
+    "nli": {"accuracy"},
+    "classification": {"macro_f1", "micro_f1", "accuracy"},
+    "qa": {"em", "f1"},
+}
 
 
 @pytest.fixture(scope="module")
