@@ -29,6 +29,7 @@ TAGS = {
     "pos": "token-classification",
     "nli": "text-classification",
     "classification": "text-classification",
+    "choice": "multiple-choice",
     "qa": "question-answering",
     RETRIEVAL: "sentence-similarity",
 }

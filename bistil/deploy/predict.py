@@ -17,6 +17,7 @@ from bistil.evaluation.score import predict_rows
 from bistil.models.architectures import longest_sequence
 from bistil.settings.files import read_text, text_of
 from bistil.tasks.asking import ASKED, asked, texts_of
+from bistil.tasks.choice import Candidates
 from bistil.tasks.classification import Text
 from bistil.tasks.labelling import Labelling
 from bistil.tasks.nli import Pair
@@ -46,8 +47,9 @@ def predict(
     parser gives CoNLL-U, with the number of the line as `sent_id`. A model of sentence pairs, of which the
     file has one a line with a tab between them, gives `label<TAB>premise<TAB>hypothesis`, a classifier
     `label<TAB>text`, and one for questions, `question<TAB>paragraph` a line, gives
-    `answer<TAB>question<TAB>paragraph`. Of a blank line all but a parser give a blank line, so that the k-th
-    output is always that of the k-th line.
+    `answer<TAB>question<TAB>paragraph`; one that chooses, `context<TAB>question<TAB>choice | choice` a line,
+    puts its choice in front. Of a blank line all but a parser give a blank line, so that the k-th output is
+    always that of the k-th line.
 
     Args:
         file: of text, or its bytes.
@@ -189,6 +191,9 @@ def _object(example: Any, answer: tuple[Any, Any]) -> dict[str, Any]:
         names = ASKED["nli" if isinstance(example, Pair) else "classification"]
         read = dict(zip(names, texts_of(example), strict=True))
         return {**read, "label": said, "confidence": sure}
+    if isinstance(example, Candidates):
+        asked_of = {"context": example.context, "question": example.question, "choices": example.choices}
+        return {**asked_of, "answer": example.choices[said], "confidence": sure}
     if isinstance(example, Question):
         answers: Sequence[Answer] = said
         text = example.context[answers[0].start : answers[0].end] if answers else ""
@@ -202,7 +207,7 @@ def _examples(task: Any, file: Path, lines: Sequence[str]) -> list[Any]:
     """The lines that are not blank as examples of the task."""
     wanted = ASKED[task.name]
     return [
-        asked(task.name, *(_columns(file, number, line, wanted) if len(wanted) == 2 else (line,)))
+        asked(task.name, *(_columns(file, number, line, wanted) if len(wanted) > 1 else (line,)))
         for number, line in enumerate(lines, start=1)
         if line
     ]
@@ -210,7 +215,8 @@ def _examples(task: Any, file: Path, lines: Sequence[str]) -> list[Any]:
 
 def _told(example: Any, said: Any, sure: Any, number: int) -> Iterator[str]:
     """The lines of one example, which is that of line `number`. sure: None where it is not told."""
-    if isinstance(example, Pair | Text):
+    if isinstance(example, Pair | Text | Candidates):
+        said = example.choices[said] if isinstance(example, Candidates) else said
         yield "\t".join([said, *([f"{sure:.3f}"] if sure else []), *texts_of(example)])
     elif isinstance(example, Question):
         best: Sequence[Answer] = said
@@ -238,7 +244,7 @@ def _parse(words: Sequence[str], tree: Tree, line: int) -> Iterator[str]:
 
 def _columns(file: Path, number: int, line: str, wanted: Sequence[str]) -> list[str]:
     columns = line.split("\t")
-    if len(columns) != 2 or not all(column.strip() for column in columns):
+    if len(columns) != len(wanted) or not all(column.strip() for column in columns):
         raise InputError(
             f"{file}, line {number}: a {' and a '.join(wanted)} with a tab between them were expected, but"
             f" got {line!r}."

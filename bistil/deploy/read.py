@@ -23,6 +23,7 @@ from bistil.pipeline.finished import ADAPTERS, HEAD, LABELS
 from bistil.settings.files import read_json
 from bistil.sft.bottleneck import NAMED, Adapter
 from bistil.sft.delta import base_hash
+from bistil.tasks.choice import Choice
 from bistil.tasks.classification import Classification
 from bistil.tasks.ner import Ner
 from bistil.tasks.nli import LABELS as INFERENCES
@@ -186,10 +187,12 @@ def _task(
         return (Nli if set(labels) == set(INFERENCES) else Classification)(labels=labels), _labels
     if (known and form.endswith("ForQuestionAnswering")) or names == {"qa_outputs"}:
         return Qa(), _spans
+    if names == {"unit"}:
+        return Choice(), _labels
     if names == {"arcs", "relations"}:
         return Parsing(labels=labels), _labels
     raise InputError(
-        "A tagger, a parser, a classifier or a model for questions was expected in"
+        "A tagger, a parser, a classifier or a model for questions or choices was expected in"
         f" {folder}, but it holds {form or 'a bare encoder'}."
     )
 

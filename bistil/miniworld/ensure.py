@@ -20,7 +20,7 @@ from bistil.training.progress import Listener, silent
 MARKER = ".settings.sha256"
 FORMAT = 3
 """Counts the changes of what is written from equal settings: 2 names the NLI, QA and parallel files in
-languages.csv, 3 adds topics.
+languages.csv, 3 adds topics and candidates.
 """
 
 

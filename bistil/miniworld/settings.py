@@ -46,6 +46,7 @@ class Sizes(Settings):
         ner: Sentences with names.
         nli: Pairs of sentences, rounded down to a multiple of three.
         topic: Texts with a topic.
+        choice: Questions with candidates.
         qa: Questions.
         parallel: Sentence pairs of the source with each other language.
     """
@@ -55,6 +56,7 @@ class Sizes(Settings):
     ner: Splits = Splits(train=1200, dev=200, test=300)
     nli: Splits = Splits(train=600, dev=100, test=200)
     topic: Splits = Splits(train=1200, dev=200, test=300)
+    choice: Splits = Splits(train=1200, dev=200, test=300)
     qa: Splits = Splits(train=600, dev=100, test=200)
     parallel: Tally = 1000
 

@@ -34,6 +34,7 @@ FORMATS = {
     "ner": "iob2",
     "nli": "pairs",
     "classification": "labels",
+    "choice": "choices",
     "qa": "squad",
 }
 """Task -> the format of its files."""

@@ -51,7 +51,7 @@ PROFILES = (
         "tiny",
         256,
         dict.fromkeys(("", "parsing", "ner", "pos"), "demo")
-        | dict.fromkeys(("nli", "classification"), "miniworld-nli")
+        | dict.fromkeys(("nli", "classification", "choice"), "miniworld-nli")
         | {"qa": "miniworld-qa"},
         "ours, chosen on the miniworld's teacher of 12 layers of 128 (reports/LOG.md)",
     ),
@@ -59,7 +59,7 @@ PROFILES = (
         "small",
         512,
         dict.fromkeys(("", "parsing", "pos"), "real-small-long")
-        | dict.fromkeys(("nli", "classification"), "real-nli")
+        | dict.fromkeys(("nli", "classification", "choice"), "real-nli")
         | {"ner": "real-ner", "qa": "real-qa"},
         "ours, chosen on teachers of 6 and 12 layers of 384 and real languages (reports/LOG.md)",
     ),
@@ -67,7 +67,7 @@ PROFILES = (
         "base",
         float("inf"),
         {"": "paper-ner", "parsing": "paper-parsing", "ner": "paper-ner", "pos": "paper-parsing"}
-        | dict.fromkeys(("nli", "classification"), "paper-nli")
+        | dict.fromkeys(("nli", "classification", "choice"), "paper-nli")
         | {"qa": "paper-qa"},
         "the papers' for mBERT and XLM-R (BiStil, appendix A; LT-SFT, section 4.4)",
     ),

@@ -96,6 +96,7 @@ SUFFIXES = {
     "iob2": "txt",
     "pairs": "tsv",
     "labels": "tsv",
+    "choices": "jsonl",
     "squad": "json",
 }
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 from bistil.errors import InputError
 from bistil.settings import files
 from bistil.tasks.labelling import Labelling
-from bistil.tasks.sentences import some
+from bistil.tasks.sentences import json_objects, some
 from bistil.tasks.task import Outcomes, ratios
 
 LABELS = ("entailment", "neutral", "contradiction")
@@ -99,17 +99,7 @@ class Nli(Labelling):
 
 def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Line numbers and rows of a file with one JSON object a line."""
-    for number, line in files.lines(path):
-        if not line.strip():
-            continue
-        try:
-            found: Any = files.parse_json(line)
-        except ValueError as error:
-            raise _wrong(
-                path, number, "a JSON object", f"text that is none ({getattr(error, 'msg', error)})"
-            ) from error
-        if not isinstance(found, dict):
-            raise _wrong(path, number, "a JSON object", type(found).__name__)
+    for number, found in json_objects(path):
         row = _named(path, number, found)
         for name, value in row.items():
             if not isinstance(value, str):

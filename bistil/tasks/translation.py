@@ -25,6 +25,7 @@ REFUSED: Mapping[str, str] = {
     "pos": "tags belong to the words that were there",
     "ner": "names would have to be found again in the translation",
     "qa": "the answer is a place in the text, which moves",
+    "choice": "its candidates are judged beside each other, and would be translated one by one",
     "retrieval": "its sentences are translations already",
 }
 """Why the labels of a task do not survive a translation."""

@@ -19,6 +19,7 @@ from bistil.errors import InputError
 from bistil.experiment import Cell
 from bistil.pipeline import Pipeline
 from bistil.plots.style import PALETTE
+from bistil.tasks.choice import Candidates
 from bistil.tasks.classification import Text
 from bistil.tasks.nli import Pair
 from bistil.tasks.parsing import Tree
@@ -145,6 +146,8 @@ def _parts(example: Any) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
             return "", example.words, example.tags
         case Pair():
             return example.premise, (example.hypothesis,), (example.label,)
+        case Candidates():
+            return example.context, (example.question,), (example.choices[example.label],)
         case Text():
             return "", (example.text,), (example.label,)
         case Question():
@@ -160,6 +163,8 @@ def _texts(example: Any, prediction: Any) -> tuple[str, ...]:
             return _arcs(example.words, prediction.heads, prediction.relations)
         case Tagged(), _:
             return tuple(prediction)
+        case Candidates(), _:
+            return (example.choices[prediction],)
         case Question(), _:
             return tuple(example.context[best.start : best.end] for best in prediction[:1])
         case _:

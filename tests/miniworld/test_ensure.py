@@ -25,6 +25,7 @@ def few(path: Path, parallel: int) -> Path:
         "ner": splits,
         "nli": splits,
         "topic": splits,
+        "choice": splits,
         "qa": splits,
         "parallel": parallel,
     }

@@ -16,7 +16,7 @@ from bistil.miniworld.lexicon import Lexicon
 from bistil.miniworld.settings import Sizes, Splits, WorldSettings
 
 SPLITS = ("train", "dev", "test")
-PINNED = "7cd73ae8003131173eb5c0f2d41774f05c45a389fbe89f95ca409e196a9a07ce"
+PINNED = "ff9c058ca3243266a41961ca3a54b7a1cdf79df5aeebe4bc86086178b1d8beef"
 FIRST = "f9d6355e63c9bcf7f5ef043590b346e0b1d618b530ee9939dd204abc9c056c29"
 """The files that the first format had."""
 
@@ -55,6 +55,21 @@ def test_equal_settings_give_equal_bytes_here_and_everywhere(world: Path, tmp_pa
     write_world(tmp_path / "again", tiny())
     assert digest(tmp_path / "again") == digest(world) == PINNED
     assert digest(world, but=ADDED) == FIRST
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_candidates_differ_in_a_name_that_the_context_may_have(world: Path, code: str) -> None:
+    contexts = set()
+    for split, count in zip(SPLITS, (3, 3, 2), strict=True):
+        lines = (world / "choice" / f"{code}-{split}.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines]
+        assert {len(set(row["choices"])) for row in rows} == {count}
+        share = Counter(row["label"] for row in rows)
+        assert all(abs(share[n] / len(rows) - 1 / count) < 0.1 for n in range(count))
+        own = {row["context"] for row in rows}
+        assert not contexts & own
+        assert len(own) == len(rows)
+        contexts |= own
 
 
 def test_topics_are_equally_frequent_and_no_text_is_there_twice(world: Path) -> None:

@@ -26,6 +26,7 @@ TITLES = {
     "pos": "Parts of speech",
     "nli": "Natural language inference",
     "classification": "Text classification",
+    "choice": "Choice of an answer",
     "qa": "Question answering",
 }
 CLASSES = {
@@ -38,6 +39,7 @@ SCORES = {
     "pos": {"accuracy"},
     "nli": {"accuracy"},
     "classification": {"macro_f1", "micro_f1", "accuracy"},
+    "choice": {"accuracy"},
     "qa": {"em", "f1"},
 }
 
@@ -130,7 +132,7 @@ def test_a_task_besides_the_targets_has_scores_but_no_timing_and_one_without_set
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TITLES)
+@pytest.mark.parametrize("name", CLASSES)
 def test_the_student_is_a_class_of_transformers(pipeline: Pipeline, name: str) -> None:
     deployed = pipeline.deployed(Cell("bistil-tf", name, "qac", 2, 1))
     config = json.loads((deployed.path("model") / "config.json").read_text(encoding="utf-8"))
