@@ -25,6 +25,7 @@ from bistil.sft.bottleneck import NAMED, Adapter
 from bistil.sft.delta import base_hash
 from bistil.tasks.choice import Choice
 from bistil.tasks.classification import Classification
+from bistil.tasks.deeper import depth_of, task_head
 from bistil.tasks.ner import Ner
 from bistil.tasks.nli import LABELS as INFERENCES
 from bistil.tasks.nli import Nli
@@ -80,7 +81,7 @@ def load_deployed(folder: Path) -> tuple[Deployed, Task, PreTrainedTokenizerFast
     labels = _listed(folder / LABELS) if state else _numbered(folder, config.id2label or {})
     task, finish = _task(folder, form, state, labels)
     if state is not None:
-        finish = _by_head(_filled(folder / HEAD, task.head(config.hidden_size), state))
+        finish = _by_head(_filled(folder / HEAD, task_head(task, config, depth_of(state)), state))
     path = graph_in(folder)
     graph = open_graph(path) if path else None
     model = None if graph else _model(folder, config, "AutoModel" if state is not None else form)
@@ -179,7 +180,9 @@ def _task(
     folder: Path, form: str, state: Mapping[str, Tensor] | None, labels: tuple[str, ...]
 ) -> tuple[Task, Finish]:
     """What a folder does, by the name of its class or by the tensors of its head."""
-    names = {name.partition(".")[0] for name in state or {}}
+    deep = state is not None and depth_of(state) > 0
+    own = [name.removeprefix("head.") for name in state or {} if not (deep and name.startswith("layers."))]
+    names = {name.partition(".")[0] for name in own}
     known = state is None and hasattr(transformers, form)
     if (known and form.endswith("ForTokenClassification")) or names == {"classifier"}:
         return (Ner(labels=labels) if Ner.other in labels else Pos(labels=labels)), _labels

@@ -43,6 +43,7 @@ class Tuning:
         callbacks: of every phase.
         dresses: whether the encoder wears something of each batch's language from the objective's forward
             pass until its gradients are there.
+        beside: another encoder that the objective reads by, which an adapter is hung on too.
     """
 
     objective: Objective
@@ -56,6 +57,7 @@ class Tuning:
     head_rate: float | None = None
     callbacks: "Sequence[TrainerCallback]" = ()
     dresses: bool = False
+    beside: Any = None
 
     def fit(
         self,

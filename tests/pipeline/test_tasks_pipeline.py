@@ -70,7 +70,7 @@ def test_a_task_ends_in_rows_of_teacher_student_and_floor(pipeline: Pipeline, na
         assert 0.0 <= row["value"] <= 100.0
         assert row["n_examples"] == len(find_task(name).read(pipeline.data.file(column(name), "qac", "test")))
         assert (row["flops_per_example"] is None) == (row["system"] == "floor")
-    assert primary_metric(rows, name) == ("em" if name == "qa" else "accuracy")
+    assert primary_metric(rows, name) == find_task(name).metric
     setting = Setting(name, "tiny", "qaa")
     assert setting_name(setting) == f"{TITLES[name]} (tiny, from qaa)"
     assert (
