@@ -23,8 +23,7 @@ from bistil.pipeline import gathered, generated, merged, scores, students, trimm
 from bistil.pipeline.check import check
 from bistil.pipeline.finished import save_finished
 from bistil.pipeline.inputs import Inputs
-from bistil.pipeline.students import LANGUAGE_SEED
-from bistil.pipeline.tuned import Base
+from bistil.pipeline.students import LANGUAGE_SEED, Base
 from bistil.sft.generator import Kind
 from bistil.sft.lottery import Selection
 from bistil.store.artefacts import Artefact, NotBuilt
@@ -142,9 +141,15 @@ class Pipeline(Inputs):
             if vocabulary is None and kept is not None:
                 return students.make_cut_student(self, self.student(cell, "teacher"), kept)
             recipe, kept = replace(recipe, vocabulary="teacher", trim="before"), None
+        donor = None
+        if recipe.start_from:
+            if recipe.start_from != cell.target:
+                pair = cell._replace(target=recipe.start_from)
+                donor = Base(self.student(pair), self._kept(pair))
+            recipe = replace(recipe, start_from="")
         adapted = recipe.adapted and self.experiment.language_sft is not None
         worn = {code: self.language_sft(code) for code in self.languages(cell)} if adapted else {}
-        return students.make_student(self, cell, recipe, kept, worn)
+        return students.make_student(self, cell, recipe, kept, worn, donor)
 
     def task_sft(self, cell: Cell) -> Artefact:
         """The task SFT of a cell: `delta.safetensors` with the head in it, and the labels as a metric."""

@@ -189,7 +189,8 @@ class Inputs(Examples):
             return self.generator_languages
         if adaptation.of == "nearest":
             return tuple(map(self.nearest, (*self.learnt_from(cell), cell.target)))
-        return self.languages(cell)
+        start = student.start_from if student else ""
+        return (*self.languages(cell), *(self.languages(cell._replace(target=start)) if start else ()))
 
     def texts(self, codes: tuple[str, ...]) -> dict[str, Artefact | str]:
         """The texts of some languages, as inputs of a stage, with what is left out of them."""

@@ -5,6 +5,7 @@ Notable: a student's stage is one function that reads its recipe (`systems.recip
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -43,6 +44,33 @@ MEMBERS = "members"  # of a family: a folder for each language's student
 OWN_HEAD = "mlm-head.safetensors"  # of a student whose recipe trains its masked-LM head
 Clothes = Mapping[str, Artefact]
 """What the teacher wears meanwhile, by language."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a cell tunes: a student, or the teacher where that is None.
+
+    Attributes:
+        student: the artefact of the student.
+        vocabulary: what the student is trimmed to; None for the teacher's.
+        member: the language of one student of a family; "" where there is one student only.
+        tokenizer: the folder of the vocabulary's tokenizer that text is read with.
+    """
+
+    student: Artefact | None
+    vocabulary: Artefact | None
+    member: str = ""
+    tokenizer: str = field(default="tokenizer", compare=False)
+
+    def load(self, inputs: Inputs) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, torch.Tensor | None]:
+        """The encoder, its tokenizer, and the teacher's ids of its tokens (None where they are the same)."""
+        if self.student is None:
+            return inputs.fresh_teacher().encoder, inputs.teacher.tokenizer, None
+        encoder = load_encoder(self.student.path(f"{MEMBERS}/{self.member}" if self.member else "model"))
+        if self.vocabulary is None:
+            return encoder, inputs.teacher.tokenizer, None
+        kept = kept_ids(self.vocabulary) if self.vocabulary.kind == "vocabulary" else None
+        return encoder, trimmed_tokenizer(self.vocabulary, self.tokenizer), kept
 
 
 def make_vocabulary(inputs: Inputs, codes: tuple[str, ...]) -> Artefact:
@@ -146,7 +174,12 @@ def _language_module(
 
 
 def make_student(
-    inputs: Inputs, cell: Cell, recipe: Student, kept: Artefact | None, worn: Clothes
+    inputs: Inputs,
+    cell: Cell,
+    recipe: Student,
+    kept: Artefact | None,
+    worn: Clothes,
+    donor: Base | None = None,
 ) -> Artefact:
     """The general student of a cell: `model/` (encoder and tokenizer) and `history.json`; of a family
     `members/<code>/` for each of its languages.
@@ -154,6 +187,7 @@ def make_student(
     Args:
         kept: the vocabulary it is trimmed to; None for the teacher's.
         worn: the language SFTs of the teacher.
+        donor: another pair's student, whose weights it starts from.
     """
     codes, config = inputs.languages(cell), general_config(inputs, cell, recipe)
 
@@ -168,6 +202,8 @@ def make_student(
         else:
             made, narrowing = _started(inputs, recipe, config, teacher, kept, codes)
             started = {}
+        if donor is not None:
+            _go_on(inputs, made, donor, kept)
         history: History = []
         for one in started.values() or [made]:
             _freeze(one, recipe.frozen)
@@ -203,9 +239,10 @@ def make_student(
         encoder: Any = made.base_model
         return inputs.keep_student(folder, encoder, tokenizer, history)
 
-    return inputs.store.run(
-        "student", _settings(inputs, recipe, config), _made_from(inputs, recipe, kept, worn, codes), build
-    )
+    made_from = _made_from(inputs, recipe, kept, worn, codes)
+    if donor is not None and donor.student is not None:
+        made_from["start"] = donor.student
+    return inputs.store.run("student", _settings(inputs, recipe, config), made_from, build)
 
 
 def make_cut_student(inputs: Inputs, whole: Artefact, kept: Artefact) -> Artefact:
@@ -231,6 +268,22 @@ def _over(mlm: PreTrainedModel, student: Artefact) -> PreTrainedModel:
     if (own := student.path(OWN_HEAD)).is_file():
         load_head(mlm, load_file(own))
     return mlm
+
+
+def _go_on(inputs: Inputs, made: PreTrainedModel, donor: Base, kept: Artefact | None) -> None:
+    """Give a student that has just started the weights of another pair's, its masked-LM head too where both
+    have one.
+    """
+    whole, _, theirs = donor.load(inputs)
+    own = kept_ids(kept) if kept is not None else torch.arange(whole.config.vocab_size)
+    rows = (own if theirs is None else theirs).numpy()
+    encoder: Any = made.base_model
+    vocab.take_over(encoder, whole, own.numpy(), rows)
+    assert donor.student is not None
+    if made is not encoder and donor.student.path(OWN_HEAD).is_file():
+        mlm = inputs.fresh_teacher().mlm
+        vocab.trim_model(mlm, rows)
+        vocab.take_over(made, _over(mlm, donor.student), own.numpy(), rows)
 
 
 def _freeze(student: PreTrainedModel, parts: tuple[str, ...]) -> None:

@@ -61,7 +61,9 @@ def changed(system: System, variant: Variant) -> System:
                 raise
     old, new = system.student, parts.get("student")
     if old is not None and new is not None and new != old:
-        parts["student"] = replace(new, named="", title=_title(variant))
+        # what it starts from is an artefact of its own, so that the recipe of all that is learnt is the same
+        named = old.named if replace(new, start_from=old.start_from) == old else ""
+        parts["student"] = replace(new, named=named, title=_title(variant))
     told = variant.told or f"As {variant.of}, but {_difference(variant)}."
     merge = {**system.merge, **variant.merge}
     return replace(system, **parts, merge=merge, told=told, colour="", ours=False)
