@@ -34,7 +34,7 @@ UNION = "union"
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherSource(Settings):
-    """Where a teacher of several comes from; give one of both.
+    """Where a teacher of several, or a ready-made model, comes from; give one of both.
 
     Attributes:
         model: A hub name, or a folder.

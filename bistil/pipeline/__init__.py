@@ -196,7 +196,7 @@ class Pipeline(Inputs):
         """The finished student of a cell in `model/`, for use without bistil: a class of transformers where
         that has such a head.
 
-        Otherwise (a parser, or any task on ModernBERT) it is an encoder folder plus `head.safetensors` and
+        Otherwise (a parser, any task on ModernBERT, NLI on DistilBERT) it is an encoder folder plus `head.safetensors` and
         `labels.json`.
         """
         sft, target = self.task_sft(cell), self.worn(cell, cell.target)
@@ -259,6 +259,9 @@ class Pipeline(Inputs):
         """What a cell tunes: its student, one of its family's two, or the teacher itself."""
         system, recipe = self.system(cell), self.system(cell).student
         code = cell.target if side == "target" else self.experiment.source
+        if system.model:
+            made = self.named_teacher(system.model)
+            return Base(made, made)
         if system.own_teacher:
             teacher = self.named_teacher(self.merging(cell).taught_by[cell.target][0])
             return Base(teacher, teacher)

@@ -85,7 +85,7 @@ class Inputs(Examples):
     def cut_from(self, cell: Cell, encoder: PreTrainedModel) -> tuple[int, int]:
         """How many parameters the cut took from a cell's encoder, and how many tokens it knew before."""
         system, student = self.system(cell), self.system(cell).student
-        own = system.own_teacher or (student is not None and student.vocabulary != "teacher")
+        own = system.model or system.own_teacher or (student is not None and student.vocabulary != "teacher")
         if not self.trims or own:
             return 0, int(encoder.config.vocab_size)
         return self.parameters_cut(encoder), int(self.trimmed_teacher().metrics["vocabulary"][0])

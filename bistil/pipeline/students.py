@@ -26,7 +26,7 @@ from bistil.distil.width import Narrowing, initialise_narrow
 from bistil.errors import InputError
 from bistil.experiment import Cell
 from bistil.models.architectures import head_state, load_head, with_encoder
-from bistil.models.load import load_encoder
+from bistil.models.load import load_encoder, load_teacher
 from bistil.pipeline.inputs import Inputs
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import base_hash
@@ -112,7 +112,8 @@ def make_language_sft(
     """The language SFT of the teacher, or of a student: `delta.safetensors`.
 
     Args:
-        kept: the vocabulary that the student is trimmed to; None for the teacher's.
+        kept: the vocabulary that the student is trimmed to; None for the teacher's, the student itself where
+            that is a ready-made model.
         select: a baseline of LT-SFT, instead of the method that the experiment asks for.
 
     Raises:
@@ -147,11 +148,12 @@ def _language_module(
     experiment = inputs.experiment
 
     def build(folder: Path) -> Mapping[str, Any]:
-        mlm, tokenizer = inputs.fresh_teacher().mlm, inputs.teacher.tokenizer
-        if kept is not None:
+        made = load_teacher(student.path("model")) if student is not None and student == kept else None
+        mlm, tokenizer = (made or inputs.fresh_teacher()).mlm, (made or inputs.teacher).tokenizer
+        if kept is not None and made is None:
             tokenizer = trimmed_tokenizer(kept)
             vocab.trim_model(mlm, kept_ids(kept).numpy())
-        if student is not None:
+        if student is not None and made is None:
             mlm = _over(mlm, student)
         delta, history = train_language_sft(
             inputs.placed(mlm),

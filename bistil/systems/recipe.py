@@ -364,6 +364,8 @@ class System:
         learning: how it learns the task.
         colour: its colour in every figure; "" for one made from its name.
         guesses: whether it is no model at all but a trivial guess.
+        model: the name, under `teachers` of the experiment's file, of a ready-made model that stands in the
+            teacher's place; "" for the teacher itself.
         own_teacher: whether it is, instead of the experiment's teacher, the first that `merge` names for the
             target.
         merge: what differs from the experiment's `merge`, by its keys.
@@ -381,6 +383,7 @@ class System:
     learning: Learning = field(default_factory=Learning)
     colour: str = ""
     guesses: bool = False
+    model: str = ""
     own_teacher: bool = False
     merge: Mapping[str, Any] = field(default_factory=dict)
     ours: bool = False
@@ -393,6 +396,11 @@ class System:
             raise InputError("A student of several teachers wears nothing and follows gold labels in tasks.")
         if self.merge and not (self.merges or self.own_teacher):
             raise InputError("`merge` is of a system that merges teachers, which this one does not.")
+        if self.model and (self.student or self.guesses or self.own_teacher or self.adaptation.hangs):
+            raise InputError(
+                "`model` is for a whole model by itself, with language SFTs or without; students and language"
+                " adapters are the experiment's teacher's."
+            )
         family = self.student is not None and self.student.family
         if family and self.adaptation.worn != "nothing":
             raise InputError("The students of a family are each of one language and wear nothing for it.")
