@@ -196,8 +196,8 @@ class Pipeline(Inputs):
         """The finished student of a cell in `model/`, for use without bistil: a class of transformers where
         that has such a head.
 
-        Otherwise (a parser, any task on ModernBERT, NLI on DistilBERT) it is an encoder folder plus `head.safetensors` and
-        `labels.json`.
+        Otherwise (a parser, any task on ModernBERT, inference on DistilBERT) it is an encoder folder plus
+        `head.safetensors` and `labels.json`.
         """
         sft, target = self.task_sft(cell), self.worn(cell, cell.target)
 

@@ -23,7 +23,11 @@ def generator_config(inputs: Inputs, kind: Kind | None) -> GeneratorConfig:
 
 def make_generator(inputs: Inputs, kind: Kind | None) -> Artefact:
     """The generator of language adapters of the teacher: `generator.safetensors`."""
-    config, codes, text = generator_config(inputs, kind), inputs.generator_languages, inputs.text
+    config, codes, text = (
+        generator_config(inputs, kind),
+        inputs.generator_languages,
+        inputs.text_of(inputs.generator_languages),
+    )
 
     def build(folder: Path) -> Mapping[str, Any]:
         made, history = train_generator(

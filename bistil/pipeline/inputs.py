@@ -90,12 +90,12 @@ class Inputs(Examples):
             return 0, int(encoder.config.vocab_size)
         return self.parameters_cut(encoder), int(self.trimmed_teacher().metrics["vocabulary"][0])
 
-    @property
-    def text(self) -> TextConfig:
-        """How text is cut and masked, as a stage's settings say it: whether the teacher is cut says the
-        teacher.
+    def text_of(self, codes: tuple[str, ...]) -> TextConfig:
+        """How text is cut and masked, as the settings of a stage say it that holds out text of some
+        languages: whether the teacher is cut says the teacher.
         """
-        return dataclasses.replace(self.experiment.text, trim=None)
+        text = self.experiment.text
+        return dataclasses.replace(text, trim=None, held_out_shares=text.shares_of(codes))
 
     @cache  # noqa: B019 - a pipeline lives as long as its process
     def blocks(self, code: str) -> Blocks:

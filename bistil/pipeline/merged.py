@@ -140,7 +140,9 @@ def make_labels(
         return {**sizes, "bytes": sum(file.stat().st_size for file in files), **inputs.where}
 
     made_from = {"teacher": teacher, "union": union, **inputs.texts((code,))}
-    return inputs.store.run("teacher-labels", {"labels": settings, "text": inputs.text}, made_from, build)
+    return inputs.store.run(
+        "teacher-labels", {"labels": settings, "text": inputs.text_of(())}, made_from, build
+    )
 
 
 def make_merged(
@@ -188,7 +190,7 @@ def make_merged(
         save_file(head_state(mlm), folder / OWN_HEAD)
         return inputs.keep_student(folder, mlm.bert, tokenizer, history)
 
-    settings = {"recipe": recipe.settings, "text": inputs.text, "general": config}
+    settings = {"recipe": recipe.settings, "text": inputs.text_of(()), "general": config}
     learnt = dataclasses.replace(how, read_with="union", taught_by=how.teaches)
     made_from = {"union": union, **{f"labels {code} {name}": one for (code, name), one in labels.items()}}
     return inputs.store.run("student", {**settings, "merge": learnt}, made_from, build)

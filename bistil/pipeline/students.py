@@ -172,7 +172,7 @@ def _language_module(
         "text": file_id(inputs.data.text(code)),
         **inputs.left_out,
     }
-    return inputs.store.run(kind, {"text": inputs.text, "sft": sft}, base, build)
+    return inputs.store.run(kind, {"text": inputs.text_of((code,)), "sft": sft}, base, build)
 
 
 def make_student(
@@ -244,7 +244,7 @@ def make_student(
     made_from = _made_from(inputs, recipe, kept, worn, codes)
     if donor is not None and donor.student is not None:
         made_from["start"] = donor.student
-    return inputs.store.run("student", _settings(inputs, recipe, config), made_from, build)
+    return inputs.store.run("student", _settings(inputs, recipe, config, codes), made_from, build)
 
 
 def make_cut_student(inputs: Inputs, whole: Artefact, kept: Artefact) -> Artefact:
@@ -335,13 +335,20 @@ def general_config(inputs: Inputs, cell: Cell, recipe: Student) -> GeneralConfig
             batch_size=experiment.scratch.batch_size,
             mask_share=experiment.text.mask_share,
             held_out_share=experiment.text.held_out_share,
+            held_out_shares=experiment.text.shares_of(inputs.languages(cell)),
             seed=cell.seed,
         )
     general, codes = experiment.general, inputs.languages(cell)
     weights = {code: weight for code, weight in (general.weights or {}).items() if code in codes} or None
     learned = general.learn_map and cell.drf > 1
     return dataclasses.replace(
-        general, lrf=cell.lrf, drf=cell.drf, seed=cell.seed, learn_map=learned, weights=weights
+        general,
+        lrf=cell.lrf,
+        drf=cell.drf,
+        seed=cell.seed,
+        learn_map=learned,
+        weights=weights,
+        held_out_shares=general.shares_of(codes),
     )
 
 
@@ -353,12 +360,14 @@ def imitated(inputs: Inputs, recipe: Student, depth: int) -> Pairs:
     return layer_pairs(recipe.layers, whole, depth) if recipe.follows else ()
 
 
-def _settings(inputs: Inputs, recipe: Student, config: GeneralConfig) -> dict[str, Any]:
+def _settings(
+    inputs: Inputs, recipe: Student, config: GeneralConfig, codes: tuple[str, ...]
+) -> dict[str, Any]:
     """What an artefact says of how a student was made."""
-    experiment = inputs.experiment
+    experiment, text = inputs.experiment, inputs.text_of(codes if not recipe.follows else ())
     if not recipe.terms:
         return {"recipe": recipe.settings, "lrf": config.lrf}
-    shared = {"recipe": recipe.settings, "text": inputs.text}
+    shared = {"recipe": recipe.settings, "text": text}
     if not recipe.follows:
         return {**shared, "scratch": experiment.scratch, "lrf": config.lrf, "seed": config.seed}
     return {**shared, "general": config, **({"minilm": experiment.minilm} if recipe.relates else {})}
