@@ -24,8 +24,7 @@ from bistil.pipeline import gathered, generated, merged, scores, students, trimm
 from bistil.pipeline.check import check
 from bistil.pipeline.finished import save_finished
 from bistil.pipeline.inputs import Inputs
-from bistil.pipeline.students import LANGUAGE_SEED
-from bistil.pipeline.tuned import Base
+from bistil.pipeline.students import LANGUAGE_SEED, Base
 from bistil.sft.generator import Kind
 from bistil.sft.lottery import Selection
 from bistil.store.artefacts import Artefact, NotBuilt
@@ -153,9 +152,15 @@ class Pipeline(Inputs):
             if vocabulary is None and kept is not None:
                 return students.make_cut_student(self, self.student(cell, "teacher"), kept)
             recipe, kept = replace(recipe, vocabulary="teacher", trim="before"), None
+        donor = None
+        if recipe.start_from:
+            if recipe.start_from != cell.target:
+                pair = cell._replace(target=recipe.start_from)
+                donor = Base(self.student(pair), self._kept(pair))
+            recipe = replace(recipe, start_from="")
         adapted = recipe.adapted and self.experiment.language_sft is not None
         worn = {code: self.language_sft(code) for code in self.languages(cell)} if adapted else {}
-        return students.make_student(self, cell, recipe, kept, worn)
+        return students.make_student(self, cell, recipe, kept, worn, donor)
 
     def task_sft(self, cell: Cell) -> Artefact:
         """The task SFT of a cell: `delta.safetensors` with the head in it, and the labels as a metric."""
@@ -218,8 +223,8 @@ class Pipeline(Inputs):
         """The finished student of a cell in `model/`, for use without bistil: a class of transformers where
         that has such a head.
 
-        Otherwise (a parser, or any task on ModernBERT) it is an encoder folder plus `head.safetensors` and
-        `labels.json`.
+        Otherwise (a parser, any task on ModernBERT, inference on DistilBERT) it is an encoder folder plus
+        `head.safetensors` and `labels.json`.
         """
         sft, target = self.task_sft(cell), self.worn(cell, cell.target)
 
@@ -294,6 +299,9 @@ class Pipeline(Inputs):
         """What a cell tunes: its student, one of its family's two, or the teacher itself."""
         system, recipe = self.system(cell), self.system(cell).student
         code = cell.target if side == "target" else self.experiment.source
+        if system.model:
+            made = self.named_teacher(system.model)
+            return Base(made, made)
         if system.own_teacher:
             teacher = self.named_teacher(self.merging(cell).taught_by[cell.target][0])
             return Base(teacher, teacher)

@@ -103,6 +103,8 @@ class Student(Settings):
         trim: whether teacher and student are trimmed "before" they are distilled, or the finished student
             "after", which trains nothing.
         frozen: what of the student stays as it starts: its `positions`, or all of its `embeddings`.
+        start_from: the target whose student, by this very recipe, it goes on from instead of the teacher's
+            layers (progressive transfer); rows of tokens that student has not are the teacher's. "" for none.
         title: what its learning curve is called.
         named: how its artefacts name the recipe; "" where they hold all of it, as those of variants do.
     """
@@ -116,6 +118,7 @@ class Student(Settings):
     share: tuple[str, ...] = field(default=("embeddings", "head"), metadata={"added_later": True})
     trim: Literal["before", "after"] = field(default="before", metadata={"added_later": True})
     frozen: tuple[Literal["positions", "embeddings"], ...] = field(default=(), metadata={"added_later": True})
+    start_from: str = field(default="", metadata={"added_later": True})
     title: str = ""
     named: str = ""
 
@@ -143,6 +146,12 @@ class Student(Settings):
             )
         if not self.terms and self.family:
             raise InputError("Students of a family that learn nothing are one truncated teacher: give terms.")
+        alone = self.languages in ("pair", "target") and self.vocabulary != "union"
+        if self.start_from and not (self.terms and alone and self.trim == "before"):
+            raise InputError(
+                "`start_from` is for a student of a pair or a target that learns something and is trimmed"
+                " before it does, if at all."
+            )
         if (self.vocabulary, self.languages) == ("trimmed", "seen"):
             raise InputError(
                 "A vocabulary is trimmed to a pair or a target; students of all seen languages keep the"
@@ -196,8 +205,13 @@ class Student(Settings):
         return (
             bool(compared)
             and compared <= {"attention", "states"}
-            and (self.languages, self.start) == ("pair", "uniform")
+            and (self.languages, self.start, self.start_from) == ("pair", "uniform", "")
         )
+
+    @property
+    def start_told(self) -> str:
+        """What it starts from, as in result rows: uniform, random, uniform from swa."""
+        return f"{self.start} from {self.start_from}" if self.start_from else self.start
 
     @property
     def settings(self) -> Any:
@@ -394,6 +408,8 @@ class System:
         learning: how it learns the task.
         colour: its colour in every figure; "" for one made from its name.
         guesses: whether it is no model at all but a trivial guess.
+        model: the name, under `teachers` of the experiment's file, of a ready-made model that stands in the
+            teacher's place; "" for the teacher itself.
         own_teacher: whether it is, instead of the experiment's teacher, the first that `merge` names for the
             target.
         merge: what differs from the experiment's `merge`, by its keys.
@@ -411,6 +427,7 @@ class System:
     learning: Learning = field(default_factory=Learning)
     colour: str = ""
     guesses: bool = False
+    model: str = ""
     own_teacher: bool = False
     merge: Mapping[str, Any] = field(default_factory=dict)
     ours: bool = False
@@ -423,6 +440,11 @@ class System:
             raise InputError("A student of several teachers wears nothing and follows gold labels in tasks.")
         if self.merge and not (self.merges or self.own_teacher):
             raise InputError("`merge` is of a system that merges teachers, which this one does not.")
+        if self.model and (self.student or self.guesses or self.own_teacher or self.adaptation.hangs):
+            raise InputError(
+                "`model` is for a whole model by itself, with language SFTs or without; students and language"
+                " adapters are the experiment's teacher's."
+            )
         family = self.student is not None and self.student.family
         if family and self.adaptation.worn != "nothing":
             raise InputError("The students of a family are each of one language and wear nothing for it.")
@@ -475,7 +497,7 @@ class System:
         student = self.student
         return {
             "recipe": "+".join(sorted(student.terms)) if student else "",
-            "start": student.start if student else "",
+            "start": student.start_told if student else "",
             "layers": student.layers if student and student.follows else "",
             "languages": student.languages if student else "",
             "adaptation": str(self.adaptation),
