@@ -23,6 +23,7 @@ from transformers import (
     BertConfig,
     DebertaV2Config,
     DebertaV2Tokenizer,
+    DistilBertConfig,
     ModernBertConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -185,6 +186,9 @@ def config(name: str, tokenizer: PreTrainedTokenizerFast, **changes: Any) -> Any
                 **changes,
             }
         ),
+        "distilbert": lambda: DistilBertConfig(
+            **{**shared, "hidden_dim": shared["intermediate_size"], **changes}
+        ),
         "modernbert": lambda: ModernBertConfig(
             **{**shared, **ids, "layer_types": PATTERN, "local_attention": 8, **changes}
         ),
@@ -197,6 +201,7 @@ TOKENIZERS = {
     "xlm-roberta": xlm_roberta_tokenizer,
     "roberta": roberta_tokenizer,
     "deberta-v2": deberta_tokenizer,
+    "distilbert": lambda lines: train_wordpiece(lines, 300, lowercase=False),
     "modernbert": gemma_tokenizer,
 }
 

@@ -45,6 +45,8 @@ METRICS = {
     "uas": "UAS",
     "em": "exact match",
     "f1": "F1",
+    "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
     "precision": "precision",
     "recall": "recall",
     "accuracy": "accuracy",

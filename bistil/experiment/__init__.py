@@ -103,7 +103,8 @@ class Experiment(Settings):
         data_sets: By task, entries of data/datasets.yaml that `bistil data get` makes the data folder of, the
             source language's first.
         variants: Systems of the experiment's own, each another one with something changed.
-        teachers: Several teachers by name, for students that merge them.
+        teachers: Several teachers by name, for students that merge them, and ready-made models for variants
+            that are one (`model`).
         merge: How these become one student.
         language_adapter: How language adapters are trained, for systems that wear them.
         typology: Where features of languages come from, for systems that need them.

@@ -178,6 +178,10 @@ def _check_merging(experiment: "Experiment") -> None:
         _check_teachers(experiment, experiment.merge, ("merge",))
     for number, (name, *_) in enumerate(experiment.parsed):
         system = experiment.system(name)
+        if system.model and system.model not in experiment.teachers:
+            known = ", ".join(experiment.teachers) or "none"
+            told = f"{name} is the model {system.model!r}, which is not under `teachers` ({known})."
+            raise InputError(told, at=("systems", number))
         if system.merges or system.own_teacher:
             at = ("variants", name, "merge") if name in experiment.variants else ("systems", number)
             try:

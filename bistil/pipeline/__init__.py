@@ -24,12 +24,12 @@ from bistil.pipeline import gathered, generated, merged, scores, students, trimm
 from bistil.pipeline.check import check
 from bistil.pipeline.finished import save_finished
 from bistil.pipeline.inputs import Inputs
-from bistil.pipeline.students import LANGUAGE_SEED
-from bistil.pipeline.tuned import Base
+from bistil.pipeline.students import LANGUAGE_SEED, Base
 from bistil.sft.generator import Kind
 from bistil.sft.lottery import Selection
 from bistil.store.artefacts import Artefact, NotBuilt
 from bistil.systems.recipe import Side
+from bistil.systems.table import FULL_TEACHER, TEACHER
 from bistil.tasks import RETRIEVAL, column
 from bistil.tasks.task import Task
 
@@ -152,16 +152,22 @@ class Pipeline(Inputs):
             if vocabulary is None and kept is not None:
                 return students.make_cut_student(self, self.student(cell, "teacher"), kept)
             recipe, kept = replace(recipe, vocabulary="teacher", trim="before"), None
+        donor = None
+        if recipe.start_from:
+            if recipe.start_from != cell.target:
+                pair = cell._replace(target=recipe.start_from)
+                donor = Base(self.student(pair), self._kept(pair))
+            recipe = replace(recipe, start_from="")
         adapted = recipe.adapted and self.experiment.language_sft is not None
         worn = {code: self.language_sft(code) for code in self.languages(cell)} if adapted else {}
-        return students.make_student(self, cell, recipe, kept, worn)
+        return students.make_student(self, cell, recipe, kept, worn, donor)
 
     def task_sft(self, cell: Cell) -> Artefact:
         """The task SFT of a cell: `delta.safetensors` with the head in it, and the labels as a metric."""
         system = self.system(cell)
         if system.translated_test:
             return self.task_sft(cell.without_regime)
-        base = self._base(cell, system.learning.through)
+        base = self._base(cell, system.learning.tuned)
         if system.merges:
             base = replace(base, tokenizer=merged.tokenizer_folder(self, cell, self.learnt_from(cell)[0]))
         read = (*self.learnt_from(cell), *(part.language for part in self.validated(cell)))
@@ -170,8 +176,9 @@ class Pipeline(Inputs):
         if system.then is not None:
             finished = self.task_sft(cell.without_regime)
             return tuned.make_task_sft(self, cell, base, worn, None, self._followed, finished)
-        follows = self.task_sft(cell.of_teacher) if system.forced else None
-        return tuned.make_task_sft(self, cell, base, worn, follows, self._followed)
+        follows = self.task_sft(self._guide(cell)) if system.forced or system.guided else None
+        beside = self._base(cell) if system.learning.through == "both" else None
+        return tuned.make_task_sft(self, cell, base, worn, follows, self._followed, beside=beside)
 
     def evaluation(self, cell: Cell) -> Artefact:
         """The zero-shot score of a cell, with what the model costs, as metrics."""
@@ -216,8 +223,8 @@ class Pipeline(Inputs):
         """The finished student of a cell in `model/`, for use without bistil: a class of transformers where
         that has such a head.
 
-        Otherwise (a parser, or any task on ModernBERT) it is an encoder folder plus `head.safetensors` and
-        `labels.json`.
+        Otherwise (a parser, any task on ModernBERT, inference on DistilBERT) it is an encoder folder plus
+        `head.safetensors` and `labels.json`.
         """
         sft, target = self.task_sft(cell), self.worn(cell, cell.target)
 
@@ -251,23 +258,31 @@ class Pipeline(Inputs):
         head.
         """
         learning, worn = self.system(cell).learning, self.worn(cell, language)
-        base, tuned_on = self._base(cell, learning.used), self._base(cell, learning.through)
+        base, tuned_on = self._base(cell, learning.used), self._base(cell, learning.tuned)
         return tuned.make_task_model(self, cell, base, worn, self.task_sft(cell), tuned_on)
 
     def _followed(self, cell: Cell) -> tuple[TaskModel, Wardrobe | None]:
         """The model of the task's teacher that a cell follows, and what it wears for each batch where there
         are several languages; where there is one, the teacher wears that already.
         """
+        teacher = self._guide(cell)
         first, *more = dict.fromkeys((*self.learnt_from(cell), *self.exposed(cell)))
         if not more:
-            return self.task_model(cell.of_teacher, first)[0], None
-        worn = {code: self.worn(cell.of_teacher, code) for code in (first, *more)}
-        task_sft = self.task_sft(cell.of_teacher)
-        bare, *_ = tuned.make_task_model(
-            self, cell.of_teacher, Base(None, None), None, task_sft, Base(None, None)
-        )
+            return self.task_model(teacher, first)[0], None
+        worn = {code: self.worn(teacher, code) for code in (first, *more)}
+        task_sft = self.task_sft(teacher)
+        bare, *_ = tuned.make_task_model(self, teacher, Base(None, None), None, task_sft, Base(None, None))
         clothes = {code: load_worn(one.path(WORN)) for code, one in worn.items() if one}
         return bare, Wardrobe(bare.encoder, clothes)
+
+    def _guide(self, cell: Cell) -> Cell:
+        """The cell of the teacher that a student learns the task from: the language-adapted one, or the one
+        that is tuned in all its weights where it learns from gold labels too.
+        """
+        teacher = cell.of_teacher
+        if self.system(cell).forced:
+            return teacher
+        return teacher._replace(system=teacher.system.replace(TEACHER, FULL_TEACHER))
 
     def encoder(self, cell: Cell, language: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         """A cell's encoder for text in `language` before any task: base, and what it wears."""
@@ -284,6 +299,9 @@ class Pipeline(Inputs):
         """What a cell tunes: its student, one of its family's two, or the teacher itself."""
         system, recipe = self.system(cell), self.system(cell).student
         code = cell.target if side == "target" else self.experiment.source
+        if system.model:
+            made = self.named_teacher(system.model)
+            return Base(made, made)
         if system.own_teacher:
             teacher = self.named_teacher(self.merging(cell).taught_by[cell.target][0])
             return Base(teacher, teacher)

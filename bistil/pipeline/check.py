@@ -4,7 +4,9 @@ from bistil.distil.width import check_drf
 from bistil.errors import InputError
 from bistil.models.architectures import longest_sequence, student_config
 from bistil.models.attention import can_note
+from bistil.models.config import read_config
 from bistil.models.load import Teacher
+from bistil.models.packaged import teacher_folder
 from bistil.pipeline.gathered import check_gathered
 from bistil.pipeline.inputs import Inputs
 from bistil.sft import peers
@@ -79,11 +81,15 @@ def _check_lengths(inputs: Inputs, teacher: Teacher) -> None:
     """Refuse sequences that are longer than the teacher's positions."""
     experiment, positions = inputs.experiment, longest_sequence(teacher.encoder.config)
     longest = max(experiment.text.length, *(experiment.task[task].max_length for task in experiment.tuned), 0)
-    if longest > positions:
-        raise InputError(
-            f"Lengths up to the {positions} positions of the teacher {experiment.teacher} were expected, but"
-            f" the experiment asks for {longest}. Lower `length` under `text` or `max_length` under `task`."
-        )
+    named = {inputs.system(cell).model for cell in experiment.cells()}
+    ready = [str(one) for name in named if name and (one := experiment.teachers[name].model)]
+    sizes = {name: longest_sequence(read_config(teacher_folder(name))) for name in ready}
+    for name, most in {**sizes, experiment.teacher: positions}.items():
+        if longest > most:
+            raise InputError(
+                f"Lengths up to the {most} positions of the teacher {name} were expected, but the"
+                f" experiment asks for {longest}. Lower `length` under `text` or `max_length` under `task`."
+            )
 
 
 def _check_students(inputs: Inputs, teacher: Teacher) -> None:

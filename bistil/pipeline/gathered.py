@@ -22,7 +22,7 @@ from bistil.tasks.translation import (
     by_table,
     measured,
     translated,
-    write_pairs,
+    write_translated,
 )
 
 
@@ -48,8 +48,8 @@ def make_translation(inputs: Inputs, task: str, split: str, code: str, to: str, 
 
     def work(folder: Path) -> Mapping[str, Any]:
         before = find_task(task).read(file)
-        after = translated(before, _translator(inputs, settings, code, to, split, known, folder))
-        write_pairs(folder / TRANSLATION, after)
+        after = translated(before, _translator(inputs, settings, task, code, to, split, known, folder))
+        write_translated(folder / TRANSLATION, after)
         return measured(before, after)
 
     made_from: dict[str, Artefact | str] = {"file": file_id(file), settings.kind: file_id(known)}
@@ -80,7 +80,8 @@ def check_gathered(inputs: Inputs, task: str) -> None:
     asked |= {(cell.target, source, by) for cell in cells if (by := inputs.system(cell).translated_test)}
     for code, to, by in sorted(asked):
         settings = inputs.experiment.translators[by]
-        _translator(inputs, settings, code, to, "train", _known(inputs, settings, code, to), Path())
+        known = _known(inputs, settings, code, to)
+        _translator(inputs, settings, task, code, to, "train", known, Path())
 
 
 def _known(inputs: Inputs, settings: Translator, code: str, to: str) -> Path:
@@ -93,12 +94,14 @@ def _known(inputs: Inputs, settings: Translator, code: str, to: str) -> Path:
 
 
 def _translator(
-    inputs: Inputs, settings: Translator, code: str, to: str, split: str, known: Path, folder: Path
+    inputs: Inputs, settings: Translator, task: str, code: str, to: str, split: str, known: Path, folder: Path
 ) -> Translate:
-    """Who translates a file, by what `known` says; a model keeps in `folder` how far it has come."""
+    """Who translates a file, by what `known` says: a table, a model, which keeps in `folder` how far it has
+    come, or the settings of an oracle's world.
+    """
     if settings.kind == "table":
         return by_table(known)
     if settings.kind == "seq2seq":
         run = inputs.run(folder, f"translation of {code} into {to}")
         return by_model(known, settings, code, to, run=run, device=inputs.device)
-    return oracle(load_settings(known), code, to, split, **vars(settings.noise))
+    return oracle(load_settings(known), code, to, split, task=task, **vars(settings.noise))

@@ -33,7 +33,11 @@ def generator_config(inputs: Inputs, kind: Kind | None) -> GeneratorConfig:
 
 def make_generator(inputs: Inputs, kind: Kind | None) -> Artefact:
     """The generator of language adapters of the teacher: `generator.safetensors`."""
-    config, codes, text = generator_config(inputs, kind), inputs.generator_languages, inputs.text
+    config, codes, text = (
+        generator_config(inputs, kind),
+        inputs.generator_languages,
+        inputs.text_of(inputs.generator_languages),
+    )
 
     def build(folder: Path) -> Mapping[str, Any]:
         made, history = train_generator(
@@ -89,7 +93,7 @@ def make_further(inputs: Inputs, code: str, words: int, generated: Artefact | No
     how = (asked and asked.further) or Further()
     form = AdapterConfig(reduction=config.reduction, last_layer=True)
     sft = SftConfig(adapter=form, sparse=how.schedule, seed=LANGUAGE_SEED)
-    text = dataclasses.replace(inputs.text, batch_size=how.batch_size)
+    text = dataclasses.replace(inputs.text_of((code,)), batch_size=how.batch_size)
 
     def build(folder: Path) -> Mapping[str, Any]:
         mlm, tokenizer = inputs.fresh_teacher().mlm, inputs.teacher.tokenizer

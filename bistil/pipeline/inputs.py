@@ -87,17 +87,17 @@ class Inputs(Examples):
     def cut_from(self, cell: Cell, encoder: PreTrainedModel) -> tuple[int, int]:
         """How many parameters the cut took from a cell's encoder, and how many tokens it knew before."""
         system, student = self.system(cell), self.system(cell).student
-        own = system.own_teacher or (student is not None and student.vocabulary != "teacher")
+        own = system.model or system.own_teacher or (student is not None and student.vocabulary != "teacher")
         if not self.trims or own:
             return 0, int(encoder.config.vocab_size)
         return self.parameters_cut(encoder), int(self.trimmed_teacher().metrics["vocabulary"][0])
 
-    @property
-    def text(self) -> TextConfig:
-        """How text is cut and masked, as a stage's settings say it: whether the teacher is cut says the
-        teacher.
+    def text_of(self, codes: tuple[str, ...]) -> TextConfig:
+        """How text is cut and masked, as the settings of a stage say it that holds out text of some
+        languages: whether the teacher is cut says the teacher.
         """
-        return dataclasses.replace(self.experiment.text, trim=None)
+        text = self.experiment.text
+        return dataclasses.replace(text, trim=None, held_out_shares=text.shares_of(codes))
 
     @cache  # noqa: B019 - a pipeline lives as long as its process
     def blocks(self, code: str) -> Blocks:
@@ -204,7 +204,8 @@ class Inputs(Examples):
             return (*self.generator_languages, *((cell.target,) if adaptation.start else ()))
         if adaptation.of == "nearest":
             return tuple(map(self.nearest, (*self.learnt_from(cell), cell.target)))
-        return self.languages(cell)
+        start = student.start_from if student else ""
+        return (*self.languages(cell), *(self.languages(cell._replace(target=start)) if start else ()))
 
     def texts(self, codes: tuple[str, ...]) -> dict[str, Artefact | str]:
         """The texts of some languages, as inputs of a stage, with what is left out of them."""

@@ -18,7 +18,8 @@ from bistil.experiment import Cell
 from bistil.models.load import TaskModel
 from bistil.pipeline.examples import TRANSLATION
 from bistil.pipeline.inputs import Inputs
-from bistil.pipeline.tuned import Base, worn_encoder
+from bistil.pipeline.students import Base
+from bistil.pipeline.tuned import worn_encoder
 from bistil.settings.files import csv_text
 from bistil.store.artefacts import Artefact, file_id
 from bistil.tasks import RETRIEVAL, column

@@ -4,7 +4,6 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,48 +19,22 @@ from bistil.distil.width import Narrowing
 from bistil.errors import InputError
 from bistil.evaluation.score import predict_all
 from bistil.experiment import Cell
-from bistil.models.load import TaskModel, load_encoder
+from bistil.models.load import TaskModel
 from bistil.pipeline.inputs import Inputs
-from bistil.pipeline.students import MEMBERS, NARROWING, imitated, kept_ids, trimmed_tokenizer
+from bistil.pipeline.students import NARROWING, Base, imitated
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.sft.flat import read_at
 from bistil.store.artefacts import Artefact
 from bistil.systems.recipe import STATES
 from bistil.systems.rows import Rows
 from bistil.tasks import task as find_task
+from bistil.tasks.deeper import task_head
 from bistil.tasks.task import Task
 
 FLOOR = "floor"
 """The metric of a task SFT that says what a guess scores on its validation data."""
 LEARNT = 1.0
 """By how many points a task SFT must beat a guess, to be followed as one that has learnt something."""
-
-
-@dataclass(frozen=True)
-class Base:
-    """What a cell tunes: a student, or the teacher where that is None.
-
-    Attributes:
-        student: the artefact of the student.
-        vocabulary: what the student is trimmed to; None for the teacher's.
-        member: the language of one student of a family; "" where there is one student only.
-        tokenizer: the folder of the vocabulary's tokenizer that text is read with.
-    """
-
-    student: Artefact | None
-    vocabulary: Artefact | None
-    member: str = ""
-    tokenizer: str = field(default="tokenizer", compare=False)
-
-    def load(self, inputs: Inputs) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, torch.Tensor | None]:
-        """The encoder, its tokenizer, and the teacher's ids of its tokens (None where they are the same)."""
-        if self.student is None:
-            return inputs.fresh_teacher().encoder, inputs.teacher.tokenizer, None
-        encoder = load_encoder(self.student.path(f"{MEMBERS}/{self.member}" if self.member else "model"))
-        if self.vocabulary is None:
-            return encoder, inputs.teacher.tokenizer, None
-        kept = kept_ids(self.vocabulary) if self.vocabulary.kind == "vocabulary" else None
-        return encoder, trimmed_tokenizer(self.vocabulary, self.tokenizer), kept
 
 
 def make_task_sft(
@@ -72,6 +45,7 @@ def make_task_sft(
     follows: Artefact | None,
     teacher: Callable[[Cell], tuple[TaskModel, Wardrobe | None]],
     finished: Artefact | None = None,
+    beside: Base | None = None,
 ) -> Artefact:
     """The task SFT of a cell: `delta.safetensors` with the head in it, and the labels as a metric.
 
@@ -81,6 +55,7 @@ def make_task_sft(
         follows: the task SFT of the teacher that is followed; None for gold labels.
         teacher: makes the model of that, and what it wears for each batch.
         finished: the task SFT that is tuned further; None to begin with the bare base.
+        beside: another student of the family, that reads every batch too with the same trained values.
     """
     config, system = inputs.experiment.task_config(cell), inputs.system(cell)
     source, learning = inputs.experiment.source, system.learning
@@ -91,7 +66,8 @@ def make_task_sft(
         wanted = [one for own in validation.values() for one in own]
         encoder, tokenizer, kept = base.load(inputs)
         set_seed(cell.seed)
-        model = inputs.placed(TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size)))
+        head = task_head(task, encoder.config, learning.layers)
+        model = inputs.placed(TaskModel(encoder=encoder, head=head))
         base_id = base_hash(encoder)
         clothes = {code: load_worn(one.path(WORN), base=base_id) for code, one in worn.items()}
         before = SparseDelta.load(finished.path(WORN), base=base_id) if finished else None
@@ -128,6 +104,7 @@ def make_task_sft(
             cut=0 if base.vocabulary else inputs.parameters_cut(encoder),
             before=before,
             exposed={source: (source, *inputs.exposed(cell))},
+            beside=inputs.placed(beside.load(inputs)[0]) if beside else None,
         )
         known = [one for own in examples.values() for one in own]
         floor = {FLOOR: task.floor(known, wanted)[task.metric]}
@@ -147,14 +124,17 @@ def make_task_sft(
         settings["validated"] = learning.validated
     if system.then is not None:
         settings |= {"then": system.then, "further": system.further}
-    if follows is not None and learning.terms != STATES:
+    if system.forced and learning.terms != STATES:
         settings["terms"] = learning.terms
     if follows is not None and learning.temperature != 1.0:
         settings["temperature"] = learning.temperature
     if learning.exposed:
         settings["exposed"] = learning.exposed
-    if learning.through != "target":
-        settings["through"] = learning.through
+    for name, usual in (("through", "target"), ("layers", 0)):
+        if (said := getattr(learning, name)) != usual:
+            settings[name] = said
+    if system.guided:
+        settings["follows"] = learning.follows
     settings |= inputs.reading(cell)
     if follows is not None and inputs.experiment.at_floor == "stop":
         _check_learnt(follows, cell)
@@ -180,7 +160,8 @@ def make_task_model(
     for one in (*([load_worn(worn.path(WORN), base=base_id)] if worn else []), delta):
         one.apply(encoder)
     task, _ = inputs.training(cell)
-    model = TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size))
+    head = task_head(task, encoder.config, inputs.system(cell).learning.layers)
+    model = TaskModel(encoder=encoder, head=head)
     model.head.load_state_dict(head_of(delta))
     return inputs.placed(model).eval(), task, tokenizer
 
@@ -258,9 +239,10 @@ def _followed(
     return Followed(
         teacher=teacher,
         kept=kept,
-        terms=system.learning.terms,
+        terms={} if system.guided else system.learning.terms,
         pairs=pairs,
         narrowing=narrowing,
         temperature=system.learning.temperature,
+        gold=system.guided,
         wardrobe=wardrobe,
     )

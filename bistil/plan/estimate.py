@@ -48,7 +48,7 @@ class Estimator:
         """What a stage costs; without a teacher's configuration the FLOPs are nought, for a stage that trains
         nothing the steps too.
         """
-        steps = sum(schedule.steps for schedule in schedules(stage.config))
+        steps = sum(schedule.bound for schedule in schedules(stage.config))
         if self.config is None or not steps or stage.kind == "teacher":
             return Cost(steps)
         return Cost(steps, steps * self._step(stage, self.config))

@@ -341,8 +341,9 @@ def train_generator(
     base = base_hash(encoder)
     decouple_output_embedding(mlm)
     mlm.requires_grad_(False)
-    parts = {code: own.split(text.held_out_share) for code, own in blocks.items()}
+    parts = {code: own.split(text.held_out(code)) for code, own in blocks.items()}
     training = {code: own for code, (own, _) in parts.items()}
+    schedule = settings.schedule.counted(sum(map(len, training.values())), settings.batch_size)
     kept_out = {code: own for code, (_, own) in parts.items()}
     evaluation = held_out(kept_out, tokenizer, batch_size=16, mask_share=text.mask_share)
     set_seed(seed)
@@ -355,7 +356,7 @@ def train_generator(
         tokenizer,
         weights=temperature(sizes, settings.alpha),
         batch_size=settings.batch_size,
-        steps=settings.schedule.steps,
+        steps=schedule.steps,
         mask_share=text.mask_share,
         seed=seed + 1,
     )
@@ -366,7 +367,7 @@ def train_generator(
             batches,
             lambda: evaluate_mlm(mlm, objective.worn_for(evaluation)),
             run.phase("checkpoint-generator"),
-            schedule=settings.schedule,
+            schedule=schedule,
             select="loss",
             seed=seed,
         )

@@ -46,6 +46,7 @@ class Tuning:
         before: the adapter that one by `adapter` starts from; None for a random one.
         dresses: whether the encoder wears something of each batch's language from the objective's forward
             pass until its gradients are there.
+        beside: another encoder that the objective reads by, which an adapter is hung on too.
     """
 
     objective: Objective
@@ -60,6 +61,7 @@ class Tuning:
     callbacks: "Sequence[TrainerCallback]" = ()
     dresses: bool = False
     before: "Adapter | None" = None
+    beside: Any = None
 
     def fit(
         self,

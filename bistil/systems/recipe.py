@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 from bistil.errors import InputError
-from bistil.settings.ranges import Count, Filled, Positive, Settings
+from bistil.settings.ranges import Count, Filled, Positive, Range, Settings
 from bistil.systems.layers import LayerMap
 from bistil.systems.rows import Rows, Then
 
@@ -18,6 +18,8 @@ Of = Literal["embedding", "hidden", "states", "attention", "scores", "relations"
 By = Literal["mse", "cosine", "kl", "ce", "stored"]
 Side = Literal["target", "source"]
 """Which of a family's students."""
+Fresh = Annotated[int, Range(least=0, most=100)]
+"""Layers that a head has of its own."""
 SHARED = r"embeddings|head|layer:[1-9]\d*"
 """What the students of a family can share."""
 COMPARED: Mapping[str, tuple[str, ...]] = {
@@ -101,6 +103,8 @@ class Student(Settings):
         trim: whether teacher and student are trimmed "before" they are distilled, or the finished student
             "after", which trains nothing.
         frozen: what of the student stays as it starts: its `positions`, or all of its `embeddings`.
+        start_from: the target whose student, by this very recipe, it goes on from instead of the teacher's
+            layers (progressive transfer); rows of tokens that student has not are the teacher's. "" for none.
         title: what its learning curve is called.
         named: how its artefacts name the recipe; "" where they hold all of it, as those of variants do.
     """
@@ -114,6 +118,7 @@ class Student(Settings):
     share: tuple[str, ...] = field(default=("embeddings", "head"), metadata={"added_later": True})
     trim: Literal["before", "after"] = field(default="before", metadata={"added_later": True})
     frozen: tuple[Literal["positions", "embeddings"], ...] = field(default=(), metadata={"added_later": True})
+    start_from: str = field(default="", metadata={"added_later": True})
     title: str = ""
     named: str = ""
 
@@ -141,6 +146,12 @@ class Student(Settings):
             )
         if not self.terms and self.family:
             raise InputError("Students of a family that learn nothing are one truncated teacher: give terms.")
+        alone = self.languages in ("pair", "target") and self.vocabulary != "union"
+        if self.start_from and not (self.terms and alone and self.trim == "before"):
+            raise InputError(
+                "`start_from` is for a student of a pair or a target that learns something and is trimmed"
+                " before it does, if at all."
+            )
         if (self.vocabulary, self.languages) == ("trimmed", "seen"):
             raise InputError(
                 "A vocabulary is trimmed to a pair or a target; students of all seen languages keep the"
@@ -194,8 +205,13 @@ class Student(Settings):
         return (
             bool(compared)
             and compared <= {"attention", "states"}
-            and (self.languages, self.start) == ("pair", "uniform")
+            and (self.languages, self.start, self.start_from) == ("pair", "uniform", "")
         )
+
+    @property
+    def start_told(self) -> str:
+        """What it starts from, as in result rows: uniform, random, uniform from swa."""
+        return f"{self.start} from {self.start_from}" if self.start_from else self.start
 
     @property
     def settings(self) -> Any:
@@ -287,7 +303,9 @@ class Learning(Settings):
         peft: the task is tuned by this method of the `peft` library, at the settings' density.
         spiel: the task is tuned by this variant of SpIEL, at that density.
         adapter: the task is tuned by a bottleneck adapter, as `adapter` of its settings says.
-        follows: the task's "gold" labels, or the "teacher" that is tuned for it (teacher-forced).
+        follows: the task's "gold" labels, the language-adapted "teacher" that is tuned for it
+            (teacher-forced), or half the labels, half the squared distance from the "logits" of the teacher
+            that is tuned for it in all its weights (Bui section 3.3.6).
         terms: what a student that follows the teacher imitates of its states, beside its predictions.
         temperature: what logits of both sides are divided by in the loss on predictions; BiStil's eq. 5.3 has
             none, the code that was released with it 2.
@@ -296,28 +314,32 @@ class Learning(Settings):
             first language that the task is learnt from where the source is none of them.
         exposed: whose language module a batch of the source wears besides its own, one of them at random: the
             "target"'s, or that of each of the task's "targets".
-        through: which student of a family reads the examples and is tuned, the "target"'s or the "source"'s.
+        through: which student of a family reads the examples and is tuned, the "target"'s or the "source"'s;
+            through "both" each batch is read twice, with the same trained values, which begin as the
+            source's, and the loss is the mean of the two.
         used: which student of a family reads the target's text, with what was tuned. Where it is not the one
             that was tuned, it is changed by the same differences (Bui section 3.3.5).
         carried: whether `differences` are carried from the tuned student to the used one, or the tuned
             `values` themselves.
         embeddings: whether the embedding layer is tuned along ("trained") or left as it is ("frozen").
+        layers: how many fresh Transformer layers are trained between the encoder and the task's head.
     """
 
     select: Literal["random", "biases", "all", "none"] | None = None
     peft: Literal["lora", "ia3"] | None = None
     spiel: Literal["ag", "ma"] | None = None
     adapter: bool = field(default=False, metadata={"added_later": True})
-    follows: Literal["gold", "teacher"] = "gold"
+    follows: Literal["gold", "teacher", "logits"] = "gold"
     terms: Mapping[str, Term] = field(default_factory=lambda: STATES)
     temperature: Positive = field(default=1.0, metadata={"added_later": True})
     rows: Annotated[tuple[Rows, ...], Filled()] = (Rows(),)
     validated: tuple[Rows, ...] = field(default=(), metadata={"added_later": True})
     exposed: Literal["target", "targets"] | None = field(default=None, metadata={"added_later": True})
-    through: Side = field(default="target", metadata={"added_later": True})
+    through: Literal["target", "source", "both"] = field(default="target", metadata={"added_later": True})
     used: Side = field(default="target", metadata={"added_later": True})
     carried: Literal["differences", "values"] = field(default="differences", metadata={"added_later": True})
     embeddings: Literal["trained", "frozen"] = field(default="trained", metadata={"added_later": True})
+    layers: Fresh = field(default=0, metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -327,6 +349,23 @@ class Learning(Settings):
             )
         if self.embeddings == "frozen" and (self.peft or self.spiel or self.adapter):
             raise InputError("`embeddings: frozen` is for tuning by `select` or LT-SFT; take it out.")
+
+        if self.layers and self.follows == "teacher":
+            raise InputError(
+                "A head with `layers` of its own cannot begin as the teacher's, as `follows: teacher` has it:"
+                " take `follows: gold` or `logits`."
+            )
+        alike = self.adapter or (self.select == "biases" and self.carried == "values")
+        if self.through == "both" and not alike:
+            raise InputError(
+                "What is trained through `both` students is the same in both: an adapter (`adapter: true`)"
+                " or the biases (`select: biases, carried: values`)."
+            )
+
+    @property
+    def tuned(self) -> Side:
+        """Which student of a family what was tuned belongs to."""
+        return "source" if self.through == "both" else self.through
 
     @property
     def one_phase(self) -> bool:
@@ -343,7 +382,8 @@ class Learning(Settings):
     def told(self) -> str:
         """By what the task is tuned and through which of a family's students, as in result rows."""
         sides = "" if self.through == self.used == "target" else f" {self.through} to {self.used}"
-        return (self.by or "settings") + sides
+        deeper = f"+{self.layers}" if self.layers else ""
+        return (self.by or "settings") + deeper + sides
 
     @property
     def moves(self) -> bool:
@@ -368,6 +408,8 @@ class System:
         learning: how it learns the task.
         colour: its colour in every figure; "" for one made from its name.
         guesses: whether it is no model at all but a trivial guess.
+        model: the name, under `teachers` of the experiment's file, of a ready-made model that stands in the
+            teacher's place; "" for the teacher itself.
         own_teacher: whether it is, instead of the experiment's teacher, the first that `merge` names for the
             target.
         merge: what differs from the experiment's `merge`, by its keys.
@@ -385,6 +427,7 @@ class System:
     learning: Learning = field(default_factory=Learning)
     colour: str = ""
     guesses: bool = False
+    model: str = ""
     own_teacher: bool = False
     merge: Mapping[str, Any] = field(default_factory=dict)
     ours: bool = False
@@ -393,10 +436,15 @@ class System:
     translated_test: str = ""
 
     def __post_init__(self) -> None:
-        if self.merges and (self.adaptation.worn != "nothing" or self.learning.follows == "teacher"):
+        if self.merges and (self.adaptation.worn != "nothing" or self.learning.follows != "gold"):
             raise InputError("A student of several teachers wears nothing and follows gold labels in tasks.")
         if self.merge and not (self.merges or self.own_teacher):
             raise InputError("`merge` is of a system that merges teachers, which this one does not.")
+        if self.model and (self.student or self.guesses or self.own_teacher or self.adaptation.hangs):
+            raise InputError(
+                "`model` is for a whole model by itself, with language SFTs or without; students and language"
+                " adapters are the experiment's teacher's."
+            )
         family = self.student is not None and self.student.family
         if family and self.adaptation.worn != "nothing":
             raise InputError("The students of a family are each of one language and wear nothing for it.")
@@ -432,6 +480,11 @@ class System:
         return self.student is not None and self.learning.follows == "teacher"
 
     @property
+    def guided(self) -> bool:
+        """Whether it is a student that learns from the task's teacher beside gold labels."""
+        return self.student is not None and self.learning.follows == "logits"
+
+    @property
     def regime(self) -> str:
         """Which examples, as in result rows, and by whom the test file is translated."""
         then = [f"then {rows}" for rows in self.further]
@@ -444,7 +497,7 @@ class System:
         student = self.student
         return {
             "recipe": "+".join(sorted(student.terms)) if student else "",
-            "start": student.start if student else "",
+            "start": student.start_told if student else "",
             "layers": student.layers if student and student.follows else "",
             "languages": student.languages if student else "",
             "adaptation": str(self.adaptation),

@@ -99,11 +99,16 @@ def _of_pair(
 
 
 def _family(
-    told: str, source: str, colour: str, terms: Mapping[str, Term], layers: str = "uniform"
+    told: str,
+    source: str,
+    colour: str,
+    terms: Mapping[str, Term],
+    layers: str = "uniform",
+    learning: Learning = ALL_WEIGHTS,
 ) -> System:
     """Bui's students, one for each language, the target's tuned on the source in all its weights."""
     student = Student(terms=terms, layers=layers, languages="each", title=told.rstrip("."))
-    return System(told=told, source=source, student=student, learning=ALL_WEIGHTS, colour=colour)
+    return System(told=told, source=source, student=student, learning=learning, colour=colour)
 
 
 def _truncated(start: str, which: str, source: str, colour: str) -> System:
@@ -382,6 +387,14 @@ SYSTEMS: Mapping[str, System] = {
         "#661144",
         MONOSHOT,
     ),
+    "monoshot-td": _family(
+        "MonoShot's students, the target's tuned on the source by gold labels and by the logits of the"
+        " teacher that is tuned in all its weights, half of each.",
+        "Bui 2022, section 3.3.6",
+        "#aa77aa",
+        MONOSHOT,
+        learning=Learning(select="all", follows="logits"),
+    ),
     "monoalignment": _family(
         "Two monolingual students by MonoShot's losses, with states and attention scores of the last layer"
         " alone.",
@@ -484,6 +497,7 @@ SYSTEMS: Mapping[str, System] = {
     ),
 }
 TEACHER, UNADAPTED, FLOOR = "teacher-ltsft", "teacher-no-adaptation", "floor"
+FULL_TEACHER = "teacher-full"
 FORCED, SELF_TAUGHT = "bistil-tf", "bistil-st"
 OF_ALL = "multilingual-distil"
 

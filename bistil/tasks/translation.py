@@ -7,10 +7,10 @@ alone, each kept once it is done, so that a killed run goes on to the same file.
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from bistil.errors import InputError
 from bistil.models.seq2seq import (
@@ -24,6 +24,7 @@ from bistil.models.seq2seq import (
 )
 from bistil.settings import files
 from bistil.settings.ranges import Count, Length, Settings, Share
+from bistil.tasks.classification import Text
 from bistil.tasks.nli import Pair
 from bistil.training.loop import Run, Stopped
 from bistil.training.progress import Event
@@ -32,12 +33,15 @@ Translate = Callable[[Sequence[str]], list[str]]
 """Translates different sentences, in order."""
 DONE = "checkpoint-translations.jsonl"
 """What a killed run has translated, a batch on each line."""
-HEADER = ("premise", "hypothesis", "label")
+Example = TypeVar("Example", Pair, Text)
+SENTENCES: Mapping[type, tuple[str, ...]] = {Pair: ("premise", "hypothesis"), Text: ("text",)}
+"""Kind of example -> what of it is translated."""
 REFUSED: Mapping[str, str] = {
     "parsing": "a tree is one of the words that were there",
     "pos": "tags belong to the words that were there",
     "ner": "names would have to be found again in the translation",
     "qa": "the answer is a place in the text, which moves",
+    "choice": "its candidates are judged beside each other, and would be translated one by one",
     "retrieval": "its sentences are translations already",
 }
 """Why the labels of a task do not survive a translation."""
@@ -115,21 +119,30 @@ def check_translatable(task: str, *, at: tuple[str | int, ...] = ()) -> None:
     Raises:
         InputError: saying why.
     """
-    if task != "nli":
+    if task not in ("nli", "classification"):
         why = REFUSED.get(task, "nothing says how its file is written")
         raise InputError(f"{task} can't be learnt from translations or tested on them: {why}.", at=at)
 
 
-def translated(pairs: Sequence[Pair], translate: Translate) -> list[Pair]:
-    """Return pairs of sentences in another language, with their labels and in their order."""
-    sentences = list(dict.fromkeys(text for pair in pairs for text in (pair.premise, pair.hypothesis)))
+def translated(examples: Sequence[Example], translate: Translate) -> list[Example]:
+    """Return examples in another language, with their labels and in their order."""
+    sentences = list(dict.fromkeys(text for one in examples for text in _sentences(one).values()))
     found = dict(zip(sentences, translate(sentences), strict=True))
-    return [replace(pair, premise=found[pair.premise], hypothesis=found[pair.hypothesis]) for pair in pairs]
+    return [replace(one, **{name: found[text] for name, text in _sentences(one).items()}) for one in examples]
 
 
-def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
-    """Write pairs in a file that the task reads."""
-    lines = (HEADER, *((one.premise, one.hypothesis, one.label) for one in pairs))
+def _sentences(example: Pair | Text) -> dict[str, str]:
+    return {name: getattr(example, name) for name in SENTENCES[type(example)]}
+
+
+def write_translated(path: Path, examples: Sequence[Pair | Text]) -> None:
+    """Write examples in a file that their task reads."""
+    lines = [
+        (one.label, one.text) if isinstance(one, Text) else (one.premise, one.hypothesis, one.label)
+        for one in examples
+    ]
+    if isinstance(examples[0], Pair):
+        lines.insert(0, ("premise", "hypothesis", "label"))
     path.write_text("".join("\t".join(line) + "\n" for line in lines), encoding="utf-8", newline="\n")
 
 
@@ -235,15 +248,15 @@ def _kept(
             yield texts
 
 
-def measured(before: Sequence[Pair], after: Sequence[Pair]) -> dict[str, Any]:
+def measured(before: Sequence[Example], after: Sequence[Example]) -> dict[str, Any]:
     """What can be seen of a translation without knowing the language: `lines`, the mean `length_ratio` in
     characters, the share of words `copied`, how many sentences are `identical`, `empty`, of `one_word` in
     place of several, or `long`, over four times as long.
     """
     pairs = {
-        (getattr(old, side), getattr(new, side))
+        both
         for old, new in zip(before, after, strict=True)
-        for side in ("premise", "hypothesis")
+        for both in zip(_sentences(old).values(), _sentences(new).values(), strict=True)
     }
     words = [(set(old.split()), new.split()) for old, new in pairs]
     total = sum(len(new) for _, new in words)

@@ -117,6 +117,13 @@ class Schedule(Settings):
         if self.at_most and self.at_least and self.at_most < self.at_least:
             raise InputError(f"At least {self.at_least} and at most {self.at_most} steps cannot be.")
 
+    @property
+    def bound(self) -> int:
+        """Its steps, or while they are not counted the most that its epochs may come to; 0 where nothing says
+        that.
+        """
+        return self.steps or self.at_most or 0
+
     def counted(self, examples: int, batch_size: int) -> "Schedule":
         """The same schedule with its epochs of so many examples as steps."""
         if not self.epochs:

@@ -78,6 +78,7 @@ JSONL = (
     '{"sentence1": "a", "sentence2": "b", "gold_label": "neutral"}\n{"sentence1": "a", "sentence2": "c",'
     ' "gold_label": "-"}\n'
 )
+CHOICES = '{"context": "a b", "question": "c?", "choices": ["a", "b"], "label": 1}\n'
 ANSWER = {"text": "red", "answer_start": 6}
 SQUAD = {
     "version": "1.1",
@@ -325,6 +326,13 @@ def readers(folder: Path) -> dict[str, Reader]:
         "ner": Reader(task("ner").read, "file.txt", NER.encode()),
         "iob2": Reader(task("ner").read, "file.iob2", IOB2.encode()),
         "nli": Reader(task("nli").read, "file.tsv", NLI.encode()),
+        "classification": Reader(
+            task("classification").read, "file.tsv", b"news\tIt rains.\nsport\tShe won.\n"
+        ),
+        "classification-csv": Reader(
+            task("classification").read, "file.csv", b'text,label\n"Rain, wind.",news\n'
+        ),
+        "choice": Reader(task("choice").read, "file.jsonl", CHOICES.encode()),
         "nli-jsonl": Reader(task("nli").read, "file.jsonl", JSONL.encode()),
         "squad": Reader(task("qa").read, "file.json", json.dumps(SQUAD).encode()),
         "parallel": Reader(read_parallel, "file.tsv", b"one\tuno\ntwo\tdos\n"),

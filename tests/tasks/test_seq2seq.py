@@ -28,7 +28,7 @@ from bistil.pretrain.pieces import fast_tokenizer
 from bistil.pretrain.translator import Parallel, TranslatorConfig, initial_translator
 from bistil.tasks import translation
 from bistil.tasks.nli import Nli, Pair
-from bistil.tasks.translation import DONE, Translator, by_model, measured, translated, write_pairs
+from bistil.tasks.translation import DONE, Translator, by_model, measured, translated, write_translated
 from bistil.training.loop import Run, Schedule, Stopped
 from bistil.training.progress import Event
 
@@ -148,7 +148,7 @@ def test_a_killed_run_loses_a_batch_at_most_and_ends_in_the_same_file(
     def write(folder: Path, stop: threading.Event | None, progress: Any) -> None:
         folder.mkdir(exist_ok=True)
         look = by_model(nllb, settings(nllb), "eng", "swa", run=Run(folder, "t", progress, stop))
-        write_pairs(folder / "out.tsv", translated(pairs, look))
+        write_translated(folder / "out.tsv", translated(pairs, look))
 
     write(tmp_path / "whole", None, lambda event: None)
     once = [length for batch in sizes for length in batch]
@@ -175,7 +175,7 @@ def test_a_killed_run_loses_a_batch_at_most_and_ends_in_the_same_file(
 def test_what_comes_back_odd_is_counted_kept_and_read_again(tmp_path: Path) -> None:
     before = [Pair("the sun is hot", "a sea", "neutral"), Pair("sun", "the cold sea", "entailment")]
     after = [Pair("", "moto moto moto moto moto", "neutral"), Pair("jua", "jua", "entailment")]
-    write_pairs(tmp_path / "out.tsv", after)
+    write_translated(tmp_path / "out.tsv", after)
     assert Nli().read(tmp_path / "out.tsv") == after
     told = measured(before, after)
     assert (told["empty"], told["one_word"], told["long"]) == (1, 2, 1)
