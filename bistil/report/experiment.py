@@ -44,6 +44,8 @@ KINDS = (
     "generated-adapter",
     "further-adapter",
     "generator",
+    "translation",
+    "shots",
     "vocabulary",
     "teacher-labels",
     "union-vocabulary",
@@ -248,8 +250,12 @@ def _owner(artefact: Artefact, known: Mapping[str, Artefact]) -> str:
 
 
 def further_tables(rows: Sequence[Row], manifests: Iterable[Mapping[str, Any]]) -> list[Table]:
-    """The papers' numbers beside ours, signed ranks over cells, and what was left of vocabularies."""
-    return [*_published_tables(rows), *rank_tables(rows), *_vocabulary_tables(manifests)]
+    """The papers' numbers beside ours, signed ranks over cells, what was left of vocabularies, and what can
+    be seen of translations.
+    """
+    known = list(manifests)
+    found = _vocabulary_tables(known) + _translation_tables(known)
+    return [*_published_tables(rows), *rank_tables(rows), *found]
 
 
 def notebooks(folder: Path) -> dict[str, str]:
@@ -300,6 +306,20 @@ def _vocabulary_tables(manifests: Iterable[Mapping[str, Any]]) -> list[Table]:
                 )
     head = ("pair", "vocabulary (tokens)", "text in", "lines tokenised as before", "tokens a line")
     return [Table("Vocabulary reduction", head, sorted(lines))] if lines else []
+
+
+def _translation_tables(manifests: Iterable[Mapping[str, Any]]) -> list[Table]:
+    """What can be seen of each translated file, a line each."""
+    lines = []
+    for manifest in manifests:
+        if manifest["kind"] == "translation":
+            config, found = manifest["config"], manifest["metrics"]
+            file = f"{config['task']} {config['split']}, {config['source']} → {config['target']}"
+            shares = (f"{found['length_ratio']:.2f}", f"{100 * found['copied']:.1f} %")
+            odd = (f"{found[name]:,}" for name in ("identical", "empty", "one_word", "long"))
+            lines.append((file, config["translator"]["kind"], f"{found['lines']:,}", *shares, *odd))
+    head = ("file", "by", "lines", "length ratio", "words copied", "identical", "empty", "one word", "long")
+    return [Table("Translations", head, sorted(lines))] if lines else []
 
 
 def _seed(artefact: Artefact, found: Sequence[Artefact]) -> int | None:

@@ -20,7 +20,7 @@ from bistil.pipeline import Pipeline
 from bistil.pipeline.examples import TRANSLATION
 from bistil.plan import foresee, plan
 from bistil.pretrain.pieces import fast_tokenizer
-from bistil.report.experiment import write_experiment_report
+from bistil.report.experiment import further_tables, write_experiment_report
 from bistil.store.artefacts import Store, file_id, plain
 from bistil.systems.rows import Rows
 from bistil.tasks import task as find_task
@@ -271,6 +271,9 @@ def test_a_model_translates_a_file_of_the_pipeline(small, world_settings, tmp_pa
     assert [one.label for one in found] == labels
     assert made.manifest["inputs"]["seq2seq"] == file_id(tmp_path / "model")
     assert [path.name for path in made.folder.glob("checkpoint*")] == []
+    [told] = further_tables([], [made.manifest])
+    assert (told.title, told.lines[0][:3]) == ("Translations", ("nli train, qaa → qab", "seq2seq", "3"))
+    assert told.lines[0][-3:] == tuple(str(made.metrics[name]) for name in ("empty", "one_word", "long"))
     again = replace(whole.translators["m"], beams=2)
     other = Pipeline(replace(whole, translators={"m": again}), data, pipeline.store)
     assert other.translation("nli", "train", "qaa", "qab", "m").id != made.id
@@ -319,5 +322,6 @@ def test_a_run_with_every_regime_from_file_to_report(small, world_settings, tmp_
     text = page.read_text(encoding="utf-8")
     assert "It learns its task from examples of the source; 4 examples of the target" in text
     assert "Its test file is translated into the source language" in text
+    assert "nli test, qac → qaa" in text
     kept = json.loads((page.parent / "experiment.json").read_text(encoding="utf-8"))
     assert kept["regimes"]["both"]["shots"] == 2
