@@ -31,6 +31,8 @@ from bistil.training.progress import Event
 
 Translate = Callable[[Sequence[str]], list[str]]
 """Translates different sentences, in order."""
+NOTHING = "…"
+"""What is written of a sentence whose translation is empty."""
 DONE = "checkpoint-translations.jsonl"
 """What a killed run has translated, a batch on each line."""
 Example = TypeVar("Example", Pair, Text)
@@ -136,14 +138,17 @@ def _sentences(example: Pair | Text) -> dict[str, str]:
 
 
 def write_translated(path: Path, examples: Sequence[Pair | Text]) -> None:
-    """Write examples in a file that their task reads."""
+    """Write examples in a file that their task reads; in the place of a sentence that came back empty stands
+    `NOTHING`, since a blank is refused as a mistake in a file.
+    """
     lines = [
         (one.label, one.text) if isinstance(one, Text) else (one.premise, one.hypothesis, one.label)
         for one in examples
     ]
     if isinstance(examples[0], Pair):
         lines.insert(0, ("premise", "hypothesis", "label"))
-    path.write_text("".join("\t".join(line) + "\n" for line in lines), encoding="utf-8", newline="\n")
+    filled = ("\t".join(cell.strip() or NOTHING for cell in line) for line in lines)
+    path.write_text("".join(f"{line}\n" for line in filled), encoding="utf-8", newline="\n")
 
 
 def by_table(path: Path) -> Translate:

@@ -26,9 +26,18 @@ from bistil.models import seq2seq
 from bistil.models.seq2seq import OTHERS, language_token, language_tokens, load_model, read_tokenizer
 from bistil.pretrain.pieces import fast_tokenizer
 from bistil.pretrain.translator import Parallel, TranslatorConfig, initial_translator
-from bistil.tasks import translation
+from bistil.tasks import task, translation
+from bistil.tasks.classification import Text
 from bistil.tasks.nli import Nli, Pair
-from bistil.tasks.translation import DONE, Translator, by_model, measured, translated, write_translated
+from bistil.tasks.translation import (
+    DONE,
+    NOTHING,
+    Translator,
+    by_model,
+    measured,
+    translated,
+    write_translated,
+)
 from bistil.training.loop import Run, Schedule, Stopped
 from bistil.training.progress import Event
 
@@ -176,7 +185,12 @@ def test_what_comes_back_odd_is_counted_kept_and_read_again(tmp_path: Path) -> N
     before = [Pair("the sun is hot", "a sea", "neutral"), Pair("sun", "the cold sea", "entailment")]
     after = [Pair("", "moto moto moto moto moto", "neutral"), Pair("jua", "jua", "entailment")]
     write_translated(tmp_path / "out.tsv", after)
-    assert Nli().read(tmp_path / "out.tsv") == after
+    assert Nli().read(tmp_path / "out.tsv") == [replace(after[0], premise=NOTHING), after[1]]
+    write_translated(tmp_path / "texts.tsv", [Text("jua kali", "sun"), Text("", "sea")])
+    assert task("classification").read(tmp_path / "texts.tsv") == [
+        Text("jua kali", "sun"),
+        Text(NOTHING, "sea"),
+    ]
     told = measured(before, after)
     assert (told["empty"], told["one_word"], told["long"]) == (1, 2, 1)
 
