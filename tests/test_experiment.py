@@ -46,9 +46,9 @@ def test_cells_are_the_whole_grid(experiment) -> None:
             r"general\.weights\.qab should be above 0, but is 0\.0",
         ),
         ({"sources": "qaa"}, "unknown key 'sources'"),
-        ({"claims": [{"order": "scratch:2 > minilm:2"}]}, "about what the experiment has"),
-        ({"claims": [{"order": "floor > floor", "tasks": ["qa"]}]}, "about what the experiment has"),
-        ({"claims": [{"order": "floor > floor", "targets": ["qbc"]}]}, "about what the experiment has"),
+        ({"claims": [{"order": "scratch:2 > minilm"}]}, "'minilm' is not a system"),
+        ({"claims": [{"order": "floor > teacher-ltfst"}]}, "Did you mean teacher-ltsft"),
+        ({"claims": [{"order": "floor > floor", "tasks": ["qa"]}]}, "about tasks of the experiment"),
         ({"claims": [{"order": "better"}]}, "Two systems or more"),
     ],
 )

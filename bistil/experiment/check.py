@@ -251,17 +251,15 @@ def _check_groups(experiment: "Experiment") -> None:
 
 
 def _check_claims(experiment: "Experiment") -> None:
-    """Refuse claims about systems, tasks and targets that the experiment has not."""
-    codes = {code for targets in experiment.targets.values() for code in targets}
+    """Refuse claims about systems and tasks that there are not; about those that are not run, the report says
+    so.
+    """
+    tasks = (*experiment.task, RETRIEVAL)
     for number, chain in enumerate(experiment.claims):
-        for key, said, known in (
-            ("order", chain.names, experiment.systems),
-            ("tasks", chain.tasks, tuple(experiment.targets)),
-            ("targets", chain.targets, tuple(codes)),
-        ):
-            if strangers := [one for one in said if one not in known]:
-                raise InputError(
-                    f"A claim is about what the experiment has, {', '.join(sorted(known))}, but got"
-                    f" {strangers[0]!r}.",
-                    at=("claims", number, key),
-                )
+        for name in chain.names:
+            experiment.parse_system(name, at=("claims", number, "order"))
+        if strangers := [task for task in chain.tasks if task not in tasks]:
+            raise InputError(
+                f"A claim is about tasks of the experiment, {', '.join(tasks)}, but got {strangers[0]!r}.",
+                at=("claims", number, "tasks"),
+            )

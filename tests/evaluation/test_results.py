@@ -304,6 +304,16 @@ def test_variants_tell_densities_apart_only_where_there_are_several() -> None:
     assert len(select(rows, Variant("bistil-tf", 2, 0.04))) == 1
 
 
+def test_densities_that_came_of_targets_and_seeds_are_one_system() -> None:
+    rows = [
+        row("monoshot", 2, 1.0, density=density, target=target, seed=seed)
+        for target, seed, density in (("aaa", 1, 0.98), ("bbb", 1, 0.97), ("bbb", 2, 0.971))
+    ]
+    assert variants(rows) == [Variant("monoshot", 2)]
+    again = row("monoshot", 2, 1.0, density=0.5, target="bbb", seed=2)
+    assert [one.density for one in variants([*rows, again])] == [0.5, 0.97, 0.971, 0.98]
+
+
 def test_densities_that_came_of_two_tasks_are_one_system() -> None:
     rows = [
         row("teacher-full", None, 1.0, density=0.823),
