@@ -203,6 +203,8 @@ class Experiment(Settings):
         sft = sft.by(way) if way else sft
         if learning.embeddings == "frozen" and sft.lottery is not None:
             sft = dataclasses.replace(sft, lottery=dataclasses.replace(sft.lottery, freeze_embeddings=True))
+        if learning.layers:
+            sft = sft.within(learning.layers)
         config = dataclasses.replace(config, sft=sft, adapter=None)
         return self._further(cell, config) if self.system(cell.system).then is not None else config
 

@@ -232,6 +232,8 @@ class Adaptation(Settings):
         worn: a language SFT ("sft"), by the method that the experiment's settings say, a language "adapter"
             (MAD-X), one "generated" from typology (MAD-G), or "nothing".
         select: what may change in that SFT instead of the entries that LT-SFT chooses.
+        layers: the part of the encoder in which that SFT may change entries, "outer" or "middle", as
+            `LotteryConfig.layers`.
         generator: the kind of generator, instead of that of the experiment's settings.
         of: whose adapter is worn: the language's "own", in use the "source"'s for every language, or that of
             the typologically "nearest" language that has one.
@@ -241,6 +243,7 @@ class Adaptation(Settings):
 
     worn: Literal["nothing", "sft", "adapter", "generated"] = "nothing"
     select: Literal["random", "biases"] | None = None
+    layers: Literal["outer", "middle"] | None = field(default=None, metadata={"added_later": True})
     generator: Literal["base", "ls"] | None = field(default=None, metadata={"added_later": True})
     of: Literal["own", "source", "nearest"] = field(default="own", metadata={"added_later": True})
     in_training: bool = True
@@ -250,6 +253,8 @@ class Adaptation(Settings):
         super().__post_init__()
         if self.generator and self.worn != "generated":
             raise InputError("`generator` is for what is generated: `worn: generated`.")
+        if self.layers and self.worn != "sft":
+            raise InputError("`layers` is for language SFTs: `worn: sft`.")
         if self.of != "own" and not (self.worn == "adapter" or (self.hangs and self.of == "source")):
             raise InputError(
                 "`of: nearest` is for `worn: adapter`, `of: source` for that and `worn: generated`, but got"
@@ -274,7 +279,7 @@ class Adaptation(Settings):
             "" if self.in_training and self.in_use else " training only" if self.in_training else " use only"
         )
         of = self.of if self.of != "own" else ""
-        return " ".join(filter(None, (self.worn, self.select, self.generator, of))) + when
+        return " ".join(filter(None, (self.worn, self.select, self.layers, self.generator, of))) + when
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,6 +288,8 @@ class Learning(Settings):
 
     Attributes:
         select: what may change, as `LotteryConfig.select`; None for what the experiment's settings say.
+        layers: the part of the encoder in which entries may change for the task, "outer" or "middle", as
+            `LotteryConfig.layers`.
         peft: the task is tuned by this method of the `peft` library, at the settings' density.
         spiel: the task is tuned by this variant of SpIEL, at that density.
         adapter: the task is tuned by a bottleneck adapter, as `adapter` of its settings says.
@@ -302,6 +309,7 @@ class Learning(Settings):
     """
 
     select: Literal["random", "biases", "all", "none"] | None = None
+    layers: Literal["outer", "middle"] | None = field(default=None, metadata={"added_later": True})
     peft: Literal["lora", "ia3"] | None = None
     spiel: Literal["ag", "ma"] | None = None
     adapter: bool = field(default=False, metadata={"added_later": True})
@@ -321,8 +329,11 @@ class Learning(Settings):
             raise InputError(
                 f"At most one of `select`, `peft`, `spiel` and `adapter` was expected, but got {self}."
             )
-        if self.embeddings == "frozen" and (self.peft or self.spiel or self.adapter):
-            raise InputError("`embeddings: frozen` is for tuning by `select` or LT-SFT; take it out.")
+        restricted = self.embeddings == "frozen" or self.layers
+        if restricted and (self.peft or self.spiel or self.adapter):
+            raise InputError(
+                "`embeddings: frozen` and `layers` are for tuning by `select` or LT-SFT; take them out."
+            )
 
     @property
     def one_phase(self) -> bool:
@@ -339,7 +350,7 @@ class Learning(Settings):
     def told(self) -> str:
         """By what the task is tuned and through which of a family's students, as in result rows."""
         sides = "" if self.through == self.used == "target" else f" {self.through} to {self.used}"
-        return (self.by or "settings") + sides
+        return " ".join(filter(None, (self.by or "settings", self.layers))) + sides
 
     @property
     def moves(self) -> bool:
