@@ -203,6 +203,10 @@ class Experiment(Settings):
         sft = sft.by(way) if way else sft
         if learning.embeddings == "frozen" and sft.lottery is not None:
             sft = dataclasses.replace(sft, lottery=dataclasses.replace(sft.lottery, freeze_embeddings=True))
+        if sft.spiel and (learning.interval or learning.falls):
+            moved = {"interval": learning.interval, "schedule": learning.falls}
+            moves = {name: value for name, value in moved.items() if value}
+            sft = dataclasses.replace(sft, spiel=dataclasses.replace(sft.spiel, **moves))
         if learning.layers:
             sft = sft.within(learning.layers)
         config = dataclasses.replace(config, sft=sft, adapter=None)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 from bistil.errors import InputError
-from bistil.settings.ranges import Filled, Positive, Settings
+from bistil.settings.ranges import Count, Filled, Positive, Settings
 from bistil.systems.layers import LayerMap
 from bistil.systems.rows import Rows, Then
 
@@ -292,6 +292,8 @@ class Learning(Settings):
             `LotteryConfig.layers`.
         peft: the task is tuned by this method of the `peft` library, at the settings' density.
         spiel: the task is tuned by this variant of SpIEL, at that density.
+        interval: the steps between two updates of SpIEL's support, instead of the settings'.
+        falls: how the share that an update replaces falls, instead of as the settings say.
         adapter: the task is tuned by a bottleneck adapter, as `adapter` of its settings says.
         follows: the task's "gold" labels, or the "teacher" that is tuned for it (teacher-forced).
         terms: what a student that follows the teacher imitates of its states, beside its predictions.
@@ -312,6 +314,8 @@ class Learning(Settings):
     layers: Literal["outer", "middle"] | None = field(default=None, metadata={"added_later": True})
     peft: Literal["lora", "ia3"] | None = None
     spiel: Literal["ag", "ma"] | None = None
+    interval: Count | None = field(default=None, metadata={"added_later": True})
+    falls: Literal["linear", "cosine"] | None = field(default=None, metadata={"added_later": True})
     adapter: bool = field(default=False, metadata={"added_later": True})
     follows: Literal["gold", "teacher"] = "gold"
     terms: Mapping[str, Term] = field(default_factory=lambda: STATES)
@@ -329,6 +333,8 @@ class Learning(Settings):
             raise InputError(
                 f"At most one of `select`, `peft`, `spiel` and `adapter` was expected, but got {self}."
             )
+        if (self.interval or self.falls) and not self.spiel:
+            raise InputError("`interval` and `falls` are how SpIEL's support moves: `spiel: ag` or `ma`.")
         restricted = self.embeddings == "frozen" or self.layers
         if restricted and (self.peft or self.spiel or self.adapter):
             raise InputError(
@@ -350,7 +356,8 @@ class Learning(Settings):
     def told(self) -> str:
         """By what the task is tuned and through which of a family's students, as in result rows."""
         sides = "" if self.through == self.used == "target" else f" {self.through} to {self.used}"
-        return " ".join(filter(None, (self.by or "settings", self.layers))) + sides
+        every = f"every {self.interval}" if self.interval else ""
+        return " ".join(filter(None, (self.by or "settings", every, self.falls, self.layers))) + sides
 
     @property
     def moves(self) -> bool:
