@@ -27,6 +27,8 @@ TASKS = {
     "ner": {"f1"},
     "pos": {"accuracy"},
     "nli": {"accuracy"},
+    "classification": {"macro_f1", "micro_f1", "accuracy"},
+    "choice": {"accuracy"},
     "qa": {"em", "f1"},
 }
 OTHERS = ("bistil-st:3", "multilingual-distil:2", "scratch:2")

@@ -42,6 +42,8 @@ def write_tiny_world(folder: Path) -> Path:
         treebank=few,
         ner=few,
         nli=Splits(train=3, dev=3, test=3),
+        topic=Splits(train=12, dev=6, test=6),
+        choice=Splits(train=6, dev=3, test=3),
         qa=Splits(train=2, dev=2, test=2),
         parallel=20,
     )

@@ -223,3 +223,28 @@ def write_teacher(folder: Path, name: str, lines: list[str]) -> Path:
     masked_lm(name, tokenizer).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+TRANSLATOR: dict[str, Any] = {
+    "d_model": 16,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 32,
+    "decoder_ffn_dim": 32,
+    "max_position_embeddings": 40,
+    "init_std": 0.5,
+}
+
+
+def save_translator(folder: Path, kind: Any, config: Any, tokenizer: Any, size: int) -> Path:
+    """A translation model of random weights, saved with its tokenizer."""
+    torch.manual_seed(3)
+    named = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    start = tokenizer.eos_token_id if config.model_type == "m2m_100" else tokenizer.pad_token_id
+    model = kind(config(**TRANSLATOR, **named, vocab_size=size, decoder_start_token_id=start))
+    model.generation_config.max_length = 12
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -28,6 +28,8 @@ TAGS = {
     "ner": "token-classification",
     "pos": "token-classification",
     "nli": "text-classification",
+    "classification": "text-classification",
+    "choice": "multiple-choice",
     "qa": "question-answering",
     RETRIEVAL: "sentence-similarity",
 }

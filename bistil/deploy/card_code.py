@@ -13,6 +13,7 @@ _CLASSES = {
     "ner": "AutoModelForTokenClassification",
     "pos": "AutoModelForTokenClassification",
     "nli": "AutoModelForSequenceClassification",
+    "classification": "AutoModelForSequenceClassification",
     "qa": "AutoModelForQuestionAnswering",
 }
 _TORCH = """import torch
@@ -63,6 +64,10 @@ found = [(word, int(head), labels[relation]) for word, head, relation in zip(wor
 """
 _PAIR = """
 inputs = tokenizer("A premise.", "A hypothesis.", return_token_type_ids={segments}, return_tensors="pt")
+found = config.id2label[int(run(inputs)[0][0].argmax())]
+"""
+_TEXT = """
+inputs = tokenizer("A text.", return_token_type_ids={segments}, return_tensors="pt")
 found = config.id2label[int(run(inputs)[0][0].argmax())]
 """
 _QUESTION = """
@@ -116,7 +121,7 @@ def code(task: str, folder: Path, *, segments: bool, bare: bool, longest: int) -
     extra = ", add_pooling_layer=False" if beside and bare else ""
     kind = "AutoModel" if beside else _CLASSES[task]
     begin = _ONNX.format(graph=path.name) if path else _TORCH.format(kind=kind, extra=extra)
-    texts = {"nli": _PAIR, "qa": _QUESTION}
+    texts = {"nli": _PAIR, "classification": _TEXT, "qa": _QUESTION}
     body = texts.get(task, _WORDS).format(
         segments=segments, longest=longest, text="Words with blanks between them ."
     )

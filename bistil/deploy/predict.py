@@ -16,8 +16,11 @@ from bistil.errors import InputError
 from bistil.evaluation.score import predict_rows
 from bistil.models.architectures import longest_sequence
 from bistil.settings.files import read_text, text_of
-from bistil.tasks.asking import ASKED, asked
-from bistil.tasks.nli import Nli, Pair
+from bistil.tasks.asking import ASKED, asked, texts_of
+from bistil.tasks.choice import Candidates
+from bistil.tasks.classification import Text
+from bistil.tasks.labelling import Labelling
+from bistil.tasks.nli import Pair
 from bistil.tasks.parsing import Parsing, Tree
 from bistil.tasks.qa import Answer
 from bistil.tasks.sentences import IGNORED
@@ -42,9 +45,11 @@ def predict(
 
     A tagger (entities, parts of speech) gives `word<TAB>tag` lines and a blank line after each sentence; a
     parser gives CoNLL-U, with the number of the line as `sent_id`. A model of sentence pairs, of which the
-    file has one a line with a tab between them, gives `label<TAB>premise<TAB>hypothesis`, and one for
-    questions, `question<TAB>paragraph` a line, gives `answer<TAB>question<TAB>paragraph`. Of a blank line all
-    but a parser give a blank line, so that the k-th output is always that of the k-th line.
+    file has one a line with a tab between them, gives `label<TAB>premise<TAB>hypothesis`, a classifier
+    `label<TAB>text`, and one for questions, `question<TAB>paragraph` a line, gives
+    `answer<TAB>question<TAB>paragraph`; one that chooses, `context<TAB>question<TAB>choice | choice` a line,
+    puts its choice in front. Of a blank line all but a parser give a blank line, so that the k-th output is
+    always that of the k-th line.
 
     Args:
         file: of text, or its bytes.
@@ -126,8 +131,8 @@ class _Asker:
             [row] = self.task.encode([example], self.tokenizer, max_length=self.length)
             if (kept := len(row["first_subwords"])) < len(example.words):
                 self.warn(f"line {number}: the model takes {kept} words at most here, the others have _")
-        if isinstance(example, Pair):
-            size = len(self.tokenizer(example.premise, example.hypothesis)["input_ids"])
+        if isinstance(example, Pair | Text):
+            size = len(self.tokenizer(*texts_of(example))["input_ids"])
             if size > self.length:
                 self.warn(f"line {number}: {size} tokens are cut to the {self.length} that the model takes")
         yield 0, example
@@ -155,7 +160,7 @@ class Sure:
 
     def predict(self, model: Any, batch: Any) -> list[tuple[Any, Any]]:
         """Predictions, each with probabilities: of every word's tag, of a label, or None."""
-        if not isinstance(self.task, Tagging | Nli):
+        if not isinstance(self.task, Tagging | Labelling):
             return [(said, None) for said in self.task.predict(model, batch)]
         output = model(batch)
         again: Any = lambda _: output  # noqa: E731 - stands for the model, which is not run twice
@@ -182,9 +187,13 @@ def _joined(
 def _object(example: Any, answer: tuple[Any, Any]) -> dict[str, Any]:
     """What is said of an example, by name."""
     said, sure = answer
-    if isinstance(example, Pair):
-        pair = {"premise": example.premise, "hypothesis": example.hypothesis}
-        return {**pair, "label": said, "confidence": sure}
+    if isinstance(example, Pair | Text):
+        names = ASKED["nli" if isinstance(example, Pair) else "classification"]
+        read = dict(zip(names, texts_of(example), strict=True))
+        return {**read, "label": said, "confidence": sure}
+    if isinstance(example, Candidates):
+        asked_of = {"context": example.context, "question": example.question, "choices": example.choices}
+        return {**asked_of, "answer": example.choices[said], "confidence": sure}
     if isinstance(example, Question):
         answers: Sequence[Answer] = said
         text = example.context[answers[0].start : answers[0].end] if answers else ""
@@ -198,7 +207,7 @@ def _examples(task: Any, file: Path, lines: Sequence[str]) -> list[Any]:
     """The lines that are not blank as examples of the task."""
     wanted = ASKED[task.name]
     return [
-        asked(task.name, *(_columns(file, number, line, wanted) if len(wanted) == 2 else (line,)))
+        asked(task.name, *(_columns(file, number, line, wanted) if len(wanted) > 1 else (line,)))
         for number, line in enumerate(lines, start=1)
         if line
     ]
@@ -206,8 +215,9 @@ def _examples(task: Any, file: Path, lines: Sequence[str]) -> list[Any]:
 
 def _told(example: Any, said: Any, sure: Any, number: int) -> Iterator[str]:
     """The lines of one example, which is that of line `number`. sure: None where it is not told."""
-    if isinstance(example, Pair):
-        yield "\t".join([said, *([f"{sure:.3f}"] if sure else []), example.premise, example.hypothesis])
+    if isinstance(example, Pair | Text | Candidates):
+        said = example.choices[said] if isinstance(example, Candidates) else said
+        yield "\t".join([said, *([f"{sure:.3f}"] if sure else []), *texts_of(example)])
     elif isinstance(example, Question):
         best: Sequence[Answer] = said
         answer = example.context[best[0].start : best[0].end] if best else ""
@@ -234,7 +244,7 @@ def _parse(words: Sequence[str], tree: Tree, line: int) -> Iterator[str]:
 
 def _columns(file: Path, number: int, line: str, wanted: Sequence[str]) -> list[str]:
     columns = line.split("\t")
-    if len(columns) != 2 or not all(column.strip() for column in columns):
+    if len(columns) != len(wanted) or not all(column.strip() for column in columns):
         raise InputError(
             f"{file}, line {number}: a {' and a '.join(wanted)} with a tab between them were expected, but"
             f" got {line!r}."

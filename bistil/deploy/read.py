@@ -23,7 +23,11 @@ from bistil.pipeline.finished import ADAPTERS, HEAD, LABELS
 from bistil.settings.files import read_json
 from bistil.sft.bottleneck import NAMED, Adapter
 from bistil.sft.delta import base_hash
+from bistil.tasks.choice import Choice
+from bistil.tasks.classification import Classification
+from bistil.tasks.deeper import depth_of, task_head
 from bistil.tasks.ner import Ner
+from bistil.tasks.nli import LABELS as INFERENCES
 from bistil.tasks.nli import Nli
 from bistil.tasks.parsing import Parsing
 from bistil.tasks.pos import Pos
@@ -77,7 +81,7 @@ def load_deployed(folder: Path) -> tuple[Deployed, Task, PreTrainedTokenizerFast
     labels = _listed(folder / LABELS) if state else _numbered(folder, config.id2label or {})
     task, finish = _task(folder, form, state, labels)
     if state is not None:
-        finish = _by_head(_filled(folder / HEAD, task.head(config.hidden_size), state))
+        finish = _by_head(_filled(folder / HEAD, task_head(task, config, depth_of(state)), state))
     path = graph_in(folder)
     graph = open_graph(path) if path else None
     model = None if graph else _model(folder, config, "AutoModel" if state is not None else form)
@@ -176,18 +180,22 @@ def _task(
     folder: Path, form: str, state: Mapping[str, Tensor] | None, labels: tuple[str, ...]
 ) -> tuple[Task, Finish]:
     """What a folder does, by the name of its class or by the tensors of its head."""
-    names = {name.partition(".")[0] for name in state or {}}
+    deep = state is not None and depth_of(state) > 0
+    own = [name.removeprefix("head.") for name in state or {} if not (deep and name.startswith("layers."))]
+    names = {name.partition(".")[0] for name in own}
     known = state is None and hasattr(transformers, form)
     if (known and form.endswith("ForTokenClassification")) or names == {"classifier"}:
         return (Ner(labels=labels) if Ner.other in labels else Pos(labels=labels)), _labels
     if (known and form.endswith("ForSequenceClassification")) or names == {"dense", "classifier"}:
-        return Nli(labels=labels), _labels
+        return (Nli if set(labels) == set(INFERENCES) else Classification)(labels=labels), _labels
     if (known and form.endswith("ForQuestionAnswering")) or names == {"qa_outputs"}:
         return Qa(), _spans
+    if names == {"unit"}:
+        return Choice(), _labels
     if names == {"arcs", "relations"}:
         return Parsing(labels=labels), _labels
     raise InputError(
-        "A tagger, a parser, a classifier of sentence pairs or a model for questions was expected in"
+        "A tagger, a parser, a classifier or a model for questions or choices was expected in"
         f" {folder}, but it holds {form or 'a bare encoder'}."
     )
 

@@ -6,7 +6,7 @@ A step is one batch of one language, the languages in turn. An optimiser leaves 
 the other students stand still meanwhile.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -67,16 +67,18 @@ def share(members: Mapping[str, PreTrainedModel], parts: tuple[str, ...]) -> Non
     heads = kind.head if predicts and "head" in parts else ()
     for other in others:
         for name in inside:
-            _put(encoder.get_submodule(name), other.base_model.get_submodule(name))
+            put(encoder.get_submodule(name), other.base_model.get_submodule(name))
         for name in heads:
-            _put(first.get_submodule(name), other.get_submodule(name))
+            put(first.get_submodule(name), other.get_submodule(name))
 
 
-def _put(module: nn.Module, into: nn.Module) -> None:
-    """Make a module's parameters those of another of its kind. The modules stay apart, since transformers
-    hangs on each what reads its states.
+def put(module: nn.Module, into: nn.Module, names: Collection[str] | None = None) -> None:
+    """Make a module's parameters those of another of its kind, all or some of them by name. The modules stay
+    apart, since transformers hangs on each what reads its states.
     """
     for name, parameter in module.named_parameters(remove_duplicate=False):
+        if names is not None and name not in names:
+            continue
         parent, _, last = name.rpartition(".")
         setattr(into.get_submodule(parent), last, parameter)
 

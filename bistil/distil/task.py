@@ -14,26 +14,30 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bistil.adapt.wardrobe import Wardrobe
 from bistil.adapt.worn import Worn
+from bistil.distil.family import put
 from bistil.distil.general import set_dropout
 from bistil.distil.objective import compare, term_pairs
 from bistil.distil.terms import Context, Reading
 from bistil.distil.width import Narrowing
-from bistil.models.load import TaskModel
+from bistil.models.load import Output, TaskModel
 from bistil.settings.ranges import Count, Length, Positive, Settings
 from bistil.sft.config import SftConfig, SftMethod
 from bistil.sft.delta import SparseDelta
+from bistil.sft.lottery import select_biases
 from bistil.sft.train_sft import SUPPORT, write_support
 from bistil.sft.tune import fine_tune
 from bistil.sft.tuning import Tuning
 from bistil.systems.layers import Pairs
 from bistil.systems.recipe import Term
+from bistil.tasks.sentences import IGNORED
 from bistil.tasks.task import Row, Task
 from bistil.tasks.training import TaskBatches
 from bistil.training.loop import Evaluate, History, Objective, Run
+from bistil.training.parallel import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,26 +64,6 @@ class TaskConfig(Settings):
     adapter: SftMethod | None = field(default=None, metadata={"added_later": True})
 
 
-class TaskLearning(Objective):
-    """Cross-entropy on gold labels.
-
-    Args:
-        wardrobe: what the model's encoder wears for the language of each batch; None where that stays.
-    """
-
-    model: TaskModel
-
-    def __init__(self, model: TaskModel, task: Task, wardrobe: Wardrobe | None = None) -> None:
-        super().__init__(model)
-        self._task, self._wardrobe = task, wardrobe
-
-    def forward(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The task's loss; no further parts."""
-        if self._wardrobe is not None:
-            self._wardrobe.wear(batch["language"])
-        return self._task.loss(self.model(batch).logits, batch), {}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Followed:
     """What a teacher-forced student follows.
@@ -92,6 +76,7 @@ class Followed:
         narrowing: of a narrower student, its map as stage 1 left it.
         temperature: what logits of both sides are divided by in L_pred; its gradient keeps its size.
         wardrobe: what the teacher wears for the language of each batch; None where that stays.
+        gold: whether its logits stand beside gold labels, by their squared distance (Bui section 3.3.6).
     """
 
     teacher: TaskModel
@@ -101,6 +86,78 @@ class Followed:
     narrowing: Narrowing | None = None
     temperature: float = 1.0
     wardrobe: Wardrobe | None = None
+    gold: bool = False
+
+    def logits(self, batch: Mapping[str, Any], *, states: bool = False) -> Output:
+        """What the teacher says of a batch in the student's tokens."""
+        ids = batch["input_ids"]
+        theirs = {**batch, "input_ids": ids if self.kept is None else self.kept.to(ids.device)[ids]}
+        with torch.inference_mode():
+            return self.teacher(theirs, states=states, maps=False)  # type: ignore[no-any-return]
+
+
+class TaskLearning(Objective):
+    """Cross-entropy on gold labels, or half that and half the squared distance from a teacher's logits.
+
+    Args:
+        wardrobe: what the model's encoder wears for the language of each batch; None where that stays.
+        beside: a model that reads each batch too, and has what is trained in common with the first; the loss
+            is then the mean of the two.
+        follows: the teacher whose logits count.
+    """
+
+    model: TaskModel
+
+    def __init__(
+        self,
+        model: TaskModel,
+        task: Task,
+        wardrobe: Wardrobe | None = None,
+        *,
+        beside: TaskModel | None = None,
+        follows: Followed | None = None,
+    ) -> None:
+        super().__init__(model)
+        self._task, self._follows, self._beside = task, (follows,), (beside,) if beside is not None else ()
+        own = (wardrobe, follows.wardrobe if follows is not None else None)
+        self._wardrobes = [one for one in own if one is not None]
+        if follows is not None:
+            follows.teacher.eval().requires_grad_(False)
+
+    def forward(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The task's loss; its two halves are parts where a teacher counts."""
+        for wardrobe in self._wardrobes:
+            wardrobe.wear(batch["language"])
+        [follows] = self._follows
+        found = [model(batch).logits for model in (self.model, *self._beside)]
+        gold = sum((self._task.loss(one, batch) for one in found[1:]), self._task.loss(found[0], batch))
+        gold = gold / len(found) if self._beside else gold
+        if follows is None:
+            return gold, {}
+        wanted = follows.logits(batch).logits
+        apart = torch.stack([logits_mse(one, wanted, batch) for one in found]).mean()
+        return (gold + apart) / 2, {"gold": gold.detach(), "logits": apart.detach()}
+
+    def train(self, mode: bool = True) -> "TaskLearning":
+        """Switch the model beside too."""
+        for one in self._beside:
+            one.train(mode)
+        return super().train(mode)
+
+
+def logits_mse(
+    student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], batch: Mapping[str, Tensor]
+) -> Tensor:
+    """The squared distance of logits, a sum over labels and a mean over what is labelled, summed over the
+    task's kinds of logits. Shape: [..., C] each, of both sides -> [].
+    """
+    gold, total = batch.get("labels", batch.get("heads")), torch.zeros(())
+    for name, own in student.items():
+        rows = (own.float() - teacher[name].float()).square().sum(-1)
+        labelled = gold is not None and gold.shape == rows.shape
+        kept = gold != IGNORED if labelled and gold is not None else torch.ones_like(rows, dtype=torch.bool)
+        total = total.to(rows) + rows[kept].sum() / counted(kept.sum())
+    return total
 
 
 class TaskDistillation(Objective):
@@ -124,10 +181,7 @@ class TaskDistillation(Objective):
         for wardrobe in self._wardrobes:
             wardrobe.wear(batch["language"])
         student = self.model(batch, states=True, maps=False)
-        ids, kept = batch["input_ids"], follows.kept
-        theirs = {**batch, "input_ids": ids if kept is None else kept.to(ids.device)[ids]}
-        with torch.inference_mode():
-            teacher = follows.teacher(theirs, states=True, maps=False)
+        teacher = follows.logits(batch, states=True)
         own, goal, context = Reading(student), Reading(teacher), Context(batch["attention_mask"])
         states, parts = compare(follows.terms, own, goal, self._pairs, context, follows.narrowing)
         mine, wanted = (_tempered(one.logits, follows.temperature) for one in (student, teacher))
@@ -155,6 +209,8 @@ def train_task_sft(
     wardrobe: Wardrobe | None = None,
     cut: int = 0,
     before: SparseDelta | None = None,
+    exposed: Mapping[str, Sequence[str]] | None = None,
+    beside: PreTrainedModel | None = None,
 ) -> tuple[Worn, History]:
     """Tune `model` on examples of a task, by language; return the delta, or the adapter, with the whole head
     in it.
@@ -169,6 +225,9 @@ def train_task_sft(
         cut: how many parameters trimming took from the encoder; the density is a share of all.
         before: what is tuned further, the same entries of it where `select` is "given": the encoder has that
             on, the head is its head, and what comes back is the sum.
+        exposed: whose modules the batches of a language are read in, one drawn for each batch; its own where
+            nothing is said.
+        beside: another student of the family; it gets the first one's biases, or its adapter, and each batch.
     """
     from bistil.adapt.undressing import Undressing
 
@@ -176,17 +235,24 @@ def train_task_sft(
         code: _encoded(task, own[: config.examples], tokenizer, config.max_length)
         for code, own in examples.items()
     }
-    objective: Objective = TaskLearning(model, task, wardrobe)
-    if follows is not None:
+    other = TaskModel(encoder=beside, head=model.head) if beside is not None else None
+    if beside is not None:
+        beside.requires_grad_(False)
+        if config.sft.lottery is not None:
+            put(model.encoder, beside, select_biases(model.encoder))
+    objective: Objective = TaskLearning(
+        model, task, wardrobe, beside=other, follows=follows if follows and follows.gold else None
+    )
+    if follows is not None and not follows.gold:
         head, narrowing = follows.teacher.head.state_dict(), follows.narrowing
         model.head.load_state_dict(narrowing.head_state(head, model.head.state_dict()) if narrowing else head)
         set_dropout(model, 0.0)
         objective = TaskDistillation(model, task, follows, wardrobe)
 
     def batches(steps: int, seed: int) -> Dataset:
-        return TaskBatches(
-            task, rows, int(tokenizer.pad_token_id), batch_size=config.batch_size, steps=steps, seed=seed
-        )
+        pad = int(tokenizer.pad_token_id)
+        size = config.batch_size
+        return TaskBatches(task, rows, pad, batch_size=size, steps=steps, seed=seed, exposed=exposed or {})
 
     tuning = Tuning(
         objective,
@@ -200,6 +266,7 @@ def train_task_sft(
         cut=cut,
         callbacks=[Undressing(wardrobe)] if wardrobe is not None else [],
         dresses=wardrobe is not None,
+        beside=beside,
     )
     sft = config.sft.counted(sum(map(len, rows.values())), config.batch_size)
     if before is None:

@@ -33,6 +33,7 @@ def check(experiment: "Experiment") -> None:
     _check_masking(experiment)
     _check_targets(experiment)
     _check_groups(experiment)
+    _check_claims(experiment)
 
 
 def _check_variants(experiment: "Experiment") -> None:
@@ -247,3 +248,18 @@ def _check_groups(experiment: "Experiment") -> None:
             f" {experiment.groups}.",
             at=("groups",),
         )
+
+
+def _check_claims(experiment: "Experiment") -> None:
+    """Refuse claims about systems and tasks that there are not; about those that are not run, the report says
+    so.
+    """
+    tasks = (*experiment.task, RETRIEVAL)
+    for number, chain in enumerate(experiment.claims):
+        for name in chain.names:
+            experiment.parse_system(name, at=("claims", number, "order"))
+        if strangers := [task for task in chain.tasks if task not in tasks]:
+            raise InputError(
+                f"A claim is about tasks of the experiment, {', '.join(tasks)}, but got {strangers[0]!r}.",
+                at=("claims", number, "tasks"),
+            )

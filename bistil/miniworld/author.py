@@ -76,6 +76,12 @@ class Author(Chooser):
             return replace(clause, mood="question")
         return clause
 
+    def about(self, topic: int) -> Clause:
+        """Return a meaning on a topic, told with common nouns."""
+        self.topic = topic
+        self.cast = [self._name(self.world.people) for _ in range(3)]
+        return self._simple(self.stream.pick(("transitive", "intransitive", "copular")))
+
     def names_sentence(self) -> Clause:
         """Return a meaning for NER: mostly facts, some sentences without any name."""
         if self.left == 0 or self.stream.chance(35):

@@ -18,9 +18,9 @@ from bistil.text.written import aside, open_to_others
 from bistil.training.progress import Listener, silent
 
 MARKER = ".settings.sha256"
-FORMAT = 2
+FORMAT = 3
 """Counts the changes of what is written from equal settings: 2 names the NLI, QA and parallel files in
-languages.csv.
+languages.csv, 3 adds topics and candidates.
 """
 
 

@@ -4,15 +4,29 @@ language's grammar.
 Notable: its errors come from streams of their own, one a sentence, so a sentence is always translated alike.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from bistil.errors import InputError
 from bistil.miniworld.grammar import Grammar
 from bistil.miniworld.lexicon import Lexicon
+from bistil.miniworld.meaning import Clause
 from bistil.miniworld.questions import inferences, say
 from bistil.miniworld.settings import WorldSettings
 from bistil.miniworld.stream import Stream
+from bistil.miniworld.topics import topics
 from bistil.miniworld.world import World
+
+
+def _meant(
+    task: str, split: str, grammar: Grammar, world: World, settings: WorldSettings
+) -> Iterator[tuple[str, Sequence[Clause]]]:
+    """The texts of a file of a language, each with its meanings."""
+    if task == "classification":
+        texts = next(own for name, own in topics(grammar, world, settings) if name == split)
+        yield from ((one.said, one.meanings) for one in texts)
+        return
+    for pair in next(own for name, own in inferences(grammar, world, settings) if name == split):
+        yield from ((line, (meaning,)) for line, meaning in zip(pair.said, pair.meanings, strict=True))
 
 
 def oracle(
@@ -21,14 +35,16 @@ def oracle(
     target: str,
     split: str,
     *,
+    task: str = "nli",
     drop: float = 0.0,
     swap: float = 0.0,
     wrong: float = 0.0,
 ) -> Callable[[Sequence[str]], list[str]]:
-    """Return a translator of the sentences of a language's NLI file into another language of the world.
+    """Return a translator of the texts of a file of a language into another language of the world.
 
     Args:
         split: of which file.
+        task: of which one, `nli` or `classification`.
         drop: the share of words that are left out; one word always stays.
         swap: the share of words that change places with the next one.
         wrong: the share of words in whose place another one of the file stands.
@@ -45,12 +61,8 @@ def oracle(
             )
     theirs, ours = (Grammar(by_code[code], Lexicon(settings, by_code[code])) for code in (source, target))
     found: dict[str, str] = {}
-    for name, pairs in inferences(theirs, World(settings.seed), settings):
-        if name == split:
-            for pair in pairs:
-                for line, meaning in zip(pair.said, pair.meanings, strict=True):
-                    found.setdefault(line, say(ours, meaning))
-            break
+    for line, meanings in _meant(task, split, theirs, World(settings.seed), settings):
+        found.setdefault(line, " ".join(say(ours, one) for one in meanings))
     words = sorted({word for line in found.values() for word in line.split()})
 
     def spoilt(sentence: str) -> str:

@@ -233,7 +233,7 @@ def _paragraph(grammar: Grammar, world: World, stream: Stream, name: str, most: 
     asked = [
         (question, offset, answer)
         for fact, offset, answer, target in places
-        if (question := _question(fact, target)) is not None
+        if (question := question_of(fact, target)) is not None
     ]
     qas: list[dict[str, Any]] = []
     while asked and len(qas) < most:
@@ -257,7 +257,7 @@ def _chosen(facts: list[Fact], count: int, stream: Stream) -> list[Fact]:
     return list(chosen.values())
 
 
-def _question(fact: Fact, target: object) -> Clause | None:
+def question_of(fact: Fact, target: object) -> Clause | None:
     """Return the question that `target` answers, or None when the fact does not lend itself to one."""
     statement = fact_clause(fact, date=False, place=fact.relation != "meet")
     if isinstance(target, Date):

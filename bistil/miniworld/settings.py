@@ -45,6 +45,8 @@ class Sizes(Settings):
         treebank: Sentences with trees and parts of speech.
         ner: Sentences with names.
         nli: Pairs of sentences, rounded down to a multiple of three.
+        topic: Texts with a topic.
+        choice: Questions with candidates.
         qa: Questions.
         parallel: Sentence pairs of the source with each other language.
     """
@@ -53,6 +55,8 @@ class Sizes(Settings):
     treebank: Splits = Splits(train=1200, dev=200, test=300)
     ner: Splits = Splits(train=1200, dev=200, test=300)
     nli: Splits = Splits(train=600, dev=100, test=200)
+    topic: Splits = Splits(train=1200, dev=200, test=300)
+    choice: Splits = Splits(train=1200, dev=200, test=300)
     qa: Splits = Splits(train=600, dev=100, test=200)
     parallel: Tally = 1000
 

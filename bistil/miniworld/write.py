@@ -1,5 +1,6 @@
 """All files of a world: languages.csv, corpora, treebanks, NER, parallel text; NLI and QA come from
-`questions`.
+`questions`, topics from `topics`, candidates from
+`candidates`.
 
 Notable: every file has its own random stream (`world/<seed>/<code>/<what>/<split>`), and within a language no
 sentence of one split occurs in another; the unlabelled text is written last and avoids the treebank and NER
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from bistil.errors import InputError
 from bistil.miniworld.author import Author
+from bistil.miniworld.candidates import write_choice
 from bistil.miniworld.grammar import Grammar
 from bistil.miniworld.lexicon import Lexicon
 from bistil.miniworld.meaning import Clause
@@ -20,6 +22,7 @@ from bistil.miniworld.questions import write_nli, write_qa
 from bistil.miniworld.settings import SPLITS, TYPOLOGY, WorldSettings
 from bistil.miniworld.stream import Stream
 from bistil.miniworld.surface import surface, text
+from bistil.miniworld.topics import write_topics
 from bistil.miniworld.world import World
 from bistil.settings.files import csv_text
 from bistil.training.progress import Event, Listener, silent
@@ -37,7 +40,7 @@ def write_world(folder: Path, settings: WorldSettings, listener: Listener = sile
     grammars = {
         language.code: Grammar(language, Lexicon(settings, language)) for language in settings.languages
     }
-    for name in ("corpora", "ud", "ner", "nli", "qa", "parallel"):
+    for name in ("corpora", "ud", "ner", "nli", "topic", "choice", "qa", "parallel"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     _write(folder / "languages.csv", _language_table(settings))
     for step, language in enumerate(settings.languages, start=1):
@@ -53,7 +56,10 @@ def _write(path: Path, content: str) -> None:
 
 def _language_table(settings: WorldSettings) -> str:
     rows = [
-        ["code", "name", "family", "seen", "corpus", "treebank", "ner", "nli", "qa", "parallel", *TYPOLOGY]
+        [
+            *("code", "name", "family", "seen", "corpus", "treebank", "ner", "nli", "classification"),
+            *("choice", "qa", "parallel", *TYPOLOGY),
+        ]
     ]
     for language in settings.languages:
         code = language.code
@@ -62,6 +68,8 @@ def _language_table(settings: WorldSettings) -> str:
             f"ud/{code}-{{split}}.conllu",
             f"ner/{code}-{{split}}.txt",
             f"nli/{code}-{{split}}.tsv",
+            f"topic/{code}-{{split}}.tsv",
+            f"choice/{code}-{{split}}.jsonl",
             f"qa/{code}-{{split}}.json",
         )
         typology = [_plain(getattr(language, name)) for name in TYPOLOGY]
@@ -111,6 +119,8 @@ def _write_language(folder: Path, settings: WorldSettings, world: World, grammar
     )
     _write(folder / "corpora" / f"{code}.txt", "".join(f"{line}\n" for line in lines))
     write_nli(folder, grammar, world, settings)
+    write_topics(folder, grammar, world, settings)
+    write_choice(folder, grammar, world, settings)
     write_qa(folder, grammar, world, settings)
 
 

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from bistil.adapt.wardrobe import Wardrobe
 from bistil.adapt.worn import WORN, load_worn
+from bistil.evaluation.results import ON_SOURCE
 from bistil.evaluation.score import predict_all
 from bistil.experiment import Cell
 from bistil.models.load import TaskModel
@@ -25,10 +26,11 @@ from bistil.pipeline.finished import save_finished
 from bistil.pipeline.inputs import Inputs
 from bistil.pipeline.students import LANGUAGE_SEED, Base
 from bistil.sft.generator import Kind
-from bistil.sft.lottery import Layers, Selection
+from bistil.sft.lottery import Part, Selection
 from bistil.store.artefacts import Artefact, NotBuilt
 from bistil.systems.recipe import Side
-from bistil.tasks import RETRIEVAL
+from bistil.systems.table import FULL_TEACHER, TEACHER
+from bistil.tasks import RETRIEVAL, column
 from bistil.tasks.task import Task
 
 
@@ -69,7 +71,7 @@ class Pipeline(Inputs):
         select: Selection | None = None,
         seed: int = LANGUAGE_SEED,
         vocabulary: Artefact | None = None,
-        layers: Layers | None = None,
+        part: Part | None = None,
     ) -> Artefact:
         """The language SFT of the teacher, or of a student: `delta.safetensors`.
 
@@ -77,12 +79,12 @@ class Pipeline(Inputs):
             vocabulary: what the student is trimmed to; None for the teacher's.
             select: a baseline of LT-SFT, instead of the method that the experiment asks for.
             seed: another one than all models of the experiment wear, to see what of a delta is chance.
-            layers: the part of the encoder in which it may change entries; None for all of it.
+            part: the part of the encoder in which it may change entries; None for all of it.
 
         Raises:
             InputError: where the experiment has none.
         """
-        return students.make_language_sft(self, code, student, vocabulary, select, seed, layers)
+        return students.make_language_sft(self, code, student, vocabulary, select, seed, part)
 
     def language_adapter(self, code: str) -> Artefact:
         """The language adapter of the teacher (MAD-X)."""
@@ -103,6 +105,15 @@ class Pipeline(Inputs):
     def generated_adapter(self, code: str, kind: Kind | None = None) -> Artefact:
         """What a generator makes for a language, from its features alone."""
         return generated.make_generated(self, code, self.generator(kind))
+
+    def further_adapter(
+        self, code: str, start: Literal["generated", "random"], words: int, kind: Kind | None = None
+    ) -> Artefact:
+        """An adapter of the generator's form, trained on the first words of a language's text from the
+        generated one or a random one.
+        """
+        generated_one = self.generated_adapter(code, kind) if start == "generated" else None
+        return generated.make_further(self, code, words, generated_one)
 
     def named_teacher(self, name: str) -> Artefact:
         """One of several teachers, in `model/`."""
@@ -158,16 +169,18 @@ class Pipeline(Inputs):
         system = self.system(cell)
         if system.translated_test:
             return self.task_sft(cell.without_regime)
-        base = self._base(cell, system.learning.through)
+        base = self._base(cell, system.learning.tuned)
         if system.merges:
             base = replace(base, tokenizer=merged.tokenizer_folder(self, cell, self.learnt_from(cell)[0]))
-        codes = dict.fromkeys((*self.learnt_from(cell), *(part.language for part in self.validated(cell))))
+        read = (*self.learnt_from(cell), *(part.language for part in self.validated(cell)))
+        codes = dict.fromkeys((*read, *self.exposed(cell)))
         worn = {code: one for code in codes if (one := self.worn(cell, code, in_training=True))}
         if system.then is not None:
             finished = self.task_sft(cell.without_regime)
             return tuned.make_task_sft(self, cell, base, worn, None, self._followed, finished)
-        follows = self.task_sft(cell.of_teacher) if system.forced else None
-        return tuned.make_task_sft(self, cell, base, worn, follows, self._followed)
+        follows = self.task_sft(self._guide(cell)) if system.forced or system.guided else None
+        beside = self._base(cell) if system.learning.through == "both" else None
+        return tuned.make_task_sft(self, cell, base, worn, follows, self._followed, beside=beside)
 
     def evaluation(self, cell: Cell) -> Artefact:
         """The zero-shot score of a cell, with what the model costs, as metrics."""
@@ -179,14 +192,28 @@ class Pipeline(Inputs):
             return scores.make_retrieval(self, cell, bases, worn)
         sft = None if guesses else self.task_sft(cell)
         code = self.experiment.source if self.system(cell).translated_test else cell.target
-        own = self.worn(cell, code)
-        return scores.make_evaluation(self, cell, sft, own, lambda: self.task_model(cell, code))
+        test, own = self.test_file(cell), self.worn(cell, code)
+        return scores.make_evaluation(self, cell, test, sft, own, lambda: self.task_model(cell, code))
+
+    def source_evaluation(self, cell: Cell) -> Artefact:
+        """The score of a cell's model on the source's test file, which is not zero-shot."""
+        code = self.experiment.source
+        test, own = self.data.file(column(cell.task), code, "test"), self.worn(cell, code)
+        return scores.make_evaluation(
+            self, cell, test, self.task_sft(cell), own, lambda: self.task_model(cell, code)
+        )
 
     def timed(self, task: str) -> list[Cell]:
-        """The cells whose models are timed together: every system on the task's first target, first seed."""
+        """The cells whose models are timed together: every system on the task's first target, first seed,
+        under one regime.
+        """
         first, seed = self.experiment.targets[task][0], self.experiment.seeds[0]
         cells = [c for c in self.experiment.cells() if (c.task, c.target, c.seed) == (task, first, seed)]
-        return [cell for cell in cells if not self.system(cell).guesses]
+        models: dict[str, Cell] = {}
+        for cell in cells:
+            if not self.system(cell).guesses:
+                models.setdefault(cell.timed_as, cell)
+        return list(models.values())
 
     def timing(self, task: str) -> Artefact:
         """Latency and throughput of every system on the task's first target and seed, in one process."""
@@ -221,30 +248,43 @@ class Pipeline(Inputs):
             if cell.task in self.experiment.tuned:
                 times = self.timing(cell.task).metrics["systems"].get(cell.timed_as, {})
         own_density = self.system(cell).learning.one_phase and cell.task != RETRIEVAL
-        return scores.make_rows(self, cell, found, times, self.task_sft(cell) if own_density else None)
+        tuned = self.task_sft(cell) if own_density else None
+        rows = scores.make_rows(self, cell, found, times, tuned)
+        with suppress(NotBuilt):
+            if self.experiment.scores_source(cell):
+                rows += scores.make_rows(self, cell, self.source_evaluation(cell), {}, tuned, of=ON_SOURCE)
+        return rows
 
     def task_model(self, cell: Cell, language: str) -> tuple[TaskModel, Task, PreTrainedTokenizerFast]:
         """A cell's finished model for text in `language`: base, language SFT where it wears one, task SFT,
         head.
         """
         learning, worn = self.system(cell).learning, self.worn(cell, language)
-        base, tuned_on = self._base(cell, learning.used), self._base(cell, learning.through)
+        base, tuned_on = self._base(cell, learning.used), self._base(cell, learning.tuned)
         return tuned.make_task_model(self, cell, base, worn, self.task_sft(cell), tuned_on)
 
     def _followed(self, cell: Cell) -> tuple[TaskModel, Wardrobe | None]:
-        """The model of the task's teacher that a cell follows, and what it wears for each batch where it
-        learns from several languages; where it learns from one, the teacher wears that already.
+        """The model of the task's teacher that a cell follows, and what it wears for each batch where there
+        are several languages; where there is one, the teacher wears that already.
         """
-        first, *more = self.learnt_from(cell)
+        teacher = self._guide(cell)
+        first, *more = dict.fromkeys((*self.learnt_from(cell), *self.exposed(cell)))
         if not more:
-            return self.task_model(cell.of_teacher, first)[0], None
-        worn = {code: self.worn(cell.of_teacher, code) for code in (first, *more)}
-        task_sft = self.task_sft(cell.of_teacher)
-        bare, *_ = tuned.make_task_model(
-            self, cell.of_teacher, Base(None, None), None, task_sft, Base(None, None)
-        )
+            return self.task_model(teacher, first)[0], None
+        worn = {code: self.worn(teacher, code) for code in (first, *more)}
+        task_sft = self.task_sft(teacher)
+        bare, *_ = tuned.make_task_model(self, teacher, Base(None, None), None, task_sft, Base(None, None))
         clothes = {code: load_worn(one.path(WORN)) for code, one in worn.items() if one}
         return bare, Wardrobe(bare.encoder, clothes)
+
+    def _guide(self, cell: Cell) -> Cell:
+        """The cell of the teacher that a student learns the task from: the language-adapted one, or the one
+        that is tuned in all its weights where it learns from gold labels too.
+        """
+        teacher = cell.of_teacher
+        if self.system(cell).forced:
+            return teacher
+        return teacher._replace(system=teacher.system.replace(TEACHER, FULL_TEACHER))
 
     def encoder(self, cell: Cell, language: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         """A cell's encoder for text in `language` before any task: base, and what it wears."""
@@ -289,14 +329,16 @@ class Pipeline(Inputs):
         wanted = adaptation.in_training if in_training else adaptation.in_use
         if adaptation.hangs and wanted:
             whose = self.experiment.source if adaptation.of == "source" and not in_training else code
+            if adaptation.start and adaptation.words and not in_training and code == cell.target:
+                return self.further_adapter(code, adaptation.start, adaptation.words, adaptation.generator)
             if adaptation.worn == "generated":
                 return self.generated_adapter(whose, adaptation.generator)
             return self.nearest_adapter(code) if adaptation.of == "nearest" else self.language_adapter(whose)
         if self.experiment.language_sft is None or adaptation.worn == "nothing" or not wanted:
             return None
-        base, layers = self._base(cell), adaptation.layers
-        if layers:
-            where = base.student, adaptation.select, LANGUAGE_SEED, base.vocabulary, layers
+        base, part = self._base(cell), adaptation.part
+        if part:
+            where = base.student, adaptation.select, LANGUAGE_SEED, base.vocabulary, part
             return self.language_sft(code, *where)
         if base.vocabulary is None:
             return self.language_sft(code, base.student, adaptation.select)

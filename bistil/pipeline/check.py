@@ -44,11 +44,16 @@ def check(inputs: Inputs) -> None:
         learnt = [
             one for name, found in read.items() if name[0] == task and name[2] != "test" for one in found
         ]
-        for target in targets:
-            check_known(task, learnt, read[task, target, "test"], data.file(column(task), target, "test"))
+        for code in (*targets, experiment.source):
+            if (tested := read.get((task, code, "test"))) is not None:
+                check_known(task, learnt, tested, data.file(column(task), code, "test"))
     _check_typology(inputs)
     for name in experiment.tuned:
         check_gathered(inputs, name)
+    for cell in experiment.cells():
+        if words := inputs.system(cell).adaptation.words:
+            few, path = inputs.first_words(cell.target, words), data.text(cell.target)
+            check_enough(teacher.tokenizer, few, experiment.text.length, path)
     for code in inputs.codes:
         check_enough(teacher.tokenizer, inputs.lines(code), experiment.text.length, data.text(code))
 

@@ -21,7 +21,7 @@ from bistil.models.architectures import Form, architecture
 from bistil.models.load import TaskModel, quiet, save_student
 from bistil.sft.bottleneck import Adapter, without_adapters
 from bistil.sft.delta import base_hash
-from bistil.tasks.nli import ClsClassifier
+from bistil.tasks.labelling import ClsClassifier
 from bistil.tasks.qa import SpanHead
 from bistil.tasks.tagging import TokenClassifier
 from bistil.text.written import open_to_others

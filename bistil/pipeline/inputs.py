@@ -4,6 +4,7 @@ import dataclasses
 import json
 from abc import abstractmethod
 from functools import cache, cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from bistil.experiment import Cell
 from bistil.models.config import read_config
 from bistil.models.load import Teacher, load_teacher, save_student
 from bistil.models.packaged import teacher_config, teacher_folder
+from bistil.models.seq2seq import translation_folder
 from bistil.pipeline.examples import Examples
 from bistil.pipeline.identity import teacher_id
 from bistil.sft.language import TextConfig
@@ -113,6 +115,14 @@ class Inputs(Examples):
         without = {sentence.strip() for pair in pairs for sentence in pair}
         return read_lines(self.data.text(code), self.experiment.text.lines, without=without)
 
+    def first_words(self, code: str, words: int) -> list[str]:
+        """As many lines of a language's text, from the first, as hold so many words; all where it is
+        shorter.
+        """
+        lines = self.lines(code)
+        ends = accumulate(len(line.split()) for line in lines)
+        return lines[: next((number for number, end in enumerate(ends, start=1) if end >= words), None)]
+
     @property
     def seen(self) -> tuple[str, ...]:
         """The languages that the teacher saw, which a multilingual student is distilled on."""
@@ -147,6 +157,10 @@ class Inputs(Examples):
         assert self.experiment.typology is not None, "systems that need features are checked to have some"
         return read_typology(self.experiment.typology, self.data)
 
+    def translation_model(self, name: str) -> Path:
+        """The folder of a translation model."""
+        return translation_folder(name)
+
     @property
     def generator_languages(self) -> tuple[str, ...]:
         """What the generator is trained on: what its settings say, or every language with text and
@@ -178,7 +192,8 @@ class Inputs(Examples):
         system = self.system(cell)
         adaptation = system.adaptation
         wears = system.forced or (adaptation.worn in ("sft", "adapter") and adaptation.of == "own")
-        return tuple(part.language for part in self.examples(cell)) if wears and cell.regime else ()
+        worn = (*(part.language for part in self.examples(cell)), *self.exposed(cell))
+        return worn if wears and (cell.regime or system.learning.exposed) else ()
 
     def _read_for(self, cell: Cell) -> tuple[str, ...]:
         """The languages whose text is read for a cell."""
@@ -186,7 +201,7 @@ class Inputs(Examples):
         if adaptation.worn == "nothing" and student is None and not self.trims:
             return ()
         if adaptation.worn == "generated":
-            return self.generator_languages
+            return (*self.generator_languages, *((cell.target,) if adaptation.start else ()))
         if adaptation.of == "nearest":
             return tuple(map(self.nearest, (*self.learnt_from(cell), cell.target)))
         start = student.start_from if student else ""

@@ -28,6 +28,7 @@ from bistil.store.artefacts import Artefact
 from bistil.systems.recipe import STATES
 from bistil.systems.rows import Rows
 from bistil.tasks import task as find_task
+from bistil.tasks.deeper import task_head
 from bistil.tasks.task import Task
 
 FLOOR = "floor"
@@ -44,6 +45,7 @@ def make_task_sft(
     follows: Artefact | None,
     teacher: Callable[[Cell], tuple[TaskModel, Wardrobe | None]],
     finished: Artefact | None = None,
+    beside: Base | None = None,
 ) -> Artefact:
     """The task SFT of a cell: `delta.safetensors` with the head in it, and the labels as a metric.
 
@@ -53,6 +55,7 @@ def make_task_sft(
         follows: the task SFT of the teacher that is followed; None for gold labels.
         teacher: makes the model of that, and what it wears for each batch.
         finished: the task SFT that is tuned further; None to begin with the bare base.
+        beside: another student of the family, that reads every batch too with the same trained values.
     """
     config, system = inputs.experiment.task_config(cell), inputs.system(cell)
     source, learning = inputs.experiment.source, system.learning
@@ -63,7 +66,8 @@ def make_task_sft(
         wanted = [one for own in validation.values() for one in own]
         encoder, tokenizer, kept = base.load(inputs)
         set_seed(cell.seed)
-        model = inputs.placed(TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size)))
+        head = task_head(task, encoder.config, learning.layers)
+        model = inputs.placed(TaskModel(encoder=encoder, head=head))
         base_id = base_hash(encoder)
         clothes = {code: load_worn(one.path(WORN), base=base_id) for code, one in worn.items()}
         before = SparseDelta.load(finished.path(WORN), base=base_id) if finished else None
@@ -99,6 +103,8 @@ def make_task_sft(
             wardrobe=wardrobe if changes else None,
             cut=0 if base.vocabulary else inputs.parameters_cut(encoder),
             before=before,
+            exposed={source: (source, *inputs.exposed(cell))},
+            beside=inputs.placed(beside.load(inputs)[0]) if beside else None,
         )
         known = [one for own in examples.values() for one in own]
         floor = {FLOOR: task.floor(known, wanted)[task.metric]}
@@ -118,12 +124,17 @@ def make_task_sft(
         settings["validated"] = learning.validated
     if system.then is not None:
         settings |= {"then": system.then, "further": system.further}
-    if follows is not None and learning.terms != STATES:
+    if system.forced and learning.terms != STATES:
         settings["terms"] = learning.terms
     if follows is not None and learning.temperature != 1.0:
         settings["temperature"] = learning.temperature
-    if learning.through != "target":
-        settings["through"] = learning.through
+    if learning.exposed:
+        settings["exposed"] = learning.exposed
+    for name, usual in (("through", "target"), ("layers", 0)):
+        if (said := getattr(learning, name)) != usual:
+            settings[name] = said
+    if system.guided:
+        settings["follows"] = learning.follows
     settings |= inputs.reading(cell)
     if follows is not None and inputs.experiment.at_floor == "stop":
         _check_learnt(follows, cell)
@@ -149,7 +160,8 @@ def make_task_model(
     for one in (*([load_worn(worn.path(WORN), base=base_id)] if worn else []), delta):
         one.apply(encoder)
     task, _ = inputs.training(cell)
-    model = TaskModel(encoder=encoder, head=task.head(encoder.config.hidden_size))
+    head = task_head(task, encoder.config, inputs.system(cell).learning.layers)
+    model = TaskModel(encoder=encoder, head=head)
     model.head.load_state_dict(head_of(delta))
     return inputs.placed(model).eval(), task, tokenizer
 
@@ -227,9 +239,10 @@ def _followed(
     return Followed(
         teacher=teacher,
         kept=kept,
-        terms=system.learning.terms,
+        terms={} if system.guided else system.learning.terms,
         pairs=pairs,
         narrowing=narrowing,
         temperature=system.learning.temperature,
+        gold=system.guided,
         wardrobe=wardrobe,
     )

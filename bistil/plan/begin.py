@@ -33,6 +33,8 @@ FORMATS = {
     "pos": "conllu",
     "ner": "iob2",
     "nli": "pairs",
+    "classification": "labels",
+    "choice": "choices",
     "qa": "squad",
 }
 """Task -> the format of its files."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from bistil.experiment import Cell
 from bistil.pipeline import Pipeline
-from bistil.text.corpora import HeldOut
+from bistil.text.corpora import HeldOut, cut
 from bistil.training.loop import Schedule
 
 
@@ -53,7 +53,8 @@ def counted(pipeline: Pipeline, config: Any, arguments: tuple[Any, ...]) -> Any:
         arguments: of the stage's job: the cell of a student or task SFT, or the language of a language SFT,
             a generator's kind.
     """
-    experiment, first = pipeline.experiment, arguments[0] if arguments else None
+    experiment = pipeline.experiment
+    first: Any = arguments[0] if arguments else None
     if "pretrain" in config:  # its text is cut by a vocabulary that is not there yet
         return config
     if isinstance(first, Cell) and "task" in config:
@@ -65,7 +66,13 @@ def counted(pipeline: Pipeline, config: Any, arguments: tuple[Any, ...]) -> Any:
     if "generator" in config:
         codes = pipeline.generator_languages
     parts = [one for one in config.values() if hasattr(one, "schedule")]
-    batch_size = next((one.batch_size for one in parts), experiment.text.batch_size)
+    batch_size = next(
+        (one.batch_size for one in (*parts, config.get("text")) if one), experiment.text.batch_size
+    )
     shares: HeldOut = next((one for one in parts if isinstance(one, HeldOut)), experiment.text)
-    number = sum(len(pipeline.blocks(code).split(shares.held_out(code))[0]) for code in codes)
+    blocks = {code: pipeline.blocks(code) for code in codes}
+    if "words" in config:
+        lines, text = pipeline.first_words(first, config["words"]), config["text"]
+        blocks = {first: cut(pipeline.teacher.tokenizer, lines, text.length, packed=text.packed)}
+    number = sum(len(own.split(shares.held_out(code))[0]) for code, own in blocks.items())
     return in_steps(config, number, batch_size)

@@ -50,21 +50,25 @@ PROFILES = (
     Profile(
         "tiny",
         256,
-        dict.fromkeys(("", "parsing", "ner", "pos"), "demo") | {"nli": "miniworld-nli", "qa": "miniworld-qa"},
+        dict.fromkeys(("", "parsing", "ner", "pos"), "demo")
+        | dict.fromkeys(("nli", "classification", "choice"), "miniworld-nli")
+        | {"qa": "miniworld-qa"},
         "ours, chosen on the miniworld's teacher of 12 layers of 128 (reports/LOG.md)",
     ),
     Profile(
         "small",
         512,
         dict.fromkeys(("", "parsing", "pos"), "real-small-long")
-        | {"ner": "real-ner", "nli": "real-nli", "qa": "real-qa"},
+        | dict.fromkeys(("nli", "classification", "choice"), "real-nli")
+        | {"ner": "real-ner", "qa": "real-qa"},
         "ours, chosen on teachers of 6 and 12 layers of 384 and real languages (reports/LOG.md)",
     ),
     Profile(
         "base",
         float("inf"),
         {"": "paper-ner", "parsing": "paper-parsing", "ner": "paper-ner", "pos": "paper-parsing"}
-        | {"nli": "paper-nli", "qa": "paper-qa"},
+        | dict.fromkeys(("nli", "classification", "choice"), "paper-nli")
+        | {"qa": "paper-qa"},
         "the papers' for mBERT and XLM-R (BiStil, appendix A; LT-SFT, section 4.4)",
     ),
 )

@@ -303,16 +303,21 @@ def adapter_tuning(
     role: Role = "language" if tuning.head is None else "task"
     set_seed(config.seed)
     module = AdapterModule(encoder.config, settings)
+    if tuning.before is not None:
+        module.load_state_dict(dict(tuning.before.tensors))
     encoder.requires_grad_(False)
     whole: Any = tuning.objective.model
-    hung = Hung(encoder, module, role, whole.get_output_embeddings() if role == "language" else None)
+    hung = [Hung(encoder, module, role, whole.get_output_embeddings() if role == "language" else None)]
+    if tuning.beside is not None:
+        hung.append(Hung(tuning.beside, module, role))
     try:
         beside = dataclasses.replace(tuning, objective=_Beside(tuning.objective, module, tuning.head))
         history = beside.fit(
             config.sparse, run.phase("checkpoint-adapter"), seed=config.seed, order=config.seed + 1
         )
     finally:
-        hung.revert()
+        for one in hung:
+            one.revert()
     tensors = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
     found = Adapter(settings=settings, role=role, tensors=tensors, base=tuning.base, full=tuning.head_tensors)
     return found, history

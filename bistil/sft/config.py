@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from bistil.errors import InputError
 from bistil.settings.ranges import Density, Dropout, Factor, Positive, Seed, Settings
-from bistil.sft.lottery import Layers, LotteryConfig, Selection
+from bistil.sft.lottery import LotteryConfig, Part, Selection
 from bistil.sft.spiel.config import SpielSft
 from bistil.training.loop import Schedule
 
@@ -153,7 +153,7 @@ class SftMethod(Settings):
                 lottery = self.lottery or LotteryConfig(density=self.density)
                 return self._with(dataclasses.replace(lottery, select=way))
 
-    def within(self, layers: Layers) -> Self:
+    def within(self, part: Part) -> Self:
         """The same where entries of a part of the encoder alone may change.
 
         Raises:
@@ -161,9 +161,9 @@ class SftMethod(Settings):
         """
         if self.lottery is None:
             raise InputError(
-                f"`layers: {layers}` is for LT-SFT and its baselines, but the settings have no `lottery`."
+                f"`part: {part}` is for LT-SFT and its baselines, but the settings have no `lottery`."
             )
-        return self._with(dataclasses.replace(self.lottery, layers=layers))
+        return self._with(dataclasses.replace(self.lottery, part=part))
 
     def _with(self, method: LotteryConfig | SpielSft | PeftSft) -> Self:
         return dataclasses.replace(

@@ -9,7 +9,7 @@ the place of the generator.
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +40,20 @@ Kind = Literal["base", "ls"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Further(Settings):
+    """How an adapter is trained on a little text of its language, from the generated or from a random one;
+    the defaults are the thesis'.
+
+    Attributes:
+        schedule: How long and how fast it trains.
+        batch_size: Sequences in a batch.
+    """
+
+    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=200, learning_rate=5e-5))
+    batch_size: Count = 4
+
+
+@dataclass(frozen=True, kw_only=True)
 class GeneratorConfig(Settings):
     """A generator of language adapters (MAD-G). They are in every layer, without an invertible map.
 
@@ -53,6 +67,7 @@ class GeneratorConfig(Settings):
         alpha: each in proportion to its number of sequences to this power.
         schedule: How long and how fast it trains, over all languages together.
         batch_size: Sequences in a batch, all of one language.
+        further: How an adapter is trained further on text of its language, for systems that do so.
     """
 
     languages: tuple[str, ...] = ()
@@ -64,6 +79,7 @@ class GeneratorConfig(Settings):
     alpha: Share = 0.5
     schedule: Schedule
     batch_size: Count = 64
+    further: Further | None = field(default=None, metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()

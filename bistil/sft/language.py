@@ -62,12 +62,14 @@ def train_language_sft(
     sft: SftConfig,
     run: Run,
     cut: int = 0,
+    before: Adapter | None = None,
 ) -> tuple[SparseDelta | Adapter, History]:
     """The delta of one language on `mlm.base_model`, or its adapter, best by held-out loss. `mlm` is left
     with its head untied and frozen, and adapted where it is a delta.
 
     Args:
         cut: how many parameters trimming took from the encoder; the density is a share of all.
+        before: the adapter that an adapter starts from; None for a random one.
     """
     base = base_hash(mlm.base_model)
     decouple_output_embedding(mlm)
@@ -95,5 +97,6 @@ def train_language_sft(
         select="loss",
         base=base,
         cut=cut,
+        before=before,
     )
     return fine_tune(tuning, sft.counted(len(training), text.batch_size), run)

@@ -25,7 +25,7 @@ from bistil.sft.top_k import entries_from, kth_largest, likely_bound, moved
 
 Selection = Literal["top-k", "random", "biases", "all", "none", "given"]
 
-Layers = Literal["outer", "middle"]
+Part = Literal["outer", "middle"]
 """A part of an encoder: embeddings with the first and the last quarter of its layers, or those between."""
 
 __all__ = [
@@ -56,7 +56,7 @@ class LotteryConfig(Settings):
             density, "biases" (BitFit), "all" (full fine-tuning) and "none" (the head alone). "given" is for a
             delta that is tuned further, in the entries that it has.
         freeze_embeddings: Whether the embedding layer stays as it is.
-        layers: Where in the encoder anything may change: the "outer" part, which is embeddings and the first
+        part: Where in the encoder anything may change: the "outer" part, which is embeddings and the first
             and last quarter of layers, or the "middle" layers; None for all of it. A language in the one and
             a task in the other share no entry.
     """
@@ -66,12 +66,12 @@ class LotteryConfig(Settings):
     freeze_layer_norms: bool = False
     select: Selection = field(default="top-k", metadata={"added_later": True})
     freeze_embeddings: bool = field(default=False, metadata={"added_later": True})
-    layers: Layers | None = field(default=None, metadata={"added_later": True})
+    part: Part | None = field(default=None, metadata={"added_later": True})
 
     @property
     def frozen(self) -> dict[str, Any]:
         """What stays as it is, as arguments of `set_trainable`."""
-        names = ("freeze_layer_norms", "freeze_embeddings", "layers")
+        names = ("freeze_layer_norms", "freeze_embeddings", "part")
         return {name: getattr(self, name) for name in names}
 
     def k(self, n_parameters: int) -> int:
@@ -89,19 +89,19 @@ def set_trainable(
     *,
     freeze_layer_norms: bool,
     freeze_embeddings: bool = False,
-    layers: Layers | None = None,
+    part: Part | None = None,
 ) -> tuple[str, ...]:
     """Let every encoder parameter train except, if asked, those of layer norms, of the embedding layer, and
-    of what is not in the part `layers`; return the names that train.
+    of what is not in the part `part`; return the names that train.
 
     `select_top_k` chooses among what it is given: give it these names only, so that frozen tensors are no
     candidates."""
     frozen = _of_layer_norms(encoder) if freeze_layer_norms else set()
     if freeze_embeddings:
         frozen |= {id(parameter) for parameter in encoder.get_submodule("embeddings").parameters()}
-    if layers is not None:
+    if part is not None:
         middle = _middle(encoder)
-        kept = middle if layers == "middle" else {id(one) for one in encoder.parameters()} - middle
+        kept = middle if part == "middle" else {id(one) for one in encoder.parameters()} - middle
         frozen |= {id(one) for one in encoder.parameters()} - kept
     for parameter in encoder.parameters():
         parameter.requires_grad_(id(parameter) not in frozen)

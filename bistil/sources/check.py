@@ -182,6 +182,10 @@ def _sentences(what: str, example: Any) -> Iterator[str]:
         yield " ".join(example.words)
     elif what == "nli":
         yield from (example.premise, example.hypothesis)
+    elif what == "classification":
+        yield example.text
+    elif what == "choice":
+        yield from (example.context, *example.choices)
     elif what == "qa":
         yield from (example.context, example.question)
     elif what in ("text", "parallel"):

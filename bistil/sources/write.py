@@ -57,6 +57,13 @@ def pairs(rows: Iterable[Row], names: Names, drop: Sequence[str]) -> Iterator[st
             yield f"{_line(row['premise'])}\t{_line(row['hypothesis'])}\t{label}\n"
 
 
+def labelled(rows: Iterable[Row], names: Names, drop: Sequence[str]) -> Iterator[str]:
+    """A label, a tab and a text on each line."""
+    for row in rows:
+        if label := _class(names, "label", row["label"]):
+            yield f"{label}\t{_line(row['text'])}\n"
+
+
 def squad(rows: Iterable[Row], names: Names, drop: Sequence[str]) -> Iterator[str]:
     """SQuAD 1.1 JSON, the questions of one context together."""
     contexts: dict[str, list[dict[str, Any]]] = {}
@@ -80,9 +87,18 @@ WRITERS: Mapping[str, Writer] = {
     "conllu": conllu,
     "iob2": iob2,
     "pairs": pairs,
+    "labels": labelled,
     "squad": squad,
 }
-SUFFIXES = {"lines": "txt", "conllu": "conllu", "iob2": "txt", "pairs": "tsv", "squad": "json"}
+SUFFIXES = {
+    "lines": "txt",
+    "conllu": "conllu",
+    "iob2": "txt",
+    "pairs": "tsv",
+    "labels": "tsv",
+    "choices": "jsonl",
+    "squad": "json",
+}
 
 
 def _class(names: Names, column: str, value: Any) -> str:

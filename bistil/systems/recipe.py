@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 from bistil.errors import InputError
-from bistil.settings.ranges import Count, Filled, Positive, Settings
+from bistil.settings.ranges import Count, Filled, Positive, Range, Settings
 from bistil.systems.layers import LayerMap
 from bistil.systems.rows import Rows, Then
 
@@ -18,6 +18,8 @@ Of = Literal["embedding", "hidden", "states", "attention", "scores", "relations"
 By = Literal["mse", "cosine", "kl", "ce", "stored"]
 Side = Literal["target", "source"]
 """Which of a family's students."""
+Fresh = Annotated[int, Range(least=0, most=100)]
+"""Layers that a head has of its own."""
 SHARED = r"embeddings|head|layer:[1-9]\d*"
 """What the students of a family can share."""
 COMPARED: Mapping[str, tuple[str, ...]] = {
@@ -232,20 +234,26 @@ class Adaptation(Settings):
         worn: a language SFT ("sft"), by the method that the experiment's settings say, a language "adapter"
             (MAD-X), one "generated" from typology (MAD-G), or "nothing".
         select: what may change in that SFT instead of the entries that LT-SFT chooses.
-        layers: the part of the encoder in which that SFT may change entries, "outer" or "middle", as
-            `LotteryConfig.layers`.
+        part: the part of the encoder in which that SFT may change entries, "outer" or "middle", as
+            `LotteryConfig.part`.
         generator: the kind of generator, instead of that of the experiment's settings.
         of: whose adapter is worn: the language's "own", in use the "source"'s for every language, or that of
             the typologically "nearest" language that has one.
+        start: what a target's own adapter is trained further from, by ordinary masked-language modelling:
+            the "generated" one, or a "random" one of the same form; None where the generated one is worn as
+            it is.
+        words: how many words of the target's text it is trained on, the first ones.
         in_training: whether the source's is worn while the task is learnt.
         in_use: whether the target's is worn when the model is used.
     """
 
     worn: Literal["nothing", "sft", "adapter", "generated"] = "nothing"
     select: Literal["random", "biases"] | None = None
-    layers: Literal["outer", "middle"] | None = field(default=None, metadata={"added_later": True})
+    part: Literal["outer", "middle"] | None = field(default=None, metadata={"added_later": True})
     generator: Literal["base", "ls"] | None = field(default=None, metadata={"added_later": True})
     of: Literal["own", "source", "nearest"] = field(default="own", metadata={"added_later": True})
+    start: Literal["generated", "random"] | None = field(default=None, metadata={"added_later": True})
+    words: Count | None = field(default=None, metadata={"added_later": True})
     in_training: bool = True
     in_use: bool = True
 
@@ -253,12 +261,20 @@ class Adaptation(Settings):
         super().__post_init__()
         if self.generator and self.worn != "generated":
             raise InputError("`generator` is for what is generated: `worn: generated`.")
-        if self.layers and self.worn != "sft":
-            raise InputError("`layers` is for language SFTs: `worn: sft`.")
+        if self.part and self.worn != "sft":
+            raise InputError("`part` is for language SFTs: `worn: sft`.")
         if self.of != "own" and not (self.worn == "adapter" or (self.hangs and self.of == "source")):
             raise InputError(
                 "`of: nearest` is for `worn: adapter`, `of: source` for that and `worn: generated`, but got"
                 f" `of: {self.of}` with `worn: {self.worn}`."
+            )
+
+        if bool(self.start) != bool(self.words) or (
+            self.start and (self.worn, self.of) != ("generated", "own")
+        ):
+            raise InputError(
+                "`start` and `words` go together, with `worn: generated` of the language's own, but got"
+                f" `start: {self.start}`, `words: {self.words}`, `worn: {self.worn}` and `of: {self.of}`."
             )
 
     @property
@@ -279,7 +295,9 @@ class Adaptation(Settings):
             "" if self.in_training and self.in_use else " training only" if self.in_training else " use only"
         )
         of = self.of if self.of != "own" else ""
-        return " ".join(filter(None, (self.worn, self.select, self.layers, self.generator, of))) + when
+        further = f"from {self.start} by {self.words} words" if self.start else ""
+        told = (self.worn, self.select, self.part, self.generator, of, further)
+        return " ".join(filter(None, told)) + when
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,44 +306,53 @@ class Learning(Settings):
 
     Attributes:
         select: what may change, as `LotteryConfig.select`; None for what the experiment's settings say.
-        layers: the part of the encoder in which entries may change for the task, "outer" or "middle", as
-            `LotteryConfig.layers`.
+        part: the part of the encoder in which entries may change for the task, "outer" or "middle", as
+            `LotteryConfig.part`.
         peft: the task is tuned by this method of the `peft` library, at the settings' density.
         spiel: the task is tuned by this variant of SpIEL, at that density.
         interval: the steps between two updates of SpIEL's support, instead of the settings'.
         falls: how the share that an update replaces falls, instead of as the settings say.
         adapter: the task is tuned by a bottleneck adapter, as `adapter` of its settings says.
-        follows: the task's "gold" labels, or the "teacher" that is tuned for it (teacher-forced).
+        follows: the task's "gold" labels, the language-adapted "teacher" that is tuned for it
+            (teacher-forced), or half the labels, half the squared distance from the "logits" of the teacher
+            that is tuned for it in all its weights (Bui section 3.3.6).
         terms: what a student that follows the teacher imitates of its states, beside its predictions.
         temperature: what logits of both sides are divided by in the loss on predictions; BiStil's eq. 5.3 has
             none, the code that was released with it 2.
         rows: the examples it is learnt from.
         validated: the examples that choose the checkpoint; none for the dev file of the source, or of the
             first language that the task is learnt from where the source is none of them.
-        through: which student of a family reads the examples and is tuned, the "target"'s or the "source"'s.
+        exposed: whose language module a batch of the source wears besides its own, one of them at random: the
+            "target"'s, or that of each of the task's "targets".
+        through: which student of a family reads the examples and is tuned, the "target"'s or the "source"'s;
+            through "both" each batch is read twice, with the same trained values, which begin as the
+            source's, and the loss is the mean of the two.
         used: which student of a family reads the target's text, with what was tuned. Where it is not the one
             that was tuned, it is changed by the same differences (Bui section 3.3.5).
         carried: whether `differences` are carried from the tuned student to the used one, or the tuned
             `values` themselves.
         embeddings: whether the embedding layer is tuned along ("trained") or left as it is ("frozen").
+        layers: how many fresh Transformer layers are trained between the encoder and the task's head.
     """
 
     select: Literal["random", "biases", "all", "none"] | None = None
-    layers: Literal["outer", "middle"] | None = field(default=None, metadata={"added_later": True})
+    part: Literal["outer", "middle"] | None = field(default=None, metadata={"added_later": True})
     peft: Literal["lora", "ia3"] | None = None
     spiel: Literal["ag", "ma"] | None = None
     interval: Count | None = field(default=None, metadata={"added_later": True})
     falls: Literal["linear", "cosine"] | None = field(default=None, metadata={"added_later": True})
     adapter: bool = field(default=False, metadata={"added_later": True})
-    follows: Literal["gold", "teacher"] = "gold"
+    follows: Literal["gold", "teacher", "logits"] = "gold"
     terms: Mapping[str, Term] = field(default_factory=lambda: STATES)
     temperature: Positive = field(default=1.0, metadata={"added_later": True})
     rows: Annotated[tuple[Rows, ...], Filled()] = (Rows(),)
     validated: tuple[Rows, ...] = field(default=(), metadata={"added_later": True})
-    through: Side = field(default="target", metadata={"added_later": True})
+    exposed: Literal["target", "targets"] | None = field(default=None, metadata={"added_later": True})
+    through: Literal["target", "source", "both"] = field(default="target", metadata={"added_later": True})
     used: Side = field(default="target", metadata={"added_later": True})
     carried: Literal["differences", "values"] = field(default="differences", metadata={"added_later": True})
     embeddings: Literal["trained", "frozen"] = field(default="trained", metadata={"added_later": True})
+    layers: Fresh = field(default=0, metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -335,11 +362,28 @@ class Learning(Settings):
             )
         if (self.interval or self.falls) and not self.spiel:
             raise InputError("`interval` and `falls` are how SpIEL's support moves: `spiel: ag` or `ma`.")
-        restricted = self.embeddings == "frozen" or self.layers
+        restricted = self.embeddings == "frozen" or self.part
         if restricted and (self.peft or self.spiel or self.adapter):
             raise InputError(
-                "`embeddings: frozen` and `layers` are for tuning by `select` or LT-SFT; take them out."
+                "`embeddings: frozen` and `part` are for tuning by `select` or LT-SFT; take them out."
             )
+
+        if self.layers and self.follows == "teacher":
+            raise InputError(
+                "A head with `layers` of its own cannot begin as the teacher's, as `follows: teacher` has it:"
+                " take `follows: gold` or `logits`."
+            )
+        alike = self.adapter or (self.select == "biases" and self.carried == "values")
+        if self.through == "both" and not alike:
+            raise InputError(
+                "What is trained through `both` students is the same in both: an adapter (`adapter: true`)"
+                " or the biases (`select: biases, carried: values`)."
+            )
+
+    @property
+    def tuned(self) -> Side:
+        """Which student of a family what was tuned belongs to."""
+        return "source" if self.through == "both" else self.through
 
     @property
     def one_phase(self) -> bool:
@@ -357,7 +401,8 @@ class Learning(Settings):
         """By what the task is tuned and through which of a family's students, as in result rows."""
         sides = "" if self.through == self.used == "target" else f" {self.through} to {self.used}"
         every = f"every {self.interval}" if self.interval else ""
-        return " ".join(filter(None, (self.by or "settings", every, self.falls, self.layers))) + sides
+        how = " ".join(filter(None, (self.by or "settings", every, self.falls, self.part)))
+        return how + (f"+{self.layers}" if self.layers else "") + sides
 
     @property
     def moves(self) -> bool:
@@ -367,7 +412,7 @@ class Learning(Settings):
     @property
     def regime(self) -> str:
         """Which examples, as in result rows: source, source+target:20, …"""
-        return "+".join(map(str, self.rows))
+        return "+".join(map(str, self.rows)) + (f" in {self.exposed}" if self.exposed else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -410,7 +455,7 @@ class System:
     translated_test: str = ""
 
     def __post_init__(self) -> None:
-        if self.merges and (self.adaptation.worn != "nothing" or self.learning.follows == "teacher"):
+        if self.merges and (self.adaptation.worn != "nothing" or self.learning.follows != "gold"):
             raise InputError("A student of several teachers wears nothing and follows gold labels in tasks.")
         if self.merge and not (self.merges or self.own_teacher):
             raise InputError("`merge` is of a system that merges teachers, which this one does not.")
@@ -452,6 +497,11 @@ class System:
     def forced(self) -> bool:
         """Whether it is a student that follows the task's teacher instead of gold labels."""
         return self.student is not None and self.learning.follows == "teacher"
+
+    @property
+    def guided(self) -> bool:
+        """Whether it is a student that learns from the task's teacher beside gold labels."""
+        return self.student is not None and self.learning.follows == "logits"
 
     @property
     def regime(self) -> str:

@@ -99,11 +99,16 @@ def _of_pair(
 
 
 def _family(
-    told: str, source: str, colour: str, terms: Mapping[str, Term], layers: str = "uniform"
+    told: str,
+    source: str,
+    colour: str,
+    terms: Mapping[str, Term],
+    layers: str = "uniform",
+    learning: Learning = ALL_WEIGHTS,
 ) -> System:
     """Bui's students, one for each language, the target's tuned on the source in all its weights."""
     student = Student(terms=terms, layers=layers, languages="each", title=told.rstrip("."))
-    return System(told=told, source=source, student=student, learning=ALL_WEIGHTS, colour=colour)
+    return System(told=told, source=source, student=student, learning=learning, colour=colour)
 
 
 def _truncated(start: str, which: str, source: str, colour: str) -> System:
@@ -279,6 +284,23 @@ SYSTEMS: Mapping[str, System] = {
         learning=TASK_ADAPTER,
         colour="#a6dba0",
     ),
+    "teacher-madg-ft": System(
+        told=(
+            "MAD-G whose adapter of the target is trained further on a little text of the target, as an"
+            " ordinary language adapter."
+        ),
+        source="thesis section 3.2.3 and tables A.5 and A.6",
+        adaptation=replace(GENERATED, start="generated", words=10_000),
+        learning=TASK_ADAPTER,
+        colour="#00441b",
+    ),
+    "teacher-rand-ft": System(
+        told="The same training on the target's text from a random adapter.",
+        source="thesis section 3.2.3 and tables A.5 and A.6",
+        adaptation=replace(GENERATED, start="random", words=10_000),
+        learning=TASK_ADAPTER,
+        colour="#d9f0d3",
+    ),
     "teacher-ltsft-task": System(
         told="The task SFT of LT-SFT, learnt over the source's language SFT, used without the target's.",
         source="thesis table 4.2",
@@ -364,6 +386,14 @@ SYSTEMS: Mapping[str, System] = {
         "Bui 2022, sections 3.2.2 and 3.3.1",
         "#661144",
         MONOSHOT,
+    ),
+    "monoshot-td": _family(
+        "MonoShot's students, the target's tuned on the source by gold labels and by the logits of the"
+        " teacher that is tuned in all its weights, half of each.",
+        "Bui 2022, section 3.3.6",
+        "#aa77aa",
+        MONOSHOT,
+        learning=Learning(select="all", follows="logits"),
     ),
     "monoalignment": _family(
         "Two monolingual students by MonoShot's losses, with states and attention scores of the last layer"
@@ -467,6 +497,7 @@ SYSTEMS: Mapping[str, System] = {
     ),
 }
 TEACHER, UNADAPTED, FLOOR = "teacher-ltsft", "teacher-no-adaptation", "floor"
+FULL_TEACHER = "teacher-full"
 FORCED, SELF_TAUGHT = "bistil-tf", "bistil-st"
 OF_ALL = "multilingual-distil"
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from bistil.errors import InputError
+from bistil.tasks.choice import Choice
+from bistil.tasks.classification import Classification
 from bistil.tasks.ner import Ner
 from bistil.tasks.nli import Nli
 from bistil.tasks.parsing import Parsing
@@ -17,7 +19,9 @@ from bistil.tasks.retrieval import PARALLEL
 from bistil.tasks.task import Task
 
 RETRIEVAL = "retrieval"
-TASKS: dict[str, Task] = {task.name: task for task in (Parsing(), Ner(), Pos(), Nli(), Qa())}
+TASKS: dict[str, Task] = {
+    task.name: task for task in (Parsing(), Ner(), Pos(), Nli(), Classification(), Choice(), Qa())
+}
 
 __all__ = ["PARALLEL", "RETRIEVAL", "TASKS", "Task", "column", "floor", "primary", "task", "title"]
 

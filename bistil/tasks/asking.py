@@ -6,6 +6,8 @@ gold in an example is a stand-in here, and means nothing."""
 from typing import Any
 
 from bistil.errors import InputError
+from bistil.tasks.choice import Candidates
+from bistil.tasks.classification import Text
 from bistil.tasks.nli import LABELS, Pair
 from bistil.tasks.squad import Question
 from bistil.tasks.tagging import Tagged
@@ -16,9 +18,13 @@ ASKED = {
     "ner": ("sentence",),
     "pos": ("sentence",),
     "nli": ("premise", "hypothesis"),
+    "classification": ("text",),
     "qa": ("question", "paragraph"),
+    "choice": ("context", "question", "choices"),
 }
 """Task -> what it is asked about."""
+BETWEEN = " | "
+"""What stands between the choices of one question."""
 
 
 def asked(task: str, *texts: str) -> Any:
@@ -53,6 +59,15 @@ def asked(task: str, *texts: str) -> Any:
             return Sentence(words, (0,) * len(words), ("root",) * len(words))
         case "nli":
             return Pair(first, last, LABELS[0])
+        case "classification":
+            return Text(first, "")
+        case "choice":
+            choices = tuple(choice for part in last.split(BETWEEN.strip()) if (choice := part.strip()))
+            if len(choices) < 2:
+                raise InputError(
+                    f"Two choices or more with {BETWEEN!r} between them were expected, got {last!r}."
+                )
+            return Candidates(first, texts[1], choices, 0)
         case "qa":
             return Question("", first, last, ((last[:1], 0),))
     return Tagged(words, ("O",) * len(words))
@@ -65,6 +80,10 @@ def texts_of(example: Any) -> tuple[str, ...]:
             return (" ".join(words),)
         case Pair():
             return example.premise, example.hypothesis
+        case Candidates():
+            return example.context, example.question, BETWEEN.join(example.choices)
+        case Text():
+            return (example.text,)
         case Question():
             return example.question, example.context
     return ()

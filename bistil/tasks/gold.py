@@ -12,23 +12,25 @@ from bistil.tasks.treebank import universal
 
 
 def labels_of(task: str, example: Any) -> Iterator[str]:
-    """The labels of an example: universal relations, tags, entity types, an inference label."""
+    """The labels of an example: universal relations, tags, entity types, the label of a text or a pair."""
     if task == "parsing":
         yield from map(universal, example.relations)
     elif task == "pos":
         yield from example.tags
     elif task == "ner":
         yield from (tag[2:] for tag in example.tags if tag.startswith("B-"))
-    elif task == "nli":
+    elif task in ("nli", "classification"):
         yield example.label
 
 
 def text_of(example: Any) -> str:
-    """What an example of any task has to read: its words, its two sentences, or a question and its text."""
+    """What an example of any task has to read: its words, its two sentences, a question and its text, or a
+    text.
+    """
     words = getattr(example, "words", None)
     if words is not None:
         return " ".join(words)
-    told = ("premise", "hypothesis", "question", "context")
+    told = ("premise", "hypothesis", "question", "context", "text")
     return "\n".join(getattr(example, name) for name in told if hasattr(example, name))
 
 

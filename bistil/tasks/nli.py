@@ -1,30 +1,21 @@
 """Natural language inference: pairs of sentences in, a two-layer classifier on [CLS], accuracy out.
 
 Notable:
-* the head is BERT's own form of a two-layer classifier (dense, tanh, dropout, linear), so transformers'
-    classes can hold it;
 * columns are found by the names that MultiNLI, XNLI, AmericasNLI and SNLI give them; without a header, the
   label is the first or the last of three columns;
 * MultiNLI's "-" (annotators disagreed) is left out, as is usual; XNLI's "contradictory" is contradiction.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
-from transformers import PreTrainedTokenizerBase
-
 from bistil.errors import InputError
-from bistil.losses import prediction_loss
-from bistil.models.load import TaskModel
 from bistil.settings import files
-from bistil.tasks.sentences import pad_inputs, some
-from bistil.tasks.task import Batch, Outcomes, Row, ratios
+from bistil.tasks.labelling import Labelling
+from bistil.tasks.sentences import json_objects, some
+from bistil.tasks.task import Outcomes, ratios
 
 LABELS = ("entailment", "neutral", "contradiction")
 _LABEL_OF = {label: label for label in LABELS} | {"contradictory": "contradiction"}
@@ -45,28 +36,11 @@ class Pair:
     label: str
 
 
-class ClsClassifier(nn.Module):
-    """Two layers over the state of [CLS]: dense with tanh, then, after dropout, linear (BiStil section
-    5.4.3).
-    """
-
-    def __init__(self, *, hidden_size: int, labels: int, dropout: float) -> None:
-        super().__init__()
-        self.dense = nn.Linear(hidden_size, hidden_size)
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(hidden_size, labels)
-
-    def forward(self, hidden: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Logits `labels` of every text. Shape: [B, L, H] -> [B, C]."""
-        return {"labels": self.classifier(self.dropout(self.dense(hidden[:, 0]).tanh()))}
-
-
 @dataclass(frozen=True)
-class Nli:
+class Nli(Labelling):
     """The inference task. `labels` are always the same three; `dropout` is that of the head."""
 
     labels: tuple[str, ...] = LABELS
-    dropout: float = 0.1
     name: str = "nli"
     title: str = "Natural language inference"
     column: str = "nli"
@@ -103,46 +77,9 @@ class Nli:
         some(examples, "Pairs to train a classifier on were expected, but there are none")
         return self
 
-    def encode(
-        self, examples: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, *, max_length: int
-    ) -> list[Row]:
-        """Rows of `input_ids`, `token_type_ids` where the tokenizer makes them, and the label; the longer
-        sentence is cut first.
-        """
-        texts = [example.premise for example in examples], [example.hypothesis for example in examples]
-        encoding = tokenizer(*texts, truncation="longest_first", max_length=max_length)
-        # or a later save would write this max_length into tokenizer.json
-        tokenizer.backend_tokenizer.no_truncation()
-        names = [name for name in ("input_ids", "token_type_ids") if name in encoding]
-        rows: list[Row] = [{name: encoding[name][i] for name in names} for i in range(len(examples))]
-        return [
-            {**row, "label": [self.labels.index(example.label)]}
-            for row, example in zip(rows, examples, strict=True)
-        ]
-
-    def collate(self, rows: Sequence[Row], pad_id: int) -> dict[str, Tensor]:
-        """A batch: inputs of Shape: [B, L], `labels` of Shape: [B]."""
-        return pad_inputs(rows, pad_id) | {"labels": torch.tensor([row["label"][0] for row in rows])}
-
-    def head(self, hidden_size: int) -> nn.Module:
-        """A two-layer classifier for encoder states of `hidden_size`."""
-        return ClsClassifier(hidden_size=hidden_size, labels=len(self.labels), dropout=self.dropout)
-
-    def loss(self, logits: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        """Cross-entropy of the labels, a mean over pairs. Shape: []."""
-        return cross_entropy(logits["labels"].float(), batch["labels"])
-
-    def distillation_loss(
-        self, student_logits: Mapping[str, Tensor], teacher_logits: Mapping[str, Tensor], batch: Batch
-    ) -> Tensor:
-        """Soft cross-entropy of the labels (BiStil eq. 5.3), a mean over pairs. Shape: []."""
-        return prediction_loss(
-            student_logits["labels"], teacher_logits["labels"], torch.ones_like(batch["labels"])
-        )
-
-    def predict(self, model: TaskModel, batch: Batch) -> list[str]:
-        """The best label of each pair."""
-        return [self.labels[i] for i in model(batch).logits["labels"].argmax(-1).tolist()]
+    def texts(self, examples: Sequence[Pair]) -> tuple[list[str], list[str]]:
+        """Premises and hypotheses."""
+        return [one.premise for one in examples], [one.hypothesis for one in examples]
 
     def score(self, examples: Sequence[Pair], predictions: Sequence[str]) -> dict[str, float]:
         """`accuracy` in percent."""
@@ -157,23 +94,12 @@ class Nli:
         """The most frequent label of the training pairs for every pair; the first in the order of `labels`
         among equals.
         """
-        counts = Counter(example.label for example in train)
-        return self.score(test, [max(self.labels, key=lambda label: counts[label])] * len(test))
+        return self.score(test, [self.most_frequent(train)] * len(test))
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Line numbers and rows of a file with one JSON object a line."""
-    for number, line in files.lines(path):
-        if not line.strip():
-            continue
-        try:
-            found: Any = files.parse_json(line)
-        except ValueError as error:
-            raise _wrong(
-                path, number, "a JSON object", f"text that is none ({getattr(error, 'msg', error)})"
-            ) from error
-        if not isinstance(found, dict):
-            raise _wrong(path, number, "a JSON object", type(found).__name__)
+    for number, found in json_objects(path):
         row = _named(path, number, found)
         for name, value in row.items():
             if not isinstance(value, str):

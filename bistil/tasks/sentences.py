@@ -66,6 +66,28 @@ def sentence_blocks(path: Path) -> Iterator[tuple[int, list[str]]]:
         )
 
 
+def json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The JSON objects of a file with one on each line that is not blank, with the numbers of their lines.
+
+    Raises:
+        InputError: at a line that holds none.
+    """
+    for number, line in files.lines(path):
+        if not line.strip():
+            continue
+        try:
+            found = files.parse_json(line)
+            came = "" if isinstance(found, dict) else type(found).__name__
+        except ValueError as error:
+            came = f"text that is none ({getattr(error, 'msg', error)})"
+        if came:
+            raise InputError(
+                f"{path}, line {number}: expected a JSON object, but got {came}. Correct the line, or get the"
+                " file anew."
+            )
+        yield number, found
+
+
 def check_words(path: Path, sentences: Iterable[Sequence[str]]) -> None:
     """Refuse a file all of whose words are `_`, as of a treebank whose text its licence keeps back."""
     if all(word == "_" for words in sentences for word in words):

@@ -18,7 +18,7 @@ CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 """What a language may be called, since files, figures and pages are named by it."""
 SPLITS = ("train", "dev", "test")
 REQUIRED = ("code", "name", "family", "seen", "corpus")
-OPTIONAL = ("treebank", "ner", "nli", "qa", "parallel")
+OPTIONAL = ("treebank", "ner", "nli", "classification", "choice", "qa", "parallel")
 SAID: Mapping[str, set[str]] = {"yes": {"true", "yes", "1"}, "no": {"false", "no", "0", ""}}
 """How the column `seen` says it, in any case of letters."""
 

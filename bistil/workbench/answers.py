@@ -19,6 +19,8 @@ from bistil.errors import InputError
 from bistil.experiment import Cell
 from bistil.pipeline import Pipeline
 from bistil.plots.style import PALETTE
+from bistil.tasks.choice import Candidates
+from bistil.tasks.classification import Text
 from bistil.tasks.nli import Pair
 from bistil.tasks.parsing import Tree
 from bistil.tasks.spans import exact_match
@@ -144,6 +146,10 @@ def _parts(example: Any) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
             return "", example.words, example.tags
         case Pair():
             return example.premise, (example.hypothesis,), (example.label,)
+        case Candidates():
+            return example.context, (example.question,), (example.choices[example.label],)
+        case Text():
+            return "", (example.text,), (example.label,)
         case Question():
             return example.context, (example.question,), (example.answers[0][0],)
         case _:
@@ -157,6 +163,8 @@ def _texts(example: Any, prediction: Any) -> tuple[str, ...]:
             return _arcs(example.words, prediction.heads, prediction.relations)
         case Tagged(), _:
             return tuple(prediction)
+        case Candidates(), _:
+            return (example.choices[prediction],)
         case Question(), _:
             return tuple(example.context[best.start : best.end] for best in prediction[:1])
         case _:

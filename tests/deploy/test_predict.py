@@ -105,6 +105,41 @@ def test_pairs_and_what_is_none(data: DataFolder, wordpiece: BertTokenizer, tmp_
         assert "config.json" in capsys.readouterr().err
 
 
+def test_labels_of_texts(data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path, capsys) -> None:
+    model, task, examples = trained("classification", data, wordpiece)
+    export(tmp_path / "model", model, task.labels, wordpiece)
+    file = tmp_path / "texts.txt"
+    file.write_text("".join(f"{one.text}\n" for one in examples), encoding="utf-8")
+    expected = predict_all(model, task, examples, wordpiece, max_length=64)
+    texts = [one.text for one in examples]
+    assert told(capsys, tmp_path / "model", file) == [
+        list(both) for both in zip(expected, texts, strict=True)
+    ]
+    [first, *_] = (json.loads(line) for line in predict(tmp_path / "model", file, as_json=True))
+    assert (first["text"], first["label"]) == (texts[0], expected[0])
+    assert 1 / len(task.labels) < first["confidence"] <= 1
+
+
+def test_choices(data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path, capsys) -> None:
+    model, task, examples = trained("choice", data, wordpiece)
+    save_finished(tmp_path / "model", model, task.labels, wordpiece)
+    lines = ["\t".join([one.context, one.question, " | ".join(one.choices)]) for one in examples]
+    (tmp_path / "questions.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    best = predict_all(model, task, examples, wordpiece, max_length=64)
+    expected = [one.choices[number] for one, number in zip(examples, best, strict=True)]
+    found = told(capsys, tmp_path / "model", tmp_path / "questions.tsv")
+    assert [line[0] for line in found] == expected
+    assert ["\t".join(line[1:]) for line in found] == lines
+    [first, *_] = (
+        json.loads(line) for line in predict(tmp_path / "model", tmp_path / "questions.tsv", as_json=True)
+    )
+    assert (first["answer"], first["choices"]) == (expected[0], list(examples[0].choices))
+    assert 1 / 2 <= first["confidence"] < 1
+    (tmp_path / "questions.tsv").write_text("a\tb\tc\n", encoding="utf-8")
+    assert cli.main(["predict", str(tmp_path / "model"), str(tmp_path / "questions.tsv")]) == 2
+    assert "Two choices or more" in capsys.readouterr().err
+
+
 def test_standard_input_json_lines_and_confidences(
     data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,7 @@ from bistil.pipeline.students import NARROWING
 from bistil.store.artefacts import Store
 from bistil.systems.layers import start_layers
 from bistil.tasks.biaffine import ShallowBiaffine
-from bistil.tasks.nli import ClsClassifier
+from bistil.tasks.labelling import ClsClassifier
 
 LAYERS = start_layers("uniform", 6, 2)
 

@@ -71,7 +71,7 @@ def test_a_learning_rate_is_a_number(rate: float, every: dict[str, Reader], tmp_
     )
 
 
-@pytest.mark.parametrize("name", ["nli-jsonl", "squad", "delta-header"])
+@pytest.mark.parametrize("name", ["nli-jsonl", "choice", "squad", "delta-header"])
 @pytest.mark.parametrize("content", [b"[" * 200_000, b'{"a":' * 100_000, b"9" * 5000])
 def test_json_too_deep_or_too_long_is_refused(
     name: str, content: bytes, every: dict[str, Reader], tmp_path: Path

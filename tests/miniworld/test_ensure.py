@@ -24,6 +24,8 @@ def few(path: Path, parallel: int) -> Path:
         "treebank": splits,
         "ner": splits,
         "nli": splits,
+        "topic": splits,
+        "choice": splits,
         "qa": splits,
         "parallel": parallel,
     }

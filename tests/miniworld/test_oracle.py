@@ -15,9 +15,10 @@ from bistil.miniworld.lexicon import Lexicon
 from bistil.miniworld.oracle import oracle
 from bistil.miniworld.questions import inferences, say, write_nli
 from bistil.miniworld.settings import Splits, WorldSettings
+from bistil.miniworld.topics import topics, write_topics
 from bistil.miniworld.world import World
 from bistil.tasks import task
-from bistil.tasks.translation import measured, translated, write_pairs
+from bistil.tasks.translation import measured, translated, write_translated
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +51,20 @@ def test_without_noise_it_is_the_targets_own_words_for_the_same_meanings(setting
         same = [(one.premise, one.hypothesis) == text for one, text in zip(found, expected, strict=True)]
         # a sentence that means two things is translated once
         assert sum(same) / len(same) > 0.95
-        write_pairs(tmp_path / "x.tsv", found)
+        write_translated(tmp_path / "x.tsv", found)
         assert task("nli").read(tmp_path / "x.tsv") == found
+
+
+def test_texts_with_topics_are_translated_whole(settings, tmp_path) -> None:
+    (tmp_path / "topic").mkdir()
+    few = replace(settings, sizes=replace(settings.sizes, topic=Splits(train=12, dev=6, test=6)))
+    write_topics(tmp_path, grammar(few, "qaa"), World(few.seed), few)
+    own = task("classification").read(tmp_path / "topic" / "qaa-test.tsv")
+    found = translated(own, oracle(few, "qaa", "qac", "test", task="classification"))
+    assert [one.label for one in found] == [one.label for one in own]
+    meant = dict(topics(grammar(few, "qaa"), World(few.seed), few))["test"]
+    ours = grammar(few, "qac")
+    assert [one.text for one in found] == [" ".join(say(ours, m) for m in one.meanings) for one in meant]
 
 
 def test_errors_come_as_often_as_asked_and_always_alike(settings, pairs) -> None:

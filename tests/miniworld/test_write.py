@@ -16,7 +16,9 @@ from bistil.miniworld.lexicon import Lexicon
 from bistil.miniworld.settings import Sizes, Splits, WorldSettings
 
 SPLITS = ("train", "dev", "test")
-PINNED = "a15075dac5bd22646fefc3b9deabe6039c979d716b10d4debb9caca59120e425"
+PINNED = "ff9c058ca3243266a41961ca3a54b7a1cdf79df5aeebe4bc86086178b1d8beef"
+FIRST = "f9d6355e63c9bcf7f5ef043590b346e0b1d618b530ee9939dd204abc9c056c29"
+"""The files that the first format had."""
 
 
 def tiny() -> WorldSettings:
@@ -27,10 +29,14 @@ def tiny() -> WorldSettings:
     )
 
 
-def digest(folder: Path) -> str:
+ADDED = ("languages.csv", "topic", "choice")
+"""What later formats changed or added; all other files are as they were."""
+
+
+def digest(folder: Path, *, but: tuple[str, ...] = ()) -> str:
     total = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
-        if path.is_file():
+        if path.is_file() and path.relative_to(folder).parts[0] not in but:
             total.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     return total.hexdigest()
 
@@ -48,6 +54,30 @@ CODES = [language.code for language in tiny().languages]
 def test_equal_settings_give_equal_bytes_here_and_everywhere(world: Path, tmp_path: Path) -> None:
     write_world(tmp_path / "again", tiny())
     assert digest(tmp_path / "again") == digest(world) == PINNED
+    assert digest(world, but=ADDED) == FIRST
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_candidates_differ_in_a_name_that_the_context_may_have(world: Path, code: str) -> None:
+    contexts = set()
+    for split, count in zip(SPLITS, (3, 3, 2), strict=True):
+        lines = (world / "choice" / f"{code}-{split}.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines]
+        assert {len(set(row["choices"])) for row in rows} == {count}
+        share = Counter(row["label"] for row in rows)
+        assert all(abs(share[n] / len(rows) - 1 / count) < 0.1 for n in range(count))
+        own = {row["context"] for row in rows}
+        assert not contexts & own
+        assert len(own) == len(rows)
+        contexts |= own
+
+
+def test_topics_are_equally_frequent_and_no_text_is_there_twice(world: Path) -> None:
+    for code in CODES:
+        files = [(world / "topic" / f"{code}-{split}.tsv").read_text(encoding="utf-8") for split in SPLITS]
+        rows = [line.split("\t") for content in files for line in content.splitlines()]
+        assert len({text for _, text in rows}) == len(rows) == 2000 - 1000 + 700
+        assert Counter(label for label, _ in rows[:1200]) == {f"topic{n}": 200 for n in range(1, 7)}
     assert not any(b"\r" in path.read_bytes() for path in world.rglob("*.*"))
 
 

@@ -36,7 +36,7 @@ from bistil.sft.config import PeftSft
 from bistil.sft.lottery import decouple_output_embedding, select_biases, set_trainable
 from bistil.sft.peers import peft_settings
 from bistil.systems.layers import start_layers
-from bistil.tasks.nli import ClsClassifier
+from bistil.tasks.labelling import ClsClassifier
 from bistil.tasks.qa import SpanHead
 from bistil.tasks.tagging import TokenClassifier
 from bistil.training.mlm import masked_lm_loss

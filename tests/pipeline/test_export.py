@@ -24,6 +24,7 @@ CLASSES = {
     "ner": AutoModelForTokenClassification,
     "pos": AutoModelForTokenClassification,
     "nli": AutoModelForSequenceClassification,
+    "classification": AutoModelForSequenceClassification,
     "qa": AutoModelForQuestionAnswering,
 }
 

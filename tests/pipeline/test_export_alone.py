@@ -21,7 +21,7 @@ from bistil.distil.start import initialise
 from bistil.models.architectures import ARCHITECTURES
 from bistil.models.load import TaskModel, save_student
 from bistil.pipeline.finished import export, exportable
-from bistil.tasks.nli import ClsClassifier
+from bistil.tasks.labelling import ClsClassifier
 from bistil.tasks.qa import SpanHead
 from bistil.tasks.tagging import TokenClassifier
 

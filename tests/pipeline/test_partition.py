@@ -14,8 +14,8 @@ from bistil.store.artefacts import Store
 from bistil.systems.recipe import Adaptation, Learning
 
 VARIANTS = {
-    "apart": {"of": "teacher-ltsft", "adaptation": {"layers": "outer"}, "learning": {"layers": "middle"}},
-    "biased": {"of": "teacher-bitfit", "adaptation": {"layers": "middle"}, "learning": {"layers": "outer"}},
+    "apart": {"of": "teacher-ltsft", "adaptation": {"part": "outer"}, "learning": {"part": "middle"}},
+    "biased": {"of": "teacher-bitfit", "adaptation": {"part": "middle"}, "learning": {"part": "outer"}},
 }
 OUTER, MIDDLE = {"-", "0", "5"}, {"1", "2", "3", "4"}
 """Of six layers, by `by_layer`; "-" is the embedding layer."""
@@ -48,21 +48,21 @@ def test_only_allowed_layers_change_and_nothing_is_shared(experiment, data, tmp_
 
 
 def test_parts_are_for_sparse_fine_tunings_alone(experiment) -> None:
-    with pytest.raises(InputError, match="`layers` is for language SFTs"):
-        Adaptation(worn="adapter", layers="outer")
-    with pytest.raises(InputError, match="`layers` are for tuning by"):
-        Learning(spiel="ag", layers="middle")
+    with pytest.raises(InputError, match="`part` is for language SFTs"):
+        Adaptation(worn="adapter", part="outer")
+    with pytest.raises(InputError, match="`part` are for tuning by"):
+        Learning(spiel="ag", part="middle")
     spiel = {"spiel": {"density": 0.1, "interval": 2, "estimation": 1}}
     schedule = {"steps": 8, "learning_rate": 1e-3, "evaluations": 1}
     task = {"ner": {"sft": {**spiel, "sparse": schedule}}}
     small = experiment(systems=["apart"], targets={"ner": ["qac"]}, variants=VARIANTS, task=task)
-    with pytest.raises(InputError, match="`layers: middle` is for LT-SFT"):
+    with pytest.raises(InputError, match="`part: middle` is for LT-SFT"):
         small.task_config(small.cells()[0])
 
 
 def test_the_partition_on_miniworld_is_of_both_kinds() -> None:
     file = Experiment.read(ROOT / "data" / "experiments" / "miniworld-partition.yaml")
-    parts = {name: (one.adaptation.layers, one.learning.layers) for name, one in _systems(file).items()}
+    parts = {name: (one.adaptation.part, one.learning.part) for name, one in _systems(file).items()}
     assert parts["language-outer-task-middle"] == ("outer", "middle")
     assert parts["language-middle-task-outer"] == ("middle", "outer")
     assert parts["teacher-ltsft"] == (None, None)

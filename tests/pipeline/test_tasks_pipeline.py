@@ -22,13 +22,26 @@ from bistil.tasks.retrieval import Side, parallel, retrieve
 from bistil.text.languages import DataFolder
 
 SYSTEMS = ("teacher-ltsft", "bistil-tf:2", "floor")
-TITLES = {"pos": "Parts of speech", "nli": "Natural language inference", "qa": "Question answering"}
+TITLES = {
+    "pos": "Parts of speech",
+    "nli": "Natural language inference",
+    "classification": "Text classification",
+    "choice": "Choice of an answer",
+    "qa": "Question answering",
+}
 CLASSES = {
     "pos": "BertForTokenClassification",
     "nli": "BertForSequenceClassification",
+    "classification": "BertForSequenceClassification",
     "qa": "BertForQuestionAnswering",
 }
-SCORES = {"pos": {"accuracy"}, "nli": {"accuracy"}, "qa": {"em", "f1"}}
+SCORES = {
+    "pos": {"accuracy"},
+    "nli": {"accuracy"},
+    "classification": {"macro_f1", "micro_f1", "accuracy"},
+    "choice": {"accuracy"},
+    "qa": {"em", "f1"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +70,7 @@ def test_a_task_ends_in_rows_of_teacher_student_and_floor(pipeline: Pipeline, na
         assert 0.0 <= row["value"] <= 100.0
         assert row["n_examples"] == len(find_task(name).read(pipeline.data.file(column(name), "qac", "test")))
         assert (row["flops_per_example"] is None) == (row["system"] == "floor")
-    assert primary_metric(rows, name) == ("em" if name == "qa" else "accuracy")
+    assert primary_metric(rows, name) == find_task(name).metric
     setting = Setting(name, "tiny", "qaa")
     assert setting_name(setting) == f"{TITLES[name]} (tiny, from qaa)"
     assert (
@@ -119,7 +132,7 @@ def test_a_task_besides_the_targets_has_scores_but_no_timing_and_one_without_set
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TITLES)
+@pytest.mark.parametrize("name", CLASSES)
 def test_the_student_is_a_class_of_transformers(pipeline: Pipeline, name: str) -> None:
     deployed = pipeline.deployed(Cell("bistil-tf", name, "qac", 2, 1))
     config = json.loads((deployed.path("model") / "config.json").read_text(encoding="utf-8"))

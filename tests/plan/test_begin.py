@@ -27,7 +27,7 @@ def wish(**changed: str) -> Wish:
     )
 
 
-@pytest.mark.parametrize("task", ["parsing", "ner", "pos", "nli", "qa"])
+@pytest.mark.parametrize("task", ["parsing", "ner", "pos", "nli", "classification", "choice", "qa"])
 @pytest.mark.parametrize("teacher", ["xlm-roberta-base", "e5-small", "data/teachers/miniworld"])
 def test_every_task_and_size_gives_a_file_that_reads_and_fits(
     teacher: str, task: str, tmp_path: Path

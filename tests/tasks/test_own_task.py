@@ -34,14 +34,14 @@ def topics(world: Path, tmp_path: Path) -> DataFolder:
     """
     folder = shutil.copytree(world, tmp_path / "data")
     head, *rows = (folder / "languages.csv").read_text(encoding="utf-8").splitlines()
-    table = [f"{head},topic", *(f"{row},topic/{row.partition(',')[0]}-{{split}}.tsv" for row in rows)]
+    table = [f"{head},topic", *(f"{row},own/{row.partition(',')[0]}-{{split}}.tsv" for row in rows)]
     (folder / "languages.csv").write_text("\n".join(table) + "\n", encoding="utf-8")
-    (folder / "topic").mkdir()
+    (folder / "own").mkdir()
     for language, splits in (("qaa", ("train", "dev")), ("qac", ("test",))):
         lines = (folder / "corpora" / f"{language}.txt").read_text(encoding="utf-8").splitlines()
         for split in splits:
             text = "".join(f"{'early' if line[0].lower() < 'm' else 'late'}\t{line}\n" for line in lines[:20])
-            (folder / "topic" / f"{language}-{split}.tsv").write_text(text, encoding="utf-8")
+            (folder / "own" / f"{language}-{split}.tsv").write_text(text, encoding="utf-8")
     return DataFolder(folder)
 
 

@@ -60,6 +60,7 @@ def test_tasks_whose_labels_do_not_survive_say_why() -> None:
         "pos": "tags",
         "ner": "names",
         "qa": "a place in the text",
+        "choice": "one by one",
     }.items():
         assert name in TASKS
         with pytest.raises(InputError, match=f"{name} can't be .*: .*{why}"):
