@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from bistil.distil.general import GeneralConfig
 from bistil.distil.merge import MergeConfig, TeacherSource
@@ -208,6 +208,12 @@ class Experiment(Settings):
         sft = sft.by(way) if way else sft
         if learning.embeddings == "frozen" and sft.lottery is not None:
             sft = dataclasses.replace(sft, lottery=dataclasses.replace(sft.lottery, freeze_embeddings=True))
+        if sft.spiel and (learning.interval or learning.falls):
+            moved: dict[str, Any] = {"interval": learning.interval, "schedule": learning.falls}
+            moves = {name: value for name, value in moved.items() if value}
+            sft = dataclasses.replace(sft, spiel=dataclasses.replace(sft.spiel, **moves))
+        if learning.part:
+            sft = sft.within(learning.part)
         config = dataclasses.replace(config, sft=sft, adapter=None)
         return self._further(cell, config) if self.system(cell.system).then is not None else config
 

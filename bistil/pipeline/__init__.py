@@ -26,7 +26,7 @@ from bistil.pipeline.finished import save_finished
 from bistil.pipeline.inputs import Inputs
 from bistil.pipeline.students import LANGUAGE_SEED, Base
 from bistil.sft.generator import Kind
-from bistil.sft.lottery import Selection
+from bistil.sft.lottery import Part, Selection
 from bistil.store.artefacts import Artefact, NotBuilt
 from bistil.systems.recipe import Side
 from bistil.systems.table import FULL_TEACHER, TEACHER
@@ -71,6 +71,7 @@ class Pipeline(Inputs):
         select: Selection | None = None,
         seed: int = LANGUAGE_SEED,
         vocabulary: Artefact | None = None,
+        part: Part | None = None,
     ) -> Artefact:
         """The language SFT of the teacher, or of a student: `delta.safetensors`.
 
@@ -78,11 +79,12 @@ class Pipeline(Inputs):
             vocabulary: what the student is trimmed to; None for the teacher's.
             select: a baseline of LT-SFT, instead of the method that the experiment asks for.
             seed: another one than all models of the experiment wear, to see what of a delta is chance.
+            part: the part of the encoder in which it may change entries; None for all of it.
 
         Raises:
             InputError: where the experiment has none.
         """
-        return students.make_language_sft(self, code, student, vocabulary, select, seed)
+        return students.make_language_sft(self, code, student, vocabulary, select, seed, part)
 
     def language_adapter(self, code: str) -> Artefact:
         """The language adapter of the teacher (MAD-X)."""
@@ -334,7 +336,10 @@ class Pipeline(Inputs):
             return self.nearest_adapter(code) if adaptation.of == "nearest" else self.language_adapter(whose)
         if self.experiment.language_sft is None or adaptation.worn == "nothing" or not wanted:
             return None
-        base = self._base(cell)
+        base, part = self._base(cell), adaptation.part
+        if part:
+            where = base.student, adaptation.select, LANGUAGE_SEED, base.vocabulary, part
+            return self.language_sft(code, *where)
         if base.vocabulary is None:
             return self.language_sft(code, base.student, adaptation.select)
         return self.language_sft(code, base.student, adaptation.select, LANGUAGE_SEED, base.vocabulary)

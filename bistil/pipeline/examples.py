@@ -48,6 +48,7 @@ class Examples(ABC):
     def translation(self, task: str, split: str, code: str, to: str, by: str) -> Artefact:
         """The stage that translates a file of a task."""
 
+    @cache  # noqa: B019 - a pipeline lives as long as its process
     def system(self, cell: Cell) -> System:
         """The system of a cell."""
         return self.experiment.system(cell.system)

@@ -178,7 +178,7 @@ class Inputs(Examples):
         among = self.experiment.typology_among or self.generator_languages
         return self.typology.nearest(code, among)[0]
 
-    @property
+    @cached_property
     def codes(self) -> tuple[str, ...]:
         """Every language whose text a stage reads."""
         cells = self.experiment.cells()

@@ -31,7 +31,7 @@ from bistil.pipeline.inputs import Inputs
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import base_hash
 from bistil.sft.language import train_language_sft
-from bistil.sft.lottery import Selection
+from bistil.sft.lottery import Part, Selection
 from bistil.store.artefacts import Artefact, file_id
 from bistil.systems.layers import Pairs, layer_pairs
 from bistil.systems.recipe import Student
@@ -108,6 +108,7 @@ def make_language_sft(
     kept: Artefact | None,
     select: Selection | None,
     seed: int,
+    part: Part | None = None,
 ) -> Artefact:
     """The language SFT of the teacher, or of a student: `delta.safetensors`.
 
@@ -126,7 +127,9 @@ def make_language_sft(
             " `language_sft`."
         )
     sft = SftConfig(**vars(asked), seed=seed)
-    return _language_module(inputs, code, "language-sft", sft.by(select) if select else sft, student, kept)
+    sft = sft.by(select) if select else sft
+    sft = sft.within(part) if part else sft
+    return _language_module(inputs, code, "language-sft", sft, student, kept)
 
 
 def make_language_adapter(inputs: Inputs, code: str) -> Artefact:

@@ -62,7 +62,7 @@ def counted(pipeline: Pipeline, config: Any, arguments: tuple[Any, ...]) -> Any:
         _, examples = pipeline.training(first)
         number = sum(len(own[: settings.examples]) for own in examples.values())
         return in_steps(config, number, settings.batch_size)
-    codes = pipeline.languages(first) if isinstance(first, Cell) else (first,)
+    codes = pipeline.languages(first) if isinstance(first, Cell) else (str(first),)
     if "generator" in config:
         codes = pipeline.generator_languages
     parts = [one for one in config.values() if hasattr(one, "schedule")]

@@ -40,6 +40,7 @@ from bistil.plots.sft import (
     overlap,
     parameter_ages,
     score_by_densities,
+    shared_entries,
     support_over_time,
 )
 from bistil.plots.style import HALF, INK, PALETTE, PAPER, colour, figure, legend, style_colour_bar
@@ -67,6 +68,7 @@ __all__ = [
     "score_by_densities",
     "scores_by_language",
     "scores_by_task",
+    "shared_entries",
     "support_over_time",
     "trade_off",
     "typology",

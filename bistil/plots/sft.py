@@ -106,6 +106,24 @@ def delta_map(layers: Sequence[str], modules: Sequence[str], densities: Any) -> 
     return made
 
 
+def shared_entries(
+    densities: Sequence[float], shares: Mapping[str, Sequence[float]], *, chance: Sequence[float]
+) -> Figure:
+    """Draw how many entries two supports share as both grow (percent of the smaller one), one line a label;
+    dashed, two random choices.
+
+    densities: of both, 0 to 1, rising. Shape of shares and chance: [N] each, in percent.
+    """
+    made, [ax] = figure(*HALF)
+    percent = [100 * one for one in densities]
+    for number, (label, values) in enumerate(shares.items()):
+        ax.plot(percent, values, marker="o", color=PALETTE[number % len(PALETTE)], label=label)
+    ax.plot(percent, chance, color=INK, linestyle="--", linewidth=1, label="by chance")
+    ax.set(xlabel="density of both (%)", ylabel="entries shared (%)", ylim=(0, None))
+    legend(ax)
+    return made
+
+
 def parameter_ages(
     born: Mapping[str, Any], *, steps: int, chance: tuple[Sequence[int], Sequence[float]] | None = None
 ) -> Figure:

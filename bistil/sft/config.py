@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from bistil.errors import InputError
 from bistil.settings.ranges import Density, Dropout, Factor, Positive, Seed, Settings
-from bistil.sft.lottery import LotteryConfig, Selection
+from bistil.sft.lottery import LotteryConfig, Part, Selection
 from bistil.sft.spiel.config import SpielSft
 from bistil.training.loop import Schedule
 
@@ -152,6 +152,18 @@ class SftMethod(Settings):
             case _:
                 lottery = self.lottery or LotteryConfig(density=self.density)
                 return self._with(dataclasses.replace(lottery, select=way))
+
+    def within(self, part: Part) -> Self:
+        """The same where entries of a part of the encoder alone may change.
+
+        Raises:
+            InputError: for another method than LT-SFT or a baseline of it.
+        """
+        if self.lottery is None:
+            raise InputError(
+                f"`part: {part}` is for LT-SFT and its baselines, but the settings have no `lottery`."
+            )
+        return self._with(dataclasses.replace(self.lottery, part=part))
 
     def _with(self, method: LotteryConfig | SpielSft | PeftSft) -> Self:
         return dataclasses.replace(

@@ -25,6 +25,9 @@ from bistil.sft.top_k import entries_from, kth_largest, likely_bound, moved
 
 Selection = Literal["top-k", "random", "biases", "all", "none", "given"]
 
+Part = Literal["outer", "middle"]
+"""A part of an encoder: embeddings with the first and the last quarter of its layers, or those between."""
+
 __all__ = [
     "LotteryConfig",
     "SparseTraining",
@@ -53,6 +56,9 @@ class LotteryConfig(Settings):
             density, "biases" (BitFit), "all" (full fine-tuning) and "none" (the head alone). "given" is for a
             delta that is tuned further, in the entries that it has.
         freeze_embeddings: Whether the embedding layer stays as it is.
+        part: Where in the encoder anything may change: the "outer" part, which is embeddings and the first
+            and last quarter of layers, or the "middle" layers; None for all of it. A language in the one and
+            a task in the other share no entry.
     """
 
     density: Density
@@ -60,6 +66,13 @@ class LotteryConfig(Settings):
     freeze_layer_norms: bool = False
     select: Selection = field(default="top-k", metadata={"added_later": True})
     freeze_embeddings: bool = field(default=False, metadata={"added_later": True})
+    part: Part | None = field(default=None, metadata={"added_later": True})
+
+    @property
+    def frozen(self) -> dict[str, Any]:
+        """What stays as it is, as arguments of `set_trainable`."""
+        names = ("freeze_layer_norms", "freeze_embeddings", "part")
+        return {name: getattr(self, name) for name in names}
 
     def k(self, n_parameters: int) -> int:
         """Return how many of the encoder's `n_parameters` the delta may change, at least one."""
@@ -72,16 +85,24 @@ def snapshot(encoder: nn.Module) -> dict[str, Tensor]:
 
 
 def set_trainable(
-    encoder: nn.Module, *, freeze_layer_norms: bool, freeze_embeddings: bool = False
+    encoder: nn.Module,
+    *,
+    freeze_layer_norms: bool,
+    freeze_embeddings: bool = False,
+    part: Part | None = None,
 ) -> tuple[str, ...]:
-    """Let every encoder parameter train except, if asked, those of layer norms and of the embedding layer;
-    return the names that train.
+    """Let every encoder parameter train except, if asked, those of layer norms, of the embedding layer, and
+    of what is not in the part `part`; return the names that train.
 
     `select_top_k` chooses among what it is given: give it these names only, so that frozen tensors are no
     candidates."""
     frozen = _of_layer_norms(encoder) if freeze_layer_norms else set()
     if freeze_embeddings:
         frozen |= {id(parameter) for parameter in encoder.get_submodule("embeddings").parameters()}
+    if part is not None:
+        middle = _middle(encoder)
+        kept = middle if part == "middle" else {id(one) for one in encoder.parameters()} - middle
+        frozen |= {id(one) for one in encoder.parameters()} - kept
     for parameter in encoder.parameters():
         parameter.requires_grad_(id(parameter) not in frozen)
     return tuple(name for name, parameter in encoder.named_parameters() if parameter.requires_grad)
@@ -206,6 +227,21 @@ def select_biases(encoder: nn.Module) -> dict[str, Tensor]:
 def random_positions(numel: int, count: int, random: np.random.Generator) -> Tensor:
     """Return `count` of the positions below `numel`, sorted, each set equally likely. Shape: [count]."""
     return torch.from_numpy(np.sort(random.choice(numel, count, replace=False, shuffle=False)))
+
+
+def _middle(encoder: nn.Module) -> set[int]:
+    """The ids of the parameters of the layers between the first and the last quarter.
+
+    Raises:
+        InputError: there are too few layers.
+    """
+    config: Any = encoder.config
+    depth, prefix = config.num_hidden_layers, ARCHITECTURES[config.model_type].layers
+    quarter = depth // 4
+    if not quarter:
+        raise InputError(f"Outer and middle layers are told apart from 4 layers on, but there are {depth}.")
+    inner = (encoder.get_submodule(f"{prefix}{number}") for number in range(quarter, depth - quarter))
+    return {id(parameter) for layer in inner for parameter in layer.parameters()}
 
 
 def _of_layer_norms(encoder: nn.Module) -> set[int]:

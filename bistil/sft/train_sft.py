@@ -99,13 +99,12 @@ def _choose(
     term, unless that was done before an interruption.
     """
     encoder, seed = tuning.encoder, config.seed
-    names = set_trainable(
-        encoder, freeze_layer_norms=lottery.freeze_layer_norms, freeze_embeddings=lottery.freeze_embeddings
-    )
+    names = set_trainable(encoder, **lottery.frozen)
     candidates = {name: theta0[name] for name in names}
     history: History = []
     if lottery.select == "biases":
-        write_support(chosen, select_biases(encoder))
+        biases = select_biases(encoder)
+        write_support(chosen, {name: one for name, one in biases.items() if name in candidates})
     elif lottery.select == "random":
         # the stage is part of the seed: with the same seed alone two SFTs would have the same support
         random = np.random.default_rng([seed, *run.stage.encode()])

@@ -81,9 +81,7 @@ def _dense(
     """
     encoder = tuning.encoder
     theta0 = snapshot(encoder)
-    set_trainable(
-        encoder, freeze_layer_norms=lottery.freeze_layer_norms, freeze_embeddings=lottery.freeze_embeddings
-    )
+    set_trainable(encoder, **lottery.frozen)
     if lottery.select == "none":
         encoder.requires_grad_(False)
     set_seed(config.seed)

@@ -1,5 +1,5 @@
 """How dense the language SFT and the task SFT should be: every pair of two lists of densities, zero-shot
-(LT-SFT, thesis Figure 4.3).
+(LT-SFT, thesis Figure 4.3), and how many entries the two share.
 
 Notable: each pair is the base experiment with two numbers changed, so language SFTs are trained once a
 density and a run that was interrupted goes on where it was. The source's SFT has the density of the target's.
@@ -7,6 +7,7 @@ density and a run that was interrupted goes on where it was. The source's SFT ha
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -16,10 +17,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bistil import batch, plots
+from bistil.adapt.worn import WORN
 from bistil.errors import InputError
 from bistil.evaluation.results import metric_label, primary_metric
 from bistil.experiment import Experiment
+from bistil.pipeline import Pipeline
 from bistil.settings.ranges import Density, Filled, Seed, Settings
+from bistil.sft.anatomy import overlap_by_chance
+from bistil.sft.delta import SparseDelta
+from bistil.store.artefacts import NotBuilt
 from bistil.studies.kept import Build, Found, Verdict, built, read_table
 from bistil.systems.table import TEACHER
 
@@ -73,7 +79,7 @@ def at_densities(base: Experiment, grid: Densities, language: float, task: float
 
 def study_densities(base: Experiment, grid: Densities, build: Build, *, say: Callable[[str], None]) -> Found:
     """Build and score every pair, denser pairs last; what could not be scored is left out."""
-    found, rows = Found(), list[dict[str, Any]]()
+    found, rows, shared = Found(), list[dict[str, Any]](), list[dict[str, Any]]()
     pairs = sorted(
         ((language, task) for language in grid.language for task in grid.of_task),
         key=lambda pair: (sum(pair), pair),
@@ -93,13 +99,54 @@ def study_densities(base: Experiment, grid: Densities, build: Build, *, say: Cal
                 for name in ("task", "target", "seed", "metric", "value", "n_examples", "artefact")
             }
             rows.append({"language_density": language, "task_density": task, **kept})
+        shared += _shared(reader, experiment, language, task)
         found.artefacts |= {artefact.id: artefact for artefact in built(reader, jobs).values()}
-    found.tables["densities"] = rows
+    found.tables |= {"densities": rows, "shared": shared}
     if len(grid.language) > 1 and len(grid.of_task) > 1 and rows:
         caption = "Zero-shot score over the densities of language and task SFTs, mean over targets and seeds."
         found.figures["densities"] = contour(rows), caption
+    if equal := [row for row in shared if row["language_density"] == row["task_density"]]:
+        caption = "How many entries the language SFT and the task SFT share where both have the same density."
+        found.figures["shared"] = overlap_figure(equal), caption
     found.verdicts += _verdicts(rows)
     return found
+
+
+def _shared(reader: Pipeline, experiment: Experiment, language: float, task: float) -> list[dict[str, Any]]:
+    """The rows of shared.csv at one pair of densities, in percent of the smaller support."""
+    rows = []
+    for cell in experiment.cells():
+        with suppress(NotBuilt):
+            worn = reader.worn(cell, cell.target)
+            assert worn is not None, "the adapted teacher wears a language SFT"
+            one, other = (SparseDelta.load(found.path(WORN)) for found in (worn, reader.task_sft(cell)))
+            rows.append(
+                {
+                    **{"language_density": language, "task_density": task},
+                    **{"target": cell.target, "seed": cell.seed},
+                    "overlap": round(100 * one.overlap(other), 4),
+                    "chance": round(100 * max(language, task), 4),
+                    "chance_by_tensor": round(100 * overlap_by_chance(one, other), 4),
+                }
+            )
+    return rows
+
+
+def overlap_figure(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Draw rows of shared.csv with both densities equal: means over targets and seeds."""
+    densities = sorted({row["language_density"] for row in rows})
+    mean = {
+        name: [fmean(row[name] for row in rows if row["language_density"] == one) for one in densities]
+        for name in ("overlap", "chance", "chance_by_tensor")
+    }
+    return plots.shared_entries(
+        densities,
+        {
+            "language and task": mean["overlap"],
+            "random entries of the same tensors": mean["chance_by_tensor"],
+        },
+        chance=mean["chance"],
+    )
 
 
 def read_densities(path: Path) -> list[dict[str, Any]]:

@@ -234,6 +234,8 @@ class Adaptation(Settings):
         worn: a language SFT ("sft"), by the method that the experiment's settings say, a language "adapter"
             (MAD-X), one "generated" from typology (MAD-G), or "nothing".
         select: what may change in that SFT instead of the entries that LT-SFT chooses.
+        part: the part of the encoder in which that SFT may change entries, "outer" or "middle", as
+            `LotteryConfig.part`.
         generator: the kind of generator, instead of that of the experiment's settings.
         of: whose adapter is worn: the language's "own", in use the "source"'s for every language, or that of
             the typologically "nearest" language that has one.
@@ -247,6 +249,7 @@ class Adaptation(Settings):
 
     worn: Literal["nothing", "sft", "adapter", "generated"] = "nothing"
     select: Literal["random", "biases"] | None = None
+    part: Literal["outer", "middle"] | None = field(default=None, metadata={"added_later": True})
     generator: Literal["base", "ls"] | None = field(default=None, metadata={"added_later": True})
     of: Literal["own", "source", "nearest"] = field(default="own", metadata={"added_later": True})
     start: Literal["generated", "random"] | None = field(default=None, metadata={"added_later": True})
@@ -258,6 +261,8 @@ class Adaptation(Settings):
         super().__post_init__()
         if self.generator and self.worn != "generated":
             raise InputError("`generator` is for what is generated: `worn: generated`.")
+        if self.part and self.worn != "sft":
+            raise InputError("`part` is for language SFTs: `worn: sft`.")
         if self.of != "own" and not (self.worn == "adapter" or (self.hangs and self.of == "source")):
             raise InputError(
                 "`of: nearest` is for `worn: adapter`, `of: source` for that and `worn: generated`, but got"
@@ -291,7 +296,8 @@ class Adaptation(Settings):
         )
         of = self.of if self.of != "own" else ""
         further = f"from {self.start} by {self.words} words" if self.start else ""
-        return " ".join(filter(None, (self.worn, self.select, self.generator, of, further))) + when
+        told = (self.worn, self.select, self.part, self.generator, of, further)
+        return " ".join(filter(None, told)) + when
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,8 +306,12 @@ class Learning(Settings):
 
     Attributes:
         select: what may change, as `LotteryConfig.select`; None for what the experiment's settings say.
+        part: the part of the encoder in which entries may change for the task, "outer" or "middle", as
+            `LotteryConfig.part`.
         peft: the task is tuned by this method of the `peft` library, at the settings' density.
         spiel: the task is tuned by this variant of SpIEL, at that density.
+        interval: the steps between two updates of SpIEL's support, instead of the settings'.
+        falls: how the share that an update replaces falls, instead of as the settings say.
         adapter: the task is tuned by a bottleneck adapter, as `adapter` of its settings says.
         follows: the task's "gold" labels, the language-adapted "teacher" that is tuned for it
             (teacher-forced), or half the labels, half the squared distance from the "logits" of the teacher
@@ -326,8 +336,11 @@ class Learning(Settings):
     """
 
     select: Literal["random", "biases", "all", "none"] | None = None
+    part: Literal["outer", "middle"] | None = field(default=None, metadata={"added_later": True})
     peft: Literal["lora", "ia3"] | None = None
     spiel: Literal["ag", "ma"] | None = None
+    interval: Count | None = field(default=None, metadata={"added_later": True})
+    falls: Literal["linear", "cosine"] | None = field(default=None, metadata={"added_later": True})
     adapter: bool = field(default=False, metadata={"added_later": True})
     follows: Literal["gold", "teacher", "logits"] = "gold"
     terms: Mapping[str, Term] = field(default_factory=lambda: STATES)
@@ -347,8 +360,13 @@ class Learning(Settings):
             raise InputError(
                 f"At most one of `select`, `peft`, `spiel` and `adapter` was expected, but got {self}."
             )
-        if self.embeddings == "frozen" and (self.peft or self.spiel or self.adapter):
-            raise InputError("`embeddings: frozen` is for tuning by `select` or LT-SFT; take it out.")
+        if (self.interval or self.falls) and not self.spiel:
+            raise InputError("`interval` and `falls` are how SpIEL's support moves: `spiel: ag` or `ma`.")
+        restricted = self.embeddings == "frozen" or self.part
+        if restricted and (self.peft or self.spiel or self.adapter):
+            raise InputError(
+                "`embeddings: frozen` and `part` are for tuning by `select` or LT-SFT; take them out."
+            )
 
         if self.layers and self.follows == "teacher":
             raise InputError(
@@ -382,8 +400,9 @@ class Learning(Settings):
     def told(self) -> str:
         """By what the task is tuned and through which of a family's students, as in result rows."""
         sides = "" if self.through == self.used == "target" else f" {self.through} to {self.used}"
-        deeper = f"+{self.layers}" if self.layers else ""
-        return (self.by or "settings") + deeper + sides
+        every = f"every {self.interval}" if self.interval else ""
+        how = " ".join(filter(None, (self.by or "settings", every, self.falls, self.part)))
+        return how + (f"+{self.layers}" if self.layers else "") + sides
 
     @property
     def moves(self) -> bool:

@@ -61,7 +61,8 @@ def task_head(task: Task, config: Any, layers: int = 0) -> nn.Module:
     head, hidden = task.head(config.hidden_size), config.hidden_size
     if not layers:
         return head
-    size = hidden, config.num_attention_heads, config.intermediate_size
+    inner = config.hidden_dim if config.model_type == "distilbert" else config.intermediate_size
+    size = hidden, config.num_attention_heads, inner
     return DeepHead(nn.ModuleList(FreshLayer(*size) for _ in range(layers)), head)
 
 

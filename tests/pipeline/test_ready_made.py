@@ -5,7 +5,7 @@ size.
 from pathlib import Path
 
 import pytest
-from zoo import write_teacher
+from zoo import config, write_teacher
 
 from bistil.errors import InputError
 from bistil.models.load import load_teacher
@@ -13,6 +13,8 @@ from bistil.pipeline import Pipeline
 from bistil.plan import plan
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.store.artefacts import Store
+from bistil.tasks.deeper import task_head
+from bistil.tasks.qa import Qa
 from bistil.text.corpora import read_lines
 
 
@@ -63,6 +65,12 @@ def test_a_distilled_model_is_adapted_tuned_and_scored_at_its_own_size(ready, da
     assert made.config.model_type == "distilbert"
     assert pipeline.deployed(released).path("model").is_dir()
     assert {job.stage for job in plan(small)} >= {"named_teacher", "language_sft"}
+
+
+def test_layers_of_a_task_above_a_distilbert_have_its_width(wordpiece) -> None:
+    shape = config("distilbert", wordpiece)
+    head = task_head(Qa(), shape, 1)
+    assert any(one.numel() == shape.hidden_dim * shape.dim for one in head.parameters())
 
 
 def test_models_that_cannot_be_are_refused(ready, data, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_sizes_and_costs_name_systems_and_references() -> None:
     ] == ["67", "53", "65", "51", "75", "60"]
     assert {row["task"] for row in table("bistil-cost.csv")} == {"parsing", "ner", "nli", "qa"}
     assert all(
-        row["reference"].startswith(("BiStil ", "Bui ", "Eliquare ", "MergeDistill "))
+        row["reference"].startswith(("BiStil ", "Bui ", "Eliquare ", "MergeDistill ", "LT-SFT ", "SpIEL "))
         for path in PUBLISHED.glob("*.csv")
         for row in table(path.name)
     )
@@ -178,6 +178,79 @@ def test_the_experiment_has_the_systems_of_eliquares_tables() -> None:
         name for name, *_ in Experiment.read(ROOT / "data" / "experiments" / "miniworld-eliquare.yaml").parsed
     }
     assert {row["system"] for row in table("eliquare.csv")} - ours == {"monolingual"}
+
+
+@pytest.mark.parametrize("name", ["ltsft.csv", "spiel.csv"])
+def test_no_cell_of_the_thesis_is_there_twice_and_all_are_percent(name: str) -> None:
+    rows = table(name)
+    cells = [tuple(value for key, value in row.items() if key not in ("value", "doubt")) for row in rows]
+    assert len(set(cells)) == len(cells)
+    assert all(0.0 <= float(row["value"]) <= 100.0 for row in rows)
+
+
+def lottery(number: str) -> dict[tuple[str, ...], dict[str, float]]:
+    """A printed table of LT-SFT: values by target, for each task, metric and system."""
+    found: dict[tuple[str, ...], dict[str, float]] = defaultdict(dict)
+    for row in table("ltsft.csv"):
+        if row["reference"].startswith(f"LT-SFT thesis table {number}"):
+            found[row["task"], row["metric"], row["system"]][row["target"]] = float(row["value"])
+    return found
+
+
+def test_printed_means_of_ltsft_are_those_of_its_cells_and_of_its_other_tables() -> None:
+    whole = lottery("B.2")
+    assert len(whole) == 6 + 7 * 2 + 5 + 6
+    for values in whole.values():
+        assert fmean(value for at, value in values.items() if at != MEAN) == pytest.approx(
+            values[MEAN], abs=0.051
+        )
+    for number in ("4.2", "4.4"):
+        for key, values in lottery(number).items():
+            assert whole[key][MEAN] == values[MEAN]
+    other = [
+        f"{whole[key][at]} in table B.2"
+        for key, values in lottery("4.5").items()
+        for at, value in values.items()
+        if at != MEAN and whole[key][at] != value
+    ]
+    doubts = [row["doubt"] for row in table("ltsft.csv") if row["reference"].endswith("4.5") and row["doubt"]]
+    assert doubts == ["its cells give 55.83", *other]  # printed 55.9
+    assert len(other) == 1
+
+
+@pytest.mark.parametrize("task", ["pos", "parsing", "ner", "nli"])
+def test_ltsfts_experiments_cover_its_tables(task: str) -> None:
+    experiment = Experiment.read(ROOT / "data" / "experiments" / f"paper-ltsft-{task}.yaml")
+    whole = {key: values for key, values in lottery("B.2").items() if key[0] == task}
+    assert {name for _, _, name in whole} == {name for name, *_ in experiment.parsed}
+    for values in whole.values():
+        assert set(values) - {MEAN} == set(experiment.targets[task])
+    teachers = {row["teacher"] for row in table("ltsft.csv") if row["task"] == task}
+    assert teachers == {Path(experiment.teacher).name}
+    assert experiment.language_sft.dense.at_least == 30_000
+
+
+def test_spiels_schedules_are_those_of_its_other_tables() -> None:
+    printed = {
+        (one["schedule"], one["interval"], one["benchmark"]): one["value"]
+        for one in table("spiel-schedules.csv")
+    }
+    assert len(printed) == 2 * 4 * 2
+    best = {
+        row["benchmark"]: row["value"]
+        for row in table("spiel.csv")
+        if (row["reference"][-3:], row["model"][-2:], row["system"], row["data"])
+        == ("7.2", "7b", "spiel-ag", "flan-v2")
+    }
+    assert best == {name: printed["linear", "20", name] for name in ("mmlu", "tydiqa")}
+    cost = {
+        (row["model"], row["bits"], row["system"]): float(row["memory_gib"])
+        for row in table("spiel-cost.csv")
+        if row["activation_checkpointing"] == "no"
+    }
+    assert len(cost) == 12
+    for (model, bits, system), memory in cost.items():
+        assert memory <= cost[model, bits, "lora"] or system == "lora"
 
 
 def merged(number: str, target: str | None = None) -> dict[tuple[str, str], dict[tuple[str, ...], float]]:

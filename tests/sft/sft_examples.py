@@ -8,11 +8,11 @@ from transformers import BertConfig, BertForMaskedLM, BertModel
 from bistil.sft.delta import SparseDelta, base_hash
 
 
-def config() -> BertConfig:
+def config(num_hidden_layers: int = 2) -> BertConfig:
     return BertConfig(
         vocab_size=60,
         hidden_size=32,
-        num_hidden_layers=2,
+        num_hidden_layers=num_hidden_layers,
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=32,
@@ -21,9 +21,9 @@ def config() -> BertConfig:
     )
 
 
-def encoder(seed: int = 0) -> BertModel:
+def encoder(seed: int = 0, *, layers: int = 2) -> BertModel:
     torch.manual_seed(seed)
-    return BertModel(config(), add_pooling_layer=False)
+    return BertModel(config(layers), add_pooling_layer=False)
 
 
 def masked_lm(seed: int = 0) -> BertForMaskedLM:

@@ -188,6 +188,18 @@ def test_layer_norms_are_frozen_for_languages_only() -> None:
     assert all(parameter.requires_grad == (name in trained) for name, parameter in model.named_parameters())
 
 
+def test_the_outer_part_and_the_middle_are_all_and_share_nothing() -> None:
+    model = encoder(layers=8)
+    outer = set(set_trainable(model, freeze_layer_norms=False, part="outer"))
+    middle = set(set_trainable(model, freeze_layer_norms=False, part="middle"))
+    assert {name.split(".")[2] for name in middle} == set("2345")
+    assert outer & middle == set()
+    assert outer | middle == {name for name, _ in model.named_parameters()}
+    assert any(name.startswith("embeddings") for name in outer)
+    with pytest.raises(InputError, match="from 4 layers on, but there are 3"):
+        set_trainable(encoder(layers=3), freeze_layer_norms=False, part="middle")
+
+
 def test_decoupling_keeps_the_function_and_trains_the_encoder_only(tmp_path) -> None:
     model = masked_lm()
     ids = torch.arange(5, 25).view(2, 10)

@@ -203,6 +203,10 @@ def test_the_grid_of_densities_shares_language_sfts(
     }
     assert values[1, 0] == asked[0.5, 0.1]
     assert len(found.verdicts) == 2
+    shared = {(row["language_density"], row["task_density"]): row for row in found.tables["shared"]}
+    assert shared[0.5, 0.5]["overlap"] > shared[0.1, 0.1]["overlap"]
+    assert [row["chance"] for row in shared.values()] == [10.0, 50.0, 50.0, 50.0]
+    assert (tmp_path / "kept" / "figures" / "shared.svg").is_file()
 
 
 def test_scores_are_means_over_targets_and_seeds_with_gaps() -> None:

@@ -45,6 +45,24 @@ def test_a_variant_of_a_variant_and_one_without_a_change_to_the_recipe(experimen
     assert found.learning.regime == "target:20"
 
 
+def test_a_variant_says_how_spiels_support_moves(experiment) -> None:
+    sparse = {"steps": 30, "learning_rate": 1e-3, "evaluations": 1}
+    sft = {"lottery": {"density": 0.1}, "dense": sparse, "sparse": sparse}
+    moved = {"of": "teacher-spiel-ag", "learning": {"interval": 7, "falls": "cosine"}}
+    small = experiment(
+        systems=["moved", "teacher-spiel-ag"],
+        variants={"moved": moved},
+        targets={"ner": ["qac"]},
+        task={"ner": {"sft": sft}},
+    )
+    own, plain = (small.task_config(cell).sft.spiel for cell in small.cells())
+    assert (own.interval, own.schedule, own.density) == (7, "cosine", 0.1)
+    assert (plain.interval, plain.schedule, plain.method) == (20, "linear", own.method)
+    assert small.system("moved").axes["learning"] == "spiel-ag every 7 cosine"
+    with pytest.raises(InputError, match="how SpIEL's support moves"):
+        experiment(variants={"x": {"of": "teacher-lora", "learning": {"interval": 7}}})
+
+
 def test_explicit_pairs_come_as_text(experiment) -> None:
     found = system(experiment, "p", p={"of": "bistil-st", "recipe": {"start": "1-1 2-4 3-6"}})
     assert found.student is not None
