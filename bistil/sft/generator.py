@@ -339,7 +339,7 @@ def train_generator(
         tokenizer,
         weights=temperature(sizes, settings.alpha),
         batch_size=settings.batch_size,
-        steps=settings.schedule.steps,
+        steps=settings.schedule.batches,
         mask_share=text.mask_share,
         seed=seed + 1,
     )
