@@ -27,6 +27,6 @@ def test_a_line_for_each_pair_of_layers() -> None:
 
 def test_shares_add_up_to_the_whole() -> None:
     [ax] = shares({"a": {"loss": 1.0, "gradient": 3.0}, "b": {"loss": 3.0, "gradient": 3.0}}).axes
-    widths = [bar.get_width() for bar in ax.patches]
+    widths = [bar.get_width() for bar in ax.patches if isinstance(bar, Rectangle)]
     assert widths == pytest.approx([25.0, 75.0, 50.0, 50.0])
     assert ax.get_xlabel() == "share of the whole (%)"
