@@ -94,7 +94,7 @@ class Tuning:
     def adamw(self, trained: Sequence[nn.Parameter], schedule: Schedule) -> torch.optim.AdamW:
         """AdamW for some parameters of the encoder, and for the head at its own rate."""
         rate, head = schedule.learning_rate, self.head_parameters
-        usual = {"lr": rate, "weight_decay": schedule.weight_decay, "eps": schedule.epsilon}
+        usual: dict[str, Any] = {"lr": rate, "weight_decay": schedule.weight_decay, "eps": schedule.epsilon}
         if self.head_rate is None:
             return torch.optim.AdamW([*trained, *head], **usual)
         groups: list[dict[str, Any]] = [{"params": list(trained)}, {"params": head, "lr": self.head_rate}]
