@@ -46,6 +46,10 @@ def test_cells_are_the_whole_grid(experiment) -> None:
             r"general\.weights\.qab should be above 0, but is 0\.0",
         ),
         ({"sources": "qaa"}, "unknown key 'sources'"),
+        ({"claims": [{"order": "scratch:2 > minilm"}]}, "'minilm' is not a system"),
+        ({"claims": [{"order": "floor > teacher-ltfst"}]}, "Did you mean teacher-ltsft"),
+        ({"claims": [{"order": "floor > floor", "tasks": ["qa"]}]}, "about tasks of the experiment"),
+        ({"claims": [{"order": "better"}]}, "Two systems or more"),
     ],
 )
 def test_what_an_experiment_may_not_say(experiment, changes, message: str) -> None:

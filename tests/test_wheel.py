@@ -17,6 +17,7 @@ SHIPPED = (
     "miniworld.yaml",
     "public-teachers.yaml",
     "experiments/demo.yaml",
+    "translators/miniworld.yaml",
 )
 
 

@@ -23,6 +23,7 @@ from transformers import (
     BertConfig,
     DebertaV2Config,
     DebertaV2Tokenizer,
+    DistilBertConfig,
     ModernBertConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -185,6 +186,9 @@ def config(name: str, tokenizer: PreTrainedTokenizerFast, **changes: Any) -> Any
                 **changes,
             }
         ),
+        "distilbert": lambda: DistilBertConfig(
+            **{**shared, "hidden_dim": shared["intermediate_size"], **changes}
+        ),
         "modernbert": lambda: ModernBertConfig(
             **{**shared, **ids, "layer_types": PATTERN, "local_attention": 8, **changes}
         ),
@@ -197,6 +201,7 @@ TOKENIZERS = {
     "xlm-roberta": xlm_roberta_tokenizer,
     "roberta": roberta_tokenizer,
     "deberta-v2": deberta_tokenizer,
+    "distilbert": lambda lines: train_wordpiece(lines, 300, lowercase=False),
     "modernbert": gemma_tokenizer,
 }
 
@@ -216,5 +221,30 @@ def write_teacher(folder: Path, name: str, lines: list[str]) -> Path:
     """A teacher of an architecture in a folder, its tokenizer trained on `lines`."""
     tokenizer = TOKENIZERS[name](lines)
     masked_lm(name, tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+TRANSLATOR: dict[str, Any] = {
+    "d_model": 16,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 32,
+    "decoder_ffn_dim": 32,
+    "max_position_embeddings": 40,
+    "init_std": 0.5,
+}
+
+
+def save_translator(folder: Path, kind: Any, config: Any, tokenizer: Any, size: int) -> Path:
+    """A translation model of random weights, saved with its tokenizer."""
+    torch.manual_seed(3)
+    named = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    start = tokenizer.eos_token_id if config.model_type == "m2m_100" else tokenizer.pad_token_id
+    model = kind(config(**TRANSLATOR, **named, vocab_size=size, decoder_start_token_id=start))
+    model.generation_config.max_length = 12
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

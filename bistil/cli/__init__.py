@@ -1,5 +1,5 @@
-"""The command line: `bistil new | demo | batch | stage | study | data | pretrain | teacher | trim | world |
-report | rm | bench | info | export | predict | doctor`.
+"""The command line: `bistil new | demo | batch | stage | study | data | pretrain | translator | teacher |
+trim | world | report | rm | bench | info | export | predict | doctor`.
 
 Notable: commands only parse, call and print. Whatever ends one is told in a line or a paragraph: bad input in
 the words of its `InputError`, what the machine lacks by name, and a fault of bistil with the file that keeps

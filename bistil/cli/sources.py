@@ -1,16 +1,17 @@
-"""Commands that make what runs start from: data folders, the miniworld, a teacher."""
+"""Commands that make what runs start from: data folders, the miniworld, a teacher, a translator."""
 
 import argparse
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bistil.cli.options import Commands, log_options, number, start_logs
 from bistil.errors import InputError
-from bistil.settings.places import CACHE
+from bistil.settings.places import CACHE, given
 from bistil.settings.ranges import Count
 from bistil.sources.folder import open_data
 from bistil.text.written import aside, open_to_others
@@ -62,6 +63,13 @@ def add_commands(commands: Commands) -> None:
     log_options(pretrain)
     pretrain.add_argument("--half", action="store_true", help="save the weights as fp16")
     pretrain.set_defaults(run=_pretrain)
+
+    translator = commands.add_parser("translator", help="make a small translator, or teach one a language")
+    translator.add_argument("config", type=given, help="for example data/translators/eng-africa.yaml")
+    translator.add_argument("--data", help="data folder, or `miniworld`; default: BISTIL_DATA")
+    translator.add_argument("--to", type=Path, required=True, help="folder of the finished translator")
+    log_options(translator)
+    translator.set_defaults(run=_translator)
 
 
 def _data_list(options: argparse.Namespace) -> int:
@@ -143,26 +151,54 @@ def _train(options: argparse.Namespace, config: "PretrainConfig", text: "Text", 
     """Train in this process, which may be one of several."""
     import torch
 
-    from bistil.pretrain import pretrain, save_teacher
+    from bistil.pretrain import pretrain, save_teacher, weights_folder
     from bistil.pretrain.place import workplace
     from bistil.training.progress import Terminal, silent
 
     if rank is not None:
         torch.set_num_threads(1)
         torch.distributed.init_process_group("gloo")
-    work = workplace(options.to, config, text)
+    work = workplace(options.to, config, text, weights_folder(config.start) if config.start else None)
     mlm, tokenizer, history = pretrain(
         config, text, work, progress=Terminal() if rank in (None, "0") else silent
     )
     if rank is not None:
         torch.distributed.barrier()  # all have read their best state from the folder that goes now
     if rank in (None, "0"):
-        with aside(options.to) as made:
-            save_teacher(made, mlm, tokenizer, history, half=options.half)
-            open_to_others(made)
-            made.rename(options.to)
-        shutil.rmtree(work)
-        print(options.to)
+        _keep(options.to, work, lambda made: save_teacher(made, mlm, tokenizer, history, half=options.half))
+    return 0
+
+
+def _keep(to: Path, work: Path, save: Callable[[Path], None]) -> None:
+    """Put what was made where it belongs, and away with where it was made."""
+    with aside(to) as made:
+        save(made)
+        open_to_others(made)
+        made.rename(to)
+    shutil.rmtree(work)
+    print(to)
+
+
+def _translator(options: argparse.Namespace) -> int:
+    from bistil.models.seq2seq import translation_folder
+    from bistil.pretrain.place import claimed, workplace
+    from bistil.pretrain.translator import TranslatorConfig, read_pairs, save_translator, train_translator
+    from bistil.settings.yaml import read_yaml
+    from bistil.training.progress import Terminal
+
+    start_logs(options)
+    config = read_yaml(TranslatorConfig, options.config)
+    with claimed(options.to, "translator"):
+        pairs = read_pairs(config, open_data("folder", options.data).root / "parallel")
+        start = translation_folder(config.start) if config.start else None
+        work = workplace(options.to, config, pairs, start)
+        made = train_translator(config, pairs, work, progress=Terminal())
+        _keep(options.to, work, lambda folder: save_translator(folder, *made))
+    for direction, told in made[-1].items():
+        print(
+            f"{direction:10} {told['lines']:>7,} lines, chrF of those held out {told['chrf']:.1f}, loss"
+            f" {told['loss']:.3f}"
+        )
     return 0
 
 

@@ -18,12 +18,12 @@ from transformers import PreTrainedTokenizerBase
 from bistil.distil.family import Family
 from bistil.distil.objective import Distillation
 from bistil.settings.ranges import Count, Dropout, Factor, Part, Positive, Seed, Settings, Weight
-from bistil.text.corpora import Batches, Blocks, held_out, rarity
+from bistil.text.corpora import Batches, Blocks, HeldOut, held_out, rarity
 from bistil.training.loop import History, Objective, Run, Schedule, fit
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneralConfig(Settings):
+class GeneralConfig(Settings, HeldOut):
     """Stage 1, general distillation.
 
     Attributes:
@@ -32,6 +32,7 @@ class GeneralConfig(Settings):
         batch_size: Blocks of the corpora in a batch.
         mask_share: The share of tokens that are masked in the input; 0 leaves the text as it is.
         held_out_share: The share of the text that picks the checkpoint.
+        held_out_shares: That of languages that have another one, by code.
         seed: The seed of start, batches and masks.
         drf: The hidden reduction factor. In an experiment it comes with the system's name.
         learn_map: The map from a narrower student's states to the teacher's trains along, instead of staying
@@ -57,6 +58,7 @@ class GeneralConfig(Settings):
     language_run: Count = field(default=1, metadata={"added_later": True})
     pool: Count = field(default=16, metadata={"added_later": True})
     smoothing: Weight = field(default=0.0, metadata={"added_later": True})
+    held_out_shares: Mapping[str, Part] | None = field(default=None, metadata={"added_later": True})
 
 
 @torch.no_grad()
@@ -91,7 +93,7 @@ def distil(
     follows = objective.teacher is not None
     if follows:
         set_dropout(objective.model, 0.0)
-    parts = {code: blocks.split(config.held_out_share) for code, blocks in corpora.items()}
+    parts = {code: blocks.split(config.held_out(code)) for code, blocks in corpora.items()}
     trained = {code: training for code, (training, _) in parts.items()}
     schedule = config.schedule.counted(sum(map(len, trained.values())), config.batch_size)
     rare = rarity(trained, len(tokenizer), config.smoothing)

@@ -37,7 +37,7 @@ UNION = "union"
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherSource(Settings):
-    """Where a teacher of several comes from; give one of both.
+    """Where a teacher of several, or a ready-made model, comes from; give one of both.
 
     Attributes:
         model: A hub name, or a folder.
@@ -284,7 +284,7 @@ def merge(
             it goes on from the last of them that ended with one of its evaluations.
     """
     set_seed(config.seed)
-    parts = {code: pool(own, how.copies, config.held_out_share) for code, own in stores.items()}
+    parts = {code: pool(own, how.copies, config.held_out(code)) for code, own in stores.items()}
     tokens = {code: max(store.tokens for store in own) for code, own in stores.items()}
     blocks = sum(max(store.blocks for store in own) for own in stores.values())
     schedule = config.schedule.counted(blocks, config.batch_size)

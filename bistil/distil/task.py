@@ -209,6 +209,7 @@ def train_task_sft(
     wardrobe: Wardrobe | None = None,
     cut: int = 0,
     before: SparseDelta | None = None,
+    exposed: Mapping[str, Sequence[str]] | None = None,
     beside: PreTrainedModel | None = None,
 ) -> tuple[Worn, History]:
     """Tune `model` on examples of a task, by language; return the delta, or the adapter, with the whole head
@@ -224,6 +225,8 @@ def train_task_sft(
         cut: how many parameters trimming took from the encoder; the density is a share of all.
         before: what is tuned further, the same entries of it where `select` is "given": the encoder has that
             on, the head is its head, and what comes back is the sum.
+        exposed: whose modules the batches of a language are read in, one drawn for each batch; its own where
+            nothing is said.
         beside: another student of the family; it gets the first one's biases, or its adapter, and each batch.
     """
     from bistil.adapt.undressing import Undressing
@@ -247,9 +250,9 @@ def train_task_sft(
         objective = TaskDistillation(model, task, follows, wardrobe)
 
     def batches(steps: int, seed: int) -> Dataset:
-        return TaskBatches(
-            task, rows, int(tokenizer.pad_token_id), batch_size=config.batch_size, steps=steps, seed=seed
-        )
+        pad = int(tokenizer.pad_token_id)
+        size = config.batch_size
+        return TaskBatches(task, rows, pad, batch_size=size, steps=steps, seed=seed, exposed=exposed or {})
 
     tuning = Tuning(
         objective,

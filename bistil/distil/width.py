@@ -108,7 +108,9 @@ def check_drf(config: PreTrainedConfig, drf: int) -> None:
         InputError: it does not divide the teacher's heads and feed-forward units, or the teacher has another
             layout.
     """
-    if drf > 1 and config.model_type != "bert":
+    if drf == 1:
+        return
+    if config.model_type != "bert":
         raise InputError(
             "Narrower students are projected from teachers of the BERT layout so far, but this is a"
             f" {config.model_type}."
@@ -125,6 +127,8 @@ def check_drf(config: PreTrainedConfig, drf: int) -> None:
 def narrowed(config: Config, drf: int) -> Config:
     """A copy of the configuration with hidden size, heads and feed-forward units divided by drf."""
     config = copy.deepcopy(config)
+    if drf == 1:
+        return config
     for name in ("hidden_size", "num_attention_heads", "intermediate_size"):
         setattr(config, name, getattr(config, name) // drf)
     return config

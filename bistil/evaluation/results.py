@@ -51,6 +51,8 @@ METRICS = {
     "recall": "recall",
     "accuracy": "accuracy",
 }
+ON_SOURCE = "source-"
+"""What comes before the name of a metric that a model has on the source's own test file."""
 
 
 class Setting(NamedTuple):
@@ -199,7 +201,8 @@ def primary_metric(rows: Iterable[Row], task: str) -> str:
 
 def metric_label(metric: str) -> str:
     """Return the axis label of a metric with its unit; every score is in percent."""
-    return f"{METRICS.get(metric, metric)} (%)"
+    plain = metric.removeprefix(ON_SOURCE)
+    return METRICS.get(plain, plain) + (" on the source" if plain != metric else "") + " (%)"
 
 
 def settings(rows: Iterable[Row]) -> list[Setting]:
@@ -230,19 +233,20 @@ def rows_of(rows: Iterable[Row], setting: Setting, metric: str | None = None) ->
 
 def variants(rows: Iterable[Row]) -> list[Variant]:
     """Return the systems in the rows in the order of their table, told apart by density only where a system
-    was run at several on a task.
+    was run at several on a task and target, with one seed.
 
-    A density that came of the task is none that was chosen: full fine-tuning leaves the embeddings alone that
-    a task's text does not use.
+    A density that came of these is none that was chosen: full fine-tuning leaves the embeddings alone that a
+    task's text does not use, and a student's vocabulary is that of its languages.
     """
-    densities: dict[Variant, dict[str, set[float | None]]] = {}
+    densities: dict[Variant, dict[tuple[Any, ...], set[float | None]]] = {}
     for row in rows:
         variant = Variant(row["system"], _lrf(row), drf=row.get("drf"))
-        densities.setdefault(variant, {}).setdefault(row["task"], set()).add(row.get("density"))
+        where = row["task"], row["target"], row.get("seed")
+        densities.setdefault(variant, {}).setdefault(where, set()).add(row.get("density"))
     found = set[Variant]()
-    for variant, by_task in densities.items():
-        several = any(len(values) > 1 for values in by_task.values())
-        each = set().union(*by_task.values()) if several else {None}
+    for variant, by_place in densities.items():
+        several = any(len(values) > 1 for values in by_place.values())
+        each = set().union(*by_place.values()) if several else {None}
         found |= {variant._replace(density=density) for density in each}
     return sorted(
         found,

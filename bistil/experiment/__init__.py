@@ -24,6 +24,7 @@ from bistil.sft.config import SftConfig, SftMethod
 from bistil.sft.generator import GeneratorConfig
 from bistil.sft.language import TextConfig
 from bistil.systems import regimes
+from bistil.systems.claims import Chain
 from bistil.systems.recipe import System
 from bistil.systems.regimes import Regime
 from bistil.systems.table import SYSTEMS
@@ -102,7 +103,8 @@ class Experiment(Settings):
         data_sets: By task, entries of data/datasets.yaml that `bistil data get` makes the data folder of, the
             source language's first.
         variants: Systems of the experiment's own, each another one with something changed.
-        teachers: Several teachers by name, for students that merge them.
+        teachers: Several teachers by name, for students that merge them, and ready-made models for variants
+            that are one (`model`).
         merge: How these become one student.
         language_adapter: How language adapters are trained, for systems that wear them.
         typology: Where features of languages come from, for systems that need them.
@@ -111,6 +113,8 @@ class Experiment(Settings):
             validation data is that of a guess) are built (`continue`) or not (`stop`).
         regimes: From which examples a system learns its task, by the name that follows its own after an @.
         translators: Who translates task data, by name; a regime that names none has the first.
+        claims: Orderings of its systems that a text claims, put to the test in its report.
+        on_source: Whether what learns its task from the source is scored on the source's own test file too.
     """
 
     name: str
@@ -141,6 +145,8 @@ class Experiment(Settings):
     at_floor: Literal["stop", "continue"] = field(default="stop", metadata={"added_later": True})
     regimes: dict[str, Regime] = field(default_factory=dict, metadata={"added_later": True})
     translators: dict[str, Translator] = field(default_factory=dict, metadata={"added_later": True})
+    claims: tuple[Chain, ...] = field(default=(), metadata={"added_later": True})
+    on_source: bool = field(default=False, metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -238,6 +244,13 @@ class Experiment(Settings):
             if rank < len(targets)
             for system, lrf, drf in self.parsed
         ]
+
+    def scores_source(self, cell: Cell) -> bool:
+        """Whether a cell's model is scored on the source's test file too."""
+        system = self.system(cell.system)
+        reads = {rows.language for rows in (*system.learning.rows, *system.further)}
+        learns = not system.guesses and not system.translated_test and reads & {"source", self.source}
+        return self.on_source and cell.task in self.tuned and bool(learns)
 
     @property
     def all_systems(self) -> tuple[str, ...]:

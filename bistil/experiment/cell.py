@@ -40,5 +40,7 @@ class Cell(NamedTuple):
 
     @property
     def timed_as(self) -> str:
-        """What the joint timing of models calls this one: system, hidden and layer reduction factor."""
-        return self.system + (f"-drf{self.drf}" if self.drf > 1 else "") + f":{self.lrf}"
+        """What the joint timing of models calls this one: system, hidden and layer reduction factor. What a
+        task is learnt from changes no model's size.
+        """
+        return self.without_regime.system + (f"-drf{self.drf}" if self.drf > 1 else "") + f":{self.lrf}"

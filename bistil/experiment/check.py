@@ -33,6 +33,7 @@ def check(experiment: "Experiment") -> None:
     _check_masking(experiment)
     _check_targets(experiment)
     _check_groups(experiment)
+    _check_claims(experiment)
 
 
 def _check_variants(experiment: "Experiment") -> None:
@@ -177,6 +178,10 @@ def _check_merging(experiment: "Experiment") -> None:
         _check_teachers(experiment, experiment.merge, ("merge",))
     for number, (name, *_) in enumerate(experiment.parsed):
         system = experiment.system(name)
+        if system.model and system.model not in experiment.teachers:
+            known = ", ".join(experiment.teachers) or "none"
+            told = f"{name} is the model {system.model!r}, which is not under `teachers` ({known})."
+            raise InputError(told, at=("systems", number))
         if system.merges or system.own_teacher:
             at = ("variants", name, "merge") if name in experiment.variants else ("systems", number)
             try:
@@ -243,3 +248,18 @@ def _check_groups(experiment: "Experiment") -> None:
             f" {experiment.groups}.",
             at=("groups",),
         )
+
+
+def _check_claims(experiment: "Experiment") -> None:
+    """Refuse claims about systems and tasks that there are not; about those that are not run, the report says
+    so.
+    """
+    tasks = (*experiment.task, RETRIEVAL)
+    for number, chain in enumerate(experiment.claims):
+        for name in chain.names:
+            experiment.parse_system(name, at=("claims", number, "order"))
+        if strangers := [task for task in chain.tasks if task not in tasks]:
+            raise InputError(
+                f"A claim is about tasks of the experiment, {', '.join(tasks)}, but got {strangers[0]!r}.",
+                at=("claims", number, "tasks"),
+            )

@@ -7,6 +7,8 @@ give attention distributions and all hidden states.
 * BERT numbers positions from 0, RoBERTa and XLM-R from the padding id + 1.
 * DeBERTa's layers share one table of relative positions, which the student copies whole. Its published
   masked-LM head stands under other names and is the same function.
+* DistilBERT is BERT without segments and under other names; its class for sentences has another activation
+  than our head.
 * ModernBERT alternates global and local attention; a student's layer has the type of the teacher layer that
   it copies. Its first layer has no norm before the attention: a student's first layer has the scale of that
   norm in its projection instead, the nearest it can be.
@@ -253,12 +255,19 @@ def _fold_norm(student: Tensors, teacher: Mapping[str, Tensor], layer: int) -> N
 
 
 def _forms(name: str, *, settings: Mapping[str, Any] | None = None, **sentence: str) -> Mapping[str, Form]:
-    """The task classes of a family; `sentence` says where that for sentences keeps each layer of our head."""
-    return {
+    """The task classes of a family; `sentence` says where that for sentences keeps each layer of our head,
+    without which there is none.
+    """
+    found = {
         "words": Form(kind=f"{name}ForTokenClassification", places={"classifier": "classifier"}),
-        "sentence": Form(kind=f"{name}ForSequenceClassification", places=sentence, settings=settings or {}),
         "span": Form(kind=f"{name}ForQuestionAnswering", places={"qa_outputs": "qa_outputs"}),
     }
+    kind = f"{name}ForSequenceClassification"
+    return (
+        {**found, "sentence": Form(kind=kind, places=sentence, settings=settings or {})}
+        if sentence
+        else found
+    )
 
 
 _ROBERTA = Architecture(
@@ -305,6 +314,23 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             classifier="classifier",
             settings={"pooler_hidden_act": "tanh"},
         ),
+    ),
+    "distilbert": Architecture(
+        encoder=transformers.DistilBertModel,
+        mlm=transformers.DistilBertForMaskedLM,
+        layers="transformer.layer.",
+        block=Block(
+            query="attention.q_lin",
+            key="attention.k_lin",
+            value="attention.v_lin",
+            attention="attention.out_lin",
+            inner="ffn.lin1",
+            outer="ffn.lin2",
+            attention_norm="sa_layer_norm",
+            outer_norm="output_layer_norm",
+        ),
+        head=("vocab_transform", "activation", "vocab_layer_norm", "vocab_projector"),
+        forms=_forms("DistilBert"),
     ),
     "modernbert": Architecture(
         encoder=transformers.ModernBertModel,

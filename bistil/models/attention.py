@@ -75,9 +75,7 @@ class Attention:
 
 
 def can_note(kind: type[PreTrainedModel]) -> bool:
-    """Whether the class takes its attention from transformers' interface: BERT, RoBERTa, XLM-R and ModernBERT
-    do, DeBERTa does not.
-    """
+    """Whether the class takes its attention from transformers' interface: all but DeBERTa do."""
     return kind._supports_sdpa and bool(getattr(kind, "_supports_attention_backend", False))
 
 

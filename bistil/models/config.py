@@ -15,6 +15,10 @@ from bistil.settings.files import MARK, read_json
 MOST = {
     "num_hidden_layers": 1_000,
     "hidden_size": 100_000,
+    "n_layers": 1_000,  # DistilBERT's names
+    "dim": 100_000,
+    "hidden_dim": 1_000_000,
+    "n_heads": 10_000,
     "intermediate_size": 1_000_000,
     "num_attention_heads": 10_000,
     "vocab_size": 10_000_000,

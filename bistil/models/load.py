@@ -148,7 +148,7 @@ def load_teacher(name_or_folder: str | Path) -> Teacher:
     """
     source, kind, model_type = _checked_source(name_or_folder)
     tokenizer = load_tokenizer(source)
-    mlm, missing = _load_weights(kind.mlm, source, key_mapping=dict(kind.renamed) or None)
+    mlm, missing = load_weights(kind.mlm, source, key_mapping=dict(kind.renamed) or None)
     lost = sorted(key for key in missing if key.startswith(f"{mlm.base_model_prefix}."))
     if lost:
         raise InputError(
@@ -167,7 +167,7 @@ def load_teacher(name_or_folder: str | Path) -> Teacher:
 def load_encoder(folder: str | Path) -> PreTrainedModel:
     """Load an encoder without pooler, as float32 on the CPU in eval mode."""
     source, kind, model_type = _checked_source(folder)
-    encoder, missing = _load_weights(kind.encoder, source, **kind.settings)
+    encoder, missing = load_weights(kind.encoder, source, **kind.settings)
     if missing:
         raise InputError(
             f"{source} should hold a whole {model_type} encoder, but {len(missing)} tensors are missing:"
@@ -198,7 +198,7 @@ def _checked_source(name_or_folder: str | Path) -> tuple[str, Architecture, str]
     return source, architecture(config), config.model_type
 
 
-def _load_weights(kind: type[PreTrainedModel], source: str, **settings: Any) -> tuple[Any, set[str]]:
+def load_weights(kind: type[PreTrainedModel], source: str, **settings: Any) -> tuple[Any, set[str]]:
     """Return the model in eval mode and the names of the tensors that the checkpoint lacked."""
     has_safetensors = any(
         (Path(source) / name).is_file() for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from bistil.adapt.wardrobe import Wardrobe
 from bistil.adapt.worn import WORN, load_worn
+from bistil.evaluation.results import ON_SOURCE
 from bistil.evaluation.score import predict_all
 from bistil.experiment import Cell
 from bistil.models.load import TaskModel
@@ -23,14 +24,13 @@ from bistil.pipeline import gathered, generated, merged, scores, students, trimm
 from bistil.pipeline.check import check
 from bistil.pipeline.finished import save_finished
 from bistil.pipeline.inputs import Inputs
-from bistil.pipeline.students import LANGUAGE_SEED
-from bistil.pipeline.tuned import Base
+from bistil.pipeline.students import LANGUAGE_SEED, Base
 from bistil.sft.generator import Kind
 from bistil.sft.lottery import Selection
 from bistil.store.artefacts import Artefact, NotBuilt
 from bistil.systems.recipe import Side
 from bistil.systems.table import FULL_TEACHER, TEACHER
-from bistil.tasks import RETRIEVAL
+from bistil.tasks import RETRIEVAL, column
 from bistil.tasks.task import Task
 
 
@@ -104,6 +104,15 @@ class Pipeline(Inputs):
         """What a generator makes for a language, from its features alone."""
         return generated.make_generated(self, code, self.generator(kind))
 
+    def further_adapter(
+        self, code: str, start: Literal["generated", "random"], words: int, kind: Kind | None = None
+    ) -> Artefact:
+        """An adapter of the generator's form, trained on the first words of a language's text from the
+        generated one or a random one.
+        """
+        generated_one = self.generated_adapter(code, kind) if start == "generated" else None
+        return generated.make_further(self, code, words, generated_one)
+
     def named_teacher(self, name: str) -> Artefact:
         """One of several teachers, in `model/`."""
         return merged.make_teacher(self, name)
@@ -143,9 +152,15 @@ class Pipeline(Inputs):
             if vocabulary is None and kept is not None:
                 return students.make_cut_student(self, self.student(cell, "teacher"), kept)
             recipe, kept = replace(recipe, vocabulary="teacher", trim="before"), None
+        donor = None
+        if recipe.start_from:
+            if recipe.start_from != cell.target:
+                pair = cell._replace(target=recipe.start_from)
+                donor = Base(self.student(pair), self._kept(pair))
+            recipe = replace(recipe, start_from="")
         adapted = recipe.adapted and self.experiment.language_sft is not None
         worn = {code: self.language_sft(code) for code in self.languages(cell)} if adapted else {}
-        return students.make_student(self, cell, recipe, kept, worn)
+        return students.make_student(self, cell, recipe, kept, worn, donor)
 
     def task_sft(self, cell: Cell) -> Artefact:
         """The task SFT of a cell: `delta.safetensors` with the head in it, and the labels as a metric."""
@@ -155,7 +170,8 @@ class Pipeline(Inputs):
         base = self._base(cell, system.learning.tuned)
         if system.merges:
             base = replace(base, tokenizer=merged.tokenizer_folder(self, cell, self.learnt_from(cell)[0]))
-        codes = dict.fromkeys((*self.learnt_from(cell), *(part.language for part in self.validated(cell))))
+        read = (*self.learnt_from(cell), *(part.language for part in self.validated(cell)))
+        codes = dict.fromkeys((*read, *self.exposed(cell)))
         worn = {code: one for code in codes if (one := self.worn(cell, code, in_training=True))}
         if system.then is not None:
             finished = self.task_sft(cell.without_regime)
@@ -174,14 +190,28 @@ class Pipeline(Inputs):
             return scores.make_retrieval(self, cell, bases, worn)
         sft = None if guesses else self.task_sft(cell)
         code = self.experiment.source if self.system(cell).translated_test else cell.target
-        own = self.worn(cell, code)
-        return scores.make_evaluation(self, cell, sft, own, lambda: self.task_model(cell, code))
+        test, own = self.test_file(cell), self.worn(cell, code)
+        return scores.make_evaluation(self, cell, test, sft, own, lambda: self.task_model(cell, code))
+
+    def source_evaluation(self, cell: Cell) -> Artefact:
+        """The score of a cell's model on the source's test file, which is not zero-shot."""
+        code = self.experiment.source
+        test, own = self.data.file(column(cell.task), code, "test"), self.worn(cell, code)
+        return scores.make_evaluation(
+            self, cell, test, self.task_sft(cell), own, lambda: self.task_model(cell, code)
+        )
 
     def timed(self, task: str) -> list[Cell]:
-        """The cells whose models are timed together: every system on the task's first target, first seed."""
+        """The cells whose models are timed together: every system on the task's first target, first seed,
+        under one regime.
+        """
         first, seed = self.experiment.targets[task][0], self.experiment.seeds[0]
         cells = [c for c in self.experiment.cells() if (c.task, c.target, c.seed) == (task, first, seed)]
-        return [cell for cell in cells if not self.system(cell).guesses]
+        models: dict[str, Cell] = {}
+        for cell in cells:
+            if not self.system(cell).guesses:
+                models.setdefault(cell.timed_as, cell)
+        return list(models.values())
 
     def timing(self, task: str) -> Artefact:
         """Latency and throughput of every system on the task's first target and seed, in one process."""
@@ -193,8 +223,8 @@ class Pipeline(Inputs):
         """The finished student of a cell in `model/`, for use without bistil: a class of transformers where
         that has such a head.
 
-        Otherwise (a parser, or any task on ModernBERT) it is an encoder folder plus `head.safetensors` and
-        `labels.json`.
+        Otherwise (a parser, any task on ModernBERT, inference on DistilBERT) it is an encoder folder plus
+        `head.safetensors` and `labels.json`.
         """
         sft, target = self.task_sft(cell), self.worn(cell, cell.target)
 
@@ -216,7 +246,12 @@ class Pipeline(Inputs):
             if cell.task in self.experiment.tuned:
                 times = self.timing(cell.task).metrics["systems"].get(cell.timed_as, {})
         own_density = self.system(cell).learning.one_phase and cell.task != RETRIEVAL
-        return scores.make_rows(self, cell, found, times, self.task_sft(cell) if own_density else None)
+        tuned = self.task_sft(cell) if own_density else None
+        rows = scores.make_rows(self, cell, found, times, tuned)
+        with suppress(NotBuilt):
+            if self.experiment.scores_source(cell):
+                rows += scores.make_rows(self, cell, self.source_evaluation(cell), {}, tuned, of=ON_SOURCE)
+        return rows
 
     def task_model(self, cell: Cell, language: str) -> tuple[TaskModel, Task, PreTrainedTokenizerFast]:
         """A cell's finished model for text in `language`: base, language SFT where it wears one, task SFT,
@@ -227,11 +262,11 @@ class Pipeline(Inputs):
         return tuned.make_task_model(self, cell, base, worn, self.task_sft(cell), tuned_on)
 
     def _followed(self, cell: Cell) -> tuple[TaskModel, Wardrobe | None]:
-        """The model of the task's teacher that a cell follows, and what it wears for each batch where it
-        learns from several languages; where it learns from one, the teacher wears that already.
+        """The model of the task's teacher that a cell follows, and what it wears for each batch where there
+        are several languages; where there is one, the teacher wears that already.
         """
         teacher = self._guide(cell)
-        first, *more = self.learnt_from(cell)
+        first, *more = dict.fromkeys((*self.learnt_from(cell), *self.exposed(cell)))
         if not more:
             return self.task_model(teacher, first)[0], None
         worn = {code: self.worn(teacher, code) for code in (first, *more)}
@@ -264,6 +299,9 @@ class Pipeline(Inputs):
         """What a cell tunes: its student, one of its family's two, or the teacher itself."""
         system, recipe = self.system(cell), self.system(cell).student
         code = cell.target if side == "target" else self.experiment.source
+        if system.model:
+            made = self.named_teacher(system.model)
+            return Base(made, made)
         if system.own_teacher:
             teacher = self.named_teacher(self.merging(cell).taught_by[cell.target][0])
             return Base(teacher, teacher)
@@ -289,6 +327,8 @@ class Pipeline(Inputs):
         wanted = adaptation.in_training if in_training else adaptation.in_use
         if adaptation.hangs and wanted:
             whose = self.experiment.source if adaptation.of == "source" and not in_training else code
+            if adaptation.start and adaptation.words and not in_training and code == cell.target:
+                return self.further_adapter(code, adaptation.start, adaptation.words, adaptation.generator)
             if adaptation.worn == "generated":
                 return self.generated_adapter(whose, adaptation.generator)
             return self.nearest_adapter(code) if adaptation.of == "nearest" else self.language_adapter(whose)

@@ -4,7 +4,9 @@ from bistil.distil.width import check_drf
 from bistil.errors import InputError
 from bistil.models.architectures import longest_sequence, student_config
 from bistil.models.attention import can_note
+from bistil.models.config import read_config
 from bistil.models.load import Teacher
+from bistil.models.packaged import teacher_folder
 from bistil.pipeline.gathered import check_gathered
 from bistil.pipeline.inputs import Inputs
 from bistil.sft import peers
@@ -42,11 +44,16 @@ def check(inputs: Inputs) -> None:
         learnt = [
             one for name, found in read.items() if name[0] == task and name[2] != "test" for one in found
         ]
-        for target in targets:
-            check_known(task, learnt, read[task, target, "test"], data.file(column(task), target, "test"))
+        for code in (*targets, experiment.source):
+            if (tested := read.get((task, code, "test"))) is not None:
+                check_known(task, learnt, tested, data.file(column(task), code, "test"))
     _check_typology(inputs)
     for name in experiment.tuned:
         check_gathered(inputs, name)
+    for cell in experiment.cells():
+        if words := inputs.system(cell).adaptation.words:
+            few, path = inputs.first_words(cell.target, words), data.text(cell.target)
+            check_enough(teacher.tokenizer, few, experiment.text.length, path)
     for code in inputs.codes:
         check_enough(teacher.tokenizer, inputs.lines(code), experiment.text.length, data.text(code))
 
@@ -74,11 +81,15 @@ def _check_lengths(inputs: Inputs, teacher: Teacher) -> None:
     """Refuse sequences that are longer than the teacher's positions."""
     experiment, positions = inputs.experiment, longest_sequence(teacher.encoder.config)
     longest = max(experiment.text.length, *(experiment.task[task].max_length for task in experiment.tuned), 0)
-    if longest > positions:
-        raise InputError(
-            f"Lengths up to the {positions} positions of the teacher {experiment.teacher} were expected, but"
-            f" the experiment asks for {longest}. Lower `length` under `text` or `max_length` under `task`."
-        )
+    named = {inputs.system(cell).model for cell in experiment.cells()}
+    ready = [str(one) for name in named if name and (one := experiment.teachers[name].model)]
+    sizes = {name: longest_sequence(read_config(teacher_folder(name))) for name in ready}
+    for name, most in {**sizes, experiment.teacher: positions}.items():
+        if longest > most:
+            raise InputError(
+                f"Lengths up to the {most} positions of the teacher {name} were expected, but the"
+                f" experiment asks for {longest}. Lower `length` under `text` or `max_length` under `task`."
+            )
 
 
 def _check_students(inputs: Inputs, teacher: Teacher) -> None:

@@ -15,7 +15,7 @@ from bistil.systems.rows import Rows
 from bistil.tasks import column
 from bistil.tasks import task as find_task
 from bistil.tasks.task import Task
-from bistil.tasks.training import in_codes, read_examples
+from bistil.tasks.training import draw_shots, in_codes, read_examples
 from bistil.text.languages import DataFolder
 from bistil.training.progress import Listener, silent
 
@@ -85,11 +85,24 @@ class Examples(ABC):
         found = dict.fromkeys(part.language for part in self.examples(cell))
         return tuple(code for code in found if self.reads(cell, code))
 
+    def exposed(self, cell: Cell) -> tuple[str, ...]:
+        """The languages whose modules the source's batches wear besides its own, those that the model
+        knows.
+        """
+        of = self.system(cell).learning.exposed
+        rows = self.in_codes(cell, [Rows(language=of)]) if of else ()
+        return tuple(part.language for part in rows if self.reads(cell, part.language))
+
     @property
     def task_files(self) -> list[tuple[str, str, str]]:
         """Task, language and split of every file of examples that a stage reads."""
         experiment = self.experiment
         found = {(task, code, "test") for task, codes in experiment.tuned.items() for code in codes}
+        found |= {
+            (cell.task, experiment.source, "test")
+            for cell in experiment.cells()
+            if experiment.scores_source(cell)
+        }
         for cell in experiment.cells():
             if cell.task in experiment.tuned:
                 learnt = self.in_codes(cell, self.system(cell).learning.rows)
@@ -128,6 +141,32 @@ class Examples(ABC):
             if self.reads(cell, part.language):
                 found.setdefault(part.language, []).extend(self._read(cell.task, part, 0)[:most])
         return found
+
+    def amounts(self, cell: Cell) -> dict[tuple[str, str], int]:
+        """How many examples an epoch of a cell's training has, by language and kind (`own`, `shots`,
+        `translated`), after upsampling.
+
+        Nothing is built: a translation has as many as the file that it is of.
+        """
+        task, most = find_task(cell.task), self.experiment.task_config(cell).examples
+
+        def read(part: Rows) -> list[Any]:
+            found = task.read(self.origin(cell.task, part))
+            if not part.drawn:
+                return found
+            test = task.read(self.data.file(column(cell.task), part.language, "test"))
+            return [found[i] for i in draw_shots(cell.task, part, found, test, seed=cell.seed)]
+
+        taken = dict[str, int]()
+        amounts = dict[tuple[str, str], int]()
+        for part in self.examples(cell):
+            if self.reads(cell, part.language):
+                [(code, own)] = read_examples((part,), read).items()
+                kind = "shots" if part.drawn else "translated" if part.translated else "own"
+                number = len(own) if most is None else min(len(own), most - taken.get(code, 0))
+                taken[code] = taken.get(code, 0) + number
+                amounts[code, kind] = amounts.get((code, kind), 0) + number
+        return amounts
 
     @cache  # noqa: B019
     def _training(self, name: str, rows: tuple[Rows, ...], seed: int) -> tuple[Task, dict[str, list[Any]]]:

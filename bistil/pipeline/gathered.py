@@ -15,7 +15,15 @@ from bistil.systems.rows import Rows
 from bistil.tasks import column
 from bistil.tasks import task as find_task
 from bistil.tasks.training import draw_shots
-from bistil.tasks.translation import Translate, Translator, by_table, measured, translated, write_translated
+from bistil.tasks.translation import (
+    Translate,
+    Translator,
+    by_model,
+    by_table,
+    measured,
+    translated,
+    write_translated,
+)
 
 
 def make_shots(inputs: Inputs, task: str, code: str, most: int, seed: int, overlap: str) -> Artefact:
@@ -40,21 +48,21 @@ def make_translation(inputs: Inputs, task: str, split: str, code: str, to: str, 
 
     def work(folder: Path) -> Mapping[str, Any]:
         before = find_task(task).read(file)
-        after = translated(before, _translator(settings, task, code, to, split, known))
+        after = translated(before, _translator(inputs, settings, task, code, to, split, known, folder))
         write_translated(folder / TRANSLATION, after)
         return measured(before, after)
 
     made_from: dict[str, Artefact | str] = {"file": file_id(file), settings.kind: file_id(known)}
-    said = {"kind": settings.kind, "noise": settings.noise}
-    config = {"task": task, "split": split, "source": code, "target": to, "translator": said}
+    config = {"task": task, "split": split, "source": code, "target": to, "translator": settings.said}
     return inputs.store.run("translation", config, made_from, work)
 
 
 def check_gathered(inputs: Inputs, task: str) -> None:
-    """Fail now on shots that cannot be drawn, and on tables and worlds of translators that are not there.
+    """Fail now on shots that cannot be drawn, and on tables, worlds and models of translators that are not
+    there.
 
     Raises:
-        InputError: as `draw_shots` and `by_table`.
+        InputError: as `draw_shots`, `by_table` and `by_model`.
     """
     cells = [cell for cell in inputs.experiment.cells() if cell.task == task]
     rows = {(part, cell.seed) for cell in cells for part in inputs.examples(cell) if part.drawn}
@@ -72,18 +80,28 @@ def check_gathered(inputs: Inputs, task: str) -> None:
     asked |= {(cell.target, source, by) for cell in cells if (by := inputs.system(cell).translated_test)}
     for code, to, by in sorted(asked):
         settings = inputs.experiment.translators[by]
-        _translator(settings, task, code, to, "train", _known(inputs, settings, code, to))
+        known = _known(inputs, settings, code, to)
+        _translator(inputs, settings, task, code, to, "train", known, Path())
 
 
 def _known(inputs: Inputs, settings: Translator, code: str, to: str) -> Path:
-    """The table of a translator, or the settings of an oracle's world."""
+    """What a translator translates by: its table, its model, or the settings of an oracle's world."""
     if settings.kind == "table":
         return inputs.data.translations(code, to)
+    if settings.kind == "seq2seq":
+        return inputs.translation_model(settings.model_for(code, to))
     return Path(settings.world) if settings.world else DATA / "miniworld.yaml"
 
 
-def _translator(settings: Translator, task: str, code: str, to: str, split: str, known: Path) -> Translate:
-    """Who translates a file; `known` is the table, or the settings of an oracle's world."""
+def _translator(
+    inputs: Inputs, settings: Translator, task: str, code: str, to: str, split: str, known: Path, folder: Path
+) -> Translate:
+    """Who translates a file, by what `known` says: a table, a model, which keeps in `folder` how far it has
+    come, or the settings of an oracle's world.
+    """
     if settings.kind == "table":
         return by_table(known)
+    if settings.kind == "seq2seq":
+        run = inputs.run(folder, f"translation of {code} into {to}")
+        return by_model(known, settings, code, to, run=run, device=inputs.device)
     return oracle(load_settings(known), code, to, split, task=task, **vars(settings.noise))

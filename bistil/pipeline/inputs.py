@@ -4,6 +4,7 @@ import dataclasses
 import json
 from abc import abstractmethod
 from functools import cache, cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from bistil.experiment import Cell
 from bistil.models.config import read_config
 from bistil.models.load import Teacher, load_teacher, save_student
 from bistil.models.packaged import teacher_config, teacher_folder
+from bistil.models.seq2seq import translation_folder
 from bistil.pipeline.examples import Examples
 from bistil.pipeline.identity import teacher_id
 from bistil.sft.language import TextConfig
@@ -85,17 +87,17 @@ class Inputs(Examples):
     def cut_from(self, cell: Cell, encoder: PreTrainedModel) -> tuple[int, int]:
         """How many parameters the cut took from a cell's encoder, and how many tokens it knew before."""
         system, student = self.system(cell), self.system(cell).student
-        own = system.own_teacher or (student is not None and student.vocabulary != "teacher")
+        own = system.model or system.own_teacher or (student is not None and student.vocabulary != "teacher")
         if not self.trims or own:
             return 0, int(encoder.config.vocab_size)
         return self.parameters_cut(encoder), int(self.trimmed_teacher().metrics["vocabulary"][0])
 
-    @property
-    def text(self) -> TextConfig:
-        """How text is cut and masked, as a stage's settings say it: whether the teacher is cut says the
-        teacher.
+    def text_of(self, codes: tuple[str, ...]) -> TextConfig:
+        """How text is cut and masked, as the settings of a stage say it that holds out text of some
+        languages: whether the teacher is cut says the teacher.
         """
-        return dataclasses.replace(self.experiment.text, trim=None)
+        text = self.experiment.text
+        return dataclasses.replace(text, trim=None, held_out_shares=text.shares_of(codes))
 
     @cache  # noqa: B019 - a pipeline lives as long as its process
     def blocks(self, code: str) -> Blocks:
@@ -112,6 +114,14 @@ class Inputs(Examples):
         pairs = (pair for to in self._unseen for pair in parallel(self.data, self.experiment.source, to))
         without = {sentence.strip() for pair in pairs for sentence in pair}
         return read_lines(self.data.text(code), self.experiment.text.lines, without=without)
+
+    def first_words(self, code: str, words: int) -> list[str]:
+        """As many lines of a language's text, from the first, as hold so many words; all where it is
+        shorter.
+        """
+        lines = self.lines(code)
+        ends = accumulate(len(line.split()) for line in lines)
+        return lines[: next((number for number, end in enumerate(ends, start=1) if end >= words), None)]
 
     @property
     def seen(self) -> tuple[str, ...]:
@@ -147,6 +157,10 @@ class Inputs(Examples):
         assert self.experiment.typology is not None, "systems that need features are checked to have some"
         return read_typology(self.experiment.typology, self.data)
 
+    def translation_model(self, name: str) -> Path:
+        """The folder of a translation model."""
+        return translation_folder(name)
+
     @property
     def generator_languages(self) -> tuple[str, ...]:
         """What the generator is trained on: what its settings say, or every language with text and
@@ -178,7 +192,8 @@ class Inputs(Examples):
         system = self.system(cell)
         adaptation = system.adaptation
         wears = system.forced or (adaptation.worn in ("sft", "adapter") and adaptation.of == "own")
-        return tuple(part.language for part in self.examples(cell)) if wears and cell.regime else ()
+        worn = (*(part.language for part in self.examples(cell)), *self.exposed(cell))
+        return worn if wears and (cell.regime or system.learning.exposed) else ()
 
     def _read_for(self, cell: Cell) -> tuple[str, ...]:
         """The languages whose text is read for a cell."""
@@ -186,10 +201,11 @@ class Inputs(Examples):
         if adaptation.worn == "nothing" and student is None and not self.trims:
             return ()
         if adaptation.worn == "generated":
-            return self.generator_languages
+            return (*self.generator_languages, *((cell.target,) if adaptation.start else ()))
         if adaptation.of == "nearest":
             return tuple(map(self.nearest, (*self.learnt_from(cell), cell.target)))
-        return self.languages(cell)
+        start = student.start_from if student else ""
+        return (*self.languages(cell), *(self.languages(cell._replace(target=start)) if start else ()))
 
     def texts(self, codes: tuple[str, ...]) -> dict[str, Artefact | str]:
         """The texts of some languages, as inputs of a stage, with what is left out of them."""

@@ -66,12 +66,7 @@ def make_teacher(inputs: Inputs, name: str) -> Artefact:
 
     def copy(folder: Path) -> Mapping[str, Any]:
         teacher = load_teacher(str(place))
-        if not teacher.has_mlm_head:
-            raise InputError(
-                f"A teacher with a masked-LM head was expected, whose predictions can be stored, but"
-                f" {source.model} has none. Give it one with `bistil pretrain` and `train: head`."
-            )
-        return _kept(folder, teacher.mlm, teacher.tokenizer)
+        return _kept(folder, teacher.mlm if teacher.has_mlm_head else teacher.encoder, teacher.tokenizer)
 
     there = file_id(place) if place.is_dir() else f"hub:{source.model}"
     return inputs.store.run("teacher", {}, {"model": there}, copy)
@@ -124,6 +119,11 @@ def make_labels(
 
     def build(folder: Path) -> Mapping[str, Any]:
         loaded = load_teacher(teacher.path("model"))
+        if not loaded.has_mlm_head:
+            raise InputError(
+                f"A teacher with a masked-LM head was expected, whose predictions can be stored, but"
+                f" {name} has none. Give it one with `bistil pretrain` and `train: head`."
+            )
         if text.length > (most := longest_sequence(loaded.mlm.config)):
             raise InputError(
                 f"A length of at most the {most} positions of the teacher {name} was expected under `text`,"
@@ -143,7 +143,9 @@ def make_labels(
         return {**sizes, "bytes": sum(file.stat().st_size for file in files), **inputs.where}
 
     made_from = {"teacher": teacher, "union": union, **inputs.texts((code,))}
-    return inputs.store.run("teacher-labels", {"labels": settings, "text": inputs.text}, made_from, build)
+    return inputs.store.run(
+        "teacher-labels", {"labels": settings, "text": inputs.text_of(())}, made_from, build
+    )
 
 
 def make_merged(
@@ -195,7 +197,7 @@ def make_merged(
         save_file(head_state(mlm), folder / OWN_HEAD)
         return inputs.keep_student(folder, mlm.bert, tokenizer, history)
 
-    settings = {"recipe": recipe.settings, "text": inputs.text, "general": config}
+    settings = {"recipe": recipe.settings, "text": inputs.text_of(()), "general": config}
     learnt = dataclasses.replace(how, read_with="union", taught_by=how.teaches)
     made_from = {"union": union, **{f"labels {code} {name}": one for (code, name), one in labels.items()}}
 

@@ -18,7 +18,8 @@ from bistil.experiment import Cell
 from bistil.models.load import TaskModel
 from bistil.pipeline.examples import TRANSLATION
 from bistil.pipeline.inputs import Inputs
-from bistil.pipeline.tuned import Base, worn_encoder
+from bistil.pipeline.students import Base
+from bistil.pipeline.tuned import worn_encoder
 from bistil.settings.files import csv_text
 from bistil.store.artefacts import Artefact, file_id
 from bistil.tasks import RETRIEVAL, column
@@ -33,18 +34,23 @@ TURNS, REST = 15, 0.05
 
 
 def make_evaluation(
-    inputs: Inputs, cell: Cell, tuned: Artefact | None, worn: Artefact | None, model: Callable[[], Made]
+    inputs: Inputs,
+    cell: Cell,
+    scored: Artefact | Path,
+    tuned: Artefact | None,
+    worn: Artefact | None,
+    model: Callable[[], Made],
 ) -> Artefact:
-    """The zero-shot score of a cell on the target's test file, with what the model costs, as metrics.
+    """The score of a cell on a test file, with what the model costs, as metrics.
 
     What each example adds to the scores is kept beside them (`significance.read_outcomes`), where the task
     can tell.
 
     Args:
+        scored: the test file, or a translation that is one.
         tuned: the task SFT; None for a system that guesses.
-        worn: what the model wears for the target language.
+        worn: what the model wears for the language of the test.
     """
-    scored = inputs.test_file(cell)
     settings = inputs.experiment.task[cell.task]
 
     def build(folder: Path) -> Mapping[str, Any]:
@@ -166,11 +172,17 @@ def make_timing(
 
 
 def make_rows(
-    inputs: Inputs, cell: Cell, found: Artefact, times: Mapping[str, Any], tuned: Artefact | None
+    inputs: Inputs,
+    cell: Cell,
+    found: Artefact,
+    times: Mapping[str, Any],
+    tuned: Artefact | None,
+    of: str = "",
 ) -> list[dict[str, Any]]:
     """The tidy result rows of a cell, one a metric.
 
     Args:
+        of: what comes before a metric's name, where it is not the zero-shot score.
         times: of the joint timing, where that has been run.
         tuned: the task SFT; None where nothing is tuned.
     """
@@ -194,7 +206,7 @@ def make_rows(
     names = ("n_examples", "parameters", "vocabulary", "flops_per_example", *TIMES, "disk_bytes")
     costs = {name: measured.get(name) for name in names}
     scores = [name for name in METRICS if name in measured]
-    return [{**shared, **costs, "metric": name, "value": measured[name]} for name in scores]
+    return [{**shared, **costs, "metric": of + name, "value": measured[name]} for name in scores]
 
 
 def _regime(inputs: Inputs, cell: Cell) -> str:

@@ -5,6 +5,7 @@ Notable: a student's stage is one function that reads its recipe (`systems.recip
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +26,7 @@ from bistil.distil.width import Narrowing, initialise_narrow
 from bistil.errors import InputError
 from bistil.experiment import Cell
 from bistil.models.architectures import head_state, load_head, with_encoder
-from bistil.models.load import load_encoder
+from bistil.models.load import load_encoder, load_teacher
 from bistil.pipeline.inputs import Inputs
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import base_hash
@@ -43,6 +44,33 @@ MEMBERS = "members"  # of a family: a folder for each language's student
 OWN_HEAD = "mlm-head.safetensors"  # of a student whose recipe trains its masked-LM head
 Clothes = Mapping[str, Artefact]
 """What the teacher wears meanwhile, by language."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a cell tunes: a student, or the teacher where that is None.
+
+    Attributes:
+        student: the artefact of the student.
+        vocabulary: what the student is trimmed to; None for the teacher's.
+        member: the language of one student of a family; "" where there is one student only.
+        tokenizer: the folder of the vocabulary's tokenizer that text is read with.
+    """
+
+    student: Artefact | None
+    vocabulary: Artefact | None
+    member: str = ""
+    tokenizer: str = field(default="tokenizer", compare=False)
+
+    def load(self, inputs: Inputs) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, torch.Tensor | None]:
+        """The encoder, its tokenizer, and the teacher's ids of its tokens (None where they are the same)."""
+        if self.student is None:
+            return inputs.fresh_teacher().encoder, inputs.teacher.tokenizer, None
+        encoder = load_encoder(self.student.path(f"{MEMBERS}/{self.member}" if self.member else "model"))
+        if self.vocabulary is None:
+            return encoder, inputs.teacher.tokenizer, None
+        kept = kept_ids(self.vocabulary) if self.vocabulary.kind == "vocabulary" else None
+        return encoder, trimmed_tokenizer(self.vocabulary, self.tokenizer), kept
 
 
 def make_vocabulary(inputs: Inputs, codes: tuple[str, ...]) -> Artefact:
@@ -84,7 +112,8 @@ def make_language_sft(
     """The language SFT of the teacher, or of a student: `delta.safetensors`.
 
     Args:
-        kept: the vocabulary that the student is trimmed to; None for the teacher's.
+        kept: the vocabulary that the student is trimmed to; None for the teacher's, the student itself where
+            that is a ready-made model.
         select: a baseline of LT-SFT, instead of the method that the experiment asks for.
 
     Raises:
@@ -119,11 +148,12 @@ def _language_module(
     experiment = inputs.experiment
 
     def build(folder: Path) -> Mapping[str, Any]:
-        mlm, tokenizer = inputs.fresh_teacher().mlm, inputs.teacher.tokenizer
-        if kept is not None:
+        made = load_teacher(student.path("model")) if student is not None and student == kept else None
+        mlm, tokenizer = (made or inputs.fresh_teacher()).mlm, (made or inputs.teacher).tokenizer
+        if kept is not None and made is None:
             tokenizer = trimmed_tokenizer(kept)
             vocab.trim_model(mlm, kept_ids(kept).numpy())
-        if student is not None:
+        if student is not None and made is None:
             mlm = _over(mlm, student)
         delta, history = train_language_sft(
             inputs.placed(mlm),
@@ -142,11 +172,16 @@ def _language_module(
         "text": file_id(inputs.data.text(code)),
         **inputs.left_out,
     }
-    return inputs.store.run(kind, {"text": inputs.text, "sft": sft}, base, build)
+    return inputs.store.run(kind, {"text": inputs.text_of((code,)), "sft": sft}, base, build)
 
 
 def make_student(
-    inputs: Inputs, cell: Cell, recipe: Student, kept: Artefact | None, worn: Clothes
+    inputs: Inputs,
+    cell: Cell,
+    recipe: Student,
+    kept: Artefact | None,
+    worn: Clothes,
+    donor: Base | None = None,
 ) -> Artefact:
     """The general student of a cell: `model/` (encoder and tokenizer) and `history.json`; of a family
     `members/<code>/` for each of its languages.
@@ -154,6 +189,7 @@ def make_student(
     Args:
         kept: the vocabulary it is trimmed to; None for the teacher's.
         worn: the language SFTs of the teacher.
+        donor: another pair's student, whose weights it starts from.
     """
     codes, config = inputs.languages(cell), general_config(inputs, cell, recipe)
 
@@ -168,6 +204,8 @@ def make_student(
         else:
             made, narrowing = _started(inputs, recipe, config, teacher, kept, codes)
             started = {}
+        if donor is not None:
+            _go_on(inputs, made, donor, kept)
         history: History = []
         for one in started.values() or [made]:
             _freeze(one, recipe.frozen)
@@ -203,9 +241,10 @@ def make_student(
         encoder: Any = made.base_model
         return inputs.keep_student(folder, encoder, tokenizer, history)
 
-    return inputs.store.run(
-        "student", _settings(inputs, recipe, config), _made_from(inputs, recipe, kept, worn, codes), build
-    )
+    made_from = _made_from(inputs, recipe, kept, worn, codes)
+    if donor is not None and donor.student is not None:
+        made_from["start"] = donor.student
+    return inputs.store.run("student", _settings(inputs, recipe, config, codes), made_from, build)
 
 
 def make_cut_student(inputs: Inputs, whole: Artefact, kept: Artefact) -> Artefact:
@@ -231,6 +270,22 @@ def _over(mlm: PreTrainedModel, student: Artefact) -> PreTrainedModel:
     if (own := student.path(OWN_HEAD)).is_file():
         load_head(mlm, load_file(own))
     return mlm
+
+
+def _go_on(inputs: Inputs, made: PreTrainedModel, donor: Base, kept: Artefact | None) -> None:
+    """Give a student that has just started the weights of another pair's, its masked-LM head too where both
+    have one.
+    """
+    whole, _, theirs = donor.load(inputs)
+    own = kept_ids(kept) if kept is not None else torch.arange(whole.config.vocab_size)
+    rows = (own if theirs is None else theirs).numpy()
+    encoder: Any = made.base_model
+    vocab.take_over(encoder, whole, own.numpy(), rows)
+    assert donor.student is not None
+    if made is not encoder and donor.student.path(OWN_HEAD).is_file():
+        mlm = inputs.fresh_teacher().mlm
+        vocab.trim_model(mlm, rows)
+        vocab.take_over(made, _over(mlm, donor.student), own.numpy(), rows)
 
 
 def _freeze(student: PreTrainedModel, parts: tuple[str, ...]) -> None:
@@ -280,13 +335,20 @@ def general_config(inputs: Inputs, cell: Cell, recipe: Student) -> GeneralConfig
             batch_size=experiment.scratch.batch_size,
             mask_share=experiment.text.mask_share,
             held_out_share=experiment.text.held_out_share,
+            held_out_shares=experiment.text.shares_of(inputs.languages(cell)),
             seed=cell.seed,
         )
     general, codes = experiment.general, inputs.languages(cell)
     weights = {code: weight for code, weight in (general.weights or {}).items() if code in codes} or None
     learned = general.learn_map and cell.drf > 1
     return dataclasses.replace(
-        general, lrf=cell.lrf, drf=cell.drf, seed=cell.seed, learn_map=learned, weights=weights
+        general,
+        lrf=cell.lrf,
+        drf=cell.drf,
+        seed=cell.seed,
+        learn_map=learned,
+        weights=weights,
+        held_out_shares=general.shares_of(codes),
     )
 
 
@@ -298,12 +360,14 @@ def imitated(inputs: Inputs, recipe: Student, depth: int) -> Pairs:
     return layer_pairs(recipe.layers, whole, depth) if recipe.follows else ()
 
 
-def _settings(inputs: Inputs, recipe: Student, config: GeneralConfig) -> dict[str, Any]:
+def _settings(
+    inputs: Inputs, recipe: Student, config: GeneralConfig, codes: tuple[str, ...]
+) -> dict[str, Any]:
     """What an artefact says of how a student was made."""
-    experiment = inputs.experiment
+    experiment, text = inputs.experiment, inputs.text_of(codes if not recipe.follows else ())
     if not recipe.terms:
         return {"recipe": recipe.settings, "lrf": config.lrf}
-    shared = {"recipe": recipe.settings, "text": inputs.text}
+    shared = {"recipe": recipe.settings, "text": text}
     if not recipe.follows:
         return {**shared, "scratch": experiment.scratch, "lrf": config.lrf, "seed": config.seed}
     return {**shared, "general": config, **({"minilm": experiment.minilm} if recipe.relates else {})}

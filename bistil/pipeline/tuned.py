@@ -4,7 +4,6 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,9 @@ from bistil.distil.width import Narrowing
 from bistil.errors import InputError
 from bistil.evaluation.score import predict_all
 from bistil.experiment import Cell
-from bistil.models.load import TaskModel, load_encoder
+from bistil.models.load import TaskModel
 from bistil.pipeline.inputs import Inputs
-from bistil.pipeline.students import MEMBERS, NARROWING, imitated, kept_ids, trimmed_tokenizer
+from bistil.pipeline.students import NARROWING, Base, imitated
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.sft.flat import read_at
 from bistil.store.artefacts import Artefact
@@ -36,33 +35,6 @@ FLOOR = "floor"
 """The metric of a task SFT that says what a guess scores on its validation data."""
 LEARNT = 1.0
 """By how many points a task SFT must beat a guess, to be followed as one that has learnt something."""
-
-
-@dataclass(frozen=True)
-class Base:
-    """What a cell tunes: a student, or the teacher where that is None.
-
-    Attributes:
-        student: the artefact of the student.
-        vocabulary: what the student is trimmed to; None for the teacher's.
-        member: the language of one student of a family; "" where there is one student only.
-        tokenizer: the folder of the vocabulary's tokenizer that text is read with.
-    """
-
-    student: Artefact | None
-    vocabulary: Artefact | None
-    member: str = ""
-    tokenizer: str = field(default="tokenizer", compare=False)
-
-    def load(self, inputs: Inputs) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, torch.Tensor | None]:
-        """The encoder, its tokenizer, and the teacher's ids of its tokens (None where they are the same)."""
-        if self.student is None:
-            return inputs.fresh_teacher().encoder, inputs.teacher.tokenizer, None
-        encoder = load_encoder(self.student.path(f"{MEMBERS}/{self.member}" if self.member else "model"))
-        if self.vocabulary is None:
-            return encoder, inputs.teacher.tokenizer, None
-        kept = kept_ids(self.vocabulary) if self.vocabulary.kind == "vocabulary" else None
-        return encoder, trimmed_tokenizer(self.vocabulary, self.tokenizer), kept
 
 
 def make_task_sft(
@@ -131,6 +103,7 @@ def make_task_sft(
             wardrobe=wardrobe if changes else None,
             cut=0 if base.vocabulary else inputs.parameters_cut(encoder),
             before=before,
+            exposed={source: (source, *inputs.exposed(cell))},
             beside=inputs.placed(beside.load(inputs)[0]) if beside else None,
         )
         known = [one for own in examples.values() for one in own]
@@ -155,6 +128,8 @@ def make_task_sft(
         settings["terms"] = learning.terms
     if follows is not None and learning.temperature != 1.0:
         settings["temperature"] = learning.temperature
+    if learning.exposed:
+        settings["exposed"] = learning.exposed
     for name, usual in (("through", "target"), ("layers", 0)):
         if (said := getattr(learning, name)) != usual:
             settings[name] = said

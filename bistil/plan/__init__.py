@@ -40,9 +40,11 @@ METHODS: dict[str, Callable[..., Artefact]] = {
         Pipeline.nearest_adapter,
         Pipeline.generator,
         Pipeline.generated_adapter,
+        Pipeline.further_adapter,
         Pipeline.student,
         Pipeline.task_sft,
         Pipeline.evaluation,
+        Pipeline.source_evaluation,
         Pipeline.timing,
         Pipeline.deployed,
     )
@@ -155,14 +157,14 @@ def foresee(
                 pipeline.__dict__["trims"] = False  # how large its vocabulary is nobody knows
         users: dict[str, list[Cell]] = {}
         for cell in experiment.cells():
-            for name in _behind(pipeline.evaluation(cell).id, notes.stages):
+            scored = [pipeline.evaluation(cell)]
+            scored += [pipeline.source_evaluation(cell)] if experiment.scores_source(cell) else []
+            for name in dict.fromkeys(name for one in scored for name in _behind(one.id, notes.stages)):
                 users.setdefault(name, []).append(cell)
         for task in experiment.tuned:
             timing = notes.stages[pipeline.timing(task).id]
-            scored = [
-                pipeline.evaluation(cell).id for cell in pipeline.timed(task)
-            ]  # models are timed once they are scored
-            notes.stages[timing.id] = replace(timing, after=tuple(dict.fromkeys((*timing.after, *scored))))
+            before = [pipeline.evaluation(cell).id for cell in pipeline.timed(task)]  # scores come first
+            notes.stages[timing.id] = replace(timing, after=tuple(dict.fromkeys((*timing.after, *before))))
             users[timing.id] = pipeline.timed(task)
         there = {
             name: (store.root / stage.kind / name).is_dir() if store and stage.known else None
@@ -258,6 +260,10 @@ class ForeseenPipeline(Pipeline):
             return super().typology
         except InputError:
             return UnknownTypology((), {}, self.data)
+
+    def translation_model(self, name: str) -> Path:
+        """The folder of a translation model, or a stand-in where it is none."""
+        return Path(name) if Path(name).is_dir() else self.data.stand_in("model", name.replace("/", "-"))
 
     @property
     def teacher_is_here(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from bistil.experiment import Cell
 from bistil.pipeline import Pipeline
+from bistil.text.corpora import HeldOut, cut
 from bistil.training.loop import Schedule
 
 
@@ -49,19 +50,29 @@ def counted(pipeline: Pipeline, config: Any, arguments: tuple[Any, ...]) -> Any:
     """A stage's settings with the steps that its epochs come to.
 
     Args:
-        arguments: of the stage's job: the cell of a student or task SFT, or the language of a language SFT.
+        arguments: of the stage's job: the cell of a student or task SFT, or the language of a language SFT,
+            a generator's kind.
     """
-    experiment, first = pipeline.experiment, arguments[0]
+    experiment = pipeline.experiment
+    first: Any = arguments[0] if arguments else None
+    if "pretrain" in config:  # its text is cut by a vocabulary that is not there yet
+        return config
     if isinstance(first, Cell) and "task" in config:
         settings = config["settings"]
         _, examples = pipeline.training(first)
         number = sum(len(own[: settings.examples]) for own in examples.values())
         return in_steps(config, number, settings.batch_size)
     codes = pipeline.languages(first) if isinstance(first, Cell) else (first,)
+    if "generator" in config:
+        codes = pipeline.generator_languages
     parts = [one for one in config.values() if hasattr(one, "schedule")]
-    batch_size = next((one.batch_size for one in parts), experiment.text.batch_size)
-    held = next((getattr(one, "held_out_share", None) for one in parts), None)
-    share = experiment.text.held_out_share if held is None else held
-    blocks = [len(pipeline.blocks(code)) for code in codes]
-    number = sum(all_ - max(1, round(share * all_)) for all_ in blocks)
+    batch_size = next(
+        (one.batch_size for one in (*parts, config.get("text")) if one), experiment.text.batch_size
+    )
+    shares: HeldOut = next((one for one in parts if isinstance(one, HeldOut)), experiment.text)
+    blocks = {code: pipeline.blocks(code) for code in codes}
+    if "words" in config:
+        lines, text = pipeline.first_words(first, config["words"]), config["text"]
+        blocks = {first: cut(pipeline.teacher.tokenizer, lines, text.length, packed=text.packed)}
+    number = sum(len(own.split(shares.held_out(code))[0]) for code, own in blocks.items())
     return in_steps(config, number, batch_size)

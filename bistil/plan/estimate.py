@@ -49,7 +49,8 @@ class Estimator:
         nothing the steps too.
         """
         found = list(schedules(stage.config))
-        steps, batches = sum(one.steps for one in found), sum(one.batches for one in found)
+        steps = sum(one.bound for one in found)
+        batches = sum(one.bound * one.accumulation for one in found)
         if self.config is None or not steps or stage.kind == "teacher":
             return Cost(steps)
         return Cost(steps, batches * self._batch(stage, self.config))

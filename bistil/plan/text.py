@@ -222,7 +222,10 @@ def _footnotes(
             f"? = cannot be told without {lacking}: what a stage is made from decides its place in the store."
         )
     if any(has_epochs(stage.config) for stage in stages.values()):
-        yield "Steps of schedules in epochs are counted once the data folder and the teacher are at hand."
+        yield (
+            "Steps of schedules in epochs are counted once the data folder and the teacher are at hand; until"
+            " then each has its `at_most`."
+        )
     if stored := sum(stage.stores for stage in stages.values()):
         yield f"About {stored / 2**20:.1f} MiB of stored labels, of which the disk needs a fifth more free."
     if lacks_package(experiment.teacher):

@@ -29,7 +29,7 @@ from bistil.plots.labels import Spot, label_points
 from bistil.plots.languages import coverage, typology
 from bistil.plots.live import series
 from bistil.plots.merging import united
-from bistil.plots.regimes import examples_and_scores
+from bistil.plots.regimes import examples_and_scores, examples_by_language
 from bistil.plots.sft import (
     Tuning,
     by_seed,
@@ -56,6 +56,7 @@ __all__ = [
     "delta_map",
     "entries_over_time",
     "examples_and_scores",
+    "examples_by_language",
     "learning_curve",
     "length_curves",
     "loss_by_scale",

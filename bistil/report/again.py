@@ -12,7 +12,7 @@ from typing import Any
 from bistil.errors import InputError
 from bistil.evaluation.results import read_results
 from bistil.evaluation.significance import read_all_outcomes
-from bistil.report.experiment import further_tables, notebooks, seen_by_teacher
+from bistil.report.experiment import claims_of, further_tables, notebooks, seen_by_teacher
 from bistil.report.orderings import orderings
 from bistil.report.page import write_report
 from bistil.settings.files import read_json, read_text
@@ -43,7 +43,7 @@ def write_again(folder: Path) -> Path:
         title=unescape(head[1]),
         manifests=manifests,
         notes="\n\n".join(unescape(note) for note in NOTE.findall(head[2])),
-        claims=orderings(rows, seen=seen_by_teacher(folder)),
+        claims=orderings(rows, seen=seen_by_teacher(folder), chains=claims_of(folder)),
         told={name: unescape(told) for name, told in SYSTEM.findall(old)},
         drawn_before={name: unescape(caption) for name, caption in FIGURE.findall(old)},
         tables=further_tables(rows, manifests),

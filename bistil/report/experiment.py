@@ -29,6 +29,7 @@ from bistil.sources.folder import open_data
 from bistil.store.artefacts import Artefact, Store
 from bistil.store.provenance import plain
 from bistil.store.whole import write_whole
+from bistil.systems.claims import Chain
 from bistil.systems.recipe import Student
 from bistil.systems.table import rank
 from bistil.text.languages import read_table
@@ -41,7 +42,10 @@ KINDS = (
     "language-sft",
     "language-adapter",
     "generated-adapter",
+    "further-adapter",
     "generator",
+    "translation",
+    "shots",
     "vocabulary",
     "teacher-labels",
     "union-vocabulary",
@@ -81,7 +85,7 @@ def write_experiment_report(
         title=f"{experiment.name}: from a multilingual teacher to bilingual students",
         manifests=[artefact.manifest for artefact in found],
         notes=_notes(experiment, failures),
-        claims=orderings(tidy(rows), seen=seen),
+        claims=orderings(tidy(rows), seen=seen, chains=experiment.claims),
         told={name: _told(experiment, name) for name, *_ in experiment.parsed},
         figures={
             **_student_curves(first, rows, store, experiment),
@@ -117,6 +121,14 @@ def seen_by_teacher(folder: Path) -> Collection[str] | None:
         return list(asked["seen"])
     table = open_data("miniworld").languages if asked["data"] == "miniworld" else read_table(TABLE)
     return [code for code, language in table.items() if language.seen]
+
+
+def claims_of(folder: Path) -> list[Chain]:
+    """What the experiment of a report claims, by the settings that were kept."""
+    if not (folder / EXPERIMENT).is_file():
+        return []
+    asked: list[dict[str, Any]] = read_json(folder / EXPERIMENT).get("claims", [])
+    return [Chain(**one | {key: tuple(one.get(key, ())) for key in ("tasks", "targets")}) for one in asked]
 
 
 def behind(rows: Iterable[Row], store: Store) -> list[Artefact]:
@@ -238,8 +250,12 @@ def _owner(artefact: Artefact, known: Mapping[str, Artefact]) -> str:
 
 
 def further_tables(rows: Sequence[Row], manifests: Iterable[Mapping[str, Any]]) -> list[Table]:
-    """The papers' numbers beside ours, signed ranks over cells, and what was left of vocabularies."""
-    return [*_published_tables(rows), *rank_tables(rows), *_vocabulary_tables(manifests)]
+    """The papers' numbers beside ours, signed ranks over cells, what was left of vocabularies, and what can
+    be seen of translations.
+    """
+    known = list(manifests)
+    found = _vocabulary_tables(known) + _translation_tables(known)
+    return [*_published_tables(rows), *rank_tables(rows), *found]
 
 
 def notebooks(folder: Path) -> dict[str, str]:
@@ -290,6 +306,20 @@ def _vocabulary_tables(manifests: Iterable[Mapping[str, Any]]) -> list[Table]:
                 )
     head = ("pair", "vocabulary (tokens)", "text in", "lines tokenised as before", "tokens a line")
     return [Table("Vocabulary reduction", head, sorted(lines))] if lines else []
+
+
+def _translation_tables(manifests: Iterable[Mapping[str, Any]]) -> list[Table]:
+    """What can be seen of each translated file, a line each."""
+    lines = []
+    for manifest in manifests:
+        if manifest["kind"] == "translation":
+            config, found = manifest["config"], manifest["metrics"]
+            file = f"{config['task']} {config['split']}, {config['source']} → {config['target']}"
+            shares = (f"{found['length_ratio']:.2f}", f"{100 * found['copied']:.1f} %")
+            odd = (f"{found[name]:,}" for name in ("identical", "empty", "one_word", "long"))
+            lines.append((file, config["translator"]["kind"], f"{found['lines']:,}", *shares, *odd))
+    head = ("file", "by", "lines", "length ratio", "words copied", "identical", "empty", "one word", "long")
+    return [Table("Translations", head, sorted(lines))] if lines else []
 
 
 def _seed(artefact: Artefact, found: Sequence[Artefact]) -> int | None:

@@ -7,14 +7,14 @@ whatever the means say.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from statistics import fmean, stdev
 
 from scipy.special import stdtrit
 
-from bistil.evaluation.results import Row, Setting, Variant, average, rows_of, select, settings
-from bistil.systems.claims import ORDERINGS, RETAINED, Ordering
+from bistil.evaluation.results import Row, Setting, Variant, average, metric_label, rows_of, select, settings
+from bistil.systems.claims import ORDERINGS, RETAINED, Chain, Ordering, Sign
 from bistil.systems.table import TEACHER, UNADAPTED
 
 HOLDS, FAILS, NOT_RUN = "holds", "does not hold", "not run"
@@ -32,7 +32,8 @@ class Claim:
     for, both percent. For the claim on adaptation they are the gains by language SFTs on unseen and on seen
     targets, in points. `spread` is the sample standard deviation of the difference over seeds, None with
     fewer than two common seeds. `wins` counts the targets on which the ordering holds by itself. `interval`
-    is that of the difference (see `interval_of`), None where seeds or targets are too few for one."""
+    is that of the difference (see `interval_of`), None where seeds or targets are too few for one. `source`
+    is where it is claimed, "" for the papers of BiStil, LT-SFT and SpIEL."""
 
     setting: Setting
     text: str
@@ -44,6 +45,7 @@ class Claim:
     targets: tuple[str, ...] = ()
     seeds: int = 0
     interval: Interval | None = None
+    source: str = ""
 
     @property
     def difference(self) -> float | None:
@@ -99,21 +101,29 @@ def orderings(
     keep_percent: float = 97.0,
     targets: Mapping[str, Collection[str]] | None = None,
     seen: Collection[str] | None = None,
+    chains: Sequence[Chain] = (),
 ) -> list[Claim]:
     """Return the claims for every (task, teacher, source) in the rows, on the mean over targets and seeds.
 
     keep_percent: share of the teacher's score that BiStil-TF at lrf 2 is asked to keep. targets: for each
     task the targets that count (see `clearly_above_floor`), by default all. seen: the languages that the
-    teacher saw, for the claim that adaptation lifts the others more. A claim of BiStil about a system that
-    was not run has the verdict "not run"."""
+    teacher saw, for the claim that adaptation lifts the others more. chains: what the experiment asks
+    besides, told first. A claim of BiStil about a system that was not run has the verdict "not run", and is
+    left out where the experiment asks claims of its own."""
     rows = list(rows)
     claims = []
+    asked = [one for chain in chains for one in chain.orderings]
     for setting in settings(rows):
         counted = None if targets is None else targets.get(setting.task)
         chosen = [row for row in rows_of(rows, setting) if counted is None or row["target"] in counted]
-        told = [(one.always, _ordering(chosen, setting, one)) for one in ORDERINGS]
+        for one in asked:
+            if setting.task in (one.tasks or (setting.task,)):
+                judged = rows_of(rows, setting, one.metric) if one.metric else chosen
+                claims.append(_ordering(judged, setting, one))
+        told = [(one.always and not asked, _ordering(chosen, setting, one)) for one in ORDERINGS]
         claims += [claim for always, claim in told if always]
-        claims.append(_retention(chosen, setting, keep_percent))
+        retention = _retention(chosen, setting, keep_percent)
+        claims += [retention] if retention.verdict != NOT_RUN or not asked else []
         further = [claim for always, claim in told if not always]
         further += [] if seen is None else [_adaptation(chosen, setting, seen)]
         claims += [claim for claim in further if claim.verdict != NOT_RUN]
@@ -121,16 +131,24 @@ def orderings(
 
 
 def _ordering(rows: list[Row], setting: Setting, claim: Ordering) -> Claim:
-    return _compare(rows, setting, Variant(*claim.left), claim.sign, Variant(*claim.right), short=claim.short)
+    """Compare two systems, on the targets that the claim is about."""
+    sides = [Variant(*side, drf=drf) for side, drf in zip((claim.left, claim.right), claim.drf, strict=True)]
+    left, right = sides
+    about = [row for row in rows if not claim.targets or row["target"] in claim.targets]
+    found = _compare(about, setting, left, claim.sign, right, short=claim.short)
+    where = f" on {', '.join(claim.targets)}" if claim.targets else ""
+    by = f" by {metric_label(claim.metric).removesuffix(' (%)')}" if claim.metric else ""
+    return replace(found, text=found.text + where + by, source=claim.source)
 
 
 def _compare(
-    rows: list[Row], setting: Setting, left: Variant, sign: str, right: Variant, *, short: float = 0.0
+    rows: list[Row], setting: Setting, left: Variant, sign: Sign, right: Variant, *, short: float = 0.0
 ) -> Claim:
     """Compare two systems. short: points by which the left one may fall short, which the claim's text then
     says.
     """
-    text = f"{left.label} {sign} {right.label}" + (f" less {short:g} point, as level" if short else "")
+    within = {"≥": f" less {short:g} point, as level", "≈": f" within {short:g} point"}
+    text = f"{left.label} {sign} {right.label}" + (within[sign] if short else "")
     a, b = select(rows, left), select(rows, right)
     common = tuple(sorted({row["target"] for row in a} & {row["target"] for row in b}))
     mean_a, mean_b = average(a, targets=common), average(b, targets=common)
@@ -144,7 +162,7 @@ def _compare(
         (mean_a.mean, mean_b.mean),
         [[one - other for one, other in zip(ours[seed], theirs[seed], strict=True)] for seed in seeds],
         short,
-        [_mean(a, target) + short - _mean(b, target) for target in common],
+        [_mean(a, target) - _mean(b, target) for target in common],
         sign,
         common,
     )
@@ -157,16 +175,41 @@ def _told(
     differences: list[list[float]],
     short: float,
     by_target: Sequence[float],
-    sign: str,
+    sign: Sign,
     targets: tuple[str, ...],
 ) -> Claim:
-    """A claim with its verdict. differences: by seed, by target; by_target: their means, `short` added."""
+    """A claim with its verdict. differences: by seed, by target; by_target: their means."""
     spread = stdev(map(fmean, differences)) if len(differences) > 1 else None
     found = interval_of(differences)
-    wins = sum(value >= -LEAST if sign == "≥" else value > LEAST for value in by_target)
-    moved = found and (found[0] + short, found[1] + short)
-    verdict = _verdict(sides[0] - sides[1] + short, moved, spread, wins, len(by_target))
+    meets = {
+        ">": lambda value: value > LEAST,
+        "≥": lambda value: value + short >= -LEAST,
+        "≈": lambda value: abs(value) <= short + LEAST,
+    }[sign]
+    wins = sum(map(meets, by_target))
+    if sign == "≈":
+        verdict = _level(sides[0] - sides[1], found, spread, wins, len(by_target), short)
+    else:
+        moved = found and (found[0] + short, found[1] + short)
+        verdict = _verdict(sides[0] - sides[1] + short, moved, spread, wins, len(by_target))
     return Claim(setting, text, verdict, *sides, spread, wins, targets, max(1, len(differences)), found)
+
+
+def _level(
+    value: float, found: Interval | None, spread: float | None, won: int, targets: int, within: float
+) -> str:
+    """What the evidence allows to say of a claim that `value` is at most `within` from zero, on either side:
+    it holds where the whole interval is, and fails where none of it is.
+    """
+    if found is not None and max(map(abs, found)) <= within:
+        return HOLDS
+    if found is not None and (found[0] > within or found[1] < -within):
+        return FAILS
+    if spread is not None and abs(abs(value) - within) <= spread:
+        return OPEN
+    if abs(value) <= within and won == targets:
+        return LEANS
+    return AGAINST if abs(value) > within and won == 0 else OPEN
 
 
 def _retention(rows: list[Row], setting: Setting, keep_percent: float) -> Claim:

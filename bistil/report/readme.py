@@ -32,9 +32,11 @@ from bistil.tasks import title
 
 PAGES = ("README.md", "docs/results.md")
 """The pages with tables of results, below the project."""
-BLOCK = re.compile(r"(<!-- results:([\w-]+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
-HEADLINE = re.compile(r"(<!-- headline:([\w -]+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
-INDEX = re.compile(r"(<!-- notebooks -->\n).*?(\n<!-- end -->)", re.DOTALL)
+INSIDE = r"(?:(?!<!-- ).)*"
+"""What stands between two markers: anything but a third one."""
+BLOCK = re.compile(rf"(<!-- results:([\w-]+) -->\n){INSIDE}(<!-- end -->)", re.DOTALL)
+HEADLINE = re.compile(rf"(<!-- headline:([\w -]+) -->\n){INSIDE}(<!-- end -->)", re.DOTALL)
+INDEX = re.compile(rf"(<!-- notebooks -->\n){INSIDE}(<!-- end -->)", re.DOTALL)
 TIMES, TURNS = "times.json", ("first", "again")
 """The file beside the notebooks, and the turns in it: over an empty store in the order of the table, and over
 what that built.
@@ -125,13 +127,13 @@ def refreshed(text: str, reports: Path, *, only: str | None = None) -> str:
     def table(match: re.Match[str]) -> str:
         if only is not None and match[2] != only:
             return match[0]
-        return match[1] + markdown(reports / match[2] / "results.csv") + match[3]
+        return match[1] + markdown(reports / match[2] / "results.csv") + "\n" + match[3]
 
     def headlines(match: re.Match[str]) -> str:
         names = match[2].split()
         if only is not None and only not in names:
             return match[0]
-        return match[1] + headline([reports / name / "results.csv" for name in names]) + match[3]
+        return match[1] + headline([reports / name / "results.csv" for name in names]) + "\n" + match[3]
 
     return HEADLINE.sub(headlines, BLOCK.sub(table, text))
 
@@ -187,4 +189,4 @@ def _measured(times: Mapping[str, Any]) -> list[str]:
 
 def indexed(text: str, notebooks: Sequence[Path], folder: Path) -> str:
     """Return the text of a README in `folder` with the table of notebooks as they are."""
-    return INDEX.sub(lambda match: match[1] + index(notebooks, folder) + match[2], text)
+    return INDEX.sub(lambda match: match[1] + index(notebooks, folder) + "\n" + match[2], text)

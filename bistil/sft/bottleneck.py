@@ -303,6 +303,8 @@ def adapter_tuning(
     role: Role = "language" if tuning.head is None else "task"
     set_seed(config.seed)
     module = AdapterModule(encoder.config, settings)
+    if tuning.before is not None:
+        module.load_state_dict(dict(tuning.before.tensors))
     encoder.requires_grad_(False)
     whole: Any = tuning.objective.model
     hung = [Hung(encoder, module, role, whole.get_output_embeddings() if role == "language" else None)]

@@ -9,7 +9,7 @@ the place of the generator.
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +40,20 @@ Kind = Literal["base", "ls"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Further(Settings):
+    """How an adapter is trained on a little text of its language, from the generated or from a random one;
+    the defaults are the thesis'.
+
+    Attributes:
+        schedule: How long and how fast it trains.
+        batch_size: Sequences in a batch.
+    """
+
+    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=200, learning_rate=5e-5))
+    batch_size: Count = 4
+
+
+@dataclass(frozen=True, kw_only=True)
 class GeneratorConfig(Settings):
     """A generator of language adapters (MAD-G). They are in every layer, without an invertible map.
 
@@ -53,6 +67,7 @@ class GeneratorConfig(Settings):
         alpha: each in proportion to its number of sequences to this power.
         schedule: How long and how fast it trains, over all languages together.
         batch_size: Sequences in a batch, all of one language.
+        further: How an adapter is trained further on text of its language, for systems that do so.
     """
 
     languages: tuple[str, ...] = ()
@@ -64,6 +79,7 @@ class GeneratorConfig(Settings):
     alpha: Share = 0.5
     schedule: Schedule
     batch_size: Count = 64
+    further: Further | None = field(default=None, metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -325,8 +341,9 @@ def train_generator(
     base = base_hash(encoder)
     decouple_output_embedding(mlm)
     mlm.requires_grad_(False)
-    parts = {code: own.split(text.held_out_share) for code, own in blocks.items()}
+    parts = {code: own.split(text.held_out(code)) for code, own in blocks.items()}
     training = {code: own for code, (own, _) in parts.items()}
+    schedule = settings.schedule.counted(sum(map(len, training.values())), settings.batch_size)
     kept_out = {code: own for code, (_, own) in parts.items()}
     evaluation = held_out(kept_out, tokenizer, batch_size=16, mask_share=text.mask_share)
     set_seed(seed)
@@ -339,7 +356,7 @@ def train_generator(
         tokenizer,
         weights=temperature(sizes, settings.alpha),
         batch_size=settings.batch_size,
-        steps=settings.schedule.batches,
+        steps=schedule.batches,
         mask_share=text.mask_share,
         seed=seed + 1,
     )
@@ -350,7 +367,7 @@ def train_generator(
             batches,
             lambda: evaluate_mlm(mlm, objective.worn_for(evaluation)),
             run.phase("checkpoint-generator"),
-            schedule=settings.schedule,
+            schedule=schedule,
             select="loss",
             seed=seed,
         )

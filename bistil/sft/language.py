@@ -3,6 +3,7 @@
 Notable: the output embedding is decoupled and frozen, layer norms are frozen, so all that is learned lies in
 the encoder and travels with the delta."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,13 +17,13 @@ from bistil.sft.delta import SparseDelta, base_hash
 from bistil.sft.lottery import decouple_output_embedding
 from bistil.sft.tune import fine_tune
 from bistil.sft.tuning import Tuning
-from bistil.text.corpora import Batches, Blocks, held_out
+from bistil.text.corpora import Batches, Blocks, HeldOut, held_out
 from bistil.training.loop import History, Run
 from bistil.training.mlm import MaskedLM, evaluate_mlm
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextConfig(Settings):
+class TextConfig(Settings, HeldOut):
     """How unlabelled text is cut and masked.
 
     Attributes:
@@ -32,6 +33,7 @@ class TextConfig(Settings):
         batch_size: Sequences in a batch.
         mask_share: The share of tokens that are predicted.
         held_out_share: The share of the text that is kept for evaluation.
+        held_out_shares: That of languages that have another one, by code.
         lines: The largest number of lines of a corpus, None for all.
         trim: `experiment` cuts the teacher to the tokens that the experiment's texts use before anything
             else, exactly; `none` leaves it whole; None cuts one with a vocabulary above 100,000.
@@ -47,6 +49,7 @@ class TextConfig(Settings):
     lines: Count | None = None
     trim: Literal["none", "experiment"] | None = field(default=None, metadata={"added_later": True})
     without_pairs: bool = field(default=False, metadata={"added_later": True})
+    held_out_shares: Mapping[str, Part] | None = field(default=None, metadata={"added_later": True})
 
 
 def train_language_sft(
@@ -59,16 +62,18 @@ def train_language_sft(
     sft: SftConfig,
     run: Run,
     cut: int = 0,
+    before: Adapter | None = None,
 ) -> tuple[SparseDelta | Adapter, History]:
     """The delta of one language on `mlm.base_model`, or its adapter, best by held-out loss. `mlm` is left
     with its head untied and frozen, and adapted where it is a delta.
 
     Args:
         cut: how many parameters trimming took from the encoder; the density is a share of all.
+        before: the adapter that an adapter starts from; None for a random one.
     """
     base = base_hash(mlm.base_model)
     decouple_output_embedding(mlm)
-    training, kept_out = blocks.split(text.held_out_share)
+    training, kept_out = blocks.split(text.held_out(code))
     evaluation = held_out({code: kept_out}, tokenizer, batch_size=16, mask_share=text.mask_share)
 
     def batches(steps: int, seed: int) -> Dataset:
@@ -92,5 +97,6 @@ def train_language_sft(
         select="loss",
         base=base,
         cut=cut,
+        before=before,
     )
     return fine_tune(tuning, sft.counted(len(training), text.batch_size), run)

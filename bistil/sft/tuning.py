@@ -16,6 +16,8 @@ from bistil.training.loop import Evaluate, History, Objective, Run, Schedule, fi
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
+    from bistil.sft.bottleneck import Adapter
+
 
 class BatchesFor(Protocol):
     """Makes the training batches of a phase: `steps` of them, from `seed`."""
@@ -41,6 +43,7 @@ class Tuning:
             term, are of all.
         head_rate: the head's own peak of the learning rate, None for the schedule's.
         callbacks: of every phase.
+        before: the adapter that one by `adapter` starts from; None for a random one.
         dresses: whether the encoder wears something of each batch's language from the objective's forward
             pass until its gradients are there.
         beside: another encoder that the objective reads by, which an adapter is hung on too.
@@ -57,6 +60,7 @@ class Tuning:
     head_rate: float | None = None
     callbacks: "Sequence[TrainerCallback]" = ()
     dresses: bool = False
+    before: "Adapter | None" = None
     beside: Any = None
 
     def fit(

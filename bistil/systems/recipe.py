@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 from bistil.errors import InputError
-from bistil.settings.ranges import Filled, Positive, Range, Settings
+from bistil.settings.ranges import Count, Filled, Positive, Range, Settings
 from bistil.systems.layers import LayerMap
 from bistil.systems.rows import Rows, Then
 
@@ -103,6 +103,8 @@ class Student(Settings):
         trim: whether teacher and student are trimmed "before" they are distilled, or the finished student
             "after", which trains nothing.
         frozen: what of the student stays as it starts: its `positions`, or all of its `embeddings`.
+        start_from: the target whose student, by this very recipe, it goes on from instead of the teacher's
+            layers (progressive transfer); rows of tokens that student has not are the teacher's. "" for none.
         title: what its learning curve is called.
         named: how its artefacts name the recipe; "" where they hold all of it, as those of variants do.
     """
@@ -116,6 +118,7 @@ class Student(Settings):
     share: tuple[str, ...] = field(default=("embeddings", "head"), metadata={"added_later": True})
     trim: Literal["before", "after"] = field(default="before", metadata={"added_later": True})
     frozen: tuple[Literal["positions", "embeddings"], ...] = field(default=(), metadata={"added_later": True})
+    start_from: str = field(default="", metadata={"added_later": True})
     title: str = ""
     named: str = ""
 
@@ -143,6 +146,12 @@ class Student(Settings):
             )
         if not self.terms and self.family:
             raise InputError("Students of a family that learn nothing are one truncated teacher: give terms.")
+        alone = self.languages in ("pair", "target") and self.vocabulary != "union"
+        if self.start_from and not (self.terms and alone and self.trim == "before"):
+            raise InputError(
+                "`start_from` is for a student of a pair or a target that learns something and is trimmed"
+                " before it does, if at all."
+            )
         if (self.vocabulary, self.languages) == ("trimmed", "seen"):
             raise InputError(
                 "A vocabulary is trimmed to a pair or a target; students of all seen languages keep the"
@@ -196,8 +205,13 @@ class Student(Settings):
         return (
             bool(compared)
             and compared <= {"attention", "states"}
-            and (self.languages, self.start) == ("pair", "uniform")
+            and (self.languages, self.start, self.start_from) == ("pair", "uniform", "")
         )
+
+    @property
+    def start_told(self) -> str:
+        """What it starts from, as in result rows: uniform, random, uniform from swa."""
+        return f"{self.start} from {self.start_from}" if self.start_from else self.start
 
     @property
     def settings(self) -> Any:
@@ -223,6 +237,10 @@ class Adaptation(Settings):
         generator: the kind of generator, instead of that of the experiment's settings.
         of: whose adapter is worn: the language's "own", in use the "source"'s for every language, or that of
             the typologically "nearest" language that has one.
+        start: what a target's own adapter is trained further from, by ordinary masked-language modelling:
+            the "generated" one, or a "random" one of the same form; None where the generated one is worn as
+            it is.
+        words: how many words of the target's text it is trained on, the first ones.
         in_training: whether the source's is worn while the task is learnt.
         in_use: whether the target's is worn when the model is used.
     """
@@ -231,6 +249,8 @@ class Adaptation(Settings):
     select: Literal["random", "biases"] | None = None
     generator: Literal["base", "ls"] | None = field(default=None, metadata={"added_later": True})
     of: Literal["own", "source", "nearest"] = field(default="own", metadata={"added_later": True})
+    start: Literal["generated", "random"] | None = field(default=None, metadata={"added_later": True})
+    words: Count | None = field(default=None, metadata={"added_later": True})
     in_training: bool = True
     in_use: bool = True
 
@@ -242,6 +262,14 @@ class Adaptation(Settings):
             raise InputError(
                 "`of: nearest` is for `worn: adapter`, `of: source` for that and `worn: generated`, but got"
                 f" `of: {self.of}` with `worn: {self.worn}`."
+            )
+
+        if bool(self.start) != bool(self.words) or (
+            self.start and (self.worn, self.of) != ("generated", "own")
+        ):
+            raise InputError(
+                "`start` and `words` go together, with `worn: generated` of the language's own, but got"
+                f" `start: {self.start}`, `words: {self.words}`, `worn: {self.worn}` and `of: {self.of}`."
             )
 
     @property
@@ -262,7 +290,8 @@ class Adaptation(Settings):
             "" if self.in_training and self.in_use else " training only" if self.in_training else " use only"
         )
         of = self.of if self.of != "own" else ""
-        return " ".join(filter(None, (self.worn, self.select, self.generator, of))) + when
+        further = f"from {self.start} by {self.words} words" if self.start else ""
+        return " ".join(filter(None, (self.worn, self.select, self.generator, of, further))) + when
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,6 +312,8 @@ class Learning(Settings):
         rows: the examples it is learnt from.
         validated: the examples that choose the checkpoint; none for the dev file of the source, or of the
             first language that the task is learnt from where the source is none of them.
+        exposed: whose language module a batch of the source wears besides its own, one of them at random: the
+            "target"'s, or that of each of the task's "targets".
         through: which student of a family reads the examples and is tuned, the "target"'s or the "source"'s;
             through "both" each batch is read twice, with the same trained values, which begin as the
             source's, and the loss is the mean of the two.
@@ -303,6 +334,7 @@ class Learning(Settings):
     temperature: Positive = field(default=1.0, metadata={"added_later": True})
     rows: Annotated[tuple[Rows, ...], Filled()] = (Rows(),)
     validated: tuple[Rows, ...] = field(default=(), metadata={"added_later": True})
+    exposed: Literal["target", "targets"] | None = field(default=None, metadata={"added_later": True})
     through: Literal["target", "source", "both"] = field(default="target", metadata={"added_later": True})
     used: Side = field(default="target", metadata={"added_later": True})
     carried: Literal["differences", "values"] = field(default="differences", metadata={"added_later": True})
@@ -361,7 +393,7 @@ class Learning(Settings):
     @property
     def regime(self) -> str:
         """Which examples, as in result rows: source, source+target:20, …"""
-        return "+".join(map(str, self.rows))
+        return "+".join(map(str, self.rows)) + (f" in {self.exposed}" if self.exposed else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -376,6 +408,8 @@ class System:
         learning: how it learns the task.
         colour: its colour in every figure; "" for one made from its name.
         guesses: whether it is no model at all but a trivial guess.
+        model: the name, under `teachers` of the experiment's file, of a ready-made model that stands in the
+            teacher's place; "" for the teacher itself.
         own_teacher: whether it is, instead of the experiment's teacher, the first that `merge` names for the
             target.
         merge: what differs from the experiment's `merge`, by its keys.
@@ -393,6 +427,7 @@ class System:
     learning: Learning = field(default_factory=Learning)
     colour: str = ""
     guesses: bool = False
+    model: str = ""
     own_teacher: bool = False
     merge: Mapping[str, Any] = field(default_factory=dict)
     ours: bool = False
@@ -405,6 +440,11 @@ class System:
             raise InputError("A student of several teachers wears nothing and follows gold labels in tasks.")
         if self.merge and not (self.merges or self.own_teacher):
             raise InputError("`merge` is of a system that merges teachers, which this one does not.")
+        if self.model and (self.student or self.guesses or self.own_teacher or self.adaptation.hangs):
+            raise InputError(
+                "`model` is for a whole model by itself, with language SFTs or without; students and language"
+                " adapters are the experiment's teacher's."
+            )
         family = self.student is not None and self.student.family
         if family and self.adaptation.worn != "nothing":
             raise InputError("The students of a family are each of one language and wear nothing for it.")
@@ -457,7 +497,7 @@ class System:
         student = self.student
         return {
             "recipe": "+".join(sorted(student.terms)) if student else "",
-            "start": student.start if student else "",
+            "start": student.start_told if student else "",
             "layers": student.layers if student and student.follows else "",
             "languages": student.languages if student else "",
             "adaptation": str(self.adaptation),

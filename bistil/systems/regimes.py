@@ -33,6 +33,8 @@ class Regime(Settings):
         validate_on: what chooses the checkpoint: the `source`'s dev file, its `translated` ones, or `both`.
         translate_test: whether nothing is learnt anew and the test file is translated into the source
             language instead.
+        expose: whether each batch of the source is read in the language module of the source, of the
+            `target`, or of one of all the task's `targets`, at random.
         then: how the finished zero-shot model is tuned further on the shots alone, instead of reading them
             with the source's examples.
         told: its own words for reports; by default made from the rest.
@@ -48,18 +50,19 @@ class Regime(Settings):
     translator: str = ""
     validate_on: Literal["source", "translated", "both"] = "source"
     translate_test: bool = False
+    expose: Literal["target", "targets"] | None = field(default=None, metadata={"added_later": True})
     then: Then | None = None
     told: str = field(default="")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        asked = {name for name in ("sources", "shots", "translated") if getattr(self, name)}
+        asked = {name for name in ("sources", "shots", "translated", "expose") if getattr(self, name)}
         if self.translate_test:
             asked.add("translate_test")
         if not asked:
             raise InputError(
-                "A regime needs `sources`, `shots`, `translated` or `translate_test`: without any of them"
-                " there is nothing to learn from beyond the zero-shot regime, which needs no name."
+                "A regime needs `sources`, `shots`, `translated`, `expose` or `translate_test`: without any"
+                " of them there is nothing to learn from beyond the zero-shot regime, which needs no name."
             )
         for alone, needs in (("translate_test", set()), ("then", {"shots"})):
             if getattr(self, alone) and asked - {alone} != needs:
@@ -76,6 +79,10 @@ class Regime(Settings):
         if self.total is not None and self.sources == ():
             raise InputError(
                 "`total` is a number of examples of `sources`, of which there are none.", at=("total",)
+            )
+        if self.expose and self.sources is not None and "source" not in self.sources:
+            raise InputError(
+                "`expose` is for batches of the source, which is not among `sources`.", at=("expose",)
             )
         if self.validate_on != "source" and not self.translated:
             raise InputError(
@@ -115,7 +122,8 @@ def under(system: System, regime: Regime, translator: str) -> System:
         translator: the name of who translates, where the regime says none.
 
     Raises:
-        InputError: where the system can have none: a guess, or a method that cannot be tuned further.
+        InputError: where the system can have none: a guess, a method that cannot be tuned further, one that
+            wears nothing to be exposed to.
     """
     by = regime.translator or translator
     learning, told = system.learning, f"{system.told} {regime.told or _words(regime)}"
@@ -135,6 +143,12 @@ def under(system: System, regime: Regime, translator: str) -> System:
                 f" {learning.told} is not: take another system."
             )
         return replace(system, told=told, ours=False, colour="", then=regime.then, further=(shots,))
+    wears = system.adaptation.worn != "nothing" and system.adaptation.in_training
+    if regime.expose and not (wears or system.forced):
+        raise InputError(
+            "`expose` is for systems that wear a language's SFT or adapter while they learn a task, or whose"
+            " teacher does, which this one does not."
+        )
     codes = ("source",) if regime.sources is None else regime.sources
     rows = [Rows(language=code, most=_share(regime.total, codes, code)) for code in codes]
     first = "source" if "source" in codes or not codes else codes[0]
@@ -146,7 +160,12 @@ def under(system: System, regime: Regime, translator: str) -> System:
     if shots is not None:
         rows.append(replace(shots, upsample=regime.upsample))
     usual = validated == [Rows(language=first, split="dev")] and first in codes
-    learning = replace(learning, rows=tuple(rows), validated=() if usual else tuple(validated))
+    learning = replace(
+        learning,
+        rows=tuple(rows),
+        validated=() if usual else tuple(validated),
+        exposed=regime.expose or learning.exposed,
+    )
     return replace(system, told=told, ours=False, colour="", learning=learning)
 
 
@@ -173,4 +192,5 @@ def _words(regime: Regime) -> str:
         parts.append(f"the source's translated for {of[regime.translated]}")
     if regime.shots:
         parts.append(shots + (f", each {regime.upsample} times" if regime.upsample > 1 else ""))
-    return f"It learns its task from {'; '.join(parts)}."
+    worn = f" Batches of the source wear its module or that of {of[regime.expose]}." if regime.expose else ""
+    return f"It learns its task from {'; '.join(parts)}.{worn}"

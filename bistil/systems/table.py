@@ -284,6 +284,23 @@ SYSTEMS: Mapping[str, System] = {
         learning=TASK_ADAPTER,
         colour="#a6dba0",
     ),
+    "teacher-madg-ft": System(
+        told=(
+            "MAD-G whose adapter of the target is trained further on a little text of the target, as an"
+            " ordinary language adapter."
+        ),
+        source="thesis section 3.2.3 and tables A.5 and A.6",
+        adaptation=replace(GENERATED, start="generated", words=10_000),
+        learning=TASK_ADAPTER,
+        colour="#00441b",
+    ),
+    "teacher-rand-ft": System(
+        told="The same training on the target's text from a random adapter.",
+        source="thesis section 3.2.3 and tables A.5 and A.6",
+        adaptation=replace(GENERATED, start="random", words=10_000),
+        learning=TASK_ADAPTER,
+        colour="#d9f0d3",
+    ),
     "teacher-ltsft-task": System(
         told="The task SFT of LT-SFT, learnt over the source's language SFT, used without the target's.",
         source="thesis table 4.2",

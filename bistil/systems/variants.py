@@ -25,6 +25,8 @@ class Variant(Settings):
         adaptation: what differs in what it wears for a language, as fields of `Adaptation`.
         learning: what differs in how it learns a task, as fields of `Learning`.
         merge: what differs from the experiment's `merge`, by its keys.
+        model: the ready-made model, by its name under the experiment's `teachers`, that stands in the
+            teacher's place at its own size.
         told: its own sentence for reports; by default one made from the difference.
     """
 
@@ -33,6 +35,7 @@ class Variant(Settings):
     adaptation: Mapping[str, Any] = field(default_factory=dict)
     learning: Mapping[str, Any] = field(default_factory=dict)
     merge: Mapping[str, Any] = field(default_factory=dict)
+    model: str = field(default="", metadata={"added_later": True})
     told: str = ""
 
 
@@ -61,10 +64,13 @@ def changed(system: System, variant: Variant) -> System:
                 raise
     old, new = system.student, parts.get("student")
     if old is not None and new is not None and new != old:
-        parts["student"] = replace(new, named="", title=_title(variant))
+        # what it starts from is an artefact of its own, so that the recipe of all that is learnt is the same
+        named = old.named if replace(new, start_from=old.start_from) == old else ""
+        parts["student"] = replace(new, named=named, title=_title(variant))
     told = variant.told or f"As {variant.of}, but {_difference(variant)}."
     merge = {**system.merge, **variant.merge}
-    return replace(system, **parts, merge=merge, told=told, colour="", ours=False)
+    model = variant.model or system.model
+    return replace(system, **parts, merge=merge, model=model, told=told, colour="", ours=False)
 
 
 def adjusted(kind: type, value: Any, change: Mapping[str, Any], where: str) -> Any:
@@ -101,7 +107,7 @@ def _merged(base: Any, change: Any) -> Any:
 
 def _difference(variant: Variant) -> str:
     """What a variant says, in words: layers bottom, no term soft, term cosine by mse."""
-    told = []
+    told = [f"the model {variant.model}"] if variant.model else []
     for said in (variant.recipe, variant.adaptation, variant.learning, variant.merge):
         for key, value in said.items():
             if key == "terms" and isinstance(value, Mapping):

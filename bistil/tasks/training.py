@@ -6,6 +6,7 @@ language while it learns from several.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -75,13 +76,15 @@ def draw_shots(
 
 
 class TaskBatches(Dataset):
-    """Step number -> padded batch of one language, with its code as `language`; examples of like length come
-    together.
+    """Step number -> padded batch of one language, with the code of the language that is worn for it as
+    `language`; examples of like length come together.
 
     A language is drawn as often as its share of the examples is.
 
     Args:
         rows: encoded examples by language.
+        exposed: what is worn for the batches of a language, drawn for each; that language where nothing is
+            said.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class TaskBatches(Dataset):
         batch_size: int,
         steps: int,
         seed: int,
+        exposed: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         self._task, self._rows, self._pad_id = task, rows, pad_id
         weights = {code: float(len(own)) for code, own in rows.items()}
@@ -110,6 +114,10 @@ class TaskBatches(Dataset):
             for number, (code, own) in enumerate(rows.items())
         }
         self._order = [(code, next(orders[code])) for code in drawn]
+        rng = np.random.default_rng([seed, 0xE4])
+        self._worn = [
+            own[int(rng.integers(len(own)))] for own in (exposed.get(code, (code,)) for code in drawn)
+        ]
 
     def __len__(self) -> int:
         return len(self._order)
@@ -117,4 +125,4 @@ class TaskBatches(Dataset):
     def __getitem__(self, step: int) -> dict[str, Any]:
         code, chosen = self._order[step]
         batch = self._task.collate([self._rows[code][i] for i in chosen], self._pad_id)
-        return {**batch, "language": code}
+        return {**batch, "language": self._worn[step]}

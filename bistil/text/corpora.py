@@ -40,6 +40,25 @@ def read_lines(path: Path, limit: int | None = None, *, without: Collection[str]
     return found
 
 
+class HeldOut:
+    """Settings that hold out a share of each language's text, some languages' another one than the rest.
+
+    The papers hold out 5 % of the text of low-resource languages and 1 % of that of high-resource ones
+    (BiStil appendix A.1, thesis section 4.4.2).
+    """
+
+    held_out_share: float
+    held_out_shares: Mapping[str, float] | None
+
+    def held_out(self, code: str) -> float:
+        """The share of a language."""
+        return (self.held_out_shares or {}).get(code, self.held_out_share)
+
+    def shares_of(self, codes: Iterable[str]) -> dict[str, float] | None:
+        """`held_out_shares` of these languages alone, for a stage that reads no others."""
+        return {code: self.held_out(code) for code in codes if code in (self.held_out_shares or {})} or None
+
+
 @dataclass(frozen=True)
 class Blocks:
     """Token sequences of one language. `ids` Shape: [N, L] int32, padded; `lengths` Shape: [N] int32, real

@@ -131,6 +131,13 @@ class Schedule(Settings):
         """Steps from one evaluation to the next."""
         return math.ceil(self.steps / self.evaluations)
 
+    @property
+    def bound(self) -> int:
+        """Its steps, or while they are not counted the most that its epochs may come to; 0 where nothing says
+        that.
+        """
+        return self.steps or self.at_most or 0
+
     def counted(self, examples: int, batch_size: int) -> "Schedule":
         """The same schedule with its epochs of so many examples as steps."""
         if not self.epochs:

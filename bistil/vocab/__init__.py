@@ -9,7 +9,7 @@ why that is enough.
 
 from bistil.vocab.counting import count_tokens, sentence_share
 from bistil.vocab.covering import Coverage, coverage
-from bistil.vocab.embeddings import trim_config, trim_model
+from bistil.vocab.embeddings import take_over, trim_config, trim_model
 from bistil.vocab.reporting import report
 from bistil.vocab.selection import choose, curve
 from bistil.vocab.tokenizer import trim_tokenizer
@@ -22,6 +22,7 @@ __all__ = [
     "curve",
     "report",
     "sentence_share",
+    "take_over",
     "trim_config",
     "trim_model",
     "trim_tokenizer",

@@ -58,6 +58,30 @@ def trim_model(model: PreTrainedModel, kept: Ids) -> None:
         _move_positions(model.base_model.embeddings, old_padding - model.config.pad_token_id, configs)
 
 
+@torch.no_grad()
+def take_over(model: PreTrainedModel, donor: PreTrainedModel, own: Ids, theirs: Ids) -> None:
+    """Give `model` the weights of one of its shape with another vocabulary, in place; rows of tokens that the
+    donor has not stay as they are.
+
+    Args:
+        own: the ids, in a vocabulary that both were cut from, of the model's tokens. Shape: [V].
+        theirs: those of the donor's. Shape: [V_donor].
+    """
+    row_of = {int(i): row for row, i in enumerate(theirs)}
+    rows = [(row, row_of[int(i)]) for row, i in enumerate(own) if int(i) in row_of]
+    mine, yours = torch.tensor(rows, dtype=torch.long).reshape(-1, 2).unbind(dim=1)
+    output: Any = model.get_output_embeddings()
+    ends: list[Any] = [model.get_input_embeddings(), *([] if output is None else [output])]
+    biases = [] if output is None else _biases(model, output)
+    a_row_a_token = {id(one) for one in (*(end.weight for end in ends), *biases)}
+    given = dict(donor.named_parameters(remove_duplicate=False))
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if id(parameter) in a_row_a_token:
+            parameter[mine] = given[name][yours].to(parameter)
+        else:
+            parameter.copy_(given[name])
+
+
 def trim_config(config: Any, kept: Ids) -> None:
     """Give `config`, a model's or a generation's, the vocabulary size and token ids of a model that has only
     the tokens `kept`, in place; an id that is not kept becomes None.

@@ -10,7 +10,14 @@ from bistil.workbench.look import entities, history, show, typology
 from bistil.workbench.model import Choice, StageStatus, Workbench
 from bistil.workbench.neighbours import Neighbours, NeighboursPanel, neighbours_panel
 from bistil.workbench.panels import ThresholdPanel, threshold_panel
-from bistil.workbench.pictures import ages_panel, costs_panel, densities_panel, overlap_panel, places_panel
+from bistil.workbench.pictures import (
+    ages_panel,
+    costs_panel,
+    data_panel,
+    densities_panel,
+    overlap_panel,
+    places_panel,
+)
 from bistil.workbench.progress_view import NotebookProgress
 from bistil.workbench.reports import ReportsPanel, reports_panel
 from bistil.workbench.session import open_pipeline, read_experiment
@@ -41,6 +48,7 @@ __all__ = [
     "answers_panel",
     "comparison_panel",
     "costs_panel",
+    "data_panel",
     "densities_panel",
     "entities",
     "history",

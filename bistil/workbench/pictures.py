@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 
 from bistil import plots
 from bistil.errors import InputError
+from bistil.experiment import Cell
+from bistil.pipeline import Pipeline
 from bistil.sft.anatomy import densities
 from bistil.sft.compose import trimmed
 from bistil.sft.delta import SparseDelta
@@ -145,6 +147,27 @@ def densities_panel(rows: Sequence[dict[str, Any]]) -> PicturePanel:
     return PicturePanel(
         Picture(draw, {"seed": [ALL, *sorted({str(row["seed"]) for row in rows})]}), "densities"
     )
+
+
+def data_panel(pipeline: Pipeline) -> PicturePanel:
+    """Return a panel of the examples that a system learns a task from under each regime of the experiment:
+    how many of which language and kind an epoch has, after upsampling.
+    """
+    experiment = pipeline.experiment
+    cells: dict[tuple[str, str], dict[str, Cell]] = {}
+    for cell in experiment.cells():
+        learns = cell.task in experiment.tuned and not experiment.system(cell.system).guesses
+        if learns and cell.seed == experiment.seeds[0]:
+            named, _, regime = experiment.named(cell).partition("@")
+            own = cells.setdefault((named, f"{cell.task}, {cell.target}"), {})
+            own[regime or "zero-shot"] = cell
+
+    def draw(system: str, score: str) -> Figure:
+        own = cells[system, score].items()
+        return plots.examples_by_language({name: pipeline.amounts(cell) for name, cell in own})
+
+    systems, scores = (list(dict.fromkeys(key[place] for key in cells)) for place in (0, 1))
+    return PicturePanel(Picture(draw, {"system": systems, "score": scores}), "examples")
 
 
 def costs_panel(tunings: Mapping[str, Sequence[plots.Tuning]], *, label: str) -> PicturePanel:

@@ -14,6 +14,7 @@ from typing import Any
 from bistil.experiment import Cell, Experiment
 from bistil.pipeline import Pipeline
 from bistil.plan import Job, perform, plan
+from bistil.sft.generator import Further
 from bistil.store.artefacts import NotBuilt, Store
 
 KINDS = {
@@ -21,6 +22,7 @@ KINDS = {
     "language_adapter": "language-adapter",
     "nearest_adapter": "language-adapter",
     "generated_adapter": "generated-adapter",
+    "further_adapter": "further-adapter",
     "task_sft": "task-sft",
     "trimmed_teacher": "trimmed-teacher",
     "named_teacher": "teacher",
@@ -38,6 +40,7 @@ WORDS = {
     "nearest_adapter": "language adapter nearest to {code}",
     "generator": "generator of adapters",
     "generated_adapter": "generated adapter {code}",
+    "further_adapter": "adapter {code} on a little text",
     "student": "student, {system} lrf {lrf}",
     "task_sft": "{task} SFT, {system}",
     "evaluation": "score on {target}",
@@ -102,6 +105,8 @@ def steps_of(experiment: Experiment, job: Job) -> int:
         return experiment.language_adapter.steps
     if job.stage == "generator" and experiment.generator is not None:
         return experiment.generator.schedule.steps
+    if job.stage == "further_adapter" and experiment.generator is not None:
+        return (experiment.generator.further or Further()).schedule.steps
     if job.stage == "student":
         student = experiment.system(job.arguments[0].system).student
         cut = student is not None and student.trim == "after" and len(job.arguments) == 1

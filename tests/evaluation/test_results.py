@@ -26,6 +26,7 @@ from bistil.evaluation.results import (
     write_results,
 )
 from bistil.report.orderings import Claim, interval_of, orderings
+from bistil.systems.claims import Chain
 
 GOOD = {
     ("teacher-ltsft", None): 60.0,
@@ -205,6 +206,63 @@ def test_a_win_on_one_of_two_targets_is_open_however_large() -> None:
     assert claim.interval[0] < 0 < claim.interval[1]
 
 
+def test_an_experiments_own_claims_are_told_with_their_source_and_without_those_of_others() -> None:
+    scores = {("monoshot", 2): 50.0, ("hinton", 2): 47.0, ("teacher-ltsft@fs", None): 46.8}
+    chains = (
+        Chain(order="monoshot:2 > hinton:2", source="table 1"),
+        Chain(order="hinton:2 ≈ teacher-ltsft@fs", within=0.5),
+        Chain(order="monoshot:2 ≈ hinton:2", within=0.5),
+        Chain(order="monoshot:2 > hinton:2", tasks=("ner",)),
+        Chain(order="hinton:2 > monoshot:2", targets=("bbb",)),
+        Chain(order="monoshot:2 > monoalignment:2x2"),
+    )
+    claims = orderings(grid(scores), chains=chains)
+    assert verdicts(claims) == {
+        "monoshot lrf 2 > hinton lrf 2": "holds",
+        "hinton lrf 2 ≈ teacher-ltsft@fs within 0.5 point": "holds",
+        "monoshot lrf 2 ≈ hinton lrf 2 within 0.5 point": "does not hold",
+        "hinton lrf 2 > monoshot lrf 2 on bbb": "leans against it",  # one target: no interval
+        "monoshot lrf 2 > monoalignment lrf 2 drf 2": "not run",
+    }
+    assert [claim.source for claim in claims] == ["table 1", "", "", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ((0.2, 0.3), "leans towards it"),  # one seed
+        ((0.2, 2.0), "open"),
+        ((2.0, 3.0), "leans against it"),
+        ((0.2, 0.3, 0.2, 0.3), "holds"),
+        ((0.5, 0.6, 1.8, 1.9), "open"),
+        ((3.0, 3.1, 3.0, 3.1), "does not hold"),
+        ((-3.0, -3.1, -3.0, -3.1), "does not hold"),
+    ],
+)
+def test_systems_are_level_where_the_interval_lies_within(values: tuple[float, ...], verdict: str) -> None:
+    rows = []
+    for number, value in enumerate(values):
+        where: dict[str, Any] = {"target": ("aaa", "bbb")[number % 2], "seed": number // 2}
+        rows += [row("left", None, 50 + value, **where), row("right", None, 50.0, **where)]
+    [claim] = orderings(rows, chains=(Chain(order="left ≈ right", within=1.0),))
+    assert claim.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("monoshot:2", "Two systems or more"),
+        ("monoshot:2 >", "Two systems or more"),
+        ("monoshot:2 < hinton:2", "Two systems or more"),
+        ("monoshot:2 > hinton:2 minilm:2", "Two systems or more"),
+        ("monoshot:2 ≈ hinton:2", "needs `within`"),
+    ],
+)
+def test_chains_that_say_nothing_are_refused(said: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Chain(order=said)
+
+
 def test_orderings_on_chosen_targets() -> None:
     rows = [
         row("teacher-ltsft", None, 60.0),
@@ -244,6 +302,16 @@ def test_variants_tell_densities_apart_only_where_there_are_several() -> None:
     ]
     assert len(select(rows, Variant("bistil-tf", 2))) == 2
     assert len(select(rows, Variant("bistil-tf", 2, 0.04))) == 1
+
+
+def test_densities_that_came_of_targets_and_seeds_are_one_system() -> None:
+    rows = [
+        row("monoshot", 2, 1.0, density=density, target=target, seed=seed)
+        for target, seed, density in (("aaa", 1, 0.98), ("bbb", 1, 0.97), ("bbb", 2, 0.971))
+    ]
+    assert variants(rows) == [Variant("monoshot", 2)]
+    again = row("monoshot", 2, 1.0, density=0.5, target="bbb", seed=2)
+    assert [one.density for one in variants([*rows, again])] == [0.5, 0.97, 0.971, 0.98]
 
 
 def test_densities_that_came_of_two_tasks_are_one_system() -> None:

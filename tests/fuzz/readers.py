@@ -30,6 +30,7 @@ from bistil.models.config import read_config
 from bistil.models.load import TaskModel
 from bistil.pipeline.finished import HEAD, LABELS, save_finished
 from bistil.pretrain import PretrainConfig, read_text
+from bistil.pretrain.translator import TranslatorConfig
 from bistil.pretrain.wordpiece import train_wordpiece
 from bistil.report.experiment import EXPERIMENT
 from bistil.report.sides import differing, read_side
@@ -93,6 +94,10 @@ PRETRAIN = """languages: [qaa, qab]
 schedule: {steps: 2, learning_rate: 1.0e-3}
 lines: 10
 parallel_share: 0.5
+"""
+TRANSLATOR = """pairs: [qaa-qab]
+schedule: {steps: 2, learning_rate: 1.0e-3}
+codes: {qab: qab_Latn}
 """
 MODEL = {"model_type": "bert", "num_hidden_layers": 2, "hidden_size": 8, "num_attention_heads": 2}
 MODEL |= {
@@ -338,6 +343,7 @@ def readers(folder: Path) -> dict[str, Reader]:
         "aligned": Reader(read_aligned, "ntrex/qab.txt", b"uno\ndos\n", write_below),
         "folder": Reader(read_folder, "languages.csv", TABLE.encode(), write_folder),
         "pretrain": Reader(partial(read_yaml, PretrainConfig), "teacher.yaml", PRETRAIN.encode()),
+        "translator": Reader(partial(read_yaml, TranslatorConfig), "file.yaml", TRANSLATOR.encode()),
         "config": Reader(read_model_config, "config.json", json.dumps(MODEL).encode()),
         "artefact": Reader(read_artefact, "kind/0123456789abcdef/manifest.json", ARTEFACT, write_artefact),
         "results": Reader(read_results, "results.csv", results(folder)),

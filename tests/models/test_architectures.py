@@ -353,9 +353,10 @@ def test_exports_give_the_same_logits_or_are_refused(teacher: Teacher, head: Any
     torch.manual_seed(3)
     made = head(hidden_size=32) if head is SpanHead else head(hidden_size=32, labels=3, dropout=0.1)
     model, inputs = TaskModel(encoder=student, head=made).eval(), batch(trimmed)
-    if student.config.model_type == "modernbert":
+    kind = student.config.model_type
+    if kind == "modernbert" or (kind, head) == ("distilbert", ClsClassifier):
         assert not exportable(model)
-        with pytest.raises(InputError, match="on a ModernBertModel"):
+        with pytest.raises(InputError, match=f"on a {type(student).__name__}"):
             export(tmp_path, model, labels, trimmed)
         return
     export(tmp_path, model, labels, trimmed)
@@ -439,7 +440,7 @@ def test_no_dropout_is_left(name: str) -> None:
 
 def test_longest_sequences() -> None:
     limits = {name: longest_sequence(masked_lm(name, TOKENIZERS[name](LINES)).config) for name in NAMES}
-    assert limits == {"bert": 68, "roberta": 66, "xlm-roberta": 66, "deberta-v2": 68, "modernbert": 68}
+    assert limits == {name: 66 if "roberta" in name else 68 for name in NAMES}
 
 
 def test_what_gives_no_attention_is_refused(

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 from tiny import ROOT, write_tiny_world
+from transformers import M2M100Config, M2M100ForConditionalGeneration
+from zoo import save_translator as save
 
 from bistil import batch
 from bistil.errors import InputError
@@ -17,12 +19,16 @@ from bistil.miniworld import load_settings
 from bistil.pipeline import Pipeline
 from bistil.pipeline.examples import TRANSLATION
 from bistil.plan import foresee, plan
-from bistil.report.experiment import write_experiment_report
-from bistil.store.artefacts import Store, plain
+from bistil.pretrain.pieces import fast_tokenizer
+from bistil.report.experiment import further_tables, write_experiment_report
+from bistil.store.artefacts import Store, file_id, plain
 from bistil.systems.rows import Rows
 from bistil.tasks import task as find_task
-from bistil.tasks.training import draw_shots
+from bistil.tasks.training import TaskBatches, draw_shots
+from bistil.tasks.translation import Translator
+from bistil.text.corpora import read_lines
 from bistil.text.languages import DataFolder
+from bistil.workbench import data_panel
 
 REGIMES = {
     "sources": {"sources": ["qaa", "qab"], "total": 9},
@@ -33,6 +39,8 @@ REGIMES = {
     "tt-all": {"translated": "targets", "validate_on": "both"},
     "both": {"shots": 2, "of": "targets", "translated": "targets", "validate_on": "both"},
     "ttest": {"translate_test": True},
+    "exposed": {"expose": "targets"},
+    "own": {"expose": "target"},
 }
 COUNTS = {
     "sources": {"qaa": 5, "qab": 4},
@@ -98,6 +106,10 @@ def test_examples_per_epoch_and_their_languages(small, world_settings, tmp_path:
     kind, examples = pipeline.training(cell)
     assert {code: len(own) for code, own in examples.items()} == expected[name]
     assert kind.labels
+    amounts = Counter[str]()
+    for (code, _), number in pipeline.amounts(cell).items():
+        amounts[code] += number
+    assert amounts == expected[name]
     counts = {code: Counter(map(id, own)) for code, own in examples.items()}
     assert all(number in (1, 10) for one in counts.values() for number in one.values())
     validation = pipeline.validation(cell, 2)
@@ -109,6 +121,25 @@ def test_examples_per_epoch_and_their_languages(small, world_settings, tmp_path:
     assert (pipeline.training_files(cell) != pipeline.training_files(other)) == alone
     files = {(code, split) for _, code, split in pipeline.task_files}
     assert name == "in-language" or not any(split == "dev" and code != "qaa" for code, split in files)
+
+
+def test_the_data_panel_draws_a_bar_for_each_regime(small, world_settings, tmp_path: Path) -> None:
+    names = ["teacher-ltsft", "teacher-ltsft@both", "teacher-ltsft@tt-all", "bistil-tf:2@both", "floor"]
+    whole = small(*names, task="nli")
+    whole = replace(whole, task={"nli": replace(whole.task["nli"], examples=5)})
+    pipeline = Pipeline(whole, DataFolder(world_settings[0]), Store(tmp_path, read_only=True))
+    panel = data_panel(pipeline)
+    assert panel.model.options == {
+        "system": ["teacher-ltsft", "bistil-tf:2"],
+        "score": ["nli, qac", "nli, qab"],
+    }
+    [bars] = panel.model.figure().axes
+    assert [label.get_text() for label in bars.get_yticklabels()] == ["zero-shot", "both", "tt-all"]
+    assert [text.get_text() for text in bars.texts] == ["3", "13", "9"]
+    panel.lists["system"].value = "bistil-tf:2"
+    assert [text.get_text() for text in panel.model.figure().axes[0].texts] == ["8"]
+    assert "var(--ink)" in panel.image.value
+    assert panel.error.value == ""
 
 
 def test_shots_are_the_first_of_one_shuffle_and_never_of_the_test_file(data, tmp_path: Path) -> None:
@@ -167,6 +198,38 @@ def test_a_task_module_for_all_targets_is_made_once(small) -> None:
     assert (jobs.count("translation"), jobs.count("task_sft"), jobs.count("shots")) == (6, 2, 0)
 
 
+def test_batches_of_the_source_wear_its_module_or_a_targets_at_random(
+    small, world_settings, tmp_path
+) -> None:
+    names = ("teacher-ltsft@exposed", "teacher-ltsft@own", "bistil-tf:2@exposed")
+    whole = small(*names, "teacher-ltsft")
+    made = [stage for stage in foresee(whole).values() if stage.kind == "task-sft"]
+    worn = {
+        stage.cells[0].system: {name for name in stage.inputs if "sft" in name} - {"task teacher"}
+        for stage in made
+    }
+    every = {"source sft", "sft qab", "sft qac"}
+    assert (len(made), worn["teacher-ltsft"], len(worn["teacher-ltsft@own"])) == (6, {"source sft"}, 2)
+    assert worn["teacher-ltsft@exposed"] == every
+    pipeline = Pipeline(whole, DataFolder(world_settings[0]), Store(tmp_path))
+    cells = {cell.system: cell for cell in whole.cells() if cell.target == "qac"}
+    assert pipeline.exposed(cells["teacher-ltsft@exposed"]) == ("qac", "qab")
+    assert (
+        pipeline.exposed(cells["bistil-tf@exposed"])
+        == pipeline.exposed(cells["teacher-ltsft@own"])
+        == ("qac",)
+    )
+    assert set(pipeline.training(cells["teacher-ltsft@exposed"])[1]) == {"qaa"}
+    task = find_task("ner")
+    rows = {"qaa": [{"input_ids": [1, 2, 3], "labels": [0, 0, 0]}] * 3}
+    how = {"batch_size": 2, "steps": 300, "seed": 1}
+    drawn = TaskBatches(task, rows, 0, **how, exposed={"qaa": ("qaa", "qac", "qab")})
+    codes = Counter(drawn[step]["language"] for step in range(300))
+    assert set(codes) == {"qaa", "qac", "qab"}
+    assert all(80 < number < 120 for number in codes.values())
+    assert {TaskBatches(task, rows, 0, **how)[step]["language"] for step in range(9)} == {"qaa"}
+
+
 def test_what_was_there_keeps_its_key(small, world_settings, tmp_path: Path) -> None:
     """The rows of the table's in-language systems, and of plain ones, are those of the regime."""
     pipeline = Pipeline(
@@ -189,10 +252,38 @@ def test_a_shot_in_the_test_file_is_refused_before_any_work(small, tmp_path: Pat
         pipeline.check()
 
 
+def test_a_model_translates_a_file_of_the_pipeline(small, world_settings, tmp_path: Path) -> None:
+    data = DataFolder(world_settings[0])
+    lines = read_lines(data.text("qaa"))
+    said = {"kind": "seq2seq", "model": str(tmp_path / "model"), "max_length": 8}
+    whole = replace(small("teacher-ltsft@tt-all", task="nli"), translators={"m": Translator(**said)})
+    assert [job.stage for job in plan(whole)].count("translation") == 4
+    hub = replace(whole.translators["m"], model="some/model-{source}-{target}")
+    assert [job.stage for job in plan(replace(whole, translators={"m": hub}))].count("translation") == 4
+    tokenizer = fast_tokenizer(lines, 80, ["__qaa__", "__qab__"])
+    save(tmp_path / "model", M2M100ForConditionalGeneration, M2M100Config, tokenizer, len(tokenizer))
+    pipeline = Pipeline(whole, data, Store(tmp_path / "store"))
+    with pytest.raises(InputError, match="no token for 'qac'"):
+        pipeline.check()
+    made = pipeline.translation("nli", "train", "qaa", "qab", "m")
+    found = find_task("nli").read(made.path(TRANSLATION))
+    labels = [one.label for one in find_task("nli").read(data.file("nli", "qaa", "train"))]
+    assert [one.label for one in found] == labels
+    assert made.manifest["inputs"]["seq2seq"] == file_id(tmp_path / "model")
+    assert [path.name for path in made.folder.glob("checkpoint*")] == []
+    [told] = further_tables([], [made.manifest])
+    assert (told.title, told.lines[0][:3]) == ("Translations", ("nli train, qaa → qab", "seq2seq", "3"))
+    assert told.lines[0][-3:] == tuple(str(made.metrics[name]) for name in ("empty", "one_word", "long"))
+    again = replace(whole.translators["m"], beams=2)
+    other = Pipeline(replace(whole, translators={"m": again}), data, pipeline.store)
+    assert other.translation("nli", "train", "qaa", "qab", "m").id != made.id
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked")
 def test_a_run_with_every_regime_from_file_to_report(small, world_settings, tmp_path: Path) -> None:
-    names = [f"teacher-ltsft@{name}" for name in ("fs", "both", "ttest", "sequential-2", "in-language")]
+    kinds = ("fs", "both", "ttest", "sequential-2", "in-language", "exposed")
+    names = [f"teacher-ltsft@{name}" for name in kinds]
     whole = small("teacher-ltsft", *names, "teacher-adapter@tt-all", "bistil-tf:2@both", task="nli")
     config = replace(whole.task["nli"], adapter=whole.language_adapter)
     whole = replace(whole, task={"nli": config})
@@ -206,6 +297,8 @@ def test_a_run_with_every_regime_from_file_to_report(small, world_settings, tmp_
     )
     student = pipeline.task_sft(cells["bistil-tf@both"])
     assert student.manifest["inputs"]["task teacher"] == both.id
+    exposed = pipeline.task_sft(cells["teacher-ltsft@exposed"])
+    assert {"source sft", "sft qac", "sft qab"} <= set(exposed.manifest["inputs"])
     further = pipeline.task_sft(cells["teacher-ltsft@sequential-2"])
     assert further.manifest["inputs"]["task sft"] == pipeline.task_sft(cells["teacher-ltsft"]).id
     ttest = pipeline.evaluation(cells["teacher-ltsft@ttest"])
@@ -221,10 +314,14 @@ def test_a_run_with_every_regime_from_file_to_report(small, world_settings, tmp_
     found = {row["system"]: row["regime"] for row in read_results(page.parent / "results.csv")}
     assert set(found) == set(cells)
     assert found["teacher-ltsft"] == "source"
+    timed = pipeline.timing("nli").metrics["systems"]  # one size, one timing, under whichever regime
+    assert list(timed) == ["teacher-ltsft:1", "teacher-adapter:1", "bistil-tf:2"]
+    assert {row["latency_ms"] for row in rows} == {one["latency_ms"] for one in timed.values()}
     assert found["teacher-ltsft@fs"].startswith("source+target:4 drawn x10, 3 there of ")
     assert found["teacher-ltsft@ttest"] == "source, test by oracle"
     text = page.read_text(encoding="utf-8")
     assert "It learns its task from examples of the source; 4 examples of the target" in text
     assert "Its test file is translated into the source language" in text
+    assert "nli test, qac → qaa" in text
     kept = json.loads((page.parent / "experiment.json").read_text(encoding="utf-8"))
     assert kept["regimes"]["both"]["shots"] == 2

@@ -6,7 +6,9 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,11 @@ import torch
 from tiny import SYSTEMS
 
 from bistil.errors import InputError
-from bistil.evaluation.results import COLUMNS, read_results, write_results
+from bistil.evaluation.results import COLUMNS, primary_metric, read_results, write_results
 from bistil.experiment import Cell, Experiment
 from bistil.pipeline import Pipeline, inputs, tuned
+from bistil.plan import foresee
+from bistil.report.page import write_report
 from bistil.sft.delta import SparseDelta
 from bistil.store.artefacts import NotBuilt, Store, StoreError
 from bistil.store.provenance import file_id, plain
@@ -386,3 +390,34 @@ def test_validation_examples_limits_what_picks_the_checkpoint_and_not_what_is_sc
     monkeypatch.setattr(tuned, "predict_all", noting)
     own.task_sft(NER._replace(system="teacher-no-adaptation", lrf=1))
     assert set(seen) == {3}
+
+
+@pytest.mark.slow
+def test_a_pairs_student_is_scored_on_its_source_too_and_not_as_zero_shot(
+    experiment, data, tmp_path: Path
+) -> None:
+    asked = {"ner": ["qac", "qab"]}
+    systems = ["teacher-ltsft", "bistil-tf:2", "teacher-of-two", "floor"]
+    variants = {"teacher-of-two": {"of": "teacher-full", "learning": {"rows": [{"language": "target"}]}}}
+    plain = experiment(systems=systems, targets=asked, variants=variants, seeds=[1])
+    whole = replace(plain, on_source=True)
+    store = Store(tmp_path / "store")
+    pipeline = Pipeline(whole, data, store)
+    pipeline.check()
+    assert ("ner", "qaa", "test") in pipeline.task_files
+    jobs = [stage for stage in foresee(whole, data).values() if stage.job.stage == "source_evaluation"]
+    # the teacher wears the source's SFT for every target: one score; a student is another for each pair
+    assert Counter(stage.cells[0].system for stage in jobs) == {"teacher-ltsft": 1, "bistil-tf": 2}
+    cells = {(cell.system, cell.target): cell for cell in whole.cells()}
+    cell = cells["bistil-tf", "qac"]
+    found = pipeline.source_evaluation(cell)
+    assert found.manifest["inputs"]["test"] == file_id(data.file("ner", "qaa", "test"))
+    assert found.manifest["inputs"]["task sft"] == pipeline.evaluation(cell).manifest["inputs"]["task sft"]
+    rows = {row["metric"]: row for row in pipeline.rows(cell)}
+    assert rows["source-f1"]["value"] == found.metrics["f1"]
+    assert rows["f1"]["value"] == pipeline.evaluation(cell).metrics["f1"]
+    assert (rows["source-f1"]["target"], rows["source-f1"]["artefact"]) == ("qac", found.id)
+    assert [row["metric"] for row in Pipeline(plain, data, store).rows(cell)] == ["f1", "precision", "recall"]
+    page = write_report(tmp_path / "report", rows.values(), title="both", manifests=[])
+    assert "F1 on the source (%)" in page.read_text(encoding="utf-8")
+    assert primary_metric(rows.values(), "ner") == "f1"

@@ -147,7 +147,8 @@ def test_the_report_shows_curves_vocabulary_and_failures(
 def test_a_table_stands_between_its_markers_and_is_refreshed(tmp_path: Path) -> None:
     page = tmp_path / "README.md"
     page.write_text(
-        "<!-- headline:demo gone -->\n\n<!-- end -->\nA\n<!-- results:demo -->\nold\n<!-- end -->\n"
+        "<!-- headline:demo gone -->\n<!-- end -->\nA\n<!-- results:demo -->\n<!-- end -->\n"
+        "C\n<!-- results:demo -->\nold\n<!-- end -->\n"
         "B\n<!-- results:other -->\nkept\n<!-- end -->\n",
         encoding="utf-8",
     )
@@ -157,7 +158,7 @@ def test_a_table_stands_between_its_markers_and_is_refreshed(tmp_path: Path) -> 
     )
     assert readme.refresh(folder, tmp_path)
     text = page.read_text(encoding="utf-8")
-    assert "| bistil-tf lrf 2 | **58.0** | 96.7 | 2.00 M |" in text
+    assert text.count("| bistil-tf lrf 2 | **58.0** | 96.7 | 2.00 M |") == text.count("results:demo") == 2
     assert "old" not in text
     assert "| 1 | 60.0 | 58.0 |" in text
     assert "\nkept\n" in text

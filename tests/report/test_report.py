@@ -210,6 +210,17 @@ def test_a_page_is_made_again_from_what_lies_beside_it(tmp_path: Path) -> None:
         write_again(tmp_path)
 
 
+def test_a_page_made_again_asks_what_its_experiment_claimed(tmp_path: Path) -> None:
+    write_report(tmp_path, rows(), title="demo", manifests=[])
+    claims = [{"order": "bistil-tf:3 > bistil-tf:2", "tasks": [], "targets": [], "source": "nowhere <said>"}]
+    (tmp_path / "experiment.json").write_text(
+        json.dumps({"data": "miniworld", "seen": ["src"], "claims": claims}), encoding="utf-8"
+    )
+    page = write_again(tmp_path).read_text(encoding="utf-8")
+    assert "bistil-tf lrf 3 &gt; bistil-tf lrf 2<small>nowhere &lt;said&gt;</small>" in page
+    assert "not run" not in page
+
+
 def test_times_tell_their_spread_a_busy_machine_and_a_heavy_head() -> None:
     [setting] = settings(rows())
     plain = [{**row, "latency_ms": 10.0} for row in rows()]

@@ -1,5 +1,6 @@
 """Regimes as values: which rows a system under one learns from, and what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,9 @@ def test_what_every_experiment_has_is_the_rows_of_the_table() -> None:
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        ({}, "needs `sources`, `shots`, `translated` or `translate_test`"),
+        ({}, "needs `sources`, `shots`, `translated`, `expose` or `translate_test`"),
+        ({"expose": "targets", "sources": ("qab",)}, "batches of the source, which is not among"),
+        ({"expose": "targets", "translate_test": True}, "`translate_test` goes with no examples alone"),
         ({"sources": ()}, "needs `sources`"),
         ({"shots": 3, "upsample": 0}, "at least 1"),
         ({"shots": 3, "validate_on": "both"}, "`validate_on: both` needs `translated`"),
@@ -93,6 +96,17 @@ def test_what_every_experiment_has_is_the_rows_of_the_table() -> None:
 def test_a_regime_that_cannot_be_is_refused(said: dict[str, Any], told: str) -> None:
     with pytest.raises(InputError, match=told):
         Regime(**said)
+
+
+def test_exposure_needs_something_that_is_worn_while_the_task_is_learnt() -> None:
+    exposed = Regime(expose="targets")
+    found = under(SYSTEMS["teacher-madx"], exposed, "")
+    assert found.learning == replace(SYSTEMS["teacher-madx"].learning, exposed="targets")
+    assert found.axes["regime"] == "source in targets"
+    assert found.told.endswith("Batches of the source wear its module or that of each target.")
+    for name in ("teacher-full", "teacher-adapter"):
+        with pytest.raises(InputError, match="`expose` is for systems that wear"):
+            under(SYSTEMS[name], exposed, "")
 
 
 def test_names_of_cells_carry_the_regime(experiment) -> None:
