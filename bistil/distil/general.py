@@ -102,7 +102,7 @@ def distil(
         tokenizer,
         weights={code: (config.weights or {}).get(code, 1.0) for code in corpora},
         batch_size=config.batch_size,
-        steps=schedule.steps,
+        steps=schedule.batches,
         mask_share=config.mask_share,
         seed=config.seed,
         language_run=config.language_run,

@@ -7,6 +7,8 @@ checkpoint is the loss on held-out tokens themselves, which means the same whate
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +28,7 @@ from bistil.settings.ranges import Count, Density, Layers, Settings, Share
 from bistil.systems.recipe import Term
 from bistil.text import sampling
 from bistil.text.corpora import IGNORED, held_rows
+from bistil.training import checkpoints
 from bistil.training.loop import History, Objective, Run, fit
 from bistil.training.parallel import counted
 
@@ -270,12 +273,15 @@ def merge(
     config: GeneralConfig,
     run: Run,
     most: int = 64,
+    earlier: Mapping[float, Path] = MappingProxyType({}),
 ) -> History:
     """Train a student in place on stored labels; the best by the loss on held-out tokens is kept.
 
     Args:
         stores: the stores of each language, one a teacher.
         most: held-out rows of a language.
+        earlier: the checkpoints of trainings that differ from this one in ending before it, by their `until`;
+            it goes on from the last of them that ended with one of its evaluations.
     """
     set_seed(config.seed)
     parts = {code: pool(own, how.copies, config.held_out(code)) for code, own in stores.items()}
@@ -287,7 +293,7 @@ def merge(
         {code: training for code, (training, _) in parts.items()},
         sampling.temperature(tokens, how.alpha),
         batch_size=config.batch_size,
-        steps=schedule.steps,
+        steps=schedule.batches,
         seed=config.seed,
         constant=0.0 if how.labels == "gold" else how.constant,
     )
@@ -298,6 +304,10 @@ def merge(
         for some in np.array_split(held[:most], -(-len(held[:most]) // 16))
     ]
     objective = Merging(mlm, terms)
+    ends = {max(1, round(until * schedule.steps)): folder for until, folder in earlier.items()}
+    fitting = [step for step in sorted(ends) if step % schedule.every == 0]
+    if fitting and checkpoints.newest(run.folder) is None:
+        checkpoints.hand_on(ends[fitting[-1]], run.folder)
     return fit(
         objective,
         batches,

@@ -30,12 +30,15 @@ from bistil.settings.yaml import read_yaml
 from bistil.store.artefacts import Artefact, file_id
 from bistil.systems.recipe import Student
 from bistil.text.written import open_to_others
+from bistil.training import checkpoints
 from bistil.training.progress import Event
 from bistil.vocab.union import unite
 
 MAPS = "maps.safetensors"
 STORE = "labels"
 UNITED = "union-vocabulary"
+RESUMED = "to-go-on-from"
+"""The checkpoints of a student whose training ended before its schedule."""
 
 
 def make_teacher(inputs: Inputs, name: str) -> Artefact:
@@ -186,13 +189,28 @@ def make_merged(
             one.check()
             stores.setdefault(code, []).append(Labels(one.path(STORE)))
         run = inputs.run(folder, recipe.title)
-        history = merge(inputs.placed(mlm), stores, recipe.terms, how=how, config=config, run=run)
+        history = merge(
+            inputs.placed(mlm), stores, recipe.terms, how=how, config=config, run=run, earlier=earlier()
+        )
+        if how.until < 1:
+            checkpoints.hand_on(folder, folder / RESUMED)
         save_file(head_state(mlm), folder / OWN_HEAD)
         return inputs.keep_student(folder, mlm.bert, tokenizer, history)
 
     settings = {"recipe": recipe.settings, "text": inputs.text_of(()), "general": config}
     learnt = dataclasses.replace(how, read_with="union", taught_by=how.teaches)
     made_from = {"union": union, **{f"labels {code} {name}": one for (code, name), one in labels.items()}}
+
+    def earlier() -> dict[float, Path]:
+        """The checkpoints of students of this experiment that ended before this one and are the same else."""
+        ends = {inputs.merging(one).until for one in inputs.experiment.cells() if inputs.system(one).merges}
+        found = {}
+        for until in (one for one in ends if one < how.until):
+            named = {**settings, "merge": dataclasses.replace(learnt, until=until)}
+            found[until] = inputs.store.find("student", named, made_from)
+        places = {until: one.path(RESUMED) for until, one in found.items() if one is not None}
+        return {until: place for until, place in places.items() if place.is_dir()}
+
     return inputs.store.run("student", {**settings, "merge": learnt}, made_from, build)
 
 

@@ -48,13 +48,15 @@ class Estimator:
         """What a stage costs; without a teacher's configuration the FLOPs are nought, for a stage that trains
         nothing the steps too.
         """
-        steps = sum(schedule.bound for schedule in schedules(stage.config))
+        found = list(schedules(stage.config))
+        steps = sum(one.bound for one in found)
+        batches = sum(one.bound * one.accumulation for one in found)
         if self.config is None or not steps or stage.kind == "teacher":
             return Cost(steps)
-        return Cost(steps, steps * self._step(stage, self.config))
+        return Cost(steps, batches * self._batch(stage, self.config))
 
-    def _step(self, stage: Stage, config: PreTrainedConfig) -> float:
-        """FLOPs of one optimiser step."""
+    def _batch(self, stage: Stage, config: PreTrainedConfig) -> float:
+        """FLOPs of one batch."""
         lrf, drf = self._reductions(stage)
         if stage.kind == "task-sft":
             settings = stage.config["settings"]

@@ -133,7 +133,7 @@ def pretrain(
         tokenizer,
         weights=weights,
         batch_size=config.batch_size,
-        steps=schedule.steps,
+        steps=schedule.batches,
         mask_share=config.mask_share,
         seed=config.seed,
         by_length=config.packed,
@@ -177,6 +177,7 @@ def _optimizer(mlm: PreTrainedModel, config: PretrainConfig) -> torch.optim.Opti
         lr=rate,
         betas=(0.9, 0.98),
         weight_decay=decay,
+        eps=config.schedule.epsilon,
         fused=True,
     )
 

@@ -356,7 +356,7 @@ def train_generator(
         tokenizer,
         weights=temperature(sizes, settings.alpha),
         batch_size=settings.batch_size,
-        steps=schedule.steps,
+        steps=schedule.batches,
         mask_share=text.mask_share,
         seed=seed + 1,
     )

@@ -85,7 +85,7 @@ class Tuning:
             optimizer = self.adamw(trained, schedule)
         return fit(
             self.objective,
-            self.batches(schedule.steps, order),
+            self.batches(schedule.batches, order),
             self.evaluate,
             run,
             schedule=schedule,
@@ -97,11 +97,12 @@ class Tuning:
 
     def adamw(self, trained: Sequence[nn.Parameter], schedule: Schedule) -> torch.optim.AdamW:
         """AdamW for some parameters of the encoder, and for the head at its own rate."""
-        rate, decay, head = schedule.learning_rate, schedule.weight_decay, self.head_parameters
+        rate, head = schedule.learning_rate, self.head_parameters
+        usual: dict[str, Any] = {"lr": rate, "weight_decay": schedule.weight_decay, "eps": schedule.epsilon}
         if self.head_rate is None:
-            return torch.optim.AdamW([*trained, *head], lr=rate, weight_decay=decay)
+            return torch.optim.AdamW([*trained, *head], **usual)
         groups: list[dict[str, Any]] = [{"params": list(trained)}, {"params": head, "lr": self.head_rate}]
-        return torch.optim.AdamW([one for one in groups if one["params"]], lr=rate, weight_decay=decay)
+        return torch.optim.AdamW([one for one in groups if one["params"]], **usual)
 
     @property
     def own(self) -> int:

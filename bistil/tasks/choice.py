@@ -24,6 +24,7 @@ from bistil.tasks.biaffine import impossible
 from bistil.tasks.labelling import Labelling
 from bistil.tasks.sentences import json_objects, pad_inputs, some
 from bistil.tasks.task import Batch, Outcomes, Row, ratios
+from bistil.training.parallel import processes
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,13 @@ class Choice(Labelling):
         return rows
 
     def collate(self, rows: Sequence[Row], pad_id: int) -> dict[str, Tensor]:
-        """All N candidates of the rows: inputs of Shape: [N, L]; `counts` of candidates and `labels`: [B]."""
+        """All N candidates of the rows: inputs of Shape: [N, L]; `counts` of candidates and `labels`: [B].
+
+        Raises:
+            InputError: where several processes train as one, which would share candidates out.
+        """
+        if processes() > 1:
+            raise InputError("The task choice is trained by one process: start it without torchrun.")
         numbers = {
             "counts": torch.tensor([len(row["lengths"]) for row in rows]),
             "labels": torch.tensor([row["label"][0] for row in rows]),

@@ -97,7 +97,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str, str]]:
             columns = line.split("\t")
             if len(columns) != 2:
                 raise _wrong(path, number, "a label, a tab and a text", f"{len(columns)} columns")
-            yield number, *columns
+            yield number, columns[0], columns[1]
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, str, str]]:

@@ -32,8 +32,11 @@ class FreshLayer(nn.Module):
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """Shape: states [B, L, H], mask [B, L] (True for a real token) -> [B, L, H]."""
         parts = self.queries_keys_values(states).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        queries, keys, values = parts
         rate = DROPOUT if self.training else 0.0
-        found = scaled_dot_product_attention(*parts, attn_mask=mask[:, None, None], dropout_p=rate)
+        found = scaled_dot_product_attention(
+            queries, keys, values, attn_mask=mask[:, None, None], dropout_p=rate
+        )
         joined = self.joined(found.transpose(1, 2).flatten(2))
         states = self.attended(states + dropout(joined, rate, self.training))
         added = self.outer(gelu(self.inner(states)))

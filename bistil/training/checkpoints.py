@@ -49,6 +49,21 @@ def keep(folder: Path, best: str | None) -> None:
             _delete(checkpoint)
 
 
+def hand_on(folder: Path, to: Path) -> None:
+    """Copy the newest checkpoint of a folder, and the best one before it, to another folder."""
+    last = newest(folder)
+    if last is None:
+        return
+    best = _best(last)
+    for name in {last.name, best or last.name}:
+        shutil.copytree(folder / name, to / name, ignore=shutil.ignore_patterns(MARKER))
+        state = json.loads((to / name / STATE).read_text(encoding="utf-8"))
+        if own := state["best_model_checkpoint"]:
+            state["best_model_checkpoint"] = str(to / Path(own).name)
+        (to / name / STATE).write_text(json.dumps(state), encoding="utf-8")
+        mark(to / name)
+
+
 def _delete(checkpoint: Path) -> None:
     """The marker goes first: a kill in between must not leave half a checkpoint that counts."""
     (checkpoint / MARKER).unlink(missing_ok=True)

@@ -95,6 +95,8 @@ class Schedule(Settings):
         epochs: How often each example is seen, instead of `steps`; steps are counted once the examples are.
         at_most: The largest number of steps that `epochs` may come to.
         at_least: The least number of steps that `epochs` come to.
+        epsilon: What Adam adds to the root of a squared gradient's mean.
+        accumulation: How many batches a step adds up, each of which counts alike.
     """
 
     steps: Tally = 0
@@ -107,6 +109,8 @@ class Schedule(Settings):
     epochs: Positive | None = field(default=None, metadata={"added_later": True})
     at_most: Count | None = field(default=None, metadata={"added_later": True})
     at_least: Count | None = field(default=None, metadata={"added_later": True})
+    epsilon: Positive = field(default=1e-8, metadata={"added_later": True})
+    accumulation: Count = field(default=1, metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -116,6 +120,16 @@ class Schedule(Settings):
             raise InputError("`at_most` and `at_least` bound the steps of `epochs`, which are not given.")
         if self.at_most and self.at_least and self.at_most < self.at_least:
             raise InputError(f"At least {self.at_least} and at most {self.at_most} steps cannot be.")
+
+    @property
+    def batches(self) -> int:
+        """How many batches are read."""
+        return self.steps * self.accumulation
+
+    @property
+    def every(self) -> int:
+        """Steps from one evaluation to the next."""
+        return math.ceil(self.steps / self.evaluations)
 
     @property
     def bound(self) -> int:
@@ -128,7 +142,8 @@ class Schedule(Settings):
         """The same schedule with its epochs of so many examples as steps."""
         if not self.epochs:
             return self
-        steps = max(math.ceil(self.epochs * examples / batch_size), self.at_least or 1)
+        a_step = batch_size * self.accumulation
+        steps = max(math.ceil(self.epochs * examples / a_step), self.at_least or 1)
         found = min(steps, self.at_most or steps)
         return replace(self, steps=found, epochs=None, at_most=None, at_least=None)
 
@@ -206,13 +221,15 @@ def fit(
             " and no setting of this training mends that."
         )
     checkpoint = checkpoints.newest(run.folder)
-    every = math.ceil(schedule.steps / schedule.evaluations)
+    every = schedule.every
     arguments = TrainingArguments(
         output_dir=str(run.folder),
         max_steps=schedule.steps,
         learning_rate=schedule.learning_rate,
         warmup_steps=round(schedule.warmup_share * schedule.steps),
         weight_decay=schedule.weight_decay,
+        adam_epsilon=schedule.epsilon,
+        gradient_accumulation_steps=schedule.accumulation,
         max_grad_norm=schedule.clip,
         lr_scheduler_type="linear",
         per_device_train_batch_size=1,

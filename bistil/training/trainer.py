@@ -39,9 +39,10 @@ class ObjectiveTrainer(Trainer):
         return (loss, parts) if return_outputs else loss
 
     def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
-        """A step of this process; the gradients are then those of all."""
+        """A batch of this process; after the last one of a step the gradients are those of all."""
         loss = super().training_step(model, *args, **kwargs)
-        exchange(model.parameters())
+        if self.accelerator.sync_gradients:
+            exchange(model.parameters())
         return loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:

@@ -1,5 +1,8 @@
 """One student of several teachers: its loss, its batches, which copies it learns from."""
 
+import shutil
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -117,3 +120,29 @@ def test_a_training_that_ends_early_is_the_beginning_of_the_whole(stores, wordpi
     assert [one["step"] for one in early] == [2]
     assert early[0]["eval_loss"] == whole[0]["eval_loss"] != whole[-1]["eval_loss"]
     assert {"eval_loss_qaa", "eval_loss_qab"} < set(whole[0])
+
+
+@pytest.mark.parametrize(("until", "goes_on"), [(0.2, True), (0.4, True), (0.3, False)])
+def test_what_goes_on_from_an_early_end_is_the_whole(
+    stores, wordpiece, tmp_path, until: float, goes_on: bool
+) -> None:
+    terms = {"stored": Term(of="prediction", by="stored"), "masked": Term(of="prediction", by="ce")}
+    schedule = Schedule(steps=10, learning_rate=1e-3, evaluations=5)
+    config = GeneralConfig(lrf=1, schedule=schedule, batch_size=4)
+    how = MergeConfig(taught_by={"qaa": ("a",), "qab": ("a", "b")})
+
+    def train(name: str, ends: float, earlier=MappingProxyType({})):
+        steps: list[int] = []
+        student = masked_lm(len(wordpiece), layers=2, seed=9)
+        run = Run(tmp_path / name, "merge", lambda event: steps.append(event.step))
+        only = replace(how, until=ends)
+        history = merge(student, stores, terms, how=only, config=config, run=run, earlier=earlier)
+        return student.state_dict(), [one for one in history if "eval_loss" in one], steps
+
+    whole, losses, _ = train("whole", 1.0)
+    _, _, done = train("early", until)
+    shutil.move(tmp_path / "early", tmp_path / "kept")
+    found, again, steps = train("later", 1.0, {until: tmp_path / "kept"})
+    assert min(steps) == (max(done) + 1 if goes_on else 1)
+    assert again == losses
+    assert all(torch.equal(tensor, found[name]) for name, tensor in whole.items())

@@ -41,6 +41,7 @@ NAMES = [
         "outcomes",
         "delta-header",
     ),
+    *("classification", "classification-csv", "choice", "translator"),
     *("delta", "artefact", "typology", "generator", "generator-header"),
     *(f"student-{part}" for part in ("config", "labels", "head", "weights", "tokenizer")),
 ]

@@ -59,7 +59,7 @@ def test_equal_settings_give_equal_bytes_here_and_everywhere(world: Path, tmp_pa
 
 @pytest.mark.parametrize("code", CODES)
 def test_candidates_differ_in_a_name_that_the_context_may_have(world: Path, code: str) -> None:
-    contexts = set()
+    contexts = set[str]()
     for split, count in zip(SPLITS, (3, 3, 2), strict=True):
         lines = (world / "choice" / f"{code}-{split}.jsonl").read_text(encoding="utf-8").splitlines()
         rows = [json.loads(line) for line in lines]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from bistil import batch
 from bistil.deploy import write
@@ -64,6 +65,33 @@ VARIANTS = {
     "merged-start": {"of": "merged", "merge": {"start": "north"}},
     "merged-in-language": {"of": "merged", "learning": {"rows": [{"language": "target"}]}},
 }
+
+
+@pytest.mark.slow
+def test_the_whole_goes_on_from_the_student_that_ended_before(several, data, tmp_path: Path) -> None:
+    schedule = {**SCHEDULE, "steps": 4, "evaluations": 2}
+    small = several(
+        systems=["merged", "merged-half"],
+        variants={"merged-half": {"of": "merged", "merge": {"until": 0.5}}},
+        general={"lrf": 2, "batch_size": 4, "schedule": schedule},
+    )
+    whole, half = small.cells()[:2]
+    found = []
+    for name, order in (("a", (whole,)), ("b", (half, whole))):
+        told: list[int] = []
+
+        def listen(event: Any, told: list[int] = told) -> None:
+            if " + " in event.stage:  # the student, not its teachers
+                told.append(event.step)
+
+        pipeline = Pipeline(small, data, Store(tmp_path / name), progress=listen)
+        made = [pipeline.student(cell) for cell in order]
+        found.append(load_file(made[-1].path("model/model.safetensors")))
+        assert not (made[-1].folder / "to-go-on-from").exists()
+    assert made[0].path("to-go-on-from").is_dir()
+    assert made[0].metrics["steps"] == 2
+    assert told == [1, 2, 3, 4]
+    assert all(torch.equal(tensor, found[1][name]) for name, tensor in found[0].items())
 
 
 @pytest.mark.slow

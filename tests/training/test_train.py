@@ -102,6 +102,58 @@ def test_a_stopped_run_resumes_to_the_same_weights(tmp_path: Path, when: int) ->
     assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
 
 
+class Halves(Dataset):
+    """The first and the second half of each batch of another dataset, in turn."""
+
+    def __init__(self, points: Points) -> None:
+        self.points = points
+
+    def __len__(self) -> int:
+        return 2 * len(self.points)
+
+    def __getitem__(self, item: int) -> dict[str, torch.Tensor]:
+        own = slice(4 * (item % 2), 4 * (item % 2) + 4)
+        return {name: tensor[own] for name, tensor in self.points[item // 2].items()}
+
+
+def accumulated(folder: Path, batches: Dataset, *, stop=None, progress=lambda event: None, **said):
+    set_seed(3)
+    objective = Regression(nn.Linear(4, 1))
+    schedule = Schedule(steps=6, learning_rate=0.05, evaluations=2, clip=1.0, **said)
+    assert len(batches) == schedule.batches  # type: ignore[arg-type]
+    run = Run(folder, "test", progress, stop)
+    fit(objective, batches, lambda: {"loss": 1.0}, run, schedule=schedule, select="loss", seed=5)
+    return weights(objective)
+
+
+def test_two_batches_that_a_step_adds_up_are_one_of_twice_the_size(tmp_path: Path) -> None:
+    whole = accumulated(tmp_path / "whole", Points(6))
+    halves = accumulated(tmp_path / "halves", Halves(Points(6)), accumulation=2)
+    for one, other in zip(whole, halves, strict=True):
+        torch.testing.assert_close(one, other)
+    stop = threading.Event()
+    with pytest.raises(Stopped):
+        accumulated(
+            tmp_path / "broken", Halves(Points(6)), accumulation=2, stop=stop,
+            progress=lambda event: stop.set() if event.step == 2 else None,
+        )  # fmt: skip
+    resumed = accumulated(tmp_path / "broken", Halves(Points(6)), accumulation=2)
+    assert all(torch.equal(one, other) for one, other in zip(halves, resumed, strict=True))
+
+
+def test_epsilon_is_adam_s(tmp_path: Path) -> None:
+    usual = accumulated(tmp_path / "usual", Points(6))
+    same = accumulated(tmp_path / "same", Points(6), epsilon=1e-8)
+    damped = accumulated(tmp_path / "damped", Points(6), epsilon=1e3)
+    assert all(torch.equal(one, other) for one, other in zip(usual, same, strict=True))
+    set_seed(3)
+    start = nn.Linear(4, 1)
+    for one, other in zip(damped, start.parameters(), strict=True):
+        torch.testing.assert_close(one, other.detach(), atol=1e-3, rtol=0)
+    assert not any(torch.equal(one, other) for one, other in zip(usual, damped, strict=True))
+    assert Schedule(epochs=2, learning_rate=0.1, accumulation=5).counted(100, 4).steps == 10
+
+
 def test_a_half_written_checkpoint_is_ignored(tmp_path: Path) -> None:
     whole = make()
     run(whole, tmp_path / "whole")
