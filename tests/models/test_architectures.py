@@ -360,10 +360,10 @@ def test_exports_give_the_same_logits_or_are_refused(teacher: Teacher, head: Any
             export(tmp_path, model, labels, trimmed)
         return
     export(tmp_path, model, labels, trimmed)
-    kind = ARCHITECTURES[student.config.model_type].forms[
+    form = ARCHITECTURES[student.config.model_type].forms[
         {TokenClassifier: "words", ClsClassifier: "sentence", SpanHead: "span"}[head]
     ]
-    plain = getattr(transformers, kind.kind).from_pretrained(tmp_path).eval()
+    plain = getattr(transformers, form.kind).from_pretrained(tmp_path).eval()
     found = plain(**batch(AutoTokenizer.from_pretrained(tmp_path)))
     if head is SpanHead:
         everywhere = {

@@ -27,12 +27,14 @@ def test_only_allowed_layers_change_and_nothing_is_shared(experiment, data, tmp_
         systems=["teacher-ltsft", "apart", "biased"], targets={"ner": ["qac"]}, variants=VARIANTS
     )
     pipeline = Pipeline(small, data, Store(tmp_path))
-    found = {}
+    found: dict[str, tuple[SparseDelta, SparseDelta, set[str], set[str]]] = {}
     for cell in small.cells():
         worn = pipeline.worn(cell, "qac")
         assert worn is not None
-        both = [SparseDelta.load(one.path("delta.safetensors")) for one in (worn, pipeline.task_sft(cell))]
-        found[cell.system] = *both, *(set(by_layer(one)) for one in both)
+        language, task = (
+            SparseDelta.load(one.path("delta.safetensors")) for one in (worn, pipeline.task_sft(cell))
+        )
+        found[cell.system] = language, task, set(by_layer(language)), set(by_layer(task))
     language, task, *where = found["apart"]
     assert where == [OUTER, MIDDLE]
     assert language.overlap(task) == 0.0

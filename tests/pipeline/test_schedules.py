@@ -1,6 +1,7 @@
 """Schedules in epochs for every kind of stage, and shares of text that are held out by language."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -22,7 +23,7 @@ def stages(pipeline: Pipeline) -> dict[str, object]:
 def test_epochs_of_tasks_and_generators_come_to_the_steps_that_the_plan_shows(
     experiment, data, tmp_path: Path
 ) -> None:
-    task = {"ner": {"batch_size": 5, "max_length": 48}}
+    task: dict[str, dict[str, Any]] = {"ner": {"batch_size": 5, "max_length": 48}}
     phases = {"dense": {**EPOCHS, "at_least": 7}, "sparse": {**EPOCHS, "epochs": 2}}
     task["ner"] |= {"sft": {"lottery": {"density": 0.1}, **phases}}
     task["ner"] |= {"adapter": {"adapter": {"reduction": 2}, "sparse": EPOCHS}}
