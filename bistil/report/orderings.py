@@ -120,7 +120,9 @@ def orderings(
             if setting.task in (one.tasks or (setting.task,)):
                 judged = rows_of(rows, setting, one.metric) if one.metric else chosen
                 claims.append(_ordering(judged, setting, one))
+        own = {claim.text for claim in claims if claim.setting == setting}
         told = [(one.always and not asked, _ordering(chosen, setting, one)) for one in ORDERINGS]
+        told = [(always, claim) for always, claim in told if claim.text not in own]
         claims += [claim for always, claim in told if always]
         retention = _retention(chosen, setting, keep_percent)
         claims += [retention] if retention.verdict != NOT_RUN or not asked else []

@@ -116,7 +116,8 @@ def _difference(variant: Variant) -> str:
                     for name, term in value.items()
                 ]
             else:
-                told.append(f"{key.replace('_', ' ')} {_words(value)}")
+                name = key.replace("_", " ")
+                told.append(f"no {name}" if value is None or value == [] else f"{name} {_words(value)}")
     return ", ".join(told) or "under another name"
 
 

@@ -225,6 +225,13 @@ def test_an_experiments_own_claims_are_told_with_their_source_and_without_those_
         "monoshot lrf 2 > monoalignment lrf 2 drf 2": "not run",
     }
     assert [claim.source for claim in claims] == ["table 1", "", "", "", ""]
+    again = Chain(order="teacher-ltsft > teacher-rand-sft", source="table 2")
+    scores = {("teacher-ltsft", None): 60.0, ("teacher-rand-sft", None): 58.0, ("teacher-bitfit", None): 50.0}
+    told = [(claim.text, claim.source) for claim in orderings(grid(scores), chains=(again,))]
+    assert told == [
+        ("teacher-ltsft > teacher-rand-sft", "table 2"),
+        ("teacher-rand-sft > teacher-bitfit", ""),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -217,7 +217,7 @@ def test_a_page_made_again_asks_what_its_experiment_claimed(tmp_path: Path) -> N
         json.dumps({"data": "miniworld", "seen": ["src"], "claims": claims}), encoding="utf-8"
     )
     page = write_again(tmp_path).read_text(encoding="utf-8")
-    assert "bistil-tf lrf 3 &gt; bistil-tf lrf 2<small>nowhere &lt;said&gt;</small>" in page
+    assert "bistil-tf lrf 3 &gt; bistil-tf lrf 2<br><small>nowhere &lt;said&gt;</small>" in page
     assert "not run" not in page
 
 

@@ -35,6 +35,13 @@ def test_a_change_is_merged_by_key_and_null_drops_a_term(experiment) -> None:
     assert found.learning == SYSTEMS["distilmbert-pair"].learning
 
 
+def test_what_a_variant_takes_away_is_told_in_words(experiment) -> None:
+    found = system(
+        experiment, "x", x={"of": "monoshot", "recipe": {"share": []}, "learning": {"select": None}}
+    )
+    assert found.told == "As monoshot, but no share, no select."
+
+
 def test_a_variant_of_a_variant_and_one_without_a_change_to_the_recipe(experiment) -> None:
     first = {"of": "bistil-tf", "learning": {"rows": [{"language": "target", "most": 20}]}}
     second = {"of": "a", "learning": {"follows": "gold"}, "told": "Mine."}
