@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from bistil.errors import InputError
 from bistil.models.load import TaskModel
 from bistil.tasks.biaffine import impossible
-from bistil.tasks.labelling import Labelling
+from bistil.tasks.labelling import OneLabel
 from bistil.tasks.sentences import json_objects, pad_inputs, some
 from bistil.tasks.task import Batch, Outcomes, Row, ratios
 from bistil.training.parallel import processes
@@ -55,7 +55,7 @@ class ChoiceHead(nn.Module):
 
 
 @dataclass(frozen=True)
-class Choice(Labelling):
+class Choice(OneLabel):
     """The task of choosing; it has no labels of its own."""
 
     name: str = "choice"

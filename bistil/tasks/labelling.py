@@ -3,6 +3,7 @@
 Notable: the head is BERT's own form of a two-layer classifier (dense, tanh, dropout, linear), so
 transformers' classes can hold it."""
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,8 +38,8 @@ class ClsClassifier(nn.Module):
 
 
 @dataclass(frozen=True)
-class Labelling:
-    """A task of labelling texts; `dropout` is that of the head."""
+class OneLabel:
+    """A task whose every example has one label, by logits `labels`; `dropout` is that of the head."""
 
     labels: tuple[str, ...] = ()
     dropout: float = 0.1
@@ -47,9 +48,26 @@ class Labelling:
     column: str = ""
     metric: str = ""
 
+    def loss(self, logits: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Cross-entropy of the labels, a mean over examples. Shape: []."""
+        return cross_entropy(logits["labels"].float(), batch["labels"])
+
+    def distillation_loss(
+        self, student_logits: Mapping[str, Tensor], teacher_logits: Mapping[str, Tensor], batch: Batch
+    ) -> Tensor:
+        """Soft cross-entropy of the labels (BiStil eq. 5.3), a mean over examples. Shape: []."""
+        return prediction_loss(
+            student_logits["labels"], teacher_logits["labels"], torch.ones_like(batch["labels"])
+        )
+
+
+@dataclass(frozen=True)
+class Labelling(OneLabel, ABC):
+    """A task of labelling texts, or pairs of them, with labels that training has."""
+
+    @abstractmethod
     def texts(self, examples: Sequence[Any]) -> tuple[list[str], ...]:
         """The texts of the examples, or the first and the second ones of pairs."""
-        raise NotImplementedError
 
     def encode(
         self, examples: Sequence[Any], tokenizer: PreTrainedTokenizerBase, *, max_length: int
@@ -75,18 +93,6 @@ class Labelling:
     def head(self, hidden_size: int) -> nn.Module:
         """A two-layer classifier for encoder states of `hidden_size`."""
         return ClsClassifier(hidden_size=hidden_size, labels=len(self._labels()), dropout=self.dropout)
-
-    def loss(self, logits: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        """Cross-entropy of the labels, a mean over examples. Shape: []."""
-        return cross_entropy(logits["labels"].float(), batch["labels"])
-
-    def distillation_loss(
-        self, student_logits: Mapping[str, Tensor], teacher_logits: Mapping[str, Tensor], batch: Batch
-    ) -> Tensor:
-        """Soft cross-entropy of the labels (BiStil eq. 5.3), a mean over examples. Shape: []."""
-        return prediction_loss(
-            student_logits["labels"], teacher_logits["labels"], torch.ones_like(batch["labels"])
-        )
 
     def predict(self, model: TaskModel, batch: Batch) -> list[str]:
         """The best label of each example."""
