@@ -17,9 +17,9 @@ from bistil.evaluation.score import predict_rows
 from bistil.models.architectures import longest_sequence
 from bistil.settings.files import read_text, text_of
 from bistil.tasks.asking import ASKED, asked, texts_of
-from bistil.tasks.choice import Candidates
+from bistil.tasks.choice import Candidates, Choice
 from bistil.tasks.classification import Text
-from bistil.tasks.labelling import OneLabel
+from bistil.tasks.labelling import Labelling
 from bistil.tasks.nli import Pair
 from bistil.tasks.parsing import Parsing, Tree
 from bistil.tasks.qa import Answer
@@ -160,7 +160,7 @@ class Sure:
 
     def predict(self, model: Any, batch: Any) -> list[tuple[Any, Any]]:
         """Predictions, each with probabilities: of every word's tag, of a label, or None."""
-        if not isinstance(self.task, Tagging | OneLabel):
+        if not isinstance(self.task, Tagging | Labelling | Choice):
             return [(said, None) for said in self.task.predict(model, batch)]
         output = model(batch)
         again: Any = lambda _: output  # noqa: E731 - stands for the model, which is not run twice

@@ -26,8 +26,9 @@ from bistil.pipeline.finished import save_finished
 from bistil.pipeline.inputs import Inputs
 from bistil.pipeline.students import LANGUAGE_SEED, Base
 from bistil.sft.generator import Kind
-from bistil.sft.lottery import Part, Selection
+from bistil.sft.lottery import Selection
 from bistil.store.artefacts import Artefact, NotBuilt
+from bistil.systems.layers import Part
 from bistil.systems.recipe import Side
 from bistil.systems.table import FULL_TEACHER, TEACHER
 from bistil.tasks import RETRIEVAL, column

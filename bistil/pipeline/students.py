@@ -31,9 +31,9 @@ from bistil.pipeline.inputs import Inputs
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import base_hash
 from bistil.sft.language import train_language_sft
-from bistil.sft.lottery import Part, Selection
+from bistil.sft.lottery import Selection
 from bistil.store.artefacts import Artefact, file_id
-from bistil.systems.layers import Pairs, layer_pairs
+from bistil.systems.layers import Pairs, Part, layer_pairs
 from bistil.systems.recipe import Student
 from bistil.training.loop import History
 

@@ -9,8 +9,9 @@ from typing import Literal, Self
 
 from bistil.errors import InputError
 from bistil.settings.ranges import Density, Dropout, Factor, Positive, Seed, Settings
-from bistil.sft.lottery import LotteryConfig, Part, Selection
+from bistil.sft.lottery import LotteryConfig, Selection
 from bistil.sft.spiel.config import SpielSft
+from bistil.systems.layers import Part
 from bistil.training.loop import Schedule
 
 Peer = Literal["lora", "ia3"]

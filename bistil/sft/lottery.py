@@ -22,11 +22,10 @@ from bistil.settings.ranges import Density, Settings, Weight
 from bistil.sft.checks import check_same_layout
 from bistil.sft.sparse_training import SparseTraining
 from bistil.sft.top_k import entries_from, kth_largest, likely_bound, moved
+from bistil.systems.layers import Part
 
 Selection = Literal["top-k", "random", "biases", "all", "none", "given"]
 
-Part = Literal["outer", "middle"]
-"""A part of an encoder: embeddings with the first and the last quarter of its layers, or those between."""
 
 __all__ = [
     "LotteryConfig",

@@ -4,11 +4,14 @@ Notable: a layer map is computed here and nowhere else, and handed on.
 """
 
 import re
+from typing import Literal
 
 from bistil.errors import InputError
 
 Pairs = tuple[tuple[int, int], ...]
 """Layers that belong together as (student's, teacher's), both counted from 1."""
+Part = Literal["outer", "middle"]
+"""A part of an encoder: embeddings with the first and the last quarter of its layers, or those between."""
 NAMED = ("uniform", "odd", "odd-last", "top", "bottom", "last")
 EVEN = ("uniform", "odd", "odd-last")
 """The maps whose steps are even, which need a depth that divides the teacher's."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from bistil.errors import InputError
 from bistil.settings.ranges import Count, Filled, Positive, Range, Settings
-from bistil.systems.layers import LayerMap
+from bistil.systems.layers import LayerMap, Part
 from bistil.systems.rows import Rows, Then
 
 Of = Literal["embedding", "hidden", "states", "attention", "scores", "relations", "prediction", "sentence"]
@@ -249,7 +249,7 @@ class Adaptation(Settings):
 
     worn: Literal["nothing", "sft", "adapter", "generated"] = "nothing"
     select: Literal["random", "biases"] | None = None
-    part: Literal["outer", "middle"] | None = field(default=None, metadata={"added_later": True})
+    part: Part | None = field(default=None, metadata={"added_later": True})
     generator: Literal["base", "ls"] | None = field(default=None, metadata={"added_later": True})
     of: Literal["own", "source", "nearest"] = field(default="own", metadata={"added_later": True})
     start: Literal["generated", "random"] | None = field(default=None, metadata={"added_later": True})
@@ -336,7 +336,7 @@ class Learning(Settings):
     """
 
     select: Literal["random", "biases", "all", "none"] | None = None
-    part: Literal["outer", "middle"] | None = field(default=None, metadata={"added_later": True})
+    part: Part | None = field(default=None, metadata={"added_later": True})
     peft: Literal["lora", "ia3"] | None = None
     spiel: Literal["ag", "ma"] | None = None
     interval: Count | None = field(default=None, metadata={"added_later": True})
