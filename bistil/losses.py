@@ -114,6 +114,23 @@ def tempered_loss(
     return temperature**2 * (_divergence(*logs) * rows).sum() / counted(rows.sum())
 
 
+def logits_loss(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor) -> Tensor:
+    """The squared distance of logits, a sum over C and a mean over the rows where `mask` is 1 (Bui section
+    3.3.6).
+
+    Shape: the logits are [..., C], mask is [...]; the result is a scalar.
+    """
+    if student_logits.shape != teacher_logits.shape or mask.shape != student_logits.shape[:-1]:
+        raise InputError(
+            "The distance of logits needs logits [..., C] of one shape and a mask [...]; student"
+            f" {tuple(student_logits.shape)}, teacher {tuple(teacher_logits.shape)}, mask {tuple(mask.shape)}"
+            " came."
+        )
+    rows = _weights(mask, student_logits)
+    apart = (student_logits.to(rows.dtype) - teacher_logits.to(rows.dtype)).square().sum(dim=-1)
+    return (apart * rows).sum() / counted(rows.sum())
+
+
 def stored_loss(student_logits: Tensor, ids: Tensor, values: Tensor) -> Tensor:
     """Soft cross-entropy -sum q log p^S against the teacher's k largest logits, which were stored: q is their
     softmax alone (MergeDistill section 3).

@@ -15,6 +15,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from bistil.models.architectures import architecture, student_config, student_tensors, with_encoder
+from bistil.sft.spiel.ranking import largest
+from bistil.sft.spiel.support import choose_tensors
 from bistil.systems.layers import LayerMap, start_layers, student_depth
 from bistil.vocab import trim_config
 
@@ -51,6 +53,18 @@ def initialise_with_head(teacher: PreTrainedModel, lrf: int, start: LayerMap = "
     student.get_output_embeddings().weight = encoder.get_input_embeddings().weight
     student.train(encoder.training).requires_grad_(True)
     return student  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def prune(encoder: nn.Module, share: float) -> None:
+    """Set the smallest weights of each linear layer in the Transformer's blocks to 0, in place: a `share` of
+    them, ties to the first (magnitude pruning; the thesis' section 7.5 would have SpIEL repair it).
+
+    A sparse fine-tuning of the result leaves all other zeros zeros.
+    """
+    for name in choose_tensors(encoder):
+        weight = encoder.get_parameter(name).view(-1)
+        weight[largest(-weight.abs().float(), round(share * weight.numel()))] = 0.0
 
 
 def random_student(teacher: PreTrainedModel, lrf: int, kept: np.ndarray | None) -> PreTrainedModel:

@@ -23,6 +23,7 @@ from bistil.distil.general import set_dropout
 from bistil.distil.objective import compare, term_pairs
 from bistil.distil.terms import Context, Reading
 from bistil.distil.width import Narrowing
+from bistil.losses import logits_loss
 from bistil.models.load import Output, TaskModel
 from bistil.settings.ranges import Count, Length, Positive, Settings
 from bistil.sft.config import SftConfig, SftMethod
@@ -33,11 +34,10 @@ from bistil.sft.tune import fine_tune
 from bistil.sft.tuning import Tuning
 from bistil.systems.layers import Pairs
 from bistil.systems.recipe import Term
-from bistil.tasks.sentences import IGNORED
 from bistil.tasks.task import Row, Task
 from bistil.tasks.training import TaskBatches
+from bistil.text.corpora import IGNORED
 from bistil.training.loop import Evaluate, History, Objective, Run
-from bistil.training.parallel import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,9 @@ class TaskConfig(Settings):
     validation_examples: Count | None = field(default=None, metadata={"added_later": True})
     head_learning_rate: Positive | None = field(default=None, metadata={"added_later": True})
     adapter: SftMethod | None = field(default=None, metadata={"added_later": True})
+
+
+Logits = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +138,7 @@ class TaskLearning(Objective):
         if follows is None:
             return gold, {}
         wanted = follows.logits(batch).logits
-        apart = torch.stack([logits_mse(one, wanted, batch) for one in found]).mean()
+        apart = torch.stack([_apart(one, wanted, batch) for one in found]).mean()
         return (gold + apart) / 2, {"gold": gold.detach(), "logits": apart.detach()}
 
     def train(self, mode: bool = True) -> "TaskLearning":
@@ -145,19 +148,16 @@ class TaskLearning(Objective):
         return super().train(mode)
 
 
-def logits_mse(
-    student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], batch: Mapping[str, Tensor]
-) -> Tensor:
-    """The squared distance of logits, a sum over labels and a mean over what is labelled, summed over the
-    task's kinds of logits. Shape: [..., C] each, of both sides -> [].
-    """
-    gold, total = batch.get("labels", batch.get("heads")), torch.zeros(())
-    for name, own in student.items():
-        rows = (own.float() - teacher[name].float()).square().sum(-1)
-        labelled = gold is not None and gold.shape == rows.shape
-        kept = gold != IGNORED if labelled and gold is not None else torch.ones_like(rows, dtype=torch.bool)
-        total = total.to(rows) + rows[kept].sum() / counted(kept.sum())
-    return total
+def _apart(student: Logits, teacher: Logits, batch: Logits) -> Tensor:
+    """The squared distance from the teacher of what is labelled, summed over the task's kinds of logits."""
+    gold = batch.get("labels", batch.get("heads"))
+
+    def labelled(rows: Tensor) -> Tensor:
+        known = gold is not None and gold.shape == rows.shape
+        return (gold != IGNORED) if known and gold is not None else torch.ones_like(rows)
+
+    losses = [logits_loss(own, teacher[name], labelled(own[..., 0])) for name, own in student.items()]
+    return torch.stack(losses).sum()
 
 
 class TaskDistillation(Objective):

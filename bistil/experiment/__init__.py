@@ -205,13 +205,10 @@ class Experiment(Settings):
             own = self.schedules.get(cell.without_regime.system, sft.sparse)
             sft = dataclasses.replace(sft, sparse=own)
         way = learning.select or learning.spiel or learning.peft
-        sft = sft.by(way) if way else sft
+        asked = {"interval": learning.interval, "schedule": learning.falls, "doubtful": learning.doubtful}
+        sft = sft.by(way, **{name: value for name, value in asked.items() if value}) if way else sft
         if learning.embeddings == "frozen" and sft.lottery is not None:
             sft = dataclasses.replace(sft, lottery=dataclasses.replace(sft.lottery, freeze_embeddings=True))
-        if sft.spiel and (learning.interval or learning.falls):
-            moved: dict[str, Any] = {"interval": learning.interval, "schedule": learning.falls}
-            moves = {name: value for name, value in moved.items() if value}
-            sft = dataclasses.replace(sft, spiel=dataclasses.replace(sft.spiel, **moves))
         if learning.part:
             sft = sft.within(learning.part)
         config = dataclasses.replace(config, sft=sft, adapter=None)

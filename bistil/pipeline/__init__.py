@@ -21,10 +21,11 @@ from bistil.evaluation.score import predict_all
 from bistil.experiment import Cell
 from bistil.models.load import TaskModel
 from bistil.pipeline import gathered, generated, merged, scores, students, trimmed, tuned
+from bistil.pipeline.bases import Base
 from bistil.pipeline.check import check
 from bistil.pipeline.finished import save_finished
 from bistil.pipeline.inputs import Inputs
-from bistil.pipeline.students import LANGUAGE_SEED, Base
+from bistil.pipeline.students import LANGUAGE_SEED
 from bistil.sft.generator import Kind
 from bistil.sft.lottery import Selection
 from bistil.store.artefacts import Artefact, NotBuilt

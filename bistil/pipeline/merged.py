@@ -21,8 +21,9 @@ from bistil.models.architectures import blocks as layers_of
 from bistil.models.architectures import head_state, longest_sequence
 from bistil.models.load import Teacher, load_teacher, quiet
 from bistil.models.packaged import teacher_folder
+from bistil.pipeline.bases import OWN_HEAD, trimmed_tokenizer
 from bistil.pipeline.inputs import Inputs
-from bistil.pipeline.students import OWN_HEAD, general_config, trimmed_tokenizer
+from bistil.pipeline.students import general_config
 from bistil.pretrain import PretrainConfig, pretrain, read_text
 from bistil.pretrain.start import off_the_plateau
 from bistil.settings.places import given

@@ -16,9 +16,9 @@ from bistil.evaluation.score import predict_all
 from bistil.evaluation.significance import KEPT, keep_outcomes
 from bistil.experiment import Cell
 from bistil.models.load import TaskModel
+from bistil.pipeline.bases import Base
 from bistil.pipeline.examples import TRANSLATION
 from bistil.pipeline.inputs import Inputs
-from bistil.pipeline.students import Base
 from bistil.pipeline.tuned import worn_encoder
 from bistil.settings.files import csv_text
 from bistil.store.artefacts import Artefact, file_id

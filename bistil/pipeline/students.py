@@ -4,32 +4,28 @@ Notable: a student's stage is one function that reads its recipe (`systems.recip
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from accelerate.utils import set_seed
-from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from safetensors.torch import save_file
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from bistil import vocab
-from bistil.adapt.worn import WORN, load_worn
 from bistil.distil.family import Family, share
 from bistil.distil.general import GeneralConfig, distil
 from bistil.distil.objective import Distillation
-from bistil.distil.start import initialise, initialise_with_head, random_student
-from bistil.distil.teachers import AdaptedTeacher
-from bistil.distil.width import Narrowing, initialise_narrow
+from bistil.distil.start import prune
 from bistil.errors import InputError
 from bistil.experiment import Cell
-from bistil.models.architectures import head_state, load_head, with_encoder
-from bistil.models.load import load_encoder, load_teacher
+from bistil.models.architectures import head_state
+from bistil.models.load import load_teacher
+from bistil.pipeline.bases import MEMBERS, OWN_HEAD, Base, kept_ids, masked_lm, trimmed_tokenizer
 from bistil.pipeline.inputs import Inputs
+from bistil.pipeline.started import Clothes, followed_teacher, freeze, go_on, started
 from bistil.sft.config import SftConfig
-from bistil.sft.delta import base_hash
 from bistil.sft.language import train_language_sft
 from bistil.sft.lottery import Selection
 from bistil.store.artefacts import Artefact, file_id
@@ -38,39 +34,7 @@ from bistil.systems.recipe import Student
 from bistil.training.loop import History
 
 LANGUAGE_SEED = 1
-CALIBRATION = 256  # sequences a language that a narrower student is projected by
 NARROWING = "narrowing.safetensors"  # of a narrower student, for stage 2
-MEMBERS = "members"  # of a family: a folder for each language's student
-OWN_HEAD = "mlm-head.safetensors"  # of a student whose recipe trains its masked-LM head
-Clothes = Mapping[str, Artefact]
-"""What the teacher wears meanwhile, by language."""
-
-
-@dataclass(frozen=True)
-class Base:
-    """What a cell tunes: a student, or the teacher where that is None.
-
-    Attributes:
-        student: the artefact of the student.
-        vocabulary: what the student is trimmed to; None for the teacher's.
-        member: the language of one student of a family; "" where there is one student only.
-        tokenizer: the folder of the vocabulary's tokenizer that text is read with.
-    """
-
-    student: Artefact | None
-    vocabulary: Artefact | None
-    member: str = ""
-    tokenizer: str = field(default="tokenizer", compare=False)
-
-    def load(self, inputs: Inputs) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, torch.Tensor | None]:
-        """The encoder, its tokenizer, and the teacher's ids of its tokens (None where they are the same)."""
-        if self.student is None:
-            return inputs.fresh_teacher().encoder, inputs.teacher.tokenizer, None
-        encoder = load_encoder(self.student.path(f"{MEMBERS}/{self.member}" if self.member else "model"))
-        if self.vocabulary is None:
-            return encoder, inputs.teacher.tokenizer, None
-        kept = kept_ids(self.vocabulary) if self.vocabulary.kind == "vocabulary" else None
-        return encoder, trimmed_tokenizer(self.vocabulary, self.tokenizer), kept
 
 
 def make_vocabulary(inputs: Inputs, codes: tuple[str, ...]) -> Artefact:
@@ -157,7 +121,7 @@ def _language_module(
             tokenizer = trimmed_tokenizer(kept)
             vocab.trim_model(mlm, kept_ids(kept).numpy())
         if student is not None and made is None:
-            mlm = _over(mlm, student)
+            mlm = masked_lm(mlm, student)
         delta, history = train_language_sft(
             inputs.placed(mlm),
             tokenizer,
@@ -198,20 +162,22 @@ def make_student(
 
     def build(folder: Path) -> Mapping[str, Any]:
         tokenizer = trimmed_tokenizer(kept) if kept else inputs.teacher.tokenizer
-        teacher = _teacher(inputs, recipe, kept, worn)
+        teacher = followed_teacher(inputs, recipe, kept, worn)
         set_seed(config.seed)
         if recipe.family:
-            started = {code: _started(inputs, recipe, config, teacher, kept, codes)[0] for code in codes}
-            share(started, recipe.share)
-            made, narrowing = started[cell.target], None
+            members = {code: started(inputs, recipe, config, teacher, kept, codes)[0] for code in codes}
+            share(members, recipe.share)
+            made, narrowing = members[cell.target], None
         else:
-            made, narrowing = _started(inputs, recipe, config, teacher, kept, codes)
-            started = {}
+            made, narrowing = started(inputs, recipe, config, teacher, kept, codes)
+            members = {}
         if donor is not None:
-            _go_on(inputs, made, donor, kept)
+            go_on(inputs, made, donor, kept)
         history: History = []
-        for one in started.values() or [made]:
-            _freeze(one, recipe.frozen)
+        for one in members.values() or [made]:
+            freeze(one, recipe.frozen)
+            if recipe.pruned:
+                prune(cast(PreTrainedModel, one.base_model), recipe.pruned)
         if recipe.terms:
 
             def minimised(student: PreTrainedModel) -> Distillation:
@@ -225,7 +191,7 @@ def make_student(
                 )
 
             objective: Distillation | Family = (
-                Family({code: minimised(one) for code, one in started.items()})
+                Family({code: minimised(one) for code, one in members.items()})
                 if recipe.family
                 else minimised(made)
             )
@@ -238,7 +204,7 @@ def make_student(
         if narrowing is not None:
             save_file(dict(narrowing.state_dict()), folder / NARROWING)
         if recipe.family:
-            return _keep_family(inputs, folder, started, tokenizer, history)
+            return _keep_family(inputs, folder, members, tokenizer, history)
         if recipe.has_head and recipe.follows:
             save_file(head_state(made), folder / OWN_HEAD)
         encoder: Any = made.base_model
@@ -256,7 +222,7 @@ def make_cut_student(inputs: Inputs, whole: Artefact, kept: Artefact) -> Artefac
     """
 
     def build(folder: Path) -> Mapping[str, Any]:
-        mlm = _over(inputs.fresh_teacher().mlm, whole)
+        mlm = masked_lm(inputs.fresh_teacher().mlm, whole)
         vocab.trim_model(mlm, kept_ids(kept).numpy())
         if whole.path(OWN_HEAD).is_file():
             save_file(head_state(mlm), folder / OWN_HEAD)
@@ -264,48 +230,6 @@ def make_cut_student(inputs: Inputs, whole: Artefact, kept: Artefact) -> Artefac
         return inputs.keep_student(folder, encoder, trimmed_tokenizer(kept), [])
 
     return inputs.store.run("student", {"trim": "after"}, {"student": whole, "vocabulary": kept}, build)
-
-
-def _over(mlm: PreTrainedModel, student: Artefact) -> PreTrainedModel:
-    """A masked LM, changed in place, with a student's encoder, and its head where it has one."""
-    # Without one: the student's last states are trained to be the teacher's, so the teacher's head fits.
-    mlm = with_encoder(mlm, load_encoder(student.path("model")))
-    if (own := student.path(OWN_HEAD)).is_file():
-        load_head(mlm, load_file(own))
-    return mlm
-
-
-def _go_on(inputs: Inputs, made: PreTrainedModel, donor: Base, kept: Artefact | None) -> None:
-    """Give a student that has just started the weights of another pair's, its masked-LM head too where both
-    have one.
-    """
-    whole, _, theirs = donor.load(inputs)
-    own = kept_ids(kept) if kept is not None else torch.arange(whole.config.vocab_size)
-    rows = (own if theirs is None else theirs).numpy()
-    encoder: Any = made.base_model
-    vocab.take_over(encoder, whole, own.numpy(), rows)
-    assert donor.student is not None
-    if made is not encoder and donor.student.path(OWN_HEAD).is_file():
-        mlm = inputs.fresh_teacher().mlm
-        vocab.trim_model(mlm, rows)
-        vocab.take_over(made, _over(mlm, donor.student), own.numpy(), rows)
-
-
-def _freeze(student: PreTrainedModel, parts: tuple[str, ...]) -> None:
-    """Keep parts of a student as they start.
-
-    Raises:
-        InputError: for positions that the architecture has no table of.
-    """
-    for part in parts:
-        found: Any = student.base_model.get_submodule("embeddings")
-        found = getattr(found, "position_embeddings", None) if part == "positions" else found
-        if found is None:
-            raise InputError(
-                f"A table of positions was expected to be frozen, but {type(student).__name__} has none."
-                " Take `frozen: [positions]` out of the recipe."
-            )
-        found.requires_grad_(False)
 
 
 def _keep_family(
@@ -390,75 +314,3 @@ def _made_from(
     if recipe.terms and (kept is None or (recipe.follows and not recipe.adapted)):
         found |= inputs.texts(codes)
     return {**found, **{f"sft {code}": one for code, one in worn.items()}}
-
-
-def _teacher(inputs: Inputs, recipe: Student, kept: Artefact | None, worn: Clothes) -> AdaptedTeacher:
-    """The teacher of a recipe.
-
-    One that predicts is trimmed along with the student, so that both predict the same tokens; one that wears
-    SFTs keeps the rows that these belong to, and reads the student's tokens through `kept`.
-    """
-    mlm = inputs.fresh_teacher().mlm
-    ids = kept_ids(kept) if kept else None
-    if ids is not None and recipe.has_head and not worn:
-        vocab.trim_model(mlm, ids.numpy())
-        ids = None
-    encoder: Any = inputs.placed(mlm).base_model
-    base = base_hash(encoder) if worn else ""
-    deltas = {code: load_worn(found.path(WORN), base=base) for code, found in worn.items()}
-    return AdaptedTeacher(encoder, deltas, ids, mlm if recipe.has_head else None)
-
-
-def _started(
-    inputs: Inputs,
-    recipe: Student,
-    config: GeneralConfig,
-    teacher: AdaptedTeacher,
-    kept: Artefact | None,
-    codes: tuple[str, ...],
-) -> tuple[PreTrainedModel, Narrowing | None]:
-    """A student before it learns anything: an encoder, or a masked LM where it predicts tokens."""
-    ids = kept_ids(kept).numpy() if kept else None
-    if recipe.start == "random":
-        made = random_student(inputs.teacher.mlm, config.lrf, ids)
-        return (made if recipe.has_head else cast(PreTrainedModel, made.base_model)), None
-    if config.drf > 1:
-        text = partial(_calibration, inputs, teacher, codes)
-        narrow, narrowing = initialise_narrow(
-            teacher.encoder, config.lrf, config.drf, text, learned=config.learn_map
-        )
-        if ids is not None:
-            vocab.trim_model(narrow, ids)
-        return narrow, narrowing
-    if not recipe.has_head:
-        encoder = initialise(inputs.teacher.encoder, config.lrf, recipe.start)
-        if ids is not None:
-            vocab.trim_model(encoder, ids)
-        return encoder, None
-    whole = inputs.fresh_teacher().mlm
-    if ids is not None:
-        vocab.trim_model(whole, ids)
-    return initialise_with_head(whole, config.lrf, recipe.start), None
-
-
-def _calibration(
-    inputs: Inputs, teacher: AdaptedTeacher, codes: tuple[str, ...]
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of each language's first sequences, the teacher wearing its SFT; in the end none."""
-    for code in codes:
-        teacher.wear(code)
-        for rows in torch.arange(min(CALIBRATION, len(inputs.blocks(code)))).split(32):
-            ids, mask = inputs.blocks(code).rows(rows.numpy())
-            yield ids.to(inputs.device), mask.to(inputs.device)
-    teacher.wear(None)
-
-
-def trimmed_tokenizer(vocabulary: Artefact, name: str = "tokenizer") -> PreTrainedTokenizerFast:
-    """The tokenizer of a vocabulary artefact."""
-    tokenizer: Any = AutoTokenizer.from_pretrained(vocabulary.path(name), trust_remote_code=False)
-    return cast(PreTrainedTokenizerFast, tokenizer)
-
-
-def kept_ids(vocabulary: Artefact) -> torch.Tensor:
-    """The teacher's ids of a vocabulary artefact's tokens. Shape: [V]."""
-    return load_file(vocabulary.path("kept.safetensors"))["kept"]

@@ -20,8 +20,9 @@ from bistil.errors import InputError
 from bistil.evaluation.score import predict_all
 from bistil.experiment import Cell
 from bistil.models.load import TaskModel
+from bistil.pipeline.bases import Base
 from bistil.pipeline.inputs import Inputs
-from bistil.pipeline.students import NARROWING, Base, imitated
+from bistil.pipeline.students import NARROWING, imitated
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.sft.flat import read_at
 from bistil.store.artefacts import Artefact

@@ -5,7 +5,7 @@ experiment changes its method in one line."""
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from bistil.errors import InputError
 from bistil.settings.ranges import Density, Dropout, Factor, Positive, Seed, Settings
@@ -138,15 +138,16 @@ class SftMethod(Settings):
         """The same method with another density."""
         return self._with(dataclasses.replace(self._sparse, density=density))
 
-    def by(self, way: Way) -> Self:
+    def by(self, way: Way, **moves: Any) -> Self:
         """Another method over the same schedules, or the same one by another `select` or `method`.
 
-        Where the settings are of another method, only the density carries over, and the rest is the papers'.
+        Where the settings are of another method, only the density carries over, and the rest is the papers';
+        `moves` are settings of SpIEL's support.
         """
         match way:
             case "ag" | "ma":
                 spiel = self.spiel or SpielSft(density=self.density)
-                return self._with(dataclasses.replace(spiel, method=way))
+                return self._with(dataclasses.replace(spiel, method=way, **moves))
             case "lora" | "ia3":
                 peft = self.peft or PeftSft(density=self.density)
                 return self._with(dataclasses.replace(peft, method=way))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 from bistil.errors import InputError
-from bistil.settings.ranges import Count, Filled, Positive, Range, Settings
+from bistil.settings.ranges import Count, Filled, Positive, Range, Settings, Share
 from bistil.systems.layers import LayerMap, Part
 from bistil.systems.rows import Rows, Then
 
@@ -105,6 +105,8 @@ class Student(Settings):
         frozen: what of the student stays as it starts: its `positions`, or all of its `embeddings`.
         start_from: the target whose student, by this very recipe, it goes on from instead of the teacher's
             layers (progressive transfer); rows of tokens that student has not are the teacher's. "" for none.
+        pruned: the share of each linear layer's weights, the smallest ones, that it starts with as 0
+            (magnitude pruning), before it learns anything.
         title: what its learning curve is called.
         named: how its artefacts name the recipe; "" where they hold all of it, as those of variants do.
     """
@@ -119,6 +121,7 @@ class Student(Settings):
     trim: Literal["before", "after"] = field(default="before", metadata={"added_later": True})
     frozen: tuple[Literal["positions", "embeddings"], ...] = field(default=(), metadata={"added_later": True})
     start_from: str = field(default="", metadata={"added_later": True})
+    pruned: Share = field(default=0.0, metadata={"added_later": True})
     title: str = ""
     named: str = ""
 
@@ -151,6 +154,11 @@ class Student(Settings):
             raise InputError(
                 "`start_from` is for a student of a pair or a target that learns something and is trimmed"
                 " before it does, if at all."
+            )
+        if self.pruned and (self.start == "random" or self.start_from):
+            raise InputError(
+                "`pruned` is for a student that starts from the teacher's layers, but got"
+                f" `start: {self.start_told}`."
             )
         if (self.vocabulary, self.languages) == ("trimmed", "seen"):
             raise InputError(
@@ -205,13 +213,14 @@ class Student(Settings):
         return (
             bool(compared)
             and compared <= {"attention", "states"}
-            and (self.languages, self.start, self.start_from) == ("pair", "uniform", "")
+            and (self.languages, self.start, self.start_from, self.pruned) == ("pair", "uniform", "", 0.0)
         )
 
     @property
     def start_told(self) -> str:
-        """What it starts from, as in result rows: uniform, random, uniform from swa."""
-        return f"{self.start} from {self.start_from}" if self.start_from else self.start
+        """What it starts from, as in result rows: uniform, random, uniform from swa, uniform pruned 0.5."""
+        donor = f"from {self.start_from}" if self.start_from else ""
+        return " ".join(filter(None, (self.start, donor, f"pruned {self.pruned:g}" if self.pruned else "")))
 
     @property
     def settings(self) -> Any:
@@ -312,6 +321,7 @@ class Learning(Settings):
         spiel: the task is tuned by this variant of SpIEL, at that density.
         interval: the steps between two updates of SpIEL's support, instead of the settings'.
         falls: how the share that an update replaces falls, instead of as the settings say.
+        doubtful: how long an update waits for surer gradients, as `SpielSettings.doubtful`.
         adapter: the task is tuned by a bottleneck adapter, as `adapter` of its settings says.
         follows: the task's "gold" labels, the language-adapted "teacher" that is tuned for it
             (teacher-forced), or half the labels, half the squared distance from the "logits" of the teacher
@@ -341,6 +351,7 @@ class Learning(Settings):
     spiel: Literal["ag", "ma"] | None = None
     interval: Count | None = field(default=None, metadata={"added_later": True})
     falls: Literal["linear", "cosine"] | None = field(default=None, metadata={"added_later": True})
+    doubtful: Positive | None = field(default=None, metadata={"added_later": True})
     adapter: bool = field(default=False, metadata={"added_later": True})
     follows: Literal["gold", "teacher", "logits"] = "gold"
     terms: Mapping[str, Term] = field(default_factory=lambda: STATES)
@@ -360,8 +371,10 @@ class Learning(Settings):
             raise InputError(
                 f"At most one of `select`, `peft`, `spiel` and `adapter` was expected, but got {self}."
             )
-        if (self.interval or self.falls) and not self.spiel:
-            raise InputError("`interval` and `falls` are how SpIEL's support moves: `spiel: ag` or `ma`.")
+        if (self.interval or self.falls or self.doubtful) and not self.spiel:
+            raise InputError(
+                "`interval`, `falls` and `doubtful` are how SpIEL's support moves: `spiel: ag` or `ma`."
+            )
         restricted = self.embeddings == "frozen" or self.part
         if restricted and (self.peft or self.spiel or self.adapter):
             raise InputError(
@@ -401,7 +414,8 @@ class Learning(Settings):
         """By what the task is tuned and through which of a family's students, as in result rows."""
         sides = "" if self.through == self.used == "target" else f" {self.through} to {self.used}"
         every = f"every {self.interval}" if self.interval else ""
-        how = " ".join(filter(None, (self.by or "settings", every, self.falls, self.part)))
+        sure = f"doubtful {self.doubtful:g}" if self.doubtful else ""
+        how = " ".join(filter(None, (self.by or "settings", every, self.falls, sure, self.part)))
         return how + (f"+{self.layers}" if self.layers else "") + sides
 
     @property

@@ -6,9 +6,10 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from bistil.distil.start import initialise
+from bistil.distil.start import initialise, prune
 from bistil.errors import InputError
 from bistil.models.load import encode
+from bistil.sft.spiel.support import choose_tensors
 from bistil.systems.layers import start_layers
 
 
@@ -89,3 +90,21 @@ def test_dtype_and_dropped_pooler() -> None:
     student = initialise(BertModel(config).to(torch.bfloat16), 2)
     assert student.pooler is None
     assert student.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.8])
+def test_the_smallest_weights_of_each_linear_layer_are_pruned(share: float) -> None:
+    encoder = teacher()
+    before = {name: one.detach().clone() for name, one in encoder.named_parameters()}
+    prune(encoder, share)
+    pruned = set(choose_tensors(encoder))
+    assert pruned
+    for name, weight in encoder.named_parameters():
+        if name not in pruned:
+            assert torch.equal(weight, before[name])
+            continue
+        gone = weight == 0
+        assert int(gone.sum()) == round(share * weight.numel())
+        assert torch.equal(weight[~gone], before[name][~gone])
+        if gone.any():
+            assert before[name][gone].abs().max() <= before[name][~gone].abs().min()

@@ -13,7 +13,7 @@ from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.models.load import Output, encode
 from bistil.pipeline import Pipeline
-from bistil.pipeline.students import OWN_HEAD, kept_ids, trimmed_tokenizer
+from bistil.pipeline.bases import OWN_HEAD, kept_ids, trimmed_tokenizer
 from bistil.plan import foresee, plan
 from bistil.plan.text import plan_lines
 from bistil.store.artefacts import Store

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.models.load import load_encoder
 from bistil.pipeline import Pipeline, students
-from bistil.pipeline.students import OWN_HEAD, kept_ids
+from bistil.pipeline.bases import OWN_HEAD, kept_ids
 from bistil.plan import foresee, plan
 from bistil.store.artefacts import Store
 from bistil.systems.recipe import STATES, Student
@@ -57,9 +58,7 @@ def test_a_student_goes_on_from_another_pairs(experiment, data, tmp_path: Path, 
     for row, token in enumerate(mine):
         expected = theirs[WORDS][yours.index(token)] if token in yours else teacher[WORDS][token]
         assert torch.equal(own[WORDS][row], expected)
-    heads = [
-        students.load_file(one.path(OWN_HEAD)) for one in (student, donor) if one.path(OWN_HEAD).is_file()
-    ]
+    heads = [load_file(one.path(OWN_HEAD)) for one in (student, donor) if one.path(OWN_HEAD).is_file()]
     if heads:
         transform = "cls.predictions.transform.dense.weight"
         assert torch.equal(heads[0][transform], heads[1][transform])

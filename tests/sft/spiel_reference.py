@@ -62,18 +62,36 @@ class Reference:
         self.phi, self.anchor, self.m, self.v, self.age, self.born = (np.zeros(n) for _ in range(6))
         self.row, self.column = np.zeros(self.shape[0]), np.zeros(self.shape[1])
         self.phase: list[np.ndarray] = []
+        self.due = 0
 
     def weights(self) -> np.ndarray:
         return (self.theta + np.where(self.active, self.phi, 0.0)).reshape(self.shape)
 
     def step(self, number: int, gradient: np.ndarray) -> None:
         config, g = self.config, gradient.reshape(-1).astype(float)
-        if (number - 1) % config.interval >= config.interval - config.estimation:
+        if self.due or (number - 1) % config.interval >= config.interval - config.estimation:
             self.phase.append(g)
         (self._adam if config.method == "ag" else self._sm3)(g)
         if number % config.interval == 0:
-            self._renew(number)
-            self.phase = []
+            self.due = number
+        if self.due and config.doubtful is None:
+            self.renew(number)
+
+    def renew(self, number: int) -> None:
+        self._renew(number)
+        self.phase, self.due = [], 0
+
+    def doubts(self) -> tuple[int, int]:
+        """How many candidates might belong to those that an update would grow now, and how many these are."""
+        count = round((1.0 if self.due == self.config.interval else self._share(self.due)) * self.k)
+        pool = sorted(range(len(self.theta)), key=lambda j: -abs(self.phase[0][j]))[: self.k]
+        free = [j for j in pool if not self.active[j]]
+        seen = np.stack(self.phase)[:, free]
+        mean, error = np.abs(seen.mean(0)), seen.std(0, ddof=1) / math.sqrt(len(seen))
+        order = np.argsort(-mean, kind="stable")
+        if not 0 < count < len(order):
+            return 0, count
+        return int(sum(mean[j] + 1.96 * error[j] >= mean[order[count - 1]] for j in order[count:])), count
 
     def _adam(self, g: np.ndarray) -> None:
         for j in np.flatnonzero(self.active):
@@ -100,12 +118,15 @@ class Reference:
             if nu[j] > 0:
                 self.phi[j] -= LR * g[j] / math.sqrt(nu[j])
 
+    def _share(self, number: int) -> float:
+        done = number / self.config.steps
+        falling = (1 + math.cos(math.pi * done)) / 2 if self.config.schedule == "cosine" else 1 - done
+        return self.config.rate * falling
+
     def _renew(self, number: int) -> None:
         config, n = self.config, len(self.theta)
-        share = config.rate * (1 - number / config.steps)
-        if config.schedule == "cosine":
-            share = config.rate / 2 * (1 + math.cos(math.pi * number / config.steps))
-        if number == config.interval and config.replace_all_first:
+        share = self._share(self.due)
+        if self.due == config.interval and config.replace_all_first:
             share = 1.0
         count = round(share * self.k)
         worth = np.abs(self.phi - (self.anchor if config.drop == "change" else 0.0))

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sft_examples import bits, encoder, random_delta, same_bits
-from spiel_reference import Blocks, Reference, loss, run
+from spiel_reference import LR, Blocks, Reference, loss, run
 from torch import nn
 
 from bistil.errors import InputError
@@ -76,6 +76,62 @@ def test_the_readings_differ_where_they_should() -> None:
 
     supports = [support(**reading) for reading in READINGS if "density" not in reading]
     assert len({tuple(keys) for keys in supports}) >= len(supports) - 1
+
+
+@pytest.mark.parametrize("share", [0.2, 1.5])
+def test_an_update_waits_while_its_candidates_are_in_doubt(share: float) -> None:
+    """Adaptive gamma (thesis section 7.5) is the plain loops."""
+    settled = config(steps=60, interval=8, estimation=2, density=0.3, doubtful=share)
+    model, twin, waited = Blocks(), Blocks(), list[int]()
+    with MovingSupport(model, settled) as start:
+        references = {
+            name: Reference(twin.get_parameter(name), start.positions(name), settled) for name in start.parts
+        }
+    for step, support, optimizer in run(model, settled):
+        for name, reference in references.items():
+            twin.get_parameter(name).data.copy_(torch.from_numpy(reference.weights()))
+        twin.zero_grad()
+        loss(twin, step).backward()
+        for name, reference in references.items():
+            reference.step(step, twin.get_parameter(name).grad.numpy())
+        due = next(iter(references.values())).due
+        if due:
+            doubts, counts = zip(*(one.doubts() for one in references.values()), strict=True)
+            if sum(doubts) <= share * sum(counts) or step - due >= 6:
+                for reference in references.values():
+                    reference.renew(step)
+                waited.append(step - due)
+        for name, reference in references.items():
+            positions = support.positions(name).tolist()
+            assert positions == np.flatnonzero(reference.active).tolist(), (step, name)
+            assert optimizer.born[support.parts[name]].tolist() == reference.born[positions].tolist()
+    assert waited[0] == 0
+    assert max(waited) > 0
+
+
+def test_a_run_that_waits_resumes_to_the_bit() -> None:
+    settled = config(steps=30, interval=8, estimation=2, doubtful=0.1)
+    whole = {step: (s.keys.clone(), s.values.detach().clone()) for step, s, _ in run(Blocks(), settled)}
+    model = Blocks()
+    with MovingSupport(model, settled) as support:
+        optimizer = spiel_optimizer(support, lr=LR)
+        for step in range(1, 19):
+            loss(model, step).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        assert optimizer.due == 16, "the run is stopped while an update waits"
+        saved = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+    model = Blocks()
+    with MovingSupport(model, settled) as support:
+        optimizer = spiel_optimizer(support, lr=LR)
+        model.load_state_dict(saved[0])
+        optimizer.load_state_dict(saved[1])
+        for step in range(19, 31):
+            loss(model, step).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            assert support.keys.equal(whole[step][0])
+            assert support.values.equal(whole[step][1])
 
 
 def test_candidate_averages_are_the_dense_ones_over_micro_batches() -> None:
@@ -307,6 +363,9 @@ def test_only_linear_layers_of_blocks_and_embeddings_if_asked() -> None:
         ({"density": None, "size": 0}, "at least 1"),
         ({"interval": 1}, "estimation"),
         ({"estimation": 0}, "estimation"),
+        ({"estimation": 4, "doubtful": 0.5}, "below the interval"),
+        ({"method": "ma", "doubtful": 0.5}, "got ma"),
+        ({"doubtful": 0.0}, "doubtful"),
         ({"steps": 4}, "lengthen"),
         ({"rate": 1.5}, "rate"),
         ({"drop": "random"}, "magnitude, change"),

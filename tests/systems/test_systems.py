@@ -18,7 +18,7 @@ from bistil.errors import InputError
 from bistil.evaluation.results import COLUMNS
 from bistil.experiment import Cell
 from bistil.pipeline import Pipeline
-from bistil.pipeline.students import kept_ids
+from bistil.pipeline.bases import kept_ids
 from bistil.plan import Job
 from bistil.report.experiment import write_experiment_report
 from bistil.sft.delta import SparseDelta

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bistil.sft.flat import read_at
 from bistil.sft.spiel.optimizer import SpielOptimizer
-from bistil.sft.spiel.ranking import largest
+from bistil.sft.spiel.ranking import doubtful, largest
 from bistil.sft.spiel.support import MovingSupport
 
 
@@ -68,11 +68,31 @@ class SpielAG(SpielOptimizer):
 
     def estimating(self) -> bool:
         """Tell whether the step under way is in the estimation phase of an update that will replace
-        something.
+        something, or of one that is waited for.
         """
+        if self.due:
+            return True
         done, interval = self.finished % self.config.interval, self.config.interval
         due = self.finished - done + interval
         return done >= interval - self.config.estimation and self.config.share(due) > 0
+
+    def _ready(self) -> bool:
+        config, batches = self.config, self.batches
+        late = self.finished - self.due >= config.interval - config.estimation
+        if config.doubtful is None or late or not self.estimates:
+            return True
+        found: list[tuple[Tensor, Tensor, int]] = []
+        for name, estimate in self.estimates.items():
+            free = ~torch.isin(estimate.positions, self.support.positions(name))
+            mean = (estimate.total / batches)[free]
+            variance = (estimate.squares[free] - batches * mean.square()).clamp(min=0) / (batches - 1)
+            count = config.replaced(self.support.quotas[name], self.due)
+            found.append((mean.abs(), (variance / batches).sqrt(), count))
+        if config.tensors == "global":
+            means, errors, counts = zip(*found, strict=True)
+            found = [(torch.cat(means), torch.cat(errors), sum(counts))]
+        doubts, replaced = sum(doubtful(*one) for one in found), sum(count for *_, count in found)
+        return doubts <= config.doubtful * replaced
 
     def _look(self, name: str, gradient: Tensor) -> None:
         if not self.estimating():

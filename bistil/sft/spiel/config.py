@@ -4,12 +4,12 @@ Notable: where the thesis contradicts itself or is silent, there is a field; eac
 its running text."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
 from bistil.errors import InputError
-from bistil.settings.ranges import Count, Density, Seed, Settings, Share
+from bistil.settings.ranges import Count, Density, Positive, Seed, Settings, Share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,10 @@ class SpielSettings(Settings):
         interval: S, optimiser steps between updates of the support.
         estimation: gamma, the last steps of each interval, over which "ag" averages gradients. The thesis'
             algorithm boxes have gamma = S.
+        doubtful: An adaptive gamma (thesis section 7.5, an outlook without an algorithm): "ag" goes on
+            averaging, and its update waits, while more candidates than this multiple of those it grows could
+            belong to them, by the 95 % interval of their mean gradients; until the next estimation phase at
+            the latest. None updates at every S-th step.
         rate: xi, the peak share of the support that an update replaces; it falls with `schedule` to 0.
         schedule: "linear" (eq. 7.6) or "cosine" (eq. E.1).
         replace_all_first: Whether the first update replaces the whole (random) support.
@@ -45,6 +49,7 @@ class SpielSettings(Settings):
     method: Literal["ag", "ma"] = "ag"
     interval: Count = 20
     estimation: Count = 5
+    doubtful: Positive | None = field(default=None, metadata={"added_later": True})
     rate: Share = 0.2
     schedule: Literal["linear", "cosine"] = "linear"
     replace_all_first: bool = True
@@ -64,6 +69,13 @@ class SpielSettings(Settings):
                 f" 1 to the interval (S) of {self.interval} steps, got {self.estimation}."
             )
             raise InputError(told, at=("estimation",))
+        if self.doubtful is not None and not (self.method == "ag" and 1 < self.estimation < self.interval):
+            told = (
+                'An update can wait for surer gradients (`doubtful`) where `method` is "ag" and estimation'
+                f" (gamma) from 2 to below the interval (S), but got {self.method}, gamma"
+                f" {self.estimation}, S {self.interval}."
+            )
+            raise InputError(told, at=("doubtful",))
 
     def check_steps(self, steps: int, *at: str) -> None:
         """Refuse a run of so many optimiser steps, which stand at `at`, where the support would never move.

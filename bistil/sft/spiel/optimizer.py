@@ -47,7 +47,7 @@ class SpielOptimizer(torch.optim.Optimizer, ABC):
         if dense:
             groups.append({"params": dense})
         super().__init__(groups, {"lr": lr, "weight_decay": 0.0, **defaults})
-        self.support, self.finished = support, 0
+        self.support, self.finished, self.due = support, 0, 0
         self.last_replaced = 0
         support.observer, support.observing = self._look, self.estimating
         entries = support.values
@@ -89,7 +89,10 @@ class SpielOptimizer(torch.optim.Optimizer, ABC):
         self._finish_batch()
         self.last_replaced = 0
         if self.finished % self.config.interval == 0:
+            self.due = self.finished
+        if self.due and self._ready():
             self._renew()
+            self.due = 0
         return loss
 
     def state_dict(self) -> dict[str, Any]:
@@ -98,6 +101,7 @@ class SpielOptimizer(torch.optim.Optimizer, ABC):
         """
         made = {
             "finished": self.finished,
+            "due": self.due,
             "offsets": dict(self.support.offsets),
             "size": len(self.support.keys),
             **self._own_state(),
@@ -118,7 +122,7 @@ class SpielOptimizer(torch.optim.Optimizer, ABC):
                 " with the settings that the checkpoint was made with."
             )
         super().load_state_dict({key: value for key, value in state_dict.items() if key != "spiel"})
-        self.finished = own["finished"]
+        self.finished, self.due = own["finished"], own.get("due", 0)
         self._load_own_state(own)
 
     @abstractmethod
@@ -142,6 +146,10 @@ class SpielOptimizer(torch.optim.Optimizer, ABC):
     def estimating(self) -> bool:
         """Tell whether the step under way looks at dense gradients to find what to grow."""
         return False
+
+    def _ready(self) -> bool:
+        """Tell whether the update that is due can be made; otherwise it is made after a later step."""
+        return True
 
     def _look(self, name: str, gradient: Tensor) -> None:
         """Look at a dense gradient before it is freed."""
@@ -185,7 +193,7 @@ class SpielOptimizer(torch.optim.Optimizer, ABC):
         worth = (phi - self.state[phi]["anchor"]).abs() if config.drop == "change" else phi.abs()
         dropped = torch.zeros_like(worth, dtype=torch.bool)
         for place in support.parts.values():
-            count = config.replaced(place.stop - place.start, self.finished)
+            count = config.replaced(place.stop - place.start, self.due)
             dropped[place][largest(-worth[place], count)] = True
         keys, scores = [], []
         for name, place in support.parts.items():

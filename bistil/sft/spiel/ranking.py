@@ -7,6 +7,8 @@ outer product are found in blocks of rows, best rows first, without forming the 
 import torch
 from torch import Tensor
 
+Z95 = 1.96  # a normal distribution's 95 % lies within so many standard errors
+
 
 def largest(scores: Tensor, count: int) -> Tensor:
     """Return the sorted indices of the `count` largest scores, ties to the lowest index. Shape: [n] ->
@@ -20,6 +22,20 @@ def largest(scores: Tensor, count: int) -> Tensor:
     above = (scores > threshold).nonzero().squeeze(1)
     ties = (scores == threshold).nonzero().squeeze(1)[: count - len(above)]
     return torch.cat([above, ties]).sort().values
+
+
+def doubtful(means: Tensor, errors: Tensor, count: int) -> int:
+    """Return how many scores beyond the `count` largest could belong to them: their 95 % interval holds, or
+    lies above, the least of these.
+
+    Args:
+        means, errors: scores and their standard errors. Shape: [n], [n].
+    """
+    if not 0 < count < len(means):
+        return 0
+    chosen = torch.zeros_like(means, dtype=torch.bool)
+    chosen[largest(means, count)] = True
+    return int((means + Z95 * errors >= means[chosen].min())[~chosen].sum())
 
 
 def exchange(
