@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import (
@@ -227,23 +228,33 @@ def loss_by_scale(factors: Sequence[float], losses: Mapping[str, Sequence[float]
     """Draw held-out loss over the factor that a delta is scaled by, one line for each label; 0 is the base, 1
     the delta as trained.
     """
-    made, [ax] = figure(7.2, 4.0)
-    for number, (label, found) in enumerate(losses.items()):
-        ax.plot(
-            factors,
-            found,
-            color=PALETTE[number % len(PALETTE)],
-            linewidth=2,
-            marker="o",
-            markersize=4,
-            label=label,
-        )
+    made, ax = _losses(factors, losses, "factor of the delta (0: base, 1: as trained)")
     ax.axvline(1.0, color=INK, linewidth=1, linestyle="--")
-    ax.set(
-        xlabel="factor of the delta (0: base, 1: as trained)", ylabel="held-out loss (nats a masked token)"
-    )
+    return made
+
+
+def loss_by_interval(
+    intervals: Sequence[int], losses: Mapping[str, Sequence[float]], *, still: float
+) -> Figure:
+    """Draw held-out loss over the steps S between two updates of SpIEL's support, one line for each label.
+
+    still: the loss with a support that never moves, a dashed line.
+    """
+    made, ax = _losses(intervals, losses, "steps between two updates (S)")
+    ax.axhline(still, color=INK, linewidth=1, linestyle="--", label="support that never moves")
+    ax.set_xticks(list(intervals))
     legend(ax)
     return made
+
+
+def _losses(xs: Sequence[float], losses: Mapping[str, Sequence[float]], told: str) -> tuple[Figure, Axes]:
+    made, [ax] = figure(7.2, 4.0)
+    for number, (label, found) in enumerate(losses.items()):
+        colour_of = PALETTE[number % len(PALETTE)]
+        ax.plot(xs, found, color=colour_of, linewidth=2, marker="o", markersize=4, label=label)
+    ax.set(xlabel=told, ylabel="held-out loss (nats a masked token)")
+    legend(ax)
+    return made, ax
 
 
 def score_by_densities(

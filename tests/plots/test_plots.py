@@ -399,3 +399,10 @@ def test_vocabularies_that_become_one_are_bars_of_their_counts() -> None:
     told = [text.get_text() for text in legend.get_texts()]
     assert told == ["only north: 30", "shared: 20", "only south: 50"]
     assert ax.get_xlabel() == "tokens of the union"
+
+
+def test_loss_by_interval_shows_what_never_moves() -> None:
+    ax = plots.loss_by_interval([5, 10], {"linear": [3.0, 2.0], "cosine": [2.5, 2.0]}, still=4.0).axes[0]
+    assert [np.asarray(line.get_ydata()).tolist() for line in ax.lines] == [[3, 2], [2.5, 2], [4, 4]]
+    assert ax.get_xticks().tolist() == [5, 10]
+    assert [text.get_text() for text in ax.get_legend().get_texts()][-1] == "support that never moves"
