@@ -41,6 +41,7 @@ WAYS = {
     "SpIEL-AG": "ag",
     "SpIEL-MA": "ma",
 }
+MOVING = ("ag", "ma")
 FULL, LORA = "full fine-tuning", "LoRA"
 
 
@@ -65,16 +66,32 @@ def sft(size: Size, *, apart: bool = True) -> list[Row]:
         )
         for name, way in WAYS.items()
     ]
+    others.pop(PUBLISHED)
+    again = {name: in_process(cost_of, way, size, True, apart=apart) for name, way in others.items()}
+    rows += [
+        comparison(
+            f"{name}, density {DENSITY}: a step that recomputes activations",
+            "gradient checkpointing of every layer, on all sides (thesis table 7.4)",
+            {OURS: in_process(cost_of, way, size, True, apart=apart), **again},
+        )
+        for name, way in WAYS.items()
+        if way in MOVING
+    ]
     rows.append(choosing(size, apart=apart))
     return rows + [gradient_of_few(size, density) for density in (0.01, DENSITY, 0.1, 0.2)]
 
 
-def cost_of(way: str, size: Size) -> Found:
+def cost_of(way: str, size: Size, checkpointed: bool = False) -> Found:
     """Seconds of a step, bytes kept between steps beyond the model, and the peak of memory beyond the model,
     activations included.
+
+    Args:
+        checkpointed: whether a layer's activations are computed again in the backward pass instead of kept.
     """
     torch.manual_seed(1)
     encoder = bert(size)
+    if checkpointed:
+        encoder.train().gradient_checkpointing_enable({"use_reentrant": False})
     ids = torch.randint(5, size.vocabulary, (size.batch, size.length))
     gc.collect()
     held, had = _held(), resident()
@@ -84,7 +101,7 @@ def cost_of(way: str, size: Size) -> Found:
 
     with _training(way, encoder) as (optimizer, mask):
         seconds = []
-        for _ in range(1 + size.turns * (4 if way in ("ag", "ma") else 1)):
+        for _ in range(1 + size.turns * (4 if way in MOVING else 1)):
             start = time.process_time()
             optimizer.zero_grad()
             backward()
@@ -111,7 +128,7 @@ def _training(way: str, encoder: Any) -> Iterator[tuple[torch.optim.Optimizer, S
             torch.optim.AdamW([parameter for parameter in wrapped.parameters() if parameter.requires_grad]),
             lambda: None,
         )
-    elif way in ("ag", "ma"):
+    elif way in MOVING:
         count, moving_on = (
             round(DENSITY * total),
             {"interval": 4, "estimation": 2, "replace_all_first": False},
@@ -145,7 +162,7 @@ def _typical(way: str, seconds: list[float]) -> float:
     """A step's seconds without the first; of SpIEL the mean over a cycle of 20 steps, 5 of them of
     estimation, from cycles of 4 and 2.
     """
-    if way not in ("ag", "ma"):
+    if way not in MOVING:
         return min(seconds[1:])
     third, fourth, quiet = min(seconds[2::4]), min(seconds[3::4]), min(seconds[1::4] + seconds[4::4])
     return (15 * quiet + 5 * third + (fourth - third)) / 20

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from bistil.distil.general import GeneralConfig
 from bistil.distil.merge import MergeConfig, TeacherSource

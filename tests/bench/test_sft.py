@@ -9,7 +9,7 @@ from bistil.bench import choosing as part
 from bistil.bench.measure import OURS, PUBLISHED, Size
 from bistil.bench.models import DENSITY
 from bistil.bench.published import top_k_of_list
-from bistil.bench.sft import WAYS, cost_of, sft
+from bistil.bench.sft import MOVING, WAYS, cost_of, sft
 from bistil.sft.lottery import select_top_k
 
 TINY = Size(layers=2, hidden=64, vocabulary=600, batch=2, length=8, turns=1)
@@ -32,7 +32,9 @@ def test_sparse_ways_keep_little_and_the_masked_way_as_much_as_full_fine_tuning(
 def test_every_way_stands_beside_full_fine_tuning_the_published_way_and_lora() -> None:
     pytest.importorskip("peft")
     rows = sft(TINY, apart=False)
-    assert len(rows) == len(WAYS) + 1 + 4
+    assert len(rows) == len(WAYS) + len(MOVING) + 1 + 4
+    recomputed = rows[len(WAYS) : len(WAYS) + len(MOVING)]
+    assert all(set(row["ratios"]["cpu seconds"]) == {"full fine-tuning", "LoRA"} for row in recomputed)
     assert all(
         set(row["ratios"]["cpu seconds"]) == {"full fine-tuning", "published", "LoRA"}
         for row in rows[: len(WAYS)]

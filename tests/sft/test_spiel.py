@@ -191,6 +191,26 @@ def test_a_fixed_support_is_the_sparse_phase_of_lt_sft() -> None:
         torch.testing.assert_close(parameter, right.get_parameter(name), rtol=0.0, atol=1e-6)
 
 
+@pytest.mark.parametrize("method", ["ag", "ma"])
+def test_recomputed_activations_change_nothing(method: str) -> None:
+    """Gradient checkpointing: supports are the same, values up to the order of sums."""
+    found = []
+    for recomputes in (False, True):
+        model = encoder().train()
+        if recomputes:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        with MovingSupport(model, config(steps=12, density=0.05, method=method)) as support:
+            optimizer = spiel_optimizer(support, lr=LR)
+            for step in range(12):
+                ids = torch.randint(0, 30, (4, 7), generator=torch.Generator().manual_seed(step))
+                model(input_ids=ids).last_hidden_state.square().mean().backward()
+                optimizer.step()
+                optimizer.zero_grad()
+            found.append((support.keys.clone(), support.values.detach().clone()))
+    assert found[0][0].equal(found[1][0])
+    torch.testing.assert_close(found[0][1], found[1][1])
+
+
 def test_a_dense_head_trains_as_with_adamw() -> None:
     settled, models = config(rate=0.0, replace_all_first=False, size=1, density=None), [Blocks(), Blocks()]
     for model, spiel in zip(models, (True, False), strict=True):
