@@ -247,8 +247,25 @@ def _mismatch(kind: type[PreTrainedModel], source: str) -> str:
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
-    """Load the tokenizer and check that it is fast, whole, and has the special tokens that masking and
-    batching need.
+    """Load the tokenizer as `read_fast_tokenizer` does, and check that it has the special tokens that masking
+    and batching need.
+    """
+    tokenizer = read_fast_tokenizer(source)
+    lacking = [
+        name
+        for name in ("mask", "unk", "pad", "cls", "sep")
+        if getattr(tokenizer, f"{name}_token_id") is None
+    ]
+    if lacking:
+        raise InputError(
+            f"The tokenizer of {source} lacks the special tokens {', '.join(lacking)}; name them in"
+            " tokenizer_config.json."
+        )
+    return tokenizer
+
+
+def read_fast_tokenizer(source: str) -> PreTrainedTokenizerFast:
+    """Load a tokenizer and check that it is fast and whole.
 
     One that leaves a text's first word without the mark of other words is told to mark it, see `word_marks`.
     """
@@ -277,16 +294,6 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
         raise InputError(
             f"A fast tokenizer (tokenizers library) was expected, but {source} has a"
             f" {type(tokenizer).__name__}."
-        )
-    lacking = [
-        name
-        for name in ("mask", "unk", "pad", "cls", "sep")
-        if getattr(tokenizer, f"{name}_token_id") is None
-    ]
-    if lacking:
-        raise InputError(
-            f"The tokenizer of {source} lacks the special tokens {', '.join(lacking)}; name them in"
-            " tokenizer_config.json."
         )
     # what transformers makes of a folder without tokenizer files
     if len(tokenizer) <= len(tokenizer.all_special_ids):

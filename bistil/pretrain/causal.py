@@ -1,5 +1,5 @@
-"""Sparse fine-tuning of a decoder: a small Llama learns the miniworld's seen languages, then an unseen one,
-by several methods.
+"""Sparse fine-tuning of a decoder: a small Llama learns some languages, or comes ready-made, and then learns
+another text by several methods.
 
 Notable: all methods start from the same weights, change as many values (full fine-tuning aside), see the same
 batches, and each takes the learning rate, of the same number of rates, that is best on one half of the
@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,8 +19,17 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
+from bistil.errors import InputError
+from bistil.models.config import read_config
+from bistil.models.load import load_weights, read_fast_tokenizer
 from bistil.pretrain.wordpiece import train_wordpiece
 from bistil.settings.ranges import (
     LARGEST,
@@ -52,6 +61,8 @@ class DecoderSize(Settings):
     """The decoder, its training and its tuning.
 
     Attributes:
+        model: A causal language model by hub name or folder that is tuned instead of one trained here; what
+            is said of languages seen, vocabulary, layers, hidden size and training then goes unheeded.
         seen: Languages to train on.
         unseen: The language to tune to.
         lines: Lines of each corpus.
@@ -68,6 +79,7 @@ class DecoderSize(Settings):
         seed: The seed of weights, batches and supports.
     """
 
+    model: str | None = field(default=None, metadata={"added_later": True})
     seen: Annotated[tuple[str, ...], Filled()] = ("qaa", "qab", "qad")
     unseen: str = "qac"
     lines: Count = 6000
@@ -142,9 +154,15 @@ def compare_on_decoder(
     """Train the decoder, tune it by every method, and return held-out losses in nats a token: before, and
     after by method.
     """
-    lines = {code: read_lines(data.text(code))[: size.lines] for code in (*size.seen, size.unseen)}
-    tokenizer = train_wordpiece(
-        [line for code in size.seen for line in lines[code]], size.vocabulary, lowercase=False
+    ready = load_decoder(size.model) if size.model else None
+    codes = (size.unseen,) if ready else (*size.seen, size.unseen)
+    lines = {code: read_lines(data.text(code))[: size.lines] for code in codes}
+    tokenizer = (
+        ready.tokenizer
+        if ready
+        else train_wordpiece(
+            [line for code in size.seen for line in lines[code]], size.vocabulary, lowercase=False
+        )
     )
     blocks = {code: to_blocks(tokenizer, lines[code], size.length) for code in lines}
     training, kept = blocks[size.unseen].split(0.1, least=4)
@@ -158,8 +176,12 @@ def compare_on_decoder(
         )
 
     with tempfile.TemporaryDirectory() as scratch:
-        model = _trained(
-            len(tokenizer), batches({code: blocks[code] for code in size.seen}), size, Path(scratch)
+        model = (
+            ready.model
+            if ready
+            else _trained(
+                len(tokenizer), batches({code: blocks[code] for code in size.seen}), size, Path(scratch)
+            )
         )
         before = {"dev": evaluate_causal(model, dev)["loss"], "test": evaluate_causal(model, test)["loss"]}
         say(f"before: {before}")
@@ -209,19 +231,56 @@ def _trained(
     return model.eval()
 
 
+@dataclass(frozen=True)
+class Ready:
+    """A causal language model from elsewhere and its tokenizer."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+def load_decoder(name_or_folder: str) -> Ready:
+    """A causal language model as float32 on the CPU, with a frozen output layer, and its tokenizer, whose end
+    of text stands for special tokens that it lacks.
+
+    Raises:
+        InputError: where it cannot be read, is not whole, or is no causal language model.
+    """
+    config = read_config(name_or_folder)
+    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if kind is None:
+        raise InputError(
+            f"A causal language model was expected in {name_or_folder}, but it is a {config.model_type}."
+        )
+    model, missing = load_weights(kind, name_or_folder)
+    if missing:
+        raise InputError(
+            f"A whole {kind.__name__} was expected in {name_or_folder}, but {min(missing)} is missing."
+        )
+    tokenizer = read_fast_tokenizer(name_or_folder)
+    for part in ("cls", "sep", "pad"):
+        if getattr(tokenizer, f"{part}_token_id") is None:
+            start = tokenizer.bos_token if part == "cls" else None
+            setattr(tokenizer, f"{part}_token", start or tokenizer.eos_token)
+    if tokenizer.sep_token_id is None:
+        raise InputError(f"The tokenizer of {name_or_folder} has no token for the end of a text (eos_token).")
+    model.get_output_embeddings().requires_grad_(False)
+    return Ready(model, tokenizer)
+
+
 def _tuned(
-    base: LlamaForCausalLM, config: SftConfig, batches: Any, dev: list[Any], test: list[Any], folder: Path
+    base: PreTrainedModel, config: SftConfig, batches: Any, dev: list[Any], test: list[Any], folder: Path
 ) -> dict[str, Any]:
     """Tune a copy and measure the base wearing the delta, so that what is scored is what is kept."""
-    model, clean, start = deepcopy(base), base_hash(base.model), time.process_time()
-    objective, encoder = CausalLM(model), model.model
+    model, clean, start = deepcopy(base), base_hash(base.base_model), time.process_time()
+    objective, encoder = CausalLM(model), model.base_model
     tuning = Tuning(
         objective, encoder, None, batches, lambda: evaluate_causal(model, dev), select="loss", base=clean
     )
     delta, _ = fine_tune(tuning, config, Run(folder, folder.name))
     seconds = time.process_time() - start
     assert isinstance(delta, SparseDelta), "an adapter hangs on encoders only"
-    with deltas_applied(base.model, delta):
+    with deltas_applied(base.base_model, delta):
         found = {"dev": evaluate_causal(base, dev)["loss"], "test": evaluate_causal(base, test)["loss"]}
     return {
         **found,

@@ -2,15 +2,28 @@
 language.
 """
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    T5Config,
+)
 
-from bistil.pretrain.causal import METHODS, DecoderSize, causal_loss, compare_on_decoder
+from bistil.errors import InputError
+from bistil.pretrain.causal import METHODS, DecoderSize, causal_loss, compare_on_decoder, load_decoder
+from bistil.pretrain.pieces import fast_tokenizer
 from bistil.store.artefacts import Store
 from bistil.studies.decoder import Decoder, study_decoder
+from bistil.text.corpora import read_lines
 from bistil.text.languages import DataFolder
 
 TINY = DecoderSize(
@@ -81,3 +94,35 @@ def test_a_study_keeps_each_seed_and_says_who_learned_more(world: Path, tmp_path
     said.clear()
     assert study_decoder(DataFolder(world), Store(tmp_path), asked, say=said.append).tables == found.tables
     assert not said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["llama", "qwen"])
+def test_a_ready_made_decoder_is_tuned_as_it_is(kind: str, world: Path, tmp_path: Path) -> None:
+    """Tied to its embeddings or not, by the end of text where its tokenizer has no other special tokens."""
+    pytest.importorskip("peft")
+    lines = read_lines(DataFolder(world).text("qac"))[:100]
+    tokenizer = fast_tokenizer(lines, 120, [])
+    common = {"vocab_size": len(tokenizer), "tie_word_embeddings": kind == "qwen"}
+    torch.manual_seed(1)
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    if kind == "llama":
+        model: PreTrainedModel = LlamaForCausalLM(LlamaConfig(**common, **shape))
+    else:
+        model = Qwen2ForCausalLM(Qwen2Config(**common, **shape, num_key_value_heads=2))
+    model.save_pretrained(tmp_path)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, eos_token="</s>").save_pretrained(
+        tmp_path
+    )
+    ready = load_decoder(str(tmp_path))
+    assert ready.tokenizer.sep_token == ready.tokenizer.eos_token == "</s>"
+    assert ready.tokenizer.pad_token_id is not None
+    found = compare_on_decoder(DataFolder(world), replace(TINY, model=str(tmp_path), steps=20))
+    assert found["before"]["test"] == pytest.approx(math.log(len(tokenizer)), abs=0.5)
+    assert all(row["test"] < found["before"]["test"] for row in found["rows"])
+
+
+def test_what_is_no_decoder_is_refused(tmp_path: Path) -> None:
+    T5Config().save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="but it is a t5"):
+        load_decoder(str(tmp_path))

@@ -269,7 +269,7 @@ def test_a_study_needs_the_settings_it_varies(experiment_file: Callable[..., Pat
 def test_the_studies_of_the_project_can_be_read(path: Path) -> None:
     study = Study.read(path)
     assert study.name == path.stem
-    assert study.alignment or study.base().language_sft is not None
+    assert study.alignment or study.decoder or study.base().language_sft is not None
 
 
 def test_verdicts_and_tables_are_kept_and_old_files_go(tmp_path: Path) -> None:
