@@ -239,7 +239,11 @@ def train_task_sft(
     if beside is not None:
         beside.requires_grad_(False)
         if config.sft.lottery is not None:
-            put(model.encoder, beside, select_biases(model.encoder))
+            put(
+                model.encoder,
+                beside,
+                select_biases(model.encoder, norms=config.sft.lottery.select == "all-biases"),
+            )
     objective: Objective = TaskLearning(
         model, task, wardrobe, beside=other, follows=follows if follows and follows.gold else None
     )

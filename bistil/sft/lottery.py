@@ -24,7 +24,7 @@ from bistil.sft.sparse_training import SparseTraining
 from bistil.sft.top_k import entries_from, kth_largest, likely_bound, moved
 from bistil.systems.layers import Part
 
-Selection = Literal["top-k", "random", "biases", "all", "none", "given"]
+Selection = Literal["top-k", "random", "biases", "all-biases", "all", "none", "given"]
 
 
 __all__ = [
@@ -52,8 +52,9 @@ class LotteryConfig(Settings):
         freeze_layer_norms: Whether layer-norm weights and biases stay as they are; in the papers they do for
             languages and do not for tasks.
         select: "top-k" is LT-SFT. Its baselines have no dense phase: "random" (rand-SFT), and, whatever the
-            density, "biases" (BitFit), "all" (full fine-tuning) and "none" (the head alone). "given" is for a
-            delta that is tuned further, in the entries that it has.
+            density, "biases" (BitFit), "all-biases" (those of layer norms too, as in Bui's section 3.3.5),
+            "all" (full fine-tuning) and "none" (the head alone). "given" is for a delta that is tuned
+            further, in the entries that it has.
         freeze_embeddings: Whether the embedding layer stays as it is.
         part: Where in the encoder anything may change: the "outer" part, which is embeddings and the first
             and last quarter of layers, or the "middle" layers; None for all of it. A language in the one and
@@ -202,18 +203,18 @@ def select_random(tensors: Mapping[str, Tensor], k: int, random: np.random.Gener
     return {name: positions for name, positions in parts.items() if len(positions)}
 
 
-def select_biases(encoder: nn.Module) -> dict[str, Tensor]:
-    """Return every entry of every bias but those of layer norms (BitFit; thesis section 4.4.1), as
-    `select_top_k` does.
+def select_biases(encoder: nn.Module, *, norms: bool = False) -> dict[str, Tensor]:
+    """Return every entry of every bias (BitFit; thesis section 4.4.1), as `select_top_k` does; those of layer
+    norms too where `norms`.
 
     Raises:
         InputError: there are none, as in ModernBERT.
     """
-    norms = _of_layer_norms(encoder)
+    passed_over = set() if norms else _of_layer_norms(encoder)
     biases = {
         name: bias
         for name, bias in sorted(encoder.named_parameters())
-        if name.endswith("bias") and id(bias) not in norms
+        if name.endswith("bias") and id(bias) not in passed_over
     }
     if not biases:
         raise InputError(

@@ -102,8 +102,8 @@ def _choose(
     names = set_trainable(encoder, **lottery.frozen)
     candidates = {name: theta0[name] for name in names}
     history: History = []
-    if lottery.select == "biases":
-        biases = select_biases(encoder)
+    if lottery.select in ("biases", "all-biases"):
+        biases = select_biases(encoder, norms=lottery.select == "all-biases")
         write_support(chosen, {name: one for name, one in biases.items() if name in candidates})
     elif lottery.select == "random":
         # the stage is part of the seed: with the same seed alone two SFTs would have the same support

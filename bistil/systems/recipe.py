@@ -345,7 +345,7 @@ class Learning(Settings):
         layers: how many fresh Transformer layers are trained between the encoder and the task's head.
     """
 
-    select: Literal["random", "biases", "all", "none"] | None = None
+    select: Literal["random", "biases", "all-biases", "all", "none"] | None = None
     part: Part | None = field(default=None, metadata={"added_later": True})
     peft: Literal["lora", "ia3"] | None = None
     spiel: Literal["ag", "ma"] | None = None
@@ -386,7 +386,7 @@ class Learning(Settings):
                 "A head with `layers` of its own cannot begin as the teacher's, as `follows: teacher` has it:"
                 " take `follows: gold` or `logits`."
             )
-        alike = self.adapter or (self.select == "biases" and self.carried == "values")
+        alike = self.adapter or (self.select in ("biases", "all-biases") and self.carried == "values")
         if self.through == "both" and not alike:
             raise InputError(
                 "What is trained through `both` students is the same in both: an adapter (`adapter: true`)"

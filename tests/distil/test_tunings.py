@@ -34,6 +34,7 @@ PHASE = Schedule(steps=3, learning_rate=1e-2, evaluations=1)
 METHODS: dict[str, Any] = {
     "head": {"lottery": LotteryConfig(density=0.1, select="none")},
     "biases": {"lottery": LotteryConfig(density=0.1, select="biases")},
+    "all-biases": {"lottery": LotteryConfig(density=0.1, select="all-biases")},
     "adapter": {"adapter": AdapterConfig(reduction=4)},
 }
 
@@ -84,8 +85,9 @@ def tune(data, wordpiece, folder: Path, method: str, *, both: bool = False, laye
 def test_what_trains_and_what_stays(data, wordpiece, tmp_path: Path, method: str, both: bool) -> None:
     found, (first, second, head), (one, other, _) = tune(data, wordpiece, tmp_path, method, both=both)
     assert head == {"classifier.weight", "classifier.bias"}
-    biases = set(select_biases(one))
-    if method == "biases":
+    biases = set(select_biases(one, norms=method == "all-biases"))
+    assert ("encoder.layer.0.output.LayerNorm.bias" in biases) == (method == "all-biases")
+    if method in ("biases", "all-biases"):
         assert isinstance(found, SparseDelta)
         assert set(found.tensors) == biases
         assert first <= biases
