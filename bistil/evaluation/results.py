@@ -23,7 +23,7 @@ from bistil.tasks import primary
 
 Row = Mapping[str, Any]
 AXES = ("recipe", "start", "layers", "languages", "adaptation", "learning", "follows", "regime")
-"""What a system is, one column for each axis (`systems.recipe.System.axes`); empty where one does not apply.
+"""What a system is, one column for each axis (`systems.system.System.axes`); empty where one does not apply.
 """
 COLUMNS = (
     *("experiment", "system", "teacher", "task", "source", "target", "lrf", "drf", *AXES),

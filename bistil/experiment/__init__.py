@@ -25,8 +25,8 @@ from bistil.sft.generator import GeneratorConfig
 from bistil.sft.language import TextConfig
 from bistil.systems import regimes
 from bistil.systems.claims import Chain
-from bistil.systems.recipe import System
 from bistil.systems.regimes import Regime
+from bistil.systems.system import System
 from bistil.systems.table import SYSTEMS
 from bistil.systems.variants import Variant, adjusted, changed
 from bistil.tasks import RETRIEVAL

@@ -30,7 +30,7 @@ from bistil.sft.generator import Kind
 from bistil.sft.lottery import Selection
 from bistil.store.artefacts import Artefact, NotBuilt
 from bistil.systems.layers import Part
-from bistil.systems.recipe import Side
+from bistil.systems.learning import Side
 from bistil.systems.table import FULL_TEACHER, TEACHER
 from bistil.tasks import RETRIEVAL, column
 from bistil.tasks.task import Task

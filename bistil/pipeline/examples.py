@@ -10,8 +10,8 @@ from typing import Any
 from bistil.experiment import Cell, Experiment
 from bistil.models.device import choose_device
 from bistil.store.artefacts import Artefact, Store, file_id
-from bistil.systems.recipe import System
 from bistil.systems.rows import Rows
+from bistil.systems.system import System
 from bistil.tasks import column
 from bistil.tasks import task as find_task
 from bistil.tasks.task import Task

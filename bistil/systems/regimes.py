@@ -11,8 +11,8 @@ from typing import Literal
 
 from bistil.errors import InputError
 from bistil.settings.ranges import Count, Settings
-from bistil.systems.recipe import System
 from bistil.systems.rows import Rows, Then
+from bistil.systems.system import System
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
-from bistil.systems.recipe import STATES, Adaptation, Learning, Student, System, Term
+from bistil.systems.learning import Adaptation, Learning
+from bistil.systems.recipe import STATES, Student, Term
 from bistil.systems.rows import Rows
+from bistil.systems.system import System
 
 BISTIL = Student(
     terms=STATES,

@@ -11,7 +11,9 @@ from typing import Any
 from bistil.errors import InputError
 from bistil.settings.ranges import Settings
 from bistil.settings.yaml import build
-from bistil.systems.recipe import Adaptation, Learning, Student, System
+from bistil.systems.learning import Adaptation, Learning
+from bistil.systems.recipe import Student
+from bistil.systems.system import System
 
 
 @dataclass(frozen=True, kw_only=True)

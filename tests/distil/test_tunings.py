@@ -24,7 +24,7 @@ from bistil.sft.config import AdapterConfig, SftConfig
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.sft.lottery import LotteryConfig, select_biases
 from bistil.store.artefacts import Store
-from bistil.systems.recipe import Learning
+from bistil.systems.learning import Learning
 from bistil.systems.table import SYSTEMS
 from bistil.tasks import task as find_task
 from bistil.tasks.deeper import DeepHead, task_head

@@ -11,7 +11,7 @@ from bistil.pipeline import Pipeline
 from bistil.sft.anatomy import by_layer
 from bistil.sft.delta import SparseDelta
 from bistil.store.artefacts import Store
-from bistil.systems.recipe import Adaptation, Learning
+from bistil.systems.learning import Adaptation, Learning
 
 VARIANTS = {
     "apart": {"of": "teacher-ltsft", "adaptation": {"part": "outer"}, "learning": {"part": "middle"}},

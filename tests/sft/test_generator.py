@@ -48,7 +48,7 @@ from bistil.sft.generator import (
 )
 from bistil.sft.language import TextConfig
 from bistil.store.artefacts import Store
-from bistil.systems.recipe import Adaptation
+from bistil.systems.learning import Adaptation
 from bistil.systems.variants import Variant
 from bistil.tasks import task as find_task
 from bistil.text.corpora import Blocks, held_out, lines_to_blocks, read_lines

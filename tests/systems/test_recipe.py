@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from bistil.errors import InputError
 from bistil.systems.layers import layer_pairs, start_layers, student_depth
-from bistil.systems.recipe import Adaptation, Learning, Student, Term
+from bistil.systems.learning import Adaptation, Learning
+from bistil.systems.recipe import Student, Term
 from bistil.systems.rows import Rows
 
 STATES = {"hidden": Term(of="states", by="mse")}
