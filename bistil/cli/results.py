@@ -1,7 +1,9 @@
 """Commands on what has been made: reports and comparisons, export, predictions, a look into a file."""
 
 import argparse
+import re
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 
 from bistil.cli.options import Commands, number, place_options
@@ -9,6 +11,8 @@ from bistil.errors import InputError
 from bistil.settings.places import CACHE, DATA, REPORTS, given
 from bistil.settings.ranges import Seed
 from bistil.sources.folder import open_data
+from bistil.systems.shown import lines
+from bistil.systems.table import SYSTEMS
 from bistil.text.languages import CODE
 
 
@@ -41,9 +45,9 @@ def add_commands(commands: Commands) -> None:
     remove.set_defaults(run=_remove)
 
     info = commands.add_parser(
-        "info", help="describe a delta file, an artefact folder, or a language by its features"
+        "info", help="describe a system, a delta file, an artefact folder, or a language by its features"
     )
-    info.add_argument("path", type=Path, metavar="PATH | CODE")
+    info.add_argument("path", type=Path, metavar="PATH | SYSTEM | CODE")
     info.add_argument("--data", help="of a language: data folder, or `miniworld`; default: BISTIL_DATA")
     info.add_argument(
         "--from",
@@ -182,11 +186,15 @@ def _compare(left: Path, right: Path, reports: Path) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
-    from bistil.sft.anatomy import by_layer, by_tensor
-    from bistil.sft.delta import SparseDelta
-
-    if CODE.fullmatch(str(options.path)) and not options.path.exists():
-        return _language(str(options.path), options)
+    asked = str(options.path)
+    if not options.path.exists():
+        if (name := re.split("[:@]", asked)[0]) in SYSTEMS:
+            print(*lines(name, SYSTEMS[name]), sep="\n")
+            return 0
+        if close := get_close_matches(name, SYSTEMS, 1, 0.8):
+            raise InputError(f"There is no system, file or language {name}. Did you mean {close[0]}?")
+        if CODE.fullmatch(asked):
+            return _language(asked, options)
     if options.path.is_dir():
         manifest = options.path / "manifest.json"
         if not manifest.is_file():
@@ -196,6 +204,9 @@ def _info(options: argparse.Namespace) -> int:
             )
         print(manifest.read_text(encoding="utf-8", errors="replace"))
         return 0
+    from bistil.sft.anatomy import by_layer, by_tensor
+    from bistil.sft.delta import SparseDelta
+
     delta = SparseDelta.load(options.path)
     print(
         f"base {delta.base}\n{delta.size} values in {len(delta.tensors)} tensors, {len(delta.full)} whole"

@@ -18,6 +18,7 @@ from bistil.models.load import load_teacher
 from bistil.pretrain import save_teacher
 from bistil.pretrain.place import claimed
 from bistil.sft.delta import SparseDelta
+from bistil.systems.table import SYSTEMS
 
 __all__ = ["copy"]
 
@@ -483,6 +484,21 @@ def test_info_describes_deltas_and_artefacts(capsys, finished) -> None:
         f"base {delta.base}",
         f"{delta.size} values in {len(delta.tensors)} tensors, {len(delta.full)} whole tensors",
     ]
+
+
+def test_info_tells_what_a_system_is_made_of(capsys) -> None:
+    status, out, _ = run(capsys, "info", "monoshot:2")
+    rows = [line.split() for line in out.splitlines()]
+    assert status == 0
+    assert ["term", "of", "by", "weight", "over", "per", "temperature"] in rows
+    assert ["scores", "scores", "mse", "0.333", "sum", "token", "1"] in rows
+    assert ["share:", "embeddings,", "head"] in rows
+    assert ["select:", "all"] in rows
+    for name in SYSTEMS:
+        assert run(capsys, "info", name)[0] == 0
+    status, _, err = run(capsys, "info", "bistil-tff")
+    assert status != 0
+    assert "Did you mean bistil-tf?" in err
 
 
 def test_info_tells_a_languages_features_and_its_nearest(capsys, world: Path) -> None:
