@@ -24,6 +24,7 @@ from transformers import (
     DebertaV2Config,
     DebertaV2Tokenizer,
     DistilBertConfig,
+    ElectraConfig,
     ModernBertConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -189,6 +190,9 @@ def config(name: str, tokenizer: PreTrainedTokenizerFast, **changes: Any) -> Any
         "distilbert": lambda: DistilBertConfig(
             **{**shared, "hidden_dim": shared["intermediate_size"], **changes}
         ),
+        "electra": lambda: ElectraConfig(
+            **{**shared, "embedding_size": shared["hidden_size"] // 2, **changes}
+        ),
         "modernbert": lambda: ModernBertConfig(
             **{**shared, **ids, "layer_types": PATTERN, "local_attention": 8, **changes}
         ),
@@ -202,6 +206,7 @@ TOKENIZERS = {
     "roberta": roberta_tokenizer,
     "deberta-v2": deberta_tokenizer,
     "distilbert": lambda lines: train_wordpiece(lines, 300, lowercase=False),
+    "electra": lambda lines: train_wordpiece(lines, 300, lowercase=False),
     "modernbert": gemma_tokenizer,
 }
 

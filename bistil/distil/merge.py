@@ -61,11 +61,14 @@ class Shape(Settings):
         layers: Transformer layers.
         hidden: The width of states and embeddings.
         heads: Attention heads, which divide `hidden`.
+        embedding: The width of embeddings where they are narrower than states (an ELECTRA, which maps them);
+            None for a BERT.
     """
 
     layers: Layers = 12
     hidden: Count = 768
     heads: Count = 12
+    embedding: Count | None = field(default=None, metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -111,6 +114,9 @@ class MergeConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.student.embedding is not None and self.start != "random":
+            told = f"A student with `embedding` starts at random, not from {self.start}, which is a BERT."
+            raise InputError(told, at=("student", "embedding"))
         for code, names in self.taught_by.items():
             if not names or len(set(names)) < len(names):
                 told = f"At least one teacher, none of them twice, was expected for {code}, but got {names}."

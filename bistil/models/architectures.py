@@ -9,6 +9,8 @@ give attention distributions and all hidden states.
   masked-LM head stands under other names and is the same function.
 * DistilBERT is BERT without segments and under other names; its class for sentences has another activation
   than our head.
+* ELECTRA is BERT with embeddings that may be narrower than the states they are mapped to, and without a
+  pooler; its class for sentences has another activation than our head. Its generators have a masked-LM head.
 * ModernBERT alternates global and local attention; a student's layer has the type of the teacher layer that
   it copies. Its first layer has no norm before the attention: a student's first layer has the scale of that
   norm in its projection instead, the nearest it can be.
@@ -96,6 +98,7 @@ class Architecture:
         renamed: patterns of a published checkpoint's names, and ours.
         after_padding: whether positions begin after the padding id.
         norms_first: whether a block norms its input, rather than the sum with it.
+        embedding: the configuration's name for the width of what the embedding layer gives.
         adapt: called with a copy of the teacher's configuration and 1-based layers; changes the former so
             that it suits a student of the latter.
         first: called with the student's tensors, the teacher's and a 1-based layer; changes the first where
@@ -112,6 +115,7 @@ class Architecture:
     renamed: Mapping[str, str] = field(default_factory=dict)
     after_padding: bool = False
     norms_first: bool = False
+    embedding: str = "hidden_size"
     adapt: Callable[[Any, Sequence[int]], None] = lambda config, layers: None
     first: Callable[[Tensors, Mapping[str, Tensor], int], None] = lambda student, teacher, layer: None
     forms: Mapping[str, Form]
@@ -142,6 +146,11 @@ def longest_sequence(config: Any) -> int:
     return int(config.max_position_embeddings) - (
         config.pad_token_id + 1 if architecture(config).after_padding else 0
     )
+
+
+def embedding_width(config: Any) -> int:
+    """Return how many values the embedding layer gives for a token."""
+    return int(getattr(config, architecture(config).embedding))
 
 
 def student_config(config: Any, layers: Sequence[int]) -> Any:
@@ -331,6 +340,13 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         ),
         head=("vocab_transform", "activation", "vocab_layer_norm", "vocab_projector"),
         forms=_forms("DistilBert"),
+    ),
+    "electra": Architecture(
+        encoder=transformers.ElectraModel,
+        mlm=transformers.ElectraForMaskedLM,
+        head=("generator_predictions", "generator_lm_head"),
+        embedding="embedding_size",
+        forms=_forms("Electra"),
     ),
     "modernbert": Architecture(
         encoder=transformers.ModernBertModel,

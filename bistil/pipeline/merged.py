@@ -6,15 +6,15 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import set_seed
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
+from transformers import BertConfig, BertForMaskedLM, ElectraConfig, ElectraForMaskedLM, PreTrainedModel
 
 from bistil.distil.labels import Labels, LabelSettings, write_labels
-from bistil.distil.merge import MergeConfig, merge
+from bistil.distil.merge import MergeConfig, Shape, merge
 from bistil.errors import InputError
 from bistil.experiment import Cell
 from bistil.models.architectures import blocks as layers_of
@@ -168,22 +168,15 @@ def make_merged(
     def build(folder: Path) -> Mapping[str, Any]:
         tokenizer = trimmed_tokenizer(union)
         set_seed(config.seed)
-        shape = BertConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=how.student.hidden,
-            num_hidden_layers=how.student.layers,
-            num_attention_heads=how.student.heads,
-            intermediate_size=4 * how.student.hidden,
-            max_position_embeddings=max(inputs.experiment.text.length, _longest(inputs), 128),
-            pad_token_id=tokenizer.pad_token_id,
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-        )
-        mlm = off_the_plateau(BertForMaskedLM(shape))
+        positions = max(inputs.experiment.text.length, _longest(inputs), 128)
+        mlm = off_the_plateau(_student(how.student, len(tokenizer), tokenizer.pad_token_id, positions))
         if how.start != "random":
             maps = load_file(union.path(MAPS))
             start_from(
-                mlm, {name: load_teacher(one.path("model")) for name, one in teachers.items()}, maps, how
+                cast(BertForMaskedLM, mlm),
+                {name: load_teacher(one.path("model")) for name, one in teachers.items()},
+                maps,
+                how,
             )
         stores: dict[str, list[Labels]] = {}
         for (code, _), one in labels.items():
@@ -196,7 +189,7 @@ def make_merged(
         if how.until < 1:
             checkpoints.hand_on(folder, folder / RESUMED)
         save_file(head_state(mlm), folder / OWN_HEAD)
-        return inputs.keep_student(folder, mlm.bert, tokenizer, history)
+        return inputs.keep_student(folder, cast(PreTrainedModel, mlm.base_model), tokenizer, history)
 
     settings = {"recipe": recipe.settings, "text": inputs.text_of(()), "general": config}
     learnt = dataclasses.replace(how, read_with="union", taught_by=how.teaches)
@@ -213,6 +206,24 @@ def make_merged(
         return {until: place for until, place in places.items() if place.is_dir()}
 
     return inputs.store.run("student", {**settings, "merge": learnt}, made_from, build)
+
+
+def _student(shape: Shape, tokens: int, padding: int | None, positions: int) -> PreTrainedModel:
+    """A masked LM with random weights: a BERT, or an ELECTRA where embeddings have a width of their own."""
+    sizes: dict[str, Any] = {
+        "vocab_size": tokens,
+        "hidden_size": shape.hidden,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "intermediate_size": 4 * shape.hidden,
+        "max_position_embeddings": positions,
+        "pad_token_id": padding,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }
+    if shape.embedding is None:
+        return BertForMaskedLM(BertConfig(**sizes))
+    return ElectraForMaskedLM(ElectraConfig(**sizes, embedding_size=shape.embedding))
 
 
 def _longest(inputs: Inputs) -> int:

@@ -5,7 +5,7 @@ encoder with its tokenizer.
 import importlib.util
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ from bistil.models.packaged import teacher_folder
 from bistil.pretrain.config import PretrainConfig, Text
 from bistil.pretrain.translation import Translations
 from bistil.pretrain.wordpiece import extend_wordpiece, train_wordpiece
+
+Model = TypeVar("Model", bound=PreTrainedModel)
 
 
 class Initial(NamedTuple):
@@ -105,17 +107,18 @@ def _check_length(config: PretrainConfig, encoder: PreTrainedModel) -> None:
 
 
 @torch.no_grad()
-def off_the_plateau(mlm: BertForMaskedLM) -> BertForMaskedLM:
+def off_the_plateau(mlm: Model) -> Model:
     """Start positions as sinusoids (of the embeddings' scale) and scale residual branches by 1 / sqrt(2 *
     layers).
     """
-    positions = mlm.bert.embeddings.position_embeddings.weight
+    encoder: Any = mlm.base_model
+    positions = encoder.embeddings.position_embeddings.weight
     count, hidden = positions.shape
     angles = torch.arange(count)[:, None] * torch.exp(
         torch.arange(0, hidden, 2) * (-math.log(100.0) / hidden)
     )
     positions[:, 0::2], positions[:, 1::2] = 0.02 * angles.sin(), 0.02 * angles.cos()
-    layers = blocks(mlm.bert)
+    layers = blocks(encoder)
     for layer in layers:
         for branch in (layer.attention, layer.outer):
             branch.weight /= math.sqrt(2 * len(layers))

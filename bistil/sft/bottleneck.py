@@ -20,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from bistil.errors import InputError
-from bistil.models.architectures import architecture, blocks
+from bistil.models.architectures import architecture, blocks, embedding_width
 from bistil.models.finite import not_finite
 from bistil.settings.yaml import build
 from bistil.sft import files
@@ -80,9 +80,9 @@ class AdapterModule(nn.Module):
     def __init__(self, config: Any, settings: AdapterConfig) -> None:
         super().__init__()
         self.settings = settings
-        hidden, depth = config.hidden_size, config.num_hidden_layers
+        hidden, depth, width = config.hidden_size, config.num_hidden_layers, embedding_width(config)
         least = max(settings.reduction, 2 * (settings.invertible or 0))
-        if hidden < least or (settings.invertible and hidden % 2):
+        if hidden < least or (settings.invertible and width % 2):
             raise InputError(
                 f"States of at least {least} values, an even number for an invertible adapter, were expected"
                 f" for reduction: {settings.reduction} and invertible: {settings.invertible}, but the"
@@ -90,7 +90,7 @@ class AdapterModule(nn.Module):
             )
         inner, last = hidden // settings.reduction, depth if settings.last_layer else depth - 1
         self.layers = nn.ModuleList(Bottleneck(hidden, inner) for _ in range(last))
-        self.inverse = Coupling(hidden, settings.invertible) if settings.invertible else None
+        self.inverse = Coupling(width, settings.invertible) if settings.invertible else None
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from transformers import AutoModel
 
 from bistil import batch
 from bistil.deploy import write
@@ -168,6 +169,25 @@ def test_a_merged_experiment_has_a_plan_without_data(several) -> None:
 def test_what_cannot_be_merged_is_refused(several, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         several(**changes)
+
+
+@pytest.mark.slow
+def test_a_student_with_narrow_embeddings_is_an_electra_that_transformers_loads(
+    several, data, tmp_path: Path
+) -> None:
+    narrow = {**MERGE, "student": {**SHAPE, "embedding": 16}}
+    pipeline = Pipeline(several(systems=["merged"], merge=narrow), data, Store(tmp_path / "store"))
+    (cell,) = pipeline.experiment.cells()
+    rows, own = pipeline.rows(cell), pipeline.encoder(cell, "qac")[0]
+    plain = AutoModel.from_pretrained(pipeline.student(cell).path("model"))
+    assert plain.config.model_type == "electra"
+    assert plain.embeddings.word_embeddings.weight.shape[1] == 16
+    assert plain.embeddings_project.weight.shape == (32, 16)
+    assert all(torch.equal(tensor, plain.state_dict()[name]) for name, tensor in own.state_dict().items())
+    whole = Pipeline(several(systems=["merged"]), data, Store(tmp_path / "store"))
+    assert rows[0]["parameters"] < whole.rows(cell)[0]["parameters"]
+    with pytest.raises(InputError, match="starts at random, not from north"):
+        several(systems=["merged"], merge={**narrow, "start": "north"})
 
 
 @pytest.mark.slow
