@@ -5,8 +5,9 @@ what is in no layer (embeddings, final norms) has the layer "-"."""
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from math import prod, sqrt
 from typing import TypeVar
 
@@ -87,6 +88,15 @@ def overlap_by_chance(first: SparseDelta, second: SparseDelta) -> float:
             )
         common += len(first.tensors[name][0]) * len(second.tensors[name][0]) / prod(first.shapes[name])
     return common / max(min(first.size, second.size), 1)
+
+
+def common_to_all(deltas: Sequence[SparseDelta]) -> float:
+    """Return the share of the smallest support that every delta has (thesis appendix E.6); 0 when one is
+    empty.
+    """
+    names = set.intersection(*(set(one.tensors) for one in deltas))
+    found = (reduce(np.intersect1d, (one.tensors[name][0].numpy() for one in deltas)) for name in names)
+    return sum(map(len, found)) / max(min(one.size for one in deltas), 1)
 
 
 def _order(layer: str) -> int:

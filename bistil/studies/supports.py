@@ -21,7 +21,7 @@ from bistil.batch import Job
 from bistil.experiment import Experiment, LanguageSftConfig
 from bistil.settings.files import read_json
 from bistil.settings.ranges import Filled, Seed, Settings
-from bistil.sft.anatomy import densities, overlap_by_chance
+from bistil.sft.anatomy import common_to_all, densities, overlap_by_chance
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta
 from bistil.sft.tune import AGES
@@ -50,7 +50,7 @@ class Supports(Settings):
 
 def study_supports(base: Experiment, methods: Mapping[str, Supports], build: Build) -> Found:
     """Build every method's language SFTs and compare those that are there."""
-    found, pairs, ages = Found(), list[dict[str, Any]](), list[dict[str, Any]]()
+    found, pairs, ages, common = Found(), *(list[dict[str, Any]]() for _ in range(3))
     data = build(base, {}).data
     families = {code: data.language(code).family for asked in methods.values() for code in asked.languages}
     for code in families:
@@ -74,6 +74,7 @@ def study_supports(base: Experiment, methods: Mapping[str, Supports], build: Bui
             for one, other in combinations(sorted(deltas), 2)
         ]
         pairs += own
+        common += _common(method, asked, deltas)
         ages += [
             row
             for (code, seed), artefact in made.items()
@@ -84,7 +85,7 @@ def study_supports(base: Experiment, methods: Mapping[str, Supports], build: Bui
             method, own, deltas, {code: families[code] for code in asked.languages}, asked.seeds[0]
         )
         found.verdicts += verdicts(method, own)
-    found.tables |= {"overlaps": pairs, "ages": ages}
+    found.tables |= {"overlaps": pairs, "ages": ages, **({"common": common} if common else {})}
     found.figures |= _ages_figure(methods, ages)
     found.verdicts += across(pairs, ages)
     return found
@@ -108,6 +109,21 @@ def _pair(
         "chance": round(100 * max(a.size, b.size) / total, 4),
         "chance_by_tensor": round(100 * overlap_by_chance(a, b), 4),
     }
+
+
+def _common(
+    method: str, asked: Supports, deltas: Mapping[tuple[str, int], SparseDelta]
+) -> list[dict[str, Any]]:
+    """The rows of common.csv: what the supports of all seeds of a language have in common, of three or
+    more.
+    """
+    found = []
+    for code in asked.languages:
+        own = [deltas[code, seed] for seed in asked.seeds if (code, seed) in deltas]
+        if len(own) > 2:
+            share = round(100 * common_to_all(own), 4)
+            found.append({"method": method, "language": code, "seeds": len(own), "common": share})
+    return found
 
 
 def _ages(

@@ -6,7 +6,7 @@ import torch
 from sft_examples import encoder, random_delta
 
 from bistil.errors import InputError
-from bistil.sft.anatomy import by_layer, by_tensor, densities, overlap_by_chance, place
+from bistil.sft.anatomy import by_layer, by_tensor, common_to_all, densities, overlap_by_chance, place
 from bistil.sft.delta import SparseDelta
 
 
@@ -73,3 +73,15 @@ def test_overlap_by_chance_is_the_expectation_over_random_entries_of_the_same_te
     assert seen == pytest.approx(overlap_by_chance(dense, dense), abs=0.01)
     with pytest.raises(InputError, match="needs the shape of a"):
         overlap_by_chance(drawn(), drawn())
+
+
+def test_what_is_common_to_all_is_counted_over_all_tensors() -> None:
+    def delta(**positions: list[int]) -> SparseDelta:
+        tensors = {name: (torch.tensor(part), torch.ones(len(part))) for name, part in positions.items()}
+        return SparseDelta(tensors=tensors, base="b")
+
+    three = [delta(a=[1, 2, 3], b=[0, 5]), delta(a=[2, 3, 4], b=[5, 6]), delta(a=[0, 2, 3, 9], b=[5])]
+    assert common_to_all(three) == 3 / 5
+    assert common_to_all(three[:1]) == 1.0
+    assert common_to_all([*three, delta(c=[1])]) == 0.0
+    assert common_to_all(three[:2]) == three[0].overlap(three[1])

@@ -58,7 +58,7 @@ def test_overlaps_and_ages_are_those_of_the_deltas(
     spiel = settings(LanguageSftConfig, SPIEL, "spiel")
     methods = {
         "LT-SFT": Supports(languages=("qaa", "qac")),
-        "SpIEL-AG": Supports(languages=("qac",), sft=spiel),
+        "SpIEL-AG": Supports(languages=("qac",), seeds=(1, 2, 3), sft=spiel),
     }
     methods["SpIEL-MA"] = Supports(
         languages=("qac",),
@@ -74,7 +74,10 @@ def test_overlaps_and_ages_are_those_of_the_deltas(
         (row["method"], row["first"], row["first_seed"], row["second"], row["second_seed"]): row
         for row in found.tables["overlaps"]
     }
-    assert len(rows) == 6 + 1 + 1
+    assert len(rows) == 6 + 3 + 1
+    [row] = found.tables["common"]
+    assert (row["method"], row["language"], row["seeds"]) == ("SpIEL-AG", "qac", 3)
+    assert row["common"] <= min(one["overlap"] for key, one in rows.items() if key[0] == "SpIEL-AG")
     assert rows["LT-SFT", "qaa", 1, "qac", 1]["overlap"] == pytest.approx(
         100 * first.overlap(second), abs=1e-3
     )
@@ -101,7 +104,7 @@ def test_overlaps_and_ages_are_those_of_the_deltas(
     claims = [verdict.claim for verdict in found.verdicts]
     assert "seeds share more parameters by SpIEL-MA than by SpIEL-AG" in claims
     assert not any("unrelated" in claim for claim in claims)  # no pair of two families
-    assert len(found.artefacts) == 8
+    assert len(found.artefacts) == 9
 
 
 def pair(
