@@ -108,9 +108,16 @@ def _merged(base: Any, change: Any) -> Any:
 
 
 def _difference(variant: Variant) -> str:
-    """What a variant says, in words: layers bottom, no term soft, term cosine by mse."""
+    """What a variant says, in words: layers bottom, no term soft, part outer for the language."""
     told = [f"the model {variant.model}"] if variant.model else []
-    for said in (variant.recipe, variant.adaptation, variant.learning, variant.merge):
+    task = " for the task" if variant.adaptation or "part" in variant.learning else ""
+    parts = (
+        (variant.recipe, ""),
+        (variant.adaptation, " for the language"),
+        (variant.learning, task),
+        (variant.merge, ""),
+    )
+    for said, where in parts:
         for key, value in said.items():
             if key == "terms" and isinstance(value, Mapping):
                 told += [
@@ -119,7 +126,8 @@ def _difference(variant: Variant) -> str:
                 ]
             else:
                 name = key.replace("_", " ")
-                told.append(f"no {name}" if value is None or value == [] else f"{name} {_words(value)}")
+                what = f"no {name}" if value is None or value == [] else f"{name} {_words(value)}"
+                told.append(what + where)
     return ", ".join(told) or "under another name"
 
 

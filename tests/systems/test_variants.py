@@ -40,6 +40,10 @@ def test_what_a_variant_takes_away_is_told_in_words(experiment) -> None:
         experiment, "x", x={"of": "monoshot", "recipe": {"share": []}, "learning": {"select": None}}
     )
     assert found.told == "As monoshot, but no share, no select."
+    parts = {"adaptation": {"part": "outer"}, "learning": {"part": "middle"}}
+    apart = system(experiment, "x", x={"of": "teacher-ltsft", **parts})
+    told = "As teacher-ltsft, but part outer for the language, part middle for the task."
+    assert apart.told == told
 
 
 def test_a_variant_of_a_variant_and_one_without_a_change_to_the_recipe(experiment) -> None:
