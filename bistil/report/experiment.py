@@ -76,6 +76,7 @@ def write_experiment_report(
     Raises:
         InputError: without a single row.
     """
+    rows = _of_run_seeds(rows)
     found = behind(rows, store)
     first = [artefact for artefact in found if _seed(artefact, found) in (None, experiment.seeds[0])]
     sfts = _language_sfts(first, found)
@@ -84,7 +85,7 @@ def write_experiment_report(
         rows,
         title=f"{experiment.name}: from a multilingual teacher to bilingual students",
         manifests=[artefact.manifest for artefact in found],
-        notes=_notes(experiment, failures),
+        notes=_notes(experiment, rows, failures),
         claims=orderings(tidy(rows), seen=seen, chains=experiment.claims),
         told={name: _told(experiment, name) for name, *_ in experiment.parsed},
         figures={
@@ -149,11 +150,28 @@ def behind(rows: Iterable[Row], store: Store) -> list[Artefact]:
     return sorted(reached.values(), key=lambda artefact: (KINDS.index(artefact.kind), artefact.id))
 
 
-def _notes(experiment: Experiment, failures: Sequence[str]) -> str:
+def _of_run_seeds(rows: Sequence[Row]) -> Sequence[Row]:
+    """The rows without those of seeds under which nothing was made but what other seeds have too: a guess, or
+    an untuned encoder, is the same under every seed, and would make three of one.
+    """
+    made = {row["seed"]: {one["artefact"] for one in rows if one["seed"] == row["seed"]} for row in rows}
+    run = {
+        seed
+        for seed, own in made.items()
+        if own - set().union(*(others for other, others in made.items() if other != seed))
+    }
+    return [row for row in rows if row["seed"] in run or not run]
+
+
+def _notes(experiment: Experiment, rows: Sequence[Row], failures: Sequence[str]) -> str:
+    seeds = {row["seed"] for row in rows}
+    there, lacking = (
+        ", ".join(str(seed) for seed in experiment.seeds if (seed in seeds) == run) for run in (True, False)
+    )
     parts = [
         f"Teacher: {Path(experiment.teacher).name}. Task data in {experiment.source} only; scores are"
-        f" zero-shot, seeds {', '.join(map(str, experiment.seeds))}. Everything below is computed from"
-        " results.csv and the manifests beside this page."
+        f" zero-shot, seeds {there}{f' (not run yet: {lacking})' if lacking else ''}. Everything below is"
+        " computed from results.csv and the manifests beside this page."
     ]
     if failures:
         parts.append(f"{len(failures)} stages failed, so cells are missing. " + " ".join(failures))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bistil.evaluation.results import write_results
+from bistil.evaluation.results import read_results, write_results
 from bistil.experiment import Experiment
 from bistil.report import experiment as experiment_report
 from bistil.report import readme
@@ -114,6 +114,26 @@ def test_the_page_says_where_nothing_is_adapted_to_a_language(experiment: Experi
             tmp_path / str(adapted), one, rows, store, failures=[]
         )
         assert ("nothing is adapted" in page.read_text(encoding="utf-8")) != adapted
+
+
+def test_a_seed_under_which_nothing_of_its_own_was_made_is_not_run(
+    tmp_path: Path, experiment: Experiment, filled: tuple[Store, list[dict[str, Any]]]
+) -> None:
+    """A guess is the same under every seed, and is there for all of them once it is there for one."""
+    store, rows = filled
+    more = [{**rows[-1], "seed": seed} for seed in (2, 3)]
+    asked = replace(experiment, seeds=(1, 2, 3))
+    page = experiment_report.write_experiment_report(
+        tmp_path / "demo", asked, [*rows, *more], store, failures=[]
+    )
+    text = page.read_text(encoding="utf-8")
+    assert "seeds 1 (not run yet: 2, 3)." in text
+    assert "over 3 seeds" not in text
+    assert [one["seed"] for one in read_results(tmp_path / "demo" / "results.csv")] == [1, 1, 1]
+    alone = experiment_report.write_experiment_report(
+        tmp_path / "alone", asked, [rows[-1], *more], store, failures=[]
+    )
+    assert "seeds 1, 2, 3." in alone.read_text(encoding="utf-8")
 
 
 def test_only_what_the_scores_come_from_is_behind_them(filled: tuple[Store, list[dict[str, Any]]]) -> None:
