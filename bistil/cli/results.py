@@ -3,6 +3,7 @@
 import argparse
 import re
 import sys
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -134,7 +135,7 @@ def _report(options: argparse.Namespace) -> int:
     from bistil.experiment import Experiment
     from bistil.report.again import write_again
     from bistil.report.experiment import write_experiment_report
-    from bistil.store.artefacts import Store
+    from bistil.store.artefacts import NotBuilt, Store
 
     if options.experiments[0].is_dir():
         print(write_again(options.experiments[0]))
@@ -143,8 +144,12 @@ def _report(options: argparse.Namespace) -> int:
     place = batch.Place(open_data(experiment.data, options.data).root, options.store)
     folder = options.reports / experiment.name
     reader = batch.reader(experiment, place)
+    rows = batch.rows(reader)
+    if not rows:
+        with suppress(NotBuilt):  # what cannot be read at all, such as the teacher, says so itself
+            reader.rows(experiment.cells()[0])
     write_experiment_report(
-        folder, experiment, batch.rows(reader), Store(place.store), failures=[], seen=reader.seen
+        folder, experiment, rows, Store(place.store), failures=[], seen=reader.seen
     )
     print(folder / "index.html")
     return 0

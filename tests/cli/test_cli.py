@@ -472,6 +472,18 @@ def test_a_batch_of_what_is_there_only_reports(
     assert out.strip().endswith("index.html")
 
 
+def test_a_report_without_rows_says_why_there_are_none(
+    capsys, experiment_file, world: Path, tmp_path: Path
+) -> None:
+    where = ("--data", world, "--store", tmp_path / "store", "--reports", tmp_path / "reports")
+    status, _, err = run(capsys, "report", experiment_file(teacher=str(tmp_path / "gone")), *where)
+    assert status != 0
+    assert f"could be read from '{tmp_path / 'gone'}'" in err
+    status, _, err = run(capsys, "report", experiment_file(), *where)
+    assert status != 0
+    assert "none came. Run an experiment first" in err
+
+
 @pytest.mark.slow
 def test_info_describes_deltas_and_artefacts(capsys, finished) -> None:
     artefact = finished.task_sft(NER)
