@@ -148,9 +148,7 @@ def _report(options: argparse.Namespace) -> int:
     if not rows:
         with suppress(NotBuilt):  # what cannot be read at all, such as the teacher, says so itself
             reader.rows(experiment.cells()[0])
-    write_experiment_report(
-        folder, experiment, rows, Store(place.store), failures=[], seen=reader.seen
-    )
+    write_experiment_report(folder, experiment, rows, Store(place.store), failures=[], seen=reader.seen)
     print(folder / "index.html")
     return 0
 

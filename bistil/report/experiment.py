@@ -168,10 +168,13 @@ def _notes(experiment: Experiment, rows: Sequence[Row], failures: Sequence[str])
     there, lacking = (
         ", ".join(str(seed) for seed in experiment.seeds if (seed in seeds) == run) for run in (True, False)
     )
+    told = f"{'seeds' if ',' in there else 'seed'} {there}" + (
+        f" (not run yet: {lacking})" if lacking else ""
+    )
     parts = [
         f"Teacher: {Path(experiment.teacher).name}. Task data in {experiment.source} only; scores are"
-        f" zero-shot, seeds {there}{f' (not run yet: {lacking})' if lacking else ''}. Everything below is"
-        " computed from results.csv and the manifests beside this page."
+        f" zero-shot, {told}. Everything below is computed from results.csv and the manifests beside this"
+        " page."
     ]
     if failures:
         parts.append(f"{len(failures)} stages failed, so cells are missing. " + " ".join(failures))

@@ -127,7 +127,7 @@ def test_a_seed_under_which_nothing_of_its_own_was_made_is_not_run(
         tmp_path / "demo", asked, [*rows, *more], store, failures=[]
     )
     text = page.read_text(encoding="utf-8")
-    assert "seeds 1 (not run yet: 2, 3)." in text
+    assert "seed 1 (not run yet: 2, 3)." in text
     assert "over 3 seeds" not in text
     assert [one["seed"] for one in read_results(tmp_path / "demo" / "results.csv")] == [1, 1, 1]
     alone = experiment_report.write_experiment_report(
