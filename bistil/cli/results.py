@@ -12,8 +12,6 @@ from bistil.errors import InputError
 from bistil.settings.places import CACHE, DATA, REPORTS, given
 from bistil.settings.ranges import Seed
 from bistil.sources.folder import open_data
-from bistil.systems.shown import lines
-from bistil.systems.table import SYSTEMS
 from bistil.text.languages import CODE
 
 
@@ -189,6 +187,9 @@ def _compare(left: Path, right: Path, reports: Path) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
+    from bistil.systems.shown import lines
+    from bistil.systems.table import SYSTEMS
+
     asked = str(options.path)
     if not options.path.exists():
         if (name := re.split("[:@]", asked)[0]) in SYSTEMS:

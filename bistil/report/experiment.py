@@ -154,12 +154,10 @@ def _of_run_seeds(rows: Sequence[Row]) -> Sequence[Row]:
     """The rows without those of seeds under which nothing was made but what other seeds have too: a guess, or
     an untuned encoder, is the same under every seed, and would make three of one.
     """
-    made = {row["seed"]: {one["artefact"] for one in rows if one["seed"] == row["seed"]} for row in rows}
-    run = {
-        seed
-        for seed, own in made.items()
-        if own - set().union(*(others for other, others in made.items() if other != seed))
-    }
+    seeds: dict[Any, set[Any]] = defaultdict(set)
+    for row in rows:
+        seeds[row["artefact"]].add(row["seed"])
+    run = {seed for found in seeds.values() if len(found) == 1 for seed in found}
     return [row for row in rows if row["seed"] in run or not run]
 
 

@@ -81,12 +81,13 @@ class AdapterModule(nn.Module):
         super().__init__()
         self.settings = settings
         hidden, depth, width = config.hidden_size, config.num_hidden_layers, embedding_width(config)
-        least = max(settings.reduction, 2 * (settings.invertible or 0))
-        if hidden < least or (settings.invertible and width % 2):
+        least = 2 * (settings.invertible or 0)
+        if hidden < settings.reduction or width < least or (least and width % 2):
             raise InputError(
-                f"States of at least {least} values, an even number for an invertible adapter, were expected"
-                f" for reduction: {settings.reduction} and invertible: {settings.invertible}, but the"
-                f" encoder's have {hidden}. Lower `reduction`, or leave `invertible` out."
+                f"States of at least {max(settings.reduction, least)} values, an even number for an"
+                f" invertible adapter, were expected for reduction: {settings.reduction} and invertible:"
+                f" {settings.invertible}, but the encoder's have {hidden}, its embeddings {width}. Lower"
+                " `reduction`, or leave `invertible` out."
             )
         inner, last = hidden // settings.reduction, depth if settings.last_layer else depth - 1
         self.layers = nn.ModuleList(Bottleneck(hidden, inner) for _ in range(last))
