@@ -29,7 +29,7 @@ def test_cells_are_the_whole_grid(experiment) -> None:
         ({"targets": {"qa": ["qac"]}}, "targets for qa but no settings"),
         ({"targets": {"ner": []}}, "at least one target"),
         ({"seeds": []}, "seeds should be a list with at least one entry"),
-        ({"data": "minworld"}, "data should be one of miniworld, folder, but is 'minworld'"),
+        ({"data": "minworld"}, "data should be one of miniworld, miniworld-wide, folder, but is 'minworld'"),
         ({"vocabulary": {"criterion": "bigram"}}, "criterion"),
         (
             {"vocabulary": {"threshold": -0.1}},

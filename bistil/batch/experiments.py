@@ -140,8 +140,8 @@ def _show(
     if copies and not notebooks.can_execute():
         say("no notebooks: they need pip install 'bistil[lab]'")
         return 0
-    if experiment.data == "miniworld" and data.resolve() != open_data("miniworld").root.resolve():
-        say("no notebooks: they read the miniworld itself, and this run read another folder")
+    if experiment.data != "folder" and data.resolve() != open_data(experiment.data).root.resolve():
+        say(f"no notebooks: they read {experiment.data} itself, and this run read another folder")
         return 0
     before = os.environ.get("BISTIL_DATA")
     if experiment.data == "folder":

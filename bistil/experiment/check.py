@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from bistil.distil.merge import MergeConfig
 from bistil.errors import InputError
-from bistil.settings.places import check_name
+from bistil.settings.places import check_name, world_file, worlds
 from bistil.systems import regimes
 from bistil.systems.table import SYSTEMS
 from bistil.tasks import RETRIEVAL
@@ -25,6 +25,9 @@ def check(experiment: "Experiment") -> None:
         InputError: with the first thing that is wrong, and where.
     """
     check_name(experiment.name)
+    if experiment.data != "folder" and world_file(experiment.data) is None:
+        known = ", ".join([*worlds(), "folder"])
+        raise InputError(f"data should be one of {known}, but is {experiment.data!r}.", at=("data",))
     _check_variants(experiment)
     _check_regimes(experiment)
     _check_schedules(experiment)

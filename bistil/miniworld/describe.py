@@ -7,6 +7,14 @@ from bistil.miniworld.lexicon import Lexicon
 from bistil.miniworld.settings import TYPOLOGY, WorldSettings
 
 
+def cognate(one: Lexicon, other: Lexicon, concept: str) -> bool:
+    """Whether two languages inherited their words for a concept from the same older word."""
+    return (
+        one.origin[concept] == other.origin[concept] == "inherited"
+        and one.root[concept] == other.root[concept]
+    )
+
+
 def describe(settings: WorldSettings) -> list[dict[str, Any]]:
     """Return one mapping for each language: code, name, family, seen, the typology vector, and its relation
     to the source language.
@@ -20,10 +28,7 @@ def describe(settings: WorldSettings) -> list[dict[str, Any]]:
     rows = []
     for language in settings.languages:
         lexicon = lexicons[language.code]
-        related = language.family == source.language.family
-        inherited = [
-            k for k in concepts.CONTENT if related and lexicon.origin[k] == source.origin[k] == "inherited"
-        ]
+        inherited = [k for k in concepts.CONTENT if cognate(lexicon, source, k)]
         loans = [k for k in concepts.CONTENT if lexicon.origin[k] == "loan"]
         identical = [k for k in concepts.CONTENT if lexicon.words[k] == source.words[k]]
         names = [k for k in source.names if lexicon.names[k] == source.names[k]]

@@ -1,4 +1,4 @@
-"""Words: proto-lexemes of a family, regular sound changes, replacement, loans, names and affixes.
+"""Words: proto-lexemes of a family, its branches, sound changes, replacement, loans, names and affixes.
 
 Notable: each proto-word has its own random stream, so adding a concept or a language leaves all other words
 as they were; sound changes are ordered rewrite rules applied to every inherited word, which is what makes
@@ -8,7 +8,7 @@ import re
 from functools import cache
 
 from bistil.miniworld import concepts
-from bistil.miniworld.settings import FamilySettings, LanguageSettings, WorldSettings
+from bistil.miniworld.settings import FamilySettings, GenusSettings, LanguageSettings, WorldSettings
 from bistil.miniworld.stream import Stream
 
 NAME_COUNTS = {"given": 44, "family": 44, "place": 48, "firm": 24, "event": 12}
@@ -82,6 +82,31 @@ def _proto(world: str, family: str, sounds: FamilySettings) -> dict[str, str]:
 
 
 @cache
+def _branch(world: str, name: str, genus: GenusSettings, sounds: FamilySettings) -> dict[str, str]:
+    """The words that a genus starts from: the family's after its sound changes, or words of its own."""
+    forms = {}
+    for key, form in _proto(world, genus.family, sounds).items():
+        forms[key] = apply_changes(form, genus.changes)
+        if _is_own(world, name, genus, key):
+            stream = Stream(f"{world}/genus/{name}/{key}")
+            forms[key] = make_word(sounds, stream, _syllables(key, stream))
+    return _distinct(forms, sounds, f"{world}/genus/{name}")
+
+
+def _is_own(world: str, name: str, genus: GenusSettings, key: str) -> bool:
+    """Whether a genus has a word of its own; names, whose keys have a colon, are the family's."""
+    return ":" not in key and Stream(f"{world}/genus/{name}/replace/{key}").share(genus.replaced)
+
+
+def _ancestors(world: WorldSettings, language: LanguageSettings) -> dict[str, str]:
+    """The words that a language's own changes start from, its genus' or its family's."""
+    seed, sounds = f"world/{world.seed}", world.families[language.family]
+    if not language.genus:
+        return _proto(seed, language.family, sounds)
+    return _branch(seed, language.genus, world.genus(language), sounds)
+
+
+@cache
 def _international(world: str) -> dict[str, str]:
     return _make_all(_name_keys(), _NAME_SOUNDS, f"{world}/names")
 
@@ -94,6 +119,7 @@ class Lexicon:
         words: concept -> base form, in the language's script.
         spoken: concept -> base form before transliteration (Latin letters), for comparing languages.
         origin: concept -> "inherited", "replaced" or "loan".
+        root: concept -> the family whose proto-word an inherited word comes from, or the genus that made it.
         names: `kind:index` -> form, in the language's script, not capitalised.
         shared: the names taken in their international form.
     """
@@ -103,7 +129,8 @@ class Lexicon:
         seed = f"world/{world.seed}"
         sounds = world.families[language.family]
         own = f"{seed}/{language.code}"
-        proto = _proto(seed, language.family, sounds)
+        proto, genus = _ancestors(world, language), world.genus(language)
+        self._changes = (*genus.changes, *language.changes)
         donor = _donor(world, language)
         loans = _spoken_of(world, donor) if donor and language.code != world.source else {}
         self.origin: dict[str, str] = {}
@@ -112,6 +139,10 @@ class Lexicon:
             spoken[key], self.origin[key] = self._word(
                 key, seed, own, proto, loans, sounds, world.sharing.loans
             )
+        self.root = {
+            key: language.genus if _is_own(seed, language.genus, genus, key) else language.family
+            for key in spoken
+        }
         self.spoken = _distinct(spoken, sounds, own)
         script = _SCRIPTS[language.script]
         self.words = {key: word.translate(script) for key, word in self.spoken.items()}
@@ -163,9 +194,7 @@ class Lexicon:
             stream = Stream(f"{seed}/affix/{self.language.family}/{key}")
             while True:
                 consonant, vowel = stream.pick(sounds.consonants.split()), stream.pick(sounds.vowels.split())
-                affix = apply_changes(
-                    vowel + consonant if suffix else consonant + vowel, self.language.changes
-                )
+                affix = apply_changes(vowel + consonant if suffix else consonant + vowel, self._changes)
                 if affix not in taken and len(affix) > 1:
                     break
             taken.add(affix)
@@ -212,5 +241,5 @@ def _donor(world: WorldSettings, language: LanguageSettings) -> LanguageSettings
 
 def _spoken_of(world: WorldSettings, donor: LanguageSettings) -> dict[str, str]:
     """Return the donor's inherited words, before its own loans (so that borrowing has no circles)."""
-    proto = _proto(f"world/{world.seed}", donor.family, world.families[donor.family])
+    proto = _ancestors(world, donor)
     return {key: apply_changes(proto[key], donor.changes) for key in concepts.CONTENT}

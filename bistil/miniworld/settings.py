@@ -5,7 +5,7 @@ before anything is written."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,6 +92,25 @@ class FamilySettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GenusSettings(Settings):
+    """A branch of a family: what its languages have in common and the rest of the family has not.
+
+    Attributes:
+        family: The family that it is a branch of.
+        replaced: The share of words that are the branch's own.
+        changes: Its sound changes in their order, before those of a language.
+    """
+
+    family: str
+    replaced: Share = 0.0
+    changes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_changes(self.changes, f"a genus of {self.family}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class LanguageSettings(Settings):
     """One language.
 
@@ -117,6 +136,7 @@ class LanguageSettings(Settings):
         commas: Whether there are commas.
         replaced: The share of words that do not descend from the family.
         changes: Its sound changes in their order, each as `pattern>replacement`.
+        genus: The branch of the family that it belongs to; empty for none.
     """
 
     code: str
@@ -140,16 +160,14 @@ class LanguageSettings(Settings):
     commas: bool
     replaced: Share
     changes: tuple[str, ...] = ()
+    genus: str = field(default="", metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not re.fullmatch("q[a-t][a-z]", self.code):
             told = f"A code in ISO 639's private range qaa..qtz was expected, but {self.code!r} came."
             raise InputError(told, at=("code",))
-        for number, change in enumerate(self.changes):
-            if not re.fullmatch(r"[^>]+>[^>]*", change) or not _compiles(change.split(">")[0]):
-                told = f"Sound changes `pattern>replacement` were expected, but {self.code} has {change!r}."
-                raise InputError(told, at=("changes", number))
+        _check_changes(self.changes, self.code)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +181,7 @@ class WorldSettings(Settings):
         sharing: What languages share beyond descent.
         families: Families by name.
         languages: The languages.
+        genera: Branches of families by name.
     """
 
     seed: Seed
@@ -171,24 +190,39 @@ class WorldSettings(Settings):
     sharing: Sharing
     families: Mapping[str, FamilySettings]
     languages: tuple[LanguageSettings, ...]
+    genera: Mapping[str, GenusSettings] = field(default_factory=dict, metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         """Raise InputError when the parts do not fit together."""
         super().__post_init__()
         codes = [language.code for language in self.languages]
+        for name, genus in self.genera.items():
+            self._check_family(genus.family, f"Genus {name}", ("genera", name, "family"))
         for number, language in enumerate(self.languages):
             if codes.index(language.code) < number:
                 told = f"Each language needs its own code, but {language.code} is there twice."
                 raise InputError(told, at=("languages", number, "code"))
-            if language.family not in self.families:
-                told = (
-                    f"Language {language.code} has the family {language.family!r}, but the families are"
-                    f" {sorted(self.families)}. Add it there."
+            told = f"Language {language.code}"
+            self._check_family(language.family, told, ("languages", number, "family"))
+            genera = [name for name, genus in self.genera.items() if genus.family == language.family]
+            if language.genus and language.genus not in genera:
+                raise InputError(
+                    f"{told} has the genus {language.genus!r}, but those of {language.family} are {genera}."
+                    " Add it under `genera`.",
+                    at=("languages", number, "genus"),
                 )
-                raise InputError(told, at=("languages", number, "family"))
         if self.source not in codes:
             told = f"The source language must be one of {codes}, but it is {self.source!r}."
             raise InputError(told, at=("source",))
+
+    def _check_family(self, family: str, whose: str, at: tuple[str | int, ...]) -> None:
+        if family not in self.families:
+            told = f"{whose} has the family {family!r}, but the families are {sorted(self.families)}."
+            raise InputError(f"{told} Add it there.", at=at)
+
+    def genus(self, language: LanguageSettings) -> GenusSettings:
+        """The branch of a language; where it has none, one that is all of its family."""
+        return self.genera[language.genus] if language.genus else GenusSettings(family=language.family)
 
 
 def load_settings(path: Path | str) -> WorldSettings:
@@ -204,6 +238,13 @@ def load_settings(path: Path | str) -> WorldSettings:
 def parse_settings(found: Any) -> WorldSettings:
     """Turn nested mappings (as YAML gives them) into `WorldSettings`; every key is checked."""
     return build(WorldSettings, found, "the miniworld settings")  # type: ignore[no-any-return]
+
+
+def _check_changes(changes: tuple[str, ...], whose: str) -> None:
+    for number, change in enumerate(changes):
+        if not re.fullmatch(r"[^>]+>[^>]*", change) or not _compiles(change.split(">")[0]):
+            told = f"Sound changes `pattern>replacement` were expected, but {whose} has {change!r}."
+            raise InputError(told, at=("changes", number))
 
 
 def _compiles(pattern: str) -> bool:

@@ -18,7 +18,7 @@ from bistil.plan.epochs import has_epochs
 from bistil.plan.estimate import Cost, Estimator
 from bistil.plan.profiles import CPU_TFLOPS, misfits
 from bistil.plan.rehearse import makespan
-from bistil.settings.places import CACHE
+from bistil.settings.places import CACHE, world_file
 from bistil.sources.folder import open_data
 from bistil.store.artefacts import Store
 from bistil.text.languages import DATA, DataFolder, check_known
@@ -146,8 +146,8 @@ def check_names(experiment: Experiment, folder: DataFolder | None) -> None:
     )
     if folder is not None:
         check_known(codes, folder.languages)
-    elif experiment.data == "miniworld":
-        check_known(codes, {one.code for one in load_settings(DATA / "miniworld.yaml").languages})
+    elif world := world_file(experiment.data):
+        check_known(codes, {one.code for one in load_settings(world).languages})
     named = experiment.teacher
     path = Path(named).expanduser()
     to_be_made = (DATA / "teachers" / f"{path.name}.yaml").is_file()
@@ -163,8 +163,8 @@ def check_names(experiment: Experiment, folder: DataFolder | None) -> None:
 
 def data_at_hand(experiment: Experiment, named: str | None) -> DataFolder | None:
     """The data folder of an experiment where it is there already; nothing is written."""
-    if experiment.data == "miniworld" and named is None:
-        world = CACHE / "miniworld"
+    if world_file(experiment.data) and named is None:
+        world = CACHE / experiment.data
         return DataFolder(world) if world.is_dir() else None
     try:
         return open_data(experiment.data, named)

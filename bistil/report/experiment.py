@@ -120,7 +120,7 @@ def seen_by_teacher(folder: Path) -> Collection[str] | None:
     asked: dict[str, Any] = read_json(folder / EXPERIMENT)
     if asked.get("seen"):
         return list(asked["seen"])
-    table = open_data("miniworld").languages if asked["data"] == "miniworld" else read_table(TABLE)
+    table = read_table(TABLE) if asked["data"] == "folder" else open_data(asked["data"]).languages
     return [code for code, language in table.items() if language.seen]
 
 

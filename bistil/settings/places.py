@@ -17,6 +17,17 @@ CACHE = WORK / "data" / "cache"
 REPORTS = WORK / "reports"
 
 
+def world_file(data: str) -> Path | None:
+    """The settings of an invented world of the project, `miniworld` or `miniworld-NAME`; None for others."""
+    path = DATA / f"{data}.yaml"
+    return path if re.fullmatch("miniworld(-[a-z0-9]+)*", data) and path.is_file() else None
+
+
+def worlds() -> list[str]:
+    """The names of the project's invented worlds."""
+    return sorted(path.stem for path in DATA.glob("miniworld*.yaml"))
+
+
 def given(text: str) -> Path:
     """A path that a user gives: from the folder at hand, else what comes with bistil under that name."""
     path = Path(text).expanduser()

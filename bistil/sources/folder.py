@@ -1,26 +1,27 @@
-"""Which data folder a run reads: the miniworld's, or one that the user named."""
+"""Which data folder a run reads: an invented world's, or one that the user named."""
 
 import os
 from pathlib import Path
 
 from bistil.errors import InputError
-from bistil.settings.places import CACHE
+from bistil.settings.places import CACHE, world_file
 from bistil.text.languages import DataFolder
 
 
 def open_data(kind: str, named: str | None = None) -> DataFolder:
-    """The miniworld, written first where it is missing, or the folder named here or by BISTIL_DATA.
+    """An invented world, written first where it is missing, or the folder named here or by BISTIL_DATA.
 
     Args:
-        kind: what the experiment says under `data`, `miniworld` or `folder`; a folder named here goes first.
+        kind: what the experiment says under `data`, a world or `folder`; what is named here goes first.
 
     Raises:
         InputError: where a folder is needed and none is named, or it is not there.
     """
-    if named == "miniworld" or (kind == "miniworld" and named is None):
+    world = kind if named is None else named
+    if settings := world_file(world):
         from bistil.miniworld import ensure_world
 
-        return DataFolder(ensure_world(CACHE / "miniworld"))
+        return DataFolder(ensure_world(CACHE / world, settings))
     chosen = named or os.environ.get("BISTIL_DATA")
     if not chosen:
         raise InputError(

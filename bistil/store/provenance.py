@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from hashlib import file_digest, sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -39,7 +39,7 @@ def plain(value: Any, *, lenient: bool = False) -> Any:
         told = (
             f
             for f in fields(value)
-            if not f.metadata.get("added_later") or getattr(value, f.name) != f.default
+            if not f.metadata.get("added_later") or getattr(value, f.name) != _usual(f)
         )
         return {key(f.name): plain(getattr(value, f.name), lenient=lenient) for f in told}
     if isinstance(value, Mapping):
@@ -64,6 +64,11 @@ def plain(value: Any, *, lenient: bool = False) -> Any:
         f" and manifest, but {value!r} of type {type(value).__name__} came. Give files by content"
         " (bistil.store.artefacts.file_id), not by path."
     )
+
+
+def _usual(one: Field[Any]) -> Any:
+    """The default of a field, also where it is made anew each time."""
+    return one.default if one.default_factory is MISSING else one.default_factory()
 
 
 def canonical_json(value: Any) -> str:

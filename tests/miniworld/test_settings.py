@@ -1,5 +1,6 @@
 """Settings: what is in the file, and what is refused."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ import yaml
 
 from bistil.errors import InputError
 from bistil.miniworld import describe, load_settings, parse_settings
+from bistil.miniworld.settings import TYPOLOGY
 
 FILE = Path(__file__).parents[2] / "data" / "miniworld.yaml"
+WIDE = FILE.with_name("miniworld-wide.yaml")
 
 
 def raw() -> dict[str, Any]:
@@ -62,6 +65,49 @@ def test_a_value_that_cannot_be_used_is_refused(key: str, value: object, says: s
     found = raw()
     found["languages"][1][key] = value
     with pytest.raises(InputError, match=says):
+        parse_settings(found)
+
+
+def test_the_wide_world_has_the_groups_that_it_says() -> None:
+    comment = WIDE.read_text(encoding="utf-8").split("seed:")[0]
+    said = [
+        set(re.findall(r"\bq[a-h][a-e]\b", line))
+        for line in comment.splitlines()
+        if " qa" in line or " qb" in line or " qd" in line
+    ]
+    settings = load_settings(WIDE)
+    genus = {language.code: language.genus for language in settings.languages}
+    seen, generator, of_base, of_generator, of_nobody = said
+    assert set(genus) == set().union(*said)
+    assert [len(group) for group in said] == [12, 14, 5, 5, 4]
+    assert seen == {language.code for language in settings.languages if language.seen}
+    genera = {
+        code: {genus[other] for other in group} for code, group in (("seen", seen), ("read", generator))
+    }
+    assert {genus[code] for code in of_base} <= genera["seen"]
+    assert {genus[code] for code in of_generator} <= genera["read"] - genera["seen"]
+    assert not {genus[code] for code in of_nobody} & (genera["seen"] | genera["read"])
+    types = {tuple(getattr(language, name) for name in TYPOLOGY) for language in settings.languages}
+    assert len(types) == 40, "no two languages are of one type"
+
+
+@pytest.mark.parametrize(
+    ("genus", "says"),
+    [
+        ("Boric", "those of Arvan are ['Arvic', 'Arnic']"),
+        ("Nowhere", "has the genus 'Nowhere'"),
+    ],
+)
+def test_a_genus_of_another_family_is_refused(genus: str, says: str) -> None:
+    found = yaml.safe_load(WIDE.read_text(encoding="utf-8"))
+    found["languages"][1]["genus"] = genus
+    with pytest.raises(InputError, match=re.escape(says)):
+        parse_settings(found)
+    found["genera"]["Boric"]["family"] = "Atlantic"
+    with pytest.raises(InputError, match="Genus Boric has the family 'Atlantic'"):
+        parse_settings(found)
+    found["genera"]["Boric"]["changes"] = ["(p>f"]
+    with pytest.raises(InputError, match="Sound changes"):
         parse_settings(found)
 
 

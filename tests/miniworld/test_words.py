@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bistil.miniworld import concepts, load_settings
+from bistil.miniworld.describe import cognate
 from bistil.miniworld.lexicon import Lexicon, apply_changes
-from bistil.miniworld.settings import Sharing
+from bistil.miniworld.settings import GenusSettings, Sharing
 from bistil.miniworld.stream import Stream, Weighted
 
 WORLD = load_settings(Path(__file__).parents[2] / "data" / "miniworld.yaml")
@@ -78,3 +79,38 @@ def test_no_two_concepts_are_homonyms() -> None:
     for lexicon in LEXICONS.values():
         assert len(set(lexicon.spoken.values())) == len(lexicon.spoken)
         assert len(set(lexicon.affixes.values())) == len(lexicon.affixes)
+
+
+def test_languages_of_one_genus_are_nearer_than_those_of_one_family() -> None:
+    world = load_settings(Path(__file__).parents[2] / "data" / "miniworld-wide.yaml")
+    of = {language.code: language for language in world.languages}
+    lexicons = {code: Lexicon(world, language) for code, language in of.items()}
+    shares: dict[str, list[float]] = {"genus": [], "family": [], "none": []}
+    for a, b in combinations(of, 2):
+        kin = "genus" if of[a].genus == of[b].genus else "family" if of[a].family == of[b].family else "none"
+        same = [cognate(lexicons[a], lexicons[b], key) for key in concepts.CONTENT]
+        shares[kin].append(sum(same) / len(same))
+    assert mean(shares["genus"]) > mean(shares["family"]) + 0.15
+    assert min(shares["family"]) > max(shares["none"]) == 0
+    cousins = lexicons["qdc"], lexicons["qdd"]
+    own = [key for key in concepts.CONTENT if cousins[0].root[key] == "Davic"]
+    assert 0.15 < len(own) / len(concepts.CONTENT) < 0.35
+    assert all(cousins[0].root[key] == cousins[1].root[key] for key in own)
+    changed = [key for key in own if all(one.origin[key] == "inherited" for one in cousins)]
+    alike = [
+        SequenceMatcher(None, *(one.spoken[key] for one in cousins), autojunk=False).ratio()
+        for key in changed
+    ]
+    assert mean(alike) > 0.6, "words of the genus' own came down to both"
+
+
+def test_genera_elsewhere_leave_a_language_as_it_is() -> None:
+    genus = GenusSettings(family="Arvan", replaced=0.5, changes=("a$>e",))
+    first, second, *others = WORLD.languages
+    world = dataclasses.replace(
+        WORLD, genera={"New": genus}, languages=(first, dataclasses.replace(second, genus="New"), *others)
+    )
+    same, other = Lexicon(world, others[0]), Lexicon(world, world.languages[1])
+    assert same.words == LEXICONS[others[0].code].words
+    assert same.affixes == LEXICONS[others[0].code].affixes
+    assert other.words != LEXICONS[second.code].words

@@ -55,9 +55,11 @@ def test_a_field_added_later_keeps_the_ids_of_what_was_made_before() -> None:
     @dataclass(frozen=True, kw_only=True)
     class Later(Config):
         select: str = field(default="top-k", metadata={"added_later": True})
+        made_anew: dict[str, str] = field(default_factory=dict, metadata={"added_later": True})
 
     assert artefact_id("student", Later(), {}) == artefact_id("student", Config(), {})
     assert artefact_id("student", Later(select="random"), {}) != artefact_id("student", Config(), {})
+    assert artefact_id("student", Later(made_anew={"a": "b"}), {}) != artefact_id("student", Config(), {})
     assert artefact_id("student", {"in": [Later()]}, {}) == artefact_id("student", {"in": [Config()]}, {})
 
 
