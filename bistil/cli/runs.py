@@ -25,8 +25,8 @@ NEW = {
     "teacher": ("a hub name such as xlm-roberta-base, a folder, or e5-small", "xlm-roberta-base"),
     "source": ("code of the language that has task data", "eng"),
     "target": ("code of the language that has none", ""),
-    "task": ("ner, parsing, pos, nli or qa", "ner"),
-    "device": ("cpu or cuda, where it shall run", "cpu"),
+    "task": ("ner, parsing, pos, nli, classification, choice or qa", "ner"),
+    "device": ("cpu or cuda, for the estimate of time", "cpu"),
 }
 """What `bistil new` asks for, and what it proposes."""
 
@@ -93,7 +93,7 @@ def add_commands(commands: Commands) -> None:
     schema.set_defaults(run=_schema)
 
     study = commands.add_parser(
-        "study", help="which parameters sparse fine-tunings share, their ages, and the best densities"
+        "study", help="shared parameters, densities, alignment, or how a decoder is tuned"
     )
     study.add_argument("study", type=given, help="for example data/studies/miniworld-anatomy.yaml")
     run_options(study)
@@ -253,7 +253,7 @@ def _new(options: argparse.Namespace) -> int:
     if not wish.miniworld:
         print(f"  bistil data check {folder}")
     print(f"  bistil batch {file}{at} --dry-run")
-    print(f"  bistil batch {file}{at}" + (f" --device {device}" if device != "cpu" else ""))
+    print(f"  bistil batch {file}{at}" + (f" --device {device} --cores 1" if device != "cpu" else ""))
     return 0
 
 

@@ -53,7 +53,7 @@ def add_commands(commands: Commands) -> None:
 
     pretrain = commands.add_parser("pretrain", help="make a small multilingual teacher")
     pretrain.add_argument("config", type=Path, help="for example data/teachers/teacher-small.yaml")
-    pretrain.add_argument("--data", help="data folder, or `miniworld`; default: BISTIL_DATA")
+    pretrain.add_argument("--data", help="data folder, or an invented world; default: BISTIL_DATA")
     pretrain.add_argument("--to", type=Path, required=True, help="folder of the finished teacher")
     pretrain.add_argument(
         "--processes",
@@ -67,7 +67,7 @@ def add_commands(commands: Commands) -> None:
 
     translator = commands.add_parser("translator", help="make a small translator, or teach one a language")
     translator.add_argument("config", type=given, help="for example data/translators/eng-africa.yaml")
-    translator.add_argument("--data", help="data folder, or `miniworld`; default: BISTIL_DATA")
+    translator.add_argument("--data", help="data folder, or an invented world; default: BISTIL_DATA")
     translator.add_argument("--to", type=Path, required=True, help="folder of the finished translator")
     log_options(translator)
     translator.set_defaults(run=_translator)

@@ -76,3 +76,24 @@ def shares(terms: Mapping[str, Mapping[str, float]]) -> Figure:
     ax.set(xlabel="share of the whole (%)", xlim=(0, 108))
     legend(ax, above=True)
     return made
+
+
+def beside_published(own: Mapping[str, float], published: Mapping[str, float], *, label: str) -> Figure:
+    """Draw scores as bars, best first, each before a paler one of what a paper prints for the same name.
+
+    Both scales are percent, and differ in their tasks: what can be compared is the order.
+    """
+    names = sorted(own, key=lambda name: own[name], reverse=True)
+    made, [ax] = figure(8.0, 1.0 + 0.32 * len(names))
+    rows = range(len(names))
+    printed = [published.get(name, 0.0) for name in names]
+    ax.barh(rows, printed, height=0.82, color=GRID, label="printed in the paper")
+    ax.barh(rows, [own[name] for name in names], height=0.42, color=PALETTE[0], label="here")
+    for row, name in enumerate(names):
+        ax.annotate(f" {own[name]:.1f}", (own[name], row), va="center", fontsize=8.5, color=INK)
+    ax.set_yticks(rows, names)
+    ax.invert_yaxis()
+    ax.grid(False, axis="y")
+    ax.set(xlabel=label, xlim=(0, 1.12 * max(*own.values(), *printed)))
+    legend(ax, above=True)
+    return made
