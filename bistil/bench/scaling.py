@@ -25,10 +25,7 @@ def scaling(size: Size) -> list[Row]:
     """One of our stage-1 steps in float32 at each of `settings`, measured and predicted from the first of
     them.
     """
-    return [
-        _row(name, other, *_seconds(size, other), flops(other) / flops(size))
-        for name, other in settings(size)
-    ]
+    return [_row(name, *_seconds(size, other), flops(other) / flops(size)) for name, other in settings(size)]
 
 
 def settings(size: Size) -> Iterator[tuple[str, Size]]:
@@ -71,7 +68,7 @@ def _step(size: Size) -> Turn:
     return partial(whole_step, sides[OURS], torch.optim.AdamW(student.parameters(), lr=1e-6, fused=True))
 
 
-def _row(name: str, size: Size, base: float, measured: float, times: float) -> Row:
+def _row(name: str, base: float, measured: float, times: float) -> Row:
     note = "predicted: the base step's seconds times the ratio of FLOPs"
     columns = {"predicted": {STEP: base * times}, "measured": {STEP: measured}, "base": {STEP: base}}
     return comparison(f"stage-1 step, {name}", note, columns, ours="predicted")

@@ -240,8 +240,9 @@ class Labels:
 
     @cached_property
     def per_character(self) -> np.ndarray:
-        """The teacher's loss per character of each row. Shape: [n]."""
-        return np.concatenate([one["per_character"] for one in self._shards])
+        """The teacher's loss per character of each row, infinite where no token is masked. Shape: [n]."""
+        rows = ((one["per_character"], np.diff(one["offsets"])) for one in self._shards)
+        return np.concatenate([np.where(masked > 0, losses, np.inf) for losses, masked in rows])
 
     def row(self, index: int) -> dict[str, np.ndarray]:
         """A row's real `tokens` with the `positions` [m], `gold` [m], `ids` [m, k] and `values` [m, k] of

@@ -248,7 +248,8 @@ def pool(stores: Sequence[Labels], copies: str, share: float) -> tuple[np.ndarra
     numbers of store and row. A block that is held out is so in all its copies. Shape: [N, 2] each.
 
     Raises:
-        InputError: where the best copies are asked for and stores have not the same blocks.
+        InputError: where the best copies are asked for and stores have not the same blocks; where there is
+            nothing to train on or nothing held out.
     """
     if copies == "best" and len({(len(store), store.blocks) for store in stores}) > 1:
         raise InputError(
@@ -262,12 +263,18 @@ def pool(stores: Sequence[Labels], copies: str, share: float) -> tuple[np.ndarra
         out = np.isin(rows % store.blocks, held_rows(store.blocks, share))
         if copies == "best" and len(stores) > 1:
             losses = np.stack([one.per_character for one in stores])
-            mine = losses.argmin(axis=0) == number
+            mine = (losses.argmin(axis=0) == number) & np.isfinite(losses.min(axis=0))
         else:
             mine = np.ones(len(rows), bool)
         for chosen, kept in ((mine & ~out, training), (mine & out & (rows < store.blocks), held)):
             kept.append(np.stack([np.full(chosen.sum(), number), rows[chosen]], axis=1))
-    return np.concatenate(training), np.concatenate(held)
+    found = np.concatenate(training), np.concatenate(held)
+    if not all(map(len, found)):
+        raise InputError(
+            "Text for at least two blocks was expected, one to train on and one held out, but"
+            f" {max(store.blocks for store in stores)} came. Give more text, or a smaller `length`."
+        )
+    return found
 
 
 def merge(

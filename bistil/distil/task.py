@@ -271,6 +271,7 @@ def train_task_sft(
         callbacks=[Undressing(wardrobe)] if wardrobe is not None else [],
         dresses=wardrobe is not None,
         beside=beside,
+        named=f"task {task.name}",
     )
     sft = config.sft.counted(sum(map(len, rows.values())), config.batch_size)
     if before is None:

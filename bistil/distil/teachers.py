@@ -33,7 +33,7 @@ class AdaptedTeacher:
     ) -> None:
         self.encoder = encoder.eval().requires_grad_(False)
         self.mlm = None if mlm is None else mlm.eval().requires_grad_(False)
-        self.deltas, self.kept = deltas, kept
+        self.kept = kept
         self._wardrobe = Wardrobe(self.encoder, deltas)
 
     def wear(self, language: str | None) -> None:

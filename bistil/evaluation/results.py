@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from bistil.errors import InputError
 from bistil.settings.files import csv_text, read_csv
 from bistil.store.whole import write_whole
-from bistil.systems.table import FLOOR, SYSTEMS, TEACHER, rank
+from bistil.systems.table import SYSTEMS, rank
 from bistil.tasks import primary
 
 Row = Mapping[str, Any]
@@ -292,21 +292,6 @@ def common_targets(*sides: Sequence[Row]) -> list[str]:
     """
     scored = [{row["target"] for row in side} for side in sides]
     return sorted(set.intersection(*scored) or set().union(*scored))
-
-
-def clearly_above_floor(rows: Iterable[Row], setting: Setting, *, margin: float = 5.0) -> list[str]:
-    """Return the targets on which the teacher scores at least `margin` points more than the floor (0 where no
-    floor was run).
-    """
-    chosen = rows_of(rows, setting)
-    above = []
-    for target in sorted({row["target"] for row in chosen}):
-        teacher, floor = (
-            average(select(chosen, Variant(system)), targets=[target]) for system in (TEACHER, FLOOR)
-        )
-        if teacher and teacher.mean - (floor.mean if floor else 0.0) >= margin:
-            above.append(target)
-    return above
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:

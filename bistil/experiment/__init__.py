@@ -228,7 +228,7 @@ class Experiment(Settings):
             shots *= len(self.targets[cell.task])
         steps = then.epochs * math.ceil(shots / then.batch_size)
         schedule = dataclasses.replace(
-            config.sft.sparse, steps=steps, learning_rate=then.learning_rate, evaluations=1
+            config.sft.sparse.of_steps(steps), learning_rate=then.learning_rate, evaluations=1
         )
         if lottery.select not in ("all", "none"):
             lottery = dataclasses.replace(lottery, select="given")

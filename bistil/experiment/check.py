@@ -72,6 +72,12 @@ def _check_regimes(experiment: "Experiment") -> None:
                 f" expected for a regime, but got {name!r}.",
                 at=("regimes", name),
             )
+        codes = [experiment.source if one == "source" else one for one in regime.sources or ()]
+        if len(set(codes)) < len(codes):
+            raise InputError(
+                f"Each of `sources` was expected once, but {', '.join(codes)} came.",
+                at=("regimes", name, "sources"),
+            )
         by = regime.translator or next(iter(experiment.translators), "")
         if regime.translates and by not in experiment.translators:
             known = ", ".join(experiment.translators) or "none"

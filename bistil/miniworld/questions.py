@@ -61,7 +61,7 @@ class _Pairs:
         opposite = self._stated(fact, negative=not negative)
         if not negative and fact.relation in _ONE_PLACE and stream.chance(50):
             opposite = self._stated(replace(fact, place=self._other_place(fact.place)), negative=False)
-        return hypothesis, (same, self._neutral(fact, negative=negative), opposite)
+        return hypothesis, (same, self._neutral(fact), opposite)
 
     def _other_place(self, place: Name | None) -> Name:
         while (other := self.stream.pick(self.world.places)) == place:
@@ -97,7 +97,7 @@ class _Pairs:
     def _plain(self, fact: Fact) -> Clause:
         return replace(fact_clause(fact, date=self.stream.chance(30)), negative=self.stream.chance(30))
 
-    def _neutral(self, fact: Fact, *, negative: bool) -> Clause:
+    def _neutral(self, fact: Fact) -> Clause:
         """Return a premise with the same names that leaves the hypothesis open."""
         stream, other = self.stream, self.fact()
         clause = replace(fact_clause(fact, date=False), negative=stream.chance(50))

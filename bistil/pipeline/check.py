@@ -50,12 +50,15 @@ def check(inputs: Inputs) -> None:
     _check_typology(inputs)
     for name in experiment.tuned:
         check_gathered(inputs, name)
+    packed = experiment.text.packed
     for cell in experiment.cells():
         if words := inputs.system(cell).adaptation.words:
             few, path = inputs.first_words(cell.target, words), data.text(cell.target)
-            check_enough(teacher.tokenizer, few, experiment.text.length, path)
+            check_enough(teacher.tokenizer, few, experiment.text.length, path, packed=packed)
     for code in inputs.codes:
-        check_enough(teacher.tokenizer, inputs.lines(code), experiment.text.length, data.text(code))
+        check_enough(
+            teacher.tokenizer, inputs.lines(code), experiment.text.length, data.text(code), packed=packed
+        )
 
 
 def _check_typology(inputs: Inputs) -> None:

@@ -8,7 +8,7 @@ from bistil.miniworld import load_settings
 from bistil.miniworld.oracle import oracle
 from bistil.pipeline.examples import TRANSLATION
 from bistil.pipeline.inputs import Inputs
-from bistil.settings.places import DATA, world_file
+from bistil.settings.places import DATA, given, world_file
 from bistil.settings.yaml import build
 from bistil.store.artefacts import Artefact, file_id
 from bistil.systems.rows import Rows
@@ -90,7 +90,9 @@ def _known(inputs: Inputs, settings: Translator, code: str, to: str) -> Path:
         return inputs.data.translations(code, to)
     if settings.kind == "seq2seq":
         return inputs.translation_model(settings.model_for(code, to))
-    return Path(settings.world or world_file(inputs.experiment.data) or DATA / "miniworld.yaml")
+    if settings.world:
+        return given(settings.world)
+    return world_file(inputs.experiment.data) or DATA / "miniworld.yaml"
 
 
 def _translator(

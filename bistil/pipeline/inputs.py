@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from abc import abstractmethod
+from collections.abc import Mapping
 from functools import cache, cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -21,6 +22,7 @@ from bistil.pipeline.examples import Examples
 from bistil.pipeline.identity import teacher_id
 from bistil.sft.language import TextConfig
 from bistil.store.artefacts import Artefact, file_id
+from bistil.store.provenance import by_name
 from bistil.tasks import RETRIEVAL
 from bistil.tasks.retrieval import parallel, parallel_files
 from bistil.text.corpora import Blocks, cut, read_lines
@@ -209,13 +211,13 @@ class Inputs(Examples):
 
     def texts(self, codes: tuple[str, ...]) -> dict[str, Artefact | str]:
         """The texts of some languages, as inputs of a stage, with what is left out of them."""
-        return {f"text {code}": file_id(self.data.text(code)) for code in codes} | self.left_out
+        return {f"text {code}": file_id(self.data.text(code)) for code in codes} | dict(self.left_out)
 
     @property
-    def left_out(self) -> dict[str, Artefact | str]:
+    def left_out(self) -> Mapping[str, Artefact | str]:
         """The files whose sentences are left out of every text, as inputs of a stage."""
         files = [parallel_files(self.data, self.experiment.source, target) for target in self._unseen]
-        return {f"without {path.name}": file_id(path) for both in files for path in both if path}
+        return by_name("without", [path for both in files for path in both if path], self.data.root)
 
     @property
     def _unseen(self) -> tuple[str, ...]:

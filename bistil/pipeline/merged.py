@@ -29,6 +29,7 @@ from bistil.pretrain.start import off_the_plateau
 from bistil.settings.places import given
 from bistil.settings.yaml import read_yaml
 from bistil.store.artefacts import Artefact, file_id
+from bistil.store.provenance import by_name
 from bistil.systems.recipe import Student
 from bistil.text.written import open_to_others
 from bistil.training import checkpoints
@@ -53,7 +54,7 @@ def make_teacher(inputs: Inputs, name: str) -> Artefact:
         parallel = data.root / "parallel" if config.parallel_share else None
         files = sorted(parallel.rglob("*.t*")) if parallel else []
         made_from = {f"text {code}": file_id(path) for code, path in corpora.items()}
-        made_from |= {f"parallel {path.name}": file_id(path) for path in files}
+        made_from |= by_name("parallel", files, data.root)
 
         def train(folder: Path) -> Mapping[str, Any]:
             run = inputs.run(folder / "checkpoint-pretrain", f"teacher {name}")

@@ -86,5 +86,6 @@ def _counts(inputs: Inputs, tokenizer: PreTrainedTokenizerFast) -> list[Ids]:
         found.append(np.bincount(ids, minlength=size(tokenizer)))
     for target in experiment.targets.get(RETRIEVAL, ()):
         pairs = parallel(inputs.data, experiment.source, target)
-        found.append(count_tokens(tokenizer, [line for pair in pairs for line in pair]))
+        prefix = experiment.retrieval.prefix
+        found.append(count_tokens(tokenizer, [prefix + line for pair in pairs for line in pair]))
     return found

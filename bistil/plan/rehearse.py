@@ -147,8 +147,7 @@ def shortened(settings: Any, steps: int | None = None) -> Any:
     """
     steps = few_steps(settings) if steps is None else steps
     if isinstance(settings, Schedule):
-        few = replace(settings, steps=steps, epochs=None, at_most=None, at_least=None)
-        cut = replace(few, evaluations=min(settings.evaluations, 2))
+        cut = replace(settings.of_steps(steps), evaluations=min(settings.evaluations, 2))
         return settings if 0 < settings.steps <= steps else cut
     if isinstance(settings, Mapping):
         return {name: shortened(value, steps) for name, value in settings.items()}
@@ -161,7 +160,7 @@ def shortened(settings: Any, steps: int | None = None) -> Any:
 
 def evaluations(schedule: Schedule) -> int:
     """How often a schedule evaluates: evenly, and at its last step."""
-    return math.ceil(schedule.steps / _every(schedule))
+    return math.ceil(schedule.steps / schedule.every)
 
 
 def phase(schedule: Schedule, times: Sequence[float]) -> Phase:
@@ -169,15 +168,11 @@ def phase(schedule: Schedule, times: Sequence[float]) -> Phase:
     warms up, is left out.
     """
     between = [(number, later - earlier) for number, (earlier, later) in enumerate(pairwise(times), start=1)]
-    plain = [seconds for number, seconds in between if number % _every(schedule)]
+    plain = [seconds for number, seconds in between if number % schedule.every]
     if not plain:  # as short as it is in the run
         return Phase(schedule, 0.0, 0.0)
-    evaluated = [seconds for number, seconds in between if not number % _every(schedule)]
+    evaluated = [seconds for number, seconds in between if not number % schedule.every]
     return Phase(schedule, mean(plain), max(0.0, mean(evaluated) - mean(plain)) if evaluated else 0.0)
-
-
-def _every(schedule: Schedule) -> int:
-    return math.ceil(schedule.steps / schedule.evaluations)
 
 
 def _with_what_they_need(chosen: Sequence[Stage], stages: Mapping[str, Stage]) -> set[str]:

@@ -275,7 +275,14 @@ def _tuned(
     model, clean, start = deepcopy(base), base_hash(base.base_model), time.process_time()
     objective, encoder = CausalLM(model), model.base_model
     tuning = Tuning(
-        objective, encoder, None, batches, lambda: evaluate_causal(model, dev), select="loss", base=clean
+        objective,
+        encoder,
+        None,
+        batches,
+        lambda: evaluate_causal(model, dev),
+        select="loss",
+        base=clean,
+        named=folder.name,
     )
     delta, _ = fine_tune(tuning, config, Run(folder, folder.name))
     seconds = time.process_time() - start

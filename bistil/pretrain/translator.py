@@ -339,7 +339,7 @@ def train_translator(
     schedule = config.schedule.counted(sum(map(len, training.values())), config.batch_size)
     history = fit(
         Translating(model),
-        Translated(training, config, steps=schedule.steps, pad=pad),
+        Translated(training, config, steps=schedule.batches, pad=pad),
         lambda: _losses(model, unseen, pad),
         Run(folder, "translator", progress, stop),
         schedule=schedule,

@@ -262,8 +262,10 @@ def _owner(artefact: Artefact, known: Mapping[str, Artefact]) -> str:
     LT-SFT's own choice.
     """
     base = known.get(artefact.manifest["inputs"]["base"])
-    recipe = base.manifest["config"].get("recipe", {}) if base else ""
-    owner = f"{recipe if isinstance(recipe, str) else base.id} student" if base else "teacher"
+    owner = "teacher"
+    if base is not None and base.kind == "student":
+        recipe = base.manifest["config"].get("recipe", {})
+        owner = f"{recipe if isinstance(recipe, str) else base.id} student"
     select = (artefact.manifest["config"]["sft"].get("lottery") or {}).get("select")
     return f"{owner} ({select})" if select else owner
 

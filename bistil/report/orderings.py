@@ -6,7 +6,7 @@ interval over seeds and its interval over targets both exclude zero. What is les
 whatever the means say.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 from statistics import fmean, stdev
@@ -21,6 +21,8 @@ HOLDS, FAILS, NOT_RUN = "holds", "does not hold", "not run"
 LEANS, AGAINST, OPEN = "leans towards it", "leans against it", "open"
 CONFIDENCE = 0.95
 LEAST = 1e-9
+KEPT = 97
+"""The percentage of the teacher's score that BiStil-TF at lrf 2 is asked to keep."""
 Interval = tuple[float, float]
 
 
@@ -98,15 +100,12 @@ def _verdict(value: float, found: Interval | None, spread: float | None, won: in
 def orderings(
     rows: Iterable[Row],
     *,
-    keep_percent: float = 97.0,
-    targets: Mapping[str, Collection[str]] | None = None,
     seen: Collection[str] | None = None,
     chains: Sequence[Chain] = (),
 ) -> list[Claim]:
     """Return the claims for every (task, teacher, source) in the rows, on the mean over targets and seeds.
 
-    keep_percent: share of the teacher's score that BiStil-TF at lrf 2 is asked to keep. targets: for each
-    task the targets that count (see `clearly_above_floor`), by default all. seen: the languages that the
+    seen: the languages that the
     teacher saw, for the claim that adaptation lifts the others more. chains: what the experiment asks
     besides, told first. A claim of BiStil about a system that was not run has the verdict "not run", and is
     left out where the experiment asks claims of its own."""
@@ -114,8 +113,7 @@ def orderings(
     claims = []
     asked = [one for chain in chains for one in chain.orderings]
     for setting in settings(rows):
-        counted = None if targets is None else targets.get(setting.task)
-        chosen = [row for row in rows_of(rows, setting) if counted is None or row["target"] in counted]
+        chosen = rows_of(rows, setting)
         for one in asked:
             if setting.task in (one.tasks or (setting.task,)):
                 judged = rows_of(rows, setting, one.metric) if one.metric else chosen
@@ -124,7 +122,7 @@ def orderings(
         told = [(one.always and not asked, _ordering(chosen, setting, one)) for one in ORDERINGS]
         told = [(always, claim) for always, claim in told if claim.text not in own]
         claims += [claim for always, claim in told if always]
-        retention = _retention(chosen, setting, keep_percent)
+        retention = _retention(chosen, setting)
         claims += [retention] if retention.verdict != NOT_RUN or not asked else []
         further = [claim for always, claim in told if not always]
         further += [] if seen is None else [_adaptation(chosen, setting, seen)]
@@ -214,21 +212,21 @@ def _level(
     return AGAINST if abs(value) > within and won == 0 else OPEN
 
 
-def _retention(rows: list[Row], setting: Setting, keep_percent: float) -> Claim:
+def _retention(rows: list[Row], setting: Setting) -> Claim:
     asked = Variant(*RETAINED)
-    text = f"{asked.label} keeps at least {keep_percent:g} % of {TEACHER}'s score"
+    text = f"{asked.label} keeps at least {KEPT} % of {TEACHER}'s score"
     base = _compare(rows, setting, asked, "≥", Variant(TEACHER))
     if base.left is None or base.right is None or base.right <= 0:
         return Claim(setting, text, NOT_RUN)
     student, teacher = select(rows, asked), select(rows, Variant(TEACHER))
     ours, theirs = _by_seed(student, base.targets), _by_seed(teacher, base.targets)
-    keep, percent = keep_percent / 100, 100 / base.right
+    keep, percent = KEPT / 100, 100 / base.right
     short_of = [
         [percent * (one - keep * other) for one, other in zip(ours[seed], theirs[seed], strict=True)]
         for seed in _common_seeds(student, teacher, base.targets)
     ]
     by_target = [_mean(student, target) - keep * _mean(teacher, target) for target in base.targets]
-    sides = (100 * base.left / base.right, keep_percent)
+    sides = (100 * base.left / base.right, KEPT)
     return _told(setting, text, sides, short_of, 0.0, by_target, "≥", base.targets)
 
 

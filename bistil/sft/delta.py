@@ -210,10 +210,12 @@ class SparseDelta:
         """Read a delta written by `save`.
 
         Raises:
-            InputError: the file is missing or damaged, or `base` is given and the delta belongs to another
-                base (both hashes are named).
+            InputError: the file is missing, damaged or of another kind, or `base` is given and the delta
+                belongs to another base (both hashes are named).
         """
         header = files.read_header(Path(path))
+        if header["kind"] != files.SPARSE:
+            raise InputError(f"A sparse delta was expected in {path}, but it holds {header['kind']!r}.")
         if base is not None:
             check_base(header["base"], base, str(path))
         stored = files.read_tensors(Path(path), header["digest"])

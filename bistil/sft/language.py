@@ -98,5 +98,6 @@ def train_language_sft(
         base=base,
         cut=cut,
         before=before,
+        named=f"language {code}",
     )
     return fine_tune(tuning, sft.counted(len(training), text.batch_size), run)

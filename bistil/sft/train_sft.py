@@ -4,6 +4,7 @@ Notable: what is minimised is handed in, so a language SFT, a task SFT and a dis
 procedure. The chosen support is written down when the dense phase ends, so an interrupted run never repeats
 that phase."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bistil.errors import InputError
+from bistil.settings.files import read_json
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta
 from bistil.sft.lottery import (
@@ -28,6 +30,7 @@ from bistil.sft.lottery import (
 )
 from bistil.sft.sparse_training import SparseTraining
 from bistil.sft.tuning import Tuning
+from bistil.store.whole import write_whole
 from bistil.training.loop import History, Objective, Run
 
 SUPPORT = "support.safetensors"
@@ -56,6 +59,10 @@ class Penalised(Objective):
         """Switch the inner objective too."""
         self._inner[0].train(mode)
         return super().train(mode)
+
+
+DENSE_HISTORY = "dense.json"
+"""What the dense phase logged, beside the support that came of it."""
 
 
 def lottery_ticket(
@@ -98,7 +105,7 @@ def _choose(
     """Write down what may change in the sparse phase; LT-SFT trains all that may train first, under the L1
     term, unless that was done before an interruption.
     """
-    encoder, seed = tuning.encoder, config.seed
+    encoder, seed, before = tuning.encoder, config.seed, chosen.with_name(DENSE_HISTORY)
     names = set_trainable(encoder, **lottery.frozen)
     candidates = {name: theta0[name] for name in names}
     history: History = []
@@ -106,8 +113,7 @@ def _choose(
         biases = select_biases(encoder, norms=lottery.select == "all-biases")
         write_support(chosen, {name: one for name, one in biases.items() if name in candidates})
     elif lottery.select == "random":
-        # the stage is part of the seed: with the same seed alone two SFTs would have the same support
-        random = np.random.default_rng([seed, *run.stage.encode()])
+        random = np.random.default_rng([seed, *tuning.named.encode()])
         # of a draw among all parameters, those that were cut would change nothing
         write_support(chosen, select_random(candidates, lottery.k(tuning.own), random))
     elif lottery.select == "given":
@@ -118,8 +124,11 @@ def _choose(
         set_seed(seed)
         pulled = _with_l1(tuning, lottery.l1, lambda: l1_term(encoder, theta0, lottery.l1))
         history = pulled.fit(dense, run.phase("checkpoint-dense", "dense"), seed=seed, order=seed)
+        write_whole(before, json.dumps(history))
         trained = {name: encoder.get_parameter(name) for name in names}
         write_support(chosen, select_top_k(candidates, trained, lottery.k(tuning.parameters)))
+    elif before.exists():
+        history = read_json(before, list)
     return history
 
 

@@ -50,8 +50,7 @@ def _spiel(tuning: Tuning, config: SftConfig, spiel: SpielSft, run: Run) -> tupl
     from bistil.sft.spiel.callback import SpielCallback
 
     encoder, schedule = tuning.encoder, config.sparse
-    # the stage is part of the seed: with the same seed alone two SFTs would start from the same support
-    seed = int(np.random.SeedSequence([config.seed, *run.stage.encode()]).generate_state(1)[0])
+    seed = int(np.random.SeedSequence([config.seed, *tuning.named.encode()]).generate_state(1)[0])
     set_seed(config.seed)
     with MovingSupport(encoder, spiel.for_run(tuning.parameters, steps=schedule.steps, seed=seed)) as support:
         optimizer = spiel_optimizer(

@@ -47,6 +47,8 @@ class Tuning:
         dresses: whether the encoder wears something of each batch's language from the objective's forward
             pass until its gradients are there.
         beside: another encoder that the objective reads by, which an adapter is hung on too.
+        named: what it learns, as in `task ner`, which is part of the seed of random supports: by a seed alone
+            two SFTs would have the same.
     """
 
     objective: Objective
@@ -62,6 +64,7 @@ class Tuning:
     dresses: bool = False
     before: "Adapter | None" = None
     beside: Any = None
+    named: str = ""
 
     def fit(
         self,

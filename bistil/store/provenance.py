@@ -11,7 +11,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from hashlib import file_digest, sha256
@@ -69,6 +70,18 @@ def plain(value: Any, *, lenient: bool = False) -> Any:
 def _usual(one: Field[Any]) -> Any:
     """The default of a field, also where it is made anew each time."""
     return one.default if one.default_factory is MISSING else one.default_factory()
+
+
+def by_name(what: str, paths: Iterable[Path], root: Path) -> dict[str, str]:
+    """Files as inputs of a stage, each under its name after `what`, or under its place below `root` where
+    several have that name.
+    """
+    files = sorted(set(paths))
+    names = Counter(path.name for path in files)
+    return {
+        f"{what} {path.name if names[path.name] == 1 else path.relative_to(root).as_posix()}": file_id(path)
+        for path in files
+    }
 
 
 def canonical_json(value: Any) -> str:

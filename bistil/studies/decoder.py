@@ -7,6 +7,7 @@ Notable: each seed is an artefact of its own, so an interrupted study goes on wi
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
 
@@ -84,5 +85,8 @@ def study_decoder(data: DataFolder, store: Store, decoder: Decoder, *, say: Call
 
 
 def _compared(data: DataFolder, store: Store, size: DecoderSize, say: Callable[[str], None]) -> Artefact:
-    inputs = {f"text {code}": file_id(data.text(code)) for code in (*size.seen, size.unseen)}
+    read = (size.unseen,) if size.model else (*size.seen, size.unseen)
+    inputs = {f"text {code}": file_id(data.text(code)) for code in read}
+    if size.model and Path(size.model).is_dir():
+        inputs["model"] = file_id(size.model)
     return store.run("decoder", size, inputs, lambda folder: compare_on_decoder(data, size, say=say))

@@ -205,10 +205,13 @@ class Student(Settings):
         pair.
         """
         compared = {term.of for term in self.terms.values()}
+        made = self.languages, self.start, self.start_from, self.pruned, self.trim
         return (
             bool(compared)
             and compared <= {"attention", "states"}
-            and (self.languages, self.start, self.start_from, self.pruned) == ("pair", "uniform", "", 0.0)
+            and self.layers == "uniform"
+            and not any(term.layers for term in self.terms.values())
+            and made == ("pair", "uniform", "", 0.0, "before")
         )
 
     @property

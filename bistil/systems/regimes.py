@@ -80,6 +80,10 @@ class Regime(Settings):
             raise InputError(
                 "`total` is a number of examples of `sources`, of which there are none.", at=("total",)
             )
+        if self.sources is not None and len(set(self.sources)) < len(self.sources):
+            raise InputError(
+                f"Each of `sources` was expected once, but got {', '.join(self.sources)}.", at=("sources",)
+            )
         if self.expose and self.sources is not None and "source" not in self.sources:
             raise InputError(
                 "`expose` is for batches of the source, which is not among `sources`.", at=("expose",)

@@ -4,9 +4,6 @@ Notable: a task is one file behind the `Task` protocol of `bistil.tasks.task` an
 entry of one's own makes one's own task known to experiment files. Sentence retrieval
 (`bistil.tasks.retrieval`) trains nothing and is a function, no task."""
 
-from collections.abc import Sequence
-from typing import Any
-
 from bistil.errors import InputError
 from bistil.tasks.choice import Choice
 from bistil.tasks.classification import Classification
@@ -23,7 +20,7 @@ TASKS: dict[str, Task] = {
     task.name: task for task in (Parsing(), Ner(), Pos(), Nli(), Classification(), Choice(), Qa())
 }
 
-__all__ = ["PARALLEL", "RETRIEVAL", "TASKS", "Task", "column", "floor", "primary", "task", "title"]
+__all__ = ["PARALLEL", "RETRIEVAL", "TASKS", "Task", "column", "primary", "task", "title"]
 
 
 def task(name: str) -> Task:
@@ -37,13 +34,6 @@ def task(name: str) -> Task:
             f"A task was expected, one of {', '.join(TASKS)}, but got {name!r}. Use one of these names."
         )
     return TASKS[name]
-
-
-def floor(task: Task, train_examples: Sequence[Any], test_examples: Sequence[Any]) -> dict[str, float]:
-    """Metrics on `test_examples` of the best guess that looks at labels of `train_examples` only, in
-    percent.
-    """
-    return task.floor(train_examples, test_examples)
 
 
 def column(name: str) -> str:

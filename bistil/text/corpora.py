@@ -164,12 +164,23 @@ def to_blocks(tokenizer: PreTrainedTokenizerBase, lines: Iterable[str], length: 
     return Blocks(ids, np.full(count, length, dtype=np.int32))
 
 
-def check_enough(tokenizer: PreTrainedTokenizerBase, lines: Sequence[str], length: int, path: Path) -> None:
-    """Tokenise only as many lines as fill two blocks of `length` tokens: one to train on, one held out.
+def check_enough(
+    tokenizer: PreTrainedTokenizerBase, lines: Sequence[str], length: int, path: Path, *, packed: bool
+) -> None:
+    """Tokenise only as many lines as fill two blocks of `length` tokens: one to train on, one held out. Where
+    text is not packed, two lines with any token do.
 
     Raises:
         InputError: where all lines together do not.
     """
+    if not packed:
+        if (
+            sum(map(bool, _encode(tokenizer, lines[:256]))) < 2
+            and len(lines_to_blocks(tokenizer, lines, length)) < 2
+        ):
+            told = f"Text of at least two lines was expected in {path}, one to train on and one held out"
+            raise InputError(f"{told}, since text is not packed, but there are fewer. Give more text.")
+        return
     found, needed = 0, 2 * (length - 2)
     for start in range(0, len(lines), 256):
         found += sum(len(ids) + 1 for ids in _encode(tokenizer, lines[start : start + 256]))

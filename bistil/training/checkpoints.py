@@ -50,12 +50,15 @@ def keep(folder: Path, best: str | None) -> None:
 
 
 def hand_on(folder: Path, to: Path) -> None:
-    """Copy the newest checkpoint of a folder, and the best one before it, to another folder."""
+    """Copy the newest checkpoint of a folder, and before it the best one, to another folder, where an earlier
+    try may have left them.
+    """
     last = newest(folder)
     if last is None:
         return
     best = _best(last)
-    for name in {last.name, best or last.name}:
+    for name in dict.fromkeys((best or last.name, last.name)):
+        _delete(to / name)
         shutil.copytree(folder / name, to / name, ignore=shutil.ignore_patterns(MARKER))
         state = json.loads((to / name / STATE).read_text(encoding="utf-8"))
         if own := state["best_model_checkpoint"]:

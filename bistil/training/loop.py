@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from bistil.errors import InputError
 from bistil.models.finite import not_finite
@@ -144,8 +144,11 @@ class Schedule(Settings):
             return self
         a_step = batch_size * self.accumulation
         steps = max(math.ceil(self.epochs * examples / a_step), self.at_least or 1)
-        found = min(steps, self.at_most or steps)
-        return replace(self, steps=found, epochs=None, at_most=None, at_least=None)
+        return self.of_steps(min(steps, self.at_most or steps))
+
+    def of_steps(self, steps: int) -> "Schedule":
+        """The same schedule with so many steps, whatever it said of its length."""
+        return replace(self, steps=steps, epochs=None, at_most=None, at_least=None)
 
 
 @dataclass(frozen=True)
@@ -221,10 +224,14 @@ def fit(
             " and no setting of this training mends that."
         )
     checkpoint = checkpoints.newest(run.folder)
-    every = schedule.every
+    every, ends = schedule.every, min(until or schedule.steps, schedule.steps)
+    if (
+        ends < schedule.steps
+    ):  # a data set as short as the training, so that a finished one is not gone on with
+        batches = Subset(batches, range(ends * schedule.accumulation))
     arguments = TrainingArguments(
         output_dir=str(run.folder),
-        max_steps=schedule.steps,
+        max_steps=ends,
         learning_rate=schedule.learning_rate,
         warmup_steps=round(schedule.warmup_share * schedule.steps),
         weight_decay=schedule.weight_decay,
@@ -249,7 +256,7 @@ def fit(
         run_name=run.stage,
         dataloader_pin_memory=False,
     )
-    watcher = Watcher(run.stage, run.progress, run.stop, until)
+    watcher = Watcher(run.stage, run.progress, run.stop)
     trainer = ObjectiveTrainer(
         model=objective,
         args=arguments,
@@ -259,7 +266,7 @@ def fit(
         optimizers=(optimizer, None),
         callbacks=[watcher, *logs.loggers(run.stage, run.folder), *callbacks],
     )
-    trainer.evaluate_model, trainer.live = evaluate, watcher.live
+    trainer.evaluate_model, trainer.live, trainer.scheduled = evaluate, watcher.live, schedule.steps
     prepare: Any = trainer.accelerator.prepare_model
     # gradients are exchanged by us
     trainer.accelerator.prepare_model = partial(prepare, evaluation_mode=True)
@@ -269,7 +276,7 @@ def fit(
     logs.end()
     if watcher.stopped:
         raise Stopped(
-            f"{run.stage} stopped at step {trainer.state.global_step} of {schedule.steps}; run the same call"
+            f"{run.stage} stopped at step {trainer.state.global_step} of {ends}; run the same call"
             " to go on from there."
         )
     if told := not_finite(objective.model):
@@ -277,7 +284,8 @@ def fit(
             f"{run.stage} should end with finite weights, but {told}: the training diverged. Lower its"
             " `learning_rate`, or set `clip`."
         )
-    return [dict(entry) for entry in trainer.state.log_history if "train_runtime" not in entry]
+    entries = (entry for entry in trainer.state.log_history if "train_runtime" not in entry)
+    return [{**entry, "epoch": entry["step"] / schedule.steps} for entry in entries]
 
 
 def has_bfloat16() -> bool:

@@ -27,6 +27,8 @@ class ObjectiveTrainer(Trainer):
 
     evaluate_model: Callable[[], Mapping[str, float]]
     live: Meter
+    scheduled: int
+    """Steps of the schedule that the learning rate follows, of which fewer may be taken."""
     _parts: Meter
 
     def compute_loss(
@@ -66,6 +68,10 @@ class ObjectiveTrainer(Trainer):
             logs |= {name: float(over_processes(value)) for name, value in parts.items()}
         super().log(logs, start_time)
 
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The learning rates of the whole schedule."""
+        return super().create_scheduler(self.scheduled, optimizer)
+
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         dataset: Any = train_dataset if train_dataset is not None else self.train_dataset
         return SequentialSampler(dataset)
@@ -79,11 +85,8 @@ class ObjectiveTrainer(Trainer):
 class Watcher(TrainerCallback):
     """Reports progress, obeys the stop event, evaluates at the last step and marks checkpoints complete."""
 
-    def __init__(
-        self, stage: str, progress: Listener, stop: threading.Event | None, until: int | None = None
-    ) -> None:
+    def __init__(self, stage: str, progress: Listener, stop: threading.Event | None) -> None:
         self.stage, self.progress, self.stop, self.stopped = stage, progress, stop, False
-        self.until = until
         self.live = Meter()
         self._latest: dict[str, float] = {}
         self._told_live: set[str] = set()
@@ -103,13 +106,16 @@ class Watcher(TrainerCallback):
         self._pace.stepped(state.global_step)
         if self._pace.due or state.global_step == state.max_steps:
             self._latest |= {"learning_rate": float(kwargs["optimizer"].param_groups[0]["lr"])}
-            live = self._pace.read(self.live.take(), state.max_steps)
+            means = self.live.take()
+            if "tokens" in means:  # of a batch, of which a step may have several
+                means["tokens"] *= args.gradient_accumulation_steps
+            live = self._pace.read(means, state.max_steps)
             self._told_live |= live.keys()
             self._latest |= live
         with self._pace.aside():
             self.progress(Event(self.stage, state.global_step, state.max_steps, dict(self._latest)))
-        if state.global_step == min(state.max_steps, self.until or state.max_steps):
-            control.should_evaluate = control.should_save = control.should_training_stop = True
+        if state.global_step == state.max_steps:
+            control.should_evaluate = control.should_save = True
         elif self.stop is not None and self.stop.is_set():
             self.stopped = control.should_save = control.should_training_stop = True
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bistil.adapt.worn import Worn, load_worn
 from bistil.distil.teachers import AdaptedTeacher
 from bistil.errors import InputError
+from bistil.sft import files
 from bistil.sft.delta import SparseDelta, base_hash
 
 NAME = "encoder.layer.0.output.dense.weight"
@@ -32,6 +33,13 @@ def test_a_sparse_delta_is_loaded_as_what_it_is_and_belongs_to_its_base(tmp_path
     assert (found.base, found.trained, set(found.full)) == ("a" * 64, 2, {"head.weight"})
     with pytest.raises(InputError, match="expected bbb"):
         load_worn(tmp_path / "x", base="b" * 64)
+
+
+def test_an_adapter_is_no_sparse_delta(tmp_path: Path) -> None:
+    header = {"format": 1, "kind": files.BOTTLENECK, "base": "a", "shapes": {}, "notes": {}, "digest": ""}
+    files.write(tmp_path / "adapter.safetensors", {}, header)
+    with pytest.raises(InputError, match=f"sparse delta was expected .*{files.BOTTLENECK}"):
+        SparseDelta.load(tmp_path / "adapter.safetensors")
 
 
 def test_an_unknown_kind_and_what_is_none_are_refused(tmp_path: Path) -> None:

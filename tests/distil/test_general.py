@@ -115,7 +115,7 @@ def test_no_masked_lm_head_is_ever_evaluated(corpora, wordpiece, tmp_path: Path,
 def test_the_teacher_wears_the_language_of_the_batch(corpora, wordpiece, tmp_path: Path, monkeypatch) -> None:
     expected = [teacher_of(wordpiece).encoder for _ in CODES]
     for encoder, code in zip(expected, CODES, strict=True):
-        teacher_of(wordpiece).deltas[code].apply(encoder)
+        delta_for(encoder, CODES.index(code)).apply(encoder)
     worn, original = [], AdaptedTeacher.ids
 
     def spy(self, ids):

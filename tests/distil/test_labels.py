@@ -49,6 +49,16 @@ def store(wordpiece, blocks, tmp_path_factory) -> Path:
     return folder
 
 
+def test_a_row_of_which_no_token_is_masked_has_no_loss(wordpiece, blocks, tmp_path: Path) -> None:
+    few = LabelSettings(k=5, masks=2, share=0.05)
+    map_ = places(wordpiece)
+    write_labels(tmp_path, masked_lm(len(wordpiece)), wordpiece, blocks, map_, few, shard=10**6)
+    found = Labels(tmp_path)
+    masked = np.array([len(found.row(index)["gold"]) for index in range(len(found))])
+    assert (masked == 0).any()
+    assert (np.isinf(found.per_character) == (masked == 0)).all()
+
+
 def test_what_is_stored_is_what_the_teacher_says(store: Path, wordpiece, blocks: Blocks) -> None:
     found, mlm, map_ = Labels(store), masked_lm(len(wordpiece)), places(wordpiece)
     back = {int(new): old for old, new in enumerate(map_.tolist())}

@@ -104,6 +104,11 @@ def test_the_best_copy_is_that_of_the_teacher_with_less_loss_per_character() -> 
     assert training.tolist() == [[0, 1], [0, 3], [1, 1], [1, 3]]
     with pytest.raises(InputError, match="packed: false"):
         pool([first, Fake([1.0] * 6, 3)], "best", 0.5)  # type: ignore[list-item]
+    first, second = Fake([1.0, np.inf, np.inf, 1.0], 2), Fake([2.0, 3.0, np.inf, np.inf], 2)
+    training, _ = pool([first, second], "best", 0.5)  # type: ignore[list-item]
+    assert training.tolist() == [[0, 3], [1, 1]], "a copy without labels is never the best"
+    with pytest.raises(InputError, match="at least two blocks was expected"):
+        pool([Fake([1.0], 1)], "all", 0.5)  # type: ignore[list-item]
 
 
 def test_a_training_that_ends_early_is_the_beginning_of_the_whole(stores, wordpiece, tmp_path) -> None:

@@ -15,12 +15,10 @@ from bistil.evaluation.results import (
     Setting,
     Variant,
     average,
-    clearly_above_floor,
     front,
     read_results,
     rows_of,
     select,
-    settings,
     variants,
     with_axes,
     write_results,
@@ -268,21 +266,6 @@ def test_systems_are_level_where_the_interval_lies_within(values: tuple[float, .
 def test_chains_that_say_nothing_are_refused(said: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Chain(order=said)
-
-
-def test_orderings_on_chosen_targets() -> None:
-    rows = [
-        row("teacher-ltsft", None, 60.0),
-        row("teacher-ltsft", None, 20.0, target="bbb"),
-        row("floor", None, 18.0, seed=None, teacher=None),
-    ]
-    rows += [row("floor", None, 18.0, target="bbb", seed=None, teacher=None)]
-    rows += [row("bistil-tf", 2, 58.0), row("bistil-tf", 2, 25.0, target="bbb")]
-    [setting] = settings(rows)
-    assert clearly_above_floor(rows, setting) == ["aaa"]
-    claims = orderings(rows, keep_percent=95, targets={"parsing": ["aaa"]})
-    assert (claims[0].left, claims[0].targets) == (60.0, ("aaa",))
-    assert claims[-1].left == pytest.approx(100 * 58 / 60)
 
 
 def test_source_scores_do_not_count_as_zero_shot() -> None:

@@ -176,10 +176,8 @@ def test_given_claims_and_figures_are_shown(tmp_path: Path) -> None:
             "How the vocabulary shrinks.",
         )
     }
-    path = write_report(
-        tmp_path, rows(1), title="More", claims=orderings(rows(1), keep_percent=95), figures=extra
-    )
-    assert "keeps at least 95 %" in path.read_text(encoding="utf-8")
+    path = write_report(tmp_path, rows(1), title="More", claims=orderings(rows(1)), figures=extra)
+    assert "keeps at least 97 %" in path.read_text(encoding="utf-8")
     assert "How the vocabulary shrinks." in path.read_text(encoding="utf-8")
     assert (tmp_path / "figures" / "vocabulary-curve.svg").is_file()
 

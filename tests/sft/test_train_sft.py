@@ -71,6 +71,8 @@ def train(
     stop: threading.Event | None = None,
     base: str | None = None,
     spy: Callable[[int, int], None] = lambda steps, seed: None,
+    title: str = "SFT",
+    named: str = "",
 ) -> tuple[SparseDelta, History]:
     held = Sentences(1, 99)[0]
     objective = Parity(net)
@@ -87,9 +89,10 @@ def train(
         evaluate=lambda: {"loss": float(objective(held)[0])},
         select="loss",
         base=base or base_hash(net.encoder),
+        named=named,
     )
     assert config.lottery is not None
-    return lottery_ticket(tuning, config, config.lottery, Run(folder, "SFT", progress, stop))
+    return lottery_ticket(tuning, config, config.lottery, Run(folder, title, progress, stop))
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +159,13 @@ def test_the_baselines_have_no_dense_phase_and_resume_like_the_rest(
     with pytest.raises(Stopped):
         train(model(), tmp_path / "halves", config=settled, progress=watch, stop=stop)
     assert train(model(), tmp_path / "halves", config=settled)[0] == delta
+
+
+def test_a_random_support_hangs_on_what_is_learnt_and_not_on_the_run_s_title(tmp_path: Path) -> None:
+    settled = CONFIG.by("random")
+    found = [train(model(), tmp_path / title, config=settled, title=title)[0] for title in ("one", "two")]
+    other = train(model(), tmp_path / "three", config=settled, named="task pos")[0]
+    assert found[0] == found[1] != other
 
 
 def test_layer_norms_may_move_when_not_frozen(tmp_path: Path) -> None:
@@ -226,9 +236,10 @@ def test_a_run_stopped_in_either_phase_ends_in_the_same_delta(
     with pytest.raises(Stopped):
         train(model(), tmp_path, progress=watch, stop=stop)
     net, stages = model(), []
-    delta, _ = train(net, tmp_path, progress=lambda event: stages.append(event.stage))
+    delta, history = train(net, tmp_path, progress=lambda event: stages.append(event.stage))
     assert delta == trained[2]
     assert same_bits(bits(net), bits(trained[0]))
+    assert [entry["step"] for entry in history] == [entry["step"] for entry in trained[3]], "of both phases"
     assert ("SFT, dense" in stages) == (phase == "dense")
 
 

@@ -22,6 +22,7 @@ from bistil.errors import InputError
 from bistil.store import artefacts as store
 from bistil.store import locks, provenance
 from bistil.store.artefacts import Artefact, Store, StoreError, artefact_id, file_id
+from bistil.store.provenance import by_name
 from bistil.training.progress import Event
 
 
@@ -400,3 +401,14 @@ def test_what_a_library_kept_to_itself_is_as_readable_as_the_umask_says(
     expected = {artefact.id: folder, "model": folder, "weights": file, "manifest.json": file}
     assert {name: modes[name] for name in expected} == expected
     assert modes["tool"] == file | 0o700
+
+
+def test_files_are_inputs_by_name_and_by_place_where_names_are_alike(tmp_path: Path) -> None:
+    places = [tmp_path / name for name in ("a/test.txt", "b/test.txt", "b/other.txt")]
+    for number, path in enumerate(places):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(str(number), encoding="utf-8")
+    found = by_name("without", [*places, places[0]], tmp_path)
+    assert set(found) == {"without a/test.txt", "without b/test.txt", "without other.txt"}
+    assert found["without other.txt"] == file_id(places[2])
+    assert len(set(found.values())) == 3

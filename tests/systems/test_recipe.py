@@ -98,6 +98,9 @@ def test_what_a_student_needs_follows_from_its_terms() -> None:
     kl, ce = Term(of="prediction", by="kl"), Term(of="prediction", by="ce")
     assert Student(terms=STATES).narrows
     assert not Student(terms=STATES, start="top").narrows
+    assert not Student(terms=STATES, layers="last").narrows
+    assert not Student(terms=STATES, trim="after").narrows
+    assert not Student(terms={"hidden": Term(of="states", by="mse", layers="last")}).narrows
     both = Student(terms={"soft": kl, "masked": ce})
     assert both.has_head
     assert both.masks

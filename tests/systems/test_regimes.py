@@ -91,6 +91,7 @@ def test_what_every_experiment_has_is_the_rows_of_the_table() -> None:
         ({"sources": ("qaa",), "then": Then()}, "`then` goes with shots alone"),
         ({"sources": ("qaa", "qab"), "total": 1}, "one example of each"),
         ({"shots": 3, "sources": (), "total": 5}, "of which there are none"),
+        ({"sources": ("qab", "source", "qab")}, "Each of `sources` was expected once"),
     ],
 )
 def test_a_regime_that_cannot_be_is_refused(said: dict[str, Any], told: str) -> None:

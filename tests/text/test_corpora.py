@@ -82,8 +82,12 @@ def test_too_little_text_is_refused(wordpiece, lines, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="at least one block"):
         to_blocks(wordpiece, [], LENGTH)
     with pytest.raises(InputError, match=r"at least two blocks of 50 tokens was expected in .*qaa"):
-        check_enough(wordpiece, lines[:2], 50, tmp_path / "qaa.txt")
-    check_enough(wordpiece, lines, 50, tmp_path / "qaa.txt")
+        check_enough(wordpiece, lines[:2], 50, tmp_path / "qaa.txt", packed=True)
+    check_enough(wordpiece, lines, 50, tmp_path / "qaa.txt", packed=True)
+    check_enough(wordpiece, lines[:2], 50, tmp_path / "qaa.txt", packed=False)
+    for few in (["", " ".join(lines[:60])], []):
+        with pytest.raises(InputError, match=r"at least two lines was expected in .*qaa"):
+            check_enough(wordpiece, few, 50, tmp_path / "qaa.txt", packed=False)
 
 
 @settings(max_examples=30, deadline=None)

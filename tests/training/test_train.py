@@ -11,7 +11,10 @@ from torch.utils.data import Dataset
 from transformers import set_seed
 
 from bistil.errors import InputError
+from bistil.training import checkpoints
 from bistil.training.loop import Objective, Run, Schedule, Stopped, fit
+from bistil.training.meter import Pace
+from bistil.training.progress import Event
 
 
 class Regression(Objective):
@@ -139,6 +142,69 @@ def test_two_batches_that_a_step_adds_up_are_one_of_twice_the_size(tmp_path: Pat
         )  # fmt: skip
     resumed = accumulated(tmp_path / "broken", Halves(Points(6)), accumulation=2)
     assert all(torch.equal(one, other) for one, other in zip(halves, resumed, strict=True))
+
+
+def test_a_training_that_ends_early_follows_the_whole_schedule_and_is_not_gone_on_with(
+    tmp_path: Path,
+) -> None:
+    def train(folder: str, until: int | None) -> tuple[list[torch.Tensor], list[int], list[float]]:
+        steps, rates, objective = list[int](), list[float](), make()
+
+        def watch(event: Event) -> None:
+            steps.append(event.step)
+            rates.append(event.metrics.get("learning_rate", 0.0))
+
+        schedule = Schedule(steps=20, learning_rate=0.05, evaluations=4)
+        held = Points(20)[10_000]
+        fit(
+            objective,
+            Points(20),
+            lambda: {"loss": float((objective.model(held["x"]) - held["y"]).square().mean())},
+            Run(tmp_path / folder, "test", watch),
+            schedule=schedule,
+            select="loss",
+            seed=5,
+            until=until,
+        )
+        return weights(objective), steps, rates
+
+    early, steps, rates = train("early", 10)
+    whole, _, _ = train("whole", None)
+    assert steps[-1] == 10
+    assert rates[-1] == pytest.approx(0.05 * 0.5, rel=0.1), "half of the whole schedule's fall"
+    again, more, _ = train("early", 10)  # as after a kill between the last checkpoint and the artefact
+    assert more == []
+    assert all(torch.equal(one, other) for one, other in zip(early, again, strict=True))
+    on, later, _ = train("early", None)
+    assert later[0] == 11
+    assert all(torch.equal(one, other) for one, other in zip(whole, on, strict=True))
+
+
+def test_handing_on_can_be_tried_again(tmp_path: Path) -> None:
+    run(make(), tmp_path / "one")
+    for _ in range(2):
+        checkpoints.hand_on(tmp_path / "one", tmp_path / "other")
+    first, second = (checkpoints.newest(tmp_path / name) for name in ("one", "other"))
+    assert first is not None
+    assert second is not None
+    assert first.name == second.name
+    (tmp_path / "other" / first.name / checkpoints.MARKER).unlink()  # a kill in the middle
+    checkpoints.hand_on(tmp_path / "one", tmp_path / "other")
+    assert checkpoints.newest(tmp_path / "other") == second
+
+
+def test_tokens_of_all_batches_of_a_step_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    usual = Pace.read
+
+    def spy(self: Pace, means: dict[str, float], of: int) -> dict[str, float]:
+        seen.append(means.get("tokens", 0.0))
+        return usual(self, means, of)
+
+    monkeypatch.setattr(Pace, "read", spy)
+    monkeypatch.setattr("bistil.training.trainer.of_step", lambda *_: {"tokens": 7.0})
+    accumulated(tmp_path, Halves(Points(6)), accumulation=2)
+    assert set(seen) == {14.0}
 
 
 def test_epsilon_is_adam_s(tmp_path: Path) -> None:

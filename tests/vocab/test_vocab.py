@@ -254,16 +254,6 @@ def test_other_tokenizer_kinds_and_ones_that_do_not_come_back_are_refused() -> N
         vocab.trim_tokenizer(changed, np.arange(len(WORDS)))
 
 
-@pytest.mark.slow
-def test_several_processes_count_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bistil.vocab.counting.CHUNK", 3)
-    tokenizer = make()
-    tokenizer(LINES, truncation=True, max_length=3, padding="max_length")
-    assert np.array_equal(
-        vocab.count_tokens(tokenizer, iter(LINES * 4), processes=2), vocab.count_tokens(tokenizer, LINES * 4)
-    )
-
-
 def test_coverage_counts_tokens_and_words_with_something_unknown() -> None:
     tokenizer = make()
     tokenizer(LINES, truncation=True, max_length=3, padding="max_length")  # leaves both switched on
