@@ -93,7 +93,7 @@ def add_commands(commands: Commands) -> None:
     schema.set_defaults(run=_schema)
 
     study = commands.add_parser(
-        "study", help="shared parameters, densities, alignment, or how a decoder is tuned"
+        "study", help="shared parameters, densities, budgets, alignment, decoders, or typological features"
     )
     study.add_argument("study", type=given, help="for example data/studies/miniworld-anatomy.yaml")
     run_options(study)

@@ -41,6 +41,7 @@ from bistil.plots.sft import (
     overlap,
     parameter_ages,
     score_by_densities,
+    score_by_values,
     shared_entries,
     support_over_time,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "parameter_ages",
     "pareto",
     "score_by_densities",
+    "score_by_values",
     "scores_by_language",
     "scores_by_task",
     "shared_entries",

@@ -297,6 +297,29 @@ def score_by_densities(
     return made
 
 
+def score_by_values(curves: Mapping[str, Sequence[tuple[int, float, float]]], *, label: str) -> Figure:
+    """Draw a score over the number of trained values, one line a system (thesis Figure 4.2), with bands.
+
+    curves: by system, trained values, the score, and the width of the band on either side. label: of the
+    score.
+    """
+    made, [ax] = figure(7.2, 4.2)
+    for number, (system, points) in enumerate(curves.items()):
+        values, scores, widths = (np.array(one) for one in zip(*points, strict=True))
+        shade = colour(system)
+        ax.plot(values, scores, color=shade, linewidth=2, marker="osD^v"[number % 5], label=system)
+        ax.fill_between(values, scores - widths, scores + widths, color=shade, alpha=0.15, linewidth=0)
+    ax.set(xscale="log", xlabel="values trained for the task, logarithmic", ylabel=label)
+    places = sorted({values for points in curves.values() for values, *_ in points})
+    ax.xaxis.set_major_locator(FixedLocator(places))
+    ax.xaxis.set_major_formatter(
+        FixedFormatter([EngFormatter(sep="")(float(f"{one:.3g}")) for one in places])
+    )
+    ax.xaxis.set_minor_locator(NullLocator())
+    legend(ax, above=True)
+    return made
+
+
 def by_seed(values: Mapping[str, Sequence[float]], *, label: str) -> Figure:
     """Draw a number of every seed for each of several methods: a dot a seed, a bar at their mean, the largest
     mean on top.

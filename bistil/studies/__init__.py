@@ -1,5 +1,6 @@
 """Studies that no single score answers: which parameters sparse fine-tunings share, their ages, the best
-density, decoders, and how alignment of languages goes with scores.
+density, what more trained values are worth, decoders, how alignment of languages goes with scores, and which
+features a generator of adapters leans on.
 
 Notable: a study only says what it adds to an experiment file (languages, methods, densities), so all else is
 that experiment's and its artefacts are shared; what comes out is tidy tables, figures and verdicts, each with
@@ -24,14 +25,16 @@ from bistil.store.artefacts import Store
 from bistil.store.provenance import git_state, plain, versions
 from bistil.store.whole import check_place, write_whole
 from bistil.studies.alignment import Alignment, study_alignment
+from bistil.studies.budgets import Budgets, study_budgets
 from bistil.studies.decoder import Decoder, study_decoder
 from bistil.studies.densities import Densities, study_densities
+from bistil.studies.features import Features, study_features
 from bistil.studies.kept import Found, Jobs, built, save
 from bistil.studies.supports import Supports, study_supports
 from bistil.tasks import RETRIEVAL
 from bistil.text.languages import DataFolder
 
-__all__ = ["Alignment", "Decoder", "Densities", "Study", "Supports", "run_study"]
+__all__ = ["Alignment", "Budgets", "Decoder", "Densities", "Features", "Study", "Supports", "run_study"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,8 @@ class Study(Settings):
         densities: A grid of densities.
         decoder: Ways of tuning a small decoder, on that experiment's data.
         alignment: Translations found layer by layer, beside a task's score.
+        budgets: Systems at equal numbers of values trained for a task.
+        features: Typological features flipped one at a time, for a generator of adapters.
     """
 
     name: str
@@ -56,15 +61,15 @@ class Study(Settings):
     densities: Densities | None = None
     decoder: Decoder | None = None
     alignment: Alignment | None = None
+    budgets: Budgets | None = None
+    features: Features | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_name(self.name)
-        if not any((self.supports, self.densities, self.decoder, self.alignment)):
-            raise InputError(
-                f"The study {self.name} asks nothing: give it `supports`, `densities`, `decoder` or"
-                " `alignment`."
-            )
+        kinds = ("supports", "densities", "decoder", "alignment", "budgets", "features")
+        if not any(getattr(self, kind) for kind in kinds):
+            raise InputError(f"The study {self.name} asks nothing: give it one of {', '.join(kinds)}.")
 
     @classmethod
     def read(cls, path: Path) -> "Study":
@@ -91,8 +96,9 @@ class Study(Settings):
                 f"The study {self.name} varies the density of {self.densities.task} SFTs, but"
                 f" {self.experiment} has none."
             )
-        if self.alignment:
-            self.alignment.check(found)
+        for asked in (self.alignment, self.budgets, self.features):
+            if asked:
+                asked.check(found)
         return found
 
 
@@ -136,6 +142,10 @@ def run_study(
         parts.append(study_decoder(DataFolder(place.data), Store(place.store), study.decoder, say=say))
     if study.alignment:
         parts.append(study_alignment(base, study.alignment, build))
+    if study.budgets:
+        parts.append(study_budgets(base, study.budgets, build, say=say))
+    if study.features:
+        parts.append(study_features(base, study.features, build, Store(place.store), say=say))
     about = {
         "study": plain(study),
         "versions": versions(),

@@ -26,7 +26,7 @@ from bistil.settings.ranges import Density, Filled, Seed, Settings
 from bistil.sft.anatomy import overlap_by_chance
 from bistil.sft.delta import SparseDelta
 from bistil.store.artefacts import NotBuilt
-from bistil.studies.kept import Build, Found, Verdict, built, read_table
+from bistil.studies.kept import SCORE, Build, Found, Verdict, built, read_table
 from bistil.systems.table import TEACHER
 
 DENSE = 0.3
@@ -94,10 +94,7 @@ def study_densities(base: Experiment, grid: Densities, build: Build, *, say: Cal
         jobs = {job: after for job, after in batch.plan(experiment).items() if job.stage != "timing"}
         reader = build(experiment, jobs)
         for row in batch.rows(reader):
-            kept = {
-                name: row[name]
-                for name in ("task", "target", "seed", "metric", "value", "n_examples", "artefact")
-            }
+            kept = {name: row[name] for name in SCORE}
             rows.append({"language_density": language, "task_density": task, **kept})
         shared += _shared(reader, experiment, language, task)
         found.artefacts |= {artefact.id: artefact for artefact in built(reader, jobs).values()}

@@ -26,6 +26,8 @@ from bistil.store.whole import write_whole
 Jobs = Mapping[Job, tuple[Job, ...]]
 Build = Callable[[Experiment, Jobs], Pipeline]
 """Builds some jobs of an experiment and returns a pipeline that reads what is there."""
+SCORE = ("task", "target", "seed", "metric", "value", "n_examples", "artefact")
+"""What a table of scores has of a result row."""
 
 
 class Verdict(NamedTuple):

@@ -500,6 +500,7 @@ SYSTEMS: Mapping[str, System] = {
 }
 TEACHER, UNADAPTED, FLOOR = "teacher-ltsft", "teacher-no-adaptation", "floor"
 FULL_TEACHER = "teacher-full"
+RANDOM_SFT, MADX, MADG = "teacher-rand-sft", "teacher-madx", "teacher-madg"
 FORCED, SELF_TAUGHT = "bistil-tf", "bistil-st"
 OF_ALL = "multilingual-distil"
 

@@ -349,15 +349,16 @@ def held_out(
     mask_share: float,
     most: int = 64,
     rare: Tensor | None = None,
+    seed: int = 0xE7A1,
 ) -> list[dict[str, Any]]:
-    """Fixed evaluation batches: at most `most` blocks a language, masked once and for all."""
+    """Fixed evaluation batches: at most `most` blocks a language, masked once and for all by `seed`."""
     batches = []
     for code, blocks in corpora.items():
         for start in range(0, min(len(blocks), most), batch_size):
             ids, mask = blocks.rows(np.arange(start, min(start + batch_size, len(blocks), most)))
             batch: dict[str, Any] = {"language": code, "input_ids": ids, "attention_mask": mask}
             if mask_share > 0:
-                rng = np.random.Generator(np.random.PCG64([start, 0xE7A1]))
+                rng = np.random.Generator(np.random.PCG64([start, seed]))
                 batch["input_ids"], batch["labels"] = mask_tokens(ids, mask, tokenizer, mask_share, rng, rare)
             batches.append(batch)
     return batches

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from bistil import plots
-from bistil.plots import style
+from bistil.plots import features, style
 
 HISTORY = [
     {"step": 1, "loss": 3.0},
@@ -406,3 +406,41 @@ def test_loss_by_interval_shows_what_never_moves() -> None:
     assert [np.asarray(line.get_ydata()).tolist() for line in ax.lines] == [[3, 2], [2.5, 2], [4, 4]]
     assert ax.get_xticks().tolist() == [5, 10]
     assert [text.get_text() for text in ax.get_legend().get_texts()][-1] == "support that never moves"
+
+
+def test_a_score_over_trained_values_has_a_line_a_system_and_a_tick_a_number() -> None:
+    curves = {"teacher-ltsft": [(810, 40.0, 1.0), (363264, 50.0, 0.0)], "teacher-madx": [(810, 45.0, 2.0)]}
+    made = plots.score_by_values(curves, label="LAS (%)")
+    made.draw_without_rendering()
+    [ax] = made.axes
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[810, 40], [363264, 50]], [[810, 45]]]
+    assert [line.get_color() for line in ax.lines] == [style.colour(system) for system in curves]
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["810", "363k"]
+    assert ax.collections[0].get_paths()[0].vertices[:, 1].max() == 50
+    assert ax.get_xscale() == "log"
+
+
+def test_features_have_bars_in_the_order_of_their_norms_and_dots_for_what_was_measured() -> None:
+    made = features.leaning(
+        {"a": 1.0, "b": 3.0, "c": 2.0}, {"loss (nats)": [("a", 0.5), ("b", 1.0), ("b", 2.0)]}
+    )
+    norms, losses = made.axes
+    bars: list[Any] = [*norms.patches, *losses.patches]
+    assert [text.get_text() for text in norms.get_yticklabels()] == ["b", "c", "a"]
+    assert [bar.get_width() for bar in bars[:3]] == [3, 2, 1]
+    assert [(bar.get_y() + 0.35, bar.get_width()) for bar in bars[3:]] == [(0, 1.5), (2, 0.5)]
+    assert [dots.get_offsets().tolist() for dots in losses.collections] == [[[1, 0], [2, 0]], [[0.5, 2]]]
+    assert losses.get_xlabel() == "loss (nats)"
+    many = {f"f{number}": float(number) for number in range(100)}
+    assert len(features.leaning(many, {}).axes[0].patches) == features.MOST
+
+
+def test_a_map_of_features_keeps_distances_in_a_plane_and_names_each() -> None:
+    corners = {"a": (0.0, 0.0), "b": (4.0, 0.0), "c": (0.0, 1.0), "d": (4.0, 1.0)}
+    vectors = {name: np.array([x, 0.0, y]) for name, (x, y) in corners.items()}
+    made = features.feature_map(vectors, dict.fromkeys(vectors, 1.0) | {"a": 2.0})
+    points = made.axes[0].collections[0].get_offsets()
+    assert float(np.linalg.norm(points[0] - points[1])) == pytest.approx(4)
+    assert float(np.linalg.norm(points[0] - points[2])) == pytest.approx(1)
+    assert {text.get_text() for text in made.axes[0].texts} == set(vectors)
+    assert made.axes[0].get_xlabel() == "first component (94 %)"

@@ -17,15 +17,13 @@ from bistil import batch, plots
 from bistil.cli import main
 from bistil.errors import InputError
 from bistil.experiment import Experiment, LanguageSftConfig
-from bistil.pipeline import Pipeline
 from bistil.report.orderings import AGAINST, LEANS
 from bistil.settings.yaml import build as settings
 from bistil.sft.delta import SparseDelta
-from bistil.store.artefacts import Store
 from bistil.studies import Densities, Study, Supports
 from bistil.studies.alignment import TOGETHER, Alignment, correlation, study_alignment
 from bistil.studies.densities import at_densities, read_densities, scores, study_densities
-from bistil.studies.kept import Build, Found, Jobs, Verdict, read_table, save
+from bistil.studies.kept import Build, Found, Verdict, read_table, save
 from bistil.studies.supports import across, study_supports, verdicts
 from bistil.tasks.retrieval import Side, parallel, retrieve
 from bistil.text.languages import DataFolder
@@ -35,19 +33,6 @@ SPIEL = {
     "spiel": {"density": 0.1, "interval": 1, "estimation": 1, "rate": 0.5},
     "sparse": {"steps": 4, "learning_rate": 1e-3},
 }
-
-
-@pytest.fixture
-def here(data: DataFolder, tmp_path: Path) -> Build:
-    """Builds in this process."""
-
-    def build(experiment: Experiment, jobs: Jobs) -> Pipeline:
-        pipeline = Pipeline(experiment, data, Store(tmp_path / "store"))
-        for job in jobs:
-            batch.perform(pipeline, job)
-        return pipeline
-
-    return build
 
 
 @pytest.mark.slow
@@ -272,7 +257,8 @@ def test_a_study_needs_the_settings_it_varies(experiment_file: Callable[..., Pat
 def test_the_studies_of_the_project_can_be_read(path: Path) -> None:
     study = Study.read(path)
     assert study.name == path.stem
-    assert study.alignment or study.decoder or study.base().language_sft is not None
+    base = study.base()
+    assert study.alignment or study.decoder or study.features or base.language_sft is not None
 
 
 def test_verdicts_and_tables_are_kept_and_old_files_go(tmp_path: Path) -> None:
