@@ -23,10 +23,10 @@ from bistil.tasks.labelling import Labelling
 from bistil.tasks.nli import Pair
 from bistil.tasks.parsing import Parsing, Tree
 from bistil.tasks.qa import Answer
-from bistil.tasks.sentences import IGNORED
 from bistil.tasks.squad import Question
 from bistil.tasks.tagging import Tagged, Tagging
 from bistil.tasks.treebank import Sentence
+from bistil.text.corpora import IGNORED
 from bistil.training.progress import Listener, silent
 
 BATCH = 32

@@ -1,18 +1,16 @@
 """Stage 1, general distillation: a student learns on unlabelled text by whatever its terms compare (BiStil
 section 3.1 and the recipes beside it).
 
-Notable: each step is one language, drawn with equal weight, and the teacher wears that language's SFT; the
-student never does.
+Notable: each step is one language, drawn with equal weight where nothing else is said, or a family's in turn,
+and the teacher wears that language's SFT; the student never does.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from accelerate.utils import set_seed
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from bistil.distil.family import Family
@@ -20,6 +18,7 @@ from bistil.distil.objective import Distillation
 from bistil.settings.ranges import Count, Dropout, Factor, Part, Positive, Seed, Settings, Weight
 from bistil.text.corpora import Batches, Blocks, HeldOut, held_out, rarity
 from bistil.training.loop import History, Objective, Run, Schedule, fit
+from bistil.training.mlm import by_language
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,18 +60,9 @@ class GeneralConfig(Settings, HeldOut):
     held_out_shares: Mapping[str, Part] | None = field(default=None, metadata={"added_later": True})
 
 
-@torch.no_grad()
 def evaluate_general(objective: Objective, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Held-out `loss`, the mean over languages, with `loss_<code>` of each."""
-    device = next(objective.parameters()).device
-    losses: dict[str, list[float]] = defaultdict(list)
-    for batch in batches:
-        moved = {
-            name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()
-        }
-        losses[batch["language"]].append(float(objective(moved)[0]))
-    by_language = {f"loss_{code}": sum(values) / len(values) for code, values in losses.items()}
-    return {"loss": sum(by_language.values()) / len(by_language), **by_language}
+    """The objective's held-out loss, as `by_language` tells it."""
+    return by_language(batches, lambda batch: objective(batch)[0], next(objective.parameters()).device)
 
 
 def distil(

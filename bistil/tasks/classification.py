@@ -17,8 +17,9 @@ from torch.nn.functional import cross_entropy
 from bistil.errors import InputError
 from bistil.settings import files
 from bistil.tasks.labelling import Labelling
-from bistil.tasks.sentences import IGNORED, some
+from bistil.tasks.sentences import known_labels, some
 from bistil.tasks.task import Batch
+from bistil.text.corpora import IGNORED
 from bistil.training.parallel import counted
 
 COLUMNS = ("label", "text")
@@ -79,7 +80,7 @@ class Classification(Labelling):
         gold = [one.label for one in examples]
         known = {
             name: f1_score(gold, predictions, average=name, labels=among, zero_division=0)
-            for name, among in (("macro", None), ("micro", self._labels()))
+            for name, among in (("macro", None), ("micro", known_labels(self)))
         }
         found = {"macro_f1": known["macro"], "micro_f1": known["micro"]}
         found["accuracy"] = accuracy_score(gold, predictions)

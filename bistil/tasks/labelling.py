@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerBase
 
-from bistil.errors import InputError
 from bistil.losses import prediction_loss
 from bistil.models.load import TaskModel
-from bistil.tasks.sentences import IGNORED, pad_inputs
+from bistil.tasks.sentences import known_labels, pad_inputs
 from bistil.tasks.task import Batch, Row
+from bistil.text.corpora import IGNORED
 
 
 class ClsClassifier(nn.Module):
@@ -75,7 +75,7 @@ class Labelling(OneLabel, ABC):
         """Rows of `input_ids`, `token_type_ids` where the tokenizer makes them, and the label, -100 for one
         that training did not have; of two texts the longer one is cut first.
         """
-        index = {label: i for i, label in enumerate(self._labels())}
+        index = {label: i for i, label in enumerate(known_labels(self))}
         encoding = tokenizer(*self.texts(examples), truncation="longest_first", max_length=max_length)
         # or a later save would write this max_length into tokenizer.json
         tokenizer.backend_tokenizer.no_truncation()
@@ -92,7 +92,7 @@ class Labelling(OneLabel, ABC):
 
     def head(self, hidden_size: int) -> nn.Module:
         """A two-layer classifier for encoder states of `hidden_size`."""
-        return ClsClassifier(hidden_size=hidden_size, labels=len(self._labels()), dropout=self.dropout)
+        return ClsClassifier(hidden_size=hidden_size, labels=len(known_labels(self)), dropout=self.dropout)
 
     def predict(self, model: TaskModel, batch: Batch) -> list[str]:
         """The best label of each example."""
@@ -103,12 +103,4 @@ class Labelling(OneLabel, ABC):
         equals.
         """
         counts = Counter(example.label for example in train)
-        return max(self._labels(), key=lambda label: counts[label])
-
-    def _labels(self) -> tuple[str, ...]:
-        if not self.labels:
-            raise InputError(
-                f"A task {self.name} with labels was expected, but this one has none. Call"
-                " for_training(examples) first."
-            )
-        return self.labels
+        return max(known_labels(self), key=lambda label: counts[label])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from bistil.errors import InputError
-from bistil.tasks.sentences import check_words, sentence_blocks, some
+from bistil.tasks.sentences import check_words, known_labels, sentence_blocks, some
 from bistil.tasks.tagging import Tagged, Tagging
 from bistil.tasks.task import Outcomes
 
@@ -77,7 +77,7 @@ class Ner(Tagging):
         self, examples: Sequence[Tagged], predictions: Sequence[Sequence[str]]
     ) -> tuple[list[list[str]], list[list[str]]]:
         """Gold tags, O where the labels lack them, and predicted ones, O where words were cut off."""
-        known = set(self._labels())
+        known = set(known_labels(self))
         gold = [[tag if tag in known else "O" for tag in example.tags] for example in examples]
         return gold, [
             [*tags, *["O"] * (len(row) - len(tags))] for row, tags in zip(gold, predictions, strict=True)

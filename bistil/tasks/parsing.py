@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerBase
 
-from bistil.errors import InputError
 from bistil.losses import prediction_loss
 from bistil.models.load import TaskModel
 from bistil.tasks.biaffine import ShallowBiaffine
-from bistil.tasks.sentences import IGNORED, pad, pad_inputs, some, tokenize
+from bistil.tasks.sentences import known_labels, pad, pad_inputs, some, tokenize
 from bistil.tasks.task import Batch, Outcomes, Row, ratios
 from bistil.tasks.treebank import Sentence, read_conllu, universal
+from bistil.text.corpora import IGNORED
 from bistil.training.parallel import counted
 
 
@@ -70,7 +70,7 @@ class Parsing:
 
         A head is -100 where it was cut off; a relation is -100 where the labels lack it.
         """
-        index = {label: i for i, label in enumerate(self._labels())}
+        index = {label: i for i, label in enumerate(known_labels(self))}
         rows = []
         for example, tokens in zip(
             examples, tokenize([e.words for e in examples], tokenizer, max_length=max_length), strict=True
@@ -100,7 +100,9 @@ class Parsing:
 
     def head(self, hidden_size: int) -> nn.Module:
         """A shallow biaffine parser for encoder states of `hidden_size`."""
-        return ShallowBiaffine(hidden_size=hidden_size, relations=len(self._labels()), dropout=self.dropout)
+        return ShallowBiaffine(
+            hidden_size=hidden_size, relations=len(known_labels(self)), dropout=self.dropout
+        )
 
     def loss(self, logits: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Cross-entropy of the heads plus that of the relations at the gold heads, each a mean over words.
@@ -122,7 +124,7 @@ class Parsing:
 
     def predict(self, model: TaskModel, batch: Batch) -> list[Tree]:
         """The best single-root tree of each sentence, with the best relation at each of its heads."""
-        labels = self._labels()
+        labels = known_labels(self)
         logits = model(
             {name: tensor for name, tensor in batch.items() if name not in ("heads", "relations")}
         ).logits
@@ -163,14 +165,6 @@ class Parsing:
             self.score(test, attach(test, relation)) for attach in (left_attachment, right_attachment)
         )
         return {name: max(left[name], right[name]) for name in left}
-
-    def _labels(self) -> tuple[str, ...]:
-        if not self.labels:
-            raise InputError(
-                "A parsing task with labels was expected, but this one has none. Call for_training(examples)"
-                " first."
-            )
-        return self.labels
 
 
 def most_frequent_relation(examples: Sequence[Sentence]) -> str:

@@ -6,7 +6,7 @@ that every word has a first sub-word unless it was cut off at the end of the sen
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,7 +16,6 @@ from bistil.errors import InputError
 from bistil.settings import files
 from bistil.tasks.task import Row
 
-IGNORED = -100
 Examples = TypeVar("Examples", bound=Sequence[Any])
 
 
@@ -39,6 +38,32 @@ def some(examples: Examples, missing: str) -> Examples:
     if not examples:
         raise InputError(f"{missing}. Give a file with data in it.")
     return examples
+
+
+class Labelled(Protocol):
+    """What has a name and labels, as tasks have."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Empty until they were learnt from examples."""
+
+
+def known_labels(task: Labelled) -> tuple[str, ...]:
+    """The labels of a task that has learnt them from examples.
+
+    Raises:
+        InputError: where it has none yet.
+    """
+    if not task.labels:
+        raise InputError(
+            f"A task {task.name} with labels was expected, but this one has none. Call for_training(examples)"
+            " first."
+        )
+    return task.labels
 
 
 def sentence_blocks(path: Path) -> Iterator[tuple[int, list[str]]]:

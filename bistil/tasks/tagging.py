@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerBase
 
-from bistil.errors import InputError
 from bistil.losses import prediction_loss
 from bistil.models.load import TaskModel
-from bistil.tasks.sentences import IGNORED, pad, pad_inputs, tokenize
+from bistil.tasks.sentences import known_labels, pad, pad_inputs, tokenize
 from bistil.tasks.task import Batch, Row
+from bistil.text.corpora import IGNORED
 from bistil.training.parallel import counted
 
 
@@ -61,7 +61,7 @@ class Tagging:
         self, examples: Sequence[Tagged], tokenizer: PreTrainedTokenizerBase, *, max_length: int
     ) -> list[Row]:
         """Rows of `input_ids` and `labels`; a label is -100 except at the first sub-word of a word."""
-        index = {label: i for i, label in enumerate(self._labels())}
+        index = {label: i for i, label in enumerate(known_labels(self))}
         rows = []
         for example, tokens in zip(
             examples, tokenize([e.words for e in examples], tokenizer, max_length=max_length), strict=True
@@ -80,7 +80,7 @@ class Tagging:
 
     def head(self, hidden_size: int) -> nn.Module:
         """A token classifier for encoder states of `hidden_size`."""
-        return TokenClassifier(hidden_size=hidden_size, labels=len(self._labels()), dropout=self.dropout)
+        return TokenClassifier(hidden_size=hidden_size, labels=len(known_labels(self)), dropout=self.dropout)
 
     def loss(self, logits: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Cross-entropy of the tags, a mean over words. Shape: []."""
@@ -102,18 +102,10 @@ class Tagging:
 
     def predict(self, model: TaskModel, batch: Batch) -> list[tuple[str, ...]]:
         """The best tag of each word that was not cut off."""
-        labels = self._labels()
+        labels = known_labels(self)
         best = model(batch).logits["labels"].argmax(-1).tolist()
         first = (batch["labels"] != IGNORED).tolist()
         return [
             tuple(labels[i] for i, word in zip(ids, words, strict=True) if word)
             for ids, words in zip(best, first, strict=True)
         ]
-
-    def _labels(self) -> tuple[str, ...]:
-        if not self.labels:
-            raise InputError(
-                f"A task {self.name} with labels was expected, but this one has none. Call"
-                " for_training(examples) first."
-            )
-        return self.labels

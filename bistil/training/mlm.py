@@ -4,7 +4,7 @@ Notable: the head, with its projection onto the whole vocabulary, is evaluated a
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -40,13 +40,25 @@ class MaskedLM(Objective):
         return masked_lm_loss(self.model, batch), {}
 
 
-@torch.no_grad()
 def evaluate_mlm(mlm: PreTrainedModel, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Held-out loss: `loss`, the mean over languages, and `loss_<code>` for each."""
-    device = next(mlm.parameters()).device
-    sums: dict[str, list[float]] = defaultdict(list)
+    """Held-out masked-LM loss, as `by_language` tells it."""
+    return by_language(batches, lambda batch: masked_lm_loss(mlm, batch), next(mlm.parameters()).device)
+
+
+@torch.no_grad()
+def by_language(
+    batches: Iterable[Mapping[str, Any]],
+    loss: Callable[[Mapping[str, Any]], Tensor],
+    device: torch.device,
+) -> dict[str, float]:
+    """The loss of held-out batches of one language each: `loss_<code>`, the mean over a language's batches,
+    and `loss`, the mean over languages.
+    """
+    losses: dict[str, list[float]] = defaultdict(list)
     for batch in batches:
-        moved = {name: value.to(device) for name, value in batch.items() if isinstance(value, Tensor)}
-        sums[batch["language"]].append(float(masked_lm_loss(mlm, moved)))
-    by_language = {f"loss_{code}": sum(values) / len(values) for code, values in sums.items()}
-    return {"loss": sum(by_language.values()) / len(by_language), **by_language}
+        moved = {
+            name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()
+        }
+        losses[batch["language"]].append(float(loss(moved)))
+    found = {f"loss_{code}": sum(values) / len(values) for code, values in losses.items()}
+    return {"loss": sum(found.values()) / len(found), **found}

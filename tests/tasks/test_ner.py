@@ -11,7 +11,7 @@ from transformers import BertTokenizer
 
 from bistil.errors import InputError
 from bistil.models.load import TaskModel
-from bistil.tasks import Task, floor
+from bistil.tasks import Task
 from bistil.tasks.ner import Ner, Tagged
 
 
@@ -108,7 +108,7 @@ def test_scores_by_hand_with_unknown_types_wrong_borders_and_cut_off_words() -> 
 
 def test_floor_is_zero(ner_file: Path) -> None:
     examples = Ner().read(ner_file)
-    assert floor(Ner(), examples, examples) == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
+    assert Ner().floor(examples, examples) == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
 
 
 def test_losses_look_at_first_subwords_only(

@@ -14,7 +14,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertTokenize
 
 from bistil.errors import InputError
 from bistil.models.load import TaskModel
-from bistil.tasks import Task, floor
+from bistil.tasks import Task
 from bistil.tasks.nli import LABELS, Nli, Pair
 from bistil.text.languages import DataFolder
 
@@ -172,7 +172,7 @@ def test_head_and_loss_are_those_of_transformers_sequence_classifier(tokenizer: 
 
 def test_accuracy_and_floor_by_hand() -> None:
     assert Nli().score(PAIRS, ["entailment", "neutral", "neutral"]) == {"accuracy": pytest.approx(200 / 3)}
-    assert floor(Nli(), [PAIRS[1], PAIRS[2], PAIRS[2]], PAIRS) == {"accuracy": pytest.approx(100 / 3)}
+    assert Nli().floor([PAIRS[1], PAIRS[2], PAIRS[2]], PAIRS) == {"accuracy": pytest.approx(100 / 3)}
     with pytest.raises(InputError, match="there are none"):
         Nli().for_training([])
 

@@ -11,7 +11,7 @@ from transformers import BertTokenizer
 
 from bistil.errors import InputError
 from bistil.models.load import TaskModel
-from bistil.tasks import Task, floor, task
+from bistil.tasks import Task, task
 from bistil.tasks.biaffine import ShallowBiaffine, impossible
 from bistil.tasks.parsing import Parsing, Tree, left_attachment, most_frequent_relation, right_attachment
 from bistil.tasks.treebank import Sentence
@@ -185,7 +185,7 @@ def test_floor_takes_the_better_direction_and_the_commonest_relation() -> None:
     assert most_frequent_relation(train) == "obj"
     assert left_attachment(test, "obj") == [Tree((0, 1, 2), ("root", "obj", "obj"))]
     assert right_attachment(test, "obj") == [Tree((2, 3, 0), ("obj", "obj", "root"))]
-    scores = floor(Parsing(), train, test)
+    scores = Parsing().floor(train, test)
     assert scores["uas"] == 100.0
     assert scores["las"] == pytest.approx(200 / 3)
 

@@ -9,7 +9,7 @@ from transformers import BertTokenizer
 
 from bistil.errors import InputError
 from bistil.models.load import TaskModel
-from bistil.tasks import Task, floor, task
+from bistil.tasks import Task, task
 from bistil.tasks.pos import Pos
 from bistil.tasks.tagging import Tagged
 
@@ -69,7 +69,7 @@ def test_accuracy_by_hand_with_cut_off_words_and_tags_that_training_lacks() -> N
     gold = [Tagged(("a", "b", "c"), ("NOUN", "X", "ADJ")), Tagged(("d",), ("ADJ",))]
     assert pos.score(gold, [("NOUN", "_", "ADJ"), ("ADJ",)]) == {"accuracy": 75.0}
     assert pos.score(gold, [("NOUN",), ("NOUN",)]) == {"accuracy": 25.0}
-    assert floor(Pos(), [Tagged(("a", "b", "c"), ("X", "ADJ", "ADJ"))], gold) == {"accuracy": 50.0}
+    assert Pos().floor([Tagged(("a", "b", "c"), ("X", "ADJ", "ADJ"))], gold) == {"accuracy": 50.0}
 
 
 def test_a_tag_that_training_lacks_has_a_place_and_no_crash(tokenizer: BertTokenizer) -> None:
