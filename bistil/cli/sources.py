@@ -78,7 +78,7 @@ def _data_list(options: argparse.Namespace) -> int:
 
     for entry in data_sets().values():
         print(
-            f"{entry.name:12} {entry.task:9} {len(entry.languages):>3} languages "
+            f"{entry.name:12} {entry.task:14} {len(entry.languages):>3} languages "
             f" {entry.hub or entry.homepage}\n{'':13}{entry.licence}"
         )
         if entry.note:

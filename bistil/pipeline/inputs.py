@@ -60,9 +60,9 @@ class Inputs(Examples):
         """What the teacher is, by content, before it is cut."""
         return teacher_id(self.uncut_teacher())
 
-    @property
+    @cached_property
     def teacher_input(self) -> Artefact | str:
-        """What a stage is made from that reads the teacher."""
+        """What a stage is made from that reads the teacher; which files that are is looked up once."""
         return self.trimmed_teacher() if self.trims else self.teacher_id
 
     def fresh_teacher(self) -> Teacher:

@@ -7,7 +7,7 @@ its name when it is whole; a language's column that the folder's table fills alr
 import socket
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.settings.files import csv_text, read_csv
 from bistil.sources.table import DataSet, data_set
+from bistil.sources.without import Places, shared
 from bistil.sources.write import SUFFIXES, WRITERS
 from bistil.tasks import column
 from bistil.text.languages import DATA, OPTIONAL, REQUIRED, of_split, read_table
@@ -56,18 +57,20 @@ def get(
     written = []
     for code in codes or entry.languages:
         splits = _loaded(load or from_hub, entry, code)
-        found = [(ours, splits[theirs]) for ours, theirs in entry.splits.items() if theirs in splits]
+        found = [(ours, theirs) for ours, theirs in entry.splits.items() if theirs in splits]
         if not found:
             raise InputError(
                 f"{entry.name} for {code} should have the splits {', '.join(entry.splits.values())}, but has"
                 f" {', '.join(splits)}."
             )
-        pattern = place(entry, code)
-        for split, rows in found:
-            path = folder / of_split(pattern, split)
-            _write(path, WRITERS[entry.format](islice(rows, most), _classes(rows), entry.drop))
+        pattern, left_out = place(entry, code), _left_out(load or from_hub, entry, code, splits)
+        for split, theirs in found:
+            path, rows = folder / of_split(pattern, split), splits[theirs]
+            gone = {i for name, i in left_out if name == theirs and split != "test"}
+            kept = (row for i, row in enumerate(rows) if i not in gone)
+            _write(path, WRITERS[entry.format](islice(kept, most), _classes(rows), entry.drop))
             written.append(path)
-            say(f"{path}")
+            say(f"{path}" + (f", {len(gone):,} rows left out as `without` says" if gone else ""))
         if not add_to_table(folder, code, "corpus" if entry.task == "text" else column(entry.task), pattern):
             say(
                 f"languages.csv already says where {entry.task} of {code} is; that stays, {pattern} is not"
@@ -163,6 +166,27 @@ def _loaded(load: Load, entry: DataSet, code: str) -> Mapping[str, Any]:
             f" {_first_line(error)}. Go online, or take its files from {entry.homepage} and name them in"
             " FOLDER/languages.csv."
         ) from error
+
+
+def _left_out(load: Load, entry: DataSet, code: str, splits: Mapping[str, Any]) -> Places:
+    """The rows, by the hub's split and number, whose text is in the other data set of `without`."""
+    if entry.without is None:
+        return set()
+    other = data_set(entry.without.set)
+    if other.hub is None or code not in other.languages:
+        raise InputError(
+            f"{entry.name} is without the texts of {other.name}, which should be on the hub with a part for"
+            f" {code}: correct data/datasets.yaml."
+        )
+    tested = _loaded(load, other, code)
+    names = [other.splits.get(split, split) for split in entry.without.splits]
+    if lacking := [name for name in names if name not in tested]:
+        raise InputError(
+            f"{entry.name} is without the texts of {other.name}, which for {code} should have a split"
+            f" {lacking[0]}, but has {', '.join(tested)}."
+        )
+    texts = chain.from_iterable(tested[name] for name in names)
+    return shared(splits, texts, nearest=entry.without.nearest)
 
 
 def _first_line(error: Exception) -> str:

@@ -8,12 +8,28 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from bistil.errors import InputError
-from bistil.settings.ranges import Settings
+from bistil.settings.ranges import Filled, Settings
 from bistil.settings.yaml import read_yaml
 from bistil.text.languages import DATA
+
+
+@dataclass(frozen=True, kw_only=True)
+class Without(Settings):
+    """Texts that a data set shall not have, since another one is tested on them.
+
+    Attributes:
+        set: The other data set's name, which has a part of the same language.
+        splits: Which of its splits.
+        nearest: Whether the rows nearest to each of these texts are left out as well, for texts that were
+            changed on their way from one set to the other.
+    """
+
+    set: str
+    splits: Annotated[tuple[str, ...], Filled()] = ("test",)
+    nearest: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +39,8 @@ class DataSet(Settings):
     Attributes:
         name: The name by which experiments and the command line know it.
         task: A task's name, `text` (unlabelled) or `parallel`.
-        format: What its files are read as: lines, conllu, iob2, pairs (of sentences, tabs between), labels
-            (each before its text), squad (JSON) or tsv, which nobody writes.
+        format: What its files are read as: lines, conllu, iob2, pairs (of sentences, tabs between), labels (a
+            tab between each and its text), squad (JSON) or tsv.
         licence: The licence as the data set states it.
         homepage: Where its public files are.
         languages: Our codes, each with the hub's name of that part.
@@ -33,6 +49,7 @@ class DataSet(Settings):
         splits: train, dev and test, each with the hub's name of it; a split that is missing there is left
             out.
         drop: Entity types that become O.
+        without: Another data set's texts that are left out of every split but `test`.
         note: What else a user should know.
     """
 
@@ -48,6 +65,7 @@ class DataSet(Settings):
         default_factory=lambda: {"train": "train", "dev": "validation", "test": "test"}
     )
     drop: tuple[str, ...] = ()
+    without: Without | None = None
     note: str = ""
 
 

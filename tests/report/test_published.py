@@ -3,6 +3,7 @@ the same thing.
 """
 
 import csv
+import re
 from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
@@ -230,6 +231,68 @@ def test_ltsfts_experiments_cover_its_tables(task: str) -> None:
     teachers = {row["teacher"] for row in table("ltsft.csv") if row["task"] == task}
     assert teachers == {Path(experiment.teacher).name}
     assert experiment.language_sft.dense.at_least == 30_000
+
+
+def thesis(name: str) -> tuple[Experiment, set[str]]:
+    """An experiment of the thesis' and its systems as its file names them."""
+    experiment = Experiment.read(ROOT / "data" / "experiments" / f"{name}.yaml")
+    return experiment, set(experiment.systems)
+
+
+def test_madgs_experiments_cover_its_tables() -> None:
+    (whole, ours), (low, few) = map(thesis, ("paper-madg", "paper-madg-low"))
+    groups: dict[str, set[str]] = defaultdict(set)
+    for row in table("madg.csv"):
+        if row["task"] in ("pos", "parsing") and row["target"] != MEAN:
+            groups[row["target"]].add(row["group"])
+        if row["words"]:
+            of = {"teacher-madg-ft": "ft", "teacher-rand-ft": "rand"}[row["system"]]
+            assert f"{of}-{row['words']}@sources-20" in few
+        elif row["task"] in ("pos", "parsing"):
+            system = "xlmr-full" if row["teacher"].startswith("xlm") else row["system"]
+            assert system + {"1": "", "20": "@sources-20"}[row["sources"]] in ours
+    text = (ROOT / "data" / "experiments" / "paper-madg.yaml").read_text(encoding="utf-8")
+    told = re.findall(r"^#   (?:unseen, )?(\S+)(?: \(.*?\))? +([a-z, ]+) \(", text, re.M)
+    named = {code: {group} for group, codes in told for code in codes.split(", ") if code != "none"}
+    for task in ("pos", "parsing"):
+        assert set(whole.targets[task]) == set(named)
+        assert set(low.targets[task]) == {code for code, [group] in named.items() if "-genus" in group}
+    assert named.items() <= groups.items()
+    assert whole.generator
+    assert low.generator
+    assert len(whole.generator.languages) == 95
+    assert low.generator.languages == whole.generator.languages
+    assert low.regimes["sources-20"] == whole.regimes["sources-20"]
+    assert set(whole.typology_among) == {
+        *(whole.regimes["sources-20"].sources or ()),
+        *(code for code, [group] in groups.items() if group == "generator-seen"),
+    }
+
+
+@pytest.mark.parametrize("task", ["nli", "sentiment"])
+def test_the_holistic_experiments_cover_their_tables(task: str) -> None:
+    (whole, ours), (sizes, few) = map(thesis, (f"paper-holistic-{task}", f"paper-holistic-{task}-sizes"))
+    models = {one.model.rpartition("/")[2]: name for name, one in sizes.translators.items()}
+    targets: dict[str, set[str]] = defaultdict(set)
+    for row in table("holistic.csv"):
+        if row["task"] != task:
+            continue
+        if row["reference"].endswith("6.4"):
+            regime = f"tt-all-{models[row['translator']].removeprefix('nllb-')}"
+            assert f"{row['system']}@{regime}" in few
+            targets["sizes"].add(row["target"])
+            continue
+        shots = f"-{row['shots']}" if row["shots"] in ("20", "500") else ""
+        assert f"{row['system']}@{row['regime']}{shots}".rstrip("@") in ours
+        targets[""].add(row["target"])
+        assert row["source"] == whole.source
+    [codes], [fewer] = whole.targets.values(), sizes.targets.values()
+    assert targets[""] - {MEAN, "nij"} == set(codes)  # of nij there are scores without language modules alone
+    assert targets["sizes"] - {MEAN} == set(fewer)
+    for one in (whole, sizes):
+        assert one.language_sft == whole.language_sft
+        assert one.language_adapter == whole.language_adapter
+        assert one.task == whole.task
 
 
 @pytest.mark.parametrize(

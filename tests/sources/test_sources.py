@@ -4,6 +4,7 @@ folder.
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from bistil.experiment import Experiment
 from bistil.sources import get as sources
 from bistil.sources.check import check_folder, lines
 from bistil.sources.get import add_to_table, get, wanted
-from bistil.sources.table import data_set, data_sets
+from bistil.sources.table import Without, data_set, data_sets
+from bistil.sources.without import shared
 from bistil.tasks import task
 from bistil.text.languages import DataFolder, read_table
 
@@ -93,6 +95,28 @@ def hub(name: str, part: str, revision: str | None, streamed: bool) -> Mapping[s
             "answers": {"text": ["red"], "answer_start": [6]},
         }
         return {"train": table([row, {**row, "id": "2"}])}
+    if name == "indonlp/NusaX-senti":
+        rows_ = [
+            {"id": 1, "text": "Enak, murah!", "label": 2},
+            {"id": 2, "text": "Pelayanan di sana lambat sekali, saya kecewa.", "label": 0},
+        ]
+        senti = ["negative", "neutral", "positive"]
+        return {"train": table(rows_[:1], label=senti), "test": table(rows_, label=senti)}
+    if name == "indonlp/indonlu":
+        assert part == "smsa"
+        texts = [
+            ("enak , murah", 0),  # the first, tokenised
+            ("pelayanan disana lambat sekali saya sangat kecewa", 2),  # the second, before it was changed
+            ("pelayanan baik dan cepat", 0),
+            ("saya tinggal di bandung", 1),
+        ]
+        rows_ = [{"text": text, "label": label} for text, label in texts]
+        smsa = ["positive", "neutral", "negative"]
+        return {
+            "train": table(rows_, label=smsa),
+            "validation": table([rows_[0], rows_[3]], label=smsa),
+            "test": table([{"text": "x", "label": 0}], label=smsa),
+        }
     if name == "wikimedia/wikipedia":
         assert streamed
         return {"train": table([{"text": "One.\n\n Two  words. "}])}
@@ -106,6 +130,11 @@ def hub(name: str, part: str, revision: str | None, streamed: bool) -> Mapping[s
         ("conll2003", "eng", {"ner/conll2003/eng-train.txt"}),
         ("multinli", "eng", {"nli/multinli/eng-train.tsv", "nli/multinli/eng-dev.tsv"}),
         ("squad", "eng", {"qa/squad/eng-train.json"}),
+        (
+            "nusax-senti",
+            "ace",
+            {"classification/nusax-senti/ace-train.tsv", "classification/nusax-senti/ace-test.tsv"},
+        ),
         ("wikipedia", "eng", {"corpora/eng.txt"}),
     ],
 )
@@ -122,7 +151,8 @@ def test_what_comes_from_the_hub_is_read_as_the_public_files(
     if entry.task != "text":
         kind = task(entry.task)
         examples = kind.read(folder.file(kind.column, code, "train"))
-        assert len(examples) == {"ud-2.7": 1, "conll2003": 2, "multinli": 1, "squad": 2}[name]
+        many = {"ud-2.7": 1, "conll2003": 2, "multinli": 1, "squad": 2, "nusax-senti": 1}
+        assert len(examples) == many[name]
 
 
 def test_details_of_the_formats(tmp_path: Path) -> None:
@@ -136,6 +166,64 @@ def test_details_of_the_formats(tmp_path: Path) -> None:
     assert "Wimbledon O" in (tmp_path / "ner/conll2003/eng-train.txt").read_text()
     assert task("nli").read(tmp_path / "nli/multinli/eng-train.tsv")[0].premise == "a b"
     assert (tmp_path / "corpora/eng.txt").read_text() == "One.\nTwo words.\n"
+
+
+def test_what_another_set_tests_on_is_left_out_changed_or_not(tmp_path: Path) -> None:
+    said: list[str] = []
+    get(data_set("smsa"), tmp_path, ["ind"], load=hub, say=said.append)
+    folder, kind = DataFolder(tmp_path), task("classification")
+    kept = {
+        split: [(one.text, one.label) for one in kind.read(folder.file("classification", "ind", split))]
+        for split in ("train", "dev")
+    }
+    assert kept["train"] == [("pelayanan baik dan cepat", "positive"), ("saya tinggal di bandung", "neutral")]
+    assert kept["dev"] == [("saya tinggal di bandung", "neutral")]
+    assert not folder.has("classification", "ind", "test")
+    assert [line.partition(", ")[2].split(" ")[0] for line in said] == ["2", "1"]
+    get(data_set("smsa"), tmp_path, ["ind"], most=1, load=hub, say=said.append)
+    assert len(kind.read(folder.file("classification", "ind", "train"))) == 1
+
+
+def test_left_out_are_the_rows_of_the_same_letters_and_if_asked_the_nearest() -> None:
+    def rows(*texts: str) -> list[dict[str, str]]:
+        return [{"text": text} for text in texts]
+
+    splits = {"train": rows("A b, c!", "one two three four", "one two three five", "!"), "dev": rows("abc")}
+    assert shared(splits, rows("abc", "?")) == {("train", 0), ("dev", 0)}
+    assert shared(splits, rows("!")) == {("train", 3)}
+    assert shared(splits, rows("One, two, three; four more")) == set()
+    assert shared(splits, rows("One, two, three; four more"), nearest=True) == {("train", 1)}
+    assert shared(splits, rows("one two three six"), nearest=True) == {("train", 1), ("train", 2)}
+    assert shared(splits, rows("quite another"), nearest=True) == set()
+    pairs_ = {"train": [{"premise": "a", "hypothesis": "b"}, {"tokens": ["c", "d"]}]}
+    assert shared(pairs_, [{"tokens": ["A", "B"]}, {"text": "c, d"}]) == {("train", 0), ("train", 1)}
+
+
+def test_a_set_that_is_without_another_needs_it(tmp_path: Path) -> None:
+    def refused(entry: Any, load: Any = hub) -> str:
+        with pytest.raises(InputError) as error:
+            get(entry, tmp_path, ["ind"], load=load, say=lambda text: None)
+        assert list(tmp_path.iterdir()) == []
+        return str(error.value)
+
+    def gone(name: str, part: str, revision: str | None, streamed: bool) -> Mapping[str, Any]:
+        return {"train": []} if "NusaX" in name else hub(name, part, revision, streamed)
+
+    smsa = data_set("smsa")
+    assert "should have a split test, but has train" in refused(smsa, gone)
+    assert "with a part for ind" in refused(replace(smsa, without=Without(set="masakhaner")))
+    assert "'nusax-sent' is not in it. Did you mean nusax-senti" in refused(
+        replace(smsa, without=Without(set="nusax-sent"))
+    )
+
+
+def test_the_table_names_sets_to_leave_out_that_are_there() -> None:
+    for entry in data_sets().values():
+        if entry.without is not None:
+            other = data_set(entry.without.set)
+            assert other.hub
+            assert set(entry.languages) <= set(other.languages)
+            assert set(entry.without.splits) <= set(other.splits)
 
 
 def test_a_column_that_is_filled_stays(tmp_path: Path) -> None:
@@ -165,9 +253,21 @@ def test_what_cannot_be_had_is_told_in_one_line(tmp_path: Path, capsys) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("task_name", ["parsing", "ner", "nli", "qa"])
-def test_the_papers_data_sets_cover_the_papers_languages(task_name: str) -> None:
-    path = ROOT / "data" / "experiments" / f"paper-{task_name}.yaml"
+@pytest.mark.parametrize(
+    ("name", "task_name"),
+    [
+        ("paper-parsing", "parsing"),
+        ("paper-ner", "ner"),
+        ("paper-nli", "nli"),
+        ("paper-qa", "qa"),
+        ("paper-madg", "parsing"),
+        ("paper-madg-low", "parsing"),
+        ("paper-holistic-nli", "nli"),
+        ("paper-holistic-sentiment", "classification"),
+    ],
+)
+def test_the_papers_data_sets_cover_the_papers_languages(name: str, task_name: str) -> None:
+    path = ROOT / "data" / "experiments" / f"{name}.yaml"
     experiment = Experiment.read(path)
     found: dict[str, list[str]] = {}
     for entry, codes in wanted([str(path)]):
@@ -181,7 +281,8 @@ def test_the_papers_data_sets_cover_the_papers_languages(task_name: str) -> None
         "oto",
         "shp",
         "tar",
-    }  # other corpora in the paper's table 8
+        "bbc",
+    }  # other corpora in the paper's table 8 and the thesis' D.1
     assert set(found["text"]) == {experiment.source, *experiment.targets[task_name]} - without_wikipedia
 
 

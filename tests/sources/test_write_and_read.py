@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bistil.sources.write import conllu, iob2, pairs, squad
+from bistil.sources.write import conllu, iob2, labelled, pairs, squad
 from bistil.tasks import task
 
 WORD = st.text(
@@ -77,6 +77,17 @@ def test_pairs(tmp_path: Path, rows: list[tuple[str, str, int]]) -> None:
     )
     path.write_text("".join(written), encoding="utf-8")
     assert [(one.premise, one.hypothesis, names.index(one.label)) for one in task("nli").read(path)] == rows
+
+
+@QUICK
+@given(st.lists(st.tuples(TEXT, st.integers(0, 2)), min_size=1, max_size=5))
+def test_texts(tmp_path: Path, rows: list[tuple[str, int]]) -> None:
+    names = ["negative", "neutral", "positive"]
+    path = tmp_path / "file.tsv"
+    written = labelled(({"text": text, "label": label} for text, label in rows), {"label": names}, ())
+    path.write_text("".join(written), encoding="utf-8")
+    read = task("classification").read(path)
+    assert [(one.text, names.index(one.label)) for one in read] == rows
 
 
 @QUICK
