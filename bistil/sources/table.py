@@ -39,8 +39,8 @@ class DataSet(Settings):
     Attributes:
         name: The name by which experiments and the command line know it.
         task: A task's name, `text` (unlabelled) or `parallel`.
-        format: What its files are read as: lines, conllu, iob2, pairs (of sentences, tabs between), labels (a
-            tab between each and its text), squad (JSON) or tsv.
+        format: What its files are read as: lines, conllu, iob2, pairs (of sentences, tabs between), labels
+            (each before its text), squad (JSON) or tsv, which nobody writes.
         licence: The licence as the data set states it.
         homepage: Where its public files are.
         languages: Our codes, each with the hub's name of that part.
