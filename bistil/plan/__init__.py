@@ -211,6 +211,7 @@ class Notes(Store):
         super().__init__(Path(), read_only=True)
         self.stages: dict[str, Stage] = {}
         self._calls: list[Job] = []
+        self._noted: dict[Job, Artefact] = {}
         self._unknown = unknown
 
     def run(self, kind: str, config: Any, inputs: Mapping[str, Artefact | str], build: Build) -> Artefact:
@@ -226,13 +227,18 @@ class Notes(Store):
         return Artefact(Path(kind) / name, {"id": name, "kind": kind, "metrics": {}})
 
     def call(self, method: Callable[..., Artefact], *arguments: Any, **named: Any) -> Artefact:
-        """Call a stage method of the pipeline, so that what it runs is known by that call."""
+        """Call a stage method of the pipeline, so that what it runs is known by that call; the same one
+        again gives the same.
+        """
         given = signature(method).bind(*arguments, **named).args
         while given and given[-1] is None:
             given = given[:-1]  # what is left to its default goes without saying
         jobs = tuple(self.stages[one.id].job if isinstance(one, Artefact) else one for one in given)
-        with self._inside(Job(method.__name__, jobs)):
-            return method(*arguments, **named)
+        job = Job(method.__name__, jobs)
+        if job not in self._noted:
+            with self._inside(job):
+                self._noted[job] = method(*arguments, **named)
+        return self._noted[job]
 
     @contextmanager
     def _inside(self, job: Job) -> Iterator[None]:
