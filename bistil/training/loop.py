@@ -225,9 +225,7 @@ def fit(
         )
     checkpoint = checkpoints.newest(run.folder)
     every, ends = schedule.every, min(until or schedule.steps, schedule.steps)
-    if (
-        ends < schedule.steps
-    ):  # a data set as short as the training, so that a finished one is not gone on with
+    if ends < schedule.steps:  # as short as the training, so that a finished one is not gone on with
         batches = Subset(batches, range(ends * schedule.accumulation))
     arguments = TrainingArguments(
         output_dir=str(run.folder),
