@@ -28,6 +28,15 @@ def add_commands(commands: Commands) -> None:
         help="nothing, to write the index of all reports; an experiment file, or a report's folder, whose"
         " page is then made anew from what lies beside it; to compare, two of these or of results.csv",
     )
+    report.add_argument(
+        "--add",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="REPORT",
+        help="to a report's folder: what others have of the same experiment, run elsewhere with other seeds,"
+        " systems or targets",
+    )
     place_options(report)
     report.add_argument("--reports", type=Path, default=REPORTS)
     report.set_defaults(run=_report)
@@ -136,8 +145,12 @@ def _report(options: argparse.Namespace) -> int:
     from bistil.store.artefacts import NotBuilt, Store
 
     if options.experiments[0].is_dir():
-        print(write_again(options.experiments[0]))
+        print(write_again(options.experiments[0], options.add))
         return 0
+    if options.add:
+        raise InputError(
+            f"A report's folder was expected for --add to add to, but {options.experiments[0]} is none."
+        )
     experiment = Experiment.read(options.experiments[0])
     place = batch.Place(open_data(experiment.data, options.data).root, options.store)
     folder = options.reports / experiment.name

@@ -1,52 +1,125 @@
-"""A report's page made anew from what lies beside it, where the store is not at hand.
+"""A report's page made anew from what lies beside it, where the store is not at hand; and one report of a run
+in parts, such as one machine a seed.
 
 Notable: rows, manifests, outcomes and settings are files of the report; title, notes and captions are read
 from its old page. Figures of rows are drawn as today; those that only the store can draw stay as they are.
 """
 
+import json
 import re
+import shutil
+from collections.abc import Mapping, Sequence
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 from bistil.errors import InputError
-from bistil.evaluation.results import read_results
+from bistil.evaluation.results import IDENTITY, read_results, write_results
 from bistil.evaluation.significance import read_all_outcomes
-from bistil.report.experiment import claims_of, further_tables, notebooks, seen_by_teacher
+from bistil.report.experiment import (
+    EXPERIMENT,
+    asked_of,
+    claims_of,
+    further_tables,
+    notebooks,
+    of_run_seeds,
+    run_in_words,
+    seen_by_teacher,
+)
 from bistil.report.orderings import orderings
 from bistil.report.page import write_report
 from bistil.settings.files import read_json, read_text
+from bistil.store.whole import write_whole
 
 TITLE = re.compile(r"<h1>(.*?)</h1>(.*?)<dl>", re.DOTALL)
 NOTE = re.compile(r"^<p>(.*?)</p>$", re.DOTALL | re.MULTILINE)
 SYSTEM = re.compile(r"<dt>(.*?)</dt><dd>(.*?)</dd>", re.DOTALL)
+KEPT = ("manifests", "outcomes", "figures")
+"""Folders of a report whose files are of single artefacts or figures."""
 FIGURE = re.compile(r'<figure.*?id="([\w-]+?)-figure_1".*?<figcaption>(.*?)</figcaption>', re.DOTALL)
 
 
-def write_again(folder: Path) -> Path:
+PARTS = ("seeds", "systems", "targets")
+"""What the parts of one experiment may differ in."""
+
+
+def write_again(folder: Path, parts: Sequence[Path] = ()) -> Path:
     """Write the page of an experiment's report as today's bistil would; return its path.
 
+    Args:
+        parts: reports of the same experiment with other seeds, systems or targets, whose rows and what lies
+            behind them are added to this one; what both have stays as it is here.
+
     Raises:
-        InputError: where that is no report of an experiment.
+        InputError: where that is no report of an experiment, or a part is of another one.
     """
-    page = folder / "index.html"
-    old, rows = read_text(page), read_results(folder / "results.csv")
-    head = TITLE.search(old)
-    if not head:
-        raise InputError(f"The page of an experiment's report was expected at {page}, but it is another one.")
+    pages = {one: _page(one) for one in (folder, *parts)}
+    for part in parts:
+        _add(folder, part)
+    title, _ = pages[folder]
+    rows, asked = read_results(folder / "results.csv"), asked_of(folder)
     manifests: list[dict[str, Any]] = [
         read_json(path, dict) for path in sorted((folder / "manifests").glob("*.json"))
     ]
+    notes = [unescape(note) for note in NOTE.findall(title[2])]
+    earlier_last = [old for _, old in reversed(pages.values())]
     return write_report(
         folder,
         rows,
-        title=unescape(head[1]),
+        title=unescape(title[1]),
         manifests=manifests,
-        notes="\n\n".join(unescape(note) for note in NOTE.findall(head[2])),
+        notes="\n\n".join([run_in_words(asked, rows) if asked else notes[0], *notes[1:]]),
         claims=orderings(rows, seen=seen_by_teacher(folder), chains=claims_of(folder)),
-        told={name: unescape(told) for name, told in SYSTEM.findall(old)},
-        drawn_before={name: unescape(caption) for name, caption in FIGURE.findall(old)},
+        told={name: unescape(told) for old in earlier_last for name, told in SYSTEM.findall(old)},
+        drawn_before={name: unescape(told) for old in earlier_last for name, told in FIGURE.findall(old)},
         tables=further_tables(rows, manifests),
         links=notebooks(folder),
         kept=read_all_outcomes(folder / "outcomes"),
     )
+
+
+def _page(folder: Path) -> tuple[re.Match[str], str]:
+    """The head of a report's page, and the page."""
+    page = read_text(folder / "index.html")
+    head = TITLE.search(page)
+    if not head:
+        raise InputError(
+            f"The page of an experiment's report was expected in {folder}, but its index.html is another one."
+        )
+    return head, page
+
+
+def _add(folder: Path, part: Path) -> None:
+    """Add to a report's files those of another part of its experiment."""
+    asked, more = asked_of(folder), asked_of(part)
+    different = [name for name in asked if name not in PARTS and asked[name] != more.get(name)]
+    if different or not asked:
+        why = (
+            f"they differ in {', '.join(different)} too"
+            if more and asked
+            else "one of them keeps no settings"
+        )
+        raise InputError(
+            f"Two reports of one experiment, which may differ in {', '.join(PARTS)}, were expected, but"
+            f" {folder} and {part} are none: {why}."
+        )
+    rows = {tuple(row[name] for name in IDENTITY): row for row in read_results(part / "results.csv")}
+    rows |= {tuple(row[name] for name in IDENTITY): row for row in read_results(folder / "results.csv")}
+    for path in sorted(path for kind in KEPT for path in (part / kind).glob("*")):
+        here = folder / path.parent.name / path.name
+        if not here.exists():
+            here.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, here)
+    write_results(folder / "results.csv", of_run_seeds(list(rows.values())))
+    write_whole(folder / EXPERIMENT, json.dumps(asked | _both(asked, more), indent=1) + "\n")
+
+
+def _both(asked: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """What two parts of an experiment asked for together."""
+    tasks = [*asked["targets"], *(task for task in more["targets"] if task not in asked["targets"])]
+    targets = {task: [*asked["targets"].get(task, ()), *more["targets"].get(task, ())] for task in tasks}
+    return {
+        "seeds": sorted({*asked["seeds"], *more["seeds"]}),
+        "systems": list(dict.fromkeys([*asked["systems"], *more["systems"]])),
+        "targets": {task: list(dict.fromkeys(codes)) for task, codes in targets.items()},
+    }

@@ -76,16 +76,23 @@ def write_experiment_report(
     Raises:
         InputError: without a single row.
     """
-    rows = _of_run_seeds(rows)
+    rows = of_run_seeds(rows)
     found = behind(rows, store)
     first = [artefact for artefact in found if _seed(artefact, found) in (None, experiment.seeds[0])]
     sfts = _language_sfts(first, found)
+    asked = {
+        **plain(experiment),
+        **({"teacher": Path(experiment.teacher).name} if Path(experiment.teacher).is_absolute() else {}),
+    }
+    failed = (
+        [f"{len(failures)} stages failed, so cells are missing. " + " ".join(failures)] if failures else []
+    )
     path = write_report(
         folder,
         rows,
         title=f"{experiment.name}: from a multilingual teacher to bilingual students",
         manifests=[artefact.manifest for artefact in found],
-        notes=_notes(experiment, rows, failures),
+        notes="\n\n".join([run_in_words(asked, rows), *failed]),
         claims=orderings(tidy(rows), seen=seen, chains=experiment.claims),
         told={name: _told(experiment, name) for name, *_ in experiment.parsed},
         figures={
@@ -101,34 +108,32 @@ def write_experiment_report(
             if artefact.kind == "evaluation" and (kept := read_outcomes(artefact.path(KEPT)))
         },
     )
-    asked = {
-        **plain(experiment),
-        **({"teacher": Path(experiment.teacher).name} if Path(experiment.teacher).is_absolute() else {}),
-    }
     write_whole(folder / EXPERIMENT, json.dumps(asked, indent=1) + "\n")
     refresh(folder)
     write_index(folder.parent)
     return path
 
 
+def asked_of(folder: Path) -> dict[str, Any]:
+    """The settings of a report's experiment, empty where they were not kept."""
+    asked: dict[str, Any] = read_json(folder / EXPERIMENT) if (folder / EXPERIMENT).is_file() else {}
+    return asked
+
+
 def seen_by_teacher(folder: Path) -> Collection[str] | None:
     """The languages that the teacher of a report saw, by its settings and the project's language tables; None
     where its settings were not kept.
     """
-    if not (folder / EXPERIMENT).is_file():
-        return None
-    asked: dict[str, Any] = read_json(folder / EXPERIMENT)
-    if asked.get("seen"):
-        return list(asked["seen"])
+    asked = asked_of(folder)
+    if not asked or asked.get("seen"):
+        return list(asked["seen"]) if asked else None
     table = read_table(TABLE) if asked["data"] == "folder" else open_data(asked["data"]).languages
     return [code for code, language in table.items() if language.seen]
 
 
 def claims_of(folder: Path) -> list[Chain]:
     """What the experiment of a report claims, by the settings that were kept."""
-    if not (folder / EXPERIMENT).is_file():
-        return []
-    asked: list[dict[str, Any]] = read_json(folder / EXPERIMENT).get("claims", [])
+    asked: list[dict[str, Any]] = asked_of(folder).get("claims", [])
     return [Chain(**one | {key: tuple(one.get(key, ())) for key in ("tasks", "targets")}) for one in asked]
 
 
@@ -150,7 +155,7 @@ def behind(rows: Iterable[Row], store: Store) -> list[Artefact]:
     return sorted(reached.values(), key=lambda artefact: (KINDS.index(artefact.kind), artefact.id))
 
 
-def _of_run_seeds(rows: Sequence[Row]) -> Sequence[Row]:
+def of_run_seeds(rows: Sequence[Row]) -> Sequence[Row]:
     """The rows without those of seeds under which nothing was made but what other seeds have too: a guess, or
     an untuned encoder, is the same under every seed, and would make three of one.
     """
@@ -161,22 +166,19 @@ def _of_run_seeds(rows: Sequence[Row]) -> Sequence[Row]:
     return [row for row in rows if row["seed"] in run or not run]
 
 
-def _notes(experiment: Experiment, rows: Sequence[Row], failures: Sequence[str]) -> str:
+def run_in_words(asked: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    """The first note of a page: what was asked for, and what of it there is."""
     seeds = {row["seed"] for row in rows}
     there, lacking = (
-        ", ".join(str(seed) for seed in experiment.seeds if (seed in seeds) == run) for run in (True, False)
+        ", ".join(str(seed) for seed in asked["seeds"] if (seed in seeds) == run) for run in (True, False)
     )
     told = f"{'seeds' if ',' in there else 'seed'} {there}" + (
         f" (not run yet: {lacking})" if lacking else ""
     )
-    parts = [
-        f"Teacher: {Path(experiment.teacher).name}. Task data in {experiment.source} only; scores are"
-        f" zero-shot, {told}. Everything below is computed from results.csv and the manifests beside this"
-        " page."
-    ]
-    if failures:
-        parts.append(f"{len(failures)} stages failed, so cells are missing. " + " ".join(failures))
-    return "\n\n".join(parts)
+    return (
+        f"Teacher: {Path(asked['teacher']).name}. Task data in {asked['source']} only; scores are zero-shot,"
+        f" {told}. Everything below is computed from results.csv and the manifests beside this page."
+    )
 
 
 def _student_curves(
@@ -318,7 +320,7 @@ def _vocabulary_tables(manifests: Iterable[Mapping[str, Any]]) -> list[Table]:
     for manifest in manifests:
         if manifest["kind"] == "vocabulary":
             metrics = manifest["metrics"]
-            pair = " + ".join(metrics["corpora"])
+            pair = " + ".join(sorted(metrics["corpora"]))  # a manifest that was kept is sorted
             for code, text in metrics["corpora"].items():
                 length = f"{text['mean_tokens_before']:.2f} → {text['mean_tokens_after']:.2f}"
                 same = f"{100 * text['share_identical']:.2f} %"

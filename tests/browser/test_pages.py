@@ -88,17 +88,11 @@ def test_nothing_is_fetched_from_elsewhere_and_nothing_is_missing(browser: Any, 
     assert [url for url in lacking if not url.endswith(("favicon.ico", "/versions.json"))] == []
 
 
-DRAWN_BEFORE = ("miniworld-anatomy", "miniworld-decoder", "real-decoder")
-"""Pages of studies whose tables are wider than paper; the cause in those of decoders is not found yet."""
-
-
 def test_no_column_is_cut_on_paper(browser: Any, site: str) -> None:
     page = browser.new_page(viewport={"width": A4, "height": 1000})
     page.emulate_media(media="print")
     found = {}
     for place in report_pages():
-        if place.split("/")[-2] in DRAWN_BEFORE:
-            continue
         page.goto(f"{site}/{place}")
         if told := page.evaluate(CUT, A4):
             found[place] = told

@@ -208,12 +208,61 @@ def test_a_page_is_made_again_from_what_lies_beside_it(tmp_path: Path) -> None:
         write_again(tmp_path)
 
 
+ASKED = {
+    "data": "miniworld",
+    "teacher": "there/teacher",
+    "source": "src",
+    "seen": ["src"],
+    "seeds": [1],
+    "systems": ["teacher-ltsft"],
+    "targets": {"ner": ["aaa"]},
+}
+
+
+def test_a_report_takes_in_what_another_machine_ran_of_its_experiment(tmp_path: Path) -> None:
+    one, other, whole = (tmp_path / name for name in ("one", "other", "whole"))
+    ran = [row | {"artefact": f"{row['artefact']} of {row['seed']}"} for row in rows(3)]
+    seeds = {seed: [row for row in ran if row["seed"] == seed] for seed in (1, 2)}
+    more = {**MANIFEST, "id": "ffff000011112222"}
+    curve = plots.vocabulary_curve([1e-6, 1e-5], [100, 50], 1e-6)
+    extra = {"vocabulary-curve": (curve, "A curve.")}
+    write_report(one, seeds[1], title="demo", notes="Seed 1.\n\nAnd this.", manifests=[MANIFEST])
+    write_report(other, seeds[2], title="demo", manifests=[more], figures=extra, told={"mine": "Mine."})
+    targets = {"ner": ["aaa"], "parsing": ["bbb"]}
+    for folder, asked in {
+        one: ASKED,
+        other: {**ASKED, "seeds": [2, 3], "systems": ["mine"], "targets": targets},
+    }.items():
+        (folder / "experiment.json").write_text(json.dumps(asked), encoding="utf-8")
+
+    page = write_again(one, [other]).read_text(encoding="utf-8")
+    write_report(whole, [*seeds[1], *seeds[2]], title="demo", manifests=[MANIFEST, more])
+    assert (one / "results.csv").read_text() == (whole / "results.csv").read_text()
+    assert {path.name for path in (one / "manifests").iterdir()} == {
+        path.name for path in (whole / "manifests").iterdir()
+    }
+    assert "seeds 1, 2 (not run yet: 3)" in page
+    assert all(told in page for told in ("And this.", "A curve."))
+    assert json.loads((one / "experiment.json").read_text()) == {
+        **ASKED,
+        "seeds": [1, 2, 3],
+        "systems": ["teacher-ltsft", "mine"],
+        "targets": targets,
+    }
+    assert write_again(one, [other]).read_text(encoding="utf-8") == page  # twice is once
+
+    (other / "experiment.json").write_text(json.dumps({**ASKED, "source": "bbb"}), encoding="utf-8")
+    with pytest.raises(InputError, match="they differ in source too"):
+        write_again(one, [other])
+    (other / "experiment.json").unlink()
+    with pytest.raises(InputError, match="keeps no settings"):
+        write_again(one, [other])
+
+
 def test_a_page_made_again_asks_what_its_experiment_claimed(tmp_path: Path) -> None:
     write_report(tmp_path, rows(), title="demo", manifests=[])
     claims = [{"order": "bistil-tf:3 > bistil-tf:2", "tasks": [], "targets": [], "source": "nowhere <said>"}]
-    (tmp_path / "experiment.json").write_text(
-        json.dumps({"data": "miniworld", "seen": ["src"], "claims": claims}), encoding="utf-8"
-    )
+    (tmp_path / "experiment.json").write_text(json.dumps({**ASKED, "claims": claims}), encoding="utf-8")
     page = write_again(tmp_path).read_text(encoding="utf-8")
     assert "bistil-tf lrf 3 &gt; bistil-tf lrf 2<br><small>nowhere &lt;said&gt;</small>" in page
     assert "not run" not in page
