@@ -43,6 +43,7 @@ from bistil.settings.ranges import (
     Seed,
     Settings,
 )
+from bistil.sft import quantised
 from bistil.sft.config import PeftSft, SftConfig
 from bistil.sft.delta import SparseDelta, base_hash, deltas_applied
 from bistil.sft.lottery import LotteryConfig
@@ -54,6 +55,8 @@ from bistil.text.languages import DataFolder
 from bistil.training.loop import Objective, Run, Schedule, fit
 
 METHODS = ("full", "lt-sft", "spiel-ag", "spiel-ma", "lora")
+ADDING = ("spiel-ag", "spiel-ma", "lora")
+"""Those that leave the weights below as they are, so these can be in 4 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +80,8 @@ class DecoderSize(Settings):
         rates: Learning rates to choose from.
         sm3_rates: Those of SpIEL-MA, whose steps are of another scale.
         seed: The seed of weights, batches and supports.
+        four_bits: Put the linear layers below the head in 4 bits (NF4) before tuning, by the methods that
+            leave them so: SpIEL (qSpIEL, thesis section 7.3.4) and LoRA (QLoRA).
     """
 
     model: str | None = field(default=None, metadata={"added_later": True})
@@ -94,6 +99,7 @@ class DecoderSize(Settings):
     rates: Annotated[tuple[Positive, ...], Filled()] = (3e-3, 1e-2, 3e-2)
     sm3_rates: Annotated[tuple[Positive, ...], Filled()] = (1e-2, 3e-2, 1e-1)
     seed: Seed = 1
+    four_bits: bool = field(default=False, metadata={"added_later": True})
 
 
 class CausalLM(Objective):
@@ -154,6 +160,8 @@ def compare_on_decoder(
     """Train the decoder, tune it by every method, and return held-out losses in nats a token: before, and
     after by method.
     """
+    if size.four_bits:
+        quantised.library()
     ready = load_decoder(size.model) if size.model else None
     codes = (size.unseen,) if ready else (*size.seen, size.unseen)
     lines = {code: read_lines(data.text(code))[: size.lines] for code in codes}
@@ -183,11 +191,13 @@ def compare_on_decoder(
                 len(tokenizer), batches({code: blocks[code] for code in size.seen}), size, Path(scratch)
             )
         )
+        if size.four_bits:
+            quantised.round_to_4_bits(model.base_model)
         before = {"dev": evaluate_causal(model, dev)["loss"], "test": evaluate_causal(model, test)["loss"]}
         say(f"before: {before}")
         rows = []
         tuning = batches({size.unseen: training})
-        for name in METHODS:
+        for name in ADDING if size.four_bits else METHODS:
             rates = size.sm3_rates if name == "spiel-ma" else size.rates
             runs = [
                 _tuned(model, settings(name, rate, size), tuning, dev, test, Path(scratch) / f"{name}-{rate}")

@@ -104,6 +104,20 @@ def quantise(encoder: nn.Module) -> None:
         setattr(encoder.get_submodule(parent), child, QuantisedLinear(encoder.get_submodule(path)))  # type: ignore[arg-type]
 
 
+@torch.no_grad()
+def round_to_4_bits(encoder: nn.Module) -> None:
+    """Make the weights that `quantise` would put in 4 bits what these say, in place and in full precision:
+    tuning them by what only adds, such as SpIEL and LoRA, is tuning the 4-bit base (qSpIEL, QLoRA).
+
+    Raises:
+        InputError: as `quantise`.
+    """
+    functions = library()
+    for weight in map(encoder.get_parameter, choose_tensors(encoder)):
+        packed, state = functions.quantize_4bit(weight, quant_type="nf4", compress_statistics=True)
+        weight.copy_(functions.dequantize_4bit(packed, state))
+
+
 class QuantisedSupport(MovingSupport):
     """MovingSupport where some or all of the chosen tensors are in 4 bits; on exit their layers keep phi as
     their addition.

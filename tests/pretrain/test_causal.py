@@ -5,6 +5,8 @@ language.
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +23,7 @@ from transformers import (
 from bistil.errors import InputError
 from bistil.pretrain.causal import METHODS, DecoderSize, causal_loss, compare_on_decoder, load_decoder
 from bistil.pretrain.pieces import fast_tokenizer
+from bistil.sft import quantised
 from bistil.store.artefacts import Store
 from bistil.studies.decoder import Decoder, study_decoder
 from bistil.text.corpora import read_lines
@@ -70,6 +73,26 @@ def test_every_method_learns_with_as_many_values(world: Path) -> None:
         counts["lt-sft"] == counts["spiel-ag"] == counts["spiel-ma"] == pytest.approx(counts["lora"], rel=0.3)
     )
     assert rows["full"]["trained values"] > 5 * counts["lt-sft"]
+
+
+@pytest.mark.slow
+def test_a_base_in_4_bits_is_tuned_by_what_adds_to_it(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the library rounds to a few levels, which harms the base; its rounded weights stay."""
+    pytest.importorskip("peft")
+
+    def levels(weight: torch.Tensor, **kind: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        assert kind == {"quant_type": "nf4", "compress_statistics": True}
+        return (weight / weight.abs().max() * 2).round(), weight.abs().max() / 2
+
+    made = SimpleNamespace(quantize_4bit=levels, dequantize_4bit=lambda packed, scale: packed * scale)
+    monkeypatch.setattr(quantised, "library", lambda: made)
+    short = replace(TINY, steps=8)
+    found, whole = (
+        compare_on_decoder(DataFolder(world), replace(short, four_bits=on)) for on in (True, False)
+    )
+    assert [row["method"] for row in found["rows"]] == ["spiel-ag", "spiel-ma", "lora"]
+    assert found["before"]["test"] > whole["before"]["test"]
+    assert all(row["test"] < found["before"]["test"] for row in found["rows"])
 
 
 @pytest.mark.slow

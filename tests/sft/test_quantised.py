@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from bistil.errors import InputError
 from bistil.sft import quantised, sampled
 from bistil.sft.delta import SparseDelta, base_hash, deltas_applied
-from bistil.sft.quantised import QuantisedLinear, QuantisedSupport, library, quantise
+from bistil.sft.quantised import QuantisedLinear, QuantisedSupport, library, quantise, round_to_4_bits
 from bistil.sft.spiel import MovingSupport, SpielConfig, spiel_optimizer
+from bistil.sft.spiel.support import choose_tensors
 
 
 def levels(weight: Tensor, *, quant_type: str, compress_statistics: bool) -> tuple[Tensor, Tensor]:
@@ -53,6 +54,18 @@ def rounded() -> nn.Module:
             if isinstance(layer, QuantisedLinear):
                 model.get_parameter(f"{name}.weight").copy_(layer.dense())
     return model
+
+
+@pytest.mark.usefixtures("four_bits")
+def test_weights_rounded_in_place_are_what_their_4_bits_say() -> None:
+    model, whole = encoder(), encoder()
+    round_to_4_bits(model)
+    for name, parameter in rounded().named_parameters():
+        assert torch.equal(model.get_parameter(name), parameter), name
+    changed = {
+        name for name, one in model.named_parameters() if not torch.equal(one, whole.get_parameter(name))
+    }
+    assert changed == set(choose_tensors(whole))
 
 
 @pytest.mark.usefixtures("four_bits")
