@@ -65,7 +65,9 @@ def make_trimmed_teacher(inputs: Inputs) -> Artefact:
     for target in experiment.targets.get(RETRIEVAL, ()):
         pairs = filter(None, parallel_files(data, experiment.source, target))
         files |= {f"pairs {target} {number}": file_id(path) for number, path in enumerate(pairs)}
-    settings = {"characters": characters, "lines": experiment.text.lines}
+    settings: dict[str, Any] = {"characters": characters, "lines": experiment.text.lines}
+    if RETRIEVAL in experiment.targets and experiment.retrieval.prefix:
+        settings["prefix"] = experiment.retrieval.prefix
     lengths = {task: experiment.task[task].max_length for task in experiment.tuned}
     made_from = {"teacher": inputs.teacher_id, **inputs.texts(codes), **files, **made}
     return inputs.store.run("trimmed-teacher", {**settings, "lengths": lengths}, made_from, build)

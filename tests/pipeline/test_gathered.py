@@ -1,6 +1,7 @@
 """Regimes through the pipeline: which files are read, what is made once, and a whole run with its report."""
 
 import json
+import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from bistil.tasks.training import TaskBatches, draw_shots
 from bistil.tasks.translation import Translator
 from bistil.text.corpora import read_lines
 from bistil.text.languages import DataFolder
+from bistil.training.loop import Schedule
 from bistil.workbench import data_panel
 
 REGIMES = {
@@ -121,6 +123,18 @@ def test_examples_per_epoch_and_their_languages(small, world_settings, tmp_path:
     assert (pipeline.training_files(cell) != pipeline.training_files(other)) == alone
     files = {(code, split) for _, code, split in pipeline.task_files}
     assert name == "in-language" or not any(split == "dev" and code != "qaa" for code, split in files)
+
+
+def test_a_schedule_in_epochs_gives_way_to_the_epochs_of_what_comes_after(small) -> None:
+    asked = small("teacher-ltsft@sequential-3")
+    of_epochs = Schedule(epochs=7, at_least=100, learning_rate=1e-3)
+    settings = asked.task["ner"]
+    sft = replace(settings.sft, sparse=of_epochs)
+    asked = replace(asked, task={"ner": replace(settings, sft=sft)})
+    [cell, *_] = asked.cells()
+    then, found = asked.system(cell.system).then, asked.task_config(cell)
+    assert found.sft.sparse.steps == then.epochs * math.ceil(3 / then.batch_size)
+    assert (found.sft.sparse.epochs, found.sft.sparse.at_least) == (None, None)
 
 
 def test_the_data_panel_draws_a_bar_for_each_regime(small, world_settings, tmp_path: Path) -> None:

@@ -159,6 +159,20 @@ def test_what_the_teacher_is_cut_to_grows_with_the_experiment(make: Make) -> Non
     assert set(seen.trimmed_teacher().metrics["corpora"]) == {"qaa", "qab"}
 
 
+def test_what_stands_before_sentences_to_be_found_is_kept(make: Make) -> None:
+    """A prefix of words that no text of the experiment has."""
+    targets = {"ner": ["qac"], "retrieval": ["qac"]}
+    plain = make("experiment", targets=targets)
+    prefix = next(
+        token
+        for token, i in sorted(plain.uncut_teacher().tokenizer.get_vocab().items())
+        if token.isalpha() and i not in set(kept(plain).tolist())
+    )
+    found = make("experiment", targets=targets, retrieval={"prefix": f"{prefix} "})
+    ids = plain.uncut_teacher().tokenizer(prefix, add_special_tokens=False)["input_ids"]
+    assert set(ids) <= set(kept(found).tolist())
+
+
 def test_settings_of_stages_do_not_tell_twice(make: Make, experiment, data, tmp_path: Path) -> None:
     unsaid = Pipeline(
         dataclasses.replace(make("none").experiment, text=experiment(text=TEXT).text),

@@ -14,6 +14,7 @@ from zoo import save_translator as save
 from bistil.cli import main
 from bistil.errors import InputError
 from bistil.models.seq2seq import language_tokens, load_model, read_tokenizer
+from bistil.pretrain import translator
 from bistil.pretrain.pieces import fast_tokenizer
 from bistil.pretrain.translator import (
     TranslatorConfig,
@@ -88,6 +89,22 @@ def test_a_stopped_run_resumes_to_the_same_translator(parallel, tmp_path: Path) 
     assert read.decode(read(sentence, add_special_tokens=False)["input_ids"]) == sentence
     said = Translator(kind="seq2seq", model=str(tmp_path / "made"))
     assert len(by_model(tmp_path / "made", said, "qab", "qaa", run=Run(tmp_path, "t"))([sentence])) == 1
+
+
+def test_a_step_adds_up_batches_of_its_own(parallel, tmp_path: Path, monkeypatch) -> None:
+    """Twice two batches, none of them read twice."""
+    made: list[int] = []
+
+    class Watched(translator.Translated):
+        def __init__(self, *rest, steps: int, **more) -> None:
+            made.append(steps)
+            super().__init__(*rest, steps=steps, **more)
+
+    monkeypatch.setattr(translator, "Translated", Watched)
+    schedule = Schedule(steps=2, accumulation=2, learning_rate=1e-3, evaluations=1)
+    *_, history, _ = train_translator(replace(CONFIG, schedule=schedule), parallel, tmp_path)
+    assert made == [4]
+    assert history[-1]["step"] == 2
 
 
 @pytest.mark.parametrize("like", [None, "swh_Latn"])
