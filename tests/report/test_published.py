@@ -176,11 +176,26 @@ def test_eliquares_p_is_that_of_its_printed_table() -> None:
         assert ablated == {at: printed["5", bert, "eliquare-pre"][at] for at in ablated}
 
 
-def test_the_experiment_has_the_systems_of_eliquares_tables() -> None:
-    ours = {
-        name for name, *_ in Experiment.read(ROOT / "data" / "experiments" / "miniworld-eliquare.yaml").parsed
-    }
+@pytest.mark.parametrize("file", ["miniworld-eliquare", "paper-eliquare"])
+def test_the_experiment_has_the_systems_of_eliquares_tables(file: str) -> None:
+    ours = {name for name, *_ in Experiment.read(ROOT / "data" / "experiments" / f"{file}.yaml").parsed}
     assert {row["system"] for row in table("eliquare.csv")} - ours == {"monolingual"}
+
+
+def test_the_experiment_has_the_systems_of_buis_tables() -> None:
+    """Each tuning of MonoShot's is a variant; a few shots are regimes."""
+    file = Experiment.read(ROOT / "data" / "experiments" / "paper-mono.yaml")
+    ours = {name for name, *_ in file.parsed}
+    tunings = {"full-source": "monoshot-source", "head+2": "monoshot-head-2", "head+4": "monoshot-head-4"}
+    for row in table("bui-downstream.csv"):
+        name = row["system"]
+        if name == "monoshot" and row["tuning"] != "full-target":
+            name = tunings.get(row["tuning"], f"monoshot-{row['tuning']}")
+        assert name in ours, row
+        few = name == "monoshot" and row["shots"] not in ("0", "50")  # 50 are XCOPA's alone
+        assert not few or f"monoshot@sequential-{row['shots']}" in ours
+    aligned = {row["system"] for row in table("bui-alignment.csv")}
+    assert {name for name in aligned - ours if not name.startswith("teacher")} == set()
 
 
 @pytest.mark.parametrize("name", ["ltsft.csv", "spiel.csv", "madg.csv", "holistic.csv"])
@@ -385,8 +400,14 @@ def test_printed_averages_of_mergedistill_are_those_of_their_rows() -> None:
     assert len(set(cells)) == len(cells)
 
 
-def test_the_experiment_has_the_systems_of_mergedistills_tables() -> None:
-    file = Experiment.read(ROOT / "data" / "experiments" / "miniworld-merge.yaml")
+@pytest.mark.parametrize(
+    ("name", "lacking"),
+    [
+        ("miniworld-merge", {"merged-similar", "merged-dissimilar", "merged-k128", "merged-k512"}),
+        ("paper-merge", {"merged-similar", "merged-dissimilar", "teacher-of-language"}),  # its table 2
+    ],
+)
+def test_the_experiment_has_the_systems_of_mergedistills_tables(name: str, lacking: set[str]) -> None:
+    file = Experiment.read(ROOT / "data" / "experiments" / f"{name}.yaml")
     theirs = {row["system"] for row in table("mergedistill.csv")}
-    of_other_sizes = {"teacher", "merged-similar", "merged-dissimilar", "merged-k128", "merged-k512"}
-    assert theirs - {name for name, *_ in file.parsed} == of_other_sizes
+    assert theirs - {name for name, *_ in file.parsed} == lacking | {"teacher"}

@@ -264,6 +264,9 @@ def test_what_cannot_be_had_is_told_in_one_line(tmp_path: Path, capsys) -> None:
         ("paper-madg-low", "parsing"),
         ("paper-holistic-nli", "nli"),
         ("paper-holistic-sentiment", "classification"),
+        ("paper-mono", "nli"),
+        ("paper-eliquare", "ner"),
+        ("paper-merge", "qa"),
     ],
 )
 def test_the_papers_data_sets_cover_the_papers_languages(name: str, task_name: str) -> None:
