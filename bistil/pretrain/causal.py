@@ -8,7 +8,7 @@ held-out text; the other half is what is reported.
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,6 @@ import torch
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import Dataset
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     LlamaConfig,
@@ -49,14 +48,31 @@ from bistil.sft.delta import SparseDelta, base_hash, deltas_applied
 from bistil.sft.lottery import LotteryConfig
 from bistil.sft.spiel.config import SpielSft
 from bistil.sft.tune import fine_tune
-from bistil.sft.tuning import Tuning
-from bistil.text.corpora import IGNORED, Batches, held_out, read_lines, to_blocks
+from bistil.sft.tuning import BatchesFor, Tuning
+from bistil.text.corpora import IGNORED, Batches, Blocks, held_out, read_lines, to_blocks
 from bistil.text.languages import DataFolder
 from bistil.training.loop import Objective, Run, Schedule, fit
 
 METHODS = ("full", "lt-sft", "spiel-ag", "spiel-ma", "lora")
 ADDING = ("spiel-ag", "spiel-ma", "lora")
 """Those that leave the weights below as they are, so these can be in 4 bits."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A language to tune to: what is trained on, what chooses a rate, what is reported."""
+
+    code: str
+    training: BatchesFor
+    dev: Sequence[Mapping[str, Any]]
+    test: Sequence[Mapping[str, Any]]
+
+    def losses(self, model: nn.Module) -> dict[str, float]:
+        """The loss on both held-out halves, in nats a token."""
+        return {
+            name: evaluate_causal(model, half)["loss"]
+            for name, half in (("dev", self.dev), ("test", self.test))
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +96,8 @@ class DecoderSize(Settings):
         rates: Learning rates to choose from.
         sm3_rates: Those of SpIEL-MA, whose steps are of another scale.
         seed: The seed of weights, batches and supports.
+        second: A further language, which each method learns too, from the same start, at the rate that it
+            took; both differences are then worn together (thesis section 7.5.1).
         four_bits: Put the linear layers below the head in 4 bits (NF4) before tuning, by the methods that
             leave them so: SpIEL (qSpIEL, thesis section 7.3.4) and LoRA (QLoRA).
     """
@@ -99,7 +117,15 @@ class DecoderSize(Settings):
     rates: Annotated[tuple[Positive, ...], Filled()] = (3e-3, 1e-2, 3e-2)
     sm3_rates: Annotated[tuple[Positive, ...], Filled()] = (1e-2, 3e-2, 1e-1)
     seed: Seed = 1
+    second: str | None = field(default=None, metadata={"added_later": True})
     four_bits: bool = field(default=False, metadata={"added_later": True})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.second == self.unseen:
+            raise InputError(
+                f"Another language than `unseen` was expected, but got {self.second}.", at=("second",)
+            )
 
 
 class CausalLM(Objective):
@@ -163,7 +189,8 @@ def compare_on_decoder(
     if size.four_bits:
         quantised.library()
     ready = load_decoder(size.model) if size.model else None
-    codes = (size.unseen,) if ready else (*size.seen, size.unseen)
+    learned = [size.unseen, *([size.second] if size.second else [])]
+    codes = learned if ready else [*size.seen, *learned]
     lines = {code: read_lines(data.text(code))[: size.lines] for code in codes}
     tokenizer = (
         ready.tokenizer
@@ -173,18 +200,20 @@ def compare_on_decoder(
         )
     )
     blocks = {code: to_blocks(tokenizer, lines[code], size.length) for code in lines}
-    training, kept = blocks[size.unseen].split(0.1, least=4)
-    held = held_out({size.unseen: kept}, tokenizer, batch_size=2, mask_share=0.0, most=len(kept))
-    dev, test = held[::2], held[1::2]
 
-    def batches(corpora: Mapping[str, Any]) -> Callable[[int, int], Dataset]:
+    def batches(corpora: Mapping[str, Blocks]) -> BatchesFor:
         alike = dict.fromkeys(corpora, 1.0)
         return lambda steps, seed: Batches(
             corpora, tokenizer, weights=alike, batch_size=size.batch, steps=steps, mask_share=0.0, seed=seed
         )
 
+    def text(code: str) -> Text:
+        training, kept = blocks[code].split(0.1, least=4)
+        held = held_out({code: kept}, tokenizer, batch_size=2, mask_share=0.0, most=len(kept))
+        return Text(code, batches({code: training}), held[::2], held[1::2])
+
     with tempfile.TemporaryDirectory() as scratch:
-        model = (
+        base = (
             ready.model
             if ready
             else _trained(
@@ -192,33 +221,36 @@ def compare_on_decoder(
             )
         )
         if size.four_bits:
-            quantised.round_to_4_bits(model.base_model)
-        before = {"dev": evaluate_causal(model, dev)["loss"], "test": evaluate_causal(model, test)["loss"]}
+            quantised.round_to_4_bits(base.base_model)
+        first, *more = map(text, learned)
+        before = first.losses(base)
         say(f"before: {before}")
         rows = []
-        tuning = batches({size.unseen: training})
         for name in ADDING if size.four_bits else METHODS:
+            folder = Path(scratch) / name
             rates = size.sm3_rates if name == "spiel-ma" else size.rates
-            runs = [
-                _tuned(model, settings(name, rate, size), tuning, dev, test, Path(scratch) / f"{name}-{rate}")
-                for rate in rates
-            ]
-            best = min(runs, key=lambda run: run["dev"])
-            rows.append(
-                {
-                    "method": name,
-                    **best,
-                    "rates": list(rates),
-                    "dev of each rate": [run["dev"] for run in runs],
+            runs = [_tuned(base, settings(name, rate, size), first, folder / str(rate)) for rate in rates]
+            best, delta = min(runs, key=lambda run: float(run[0]["dev"]))
+            tried = {"rates": list(rates), "dev of each rate": [run["dev"] for run, _ in runs]}
+            rows.append({"method": name, **best, **tried})
+            for second in more:
+                config = settings(name, best["learning rate"], size)
+                alone, other = _tuned(base, config, second, folder / second.code)
+                with deltas_applied(base.base_model, delta, other):
+                    both = [evaluate_causal(base, one.test)["loss"] for one in (first, second)]
+                rows[-1]["composed"] = {
+                    first.code: {"before": before["test"], "alone": best["test"], "both": both[0]},
+                    second.code: {
+                        "before": second.losses(base)["test"],
+                        "alone": alone["test"],
+                        "both": both[1],
+                    },
                 }
-            )
             say(f"{name}: {rows[-1]}")
     return {"before": before, "rows": rows}
 
 
-def _trained(
-    vocabulary: int, batches: Callable[[int, int], Dataset], size: DecoderSize, scratch: Path
-) -> LlamaForCausalLM:
+def _trained(vocabulary: int, batches: BatchesFor, size: DecoderSize, scratch: Path) -> LlamaForCausalLM:
     set_seed(size.seed)
     config = LlamaConfig(
         vocab_size=vocabulary,
@@ -279,29 +311,28 @@ def load_decoder(name_or_folder: str) -> Ready:
 
 
 def _tuned(
-    base: PreTrainedModel, config: SftConfig, batches: Any, dev: list[Any], test: list[Any], folder: Path
-) -> dict[str, Any]:
+    base: PreTrainedModel, config: SftConfig, text: Text, folder: Path
+) -> tuple[dict[str, Any], SparseDelta]:
     """Tune a copy and measure the base wearing the delta, so that what is scored is what is kept."""
     model, clean, start = deepcopy(base), base_hash(base.base_model), time.process_time()
-    objective, encoder = CausalLM(model), model.base_model
     tuning = Tuning(
-        objective,
-        encoder,
+        CausalLM(model),
+        model.base_model,
         None,
-        batches,
-        lambda: evaluate_causal(model, dev),
+        text.training,
+        lambda: evaluate_causal(model, text.dev),
         select="loss",
         base=clean,
-        named=folder.name,
+        named=f"{folder.parent.name}-{folder.name}",
     )
-    delta, _ = fine_tune(tuning, config, Run(folder, folder.name))
+    delta, _ = fine_tune(tuning, config, Run(folder, tuning.named))
     seconds = time.process_time() - start
     assert isinstance(delta, SparseDelta), "an adapter hangs on encoders only"
     with deltas_applied(base.base_model, delta):
-        found = {"dev": evaluate_causal(base, dev)["loss"], "test": evaluate_causal(base, test)["loss"]}
+        found = text.losses(base)
     return {
         **found,
         "learning rate": config.sparse.learning_rate,
         "trained values": delta.trained,
         "processor seconds": seconds,
-    }
+    }, delta

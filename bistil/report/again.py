@@ -39,7 +39,7 @@ KEPT = ("manifests", "outcomes", "figures")
 FIGURE = re.compile(r'<figure.*?id="([\w-]+?)-figure_1".*?<figcaption>(.*?)</figcaption>', re.DOTALL)
 
 
-PARTS = ("seeds", "systems", "targets")
+PARTS = ("seeds", "systems", "targets", "on_source")
 """What the parts of one experiment may differ in."""
 
 
@@ -122,4 +122,5 @@ def _both(asked: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
         "seeds": sorted({*asked["seeds"], *more["seeds"]}),
         "systems": list(dict.fromkeys([*asked["systems"], *more["systems"]])),
         "targets": {task: list(dict.fromkeys(codes)) for task, codes in targets.items()},
+        "on_source": asked.get("on_source", False) or more.get("on_source", False),
     }

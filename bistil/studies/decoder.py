@@ -39,7 +39,7 @@ def study_decoder(data: DataFolder, store: Store, decoder: Decoder, *, say: Call
     """Compare the methods once a seed; the table has nats a token on held-out text, and how much was learned
     by tuning.
     """
-    found, rows = Found(), list[dict[str, Any]]()
+    found, rows, composed = Found(), list[dict[str, Any]](), list[dict[str, Any]]()
     for seed in decoder.seeds:
         size = DecoderSize(
             **{one.name: getattr(decoder, one.name) for one in dataclasses.fields(DecoderSize)}
@@ -68,6 +68,19 @@ def study_decoder(data: DataFolder, store: Store, decoder: Decoder, *, say: Call
                     "artefact": artefact.id,
                 }
             )
+            composed += [
+                {
+                    "method": row["method"],
+                    "seed": seed,
+                    "language": code,
+                    **{name: round(loss, 4) for name, loss in losses.items()},
+                    "kept": round(
+                        (losses["before"] - losses["both"]) / (losses["before"] - losses["alone"]), 4
+                    ),
+                    "artefact": artefact.id,
+                }
+                for code, losses in row.get("composed", {}).items()
+            ]
     found.tables["decoder"] = rows
     learned_by = {
         name: [row["learned"] for row in rows if row["method"] == name]
@@ -78,6 +91,20 @@ def study_decoder(data: DataFolder, store: Store, decoder: Decoder, *, say: Call
         figure,
         "What each method learned of a language that the decoder never saw: a dot a seed, a bar at the mean.",
     )
+    if composed:
+        found.tables["composed"] = composed
+        kept_by = {
+            name: [100 * row["kept"] for row in composed if row["method"] == name] for name in learned_by
+        }
+        found.figures["composed"] = (
+            plots.by_seed(kept_by, label="kept of what was learned, with both worn (%)"),
+            "Two languages learned each by itself, both differences worn together: what is kept of each. A"
+            " dot a language and seed, a bar at the mean (thesis section 7.5.1).",
+        )
+        shares = [fmean(kept_by[name]) for name in ("spiel-ag", "lora")]
+        found.verdicts.append(
+            Verdict("worn with another, SpIEL-AG keeps at least what LoRA keeps (%)", *shares)
+        )
     for claim, one, other in CLAIMS:
         mean = [1000 * fmean(learned_by[name]) for name in (one, other)]
         found.verdicts.append(Verdict(f"on a decoder {claim} (in 0.001 nats a token)", *mean))
@@ -85,7 +112,8 @@ def study_decoder(data: DataFolder, store: Store, decoder: Decoder, *, say: Call
 
 
 def _compared(data: DataFolder, store: Store, size: DecoderSize, say: Callable[[str], None]) -> Artefact:
-    read = (size.unseen,) if size.model else (*size.seen, size.unseen)
+    learned = (size.unseen, size.second) if size.second else (size.unseen,)
+    read = learned if size.model else (*size.seen, *learned)
     inputs = {f"text {code}": file_id(data.text(code)) for code in read}
     if size.model and Path(size.model).is_dir():
         inputs["model"] = file_id(size.model)

@@ -96,6 +96,27 @@ def test_a_base_in_4_bits_is_tuned_by_what_adds_to_it(world: Path, monkeypatch: 
 
 
 @pytest.mark.slow
+def test_two_languages_are_worn_together(world: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    small = {**vars(TINY), "seen": ("qaa",), "second": "qab", "seeds": (1,)}
+    found = study_decoder(DataFolder(world), Store(tmp_path), Decoder(**small), say=lambda line: None)
+    rows = {(row["method"], row["language"]): row for row in found.tables["composed"]}
+    assert list(rows) == [(name, code) for name in METHODS for code in ("qac", "qab")]
+    alone = {row["method"]: row["loss"] for row in found.tables["decoder"]}
+    for (name, code), row in rows.items():
+        assert row["alone"] < row["before"]
+        assert row["both"] != row["alone"]
+        assert code == "qab" or row["alone"] == alone[name]
+        assert row["kept"] == pytest.approx(
+            (row["before"] - row["both"]) / (row["before"] - row["alone"]), abs=1e-2
+        )
+    assert found.verdicts[0].claim.startswith("worn with another")
+    assert set(found.figures) == {"learned", "composed"}
+    with pytest.raises(InputError, match="Another language than `unseen`"):
+        replace(TINY, second="qac")
+
+
+@pytest.mark.slow
 def test_a_study_keeps_each_seed_and_says_who_learned_more(world: Path, tmp_path: Path) -> None:
     pytest.importorskip("peft")
     small = {**vars(TINY), "training_steps": 8, "steps": 8, "seeds": (1, 2)}

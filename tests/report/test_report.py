@@ -231,7 +231,7 @@ def test_a_report_takes_in_what_another_machine_ran_of_its_experiment(tmp_path: 
     targets = {"ner": ["aaa"], "parsing": ["bbb"]}
     for folder, asked in {
         one: ASKED,
-        other: {**ASKED, "seeds": [2, 3], "systems": ["mine"], "targets": targets},
+        other: {**ASKED, "on_source": True, "seeds": [2, 3], "systems": ["mine"], "targets": targets},
     }.items():
         (folder / "experiment.json").write_text(json.dumps(asked), encoding="utf-8")
 
@@ -246,6 +246,7 @@ def test_a_report_takes_in_what_another_machine_ran_of_its_experiment(tmp_path: 
     assert json.loads((one / "experiment.json").read_text()) == {
         **ASKED,
         "seeds": [1, 2, 3],
+        "on_source": True,
         "systems": ["teacher-ltsft", "mine"],
         "targets": targets,
     }
