@@ -26,7 +26,11 @@ class Cell(NamedTuple):
     @property
     def of_teacher(self) -> "Cell":
         """The same score of the language-adapted teacher, under the same regime."""
-        return self._replace(system=TEACHER + "".join(self.system.partition("@")[1:]), lrf=1, drf=1)
+        return self.of_whole(TEACHER)
+
+    def of_whole(self, system: str) -> "Cell":
+        """The same score of a system that is no student, under the same regime."""
+        return self._replace(system=system + "".join(self.system.partition("@")[1:]), lrf=1, drf=1)
 
     @property
     def regime(self) -> str:

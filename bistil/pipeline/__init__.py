@@ -283,10 +283,7 @@ class Pipeline(Inputs):
         """The cell of the teacher that a student learns the task from: the language-adapted one, or the one
         that is tuned in all its weights where it learns from gold labels too.
         """
-        teacher = cell.of_teacher
-        if self.system(cell).forced:
-            return teacher
-        return teacher._replace(system=teacher.system.replace(TEACHER, FULL_TEACHER))
+        return cell.of_whole(TEACHER if self.system(cell).forced else FULL_TEACHER)
 
     def encoder(self, cell: Cell, language: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         """A cell's encoder for text in `language` before any task: base, and what it wears."""

@@ -95,12 +95,15 @@ def trim_config(config: Any, kept: Ids) -> None:
         setattr(config, name, _renumbered(value, new))
     if getattr(config, "forced_decoder_ids", None):
         config.forced_decoder_ids = [[place, new.get(i)] for place, i in config.forced_decoder_ids]
+    if found := _biased(config):
+        config.sequence_bias = [[_renumbered(ids, new), bias] for ids, bias in found]
 
 
 def named_tokens(config: Any) -> set[int]:
     """The ids of all tokens that a configuration, a model's or a generation's, names."""
     forced = [i for _, i in getattr(config, "forced_decoder_ids", None) or ()]
-    return set(_numbers([forced, *(value for _, value in _token_entries(config))]))
+    biased = [ids for ids, _ in _biased(config)]
+    return set(_numbers([forced, biased, *(value for _, value in _token_entries(config))]))
 
 
 def configs_of(model: PreTrainedModel) -> list[Any]:
@@ -111,6 +114,15 @@ def configs_of(model: PreTrainedModel) -> list[Any]:
         inner = [value for value in vars(part.config).values() if isinstance(value, PreTrainedConfig)]
         found += [part.config, *inner, *([generation] if generation is not None else [])]
     return list({id(config): config for config in found}.values())
+
+
+def _biased(config: Any) -> list[tuple[list[int], float]]:
+    """The sequences of ids whose scores a generation's configuration raises or lowers, by how much; they come
+    as a mapping of tuples or, out of a file, as a list of pairs.
+    """
+    value = getattr(config, "sequence_bias", None) or {}
+    pairs = value.items() if isinstance(value, Mapping) else value
+    return [(list(ids), bias) for ids, bias in pairs]
 
 
 def _token_entries(config: Any) -> list[tuple[str, Any]]:

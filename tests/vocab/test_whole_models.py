@@ -86,6 +86,7 @@ def seq2seq(kind: str, **settings: Any) -> Callable[[], tuple[Any, Any]]:
         rare = next(i for piece, i in known.items() if "z" in piece)
         model.generation_config.suppress_tokens = [rare, known["<unk>"]]
         model.generation_config.bad_words_ids = [[known["</s>"], rare]]
+        model.generation_config.sequence_bias = [[[known["</s>"], rare], -2.0]]
         model.generation_config.forced_bos_token_id = known.get("swa_Latn", known["</s>"])
         if hasattr(model, "final_logits_bias"):
             model.final_logits_bias.normal_()
@@ -148,6 +149,10 @@ def test_a_generating_model_says_the_same(name: str, tmp_path: Path) -> None:
     assert tied == (small.get_output_embeddings().weight is small.get_input_embeddings().weight)
     for named, other in ((model.config, small.config), (model.generation_config, small.generation_config)):
         assert embeddings.named_tokens(named) == {int(kept[i]) for i in embeddings.named_tokens(other)}
+    biased = small.generation_config.sequence_bias or []
+    assert [([int(kept[i]) for i in ids], bias) for ids, bias in biased] == [
+        tuple(pair) for pair in model.generation_config.sequence_bias or []
+    ]
 
 
 def test_a_translator_generates_the_same_in_the_forced_language(tmp_path: Path) -> None:
@@ -156,7 +161,7 @@ def test_a_translator_generates_the_same_in_the_forced_language(tmp_path: Path) 
     model.generation_config.suppress_tokens = [
         i for i in range(len(tokenizer)) if "z" in tokenizer.decode([i])
     ]
-    model.generation_config.bad_words_ids = None
+    model.generation_config.bad_words_ids = model.generation_config.sequence_bias = None
     model.save_pretrained(tmp_path / "full")
     tokenizer.save_pretrained(tmp_path / "full")
     trim(tmp_path / "full", {"one": KEPT}, tmp_path / "cut")
