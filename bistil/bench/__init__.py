@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from bistil.bench.adapters import adapters
 from bistil.bench.cutting import cutting
 from bistil.bench.decoding import decoding
 from bistil.bench.forms import in_forms, table
@@ -32,6 +33,7 @@ __all__ = ["PARTS", "REAL", "Size", "run_bench", "run_real", "sentence"]
 PARTS: Mapping[str, Callable[[Size], list[Row]]] = {
     "step": step,
     "sft": sft,
+    "adapters": adapters,
     "vocab": vocabulary,
     "switch": switch,
     "eval": decoding,

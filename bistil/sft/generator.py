@@ -266,7 +266,7 @@ class _Slot(nn.Module):
         return linear(relu(linear(states, self.down)), self.up)
 
 
-class _Slots(AdapterModule):
+class Slots(AdapterModule):
     """The bottlenecks of an encoder that wears generated adapters, one language's after the other's."""
 
     def __init__(self, depth: int) -> None:
@@ -291,7 +291,7 @@ class Generating(Objective):
 
     def __init__(self, mlm: PreTrainedModel, model: Generator, features: Mapping[str, np.ndarray]) -> None:
         super().__init__(model)
-        self.slots = (_Slots(model.depth),)
+        self.slots = (Slots(model.depth),)
         self._inner = (MaskedLM(mlm),)
         self._features = {code: torch.from_numpy(one).to(model.weights) for code, one in features.items()}
 

@@ -40,7 +40,15 @@ def measured(part: str, folder: Path, size: Size = TINY) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    "part", ["step", pytest.param("sft", marks=pytest.mark.slow), "vocab", "switch", "eval"]
+    "part",
+    [
+        "step",
+        pytest.param("sft", marks=pytest.mark.slow),
+        pytest.param("adapters", marks=pytest.mark.slow),
+        "vocab",
+        "switch",
+        "eval",
+    ],
 )
 def test_every_part_sets_ours_against_what_it_names(part: str, tmp_path: Path) -> None:
     for row in measured(part, tmp_path / "bench"):
