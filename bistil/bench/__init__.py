@@ -23,6 +23,7 @@ from bistil.bench.scaling import scaling
 from bistil.bench.sft import sft
 from bistil.bench.step import step
 from bistil.bench.switch import switch
+from bistil.bench.translation import translation
 from bistil.bench.vocabulary import vocabulary
 from bistil.errors import InputError
 from bistil.store.provenance import git_state, versions
@@ -39,6 +40,7 @@ PARTS: Mapping[str, Callable[[Size], list[Row]]] = {
     "eval": decoding,
     "inference": inference,
     "scaling": scaling,
+    "translation": translation,
 }
 """The parts by name."""
 REAL: Mapping[str, Callable[[str, Mapping[str, Sequence[str]], Size], list[Row]]] = {

@@ -6,7 +6,7 @@ from pathlib import Path
 from bistil.cli.options import Commands
 from bistil.settings.places import CACHE, REPORTS
 
-BENCH = ("step", "sft", "adapters", "vocab", "switch", "eval", "inference", "scaling")
+BENCH = ("step", "sft", "adapters", "vocab", "switch", "eval", "inference", "scaling", "translation")
 BENCH_SIZES = (
     ("layers", 12, "layers of the random BERT"),
     ("hidden", 768, "its hidden size, a multiple of 64"),

@@ -48,6 +48,7 @@ def measured(part: str, folder: Path, size: Size = TINY) -> list[dict]:
         "vocab",
         "switch",
         "eval",
+        pytest.param("translation", marks=pytest.mark.slow),
     ],
 )
 def test_every_part_sets_ours_against_what_it_names(part: str, tmp_path: Path) -> None:
