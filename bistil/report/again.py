@@ -92,7 +92,11 @@ def _page(folder: Path) -> tuple[re.Match[str], str]:
 def _add(folder: Path, part: Path) -> None:
     """Add to a report's files those of another part of its experiment."""
     asked, more = asked_of(folder), asked_of(part)
-    different = [name for name in asked if name not in PARTS and asked[name] != more.get(name)]
+    different = [
+        name
+        for name in sorted({*asked, *more} - {*PARTS})
+        if (asked.get(name) or None) != (more.get(name) or None)  # what is empty may go unsaid
+    ]
     if different or not asked:
         why = (
             f"they differ in {', '.join(different)} too"

@@ -217,6 +217,8 @@ ASKED = {
     "systems": ["teacher-ltsft"],
     "targets": {"ner": ["aaa"]},
 }
+UNSAID: dict[str, Any] = {"regimes": {}, "groups": []}
+"""What reports of some versions say of what was not asked for."""
 
 
 def test_a_report_takes_in_what_another_machine_ran_of_its_experiment(tmp_path: Path) -> None:
@@ -230,7 +232,7 @@ def test_a_report_takes_in_what_another_machine_ran_of_its_experiment(tmp_path: 
     write_report(other, seeds[2], title="demo", manifests=[more], figures=extra, told={"mine": "Mine."})
     targets = {"ner": ["aaa"], "parsing": ["bbb"]}
     for folder, asked in {
-        one: ASKED,
+        one: {**ASKED, **UNSAID},
         other: {**ASKED, "on_source": True, "seeds": [2, 3], "systems": ["mine"], "targets": targets},
     }.items():
         (folder / "experiment.json").write_text(json.dumps(asked), encoding="utf-8")
@@ -245,6 +247,7 @@ def test_a_report_takes_in_what_another_machine_ran_of_its_experiment(tmp_path: 
     assert all(told in page for told in ("And this.", "A curve."))
     assert json.loads((one / "experiment.json").read_text()) == {
         **ASKED,
+        **UNSAID,
         "seeds": [1, 2, 3],
         "on_source": True,
         "systems": ["teacher-ltsft", "mine"],
