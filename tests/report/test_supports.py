@@ -12,7 +12,7 @@ import torch
 
 from bistil.experiment import Experiment
 from bistil.pipeline import Pipeline
-from bistil.report.experiment import write_experiment_report
+from bistil.report.experiment import _language_sfts, write_experiment_report
 from bistil.report.supports import support_figures
 from bistil.sft.delta import SparseDelta
 from bistil.store.artefacts import Artefact, Store
@@ -90,6 +90,25 @@ def test_nothing_is_drawn_of_nothing_of_one_language_of_lora_and_of_ages_that_we
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "config", "owner"),
+    [
+        ("trimmed-teacher", {}, "teacher"),
+        ("student", {"recipe": "minilm"}, "minilm student"),
+        ("student", {"recipe": "minilm", "select": "random"}, "minilm student (random)"),
+    ],
+)
+def test_language_sfts_are_told_by_whose_they_are(
+    kind: str, config: dict[str, Any], owner: str, store: Store
+) -> None:
+    select = {"lottery": {"density": 0.04, "select": config.pop("select", None)}}
+    base = store.run(kind, config, {}, lambda folder: {})
+    sft = store.run(
+        "language-sft", {"sft": select}, {"base": base, "text qac": "sha256:1"}, lambda folder: {}
+    )
+    assert _language_sfts([sft], [base, sft]) == {owner: {"qac": sft}}
+
+
 @pytest.mark.parametrize("method", ["lottery", "spiel"])
 def test_a_report_has_the_figures_of_the_language_sfts_behind_its_scores(
     method: str, experiment: Callable[..., Experiment], data: DataFolder, tmp_path: Path, store: Store
