@@ -142,10 +142,15 @@ def _report(options: argparse.Namespace) -> int:
     from bistil.experiment import Experiment
     from bistil.report.again import write_again
     from bistil.report.experiment import write_experiment_report
+    from bistil.report.readme import refresh
     from bistil.store.artefacts import NotBuilt, Store
 
     if options.experiments[0].is_dir():
-        print(write_again(options.experiments[0], options.add))
+        page = write_again(options.experiments[0], options.add)
+        refresh(page.parent)
+        if (page.parent.parent / "index.html").is_file():
+            write_index(page.parent.parent)
+        print(page)
         return 0
     if options.add:
         raise InputError(
