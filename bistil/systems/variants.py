@@ -108,7 +108,7 @@ def _merged(base: Any, change: Any) -> Any:
 
 
 def _difference(variant: Variant) -> str:
-    """What a variant says, in words: layers bottom, no term soft, part outer for the language."""
+    """What a variant says, in words: layers bottom, without the term soft, part outer for the language."""
     told = [f"the model {variant.model}"] if variant.model else []
     task = " for the task" if variant.adaptation or "part" in variant.learning else ""
     parts = (
@@ -121,12 +121,15 @@ def _difference(variant: Variant) -> str:
         for key, value in said.items():
             if key == "terms" and isinstance(value, Mapping):
                 told += [
-                    f"no term {name}" if term is None else f"term {name} {_words(term)}"
+                    f"without the term {name}" if term is None else f"with the term {name} ({_words(term)})"
                     for name, term in value.items()
                 ]
             else:
                 name = key.replace("_", " ")
-                what = f"no {name}" if value is None or value == [] else f"{name} {_words(value)}"
+                if isinstance(value, bool):
+                    what = name if value else f"not {name}"
+                else:
+                    what = f"no {name}" if value is None or value == [] else f"{name} {_words(value)}"
                 told.append(what + where)
     return ", ".join(told) or "under another name"
 

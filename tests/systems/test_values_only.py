@@ -76,7 +76,7 @@ def test_a_new_method_is_a_value_all_the_way(experiment, data, tmp_path: Path, m
         "sft random use only", "biases", "teacher", "source:12+target dev:4"
     )  # fmt: skip
     text = page.read_text(encoding="utf-8")
-    assert "As bistil-tf, but no term attention" in text
+    assert "As bistil-tf, but without the term attention" in text
     assert (page.parent / "figures" / "student-mixture-lrf-2.svg").is_file()
 
     status = [status_of(pipeline, job) for job in jobs_of(small, cell)]

@@ -29,7 +29,8 @@ def test_a_change_is_merged_by_key_and_null_drops_a_term(experiment) -> None:
     assert found.student.layers == "bottom"
     assert found.student.vocabulary == "trimmed"
     assert found.told == (
-        "As distilmbert-pair, but no term cosine, term soft temperature 4.0, layers bottom."
+        "As distilmbert-pair, but without the term cosine, with the term soft (temperature 4.0), layers"
+        " bottom."
     )
     assert isinstance(found.student.settings, dict)
     assert found.learning == SYSTEMS["distilmbert-pair"].learning
