@@ -45,7 +45,7 @@ from bistil.plots.sft import (
     shared_entries,
     support_over_time,
 )
-from bistil.plots.style import HALF, INK, PALETTE, PAPER, colour, figure, legend, style_colour_bar
+from bistil.plots.style import HALF, INK, PALETTE, PAPER, colours, figure, legend, style_colour_bar
 from bistil.plots.tradeoffs import length_curves, pareto, scores_by_task
 from bistil.systems.table import TEACHER
 from bistil.tasks import title
@@ -152,10 +152,10 @@ def trade_off(rows: Sequence[Row]) -> Figure:
         setting for setting in settings(rows) if average(rows_of(rows, setting), "flops_per_example")
     ] or settings(rows)
     made, axes = figure(max(7.0, min(5.6, 14 / max(len(panels), 1)) * len(panels)), 4.8, max(len(panels), 1))
-    spots = []
+    spots, shades = [], colours(variant.system for variant in variants(rows))
     for ax, setting in zip(axes, panels, strict=False):
         chosen = rows_of(rows, setting)
-        spots.append(_trade_off(ax, chosen))
+        spots.append(_trade_off(ax, chosen, shades))
         relative = average(select(chosen, Variant(TEACHER)), "flops_per_example")
         metric = metric_label(primary_metric(rows, setting.task))
         ax.set(
@@ -168,7 +168,7 @@ def trade_off(rows: Sequence[Row]) -> Figure:
     return made
 
 
-def _trade_off(ax: Axes, chosen: Sequence[Row]) -> list[Spot]:
+def _trade_off(ax: Axes, chosen: Sequence[Row], shades: Mapping[str, str]) -> list[Spot]:
     """Draw one panel; return the points that are to be labelled."""
     teacher = select(chosen, Variant(TEACHER))
     flops, size = average(teacher, "flops_per_example"), average(teacher, "parameters")
@@ -184,7 +184,7 @@ def _trade_off(ax: Axes, chosen: Sequence[Row]) -> list[Spot]:
         if score is None:
             continue
         part = f" ({score.targets} of {targets} targets)" if score.targets < targets else ""
-        shade = colour(variant.system)
+        shade = shades[variant.system]
         if score.mean < least:
             below.append(f"{variant.label}{part}: {score.mean:.1f}")
         elif cost is None:
@@ -234,6 +234,7 @@ def scores_by_language(rows: Sequence[Row]) -> Figure:
     least = HALF[0] if groups * len(systems) < 8 else 10.0
     made, [ax] = figure(max(least, 2.5 + 0.13 * (len(targets) + 1) * (len(systems) + 2)), 4.2)
     places = np.append(np.arange(len(targets)), len(targets) + 0.35)
+    shades = colours(variant.system for variant in systems)
     width = 0.84 / max(len(systems), 3)  # one or two systems have no wider bars than three
     spread = False
     for number, variant in enumerate(systems):
@@ -247,7 +248,7 @@ def scores_by_language(rows: Sequence[Row]) -> Figure:
             [mean.mean for _, mean in shown],
             width * 0.92,
             yerr=[error or 0.0 for error in errors] if any(errors) else None,
-            color=colour(variant.system),
+            color=shades[variant.system],
             label=variant.label,
             hatch={3: "///", 4: "xxx"}.get(variant.lrf or 0, ""),
             edgecolor=PAPER,

@@ -31,7 +31,7 @@ from bistil.plots.style import (
     INK,
     PALETTE,
     PAPER,
-    colour,
+    colours,
     figure,
     heat_map,
     legend,
@@ -304,9 +304,10 @@ def score_by_values(curves: Mapping[str, Sequence[tuple[int, float, float]]], *,
     score.
     """
     made, [ax] = figure(7.2, 4.2)
+    shades = colours(curves)
     for number, (system, points) in enumerate(curves.items()):
         values, scores, widths = (np.array(one) for one in zip(*points, strict=True))
-        shade = colour(system)
+        shade = shades[system]
         ax.plot(values, scores, color=shade, linewidth=2, marker="osD^v"[number % 5], label=system)
         ax.fill_between(values, scores - widths, scores + widths, color=shade, alpha=0.15, linewidth=0)
     ax.set(xscale="log", xlabel="values trained for the task, logarithmic", ylabel=label)
@@ -348,6 +349,7 @@ def costs_of_tuning(tunings: Sequence[Tuning], *, label: str) -> Figure:
     label: of the score.
     """
     made, [left, right] = figure(11.0, 4.4, 2)
+    shades = colours(tuning.system for tuning in tunings)
     sides = (
         (left, "seconds an optimiser step", [one.seconds for one in tunings]),
         (right, "MiB beyond the weights", [one.memory / 2**20 for one in tunings]),
@@ -355,7 +357,7 @@ def costs_of_tuning(tunings: Sequence[Tuning], *, label: str) -> Figure:
     for ax, unit, places in sides:
         for x, tuning in zip(places, tunings, strict=True):
             ax.scatter(
-                x, tuning.score, s=70, color=colour(tuning.system), edgecolor=PAPER, alpha=0.8, zorder=3
+                x, tuning.score, s=70, color=shades[tuning.system], edgecolor=PAPER, alpha=0.8, zorder=3
             )
         ax.set(xlabel=unit, ylabel=label)
         ax.margins(0.2, 0.16)

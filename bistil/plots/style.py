@@ -6,7 +6,7 @@ them to the page's CSS variables."""
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -27,11 +27,22 @@ INCH = 96
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#999999", "#b8a900")
 
 
-def colour(system: str) -> str:
-    """Return the colour of a system, the same in every figure; a variant's is chosen by its name."""
-    if system in SYSTEMS and SYSTEMS[system].colour:
-        return SYSTEMS[system].colour
-    return PALETTE[crc32(system.encode()) % len(PALETTE)]
+FURTHER = (*PALETTE[:6], PALETTE[7], "#332288", "#882255", "#44aa99", "#7f7f00", "#cc6677")
+"""What variants choose from; after the palette some of Tol's muted colours. Greys are left to floors."""
+
+
+def colours(systems: Iterable[str]) -> dict[str, str]:
+    """The colour of each system of a figure: the table's, the same in every figure; a variant's is chosen by
+    its name, and is the next one where another system of the figure has it, while there are others.
+    """
+    names = list(dict.fromkeys(systems))
+    found = {name: SYSTEMS[name].colour for name in names if name in SYSTEMS and SYSTEMS[name].colour}
+    for name in names:
+        start = crc32(name.encode()) % len(FURTHER)
+        choices = (*FURTHER[start:], *FURTHER[:start])
+        taken = set(found.values())
+        found.setdefault(name, next((one for one in choices if one not in taken), choices[0]))
+    return found
 
 
 class _Plain(Figure):

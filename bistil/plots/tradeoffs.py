@@ -21,7 +21,7 @@ from bistil.evaluation.results import (
     variants,
 )
 from bistil.plots.labels import Spot, label_points
-from bistil.plots.style import INK, PALETTE, PAPER, colour, figure, legend
+from bistil.plots.style import INK, PALETTE, PAPER, colours, figure, legend
 from bistil.tasks import title
 
 
@@ -51,7 +51,7 @@ def scores_by_task(rows: Sequence[Row]) -> Figure:
     found = sorted(settings(rows), key=lambda setting: order.index(setting.task))
     made, [ax] = figure(max(7.0, 2.2 * len(found)), 4.2)
     systems = variants(rows)
-    width = 0.84 / max(len(systems), 3)
+    width, shades = 0.84 / max(len(systems), 3), colours(variant.system for variant in systems)
     for number, variant in enumerate(systems):
         means = [average(select(rows_of(rows, setting), variant)) for setting in found]
         places = [place + (number - (len(systems) - 1) / 2) * width for place in range(len(found))]
@@ -60,7 +60,7 @@ def scores_by_task(rows: Sequence[Row]) -> Figure:
             [x for x, _ in shown],
             [y for _, y in shown],
             width * 0.92,
-            color=colour(variant.system),
+            color=shades[variant.system],
             label=variant.label,
         )
         for x, y in shown:

@@ -10,6 +10,7 @@ from matplotlib.patches import Rectangle
 
 from bistil import plots
 from bistil.plots import features, style
+from bistil.systems import table
 
 HISTORY = [
     {"step": 1, "loss": 3.0},
@@ -408,13 +409,25 @@ def test_loss_by_interval_shows_what_never_moves() -> None:
     assert [text.get_text() for text in ax.get_legend().get_texts()][-1] == "support that never moves"
 
 
+def test_no_two_systems_of_a_figure_have_one_colour_while_there_are_others() -> None:
+    names = ["teacher-ltsft", "bistil-tf", "floor", *(f"variant-{i}" for i in range(9))]
+    found = style.colours(names)
+    assert len(set(found.values())) == len(names) == len(found)
+    assert (
+        style.colours(["bistil-tf"])["bistil-tf"] == found["bistil-tf"] == table.SYSTEMS["bistil-tf"].colour
+    )
+    assert style.colours(names) == found
+    many = style.colours(f"variant-{i}" for i in range(50))
+    assert set(many.values()) == set(style.FURTHER)
+
+
 def test_a_score_over_trained_values_has_a_line_a_system_and_a_tick_a_number() -> None:
     curves = {"teacher-ltsft": [(810, 40.0, 1.0), (363264, 50.0, 0.0)], "teacher-madx": [(810, 45.0, 2.0)]}
     made = plots.score_by_values(curves, label="LAS (%)")
     made.draw_without_rendering()
     [ax] = made.axes
     assert [line.get_xydata().tolist() for line in ax.lines] == [[[810, 40], [363264, 50]], [[810, 45]]]
-    assert [line.get_color() for line in ax.lines] == [style.colour(system) for system in curves]
+    assert [line.get_color() for line in ax.lines] == list(style.colours(curves).values())
     assert [text.get_text() for text in ax.get_xticklabels()] == ["810", "363k"]
     assert ax.collections[0].get_paths()[0].vertices[:, 1].max() == 50
     assert ax.get_xscale() == "log"
