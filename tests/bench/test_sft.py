@@ -9,7 +9,8 @@ from bistil.bench import choosing as part
 from bistil.bench.measure import OURS, PUBLISHED, Size
 from bistil.bench.models import DENSITY
 from bistil.bench.published import top_k_of_list
-from bistil.bench.sft import MOVING, WAYS, cost_of, sft
+from bistil.bench.sft import WAYS, sft
+from bistil.bench.training import ADAPTERS, FEATURES, GENERATORS, MOVING, cost_of
 from bistil.sft.lottery import select_top_k
 
 TINY = Size(layers=2, hidden=64, vocabulary=600, batch=2, length=8, turns=1)
@@ -18,14 +19,28 @@ KEPT = "optimiser, gradients and all else kept, bytes"
 
 @pytest.mark.slow
 def test_sparse_ways_keep_little_and_the_masked_way_as_much_as_full_fine_tuning() -> None:
-    kept = {way: cost_of(way, TINY)[KEPT] for way in ("full", "sparse", "ag", "ma", "masked")}
-    parameters = kept["full"] / 12  # gradient and Adam's two moments, 4 bytes each
+    ways = ("full fine-tuning", PUBLISHED, "LT-SFT phase 2", "SpIEL-AG", "SpIEL-MA")
+    full, masked, sparse, ag, ma = (cost_of(way, TINY)[KEPT] for way in ways)
+    parameters = full / 12  # gradient and Adam's two moments, 4 bytes each
     assert parameters == pytest.approx(600 * 64 + 512 * 64 + 2 * 12 * 64**2, rel=0.05)
-    assert kept["sparse"] == pytest.approx(
-        28 * DENSITY * parameters, rel=0.15
-    )  # 8 a position; phi, start, gradient and moments 4 each
-    assert max(kept["sparse"], kept["ma"]) < kept["ag"] < 0.25 * kept["full"]
-    assert kept["masked"] == pytest.approx(kept["full"] + parameters, rel=0.01)  # a mask of one byte each
+    # 8 a position; phi, start, gradient and moments 4 each
+    assert sparse == pytest.approx(28 * DENSITY * parameters, rel=0.15)
+    assert max(sparse, ma) < ag < 0.25 * full
+    assert masked == pytest.approx(full + parameters, rel=0.01)  # a mask of one byte each
+
+
+@pytest.mark.slow
+def test_adapters_and_generators_keep_what_their_own_values_need() -> None:
+    """Values, gradients and Adam's two moments, 4 bytes each: D, U and biases of each layer, F and G of the
+    invertible map; V and W of the generator."""
+    language, task = (cost_of(way, TINY)[KEPT] / 16 for way in ADAPTERS)
+    coupling = 2 * (2 * 32 * 16 + 16 + 32)
+    assert language == pytest.approx(2 * (2 * 64 * 32 + 32 + 64) + coupling, rel=0.05)
+    assert task == pytest.approx(2 * 64 * 4 + 4 + 64, rel=0.25)
+    base, ls = (cost_of(way, TINY)[KEPT] / 16 for way in GENERATORS)
+    made = 2 * 2 * 64 * 32  # D and U of each layer, made anew for each batch
+    assert base == pytest.approx(32 * FEATURES + 32 * made, rel=0.1)
+    assert ls == pytest.approx(32 * FEATURES + 64 * made / 2 + 2 * 32, rel=0.2)
 
 
 @pytest.mark.slow
