@@ -7,10 +7,10 @@ import torch
 from bistil.bench.choosing import choosing
 from bistil.bench.measure import OURS, PUBLISHED, Row, Size, alternate, comparison, in_process
 from bistil.bench.models import DENSITY
-from bistil.bench.training import MOVING, cost_of
+from bistil.bench.training import LOTTERY, MOVING, cost_of
 from bistil.sft.sampled import linear_entries
 
-WAYS = ("LT-SFT phase 2", "LT-SFT phase 2, dense gradients gathered", *MOVING)
+WAYS = (*LOTTERY, *MOVING)
 FULL, LORA = "full fine-tuning", "LoRA"
 
 

@@ -25,6 +25,8 @@ from bistil.sft.spiel import MovingSupport, SpielConfig, spiel_optimizer
 from bistil.store.provenance import peak_memory_bytes
 from bistil.training.loop import Schedule
 
+LOTTERY = {"LT-SFT phase 2": False, "LT-SFT phase 2, dense gradients gathered": True}
+"""Whether the gradients of a few entries are gathered from whole ones."""
 MOVING = {"SpIEL-AG": "ag", "SpIEL-MA": "ma"}
 ADAPTERS = {
     "language adapter": AdapterConfig(reduction=2, invertible=2, last_layer=True),
@@ -114,17 +116,19 @@ def _training(way: str, encoder: Any) -> Iterator[Way]:
                     parameter.grad *= masks[name]
 
         yield Way(torch.optim.AdamW(encoder.parameters()), after=mask)
-    else:
+    elif way in LOTTERY:
         support = {
             name: mask.reshape(-1).nonzero().squeeze(1) for name, mask in _masks(encoder, DENSITY).items()
         }
         with SparseTraining(
-            encoder, support=support, theta0=snapshot(encoder), dense_gradients="gathered" in way
+            encoder, support=support, theta0=snapshot(encoder), dense_gradients=LOTTERY[way]
         ) as sparse:
             del support
             optimizer = torch.optim.AdamW([sparse.values])
             sparse.attach(optimizer)
             yield Way(optimizer)
+    else:
+        raise KeyError(way)
 
 
 @contextmanager

@@ -1,10 +1,9 @@
 """What translating a file costs: in batches by length, as task data is translated, and one by one."""
 
-import random
-
 import torch
 
 from bistil.bench.measure import OURS, Row, Size, Turn, alternate, comparison
+from bistil.bench.vocabulary import random_text
 from bistil.models.seq2seq import by_length, generate, language_token, sentence_ids
 from bistil.pretrain.translator import Parallel, TranslatorConfig, initial_translator
 from bistil.training.loop import Schedule
@@ -15,10 +14,12 @@ ARRIVAL, ALONE = "batches as they come", "one by one"
 
 def translation(size: Size) -> list[Row]:
     """A random M2M100 of a quarter of the layers and a third of the width, 3 x 256 at the default size."""
-    random.seed(1)
     torch.manual_seed(1)
-    words = ["".join(random.choices("abcdefghij", k=random.randint(2, 7))) for _ in range(2000)]
-    lines = [" ".join(random.choices(words, k=random.randint(2, LONGEST))) for _ in range(SENTENCES)]
+    _, drawn = random_text(2000, 2 * SENTENCES)
+    halves = zip(drawn[::2], drawn[1::2], strict=True)
+    lines = [
+        " ".join(f"{one} {two}".split()[: 2 + 7 * i % (LONGEST - 1)]) for i, (one, two) in enumerate(halves)
+    ]
     config = TranslatorConfig(
         pairs=("eng-swa",),
         layers=max(1, size.layers // 4),

@@ -1,8 +1,8 @@
 """How figures look, and how one becomes SVG that follows a page's light or dark theme.
 
 Notable: no pyplot and so no global state; colours are Okabe and Ito's, safe for colour-blind eyes, and a
-system keeps its colour in every figure; ink, paper and grid are three fixed colours, so that `svg()` can hand
-them to the page's CSS variables."""
+system of the table keeps its colour in every figure; ink, paper and grid are three fixed colours, so that
+`svg()` can hand them to the page's CSS variables."""
 
 import io
 import re
@@ -25,8 +25,6 @@ HALF = (5.6, 3.7)
 INCH = 96
 """Pixels of a page for an inch of a figure."""
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#999999", "#b8a900")
-
-
 FURTHER = (*PALETTE[:6], PALETTE[7], "#332288", "#882255", "#44aa99", "#7f7f00", "#cc6677")
 """What variants choose from; after the palette some of Tol's muted colours. Greys are left to floors."""
 

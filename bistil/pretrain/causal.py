@@ -223,31 +223,25 @@ def compare_on_decoder(
         if size.four_bits:
             quantised.round_to_4_bits(base.base_model)
         first, *more = map(text, learned)
-        before = first.losses(base)
-        say(f"before: {before}")
+        before = {one.code: one.losses(base) for one in (first, *more)}
+        say(f"before: {before[first.code]}")
         rows = []
         for name in ADDING if size.four_bits else METHODS:
             folder = Path(scratch) / name
             rates = size.sm3_rates if name == "spiel-ma" else size.rates
-            runs = [_tuned(base, settings(name, rate, size), first, folder / str(rate)) for rate in rates]
-            best, delta = min(runs, key=lambda run: float(run[0]["dev"]))
-            tried = {"rates": list(rates), "dev of each rate": [run["dev"] for run, _ in runs]}
-            rows.append({"method": name, **best, **tried})
+            best, delta, tried = _best(base, [settings(name, rate, size) for rate in rates], first, folder)
+            rows.append({"method": name, **best, "rates": list(rates), "dev of each rate": tried})
             for second in more:
                 config = settings(name, best["learning rate"], size)
                 alone, other = _tuned(base, config, second, folder / second.code)
                 with deltas_applied(base.base_model, delta, other):
-                    both = [evaluate_causal(base, one.test)["loss"] for one in (first, second)]
+                    both = {one.code: one.losses(base)["test"] for one in (first, second)}
                 rows[-1]["composed"] = {
-                    first.code: {"before": before["test"], "alone": best["test"], "both": both[0]},
-                    second.code: {
-                        "before": second.losses(base)["test"],
-                        "alone": alone["test"],
-                        "both": both[1],
-                    },
+                    code: {"before": before[code]["test"], "alone": own["test"], "both": both[code]}
+                    for code, own in ((first.code, best), (second.code, alone))
                 }
             say(f"{name}: {rows[-1]}")
-    return {"before": before, "rows": rows}
+    return {"before": before[first.code], "rows": rows}
 
 
 def _trained(vocabulary: int, batches: BatchesFor, size: DecoderSize, scratch: Path) -> LlamaForCausalLM:
@@ -308,6 +302,22 @@ def load_decoder(name_or_folder: str) -> Ready:
         raise InputError(f"The tokenizer of {name_or_folder} has no token for the end of a text (eos_token).")
     model.get_output_embeddings().requires_grad_(False)
     return Ready(model, tokenizer)
+
+
+def _best(
+    base: PreTrainedModel, configs: Sequence[SftConfig], text: Text, folder: Path
+) -> tuple[dict[str, Any], SparseDelta, list[float]]:
+    """What `_tuned` gives by the settings that are best on the text's first half, and that loss by each;
+    no more than two differences are held at once.
+    """
+    best, tried = None, list[float]()
+    for config in configs:
+        found, delta = _tuned(base, config, text, folder / str(config.sparse.learning_rate))
+        tried.append(found["dev"])
+        if best is None or found["dev"] < best[0]["dev"]:
+            best = found, delta
+    assert best is not None, "there is a rate"
+    return *best, tried
 
 
 def _tuned(

@@ -5,10 +5,9 @@ Notable: rows, manifests, outcomes and settings are files of the report; title, 
 from its old page. Figures of rows are drawn as today; those that only the store can draw stay as they are.
 """
 
-import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -16,29 +15,18 @@ from typing import Any
 from bistil.errors import InputError
 from bistil.evaluation.results import IDENTITY, read_results, write_results
 from bistil.evaluation.significance import read_all_outcomes
-from bistil.report.experiment import (
-    EXPERIMENT,
-    asked_of,
-    claims_of,
-    further_tables,
-    notebooks,
-    of_run_seeds,
-    run_in_words,
-    seen_by_teacher,
-)
+from bistil.report.asked import Asked, claims_of, keep_asked, read_asked, run_in_words, seen_by_teacher
+from bistil.report.experiment import further_tables, notebooks, of_run_seeds
 from bistil.report.orderings import orderings
 from bistil.report.page import write_report
 from bistil.settings.files import read_json, read_text
-from bistil.store.whole import write_whole
 
 TITLE = re.compile(r"<h1>(.*?)</h1>(.*?)<dl>", re.DOTALL)
 NOTE = re.compile(r"^<p>(.*?)</p>$", re.DOTALL | re.MULTILINE)
 SYSTEM = re.compile(r"<dt>(.*?)</dt><dd>(.*?)</dd>", re.DOTALL)
+FIGURE = re.compile(r'<figure.*?id="([\w-]+?)-figure_1".*?<figcaption>(.*?)</figcaption>', re.DOTALL)
 KEPT = ("manifests", "outcomes", "figures")
 """Folders of a report whose files are of single artefacts or figures."""
-FIGURE = re.compile(r'<figure.*?id="([\w-]+?)-figure_1".*?<figcaption>(.*?)</figcaption>', re.DOTALL)
-
-
 PARTS = ("seeds", "systems", "targets", "on_source")
 """What the parts of one experiment may differ in."""
 
@@ -54,71 +42,83 @@ def write_again(folder: Path, parts: Sequence[Path] = ()) -> Path:
         InputError: where that is no report of an experiment, or a part is of another one.
     """
     pages = {one: _page(one) for one in (folder, *parts)}
+    for part in parts:  # all before the first is added
+        _check_same(folder, part)
     for part in parts:
         _add(folder, part)
-    title, _ = pages[folder]
-    rows, asked = read_results(folder / "results.csv"), asked_of(folder)
+    rows, asked = read_results(folder / "results.csv"), read_asked(folder)
     manifests: list[dict[str, Any]] = [
         read_json(path, dict) for path in sorted((folder / "manifests").glob("*.json"))
     ]
-    notes = [unescape(note) for note in NOTE.findall(title[2])]
-    earlier_last = [old for _, old in reversed(pages.values())]
+    title, below = pages[folder].groups()
+    notes = [unescape(note) for note in NOTE.findall(below)]
+    first = notes[:1] if asked is None else [run_in_words(asked, rows)]
+    own_last = [page.string for page in reversed(pages.values())]
     return write_report(
         folder,
         rows,
-        title=unescape(title[1]),
+        title=unescape(title),
         manifests=manifests,
-        notes="\n\n".join([run_in_words(asked, rows) if asked else notes[0], *notes[1:]]),
-        claims=orderings(rows, seen=seen_by_teacher(folder), chains=claims_of(folder)),
-        told={name: unescape(told) for old in earlier_last for name, told in SYSTEM.findall(old)},
-        drawn_before={name: unescape(told) for old in earlier_last for name, told in FIGURE.findall(old)},
+        notes="\n\n".join([*first, *notes[1:]]),
+        claims=orderings(
+            rows,
+            seen=None if asked is None else seen_by_teacher(asked),
+            chains=[] if asked is None else claims_of(asked),
+        ),
+        told={name: unescape(told) for page in own_last for name, told in SYSTEM.findall(page)},
+        drawn_before={name: unescape(told) for page in own_last for name, told in FIGURE.findall(page)},
         tables=further_tables(rows, manifests),
         links=notebooks(folder),
         kept=read_all_outcomes(folder / "outcomes"),
     )
 
 
-def _page(folder: Path) -> tuple[re.Match[str], str]:
-    """The head of a report's page, and the page."""
-    page = read_text(folder / "index.html")
-    head = TITLE.search(page)
-    if not head:
+def _page(folder: Path) -> re.Match[str]:
+    """A report's page, by its title and what stands between that and the facts."""
+    found = TITLE.search(read_text(folder / "index.html"))
+    if not found:
         raise InputError(
             f"The page of an experiment's report was expected in {folder}, but its index.html is another one."
         )
-    return head, page
+    return found
+
+
+def _check_same(folder: Path, part: Path) -> None:
+    """Refuse a part of another experiment."""
+    asked, more = read_asked(folder), read_asked(part)
+    if asked is None or more is None:
+        why = "one of them keeps no settings"
+    else:
+        names = sorted({*asked, *more} - {*PARTS})
+        # what is empty may go unsaid
+        different = [name for name in names if (asked.get(name) or None) != (more.get(name) or None)]
+        if not different:
+            return
+        why = f"they differ in {', '.join(different)} too"
+    raise InputError(
+        f"Two reports of one experiment, which may differ in {', '.join(PARTS)}, were expected, but"
+        f" {folder} and {part} are none: {why}."
+    )
 
 
 def _add(folder: Path, part: Path) -> None:
     """Add to a report's files those of another part of its experiment."""
-    asked, more = asked_of(folder), asked_of(part)
-    different = [
-        name
-        for name in sorted({*asked, *more} - {*PARTS})
-        if (asked.get(name) or None) != (more.get(name) or None)  # what is empty may go unsaid
-    ]
-    if different or not asked:
-        why = (
-            f"they differ in {', '.join(different)} too"
-            if more and asked
-            else "one of them keeps no settings"
-        )
-        raise InputError(
-            f"Two reports of one experiment, which may differ in {', '.join(PARTS)}, were expected, but"
-            f" {folder} and {part} are none: {why}."
-        )
-    rows = {tuple(row[name] for name in IDENTITY): row for row in read_results(part / "results.csv")}
-    rows |= {tuple(row[name] for name in IDENTITY): row for row in read_results(folder / "results.csv")}
+    rows = {
+        tuple(row[name] for name in IDENTITY): row
+        for one in (part, folder)
+        for row in read_results(one / "results.csv")
+    }
     for path in sorted(path for kind in KEPT for path in (part / kind).glob("*")):
         here = folder / path.parent.name / path.name
         if not here.exists():
             here.parent.mkdir(exist_ok=True)
             shutil.copyfile(path, here)
     write_results(folder / "results.csv", of_run_seeds(list(rows.values())))
-    write_whole(folder / EXPERIMENT, json.dumps(asked | _both(asked, more), indent=1) + "\n")
+    asked, more = read_asked(folder) or {}, read_asked(part) or {}
+    keep_asked(folder, asked | _both(asked, more))
 
 
-def _both(asked: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+def _both(asked: Asked, more: Asked) -> dict[str, Any]:
     """What two parts of an experiment asked for together."""
     tasks = [*asked["targets"], *(task for task in more["targets"] if task not in asked["targets"])]
     targets = {task: [*asked["targets"].get(task, ()), *more["targets"].get(task, ())] for task in tasks}

@@ -3,7 +3,6 @@
 Notable: the artefacts are found by following the inputs from each score back to the teacher, so the page
 shows what was really used."""
 
-import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from bistil import plots
 from bistil.evaluation.results import Row, tidy
 from bistil.evaluation.significance import KEPT, read_outcomes
 from bistil.experiment import Experiment
+from bistil.report.asked import asked_by, keep_asked, run_in_words
 from bistil.report.index import write_index
 from bistil.report.orderings import orderings
 from bistil.report.page import write_report
@@ -24,15 +24,9 @@ from bistil.report.readme import refresh
 from bistil.report.supports import support_figures
 from bistil.report.tables import Table
 from bistil.settings.files import read_json
-from bistil.settings.places import DATA
-from bistil.sources.folder import open_data
 from bistil.store.artefacts import Artefact, Store
-from bistil.store.provenance import plain
-from bistil.store.whole import write_whole
-from bistil.systems.claims import Chain
 from bistil.systems.recipe import Student
 from bistil.systems.table import rank
-from bistil.text.languages import read_table
 
 KINDS = (
     "evaluation",
@@ -52,9 +46,6 @@ KINDS = (
     "teacher",
     "trimmed-teacher",
 )
-TABLE = DATA / "languages.csv"
-EXPERIMENT = "experiment.json"
-"""The settings that were asked for, in the report's folder."""
 
 
 def write_experiment_report(
@@ -80,10 +71,7 @@ def write_experiment_report(
     found = behind(rows, store)
     first = [artefact for artefact in found if _seed(artefact, found) in (None, experiment.seeds[0])]
     sfts = _language_sfts(first, found)
-    asked = {
-        **plain(experiment),
-        **({"teacher": Path(experiment.teacher).name} if Path(experiment.teacher).is_absolute() else {}),
-    }
+    asked = asked_by(experiment)
     failed = (
         [f"{len(failures)} stages failed, so cells are missing. " + " ".join(failures)] if failures else []
     )
@@ -108,33 +96,10 @@ def write_experiment_report(
             if artefact.kind == "evaluation" and (kept := read_outcomes(artefact.path(KEPT)))
         },
     )
-    write_whole(folder / EXPERIMENT, json.dumps(asked, indent=1) + "\n")
+    keep_asked(folder, asked)
     refresh(folder)
     write_index(folder.parent)
     return path
-
-
-def asked_of(folder: Path) -> dict[str, Any]:
-    """The settings of a report's experiment, empty where they were not kept."""
-    asked: dict[str, Any] = read_json(folder / EXPERIMENT) if (folder / EXPERIMENT).is_file() else {}
-    return asked
-
-
-def seen_by_teacher(folder: Path) -> Collection[str] | None:
-    """The languages that the teacher of a report saw, by its settings and the project's language tables; None
-    where its settings were not kept.
-    """
-    asked = asked_of(folder)
-    if not asked or asked.get("seen"):
-        return list(asked["seen"]) if asked else None
-    table = read_table(TABLE) if asked["data"] == "folder" else open_data(asked["data"]).languages
-    return [code for code, language in table.items() if language.seen]
-
-
-def claims_of(folder: Path) -> list[Chain]:
-    """What the experiment of a report claims, by the settings that were kept."""
-    asked: list[dict[str, Any]] = asked_of(folder).get("claims", [])
-    return [Chain(**one | {key: tuple(one.get(key, ())) for key in ("tasks", "targets")}) for one in asked]
 
 
 def behind(rows: Iterable[Row], store: Store) -> list[Artefact]:
@@ -164,21 +129,6 @@ def of_run_seeds(rows: Sequence[Row]) -> Sequence[Row]:
         seeds[row["artefact"]].add(row["seed"])
     run = {seed for found in seeds.values() if len(found) == 1 for seed in found}
     return [row for row in rows if row["seed"] in run or not run]
-
-
-def run_in_words(asked: Mapping[str, Any], rows: Sequence[Row]) -> str:
-    """The first note of a page: what was asked for, and what of it there is."""
-    seeds = {row["seed"] for row in rows}
-    there, lacking = (
-        ", ".join(str(seed) for seed in asked["seeds"] if (seed in seeds) == run) for run in (True, False)
-    )
-    told = f"{'seeds' if ',' in there else 'seed'} {there}" + (
-        f" (not run yet: {lacking})" if lacking else ""
-    )
-    return (
-        f"Teacher: {Path(asked['teacher']).name}. Task data in {asked['source']} only; scores are zero-shot,"
-        f" {told}. Everything below is computed from results.csv and the manifests beside this page."
-    )
 
 
 def _student_curves(

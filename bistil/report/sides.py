@@ -15,7 +15,7 @@ from bistil.errors import InputError
 from bistil.evaluation.results import Row, read_results
 from bistil.evaluation.significance import read_all_outcomes
 from bistil.experiment import Experiment
-from bistil.report.experiment import EXPERIMENT
+from bistil.report.asked import EXPERIMENT
 from bistil.report.paired import Kept
 from bistil.settings.files import read_json
 from bistil.store.provenance import plain

@@ -112,10 +112,10 @@ def round_to_4_bits(encoder: nn.Module) -> None:
     Raises:
         InputError: as `quantise`.
     """
-    functions = library()
-    for weight in map(encoder.get_parameter, choose_tensors(encoder)):
-        packed, state = functions.quantize_4bit(weight, quant_type="nf4", compress_statistics=True)
-        weight.copy_(functions.dequantize_4bit(packed, state))
+    library()
+    for name in choose_tensors(encoder):
+        linear: Any = encoder.get_submodule(name.removesuffix(".weight"))
+        linear.weight.copy_(QuantisedLinear(linear).dense())
 
 
 class QuantisedSupport(MovingSupport):

@@ -57,6 +57,11 @@ def test_every_way_stands_beside_full_fine_tuning_the_published_way_and_lora() -
     assert all(ratio > 0 for row in rows for ratio in row["ratios"]["cpu seconds"].values())
 
 
+def test_a_way_that_is_none_is_not_measured_as_another() -> None:
+    with pytest.raises(KeyError, match="sparse"):
+        cost_of("sparse", TINY)
+
+
 def test_the_choice_is_measured_in_every_way() -> None:
     assert all(part.cost_of_choice(how, TINY)["cpu seconds"] > 0 for how in (OURS, PUBLISHED, "array"))
 

@@ -32,7 +32,7 @@ from bistil.pipeline.finished import HEAD, LABELS, save_finished
 from bistil.pretrain import PretrainConfig, read_text
 from bistil.pretrain.translator import TranslatorConfig
 from bistil.pretrain.wordpiece import train_wordpiece
-from bistil.report.experiment import EXPERIMENT
+from bistil.report.asked import EXPERIMENT
 from bistil.report.sides import differing, read_side
 from bistil.settings.yaml import build, read_yaml
 from bistil.sft.delta import SparseDelta

@@ -203,6 +203,8 @@ def test_a_page_is_made_again_from_what_lies_beside_it(tmp_path: Path) -> None:
     made.write_text(told, encoding="utf-8")
     assert write_again(tmp_path) == made
     assert made.read_text(encoding="utf-8") == before
+    write_report(tmp_path, rows(), title="Without a note")
+    assert write_again(tmp_path).read_text(encoding="utf-8") == made.read_text(encoding="utf-8")
     made.write_text("<h1>Another page</h1>", encoding="utf-8")
     with pytest.raises(InputError, match="another one"):
         write_again(tmp_path)
@@ -256,8 +258,14 @@ def test_a_report_takes_in_what_another_machine_ran_of_its_experiment(tmp_path: 
     assert write_again(one, [other]).read_text(encoding="utf-8") == page  # twice is once
 
     (other / "experiment.json").write_text(json.dumps({**ASKED, "source": "bbb"}), encoding="utf-8")
+    write_report(whole, [row for row in ran if row["seed"] == 0], title="demo")
+    (whole / "experiment.json").write_text(json.dumps({**ASKED, "seeds": [0]}), encoding="utf-8")
+    before = (one / "results.csv").read_text()
     with pytest.raises(InputError, match="they differ in source too"):
-        write_again(one, [other])
+        write_again(one, [whole, other])
+    assert (one / "results.csv").read_text() == before  # nothing is added where one of them is refused
+    write_again(one, [whole])
+    assert (one / "results.csv").read_text() != before
     (other / "experiment.json").unlink()
     with pytest.raises(InputError, match="keeps no settings"):
         write_again(one, [other])

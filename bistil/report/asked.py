@@ -1,0 +1,68 @@
+"""What the experiment of a report asked for, as its folder keeps it, and what follows from that alone."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bistil.evaluation.results import Row
+from bistil.experiment import Experiment
+from bistil.settings.files import read_json
+from bistil.settings.places import DATA
+from bistil.sources.folder import open_data
+from bistil.store.provenance import plain
+from bistil.store.whole import write_whole
+from bistil.systems.claims import Chain
+from bistil.text.languages import read_table
+
+TABLE = DATA / "languages.csv"
+EXPERIMENT = "experiment.json"
+"""The settings that were asked for, in the report's folder."""
+Asked = Mapping[str, Any]
+
+
+def asked_by(experiment: Experiment) -> dict[str, Any]:
+    """Its settings as they are kept: a teacher by its place on this machine has its name alone."""
+    here = Path(experiment.teacher).is_absolute()
+    return {**plain(experiment), **({"teacher": Path(experiment.teacher).name} if here else {})}
+
+
+def read_asked(folder: Path) -> dict[str, Any] | None:
+    """The settings of a report's experiment, None where they were not kept."""
+    path = folder / EXPERIMENT
+    found: dict[str, Any] | None = read_json(path, dict) if path.is_file() else None
+    return found
+
+
+def keep_asked(folder: Path, asked: Asked) -> None:
+    """Keep them in a report's folder."""
+    write_whole(folder / EXPERIMENT, json.dumps(asked, indent=1) + "\n")
+
+
+def seen_by_teacher(asked: Asked) -> Collection[str]:
+    """The languages that the teacher saw, by the settings or the project's language tables."""
+    if asked.get("seen"):
+        return list(asked["seen"])
+    table = read_table(TABLE) if asked["data"] == "folder" else open_data(asked["data"]).languages
+    return [code for code, language in table.items() if language.seen]
+
+
+def claims_of(asked: Asked) -> list[Chain]:
+    """What the experiment claims."""
+    said: list[dict[str, Any]] = asked.get("claims", [])
+    return [Chain(**one | {key: tuple(one.get(key, ())) for key in ("tasks", "targets")}) for one in said]
+
+
+def run_in_words(asked: Asked, rows: Sequence[Row]) -> str:
+    """The first note of a page: what was asked for, and what of it there is."""
+    seeds = {row["seed"] for row in rows}
+    there, lacking = (
+        ", ".join(str(seed) for seed in asked["seeds"] if (seed in seeds) == run) for run in (True, False)
+    )
+    told = f"{'seeds' if ',' in there else 'seed'} {there}" + (
+        f" (not run yet: {lacking})" if lacking else ""
+    )
+    return (
+        f"Teacher: {Path(asked['teacher']).name}. Task data in {asked['source']} only; scores are zero-shot,"
+        f" {told}. Everything below is computed from results.csv and the manifests beside this page."
+    )
