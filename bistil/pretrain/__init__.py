@@ -27,7 +27,7 @@ from transformers import BertModel, PreTrainedModel, PreTrainedTokenizerBase
 from bistil.errors import InputError
 from bistil.models.finite import not_finite
 from bistil.pretrain.config import PretrainConfig, Text, read_text
-from bistil.pretrain.start import Initial, initial_model, weights_folder
+from bistil.pretrain.start import Initial, initial_model, start_at_unigram, weights_folder
 from bistil.pretrain.translation import Translations, translation_loss
 from bistil.store.whole import write_whole
 from bistil.text import sampling
@@ -105,7 +105,7 @@ def pretrain(
     In a process group (torchrun) the processes share out each batch.
     """
     set_seed(config.seed)
-    mlm, tokenizer, translations, reference = initial_model(config, text)
+    mlm, tokenizer, translations, reference, new_head = initial_model(config, text)
     _freeze(mlm, config.train)
     blocks = {
         code: cut(tokenizer, lines, config.length, packed=config.packed) for code, lines in text.lines.items()
@@ -119,6 +119,8 @@ def pretrain(
     training, kept_out = {}, {}
     for code, b in blocks.items():
         training[code], kept_out[code] = b.split(0.05)
+    if new_head:
+        start_at_unigram(mlm, training, weights)
     # one pool of text, so that each batch mixes the languages; pairs are longer and keep to themselves
     if not config.packed:
         pairs = {PARALLEL: training.pop(PARALLEL)} if PARALLEL in training else {}

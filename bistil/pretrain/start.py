@@ -4,6 +4,7 @@ encoder with its tokenizer.
 
 import importlib.util
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,19 +27,24 @@ from bistil.models.packaged import teacher_folder
 from bistil.pretrain.config import PretrainConfig, Text
 from bistil.pretrain.translation import Translations
 from bistil.pretrain.wordpiece import extend_wordpiece, train_wordpiece
+from bistil.text.corpora import Blocks
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 
 
 class Initial(NamedTuple):
-    """What training starts from. `reference`: the frozen start encoder over the new vocabulary, its own
-    embeddings spelling new pieces.
+    """What training starts from.
+
+    Attributes:
+        reference: The frozen start encoder over the new vocabulary, its own embeddings spelling new pieces.
+        new_head: Whether a whole encoder came without a masked-LM head.
     """
 
     mlm: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     translations: Translations | None = None
     reference: BertModel | None = None
+    new_head: bool = False
 
 
 def initial_model(config: PretrainConfig, text: Text) -> Initial:
@@ -65,7 +71,7 @@ def initial_model(config: PretrainConfig, text: Text) -> Initial:
     if config.vocabulary is None:
         teacher = load_teacher(start)
         _check_length(config, teacher.encoder)
-        return Initial(teacher.mlm, teacher.tokenizer)
+        return Initial(teacher.mlm, teacher.tokenizer, new_head=not teacher.has_mlm_head)
     encoder = BertModel.from_pretrained(start, trust_remote_code=False, add_pooling_layer=False)
     _check_length(config, encoder)
     old_tokenizer = AutoTokenizer.from_pretrained(start, trust_remote_code=False)
@@ -123,6 +129,26 @@ def off_the_plateau(mlm: Model) -> Model:
         for branch in (layer.attention, layer.outer):
             branch.weight /= math.sqrt(2 * len(layers))
     return mlm
+
+
+@torch.no_grad()
+def start_at_unigram(
+    mlm: PreTrainedModel, blocks: Mapping[str, Blocks], weights: Mapping[str, float]
+) -> None:
+    """Set the output bias to the log of each token's share of the text, languages mixed by `weights`.
+
+    A new head then need not learn which tokens are frequent, which takes long: a bias moves by about the
+    learning rate a step, and the shares span ten nats. One percent is kept for tokens that the text lacks. A
+    head without output bias is left as it is.
+    """
+    bias: Any = mlm.get_output_embeddings().bias
+    if bias is None:
+        return
+    shares = torch.full((len(bias),), 0.01 / len(bias))
+    for code, weight in weights.items():
+        counts = np.bincount(blocks[code].real_tokens(), minlength=len(bias))
+        shares += 0.99 * weight / sum(weights.values()) * torch.from_numpy(counts / counts.sum())
+    bias.copy_(shares.log())
 
 
 def weights_folder(start: str) -> Path:

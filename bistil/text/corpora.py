@@ -71,6 +71,10 @@ class Blocks:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def real_tokens(self) -> np.ndarray:
+        """All tokens but padding, special ones too. Shape: [tokens]."""
+        return self.ids[np.arange(self.ids.shape[1])[None, :] < self.lengths[:, None]]
+
     def rows(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
         """Ids and attention mask of some rows. Shape: [B, L] int64 each, cut to the longest row."""
         longest = int(self.lengths[index].max())
@@ -123,8 +127,7 @@ def unigram_entropy(blocks: Blocks, tokenizer: PreTrainedTokenizerBase) -> float
 
     It is the masked-LM loss of a model that knows how often each token is used, and no more.
     """
-    real = np.arange(blocks.ids.shape[1])[None, :] < blocks.lengths[:, None]
-    counts = np.bincount(blocks.ids[real])
+    counts = np.bincount(blocks.real_tokens())
     counts[[i for i in tokenizer.all_special_ids if i < len(counts)]] = 0
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log(shares)).sum())
@@ -239,8 +242,7 @@ def rarity(corpora: Mapping[str, Blocks], tokens: int, smoothing: float) -> Tens
         return None
     counts = np.zeros(tokens, np.int64)
     for blocks in corpora.values():
-        real = np.arange(blocks.ids.shape[1])[None, :] < blocks.lengths[:, None]
-        counts += np.bincount(blocks.ids[real], minlength=tokens)
+        counts += np.bincount(blocks.real_tokens(), minlength=tokens)
     return torch.from_numpy(np.maximum(counts, 1) ** -smoothing)
 
 

@@ -2,12 +2,14 @@
 
 import copy
 import dataclasses
+import math
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from zoo import write_teacher
 
 from bistil.errors import InputError
@@ -22,6 +24,8 @@ from bistil.pretrain import (
     save_teacher,
     weights_folder,
 )
+from bistil.text.corpora import cut
+from bistil.text.sampling import temperature
 from bistil.training.loop import Schedule, Stopped
 from bistil.training.progress import Event
 
@@ -161,13 +165,43 @@ def test_an_encoder_gets_a_masked_lm_head_and_keeps_its_tokenizer(
     assert (words in moved) == (train == "all")
     assert mlm.get_output_embeddings().weight is mlm.get_input_embeddings().weight
     losses = [entry for entry in history if "eval_loss" in entry]
-    assert losses[-1]["eval_loss"] < losses[0]["eval_loss"]
+    assert losses[-1]["eval_loss"] < math.log(len(tokenizer))
     assert {"eval_entropy_qaa", "eval_entropy_qab"} <= losses[0].keys()
     save_teacher(tmp_path / "teacher", mlm, tokenizer, history)
     again = load_teacher(tmp_path / "teacher")
     assert again.has_mlm_head
     mine, theirs = head_state(mlm), head_state(again.mlm)
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_a_new_heads_bias_starts_at_the_texts_unigram(text: Text, tmp_path: Path) -> None:
+    """One that came with the start stays as it is."""
+    start = load_teacher(write_teacher(tmp_path / "start", "xlm-roberta", text.lines["qaa"]))
+    start.encoder.save_pretrained(tmp_path / "encoder")
+    start.tokenizer.save_pretrained(tmp_path / "encoder")
+    one_step = dataclasses.replace(CONFIG.schedule, steps=1, learning_rate=1e-9)
+    config = dataclasses.replace(
+        CONFIG, start=str(tmp_path / "encoder"), vocabulary=None, parallel_share=0.0, schedule=one_step
+    )
+    mlm, tokenizer, _ = pretrain(config, text, tmp_path / "run")
+    bias: Tensor = mlm.get_output_embeddings().bias  # type: ignore[assignment]
+    assert bias.exp().sum().item() == pytest.approx(1, abs=1e-4)
+    blocks = {
+        code: cut(tokenizer, lines, config.length, packed=True).split(0.05)[0]
+        for code, lines in text.lines.items()
+    }
+    weights = temperature({code: len(lines) for code, lines in blocks.items()}, config.alpha)
+    token = int(np.bincount(blocks["qaa"].real_tokens()).argmax())
+    share = sum(weights[code] * (b.real_tokens() == token).mean() for code, b in blocks.items())
+    share /= sum(weights.values())
+    assert bias.exp()[token].item() == pytest.approx(0.99 * share, rel=0.05)
+    bare = load_teacher(tmp_path / "encoder").mlm.get_output_embeddings().bias
+    assert not bare.any()  # type: ignore[union-attr,operator]
+    kept, _, _ = pretrain(
+        dataclasses.replace(config, start=str(tmp_path / "start")), text, tmp_path / "other run"
+    )
+    own: Tensor = start.mlm.get_output_embeddings().bias  # type: ignore[assignment]
+    assert torch.allclose(kept.get_output_embeddings().bias, own, atol=1e-6)  # type: ignore[arg-type]
 
 
 def test_a_head_of_its_own_needs_a_start_and_its_tokenizer() -> None:

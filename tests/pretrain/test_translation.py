@@ -102,7 +102,7 @@ def test_batches_are_the_same_whenever_asked_for(config: PretrainConfig, text: T
 
 
 def test_the_loss_equals_a_plain_loop(config: PretrainConfig, text: Text) -> None:
-    mlm, _, translations, reference = initial_model(config, text)
+    mlm, _, translations, reference, _ = initial_model(config, text)
     assert translations is not None
     assert reference is not None
     batch, size = translations.batch(0), config.batch_size // 2
@@ -133,7 +133,7 @@ def test_the_loss_equals_a_plain_loop(config: PretrainConfig, text: Text) -> Non
 
 
 def test_the_reference_is_the_start_encoder(config: PretrainConfig, text: Text) -> None:
-    mlm, tokenizer, _, reference = initial_model(config, text)
+    mlm, tokenizer, _, reference, _ = initial_model(config, text)
     assert reference is not None
     assert not any(parameter.requires_grad for parameter in reference.parameters())
     assert len(reference.embeddings.word_embeddings.weight) == len(tokenizer)
@@ -144,7 +144,7 @@ def test_the_reference_is_the_start_encoder(config: PretrainConfig, text: Text) 
 
 
 def test_steps_on_translations_draw_them_together(config: PretrainConfig, text: Text) -> None:
-    mlm, _, translations, reference = initial_model(config, text)
+    mlm, _, translations, reference, _ = initial_model(config, text)
     assert translations is not None
     objective = MaskedLMAndTranslation(mlm, reference, weight=1.0)
     optimizer = torch.optim.AdamW(mlm.parameters(), lr=3e-4)
