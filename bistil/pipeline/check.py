@@ -113,7 +113,7 @@ def _check_students(inputs: Inputs, teacher: Teacher) -> None:
             raise InputError(
                 f"A teacher with a masked-LM head was expected, which {cell.system} imitates or starts from,"
                 f" but {experiment.teacher} has none. Give it one with `bistil pretrain` and `train: head`,"
-                " as in data/teachers/e5-mlm-head.yaml."
+                " as in data/teachers/e5-mlm.yaml."
             )
         if any(term.of == "scores" for term in student.terms.values()) and not can_note(
             type(teacher.encoder)

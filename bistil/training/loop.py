@@ -206,6 +206,7 @@ def fit(
     """
     from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 
+    from bistil.training.memory import GivingBack
     from bistil.training.trainer import ObjectiveTrainer, Watcher
 
     device = next(objective.parameters()).device
@@ -262,7 +263,7 @@ def fit(
         eval_dataset=(),
         data_collator=one_item,
         optimizers=(optimizer, None),
-        callbacks=[watcher, *logs.loggers(run.stage, run.folder), *callbacks],
+        callbacks=[watcher, GivingBack(), *logs.loggers(run.stage, run.folder), *callbacks],
     )
     trainer.evaluate_model, trainer.live, trainer.scheduled = evaluate, watcher.live, schedule.steps
     prepare: Any = trainer.accelerator.prepare_model
