@@ -50,6 +50,13 @@ def test_cells_are_the_whole_grid(experiment) -> None:
         ({"claims": [{"order": "floor > teacher-ltfst"}]}, "Did you mean teacher-ltsft"),
         ({"claims": [{"order": "floor > floor", "tasks": ["qa"]}]}, "about tasks of the experiment"),
         ({"claims": [{"order": "better"}]}, "Two systems or more"),
+        (
+            {"claims": [{"order": "floor > floor", "targets": ["qbz"]}]},
+            "groups of them under `target_groups`",
+        ),
+        ({"target_groups": {"far": ["qbz"]}}, "of targets of the experiment"),
+        ({"target_groups": {"far": []}}, "has no targets"),
+        ({"target_groups": {"qac": ["qac"]}}, "is a language's"),
     ],
 )
 def test_what_an_experiment_may_not_say(experiment, changes, message: str) -> None:

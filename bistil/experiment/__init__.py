@@ -115,6 +115,8 @@ class Experiment(Settings):
         regimes: From which examples a system learns its task, by the name that follows its own after an @.
         translators: Who translates task data, by name; a regime that names none has the first.
         claims: Orderings of its systems that a text claims, put to the test in its report.
+        target_groups: Groups of targets by name. Reports have means over each, and a claim may name one among
+            its targets.
         on_source: Whether what learns its task from the source is scored on the source's own test file too.
     """
 
@@ -147,6 +149,7 @@ class Experiment(Settings):
     regimes: dict[str, Regime] = field(default_factory=dict, metadata={"added_later": True})
     translators: dict[str, Translator] = field(default_factory=dict, metadata={"added_later": True})
     claims: tuple[Chain, ...] = field(default=(), metadata={"added_later": True})
+    target_groups: dict[str, tuple[str, ...]] = field(default_factory=dict, metadata={"added_later": True})
     on_source: bool = field(default=False, metadata={"added_later": True})
 
     def __post_init__(self) -> None:

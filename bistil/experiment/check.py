@@ -37,6 +37,7 @@ def check(experiment: "Experiment") -> None:
     _check_targets(experiment)
     _check_groups(experiment)
     _check_claims(experiment)
+    _check_target_groups(experiment)
 
 
 def _check_variants(experiment: "Experiment") -> None:
@@ -257,6 +258,30 @@ def _check_groups(experiment: "Experiment") -> None:
             f" {experiment.groups}.",
             at=("groups",),
         )
+
+
+def _check_target_groups(experiment: "Experiment") -> None:
+    """Refuse groups of other languages than the targets, and claims about neither."""
+    targets = {code for codes in experiment.targets.values() for code in codes}
+    for name, codes in experiment.target_groups.items():
+        if name in targets or not codes:
+            why = "is a language's" if name in targets else "has no targets"
+            raise InputError(
+                f"Groups of targets with names of their own were expected, but {name} {why}.",
+                at=("target_groups", name),
+            )
+        if strangers := [code for code in codes if code not in targets]:
+            raise InputError(
+                f"The group {name} should be of targets of the experiment, but {strangers[0]!r} is none.",
+                at=("target_groups", name),
+            )
+    for number, chain in enumerate(experiment.claims):
+        if strangers := [name for name in chain.targets if name not in {*targets, *experiment.target_groups}]:
+            raise InputError(
+                "A claim is about targets of the experiment, or groups of them under `target_groups`, but got"
+                f" {strangers[0]!r}.",
+                at=("claims", number, "targets"),
+            )
 
 
 def _check_claims(experiment: "Experiment") -> None:

@@ -48,9 +48,21 @@ def seen_by_teacher(asked: Asked) -> Collection[str]:
 
 
 def claims_of(asked: Asked) -> list[Chain]:
-    """What the experiment claims."""
+    """What the experiment claims, groups of targets as their languages."""
     said: list[dict[str, Any]] = asked.get("claims", [])
-    return [Chain(**one | {key: tuple(one.get(key, ())) for key in ("tasks", "targets")}) for one in said]
+    groups = asked.get("target_groups", {})
+    return [
+        Chain(
+            **one
+            | {
+                "tasks": tuple(one.get("tasks", ())),
+                "targets": tuple(
+                    code for name in one.get("targets", ()) for code in groups.get(name, [name])
+                ),
+            }
+        )
+        for one in said
+    ]
 
 
 def run_in_words(asked: Asked, rows: Sequence[Row]) -> str:

@@ -14,7 +14,7 @@ from bistil import plots
 from bistil.evaluation.results import Row, tidy
 from bistil.evaluation.significance import KEPT, read_outcomes
 from bistil.experiment import Experiment
-from bistil.report.asked import asked_by, keep_asked, run_in_words
+from bistil.report.asked import Asked, asked_by, claims_of, keep_asked, run_in_words
 from bistil.report.index import write_index
 from bistil.report.orderings import orderings
 from bistil.report.page import write_report
@@ -22,7 +22,7 @@ from bistil.report.published import beside
 from bistil.report.ranks import rank_tables
 from bistil.report.readme import refresh
 from bistil.report.supports import support_figures
-from bistil.report.tables import Table
+from bistil.report.tables import Table, group_tables
 from bistil.settings.files import read_json
 from bistil.store.artefacts import Artefact, Store
 from bistil.systems.recipe import Student
@@ -81,14 +81,14 @@ def write_experiment_report(
         title=f"{experiment.name}: from a multilingual teacher to bilingual students",
         manifests=[artefact.manifest for artefact in found],
         notes="\n\n".join([run_in_words(asked, rows), *failed]),
-        claims=orderings(tidy(rows), seen=seen, chains=experiment.claims),
+        claims=orderings(tidy(rows), seen=seen, chains=claims_of(asked)),
         told={name: _told(experiment, name) for name, *_ in experiment.parsed},
         figures={
             **_student_curves(first, rows, store, experiment),
             **_language_curves(sfts),
             **support_figures(sfts.get("teacher", {})),
         },
-        tables=further_tables(rows, [artefact.manifest for artefact in found]),
+        tables=further_tables(rows, [artefact.manifest for artefact in found], asked),
         links=notebooks(folder),
         kept={
             artefact.id: kept
@@ -222,13 +222,16 @@ def _owner(artefact: Artefact, known: Mapping[str, Artefact]) -> str:
     return f"{owner} ({select})" if select else owner
 
 
-def further_tables(rows: Sequence[Row], manifests: Iterable[Mapping[str, Any]]) -> list[Table]:
-    """The papers' numbers beside ours, signed ranks over cells, what was left of vocabularies, and what can
-    be seen of translations.
+def further_tables(
+    rows: Sequence[Row], manifests: Iterable[Mapping[str, Any]], asked: Asked | None
+) -> list[Table]:
+    """Means over groups of targets, the papers' numbers beside ours, signed ranks over cells, what was left
+    of vocabularies, and what can be seen of translations.
     """
-    known = list(manifests)
+    known, groups = list(manifests), (asked or {}).get("target_groups", {})
     found = _vocabulary_tables(known) + _translation_tables(known)
-    return [*_published_tables(rows), *rank_tables(rows), *found]
+    grouped = group_tables(tidy(rows), groups)
+    return [*grouped, *_published_tables(rows), *rank_tables(rows), *found]
 
 
 def notebooks(folder: Path) -> dict[str, str]:

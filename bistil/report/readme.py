@@ -23,6 +23,7 @@ from bistil.evaluation.results import (
     select,
     settings,
 )
+from bistil.report.asked import read_asked
 from bistil.report.tables import score_tables
 from bistil.settings.files import read_json
 from bistil.settings.places import ROOT
@@ -45,14 +46,14 @@ CLAIM = re.compile(r"# (?P<title>[^\n]+)\n+\*\*(?P<claim>.+?)[.:]?\*\*", re.DOTA
 
 
 def markdown(results: Path) -> str:
-    """Return the zero-shot scores of a results.csv as markdown, one table a task; a sentence where there are
-    no results yet.
+    """Return the zero-shot scores of a results.csv as markdown, one table a task, its columns the targets or
+    what the experiment groups them by; a sentence where there are no results yet.
     """
     if not results.is_file():
         return "*Not run yet.*"
-    rows, parts = read_results(results), []
+    rows, parts, asked = read_results(results), [], read_asked(results.parent) or {}
     for setting in settings(rows):
-        table = score_tables(rows, setting)[0]
+        table = score_tables(rows, setting, asked.get("target_groups"))[0]
         chosen = rows_of(rows, setting)
         head = [f"{title(setting.task)}, {table['metric']}", *table["head"], "parameters"]
         lines = [head, ["---", *["---:"] * (len(head) - 1)]]

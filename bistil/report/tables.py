@@ -18,6 +18,7 @@ from bistil.evaluation.results import (
     primary_metric,
     rows_of,
     select,
+    settings,
     variants,
 )
 from bistil.systems.table import FORCED, TEACHER
@@ -126,23 +127,49 @@ def headline(rows: Sequence[Row], setting: Setting) -> dict[str, str] | None:
     }
 
 
-def score_tables(rows: Sequence[Row], setting: Setting) -> list[dict[str, Any]]:
-    """Return one table for each metric, the primary one first."""
+def score_tables(
+    rows: Sequence[Row], setting: Setting, groups: Mapping[str, Sequence[str]] | None = None
+) -> list[dict[str, Any]]:
+    """Return one table for each metric, the primary one first.
+
+    Args:
+        groups: targets by the name of their group: a column for each in the place of one for each target.
+    """
     first = primary_metric(rows, setting.task)
     others = sorted({row["metric"] for row in rows if row["task"] == setting.task} - {first})
-    return [_score_table(rows_of(rows, setting, metric), metric) for metric in [first, *others]]
+    return [_score_table(rows_of(rows, setting, metric), metric, groups) for metric in [first, *others]]
 
 
-def _score_table(chosen: Sequence[Row], metric: str) -> dict[str, Any]:
+def group_tables(rows: Sequence[Row], groups: Mapping[str, Sequence[str]]) -> list[Table]:
+    """Return the means over each group of targets as further tables of the page, one for each setting; none
+    without groups.
+    """
+    made = []
+    for setting in settings(rows) if groups else ():
+        table = score_tables(rows, setting, groups)[0]
+        lines = [
+            [variant.label, *(f"{cell.text} {cell.small}".strip() for cell in cells)]
+            for variant, cells in table["lines"]
+        ]
+        told = f"{setting_name(setting)}, {table['metric']}: means over groups of targets"
+        made.append(Table(told, ["", *table["head"]], lines))
+    return made
+
+
+def _score_table(
+    chosen: Sequence[Row], metric: str, groups: Mapping[str, Sequence[str]] | None
+) -> dict[str, Any]:
     targets, systems = sorted({row["target"] for row in chosen}), variants(chosen)
-    columns = [[target] for target in targets] + ([targets] if len(targets) > 1 else [])
+    asked: Mapping[str, Sequence[str]] = groups or {target: [target] for target in targets}
+    named = {name: there for name, its in asked.items() if (there := [one for one in its if one in targets])}
+    columns: list[list[str]] = [*named.values(), *([targets] if len(targets) > 1 else [])]
     means = {
         variant: [average(own, targets=column) for column in columns]
         for variant in systems
         if (own := select(chosen, variant))
     }
     students = [variant for variant in systems if any(map(is_student, select(chosen, variant)))]
-    best = _best(means, students, len(columns), len(targets))
+    best = _best(means, students, [len(column) for column in columns])
     teacher = means.get(Variant(TEACHER), [None])[-1]
     lines = []
     for variant, cells in means.items():
@@ -159,7 +186,7 @@ def _score_table(chosen: Sequence[Row], metric: str) -> dict[str, Any]:
         )
         lines.append((variant, [*shown, share]))
     seeds = max((mean.seeds for cells in means.values() for mean in cells if mean), default=0)
-    head = [*targets, *(["mean"] if len(targets) > 1 else []), "% of teacher"]
+    head = [*named, *(["mean"] if len(targets) > 1 else []), "% of teacher"]
     return {
         "metric": metric_label(metric),
         "head": head,
@@ -170,15 +197,14 @@ def _score_table(chosen: Sequence[Row], metric: str) -> dict[str, Any]:
 
 
 def _best(
-    means: Mapping[Variant, Sequence[Mean | None]], students: Sequence[Variant], columns: int, targets: int
+    means: Mapping[Variant, Sequence[Mean | None]], students: Sequence[Variant], columns: Sequence[int]
 ) -> list[Variant | None]:
     """Return the best student of each column (the best system where there is no student); a mean counts only
-    over all targets.
+    over all of the so many targets of its column.
     """
     ranked = [variant for variant in means if variant in students] or list(means)
     best: list[Variant | None] = []
-    for place in range(columns):
-        needed = targets if place == columns - 1 and columns > 1 else 1
+    for place, needed in enumerate(columns):
         full = [
             (mean.mean, variant)
             for variant in ranked

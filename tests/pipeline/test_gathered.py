@@ -285,7 +285,7 @@ def test_a_model_translates_a_file_of_the_pipeline(small, world_settings, tmp_pa
     assert [one.label for one in found] == labels
     assert made.manifest["inputs"]["seq2seq"] == file_id(tmp_path / "model")
     assert [path.name for path in made.folder.glob("checkpoint*")] == []
-    [told] = further_tables([], [made.manifest])
+    [told] = further_tables([], [made.manifest], None)
     assert (told.title, told.lines[0][:3]) == ("Translations", ("nli train, qaa → qab", "seq2seq", "3"))
     assert told.lines[0][-3:] == tuple(str(made.metrics[name]) for name in ("empty", "one_word", "long"))
     again = replace(whole.translators["m"], beams=2)

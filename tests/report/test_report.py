@@ -10,10 +10,12 @@ import pytest
 
 from bistil import plots
 from bistil.errors import InputError
-from bistil.evaluation.results import settings
+from bistil.evaluation.results import Variant, settings, write_results
 from bistil.report.again import write_again
+from bistil.report.asked import claims_of
 from bistil.report.page import orderings, read_results, write_report
-from bistil.report.tables import cost_table, headline
+from bistil.report.readme import markdown
+from bistil.report.tables import cost_table, group_tables, headline, score_tables
 
 SYSTEMS = [
     ("teacher-ltsft", None, 60.0),
@@ -311,3 +313,35 @@ def test_a_share_of_a_weak_teacher_is_no_headline() -> None:
     assert first is not None
     assert (first["share"], told["share"]) == ("96.7 %", "29.2")
     assert "by teacher-ltsft, which is itself weak" in told["text"]
+
+
+GROUPS = {"near": ["aaa"], "far": ["bbb", "ccc"], "elsewhere": ["zzz"]}
+
+
+def grouped_rows() -> list[dict[str, Any]]:
+    """Three targets: bistil-tf lrf 2 has 63.5, 53.5 and 43.5 on them, in the mean of its seeds."""
+    more = [{**row, "target": "ccc", "value": row["value"] - 10} for row in rows() if row["target"] == "bbb"]
+    return [*rows(), *more]
+
+
+def test_targets_by_groups_have_a_column_each(tmp_path: Path) -> None:
+    setting = settings(grouped_rows())[0]
+    table = score_tables(grouped_rows(), setting, GROUPS)[0]
+    assert table["head"] == ["near", "far", "mean", "% of teacher"]  # a group without targets here has none
+    cells = next(cells for variant, cells in table["lines"] if variant == Variant("bistil-tf", 2))
+    near, far, mean = (float(cell.text) for cell in cells[:3])
+    assert (near, far) == (63.5, 48.5)
+    assert mean == pytest.approx((63.5 + 2 * 48.5) / 3, abs=0.05)
+    [further] = group_tables(grouped_rows(), GROUPS)
+    assert further.head == ["", *table["head"]]
+    assert group_tables(grouped_rows(), {}) == []
+    write_results(tmp_path / "results.csv", grouped_rows())
+    assert "| aaa | bbb | ccc | mean |" in markdown(tmp_path / "results.csv")
+    (tmp_path / "experiment.json").write_text(json.dumps({"target_groups": GROUPS}))
+    assert "| near | far | mean |" in markdown(tmp_path / "results.csv")
+
+
+def test_a_claim_about_a_group_is_about_its_targets() -> None:
+    said = {"order": "bistil-tf:2 > floor", "tasks": [], "targets": ["far", "aaa"], "within": 0.0}
+    [chain] = claims_of({"claims": [said], "target_groups": GROUPS})
+    assert chain.targets == ("bbb", "ccc", "aaa")
