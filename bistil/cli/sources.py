@@ -133,6 +133,7 @@ def _pretrain(options: argparse.Namespace) -> int:
     from bistil.pretrain import PretrainConfig, read_text
     from bistil.pretrain.place import claimed
     from bistil.settings.yaml import read_yaml
+    from bistil.tasks.retrieval import all_parallel_files, sentences_in
 
     start_logs(options)
     config, rank = read_yaml(PretrainConfig, options.config), os.environ.get("RANK")
@@ -142,6 +143,7 @@ def _pretrain(options: argparse.Namespace) -> int:
             config,
             {code: data.text(code) for code in config.languages},
             data.root / "parallel" if config.parallel_share else None,
+            without=sentences_in(all_parallel_files(data, config.languages)) if config.without_pairs else (),
         )
         if options.processes > 1 and rank is None:
             return _in_processes(options)

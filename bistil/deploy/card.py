@@ -62,19 +62,22 @@ def card(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Measure
     experiment, config = pipeline.experiment, read_config(folder)
     student = pipeline.system(cell).student
     alone = student is not None and student.languages in ("target", "each")
-    codes = (cell.target,) if alone else experiment.languages(cell.target)
+    merged = student is not None and student.merges
+    codes = (
+        pipeline.languages(cell) if merged else (cell.target,) if alone else experiment.languages(cell.target)
+    )
     languages = {code: pipeline.data.language(code).name for code in codes}
     learnt_from = [pipeline.data.language(code).name for code in pipeline.learnt_from(cell)]
     names = " and ".join(languages.values())
     sets = [data_set(name) for part in ("text", cell.task) for name in experiment.data_sets.get(part, ())]
-    local = Path(teacher_folder(experiment.teacher)).is_dir()
-    teacher = Path(experiment.teacher).name if local else experiment.teacher
+    teachers = _teachers(pipeline, cell)
+    told = f"teacher{'s' * (len(teachers) > 1)} " + " and ".join(f"`{name}`" for name in teachers)
     parts = [
-        _front(cell, list(languages), sets, None if local else teacher),
+        _front(cell, list(languages), sets, [name for name, local in teachers.items() if not local]),
         f"# {title(cell.task)} in {names}: {experiment.named(cell)}",
         (
-            f"{experiment.system(cell.system).told} Made with bistil from the teacher `{teacher}`; task data"
-            f" was in {' and '.join(learnt_from)} only."
+            f"{experiment.system(cell.system).told} Made with bistil from the {told}; task data was in"
+            f" {' and '.join(learnt_from)} only."
         ),
         "## Scores",
         _scores(pipeline, cell, evaluation, measured),
@@ -91,23 +94,42 @@ def card(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Measure
             longest=longest_sequence(config),
         ),
         "## Made from",
-        _origin(pipeline, cell, evaluation, teacher),
+        _origin(pipeline, cell, evaluation, told),
         "## Licences",
-        _licences(experiment.data, sets, teacher),
+        _licences(experiment.data, sets, told),
         "## Limits",
         _limits(pipeline, cell, evaluation, names, longest_sequence(config)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _front(cell: Cell, codes: Sequence[str], sets: Sequence[DataSet], teacher: str | None) -> str:
+def _teachers(pipeline: Pipeline, cell: Cell) -> dict[str, bool]:
+    """The teachers that a model was made from, by name, and whether each was a folder or made here."""
+    experiment, system = pipeline.experiment, pipeline.system(cell)
+    if system.model:
+        names = [system.model]
+    elif system.own_teacher:
+        names = list(pipeline.merging(cell).taught_by[cell.target][:1])
+    elif system.merges:
+        names = list(dict.fromkeys(name for own in pipeline.merging(cell).taught_by.values() for name in own))
+    else:
+        names = []
+    places = {name: experiment.teachers[name].model for name in names}
+    found = {}
+    for name, place in (places or {experiment.teacher: experiment.teacher}).items():
+        local = place is None or Path(teacher_folder(place)).is_dir()
+        found[Path(name).name if local else str(place)] = local
+    return found
+
+
+def _front(cell: Cell, codes: Sequence[str], sets: Sequence[DataSet], teachers: Sequence[str]) -> str:
     """The hub's metadata."""
     told = {
         "language": list(codes),
         "library_name": "sentence-transformers" if cell.task == RETRIEVAL else "transformers",
         "tags": ["bistil", "distillation", "cross-lingual"],
         "pipeline_tag": TAGS.get(cell.task),
-        "base_model": teacher,
+        "base_model": teachers[0] if len(teachers) == 1 else teachers,
         "datasets": [one.hub for one in sets if one.hub],
     }
     known = {name: value for name, value in told.items() if value}
@@ -137,9 +159,10 @@ def _scores(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Meas
         f" {'less' if lost >= 0 else 'more'} than the evaluation; its outputs are up to {measured.apart:.2g}"
         " from those of PyTorch."
     )
+    zero_shot = cell.target not in pipeline.learnt_from(cell)
     about = (
-        f"Zero-shot on the {evaluation.metrics['n_examples']} examples of the test file of {cell.target},"
-        f" seed {cell.seed}."
+        f"{'Zero-shot on' if zero_shot else 'On'} the {evaluation.metrics['n_examples']} examples of the test"
+        f" file of {cell.target}, seed {cell.seed}."
     )
     return "\n".join([about, "", *lines, "", exported])
 
@@ -155,14 +178,15 @@ def _costs(evaluation: Artefact, measured: Measured) -> str:
     )
 
 
-def _origin(pipeline: Pipeline, cell: Cell, evaluation: Artefact, teacher: str) -> str:
+def _origin(pipeline: Pipeline, cell: Cell, evaluation: Artefact, teachers: str) -> str:
     """Experiment, ids and versions."""
-    manifest = evaluation.manifest
+    manifest, system = evaluation.manifest, pipeline.system(cell)
+    others = system.model or system.own_teacher or system.merges
     versions = ", ".join(
         f"{name} {number}" for name, number in manifest["versions"].items() if name != "platform"
     )
     lines = [
-        f"* teacher `{teacher}`, {pipeline.teacher_id}",
+        f"* {teachers}" + ("" if others else f", {pipeline.teacher_id}"),
         (
             f"* experiment `{pipeline.experiment.name}`, system `{pipeline.experiment.named(cell)}`, seed"
             f" {cell.seed}"
@@ -186,8 +210,9 @@ def _task_training(pipeline: Pipeline, cell: Cell) -> list[str]:
     return [f"* task training: batches of {config.batch_size}, sequences of up to {config.max_length} tokens"]
 
 
-def _licences(data: str, sets: Sequence[DataSet], teacher: str) -> str:
+def _licences(data: str, sets: Sequence[DataSet], teachers: str) -> str:
     """The licences that are written down, and that others are not."""
+    own = "the licence of each" if teachers.startswith("teachers") else "its own licence"
     lines = [f"* {one.name} ({one.task}): {one.licence}; {one.homepage}" for one in sets]
     if data != "folder":
         lines.append(f"* text and task data: {data}, invented languages generated by bistil (Apache-2.0)")
@@ -196,9 +221,7 @@ def _licences(data: str, sets: Sequence[DataSet], teacher: str) -> str:
             "* text and task data: from a folder whose licences the experiment does not name; look them up"
             " before you share this"
         )
-    return "\n".join(
-        [*lines, f"* the teacher `{teacher}`: its own licence goes on applying to what was made from it"]
-    )
+    return "\n".join([*lines, f"* the {teachers}: {own} goes on applying to what was made from it"])
 
 
 def _limits(pipeline: Pipeline, cell: Cell, evaluation: Artefact, names: str, longest: int) -> str:

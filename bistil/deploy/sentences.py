@@ -151,6 +151,12 @@ def fill(pipeline: Pipeline, cell: Cell, evaluation: Artefact, form: str, folder
             "Sentence encoders are exported as `retrieval: {by: sentence, depth: 1.0}` scores them, but"
             f" {pipeline.experiment.name} has by: {asked.by}, depth: {asked.depth:.2g}. Change it there."
         )
+    student = pipeline.system(cell).student
+    if student is not None and student.family:
+        raise InputError(
+            f"One encoder for both languages was expected, but {cell.system} has one for each. Export a"
+            " student of the pair."
+        )
     if any(pipeline.worn(cell, code) for code in (source, cell.target)):
         raise InputError(
             f"One encoder for both languages was expected, but {cell.system} wears a language SFT for each."

@@ -168,7 +168,8 @@ def _shard(
             for one in (torch.ones(len(at)), losses, characters[gold])
         )
         padded = torch.full((len(rows), blocks.ids.shape[1]), int(places[int(tokenizer.pad_token_id)]))
-        padded[:, : ids.shape[1]] = places[ids].long()
+        drawn = places[ids].long()  # a random token's id may stand for none
+        padded[:, : ids.shape[1]] = drawn.where(drawn >= 0, int(places[int(tokenizer.mask_token_id)]))
         masked.append(count.numpy().astype(np.int64))
         for name, value in {
             "tokens": padded,

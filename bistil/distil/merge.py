@@ -96,6 +96,8 @@ class MergeConfig(Settings):
         read_with: Whether text of a task is cut by the union's tokenizer or as the language's first
             `teacher` does.
         normaliser: The teacher whose normalisation the union has, where they differ.
+        union_of: The teachers whose vocabularies the union has, those that teach and perhaps others; empty
+            for those that teach.
     """
 
     taught_by: Mapping[str, tuple[str, ...]]
@@ -111,6 +113,7 @@ class MergeConfig(Settings):
     until: Density = 1.0
     read_with: Literal["union", "teacher"] = "union"
     normaliser: str | None = None
+    union_of: tuple[str, ...] = field(default=(), metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -133,7 +136,7 @@ class MergeConfig(Settings):
         if self.vocabulary != UNION:
             return (self.vocabulary,)
         named = {name for names in self.taught_by.values() for name in names}
-        return tuple(name for name in teachers if name in named)
+        return tuple(name for name in teachers if name in (self.union_of or named))
 
     def check(self, teachers: Sequence[str]) -> None:
         """Refuse names that no teacher has.
@@ -146,10 +149,16 @@ class MergeConfig(Settings):
         named += [(("vocabulary",), self.vocabulary)] * (self.vocabulary != UNION)
         named += [(("start",), self.start)] * (self.start != "random")
         named += [(("normaliser",), self.normaliser)] * (self.normaliser is not None)
+        named += [(("union_of",), name) for name in self.union_of]
         for at, name in named:
             if name not in teachers:
                 told = f"One of the `teachers` {', '.join(teachers)} was expected, but got {name!r}."
                 raise InputError(told, at=at)
+        lacking = [name for own in self.taught_by.values() for name in own if name not in self.union_of]
+        if self.union_of and (lacking or self.vocabulary != UNION):
+            why = f"{lacking[0]} teaches" if lacking else f"`vocabulary` is {self.vocabulary}"
+            told = f"A `union` of all who teach, and of others, was expected, but {why}: name it there, too."
+            raise InputError(told, at=("union_of",))
 
 
 class MergedBatches(Dataset):

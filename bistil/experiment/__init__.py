@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from bistil.distil.general import GeneralConfig
 from bistil.distil.merge import MergeConfig, TeacherSource
@@ -179,6 +179,10 @@ class Experiment(Settings):
         """Read and check an experiment file."""
         return read_yaml(cls, path)
 
+    def narrowed(self, **changes: Any) -> "Experiment":
+        """The experiment with entries changed, as studies do, and without what is said of all its targets."""
+        return dataclasses.replace(self, **changes, claims=(), target_groups={})
+
     @property
     def tuned(self) -> dict[str, tuple[str, ...]]:
         """The targets of every task that models are tuned for; retrieval is none."""
@@ -236,7 +240,7 @@ class Experiment(Settings):
         if lottery.select not in ("all", "none"):
             lottery = dataclasses.replace(lottery, select="given")
         sft = dataclasses.replace(config.sft, lottery=lottery, dense=None, sparse=schedule)
-        return dataclasses.replace(config, sft=sft, batch_size=then.batch_size)
+        return dataclasses.replace(config, sft=sft, batch_size=then.batch_size, head_learning_rate=None)
 
     def cells(self) -> list[Cell]:
         """Every score of the grid: by seed, then every task's first target, every task's second, and so

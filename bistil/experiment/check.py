@@ -7,6 +7,7 @@ from bistil.distil.merge import MergeConfig
 from bistil.errors import InputError
 from bistil.settings.places import check_name, world_file, worlds
 from bistil.systems import regimes
+from bistil.systems.system import System
 from bistil.systems.table import SYSTEMS
 from bistil.tasks import RETRIEVAL
 from bistil.tasks.translation import check_translatable
@@ -199,10 +200,30 @@ def _check_merging(experiment: "Experiment") -> None:
             except InputError as error:
                 raise InputError(str(error), at=at) from error
             _check_teachers(experiment, how, at)
+            _check_copies(experiment, system, how, at)
             for code in (code for codes in experiment.targets.values() for code in codes):
                 if system.own_teacher and code not in how.taught_by:
                     told = f"A teacher of {code} was expected under `taught_by`, for {name} to be it."
                     raise InputError(told, at=at)
+
+
+def _check_copies(
+    experiment: "Experiment", system: System, how: MergeConfig, at: tuple[str | int, ...]
+) -> None:
+    """Refuse copies that cannot be compared, and students without a loss to be judged by."""
+    several = any(len(own) > 1 for own in how.teaches.values())
+    if system.merges and how.copies == "best" and several and experiment.text.packed:
+        raise InputError(
+            "`copies: best` compares what teachers make of the same block, but packed text is cut by each"
+            " teacher's own tokens. Set `packed: false` under `text`.",
+            at=at,
+        )
+    if system.merges and system.student and not any(t.by == "ce" for t in system.student.terms.values()):
+        raise InputError(
+            "A student of several teachers is judged by its loss on held-out tokens: keep the term `masked`,"
+            " and set `constant: 1` under `merge` for stored labels alone.",
+            at=at,
+        )
 
 
 def _check_teachers(experiment: "Experiment", how: MergeConfig, at: tuple[str | int, ...]) -> None:

@@ -172,7 +172,10 @@ class Examples(ABC):
     @cache  # noqa: B019
     def _training(self, name: str, rows: tuple[Rows, ...], seed: int) -> tuple[Task, dict[str, list[Any]]]:
         examples = read_examples(rows, lambda part: self._read(name, part, seed))
-        return find_task(name).for_training([one for own in examples.values() for one in own]), examples
+        task, source = find_task(name), examples.get(self.experiment.source)
+        if source and getattr(task, "labels_of_source", False):  # a task of one's own need not say it
+            return task.for_training(source), examples
+        return task.for_training([one for own in examples.values() for one in own]), examples
 
     def _read(self, name: str, part: Rows, seed: int) -> list[Any]:
         """All the examples that some are the first of."""

@@ -139,7 +139,7 @@ class Inputs(Examples):
     def reading(self, cell: Cell) -> dict[str, str]:
         """What a stage says of how text of a task is cut, where that is not by the model's own tokenizer."""
         teacher = self.system(cell).merges and self.merging(cell).read_with == "teacher"
-        return {"read_with": "teacher"} if teacher else {}
+        return {"read_with": self.merging(cell).taught_by[cell.target][0]} if teacher else {}
 
     def languages(self, cell: Cell) -> tuple[str, ...]:
         """What the student of a cell is distilled on."""
@@ -178,7 +178,7 @@ class Inputs(Examples):
     def nearest(self, code: str) -> str:
         """The language whose adapter stands in for that of one: itself where it has one."""
         among = self.experiment.typology_among or self.generator_languages
-        return self.typology.nearest(code, among)[0]
+        return code if code in among else self.typology.nearest(code, among)[0]
 
     @cached_property
     def codes(self) -> tuple[str, ...]:

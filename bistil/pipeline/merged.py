@@ -24,13 +24,14 @@ from bistil.models.packaged import teacher_folder
 from bistil.pipeline.bases import OWN_HEAD, trimmed_tokenizer
 from bistil.pipeline.inputs import Inputs
 from bistil.pipeline.students import general_config
-from bistil.pretrain import PretrainConfig, pretrain, read_text
+from bistil.pretrain import PretrainConfig, pretrain, read_text, weights_folder
 from bistil.pretrain.start import off_the_plateau
 from bistil.settings.places import given
 from bistil.settings.yaml import read_yaml
 from bistil.store.artefacts import Artefact, file_id
 from bistil.store.provenance import by_name
 from bistil.systems.recipe import Student
+from bistil.tasks.retrieval import all_parallel_files, sentences_in
 from bistil.text.written import open_to_others
 from bistil.training import checkpoints
 from bistil.training.progress import Event
@@ -55,10 +56,14 @@ def make_teacher(inputs: Inputs, name: str) -> Artefact:
         files = sorted(parallel.rglob("*.t*")) if parallel else []
         made_from = {f"text {code}": file_id(path) for code, path in corpora.items()}
         made_from |= by_name("parallel", files, data.root)
+        left_out = all_parallel_files(data, config.languages) if config.without_pairs else []
+        made_from |= by_name("without", left_out, data.root)
+        if config.start:
+            made_from["start"] = file_id(weights_folder(config.start))
 
         def train(folder: Path) -> Mapping[str, Any]:
             run = inputs.run(folder / "checkpoint-pretrain", f"teacher {name}")
-            text = read_text(config, corpora, parallel)
+            text = read_text(config, corpora, parallel, without=sentences_in(left_out))
             mlm, tokenizer, history = pretrain(config, text, run.folder, progress=run.progress, stop=run.stop)
             (folder / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
             return {**_kept(folder, mlm, tokenizer), "steps": max(int(one["step"]) for one in history)}
@@ -169,7 +174,6 @@ def make_merged(
     def build(folder: Path) -> Mapping[str, Any]:
         tokenizer = trimmed_tokenizer(union)
         set_seed(config.seed)
-        positions = max(inputs.experiment.text.length, _longest(inputs), 128)
         mlm = off_the_plateau(_student(how.student, len(tokenizer), tokenizer.pad_token_id, positions))
         if how.start != "random":
             maps = load_file(union.path(MAPS))
@@ -193,6 +197,10 @@ def make_merged(
         return inputs.keep_student(folder, cast(PreTrainedModel, mlm.base_model), tokenizer, history)
 
     settings = {"recipe": recipe.settings, "text": inputs.text_of(()), "general": config}
+    usual = max(inputs.experiment.text.length, 128)
+    positions = max(usual, _longest(inputs))
+    if positions > usual:
+        settings["positions"] = positions
     learnt = dataclasses.replace(how, read_with="union", taught_by=how.teaches)
     made_from = {"union": union, **{f"labels {code} {name}": one for (code, name), one in labels.items()}}
 

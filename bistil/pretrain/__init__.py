@@ -120,7 +120,7 @@ def pretrain(
     for code, b in blocks.items():
         training[code], kept_out[code] = b.split(0.05)
     if new_head:
-        start_at_unigram(mlm, training, weights)
+        start_at_unigram(mlm, tokenizer, training, weights)
     # one pool of text, so that each batch mixes the languages; pairs are longer and keep to themselves
     if not config.packed:
         pairs = {PARALLEL: training.pop(PARALLEL)} if PARALLEL in training else {}

@@ -1,6 +1,6 @@
 """What a pretraining file says, and the text it names."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -29,6 +29,8 @@ class PretrainConfig(Settings):
             `all`, embeddings too.
         lowercase: Whether the tokenizer lowers upper case.
         lines: The largest number of lines of a language, None for all.
+        without_pairs: Whether sentences of the files that the language table names for retrieval are left
+            out.
         dropout: The dropout where there is no start.
         packed: Whether sequences are full blocks of running text; otherwise each is a line, and languages are
             mixed within a batch.
@@ -54,6 +56,7 @@ class PretrainConfig(Settings):
     train: Literal["head", "layers", "all"] = field(default="all", metadata={"added_later": True})
     lowercase: bool = False
     lines: Count | None = None
+    without_pairs: bool = field(default=False, metadata={"added_later": True})
     dropout: Dropout = 0.1
     packed: bool = True
     length: Length = 128
@@ -104,11 +107,17 @@ class Text:
     pairs: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
 
 
-def read_text(config: PretrainConfig, corpora: Mapping[str, Path], parallel: Path | None) -> Text:
-    """Read what the config names: corpora by language, and all `<first>-<other>.tsv` and `ntrex/`
-    translations in `parallel`.
+def read_text(
+    config: PretrainConfig,
+    corpora: Mapping[str, Path],
+    parallel: Path | None,
+    *,
+    without: Collection[str] = (),
+) -> Text:
+    """Read what the config names: corpora by language, lines `without` aside, and all `<first>-<other>.tsv`
+    and `ntrex/` translations in `parallel`.
     """
-    lines = {code: read_lines(corpora[code], config.lines) for code in config.languages}
+    lines = {code: read_lines(corpora[code], config.lines, without=without) for code in config.languages}
     first, pairs = config.languages[0], {}
     for code in config.languages[1:]:
         if parallel is None:

@@ -27,7 +27,7 @@ from bistil.models.packaged import teacher_folder
 from bistil.pretrain.config import PretrainConfig, Text
 from bistil.pretrain.translation import Translations
 from bistil.pretrain.wordpiece import extend_wordpiece, train_wordpiece
-from bistil.text.corpora import Blocks
+from bistil.text.corpora import Blocks, unigram
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 
@@ -133,7 +133,10 @@ def off_the_plateau(mlm: Model) -> Model:
 
 @torch.no_grad()
 def start_at_unigram(
-    mlm: PreTrainedModel, blocks: Mapping[str, Blocks], weights: Mapping[str, float]
+    mlm: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    blocks: Mapping[str, Blocks],
+    weights: Mapping[str, float],
 ) -> None:
     """Set the output bias to the log of each token's share of the text, languages mixed by `weights`.
 
@@ -146,8 +149,8 @@ def start_at_unigram(
         return
     shares = torch.full((len(bias),), 0.01 / len(bias))
     for code, weight in weights.items():
-        counts = np.bincount(blocks[code].real_tokens(), minlength=len(bias))
-        shares += 0.99 * weight / sum(weights.values()) * torch.from_numpy(counts / counts.sum())
+        own = torch.from_numpy(unigram(blocks[code], tokenizer))
+        shares[: len(own)] += 0.99 * weight / sum(weights.values()) * own
     bias.copy_(shares.log())
 
 

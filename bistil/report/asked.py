@@ -7,6 +7,7 @@ from typing import Any
 
 from bistil.evaluation.results import Row
 from bistil.experiment import Experiment
+from bistil.report.tables import learns_elsewhere
 from bistil.settings.files import read_json
 from bistil.settings.places import DATA
 from bistil.sources.folder import open_data
@@ -74,7 +75,12 @@ def run_in_words(asked: Asked, rows: Sequence[Row]) -> str:
     told = f"{'seeds' if ',' in there else 'seed'} {there}" + (
         f" (not run yet: {lacking})" if lacking else ""
     )
+    learnt = (
+        f"Task data in {asked['source']}, where a system's regime names no other examples"
+        if learns_elsewhere(rows)
+        else f"Task data in {asked['source']} only; scores are zero-shot"
+    )
     return (
-        f"Teacher: {Path(asked['teacher']).name}. Task data in {asked['source']} only; scores are zero-shot,"
-        f" {told}. Everything below is computed from results.csv and the manifests beside this page."
+        f"Teacher: {Path(asked['teacher']).name}. {learnt}, {told}. Everything below is computed from"
+        " results.csv and the manifests beside this page."
     )

@@ -151,11 +151,11 @@ def _compare(
     text = f"{left.label} {sign} {right.label}" + (within[sign] if short else "")
     a, b = select(rows, left), select(rows, right)
     common = tuple(sorted({row["target"] for row in a} & {row["target"] for row in b}))
+    a, b, seeds = _of_common_seeds(a, b, common)
     mean_a, mean_b = average(a, targets=common), average(b, targets=common)
     if mean_a is None or mean_b is None:
         return Claim(setting, text, NOT_RUN)
     ours, theirs = _by_seed(a, common), _by_seed(b, common)
-    seeds = _common_seeds(a, b, common)
     return _told(
         setting,
         text,
@@ -218,12 +218,14 @@ def _retention(rows: list[Row], setting: Setting) -> Claim:
     base = _compare(rows, setting, asked, "≥", Variant(TEACHER))
     if base.left is None or base.right is None or base.right <= 0:
         return Claim(setting, text, NOT_RUN)
-    student, teacher = select(rows, asked), select(rows, Variant(TEACHER))
+    student, teacher, seeds = _of_common_seeds(
+        select(rows, asked), select(rows, Variant(TEACHER)), base.targets
+    )
     ours, theirs = _by_seed(student, base.targets), _by_seed(teacher, base.targets)
     keep, percent = KEPT / 100, 100 / base.right
     short_of = [
         [percent * (one - keep * other) for one, other in zip(ours[seed], theirs[seed], strict=True)]
-        for seed in _common_seeds(student, teacher, base.targets)
+        for seed in seeds
     ]
     by_target = [_mean(student, target) - keep * _mean(teacher, target) for target in base.targets]
     sides = (100 * base.left / base.right, KEPT)
@@ -240,11 +242,11 @@ def _adaptation(rows: list[Row], setting: Setting, seen: Collection[str]) -> Cla
     text = "language SFTs lift unseen targets more than seen ones"
     if not all(sides):
         return Claim(setting, text, NOT_RUN)
+    adapted, bare, seeds = _of_common_seeds(adapted, bare, common)
     unseen_gain, seen_gain = (
         fmean(_mean(adapted, code) - _mean(bare, code) for code in side) for side in sides
     )
     ours, theirs = _by_seed(adapted, common), _by_seed(bare, common)
-    seeds = _common_seeds(adapted, bare, common)
     gains = [[a - b for a, b in zip(ours[seed], theirs[seed], strict=True)] for seed in seeds]
     differences = [_mean_of(gain, common, sides[0]) - _mean_of(gain, common, sides[1]) for gain in gains]
     spread = stdev(differences) if len(differences) > 1 else None
@@ -305,5 +307,14 @@ def _by_seed(rows: list[Row], targets: Collection[str]) -> dict[object, list[flo
     }
 
 
-def _common_seeds(a: list[Row], b: list[Row], targets: Collection[str]) -> list[object]:
-    return sorted(_by_seed(a, targets).keys() & _by_seed(b, targets).keys(), key=str)
+def _of_common_seeds(
+    a: list[Row], b: list[Row], targets: Collection[str]
+) -> tuple[list[Row], list[Row], list[object]]:
+    """Rows of both sides by the seeds that both were run with on all targets, and these seeds; all rows where
+    there is no such seed.
+    """
+    seeds = sorted(_by_seed(a, targets).keys() & _by_seed(b, targets).keys(), key=str)
+    if not seeds:
+        return a, b, seeds
+    ours, theirs = ([row for row in side if row.get("seed") in seeds] for side in (a, b))
+    return ours, theirs, seeds

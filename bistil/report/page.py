@@ -30,7 +30,16 @@ from bistil.evaluation.significance import RESAMPLES, write_outcomes
 from bistil.report.latex import latex_tables
 from bistil.report.orderings import Claim, orderings
 from bistil.report.paired import Kept, paired
-from bistil.report.tables import Table, cost_table, headline, score_tables, setting_name, setting_slugs, slug
+from bistil.report.tables import (
+    Table,
+    cost_table,
+    headline,
+    learns_elsewhere,
+    score_tables,
+    setting_name,
+    setting_slugs,
+    slug,
+)
 from bistil.report.templates import (
     Figures,
     duration,
@@ -90,6 +99,7 @@ def write_report(
             headlines=[first for setting in found if (first := headline(rows, setting))],
             facts=_facts(rows, manifests),
             systems=_systems(rows, told or {}),
+            elsewhere=learns_elsewhere(rows),
             claims=[(setting, [claim for claim in claims if claim.setting == setting]) for setting in found],
             pairs=paired(rows, kept),
             resamples=RESAMPLES,
@@ -141,7 +151,8 @@ def _figures(rows: Sequence[Row], found: Sequence[Setting]) -> dict[str, tuple[F
     for setting, name in setting_slugs(found).items():
         own = rows_of(rows, setting)
         if own:
-            text = f"{setting_name(setting)}: zero-shot score on each target language."
+            zero = "" if learns_elsewhere(own) else "zero-shot "
+            text = f"{setting_name(setting)}: {zero}score on each target language."
             if any((row["lrf"] or 0) > 2 for row in own):
                 text += " Hatched bars are students of a higher lrf."
             drawn[f"scores-{name}"] = (plots.scores_by_language(own), text)

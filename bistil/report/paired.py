@@ -127,8 +127,9 @@ def paired(rows: Iterable[Row], kept: Kept) -> list[tuple[Setting, list[Pair]]]:
         chosen = rows_of(rows, setting)
         drawn, own = draws(chosen, kept), {variant: select(chosen, variant) for variant in variants(chosen)}
         students = [variant for variant, its in own.items() if any(map(is_student, its))]
-        asked = [(variant, Variant(TEACHER)) for variant in students if Variant(TEACHER) in own]
-        ours = [variant for variant in students if variant.system == FORCED]
+        teachers = {variant: Variant("@".join([TEACHER, *_regime(variant)])) for variant in students}
+        asked = [(variant, teacher) for variant, teacher in teachers.items() if teacher in own]
+        ours = [variant for variant in students if variant.system.partition("@")[0] == FORCED]
         asked += [(variant, best) for variant in ours if (best := _best(own, students, variant))]
         pairs = [
             pair(own[left], own[right], (drawn, drawn), (left.label, right.label)) for left, right in asked
@@ -140,8 +141,20 @@ def paired(rows: Iterable[Row], kept: Kept) -> list[tuple[Setting, list[Pair]]]:
 def _best(
     own: Mapping[Variant, Sequence[Row]], students: Sequence[Variant], student: Variant
 ) -> Variant | None:
-    """The best student by another recipe than BiStil, on the targets that it shares with this one."""
+    """The best student by another recipe than BiStil that learns from the same examples, on the targets that
+    it shares with this one.
+    """
     targets = {row["target"] for row in own[student]}
-    others = [one for one in students if one.system not in SYSTEMS or not SYSTEMS[one.system].ours]
+    recipes = {one: SYSTEMS.get(one.system.partition("@")[0]) for one in students}
+    others = [
+        one
+        for one, recipe in recipes.items()
+        if not (recipe and recipe.ours) and _regime(one) == _regime(student)
+    ]
     means = {variant: mean.mean for variant in others if (mean := average(own[variant], targets=targets))}
     return max(means, key=lambda variant: means[variant]) if means else None
+
+
+def _regime(variant: Variant) -> list[str]:
+    """What follows the @ of a system's name; nothing where there is none."""
+    return variant.system.split("@")[1:]

@@ -130,7 +130,8 @@ def _pairs(ours: Sequence[Row], variant: Variant, theirs: Iterable[Score]) -> li
     pairs = [
         Pair(variant, score.target, mean.mean, score.value, score.teacher, score.reference)
         for score in theirs
-        if (score.system, score.lrf) == (variant.system, variant.lrf) and (mean := means.get(score.target))
+        if (score.system, score.lrf, None) == (variant.system, variant.lrf, variant.drf)
+        and (mean := means.get(score.target))
     ]
     if len(pairs) > 1:
         last, both = pairs[-1], (fmean(pair.ours for pair in pairs), fmean(pair.published for pair in pairs))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from bistil.evaluation.results import (
+    ON_SOURCE,
     Mean,
     Row,
     Setting,
@@ -21,7 +22,7 @@ from bistil.evaluation.results import (
     settings,
     variants,
 )
-from bistil.systems.table import FORCED, TEACHER
+from bistil.systems.table import FORCED, TEACHER, rank
 from bistil.tasks import title
 
 COSTS = (
@@ -140,6 +141,19 @@ def score_tables(
     return [_score_table(rows_of(rows, setting, metric), metric, groups) for metric in [first, *others]]
 
 
+def learns_elsewhere(rows: Sequence[Row]) -> list[str]:
+    """The systems that learn their task from other examples than the source's, or from others too: by their
+    regime their scores need not be zero-shot.
+    """
+    own = {str(row["system"]) for row in rows if row.get("regime") not in (None, "", "source")}
+    return sorted(own, key=lambda name: (rank(name), name))
+
+
+def _zero_shot(chosen: Sequence[Row], metric: str) -> bool:
+    """Whether scores are of languages without task data."""
+    return not learns_elsewhere(chosen) and not metric.startswith(ON_SOURCE)
+
+
 def group_tables(rows: Sequence[Row], groups: Mapping[str, Sequence[str]]) -> list[Table]:
     """Return the means over each group of targets as further tables of the page, one for each setting; none
     without groups.
@@ -162,7 +176,8 @@ def _score_table(
     targets, systems = sorted({row["target"] for row in chosen}), variants(chosen)
     asked: Mapping[str, Sequence[str]] = groups or {target: [target] for target in targets}
     named = {name: there for name, its in asked.items() if (there := [one for one in its if one in targets])}
-    columns: list[list[str]] = [*named.values(), *([targets] if len(targets) > 1 else [])]
+    whole = len(targets) > 1 or not named
+    columns: list[list[str]] = [*named.values(), *([targets] if whole else [])]
     means = {
         variant: [average(own, targets=column) for column in columns]
         for variant in systems
@@ -171,14 +186,12 @@ def _score_table(
     students = [variant for variant in systems if any(map(is_student, select(chosen, variant)))]
     best = _best(means, students, [len(column) for column in columns])
     teacher = means.get(Variant(TEACHER), [None])[-1]
+    scored = {variant: {row["target"] for row in select(chosen, variant)} for variant in means}
     lines = []
     for variant, cells in means.items():
         shown = [Cell("–") if mean is None else _mean_cell(mean, len(column), best[place] == variant)
                  for place, (mean, column) in enumerate(zip(cells, columns, strict=True))]  # fmt: skip
-        last, complete = (
-            cells[-1],
-            cells[-1] is not None and teacher is not None and cells[-1].targets == teacher.targets,
-        )
+        last, complete = cells[-1], scored.get(variant) == scored.get(Variant(TEACHER))
         share = (
             Cell(f"{100 * last.mean / teacher.mean:.1f}")
             if last and teacher and complete and teacher.mean > 0
@@ -186,12 +199,13 @@ def _score_table(
         )
         lines.append((variant, [*shown, share]))
     seeds = max((mean.seeds for cells in means.values() for mean in cells if mean), default=0)
-    head = [*named, *(["mean"] if len(targets) > 1 else []), "% of teacher"]
+    head = [*named, *(["mean"] if whole else []), "% of teacher"]
     return {
         "metric": metric_label(metric),
         "head": head,
         "lines": lines,
         "seeds": seeds,
+        "zero_shot": _zero_shot(chosen, metric),
         "students": bool(students),
     }
 

@@ -72,7 +72,7 @@ class Alignment(Settings):
 def study_alignment(base: Experiment, asked: Alignment, build: Build) -> Found:
     """Build and score every system; what could not be built is left out."""
     found, rows = Found(), list[Row]()
-    common = dataclasses.replace(base, systems=asked.systems, seeds=asked.seeds, schedules={})
+    common = base.narrowed(systems=asked.systems, seeds=asked.seeds, schedules={})
     for by in asked.by:
         retrieval = dataclasses.replace(base.retrieval, by=by, pairs=asked.pairs, layers=())
         experiment = dataclasses.replace(common, targets={RETRIEVAL: asked.targets}, retrieval=retrieval)

@@ -100,13 +100,11 @@ def at_reduction(
         )
     adapter = dataclasses.replace(settings.adapter, adapter=form)
     tuned = dataclasses.replace(settings, adapter=adapter, sft=settings.sft.at_density(values / whole))
-    experiment = dataclasses.replace(
-        base,
+    experiment = base.narrowed(
         systems=asked.systems,
         targets={asked.task: asked.targets},
         task={asked.task: tuned},
         seeds=asked.seeds,
-        claims=(),
     )
     return experiment, values
 

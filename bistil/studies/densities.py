@@ -66,8 +66,7 @@ def at_densities(base: Experiment, grid: Densities, language: float, task: float
     assert base.language_sft is not None
     settings = base.task[grid.task]
     tuned = {grid.task: dataclasses.replace(settings, sft=settings.sft.at_density(task))}
-    return dataclasses.replace(
-        base,
+    return base.narrowed(
         systems=(TEACHER,),
         targets={grid.task: grid.targets},
         task=tuned,

@@ -88,7 +88,7 @@ class Features(Settings):
         """
         assert base.generator is not None
         kind = self.kind or base.generator.kind
-        found = dataclasses.replace(base, generator=dataclasses.replace(base.generator, kind=kind), claims=())
+        found = base.narrowed(generator=dataclasses.replace(base.generator, kind=kind))
         if not self.task:
             return found
         targets = {self.task: self.targets}

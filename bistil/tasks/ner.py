@@ -3,8 +3,8 @@
 Notable:
 * tags are repaired to IOB2 by seqeval's (conlleval's) convention: an I- tag that continues nothing starts an
     entity;
-* entity types that the training file lacks are O in every score, so DATE of MasakhaNER costs nothing after
-    training without it;
+* entity types that the source's training file lacks are O in every score, so DATE of MasakhaNER costs
+    nothing after training without it, with a few of MasakhaNER's sentences beside the source's neither;
 * words cut off at `max_length` are O in the prediction, so their entities are missed.
 """
 
@@ -24,6 +24,8 @@ class Ner(Tagging):
     """The named-entity task. `labels` are O and the B- and I- tags of the training types."""
 
     other: ClassVar[str] = "O"
+    labels_of_source: ClassVar[bool] = True
+    """Where the source is learnt from, its labels are all: they decide what counts in a test file."""
     name: str = "ner"
     title: str = "Named entities"
     column: str = "ner"

@@ -13,7 +13,7 @@ Notable:
 not held against a model.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -125,6 +125,17 @@ def parallel_files(data: DataFolder, source: str, target: str) -> tuple[Path, Pa
     """The files that `parallel` reads: the target's, and the source's where that is not a table."""
     path = data.file(PARALLEL, target, "test")
     return path, None if path.suffix == ".tsv" else data.file(PARALLEL, source, "test")
+
+
+def all_parallel_files(data: DataFolder, codes: Iterable[str]) -> list[Path]:
+    """Every file of sentences that the table names for some languages."""
+    return [data.file(PARALLEL, code, "test") for code in codes if data.has(PARALLEL, code, "test")]
+
+
+def sentences_in(paths: Iterable[Path]) -> frozenset[str]:
+    """Every sentence of tables with a tab between two, and of files with one a line."""
+    cells = (cell for path in paths for _, line in files.lines(path) for cell in line.split("\t"))
+    return frozenset(cell.strip() for cell in cells)
 
 
 def retrieve(

@@ -127,10 +127,16 @@ def unigram_entropy(blocks: Blocks, tokenizer: PreTrainedTokenizerBase) -> float
 
     It is the masked-LM loss of a model that knows how often each token is used, and no more.
     """
+    shares = unigram(blocks, tokenizer)
+    shares = shares[shares > 0]
+    return float(-(shares * np.log(shares)).sum())
+
+
+def unigram(blocks: Blocks, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
+    """Each token's share of a text, special ones left out. Shape: [highest id that occurs + 1]."""
     counts = np.bincount(blocks.real_tokens())
     counts[[i for i in tokenizer.all_special_ids if i < len(counts)]] = 0
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log(shares)).sum())
+    return counts / counts.sum()
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, lines: Sequence[str]) -> list[list[int]]:
