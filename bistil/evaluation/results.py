@@ -154,7 +154,8 @@ def is_student(row: Row) -> bool:
     """Whether a row is of a student rather than of a whole model or a guess."""
     if "recipe" in row:
         return bool(row["recipe"])
-    return row["system"] in SYSTEMS and SYSTEMS[row["system"]].student is not None
+    system = SYSTEMS.get(row["system"].partition("@")[0])
+    return system is not None and system.student is not None
 
 
 def results_id(rows: Iterable[Row]) -> str:

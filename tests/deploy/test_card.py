@@ -1,15 +1,18 @@
 """The front of a model card is YAML that says what was meant, whatever languages and teachers are called."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import yaml
 from test_pipeline import NER
 
-from bistil.deploy.card import _front
+from bistil.deploy.card import _front, _teachers
 from bistil.sources.table import data_set
 
 
 def test_the_front_of_a_card_is_read_back_as_it_was_written() -> None:
     codes, teacher = ["no", "on", "null", "e: [n", "1e3", "a\nb: c"], "me/{x}: #teacher"
-    text = _front(NER, codes, [data_set("wikipedia")], teacher)
+    text = _front(NER, codes, [data_set("wikipedia")], [teacher])
     assert text.startswith("---\n")
     assert text.endswith("\n---")
     assert yaml.safe_load(text.strip("-")) == {
@@ -20,8 +23,35 @@ def test_the_front_of_a_card_is_read_back_as_it_was_written() -> None:
         "base_model": teacher,
         "datasets": [data_set("wikipedia").hub],
     }
-    assert set(yaml.safe_load(_front(NER._replace(task="parsing"), ["qaa"], [], None).strip("-"))) == {
+    two = yaml.safe_load(_front(NER, codes, [], ["a/b", "c/d"]).strip("-"))
+    assert two["base_model"] == ["a/b", "c/d"]
+    assert set(yaml.safe_load(_front(NER._replace(task="parsing"), ["qaa"], [], []).strip("-"))) == {
         "language",
         "library_name",
         "tags",
     }
+
+
+def test_a_card_names_the_teachers_that_the_model_is_of() -> None:
+    """Those that teach a merged student, the first of its language for one that is its teacher, a model."""
+    taught = {"qaa": ("north",), "qab": ("wide", "south")}
+    teachers = {
+        "north": SimpleNamespace(model=None),
+        "south": SimpleNamespace(model=None),
+        "wide": SimpleNamespace(model="hub/wide"),
+    }
+
+    def names(**kind: Any) -> dict[str, bool]:
+        system = SimpleNamespace(**{"model": None, "own_teacher": False, "merges": False, **kind})
+        experiment = SimpleNamespace(teachers=teachers, teacher="hub/all")
+        pipeline: Any = SimpleNamespace(
+            experiment=experiment,
+            system=lambda cell: system,
+            merging=lambda cell: SimpleNamespace(taught_by=taught),
+        )
+        return _teachers(pipeline, NER._replace(target="qab"))
+
+    assert names() == {"hub/all": False}
+    assert names(merges=True) == {"north": True, "hub/wide": False, "south": True}
+    assert names(own_teacher=True) == {"hub/wide": False}
+    assert names(model="south") == {"south": True}

@@ -17,7 +17,7 @@ from bistil.cli import main
 from bistil.deploy import graph
 from bistil.deploy import write as deploy
 from bistil.deploy.card_code import sentence_code
-from bistil.deploy.sentences import load_sentences, write_sentences
+from bistil.deploy.sentences import fill, load_sentences, write_sentences
 from bistil.errors import InputError
 from bistil.experiment import Cell
 from bistil.pipeline import Pipeline
@@ -139,6 +139,10 @@ def test_what_is_no_single_scored_encoder_is_refused(made, experiment, data, tmp
     settings = {"systems": ["bistil-sentence:2"], "targets": {"retrieval": ["qac"]}, "task": {}}
     other = Pipeline(experiment(**settings), data, Store(tmp_path / "store"))
     other.evaluation(other.experiment.cells()[0])
+    apart = experiment(**{**settings, "systems": ["monoshot:2"]}, retrieval=ASKED)
+    family = Pipeline(apart, data, Store(tmp_path / "family"))
+    with pytest.raises(InputError, match="has one for each"):
+        fill(family, apart.cells()[0], pipeline.evaluation(cell), "folder", tmp_path / "z")
     with pytest.raises(InputError, match=r"by: cosine, depth: 0\.67"):
         deploy.export(other, other.experiment.cells()[0], "folder", tmp_path / "y", say=lambda line: None)
     with pytest.raises(InputError, match="has no score with"):

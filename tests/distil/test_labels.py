@@ -162,3 +162,17 @@ def test_rows_side_by_side_keep_what_is_theirs(store: Path) -> None:
         assert np.array_equal(batch["ids"][number, :count], row["ids"])
     assert all(len(one) == 6 for one in batch.values())
     assert all(a["positions"] is not b["positions"] for a, b in pairwise(rows))
+
+
+def test_a_random_token_that_is_none_is_stored_as_the_mask(wordpiece, blocks, tmp_path: Path) -> None:
+    """A vocabulary with a doubled line has a number that stands for no token."""
+    map_ = places(wordpiece)
+    map_[torch.arange(5, len(map_), 2)] = -1
+    keep = np.isin(blocks.ids, np.flatnonzero(map_.numpy() >= 0)).all(axis=1)
+    ids = np.where(map_.numpy()[blocks.ids] >= 0, blocks.ids, wordpiece.unk_token_id)
+    known = Blocks(ids, blocks.lengths)
+    assert not keep.all()
+    settings = LabelSettings(k=5, masks=2, share=0.9)
+    write_labels(tmp_path, masked_lm(len(wordpiece)), wordpiece, known, map_, settings, shard=10**6)
+    found = Labels(tmp_path)
+    assert min(int(found.row(index)["tokens"].min()) for index in range(len(found))) >= 0

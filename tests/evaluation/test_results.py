@@ -388,3 +388,19 @@ def test_the_front_is_what_nothing_beats(points: list[tuple[int, int]]) -> None:
     found = front(points)
     assert sorted(found) == [i for i, point in enumerate(points) if not beaten(*point)]
     assert [points[i][0] for i in found] == sorted(points[i][0] for i in found)
+
+
+def test_sides_are_compared_by_the_seeds_that_both_have() -> None:
+    """A seed that one side lacks moves neither its mean nor the verdict."""
+    rows = [
+        row(system, None, value + shift, target=target, seed=seed)
+        for target, shift in (("aaa", 0.0), ("bbb", 0.1))
+        for system, values in (("left", (80.0, 80.5, 40.0)), ("right", (75.0, 75.2)))
+        for seed, value in enumerate(values)
+    ]
+    [claim] = orderings(rows, chains=(Chain(order="left > right"),))
+    assert (claim.left, claim.right) == (pytest.approx(80.3), pytest.approx(75.15))
+    assert (claim.verdict, claim.seeds) == ("holds", 2)
+    alone = [one for one in rows if (one["system"], one["seed"]) in {("left", 2), ("right", 0)}]
+    [claim] = orderings(alone, chains=(Chain(order="left > right"),))  # no seed in common: all there is
+    assert (claim.left, claim.right) == (pytest.approx(40.05), pytest.approx(75.05))

@@ -25,6 +25,7 @@ from bistil.report.experiment import further_tables, write_experiment_report
 from bistil.store.artefacts import Store, file_id, plain
 from bistil.systems.rows import Rows
 from bistil.tasks import task as find_task
+from bistil.tasks.tagging import Tagged
 from bistil.tasks.training import TaskBatches, draw_shots
 from bistil.tasks.translation import Translator
 from bistil.text.corpora import read_lines
@@ -130,11 +131,12 @@ def test_a_schedule_in_epochs_gives_way_to_the_epochs_of_what_comes_after(small)
     of_epochs = Schedule(epochs=7, at_least=100, learning_rate=1e-3)
     settings = asked.task["ner"]
     sft = replace(settings.sft, sparse=of_epochs)
-    asked = replace(asked, task={"ner": replace(settings, sft=sft)})
+    asked = replace(asked, task={"ner": replace(settings, sft=sft, head_learning_rate=1e-2)})
     [cell, *_] = asked.cells()
     then, found = asked.system(cell.system).then, asked.task_config(cell)
     assert found.sft.sparse.steps == then.epochs * math.ceil(3 / then.batch_size)
     assert (found.sft.sparse.epochs, found.sft.sparse.at_least) == (None, None)
+    assert (found.sft.sparse.learning_rate, found.head_learning_rate) == (then.learning_rate, None)
 
 
 def test_the_data_panel_draws_a_bar_for_each_regime(small, world_settings, tmp_path: Path) -> None:
@@ -339,3 +341,17 @@ def test_a_run_with_every_regime_from_file_to_report(small, world_settings, tmp_
     assert "nli test, qac → qaa" in text
     kept = json.loads((page.parent / "experiment.json").read_text(encoding="utf-8"))
     assert kept["regimes"]["both"]["shots"] == 2
+
+
+def test_entities_are_of_the_sources_types_where_it_is_learnt_from(
+    small, world_settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Shots with further types leave what counts in a test file as it is."""
+    pipeline = Pipeline(
+        small("teacher-ltsft@fs", "teacher-ltsft@in-language"), DataFolder(world_settings[0]), Store(tmp_path)
+    )
+    found = {"qaa": [Tagged(("a",), ("B-PER",))], "qac": [Tagged(("b",), ("B-DATE",))]}
+    monkeypatch.setattr(pipeline, "_read", lambda name, part, seed: found[part.language])
+    few, own = (cell for cell in pipeline.experiment.cells() if cell.target == "qac")
+    assert pipeline.training(few)[0].labels == ("O", "B-PER", "I-PER")
+    assert pipeline.training(own)[0].labels == ("O", "B-DATE", "I-DATE")

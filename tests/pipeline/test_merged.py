@@ -1,6 +1,7 @@
 """Several teachers as one student, from their pretraining files to scores, reports and an export."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from bistil.pipeline import Pipeline
 from bistil.plan import plan
 from bistil.plan.text import plan_lines
 from bistil.report.experiment import write_experiment_report
+from bistil.settings.places import ROOT
 from bistil.store.artefacts import Store
 
 SHAPE = {"layers": 2, "hidden": 32, "heads": 2}
@@ -150,6 +152,19 @@ def test_a_merged_experiment_has_a_plan_without_data(several) -> None:
         ({"merge": {**MERGE, "until": 0}}, "until should be above 0"),
         ({"merge": {**MERGE, "start": "west"}}, "'west'"),
         ({"systems": ["merged:2"]}, "is not a system"),
+        ({"merge": {**MERGE, "union_of": ["north"]}}, "but south teaches"),
+        ({"merge": {**MERGE, "vocabulary": "wide", "union_of": ["north", "south"]}}, "`vocabulary` is wide"),
+        (
+            {
+                "merge": {**MERGE, "copies": "best"},
+                "text": {"length": 24, "batch_size": 4, "lines": 60, "packed": True},
+            },
+            "Set `packed: false`",
+        ),
+        (
+            {"systems": ["x"], "variants": {"x": {"of": "merged", "recipe": {"terms": {"masked": None}}}}},
+            "`constant: 1`",
+        ),
         ({"teachers": {"north": {}}}, "give one of them"),
         (
             {
@@ -209,3 +224,31 @@ def test_a_student_can_start_from_one_teacher(several, data, tmp_path: Path) -> 
     )
     with pytest.raises(InputError, match="size of north"):
         Pipeline(wrong, data, Store(tmp_path / "store")).student(cell)
+
+
+def test_a_student_read_with_the_union_may_be_labelled_by_one_teacher(several, data, tmp_path: Path) -> None:
+    """MergeDistill's Student_mBERT: the union's vocabulary, and labels of the wide teacher alone."""
+    taught = {code: ["wide"] for code in MERGE["taught_by"]}
+    own = {"of": "merged", "merge": {"taught_by": taught, "union_of": ["north", "south", "wide"]}}
+    small = several(systems=["merged-mismatch"], variants={"merged-mismatch": own})
+    how, names = small.merging("merged-mismatch"), ("north", "south", "wide")
+    assert how.vocabularies(names) == names
+    assert set(how.teaches.values()) == {("wide",)}
+    for name in ("miniworld-merge", "paper-merge"):
+        shipped = Experiment.read(ROOT / "data" / "experiments" / f"{name}.yaml")
+        how, names = shipped.merging("merged-mismatch"), tuple(shipped.teachers)
+        assert set(shipped.merging("merged").vocabularies(names)) <= set(how.vocabularies(names))
+        assert len(set(how.teaches.values())) == 1
+
+
+def test_positions_of_longer_tasks_are_in_a_merged_students_id(several, data, tmp_path: Path) -> None:
+    """The usual number is not, so that what was made before is found."""
+    task = several().task
+    longer = {"ner": replace(task["ner"], max_length=384)}
+    ids = []
+    for changed in (several(), replace(several(), task=longer)):
+        pipeline = Pipeline(changed, data, Store(tmp_path / "store"))
+        ids.append(pipeline.student(changed.cells()[0]))
+    assert ids[0].id != ids[1].id
+    assert "positions" not in ids[0].manifest["config"]
+    assert ids[1].manifest["config"]["positions"] == 384

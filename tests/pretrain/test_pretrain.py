@@ -24,7 +24,9 @@ from bistil.pretrain import (
     save_teacher,
     weights_folder,
 )
+from bistil.tasks.retrieval import all_parallel_files, sentences_in
 from bistil.text.corpora import cut, unigram
+from bistil.text.languages import DataFolder
 from bistil.text.sampling import temperature
 from bistil.training.loop import Schedule, Stopped
 from bistil.training.progress import Event
@@ -221,3 +223,14 @@ def test_bad_starts_are_refused(text: Text, teacher_folder: Path) -> None:
     with pytest.raises(InputError, match="at most the 64 positions"):
         initial_model(dataclasses.replace(CONFIG, start=str(teacher_folder), length=100), text)
     assert weights_folder("transformers:models").is_dir()
+
+
+def test_sentences_of_retrieval_may_be_left_out_of_the_text(world: Path) -> None:
+    corpora = {code: world / "corpora" / f"{code}.txt" for code in CONFIG.languages}
+    table = DataFolder(world)
+    left_out = sentences_in(all_parallel_files(table, CONFIG.languages))
+    assert left_out
+    whole = read_text(CONFIG, corpora, None)
+    gone = whole.lines["qab"][3]
+    assert gone not in read_text(CONFIG, corpora, None, without={gone}).lines["qab"]
+    assert read_text(CONFIG, corpora, None, without={gone}).lines["qaa"] == whole.lines["qaa"]

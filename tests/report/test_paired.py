@@ -110,3 +110,15 @@ def test_the_page_shows_them_and_the_folder_keeps_outcomes(run, tmp_path: Path) 
     assert "8 of 8 evaluations kept no outcomes" in text
     assert "run the experiment\nagain" in text
     assert not list(tmp_path.glob("outcomes/*"))
+
+
+def test_students_of_a_regime_meet_those_of_that_regime(run) -> None:
+    rows, kept = run
+    few = [
+        {**row, "system": f"{row['system']}@fs", "artefact": f"few {row['artefact']}"}
+        for row in rows
+        if row["system"] in ("teacher-ltsft", "bistil-tf")
+    ]
+    more = {f"few {name}": outcomes for name, outcomes in kept.items()}
+    pairs = found([*rows, *few], {**kept, **more})
+    assert set(pairs) - set(found(rows, kept)) == {("bistil-tf@fs lrf 2", "teacher-ltsft@fs")}

@@ -411,3 +411,7 @@ def test_the_experiment_has_the_systems_of_mergedistills_tables(name: str, lacki
     file = Experiment.read(ROOT / "data" / "experiments" / f"{name}.yaml")
     theirs = {row["system"] for row in table("mergedistill.csv")}
     assert theirs - {name for name, *_ in file.parsed} == lacking | {"teacher"}
+
+
+def test_a_narrower_student_is_not_set_beside_one_of_full_width() -> None:
+    assert beside([row("bistil-tf", "hsb", 60.0, lrf=2, drf=2)]) == []

@@ -345,3 +345,30 @@ def test_a_claim_about_a_group_is_about_its_targets() -> None:
     said = {"order": "bistil-tf:2 > floor", "tasks": [], "targets": ["far", "aaa"], "within": 0.0}
     [chain] = claims_of({"claims": [said], "target_groups": GROUPS})
     assert chain.targets == ("bbb", "ccc", "aaa")
+
+
+def test_a_task_whose_only_target_is_in_no_group_has_its_mean() -> None:
+    alone = [row for row in rows() if row["target"] == "aaa"]
+    [table, _] = score_tables(alone, settings(alone)[0], {"far": ["bbb"]})
+    assert table["head"] == ["mean", "% of teacher"]
+    assert len(table["lines"]) == len(SYSTEMS)
+
+
+def test_a_share_of_the_teacher_is_over_the_same_targets() -> None:
+    three = grouped_rows()
+    some = [row for row in three if row["target"] != ("ccc" if row["system"] == "teacher-ltsft" else "aaa")]
+    table = score_tables(some, settings(some)[0])[0]
+    shares = {variant.label: cells[-1].text for variant, cells in table["lines"]}
+    assert (shares["teacher-ltsft"], shares["bistil-tf lrf 2"]) == ("100.0", "–")
+
+
+def test_zero_shot_is_said_of_what_is(tmp_path: Path) -> None:
+    taken = [{**row, "regime": "" if row["system"] == "floor" else "source"} for row in rows()]
+    on_source = [{**row, "metric": "source-las", "target": "src"} for row in taken if row["metric"] == "las"]
+    few = [{**row, "system": "bistil-tf@fs", "regime": "source + 100 of target × 10"} for row in taken[:4]]
+    for told, given in ((True, taken), (False, [*taken, *few])):
+        tables = score_tables([*given, *on_source], settings(given)[0])
+        assert [table["zero_shot"] for table in tables] == [told, False, told]  # las, on the source, uas
+        page = write_report(tmp_path / str(told), given, title="Some").read_text(encoding="utf-8")
+        assert ("LAS (%), zero-shot" in page) == told
+        assert ("learn bistil-tf@fs" in page) != told

@@ -19,6 +19,7 @@ from bistil.errors import InputError
 from bistil.experiment import Experiment, LanguageSftConfig
 from bistil.report.orderings import AGAINST, LEANS
 from bistil.settings.yaml import build as settings
+from bistil.settings.yaml import read_yaml
 from bistil.sft.delta import SparseDelta
 from bistil.studies import Densities, Study, Supports
 from bistil.studies.alignment import TOGETHER, Alignment, correlation, study_alignment
@@ -379,3 +380,15 @@ def test_alignment_stands_beside_the_score_of_the_same_systems(
     assert {"layers-cosine", "layers-bertscore", "alignment-cosine"} <= set(found.figures)
     with pytest.raises(InputError, match="as `task` under `alignment`"):
         dataclasses.replace(asked, task="qa").check(base)
+
+
+def test_every_shipped_study_of_an_experiment_narrows_it() -> None:
+    """Targets are left out, and what the experiment says of all of them goes along."""
+    base = Experiment.read(ROOT / "data" / "experiments" / "miniworld-madg.yaml")
+    assert base.target_groups
+    assert base.claims
+    study = read_yaml(Study, ROOT / "data" / "studies" / "miniworld-features.yaml")
+    assert study.features is not None
+    narrow = study.features.over(base)
+    assert (narrow.target_groups, narrow.claims) == ({}, ())
+    assert narrow.targets == {"pos": study.features.targets}

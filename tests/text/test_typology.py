@@ -3,12 +3,15 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from bistil.errors import InputError
 from bistil.miniworld import load_settings
+from bistil.pipeline.inputs import Inputs
 from bistil.settings.schema import schema
 from bistil.settings.yaml import build, read_yaml
 from bistil.store.provenance import plain
@@ -142,3 +145,10 @@ def test_a_key_that_is_a_word_of_python_is_said_as_it_is(tmp_path: Path) -> None
     assert json.dumps(told)
     with pytest.raises(InputError, match="from should be one of table, lang2vec"):
         build(TypologyConfig, {"from": "wals"}, "test")
+
+
+def test_a_language_with_an_adapter_wears_its_own_though_another_has_the_same_features() -> None:
+    rows = {code: np.array([1, 0], dtype=np.float32) for code in ("qab", "qac", "qad")}
+    experiment = SimpleNamespace(typology_among=("qab", "qac"))
+    inputs: Any = SimpleNamespace(experiment=experiment, typology=Typology(("x", "y"), rows))
+    assert [Inputs.nearest(inputs, code) for code in ("qab", "qac", "qad")] == ["qab", "qac", "qab"]
