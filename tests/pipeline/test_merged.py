@@ -231,7 +231,8 @@ def test_a_student_read_with_the_union_may_be_labelled_by_one_teacher(several, d
     taught = {code: ["wide"] for code in MERGE["taught_by"]}
     own = {"of": "merged", "merge": {"taught_by": taught, "union_of": ["north", "south", "wide"]}}
     small = several(systems=["merged-mismatch"], variants={"merged-mismatch": own})
-    how, names = small.merging("merged-mismatch"), ("north", "south", "wide")
+    names: tuple[str, ...] = ("north", "south", "wide")
+    how = small.merging("merged-mismatch")
     assert how.vocabularies(names) == names
     assert set(how.teaches.values()) == {("wide",)}
     for name in ("miniworld-merge", "paper-merge"):
