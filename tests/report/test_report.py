@@ -371,4 +371,4 @@ def test_zero_shot_is_said_of_what_is(tmp_path: Path) -> None:
         assert [table["zero_shot"] for table in tables] == [told, False, told]  # las, on the source, uas
         page = write_report(tmp_path / str(told), given, title="Some").read_text(encoding="utf-8")
         assert ("LAS (%), zero-shot" in page) == told
-        assert ("learn bistil-tf@fs" in page) != told
+        assert ("learnt from by bistil-tf@fs, as" in page) != told
