@@ -112,7 +112,7 @@ def _check_students(inputs: Inputs, teacher: Teacher) -> None:
         if student.imitates_predictions and not teacher.has_mlm_head:
             raise InputError(
                 f"A teacher with a masked-LM head was expected, which {cell.system} imitates or starts from,"
-                f" but {experiment.teacher} has none. Give it one with `bistil pretrain` and `train: head`,"
+                f" but {experiment.teacher} has none. Give it one with `bistil pretrain` and `train: layers`,"
                 " as in data/teachers/e5-mlm.yaml."
             )
         if any(term.of == "scores" for term in student.terms.values()) and not can_note(

@@ -382,7 +382,7 @@ def test_alignment_stands_beside_the_score_of_the_same_systems(
         dataclasses.replace(asked, task="qa").check(base)
 
 
-def test_every_shipped_study_of_an_experiment_narrows_it() -> None:
+def test_a_study_of_an_experiment_with_groups_narrows_it() -> None:
     """Targets are left out, and what the experiment says of all of them goes along."""
     base = Experiment.read(ROOT / "data" / "experiments" / "miniworld-madg.yaml")
     assert base.target_groups
