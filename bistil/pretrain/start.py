@@ -144,7 +144,7 @@ def start_at_unigram(
     learning rate a step, and the shares span ten nats. One percent is kept for tokens that the text lacks. A
     head without output bias is left as it is.
     """
-    bias: Any = mlm.get_output_embeddings().bias
+    bias: Any = getattr(mlm.get_output_embeddings(), "bias", None)
     if bias is None:
         return
     shares = torch.full((len(bias),), 0.01 / len(bias))

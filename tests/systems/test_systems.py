@@ -272,7 +272,7 @@ def test_what_a_teacher_cannot_be_asked_is_said_before_any_work(
     wordpiece.save_pretrained(tmp_path / "bare")
     for name in ("eliquare:2", "bilingual-hinton:2", "distilmbert:2"):
         bare = experiment(teacher=str(tmp_path / "bare"), systems=[name])
-        with pytest.raises(InputError, match="`bistil pretrain` and `train: head`"):
+        with pytest.raises(InputError, match="`bistil pretrain` and `train: layers`"):
             Pipeline(bare, data, Store(tmp_path / "store")).check()
     lines = data.text("qaa").read_text(encoding="utf-8").splitlines()
     write_teacher(tmp_path / "deberta", "deberta-v2", lines)
