@@ -1,5 +1,5 @@
-"""Tables of README and documentation that are written nowhere else: results from one results.csv each,
-headlines from several, and the notebooks from their first cells.
+"""Tables of README and documentation that are written nowhere else: results or means from one results.csv
+each, headlines from several, and the notebooks from their first cells.
 
 Notable: each stands between two markers, so that it is never out of date; scores and claims only, so that the
 same files always give the same text; running times of notebooks are read from the file that they were
@@ -7,12 +7,15 @@ measured into.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bistil.errors import InputError
 from bistil.evaluation.results import (
+    Mean,
+    Row,
     Variant,
     average,
     common_targets,
@@ -22,6 +25,7 @@ from bistil.evaluation.results import (
     rows_of,
     select,
     settings,
+    variants,
 )
 from bistil.report.asked import read_asked
 from bistil.report.tables import score_tables
@@ -37,6 +41,7 @@ INSIDE = r"(?:(?!<!-- ).)*"
 """What stands between two markers: anything but a third one."""
 BLOCK = re.compile(rf"(<!-- results:([\w-]+) -->\n){INSIDE}(<!-- end -->)", re.DOTALL)
 HEADLINE = re.compile(rf"(<!-- headline:([\w -]+) -->\n){INSIDE}(<!-- end -->)", re.DOTALL)
+MEANS = re.compile(rf"(<!-- means:([\w-]+) -->\n){INSIDE}(<!-- end -->)", re.DOTALL)
 INDEX = re.compile(rf"(<!-- notebooks -->\n){INSIDE}(<!-- end -->)", re.DOTALL)
 TIMES, TURNS = "times.json", ("first", "again")
 """The file beside the notebooks, and the turns in it: over an empty store in the order of the table, and over
@@ -106,6 +111,52 @@ def headline(results: Sequence[Path]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def means(results: Path) -> str:
+    """Return means of a results.csv over targets and seeds as one markdown table: methods by groups of
+    targets where the experiment has some, otherwise methods by the regimes that they learn under.
+    """
+    if not results.is_file():
+        return "*Not run yet.*"
+    rows, asked = read_results(results), read_asked(results.parent) or {}
+    groups = asked.get("target_groups")
+    lines = _by_group(rows, groups) if groups else _by_regime(rows, list(asked.get("regimes", ())))
+    lines.insert(1, ["---", *["---:"] * (len(lines[0]) - 1)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _by_group(rows: Sequence[Row], groups: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """A line for each group and a column for each zero-shot method, tasks beside each other in a cell."""
+    found = [(rows_of(rows, one), metric_label(primary_metric(rows, one.task))) for one in settings(rows)]
+    methods = [one for one in variants(rows) if "@" not in one.system]
+    lines = [[" / ".join(metric for _, metric in found), *(one.label for one in methods)]]
+    for name, targets in groups.items():
+        cells = [[average(select(own, one), targets=targets) for own, _ in found] for one in methods]
+        lines.append([name, *(" / ".join(map(_shown, its)) for its in cells)])
+    return lines
+
+
+def _by_regime(rows: Sequence[Row], regimes: Sequence[str]) -> list[list[str]]:
+    """A line for each task and method, a column for learning zero-shot and for each regime; a method's means
+    are over the targets that it has under all of its regimes.
+    """
+    lines = [["", "zero-shot", *regimes]]
+    for setting in settings(rows):
+        chosen = rows_of(rows, setting)
+        metric = metric_label(primary_metric(rows, setting.task)).removesuffix(" (%)")
+        for method in (one for one in variants(chosen) if "@" not in one.system):
+            under = [method, *(method._replace(system=f"{method.system}@{name}") for name in regimes)]
+            cells = [select(chosen, one) for one in under]
+            targets = common_targets(*filter(None, cells))
+            if len(list(filter(None, cells))) > 1:
+                told = f"{title(setting.task)}, {metric}: {method.label}"
+                lines.append([told, *(_shown(average(own, targets=targets)) for own in cells)])
+    return lines
+
+
+def _shown(mean: Mean | None) -> str:
+    return f"{mean.mean:.1f}" if mean else "–"
+
+
 def refresh(folder: Path, root: Path = ROOT) -> bool:
     """Write a report folder's tables between their markers in the pages of the project at `root`, if that
     folder is among its reports; return whether any page changed.
@@ -125,10 +176,10 @@ def refresh(folder: Path, root: Path = ROOT) -> bool:
 def refreshed(text: str, reports: Path, *, only: str | None = None) -> str:
     """Return a page's text with every table (or one experiment's) as the results in `reports` say."""
 
-    def table(match: re.Match[str]) -> str:
+    def table(made: Callable[[Path], str], match: re.Match[str]) -> str:
         if only is not None and match[2] != only:
             return match[0]
-        return match[1] + markdown(reports / match[2] / "results.csv") + "\n" + match[3]
+        return match[1] + made(reports / match[2] / "results.csv") + "\n" + match[3]
 
     def headlines(match: re.Match[str]) -> str:
         names = match[2].split()
@@ -136,7 +187,9 @@ def refreshed(text: str, reports: Path, *, only: str | None = None) -> str:
             return match[0]
         return match[1] + headline([reports / name / "results.csv" for name in names]) + "\n" + match[3]
 
-    return HEADLINE.sub(headlines, BLOCK.sub(table, text))
+    for mark, made in ((BLOCK, markdown), (MEANS, means)):
+        text = mark.sub(partial(table, made), text)
+    return HEADLINE.sub(headlines, text)
 
 
 def index(notebooks: Sequence[Path], folder: Path) -> str:

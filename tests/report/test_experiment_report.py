@@ -13,6 +13,7 @@ from bistil.evaluation.results import read_results, write_results
 from bistil.experiment import Experiment
 from bistil.report import experiment as experiment_report
 from bistil.report import readme
+from bistil.report.asked import keep_asked
 from bistil.store.artefacts import Artefact, Store
 
 ROOT = Path(__file__).parents[2]
@@ -200,6 +201,32 @@ def test_a_headline_is_over_targets_that_teacher_and_student_share(tmp_path: Pat
     write_results(tmp_path / "results.csv", rows)
     told = readme.headline([tmp_path / "results.csv"])
     assert "qaa → qab, qac | 1 | 50.0 | 40.0 | – |" in told
+
+
+def test_means_are_by_regime_or_by_group_of_targets(tmp_path: Path) -> None:
+    scores = {
+        "teacher-ltsft": {"qab": 60.0, "qac": 40.0, "qad": 20.0},
+        "teacher-ltsft@fs": {"qab": 70.0, "qac": 50.0},
+        "teacher-adapter": {"qab": 50.0, "qac": 30.0},
+    }
+    rows = [
+        {**row(system, None, value, "a" * 16), "target": target}
+        for system, of in scores.items()
+        for target, value in of.items()
+    ]
+    results = tmp_path / "results.csv"
+    assert readme.means(results) == "*Not run yet.*"
+    write_results(results, rows)
+    keep_asked(tmp_path, {"regimes": {"fs": {}, "tt": {}}})
+    told = readme.means(results)
+    assert "|  | zero-shot | fs | tt |" in told
+    assert "teacher-ltsft | 50.0 | 60.0 | – |" in told, "over the targets that it has under both"
+    assert "teacher-adapter" not in told, "it learns under one regime alone"
+    keep_asked(tmp_path, {"target_groups": {"near": ["qab", "qac"], "far": ["qad"]}})
+    told = readme.means(results)
+    assert "| teacher-ltsft | teacher-adapter |" in told
+    assert "| near | 50.0 | 40.0 |" in told
+    assert "| far | 20.0 | – |" in told
 
 
 def test_the_tables_of_the_readme_are_those_of_the_kept_results() -> None:
