@@ -48,7 +48,7 @@ class TaskConfig(Settings):
         sft: What may change, and for how long it trains.
         batch_size: Examples (sentences, pairs or questions) in a batch.
         max_length: The largest number of sub-words of an example; of a question, that of a window.
-        examples: The largest number of training examples, None for all.
+        examples: The largest number of training examples of a file, None for all; an upsampled one is one.
         validation_examples: The largest number of examples that pick the checkpoint, None for all.
         head_learning_rate: The peak of the learning rate of the task's head, None for the schedules'. Heads
             want more where a teacher's states have little variance, as those of multilingual-e5-small.
@@ -231,10 +231,7 @@ def train_task_sft(
     """
     from bistil.adapt.undressing import Undressing
 
-    rows = {
-        code: _encoded(task, own[: config.examples], tokenizer, config.max_length)
-        for code, own in examples.items()
-    }
+    rows = {code: _encoded(task, own, tokenizer, config.max_length) for code, own in examples.items()}
     other = TaskModel(encoder=beside, head=model.head) if beside is not None else None
     if beside is not None:
         beside.requires_grad_(False)

@@ -129,10 +129,14 @@ class Examples(ABC):
         language.
         """
         rows = self.examples(cell)
-        task, examples = self._training(cell.task, rows, cell.seed if any(p.drawn for p in rows) else 0)
+        seed, most = (
+            cell.seed if any(p.drawn for p in rows) else 0,
+            self.experiment.task_config(cell).examples,
+        )
+        task, examples = self._training(cell.task, rows, seed, most)
         if self.system(cell).further:
             learnt = self.in_codes(cell, self.system(cell).learning.rows)
-            task = self._training(cell.task, learnt, 0)[0]
+            task = self._training(cell.task, learnt, 0, most)[0]
         return task, {code: own for code, own in examples.items() if self.reads(cell, code)}
 
     def validation(self, cell: Cell, most: int | None) -> dict[str, list[Any]]:
@@ -158,24 +162,25 @@ class Examples(ABC):
             test = task.read(self.data.file(column(cell.task), part.language, "test"))
             return [found[i] for i in draw_shots(cell.task, part, found, test, seed=cell.seed)]
 
-        taken = dict[str, int]()
         amounts = dict[tuple[str, str], int]()
         for part in self.examples(cell):
             if self.reads(cell, part.language):
-                [(code, own)] = read_examples((part,), read).items()
+                [(code, own)] = read_examples((part,), read, most).items()
                 kind = "shots" if part.drawn else "translated" if part.translated else "own"
-                number = len(own) if most is None else min(len(own), most - taken.get(code, 0))
-                taken[code] = taken.get(code, 0) + number
-                amounts[code, kind] = amounts.get((code, kind), 0) + number
+                amounts[code, kind] = amounts.get((code, kind), 0) + len(own)
         return amounts
 
     @cache  # noqa: B019
-    def _training(self, name: str, rows: tuple[Rows, ...], seed: int) -> tuple[Task, dict[str, list[Any]]]:
-        examples = read_examples(rows, lambda part: self._read(name, part, seed))
-        task, source = find_task(name), examples.get(self.experiment.source)
+    def _training(
+        self, name: str, rows: tuple[Rows, ...], seed: int, most: int | None
+    ) -> tuple[Task, dict[str, list[Any]]]:
+        """The task with the labels of all the examples, and the first `most` of each file."""
+        read = cache(lambda part: self._read(name, part, seed))
+        every, examples = read_examples(rows, read), read_examples(rows, read, most)
+        task, source = find_task(name), every.get(self.experiment.source)
         if source and getattr(task, "labels_of_source", False):  # a task of one's own need not say it
             return task.for_training(source), examples
-        return task.for_training([one for own in examples.values() for one in own]), examples
+        return task.for_training([one for own in every.values() for one in own]), examples
 
     def _read(self, name: str, part: Rows, seed: int) -> list[Any]:
         """All the examples that some are the first of."""

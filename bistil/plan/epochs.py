@@ -58,10 +58,8 @@ def counted(pipeline: Pipeline, config: Any, arguments: tuple[Any, ...]) -> Any:
     if "pretrain" in config:  # its text is cut by a vocabulary that is not there yet
         return config
     if isinstance(first, Cell) and "task" in config:
-        settings = config["settings"]
         _, examples = pipeline.training(first)
-        number = sum(len(own[: settings.examples]) for own in examples.values())
-        return in_steps(config, number, settings.batch_size)
+        return in_steps(config, sum(map(len, examples.values())), config["settings"].batch_size)
     codes = pipeline.languages(first) if isinstance(first, Cell) else (str(first),)
     if "generator" in config:
         codes = pipeline.generator_languages

@@ -19,19 +19,22 @@ from bistil.tasks.task import Row, Task
 from bistil.text import sampling
 
 
-def read_examples(rows: Sequence[Rows], read: Callable[[Rows], list[Any]]) -> dict[str, list[Any]]:
+def read_examples(
+    rows: Sequence[Rows], read: Callable[[Rows], list[Any]], most: int | None = None
+) -> dict[str, list[Any]]:
     """Read the examples that `rows` speak of, by language.
 
     Args:
         rows: their languages are codes.
         read: gives all the examples that one of them is the first of.
+        most: how many of each file are read, however often they count; all of them where nothing is said.
 
     Raises:
         InputError: as the task's reader.
     """
     found: dict[str, list[Any]] = {}
     for part in rows:
-        found.setdefault(part.language, []).extend(read(part)[: part.most] * part.upsample)
+        found.setdefault(part.language, []).extend(read(part)[: part.most][:most] * part.upsample)
     return found
 
 
