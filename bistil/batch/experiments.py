@@ -43,6 +43,7 @@ def run_experiment(
     scheduling: Scheduling | None = None,
     lectures: bool = True,
     anyway: bool = False,
+    seeds: Sequence[int] = (),
 ) -> int:
     """Check, run and report an experiment; return how many stages failed (1 where only the
     report did).
@@ -52,6 +53,8 @@ def run_experiment(
         scheduling: run by Snakemake instead.
         lectures: whether results shall open as notebooks in `reports/NAME/notebooks`.
         anyway: whether students whose teacher learnt nothing of the task are built too.
+        seeds: the seeds that run this time; all of the experiment's where none is named. The report has what
+            there is of all of them.
 
     Raises:
         InputError: before anything runs, for whatever would fail later.
@@ -61,6 +64,7 @@ def run_experiment(
         experiment = dataclasses.replace(experiment, at_floor="continue")
     if scheduling:
         scheduling.check()
+    part = experiment.of_seeds(seeds)
     folder_of_data = open_data(experiment.data, data)
     place, folder = Place(folder_of_data.root, store), reports / experiment.name
     copies = lecture_copies(experiment, file, store) if lectures else []
@@ -70,7 +74,7 @@ def run_experiment(
     check_place(place.store, "Artefacts")
     check_place(folder, "The report")
     by = f"Snakemake, profile {scheduling.profile}" if scheduling else f"{workers} workers"
-    say(f"{experiment.name}: {len(batch.plan(experiment))} stages, {by}, artefacts in {place.store}")
+    say(f"{experiment.name}: {len(batch.plan(part))} stages, {by}, artefacts in {place.store}")
     for told in misfits(experiment):
         say(f"warning: {told}")
     reader = batch.reader(experiment, place)
@@ -80,10 +84,10 @@ def run_experiment(
 
     if scheduling:
         errors = run_by_snakemake(
-            experiment, file, place, scheduling=scheduling, device=device, say=say, on_score=keep_scores
+            part, file, place, scheduling=scheduling, device=device, say=say, on_score=keep_scores
         )
     else:
-        errors = batch.run(experiment, place, workers=workers, device=device, say=say, on_score=keep_scores)
+        errors = batch.run(part, place, workers=workers, device=device, say=say, on_score=keep_scores)
     rows = batch.rows(reader)
     shown = 0 if errors else _show(copies, folder / "notebooks", folder_of_data.root, experiment, rows, say)
     shows = fresh.shown(folder, experiment, rows, Store(place.store), errors)

@@ -37,6 +37,14 @@ def add_commands(commands: Commands) -> None:
     batch.add_argument("experiment", type=given, help="for example data/experiments/miniworld-claims.yaml")
     run_options(batch)
     batch.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=(),
+        metavar="N",
+        help="which of the file's seeds to run this time (default: all)",
+    )
+    batch.add_argument(
         "--dry-run",
         action="store_true",
         help="print every stage, what it needs and an estimate of its cost, and stop",
@@ -118,7 +126,7 @@ def _batch(options: argparse.Namespace) -> int:
 
     if options.dry_run:
         experiment, rehearsal = (
-            Experiment.read(options.experiment),
+            Experiment.read(options.experiment).of_seeds(options.seeds),
             (_rehearsal(options) if options.rehearse else None),
         )
         asked = {
@@ -145,6 +153,7 @@ def _batch(options: argparse.Namespace) -> int:
         scheduling=_scheduling(options),
         lectures=not options.no_notebooks,
         anyway=options.anyway,
+        seeds=options.seeds,
     )
     return 1 if failed else 0
 

@@ -6,6 +6,7 @@ found by the pipeline, not here."""
 import dataclasses
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -178,6 +179,19 @@ class Experiment(Settings):
     def read(cls, path: Path) -> "Experiment":
         """Read and check an experiment file."""
         return read_yaml(cls, path)
+
+    def of_seeds(self, seeds: Sequence[int]) -> "Experiment":
+        """The experiment with some of its seeds alone, in its own order; all of them where none is named.
+
+        Raises:
+            InputError: for one that it does not have.
+        """
+        if strangers := sorted({*seeds} - {*self.seeds}):
+            raise InputError(
+                f"Seeds of {self.name} were expected, which has {', '.join(map(str, self.seeds))}, but got"
+                f" {', '.join(map(str, strangers))}. Name others, or add them under `seeds` in its file."
+            )
+        return dataclasses.replace(self, seeds=tuple(s for s in self.seeds if s in seeds)) if seeds else self
 
     def narrowed(self, **changes: Any) -> "Experiment":
         """The experiment with entries changed, as studies do, and without what is said of all its targets."""

@@ -138,6 +138,19 @@ def again(here: None, experiment_file, world: Path, tmp_path: Path) -> Callable[
     return run_it
 
 
+def test_some_seeds_run_and_the_report_tells_of_all(
+    here: None, experiment_file, world: Path, tmp_path: Path
+) -> None:
+    file = experiment_file(systems=["teacher-no-adaptation"], targets={"ner": ["qac"]}, seeds=[1, 2, 3])
+    where = (file, str(world), tmp_path / "store", tmp_path / "reports")
+    with pytest.raises(InputError, match=r"which has 1, 2, 3, but got 4"):
+        run.run_experiment(*where, workers=1, say=print, seeds=[4, 2])
+    assert run.run_experiment(*where, workers=1, say=print, seeds=[2]) == 0
+    folder = tmp_path / "reports" / "tiny"
+    assert {row["seed"] for row in read_results(folder / "results.csv")} == {2}
+    assert "seed 2 (not run yet: 1, 3)" in (folder / "index.html").read_text(encoding="utf-8")
+
+
 def cut(folder: Path) -> None:
     page = (folder / "index.html").read_bytes()
     (folder / "index.html").write_bytes(page[: len(page) // 2])

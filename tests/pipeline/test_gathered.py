@@ -151,7 +151,9 @@ def test_the_data_panel_draws_a_bar_for_each_regime(small, world_settings, tmp_p
     }
     [bars] = panel.model.figure().axes
     assert [label.get_text() for label in bars.get_yticklabels()] == ["zero-shot", "both", "tt-all"]
-    assert [text.get_text() for text in bars.texts] == ["3", "49", "9"], "`examples` are of a file, before upsampling"
+    assert [text.get_text() for text in bars.texts] == ["3", "49", "9"], (
+        "`examples` are of a file, before upsampling"
+    )
     panel.lists["system"].value = "bistil-tf:2"
     assert [text.get_text() for text in panel.model.figure().axes[0].texts] == ["26"]
     assert "var(--ink)" in panel.image.value
