@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from bistil import plots
-from bistil.evaluation.results import Row, tidy
+from bistil.evaluation.results import Row, is_student, tidy
 from bistil.evaluation.significance import KEPT, read_outcomes
 from bistil.experiment import Experiment
 from bistil.report.asked import Asked, asked_by, claims_of, keep_asked, run_in_words
@@ -78,7 +78,8 @@ def write_experiment_report(
     path = write_report(
         folder,
         rows,
-        title=f"{experiment.name}: from a multilingual teacher to bilingual students",
+        title=experiment.name
+        + (": from a multilingual teacher to bilingual students" if any(map(is_student, rows)) else ""),
         manifests=[artefact.manifest for artefact in found],
         notes="\n\n".join([run_in_words(asked, rows), *failed]),
         claims=orderings(tidy(rows), seen=seen, chains=claims_of(asked)),

@@ -136,10 +136,10 @@ def _by_group(rows: Sequence[Row], groups: Mapping[str, Sequence[str]]) -> list[
 
 
 def _by_regime(rows: Sequence[Row], regimes: Sequence[str]) -> list[list[str]]:
-    """A line for each task and method, a column for learning zero-shot and for each regime; a method's means
+    """A line for each task and method, a column for the source alone and for each regime; a method's means
     are over the targets that it has under all of its regimes.
     """
-    lines = [["", "zero-shot", *regimes]]
+    lines = [["", "source alone", *regimes]]
     for setting in settings(rows):
         chosen = rows_of(rows, setting)
         metric = metric_label(primary_metric(rows, setting.task)).removesuffix(" (%)")

@@ -219,7 +219,7 @@ def test_means_are_by_regime_or_by_group_of_targets(tmp_path: Path) -> None:
     write_results(results, rows)
     keep_asked(tmp_path, {"regimes": {"fs": {}, "tt": {}}})
     told = readme.means(results)
-    assert "|  | zero-shot | fs | tt |" in told
+    assert "|  | source alone | fs | tt |" in told
     assert "teacher-ltsft | 50.0 | 60.0 | – |" in told, "over the targets that it has under both"
     assert "teacher-adapter" not in told, "it learns under one regime alone"
     keep_asked(tmp_path, {"target_groups": {"near": ["qab", "qac"], "far": ["qad"]}})
