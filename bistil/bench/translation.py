@@ -5,7 +5,8 @@ import torch
 from bistil.bench.measure import OURS, Row, Size, Turn, alternate, comparison
 from bistil.bench.vocabulary import random_text
 from bistil.models.seq2seq import by_length, generate, language_token, sentence_ids
-from bistil.pretrain.translator import Parallel, TranslatorConfig, initial_translator
+from bistil.pretrain.parallel import Parallel, TranslatorConfig
+from bistil.pretrain.translator import initial_translator
 from bistil.training.loop import Schedule
 
 SENTENCES, LONGEST, WRITTEN = 128, 40, 24

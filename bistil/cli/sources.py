@@ -184,8 +184,9 @@ def _keep(to: Path, work: Path, save: Callable[[Path], None]) -> None:
 
 def _translator(options: argparse.Namespace) -> int:
     from bistil.models.seq2seq import translation_folder
+    from bistil.pretrain.parallel import TranslatorConfig, read_pairs
     from bistil.pretrain.place import claimed, workplace
-    from bistil.pretrain.translator import TranslatorConfig, read_pairs, save_translator, train_translator
+    from bistil.pretrain.translator import save_translator, train_translator
     from bistil.settings.yaml import read_yaml
     from bistil.training.progress import Terminal
 

@@ -30,7 +30,7 @@ from bistil.models.config import read_config
 from bistil.models.load import TaskModel
 from bistil.pipeline.finished import HEAD, LABELS, save_finished
 from bistil.pretrain import PretrainConfig, read_text
-from bistil.pretrain.translator import TranslatorConfig
+from bistil.pretrain.parallel import TranslatorConfig
 from bistil.pretrain.wordpiece import train_wordpiece
 from bistil.report.asked import EXPERIMENT
 from bistil.report.sides import differing, read_side

@@ -15,11 +15,10 @@ from bistil.cli import main
 from bistil.errors import InputError
 from bistil.models.seq2seq import language_tokens, load_model, read_tokenizer
 from bistil.pretrain import translator
+from bistil.pretrain.parallel import TranslatorConfig, read_pairs
 from bistil.pretrain.pieces import fast_tokenizer
 from bistil.pretrain.translator import (
-    TranslatorConfig,
     initial_translator,
-    read_pairs,
     save_translator,
     train_translator,
 )

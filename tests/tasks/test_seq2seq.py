@@ -24,8 +24,9 @@ from zoo import save_translator as save
 from bistil.errors import InputError
 from bistil.models import seq2seq
 from bistil.models.seq2seq import OTHERS, language_token, language_tokens, load_model, read_tokenizer
+from bistil.pretrain.parallel import Parallel, TranslatorConfig
 from bistil.pretrain.pieces import fast_tokenizer
-from bistil.pretrain.translator import Parallel, TranslatorConfig, initial_translator
+from bistil.pretrain.translator import initial_translator
 from bistil.tasks import task, translation
 from bistil.tasks.classification import Text
 from bistil.tasks.nli import Nli, Pair
