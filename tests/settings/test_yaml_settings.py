@@ -112,7 +112,7 @@ def test_the_experiment_files_of_the_project_are_good(path: Path) -> None:
 def test_the_teacher_files_of_the_project_are_good(path: Path) -> None:
     config = read_yaml(PretrainConfig, path)
     assert len({*config.languages}) == len(config.languages)
-    assert not config.start or path.with_suffix("").name not in config.start, "nothing starts from itself"
+    assert Path(config.start or "").name != path.stem, "nothing starts from itself"
 
 
 def test_what_yaml_makes_of_words_is_told() -> None:
