@@ -65,6 +65,10 @@ def run_experiment(
     if scheduling:
         scheduling.check()
     part = experiment.of_seeds(seeds)
+    # what is measured once, or drawn of one seed, is of the first that runs
+    experiment = dataclasses.replace(
+        experiment, seeds=(*part.seeds, *(seed for seed in experiment.seeds if seed not in part.seeds))
+    )
     folder_of_data = open_data(experiment.data, data)
     place, folder = Place(folder_of_data.root, store), reports / experiment.name
     copies = lecture_copies(experiment, file, store) if lectures else []

@@ -147,7 +147,9 @@ def test_some_seeds_run_and_the_report_tells_of_all(
         run.run_experiment(*where, workers=1, say=print, seeds=[4, 2])
     assert run.run_experiment(*where, workers=1, say=print, seeds=[2]) == 0
     folder = tmp_path / "reports" / "tiny"
-    assert {row["seed"] for row in read_results(folder / "results.csv")} == {2}
+    rows = read_results(folder / "results.csv")
+    assert {row["seed"] for row in rows} == {2}
+    assert all(row["latency_ms"] for row in rows), "timed by the first seed that ran"
     assert "seed 2 (not run yet: 1, 3)" in (folder / "index.html").read_text(encoding="utf-8")
 
 
