@@ -9,8 +9,8 @@ processor time before it begins (imports, the teacher, the plan), and that would
 65 stages in 9 min 25 s on two cores.
 """
 
-from bistil.batch.account import Account, Place, reader, rows
+from bistil.batch.account import Account, Place, reader, rows, seldom
 from bistil.batch.pool import run
 from bistil.plan import Job, perform, plan
 
-__all__ = ["Account", "Job", "Place", "perform", "plan", "reader", "rows", "run"]
+__all__ = ["Account", "Job", "Place", "perform", "plan", "reader", "rows", "run", "seldom"]

@@ -2,6 +2,7 @@
 now.
 """
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -69,6 +70,22 @@ def rows(reader: Pipeline) -> list[dict[str, Any]]:
         with suppress(NotBuilt, InputError):
             found += (row for row in reader.rows(cell) if row["value"] is not None)
     return found
+
+
+def seldom(act: Callable[[], Any], share: float = 0.1) -> Callable[[], None]:
+    """Return what calls `act` the first time, and later unless that would be for more than a share of the
+    time: looking up every score takes the longer the more there are.
+    """
+    due = 0.0
+
+    def call() -> None:
+        nonlocal due
+        if (begun := time.monotonic()) >= due:
+            act()
+            ended = time.monotonic()
+            due = ended + (ended - begun) * (1 / share - 1)
+
+    return call
 
 
 @dataclass

@@ -8,6 +8,7 @@ one made and says so.
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from bistil import batch
@@ -84,14 +85,21 @@ def run_experiment(
     reader = batch.reader(experiment, place)
 
     def keep_scores() -> None:
-        write_results(folder / "results.csv", batch.rows(reader))
+        if found := batch.rows(reader):
+            write_results(folder / "results.csv", found)
 
-    if scheduling:
-        errors = run_by_snakemake(
-            part, file, place, scheduling=scheduling, device=device, say=say, on_score=keep_scores
-        )
-    else:
-        errors = batch.run(part, place, workers=workers, device=device, say=say, on_score=keep_scores)
+    on_score = batch.seldom(keep_scores)
+    try:
+        if scheduling:
+            errors = run_by_snakemake(
+                part, file, place, scheduling=scheduling, device=device, say=say, on_score=on_score
+            )
+        else:
+            errors = batch.run(part, place, workers=workers, device=device, say=say, on_score=on_score)
+    except BaseException:
+        with suppress(OSError, InputError):
+            keep_scores()
+        raise
     rows = batch.rows(reader)
     shown = 0 if errors else _show(copies, folder / "notebooks", folder_of_data.root, experiment, rows, say)
     shows = fresh.shown(folder, experiment, rows, Store(place.store), errors)

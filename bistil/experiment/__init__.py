@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -288,6 +289,16 @@ class Experiment(Settings):
         Raises:
             InputError: where neither has it, or there is no such regime.
         """
+        if name not in self._systems:
+            self._systems[name] = self._made(name)
+        return self._systems[name]
+
+    @cached_property
+    def _systems(self) -> dict[str, System]:
+        """Those that were asked for, by name: every cell asks for its own, and often."""
+        return {}
+
+    def _made(self, name: str) -> System:
         if "@" in name:
             plain, _, regime = name.partition("@")
             translator = next(iter(self.translators), "")
@@ -308,7 +319,7 @@ class Experiment(Settings):
         system, *regime = cell.system.partition("@")
         return f"{system}:{cell.lrf}" + (f"x{cell.drf}" if cell.drf > 1 else "") + "".join(regime)
 
-    @property
+    @cached_property
     def parsed(self) -> list[tuple[str, int, int]]:
         """Each of `systems` with its layer and hidden reduction factor, both 1 for a whole model."""
         return [self.parse_system(name) for name in self.systems]

@@ -376,6 +376,21 @@ def test_a_batch_that_waits_for_another_says_so(experiment, world: Path, tmp_pat
     assert said.count(told) == 1
 
 
+def test_scores_are_told_for_a_share_of_the_time_at_most(monkeypatch) -> None:
+    clock, told = [0.0], list[float]()
+
+    def tell() -> None:
+        clock[0] += 2.0
+        told.append(clock[0])
+
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    often = batch.seldom(tell, share=0.1)
+    for _ in range(50):
+        often()
+        clock[0] += 1.0
+    assert told == [2.0, 22.0, 42.0], "two seconds in twenty"
+
+
 def test_signals_are_interrupts_inside_and_what_they_were_outside() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt), as_interrupts():
