@@ -154,7 +154,7 @@ def _show(
 ) -> int:
     """Execute the copies that are not there yet; a notebook that fails is told of, and costs no score."""
     if copies and not notebooks.can_execute():
-        say("no notebooks: they need pip install 'bistil[lab]'")
+        say("no notebooks: they need pip install -e '.[lab]'")
         return 0
     if experiment.data != "folder" and data.resolve() != open_data(experiment.data).root.resolve():
         say(f"no notebooks: they read {experiment.data} itself, and this run read another folder")

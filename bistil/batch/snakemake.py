@@ -103,7 +103,7 @@ class Scheduling(Settings):
                 )
         if find_spec("snakemake") is None:
             raise InputError(
-                "Snakemake is needed for profiles and --engine snakemake: pip install 'bistil[batch]'."
+                "Snakemake is needed for profiles and --engine snakemake: pip install -e '.[batch]'."
             )
         _ = self.folder
 

@@ -58,6 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             INTERRUPTED,
             "interrupted. Finished stages are kept; the same command goes on from the last checkpoint.",
         )
+    except ModuleNotFoundError as error:
+        from bistil.cli.doctor import extra_with
+
+        extra = extra_with(error.name or "")
+        told = f"The package {error.name} is needed for this command: pip install -e '.[{extra}]'"
+        return _ended(REFUSED, told) if extra else _fault(error)
     except BrokenPipeError as error:
         return UNREAD if _nobody_reads() else _fault(error)
     except OSError as error:

@@ -8,6 +8,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from math import prod
@@ -95,6 +96,16 @@ def _packages() -> Iterator[Finding]:
             yield Finding("packages", "broken", f"{'; '.join(bad)}: pip install -e .")
         else:
             yield Finding(f"extra {extra}", "missing", f"{'; '.join(bad)}: pip install -e '.[{extra}]'")
+
+
+def extra_with(module: str) -> str | None:
+    """The extra of bistil that brings a module, `batch` where several do; None where none does."""
+    wanted, found = module.partition(".")[0].lower(), list[str]()
+    with suppress(PackageNotFoundError):
+        for one in map(Requirement, requires("bistil") or ()):
+            if one.marker and one.name.replace("-", "_").lower() == wanted:
+                found += _extras(str(one.marker))
+    return "batch" if "batch" in found else found[0] if found else None
 
 
 def _extras(marker: str) -> list[str]:

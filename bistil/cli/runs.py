@@ -253,7 +253,9 @@ def _new(options: argparse.Namespace) -> int:
     print(f"{file}: settings for a teacher of size {fitted.name}, {fitted.source}")
     at = "" if wish.miniworld else f" --data {folder}"
     if not wish.miniworld:
-        print(f"{folder / 'languages.csv'}: which file is where, and whether the teacher has seen a language")
+        print(
+            f"{folder / 'languages.csv'}: which file is where; correct `seen`, which is our small teacher's"
+        )
     for line in how_long(experiment, device):
         print(line)
     print("Next:")

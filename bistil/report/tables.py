@@ -231,7 +231,7 @@ def _best(
 def _mean_cell(mean: Mean, wanted: int, best: bool) -> Cell:
     small = [
         f"± {mean.std:.1f}" if mean.std is not None else "",
-        f"{mean.targets} of {wanted} targets" if mean.targets < wanted else "",
+        f"({mean.targets} of {wanted} targets)" if mean.targets < wanted else "",
     ]
     return Cell(f"{mean.mean:.1f}", "; ".join(part for part in small if part), best)
 

@@ -32,7 +32,7 @@ def library() -> Any:
     try:
         import peft  # an optional extra
     except ImportError as error:
-        raise InputError("LoRA and (IA)^3 need the peft library: pip install 'bistil[peers]'.") from error
+        raise InputError("LoRA and (IA)^3 need the peft library: pip install -e '.[peers]'.") from error
     return peft
 
 

@@ -39,7 +39,7 @@ def library() -> Any:
         import bitsandbytes.functional as found  # an optional extra
     except ImportError as error:
         raise InputError(
-            "A 4-bit base needs the bitsandbytes library: pip install 'bistil[quantised]'."
+            "A 4-bit base needs the bitsandbytes library: pip install -e '.[quantised]'."
         ) from error
     return found
 

@@ -89,6 +89,11 @@ def wanted(names: Iterable[str], codes: Sequence[str] = ()) -> Iterator[tuple[Da
             yield data_set(name), tuple(codes)
             continue
         experiment = Experiment.read(Path(name))
+        if not experiment.data_sets:
+            raise InputError(
+                f"{name} should name data sets under `data_sets`, but names none. Name them there, or sets"
+                " themselves here: `bistil data list` has them."
+            )
         for task, listed in experiment.data_sets.items():
             targets = dict.fromkeys(
                 code for one, found in experiment.targets.items() if task in (one, "text") for code in found
@@ -118,7 +123,7 @@ def from_hub(name: str, part: str, revision: str | None, streamed: bool) -> Mapp
         from huggingface_hub import constants
     except ImportError as error:
         raise InputError(
-            "The package `datasets` is needed for the hub: pip install 'bistil[batch]'."
+            "The package `datasets` is needed for the hub: pip install -e '.[batch]'."
         ) from error
     if not _reachable():  # else each request is tried again and again for half a minute
         constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True

