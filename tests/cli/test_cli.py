@@ -338,7 +338,9 @@ def test_scores_are_on_disk_before_the_last_one_is_there(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("bistil.batch.run", cut_short)
-    monkeypatch.setattr("bistil.batch.rows", lambda reader: [])
+    one = {"system": "floor", "task": "ner", "target": "qac", "metric": "f1", "value": 1.0}
+    found: list[dict[str, object]] = [one]
+    monkeypatch.setattr("bistil.batch.rows", lambda reader: found)
     status = cli.main(
         [
             "batch",
@@ -352,7 +354,8 @@ def test_scores_are_on_disk_before_the_last_one_is_there(
         ]
     )
     assert status == 130
-    assert list(tmp_path.glob("*/results.csv"))
+    [told] = tmp_path.glob("*/results.csv")
+    assert told.read_text(encoding="utf-8").count("\n") == 2
 
 
 @pytest.mark.parametrize(
