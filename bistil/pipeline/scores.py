@@ -73,6 +73,8 @@ def make_evaluation(
     source = inputs.experiment.source
     made_from["task sft"] = tuned or file_id(inputs.data.file(column(cell.task), source, "train"))
     config = {"task": cell.task, "max_length": settings.max_length, **moved(inputs, cell)}
+    if tuned is None and settings.examples is not None:
+        config["examples"] = settings.examples  # of which a guess is made
     return inputs.store.run("evaluation", config, made_from, build)
 
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from bistil.errors import InputError
 from bistil.experiment import Cell, Experiment
+from bistil.models.load import Teacher, load_teacher
 from bistil.models.packaged import lacks_package, teacher_config, teacher_folder
 from bistil.pipeline import Pipeline
 from bistil.plan.epochs import counted, has_epochs, stored_bytes
@@ -266,6 +267,10 @@ class ForeseenPipeline(Pipeline):
             return super().typology
         except InputError:
             return UnknownTypology((), {}, self.data)
+
+    def fresh_teacher(self) -> Teacher:
+        """The whole teacher, where its cut is only noted: it cuts text alike."""
+        return load_teacher(teacher_folder(self.experiment.teacher))
 
     def translation_model(self, name: str) -> Path:
         """The folder of a translation model, or a stand-in where it is none."""

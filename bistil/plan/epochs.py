@@ -58,8 +58,7 @@ def counted(pipeline: Pipeline, config: Any, arguments: tuple[Any, ...]) -> Any:
     if "pretrain" in config:  # its text is cut by a vocabulary that is not there yet
         return config
     if isinstance(first, Cell) and "task" in config:
-        _, examples = pipeline.training(first)
-        return in_steps(config, sum(map(len, examples.values())), config["settings"].batch_size)
+        return in_steps(config, sum(pipeline.amounts(first).values()), config["settings"].batch_size)
     codes = pipeline.languages(first) if isinstance(first, Cell) else (str(first),)
     if "generator" in config:
         codes = pipeline.generator_languages

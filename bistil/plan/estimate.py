@@ -92,7 +92,7 @@ class Estimator:
         general = stage.config.get("general")
         if lrf := stage.config.get("lrf") or getattr(general, "lrf", None):
             return int(lrf), int(getattr(general, "drf", 1))
-        base = self.stages.get(stage.inputs.get("base", ""))
+        base = self.stages.get(stage.inputs.get("base") or stage.inputs.get("student", ""))
         return self._reductions(base) if base else (1, 1)
 
 

@@ -19,7 +19,7 @@ from bistil.tasks import task as find_task
 from bistil.tasks.gold import labels_of
 from bistil.tasks.retrieval import read_parallel
 from bistil.text.corpora import read_lines
-from bistil.text.languages import SPLITS, DataFolder, Language, of_split
+from bistil.text.languages import OPTIONAL, SPLITS, DataFolder, Language, of_split
 
 EVALUATION = ("dev", "test")
 MOST_LABELS = 6
@@ -128,7 +128,7 @@ def _files(root: Path, language: Language) -> Iterator[tuple[str, str, Path]]:
     """What, split and path of every file of a language that is there."""
     if is_file(root / language.corpus):
         yield "text", "train", root / language.corpus
-    for column, pattern in language.files.items():
+    for column, pattern in _patterns(language):
         for split in SPLITS if "{split}" in pattern else ("test",):
             path = root / of_split(pattern, split)
             if pattern and is_file(path):
@@ -136,9 +136,16 @@ def _files(root: Path, language: Language) -> Iterator[tuple[str, str, Path]]:
                     yield what, split, path
 
 
+def _patterns(language: Language) -> Iterator[tuple[str, str]]:
+    """Column and pattern of a language's files; what else the table says is for people."""
+    for column, pattern in language.files.items():
+        if column in OPTIONAL or "{split}" in pattern:
+            yield column, pattern
+
+
 def _missing(root: Path, language: Language) -> Iterator[str]:
     """The patterns of a language that no file fits."""
-    for pattern in (language.corpus, *language.files.values()):
+    for pattern in (language.corpus, *(pattern for _, pattern in _patterns(language))):
         if pattern and not any(is_file(root / of_split(pattern, split)) for split in SPLITS):
             yield pattern
 

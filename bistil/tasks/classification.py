@@ -1,8 +1,8 @@
 """Text classification, as of topics or sentiment: a label a text in, a two-layer classifier on [CLS], F1 out.
 
 Notable:
-* macro F1 is a mean over the labels that are gold or predicted anywhere; micro F1 leaves out texts whose gold
-    label training did not have, which are wrong for accuracy and macro F1;
+* macro F1 is a mean over the labels that are gold or predicted anywhere; micro F1 is over the labels of
+    training: a guess on a text with another label counts as wrong, that label is not missed;
 * macro F1 is no ratio of sums over examples, so there are no intervals over examples.
 """
 
@@ -93,12 +93,19 @@ class Classification(Labelling):
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str, str]]:
+    """The lines, without a first one that names the columns, as spreadsheets and pandas write it."""
+    first = True
     for number, line in files.lines(path):
         if line.strip():
             columns = line.split("\t")
             if len(columns) != 2:
                 raise _wrong(path, number, "a label, a tab and a text", f"{len(columns)} columns")
-            yield number, columns[0], columns[1]
+            named = [one.strip().lower() for one in columns] if first else []
+            if named == [*reversed(COLUMNS)]:
+                raise _wrong(path, number, "the label first, then the text", "them the other way round")
+            if named != [*COLUMNS]:
+                yield number, columns[0], columns[1]
+            first = False
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, str, str]]:

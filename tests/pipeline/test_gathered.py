@@ -139,6 +139,22 @@ def test_a_schedule_in_epochs_gives_way_to_the_epochs_of_what_comes_after(small)
     assert (found.sft.sparse.learning_rate, found.head_learning_rate) == (then.learning_rate, None)
 
 
+@pytest.mark.parametrize("name", ["fs", "tt"])
+def test_a_plan_counts_the_epochs_of_examples_that_are_not_there_yet(
+    small, world_settings, tmp_path: Path, name: str
+) -> None:
+    task = "nli" if name == "tt" else "ner"
+    asked = small(f"teacher-ltsft@{name}", task=task)
+    of_epochs = Schedule(epochs=2, learning_rate=1e-3)
+    settings = asked.task[task]
+    settings = replace(settings, sft=replace(settings.sft, dense=of_epochs, sparse=of_epochs))
+    asked, data = replace(asked, task={task: settings}), DataFolder(world_settings[0])
+    stages = foresee(asked, data, Store(tmp_path, read_only=True)).values()
+    [found, *_] = [stage.config["settings"] for stage in stages if stage.kind == "task-sft"]
+    examples = sum({**COUNTS, **TRANSLATED}[name].values())
+    assert found.sft.dense.steps == 2 * math.ceil(examples / settings.batch_size)
+
+
 def test_the_data_panel_draws_a_bar_for_each_regime(small, world_settings, tmp_path: Path) -> None:
     names = ["teacher-ltsft", "teacher-ltsft@both", "teacher-ltsft@tt-all", "bistil-tf:2@both", "floor"]
     whole = small(*names, task="nli")

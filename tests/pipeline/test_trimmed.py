@@ -211,3 +211,17 @@ def test_a_teacher_without_a_head_gets_the_one_that_it_had_uncut(
     assert not cut.has_mlm_head
     heads = [one.mlm.cls.predictions.transform.state_dict() for one in (cut, whole)]
     assert all(torch.equal(tensor, heads[1][name]) for name, tensor in heads[0].items())
+
+
+def test_epochs_are_counted_by_the_whole_teacher_where_its_cut_is_not_there(make: Make, data) -> None:
+    schedule = {"epochs": 3, "learning_rate": 1e-3}
+    sft = {"lottery": {"density": 0.1}, "dense": schedule, "sparse": schedule}
+    counted = []
+    for trim in ("experiment", "none"):
+        pipeline = make(trim, systems=["teacher-ltsft"], language_sft=sft)
+        stages = foresee(pipeline.experiment, data, pipeline.store, teacher_id=pipeline.teacher_id)
+        counted.append(
+            [stage.config["sft"].dense.steps for stage in stages.values() if stage.kind == "language-sft"]
+        )
+    assert counted[0] == counted[1]
+    assert min(counted[0]) > 3

@@ -309,6 +309,14 @@ def test_a_check_names_counts_labels_and_missing_files(world: Path) -> None:
     assert any(line.startswith(f"{len(checked.files)} files, 0 malformed") for line in lines(checked, world))
 
 
+def test_columns_for_people_are_no_files(world: Path, tmp_path: Path) -> None:
+    table = (world / "languages.csv").read_text(encoding="utf-8").splitlines()
+    told = [f"{line},{'remark' if number == 0 else 'SVO'}" for number, line in enumerate(table)]
+    shutil.copytree(world, tmp_path / "world")
+    (tmp_path / "world" / "languages.csv").write_text("\n".join(told) + "\n", encoding="utf-8")
+    assert "SVO" not in check_folder(DataFolder(tmp_path / "world")).missing
+
+
 STRICT = """# a
 1-2\tdel\t_\t_\t_\t_\t_\t_\t_\t_
 1\tde\t_\tX\t_\t_\t0\troot\t_\t_

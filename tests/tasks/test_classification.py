@@ -29,6 +29,7 @@ LONG = "".join(f'{one.label},"{one.text}"\n' for one in TEXTS).replace(" ", "\n"
     [
         ("a.tsv", "".join(f"{one.label}\t{one.text}\n\n" for one in TEXTS)),
         ("a.txt", "".join(f" {one.label} \t {one.text.replace(' ', '  ')}\r\n" for one in TEXTS)),
+        ("a.tsv", "Label\ttext\n" + "".join(f"{one.label}\t{one.text}\n" for one in TEXTS)),
         ("a.csv", "id,text,label\n" + "".join(f'7,"{one.text}",{one.label}\n' for one in TEXTS)),
         ("a.csv", "label,text\n" + LONG),
     ],
@@ -42,6 +43,7 @@ def test_both_formats(tmp_path: Path, name: str, content: str) -> None:
     ("name", "content", "said"),
     [
         ("a.tsv", "x\ta b\nno tab\n", "a.tsv, line 2: expected a label, a tab and a text, but got 1 columns"),
+        ("a.tsv", "text\tlabel\na b\tx\n", "line 1: .* the label first, .* the other way round"),
         ("a.tsv", "x\ta\tb\n", "line 1: .* got 3 columns"),
         ("a.tsv", "x\t \n", "line 1: .* got no text"),
         ("a.tsv", "\ta b\n", "line 1: .* got no label"),
