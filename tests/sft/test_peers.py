@@ -106,5 +106,5 @@ def test_settings_and_a_missing_library_are_told(monkeypatch) -> None:
         with pytest.raises(InputError, match=f"{next(iter(bad))} should be"):
             PeftSft(**{"density": 0.1, **bad})
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(InputError, match=r"pip install 'bistil\[peers\]'"):
+    with pytest.raises(InputError, match=r"pip install -e '\.\[peers\]'"):
         library()

@@ -130,7 +130,7 @@ def test_a_damaged_file_of_lang2vec_is_bad_input(tmp_path: Path, data, monkeypat
 
 def test_without_lang2vec_the_extra_is_named(data, monkeypatch) -> None:
     monkeypatch.setattr("bistil.text.typology.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"bistil\[typology\]"):
+    with pytest.raises(InputError, match=r"pip install -e '\.\[typology\]'"):
         read_typology(LANG2VEC, data)
 
 
