@@ -31,6 +31,8 @@ __all__ = ["Artefact", "Build", "NotBuilt", "Store", "StoreError", "artefact_id"
 
 MANIFEST = "manifest.json"
 FAILED = "failed.json"
+TRIED = "checkpoint.json"
+"""When a try of a build began and what earlier ones took; it goes when the checkpoints go."""
 Build = Callable[[Path], Mapping[str, Any]]
 
 
@@ -255,7 +257,7 @@ def _build(folder: Path, made_from: Mapping[str, Any], build: Build) -> None:
         left.unlink()
     if not _is_finished(partial, folder.name):
         (partial / FAILED).unlink(missing_ok=True)
-        started = time.perf_counter()
+        started = time.perf_counter() - _seconds_before(partial)
         try:
             metrics = plain(build(partial), lenient=True)
         except Exception as error:
@@ -288,6 +290,19 @@ def _build(folder: Path, made_from: Mapping[str, Any], build: Build) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     partial.rename(folder)
     _sync(folder.parent)
+
+
+def _seconds_before(partial: Path) -> float:
+    """What earlier tries took, each up to the last file that it left, so that a resumed artefact's time is
+    that of the work in it.
+    """
+    seconds = 0.0
+    with suppress(OSError, ValueError, KeyError, TypeError):  # no earlier try, or one that was killed early
+        tried = parse_json((partial / TRIED).read_text(encoding="utf-8"))
+        last = max(path.stat().st_mtime for path in partial.rglob("*") if path.is_file())
+        seconds = float(tried["seconds"]) + max(0.0, last - float(tried["began"]))
+    _write_json(partial / TRIED, {"seconds": seconds, "began": time.time()})
+    return seconds
 
 
 def _is_finished(partial: Path, name: str) -> bool:

@@ -165,8 +165,24 @@ def test_an_interrupt_keeps_the_partial_folder_and_frees_the_lock(tmp_path: Path
 
     with pytest.raises(KeyboardInterrupt):
         Store(tmp_path).run("student", {}, {}, interrupt)
-    assert [path.name for path in next(tmp_path.glob("student/*.partial")).iterdir()] == ["checkpoint-1"]
+    assert (next(tmp_path.glob("student/*.partial")) / "checkpoint-1").is_dir()
     assert Store(tmp_path).run("student", {}, {}, lambda folder: {}).metrics == {}
+
+
+def test_the_time_of_a_resumed_artefact_counts_what_earlier_tries_left(tmp_path: Path) -> None:
+    def killed(folder: Path, after: int) -> dict[str, object]:
+        (folder / "checkpoint-1").mkdir(exist_ok=True)
+        (folder / "checkpoint-1" / "state").write_text("weights")
+        later = time.time() + after
+        os.utime(folder / "checkpoint-1" / "state", (later, later))
+        raise KeyboardInterrupt
+
+    for seconds in (1000, 2000):
+        with pytest.raises(KeyboardInterrupt):
+            Store(tmp_path).run("student", {}, {}, lambda folder, after=seconds: killed(folder, after))
+    seconds = Store(tmp_path).run("student", {}, {}, lambda folder: {}).manifest["wall_seconds"]
+    assert 3000 <= seconds < 3010
+    assert Store(tmp_path).run("student", {"other": 1}, {}, lambda folder: {}).manifest["wall_seconds"] < 10
 
 
 def test_a_try_that_died_before_the_rename_is_only_renamed(tmp_path: Path) -> None:
@@ -231,7 +247,8 @@ def test_a_disk_that_fills_up_while_the_manifest_is_written_is_a_store_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        if list(tmp_path.glob("student/*.partial/weights.txt")):
+            raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(store.os, "fsync", full)
