@@ -111,7 +111,7 @@ def _teachers(pipeline: Pipeline, cell: Cell) -> dict[str, bool]:
     elif system.own_teacher:
         names = list(pipeline.merging(cell).taught_by[cell.target][:1])
     elif system.merges:
-        names = list(dict.fromkeys(name for own in pipeline.merging(cell).taught_by.values() for name in own))
+        names = list(dict.fromkeys(name for own in pipeline.merging(cell).teaches.values() for name in own))
     else:
         names = []
     places = {name: experiment.teachers[name].model for name in names}

@@ -30,7 +30,8 @@ class GeneralConfig(Settings, HeldOut):
         schedule: How long and how fast the student trains.
         batch_size: Blocks of the corpora in a batch.
         mask_share: The share of tokens that are masked in the input; 0 leaves the text as it is.
-        held_out_share: The share of the text that picks the checkpoint.
+        held_out_share: The share of the text that is held out; its first blocks, 32 of a language at most,
+            pick the checkpoint.
         held_out_shares: That of languages that have another one, by code.
         seed: The seed of start, batches and masks.
         drf: The hidden reduction factor. In an experiment it comes with the system's name.

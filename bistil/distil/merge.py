@@ -182,7 +182,7 @@ class MergedBatches(Dataset):
         seed: int,
         constant: float | None = None,
     ) -> None:
-        self._stores, self._pools, self._codes = stores, pools, list(pools)
+        self._stores, self._pools, self._codes = stores, pools, sorted(pools)
         shares = np.array([weights[code] for code in self._codes])
         self._shares, self._size, self._steps = shares / shares.sum(), batch_size, steps
         self._seed, self._constant = seed, constant

@@ -125,7 +125,8 @@ class Pipeline(Inputs):
         """The union of the vocabularies that a cell's student has: `tokenizer/` and `maps.safetensors`."""
         how = self.merging(cell)
         names = how.vocabularies(tuple(self.experiment.teachers))
-        return merged.make_union(self, {name: self.named_teacher(name) for name in names}, how.normaliser)
+        normaliser = how.normaliser if how.normaliser in names else None
+        return merged.make_union(self, {name: self.named_teacher(name) for name in names}, normaliser)
 
     def teacher_labels(self, cell: Cell, code: str, name: str) -> Artefact:
         """What a teacher says of a language's masked tokens, in `labels/`, for a cell's student."""
@@ -263,6 +264,8 @@ class Pipeline(Inputs):
         """
         learning, worn = self.system(cell).learning, self.worn(cell, language)
         base, tuned_on = self._base(cell, learning.used), self._base(cell, learning.tuned)
+        if self.system(cell).merges:
+            base = replace(base, tokenizer=merged.tokenizer_folder(self, cell, language))
         return tuned.make_task_model(self, cell, base, worn, self.task_sft(cell), tuned_on)
 
     def _followed(self, cell: Cell) -> tuple[TaskModel, Wardrobe | None]:

@@ -81,18 +81,36 @@ def _check_typology(inputs: Inputs) -> None:
 
 
 def _check_lengths(inputs: Inputs, teacher: Teacher) -> None:
-    """Refuse sequences that are longer than the teacher's positions."""
-    experiment, positions = inputs.experiment, longest_sequence(teacher.encoder.config)
+    """Refuse sequences that are longer than a teacher's positions, and more labels than one has tokens."""
+    experiment, most = inputs.experiment, longest_sequence(teacher.encoder.config)
     longest = max(experiment.text.length, *(experiment.task[task].max_length for task in experiment.tuned), 0)
-    named = {inputs.system(cell).model for cell in experiment.cells()}
-    ready = [str(one) for name in named if name and (one := experiment.teachers[name].model)]
-    sizes = {name: longest_sequence(read_config(teacher_folder(name))) for name in ready}
-    for name, most in {**sizes, experiment.teacher: positions}.items():
-        if longest > most:
-            raise InputError(
-                f"Lengths up to the {most} positions of the teacher {name} were expected, but the"
-                f" experiment asks for {longest}. Lower `length` under `text` or `max_length` under `task`."
-            )
+    _check_length(experiment.teacher, most, longest)
+    for cell in experiment.cells():
+        system = inputs.system(cell)
+        read = [system.model] if system.model else []
+        if system.own_teacher:
+            read.append(inputs.merging(cell).taught_by[cell.target][0])
+        how = inputs.merging(cell) if system.merges else None
+        label = {name for own in how.teaches.values() for name in own} if how else set()
+        for name in (*read, *label):
+            if (place := experiment.teachers[name].model) is None:  # made by its pretraining file
+                continue
+            config = read_config(teacher_folder(place))
+            asked = longest if name in read else experiment.text.length
+            _check_length(place, longest_sequence(config), asked)
+            if how and name in label and how.k > config.vocab_size:
+                raise InputError(
+                    f"A `k` of at most the {config.vocab_size} tokens of the teacher {name} was expected"
+                    f" under `merge`, but got {how.k}."
+                )
+
+
+def _check_length(teacher: str, most: int, asked: int) -> None:
+    if asked > most:
+        raise InputError(
+            f"Lengths up to the {most} positions of the teacher {teacher} were expected, but the"
+            f" experiment asks for {asked}. Lower `length` under `text` or `max_length` under `task`."
+        )
 
 
 def _check_students(inputs: Inputs, teacher: Teacher) -> None:
@@ -106,6 +124,10 @@ def _check_students(inputs: Inputs, teacher: Teacher) -> None:
         own = student_depth(depth, cell.lrf)
         layers = student.start if student.start != "random" else "uniform" if depth % own == 0 else "bottom"
         student_config(config, start_layers(layers, depth, cell.lrf))
+        if beyond := [one for one in student.share if int(one.partition(":")[2] or 0) > own]:
+            raise InputError(
+                f"Layers from 1 to {own} were expected under `share` of {cell.system}, but got {beyond[0]}."
+            )
         for imitated in (student.layers, *(term.layers for term in student.terms.values())):
             if imitated is not None and student.follows:
                 layer_pairs(imitated, depth, own)

@@ -12,7 +12,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from bistil.adapt.worn import WORN, Worn
-from bistil.distil.merge import MergeConfig
+from bistil.distil.merge import UNION, MergeConfig
 from bistil.experiment import Cell
 from bistil.models.config import read_config
 from bistil.models.load import Teacher, load_teacher, save_student
@@ -20,6 +20,9 @@ from bistil.models.packaged import teacher_config, teacher_folder
 from bistil.models.seq2seq import translation_folder
 from bistil.pipeline.examples import Examples
 from bistil.pipeline.identity import teacher_id
+from bistil.pretrain import PretrainConfig
+from bistil.settings.places import given
+from bistil.settings.yaml import read_yaml
 from bistil.sft.language import TextConfig
 from bistil.store.artefacts import Artefact, file_id
 from bistil.store.provenance import by_name
@@ -132,14 +135,19 @@ class Inputs(Examples):
             code for code, language in self.data.languages.items() if language.seen
         )
 
+    def pretraining(self, file: str) -> PretrainConfig:
+        """How one of several teachers is made."""
+        return read_yaml(PretrainConfig, given(file))
+
     def merging(self, cell: Cell) -> MergeConfig:
         """How a cell's system merges teachers."""
         return self.experiment.merging(cell.system)
 
     def reading(self, cell: Cell) -> dict[str, str]:
         """What a stage says of how text of a task is cut, where that is not by the model's own tokenizer."""
-        teacher = self.system(cell).merges and self.merging(cell).read_with == "teacher"
-        return {"read_with": self.merging(cell).taught_by[cell.target][0]} if teacher else {}
+        if not (self.system(cell).merges and self.merging(cell).read_with == "teacher"):
+            return {}
+        return {"read_with": next(iter(self.merging(cell).teaches.get(cell.target, ())), UNION)}
 
     def languages(self, cell: Cell) -> tuple[str, ...]:
         """What the student of a cell is distilled on."""

@@ -24,10 +24,8 @@ from bistil.models.packaged import teacher_folder
 from bistil.pipeline.bases import OWN_HEAD, trimmed_tokenizer
 from bistil.pipeline.inputs import Inputs
 from bistil.pipeline.students import general_config
-from bistil.pretrain import PretrainConfig, pretrain, read_text, weights_folder
+from bistil.pretrain import pretrain, read_text, weights_folder
 from bistil.pretrain.start import off_the_plateau
-from bistil.settings.places import given
-from bistil.settings.yaml import read_yaml
 from bistil.store.artefacts import Artefact, file_id
 from bistil.store.provenance import by_name
 from bistil.systems.recipe import Student
@@ -50,7 +48,7 @@ def make_teacher(inputs: Inputs, name: str) -> Artefact:
     """
     source, data = inputs.experiment.teachers[name], inputs.data
     if source.pretrain:
-        config = read_yaml(PretrainConfig, given(source.pretrain))
+        config = inputs.pretraining(source.pretrain)
         corpora = {code: data.text(code) for code in config.languages}
         parallel = data.root / "parallel" if config.parallel_share else None
         files = sorted(parallel.rglob("*.t*")) if parallel else []

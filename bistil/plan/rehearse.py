@@ -20,6 +20,7 @@ from bistil.experiment import Cell, Experiment
 from bistil.pipeline import Pipeline
 from bistil.plan import Job, Stage, perform
 from bistil.plan.estimate import schedules
+from bistil.pretrain import PretrainConfig
 from bistil.store.artefacts import Store
 from bistil.text.languages import DataFolder
 from bistil.training.loop import Schedule
@@ -67,6 +68,14 @@ class Watch:
         self.times.setdefault(event.stage, []).append(self._clock())
 
 
+class _Short(Pipeline):
+    """A pipeline whose teachers are made in a few steps, too."""
+
+    def pretraining(self, file: str) -> PretrainConfig:
+        found: PretrainConfig = shortened(super().pretraining(file), few_steps(self.experiment))
+        return found
+
+
 def rehearse(
     experiment: Experiment,
     data: DataFolder,
@@ -91,7 +100,7 @@ def rehearse(
     wanted = _with_what_they_need(list(first.values()), stages)
     watch, found = Watch(), dict[str, Rehearsed]()
     with tempfile.TemporaryDirectory(dir=beside) as folder:
-        pipeline = Pipeline(shortened(experiment), data, Store(folder), device=device, progress=watch)
+        pipeline = _Short(shortened(experiment), data, Store(folder), device=device, progress=watch)
         pipeline.check()
         for stage in stages.values():
             if stage.id in wanted:
@@ -123,7 +132,7 @@ def makespan(stages: Mapping[str, Stage], seconds: Mapping[str, float], workers:
 
 
 def kind_of(job: Job) -> Job:
-    """The job without its languages and seed."""
+    """The job without its languages and seed; each of several teachers is made in its own way."""
 
     def without(argument: Any) -> Any:
         if isinstance(argument, Cell):
@@ -132,7 +141,7 @@ def kind_of(job: Job) -> Job:
             kind_of(argument) if isinstance(argument, Job) else "" if isinstance(argument, str) else argument
         )
 
-    return Job(job.stage, tuple(map(without, job.arguments)))
+    return job if job.stage == "named_teacher" else Job(job.stage, tuple(map(without, job.arguments)))
 
 
 def few_steps(experiment: Experiment) -> int:

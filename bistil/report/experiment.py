@@ -78,8 +78,7 @@ def write_experiment_report(
     path = write_report(
         folder,
         rows,
-        title=experiment.name
-        + (": from a multilingual teacher to bilingual students" if any(map(is_student, rows)) else ""),
+        title=_page_title(experiment, rows),
         manifests=[artefact.manifest for artefact in found],
         notes="\n\n".join([run_in_words(asked, rows), *failed]),
         claims=orderings(tidy(rows), seen=seen, chains=claims_of(asked)),
@@ -101,6 +100,18 @@ def write_experiment_report(
     refresh(folder)
     write_index(folder.parent)
     return path
+
+
+def _page_title(experiment: Experiment, rows: Iterable[Row]) -> str:
+    """The experiment's name, and from what to what its students go, the smallest kind that there is."""
+    made = {row["system"]: experiment.system(row["system"]).student for row in rows if is_student(row)}
+    students = [one for one in made.values() if one is not None]
+    if not students:
+        return experiment.name
+    few = {one.languages for one in students}
+    kind = "bilingual" if "pair" in few else "monolingual" if few & {"target", "each"} else "smaller"
+    teachers = "several teachers" if all(one.merges for one in students) else "a multilingual teacher"
+    return f"{experiment.name}: from {teachers} to {kind} students"
 
 
 def behind(rows: Iterable[Row], store: Store) -> list[Artefact]:

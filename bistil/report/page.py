@@ -85,7 +85,7 @@ def write_report(
     if not rows:
         raise InputError("A report needs at least one result row, but none came. Run an experiment first.")
     claims, kept = orderings(rows) if claims is None else claims, kept or {}
-    found = settings(rows)
+    found, elsewhere = settings(rows), learns_elsewhere(rows)
     drawn: dict[str, tuple[Figure, str]] = {
         slug(name): figure for name, figure in {**_figures(rows, found), **(figures or {})}.items()
     }
@@ -99,7 +99,8 @@ def write_report(
             headlines=[first for setting in found if (first := headline(rows, setting))],
             facts=_facts(rows, manifests),
             systems=_systems(rows, told or {}),
-            elsewhere=learns_elsewhere(rows),
+            elsewhere=elsewhere,
+            zero_shot=not elsewhere or any(row.get("regime") == "source" for row in rows),
             claims=[(setting, [claim for claim in claims if claim.setting == setting]) for setting in found],
             pairs=paired(rows, kept),
             resamples=RESAMPLES,

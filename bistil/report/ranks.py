@@ -1,13 +1,16 @@
 """Each student against each whole model over all cells of a table, by Wilcoxon's signed ranks (Singh et al.
 2023, section 5).
 
-Notable: a cell is a task and a target, its score the mean over seeds. The test says how alike the cells are,
-not what other examples or seeds would give, which the paired bootstrap and the spread over seeds say.
+Notable: a cell is a task and a target, its score the mean over seeds. Two models are compared where they
+learnt from the same examples. The test says how alike the cells are, not what other examples or seeds would
+give, which the paired bootstrap and the spread over seeds say.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import product
 from statistics import fmean
+from typing import NamedTuple
 
 from bistil.evaluation.results import Row, is_student, rows_of, select, settings, variants
 from bistil.evaluation.significance import signed_rank
@@ -19,19 +22,26 @@ LEAST = 5
 Cells = Mapping[tuple[str, str], float]
 
 
-def cells(rows: Iterable[Row]) -> dict[tuple[str, bool], dict[tuple[str, str], float]]:
-    """Means over seeds by task and target on each task's primary metric, for each variant by its label, with
-    whether it is a student.
-    """
-    rows, found = list(rows), defaultdict[tuple[str, bool], dict[tuple[str, str], float]](dict)
+class Model(NamedTuple):
+    """What is compared: a variant by its label, whether a student, and what it learnt its tasks from."""
+
+    label: str
+    student: bool
+    regime: str
+
+
+def cells(rows: Iterable[Row]) -> dict[Model, dict[tuple[str, str], float]]:
+    """Means over seeds by task and target on each task's primary metric, for each model."""
+    rows, found = list(rows), defaultdict[Model, dict[tuple[str, str], float]](dict)
     for setting in settings(rows):
         chosen = rows_of(rows, setting)
         for variant in variants(chosen):
             own = select(chosen, variant)
             guesses = variant.system in SYSTEMS and SYSTEMS[variant.system].guesses
             for target in {row["target"] for row in own} if not guesses else ():
-                values = [row["value"] for row in own if row["target"] == target]
-                found[variant.label, any(map(is_student, own))][setting.task, target] = fmean(values)
+                here = [row for row in own if row["target"] == target]
+                model = Model(variant.label, any(map(is_student, own)), str(here[0].get("regime") or ""))
+                found[model][setting.task, target] = fmean(row["value"] for row in here)
     return dict(found)
 
 
@@ -41,13 +51,15 @@ def rank_tables(rows: Iterable[Row]) -> list[Table]:
     """
     found = cells(rows)
     lines = []
-    for (student, small), own in found.items():
-        for (whole, other), theirs in found.items():
-            gaps = [own[at] - theirs[at] for at in own.keys() & theirs.keys()]
-            if small and not other and sum(map(bool, gaps)) >= LEAST:
-                better = f"{sum(gap > 0 for gap in gaps)} of {len(gaps)}"
-                lines.append((student, whole, better, f"{fmean(gaps):+.1f}", f"{signed_rank(gaps):.4f}"))
-    head = ("student", "against", "better in cells", "mean difference", "p, one-sided")
+    students = [one for one in found if one.student]
+    for one, whole in product(students, [one for one in found if not one.student]):
+        own, theirs = found[one], found[whole]
+        gaps = [own[at] - theirs[at] for at in own.keys() & theirs.keys()]
+        if one.regime == whole.regime and sum(map(bool, gaps)) >= LEAST:
+            better = f"{sum(gap > 0 for gap in gaps)} of {len(gaps)}"
+            far = f"{fmean(gaps):+.1f}", f"{relative_deviation(own, theirs):+.1f} %"
+            lines.append((one.label, whole.label, better, *far, f"{signed_rank(gaps):.4f}"))
+    head = ("student", "against", "better in cells", "mean difference", "of its score", "p, one-sided")
     return [Table("Signed ranks over tasks and targets", head, lines)] if lines else []
 
 

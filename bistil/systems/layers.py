@@ -4,6 +4,7 @@ Notable: a layer map is computed here and nowhere else, and handed on.
 """
 
 import re
+from itertools import pairwise
 from typing import Literal
 
 from bistil.errors import InputError
@@ -35,6 +36,11 @@ def layer_pairs(layers: LayerMap, teacher: int, student: int) -> Pairs:
             raise InputError(
                 f"Pairs of a student's layer from 1 to {student} and a teacher's from 1 to {teacher} were"
                 f" expected in a layer map, but got {layers}."
+            )
+        if any(m >= later[0] or n >= later[1] for (m, n), later in pairwise(sorted(pairs))):
+            raise InputError(
+                "Pairs that do not cross were expected in a layer map, each layer of the student and of the"
+                f" teacher once, but got {layers}."
             )
         return pairs
     if layers not in NAMED:

@@ -130,6 +130,9 @@ class Student(Settings):
                     "Students of a family can share `embeddings`, `head` and `layer:1`, `layer:2` and so on,"
                     f" but got {one!r}."
                 )
+        usual = type(self).__dataclass_fields__["share"].default
+        if self.share != usual and not self.family:
+            raise InputError("`share` is of students of a family: give `languages: each` with it.")
         if self.merges != any(term.by == "stored" for term in self.terms.values()):
             raise InputError(
                 "A term by `stored` and `vocabulary: union` go together: a student of several teachers"

@@ -7,6 +7,7 @@ import yaml
 from test_pipeline import NER
 
 from bistil.deploy.card import _front, _teachers
+from bistil.distil.merge import MergeConfig
 from bistil.sources.table import data_set
 
 
@@ -41,17 +42,18 @@ def test_a_card_names_the_teachers_that_the_model_is_of() -> None:
         "wide": SimpleNamespace(model="hub/wide"),
     }
 
-    def names(**kind: Any) -> dict[str, bool]:
+    def names(vocabulary: str = "union", **kind: Any) -> dict[str, bool]:
         system = SimpleNamespace(**{"model": None, "own_teacher": False, "merges": False, **kind})
         experiment = SimpleNamespace(teachers=teachers, teacher="hub/all")
         pipeline: Any = SimpleNamespace(
             experiment=experiment,
             system=lambda cell: system,
-            merging=lambda cell: SimpleNamespace(taught_by=taught),
+            merging=lambda cell: MergeConfig(taught_by=taught, vocabulary=vocabulary),
         )
         return _teachers(pipeline, NER._replace(target="qab"))
 
     assert names() == {"hub/all": False}
     assert names(merges=True) == {"north": True, "hub/wide": False, "south": True}
+    assert names("south", merges=True) == {"south": True}
     assert names(own_teacher=True) == {"hub/wide": False}
     assert names(model="south") == {"south": True}

@@ -18,6 +18,7 @@ from bistil.distil.labels import Labels
 from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.pipeline import Pipeline
+from bistil.pipeline.bases import trimmed_tokenizer
 from bistil.plan import plan
 from bistil.plan.text import plan_lines
 from bistil.report.experiment import write_experiment_report
@@ -240,6 +241,42 @@ def test_a_student_read_with_the_union_may_be_labelled_by_one_teacher(several, d
         how, names = shipped.merging("merged-mismatch"), tuple(shipped.teachers)
         assert set(shipped.merging("merged").vocabularies(names)) <= set(how.vocabularies(names))
         assert len(set(how.teaches.values())) == 1
+
+
+@pytest.mark.slow
+def test_each_language_is_read_as_its_own_teacher_reads(several, data, tmp_path: Path) -> None:
+    taught = {"qaa": ["north"], "qab": ["south"]}
+    merge = {**MERGE, "taught_by": taught, "read_with": "teacher", "normaliser": "north"}
+    small = several(systems=["merged"], targets={"ner": ["qab", "qac"]}, merge=merge, on_source=True)
+    pipeline = Pipeline(small, data, Store(tmp_path / "store"))
+    cell, untaught = small.cells()
+    line = " ".join(pipeline.lines("qab")[:5])
+    as_read = {code: pipeline.task_model(cell, code)[2](line).input_ids for code in ("qaa", "qab", "qac")}
+    union = pipeline.union_vocabulary(cell)
+    for code, folder in (("qaa", "tokenizer-north"), ("qab", "tokenizer-south"), ("qac", "tokenizer")):
+        assert as_read[code] == trimmed_tokenizer(union, folder)(line).input_ids
+    assert as_read["qaa"] != as_read["qab"]
+    assert [pipeline.reading(one) for one in (cell, untaught)] == [
+        {"read_with": "south"},
+        {"read_with": "union"},
+    ]
+    alone = several(
+        systems=["x"], variants={"x": {"of": "merged", "merge": {"vocabulary": "south"}}}, merge=merge
+    )
+    (other,) = alone.cells()  # whose way to normalise is not that of its only teacher
+    assert Pipeline(alone, data, Store(tmp_path / "store")).union_vocabulary(other).metrics["own"].keys() == {
+        "south"
+    }
+
+
+def test_what_a_teacher_cannot_label_is_refused_early(several, data, tmp_path: Path) -> None:
+    taught = {code: ["wide"] for code in MERGE["taught_by"]}
+    for changes, message in (({"k": 10**6}, "A `k` of at most"), ({}, "positions of the teacher")):
+        long = {} if changes else {"text": {"length": 4000, "batch_size": 4, "lines": 60, "packed": False}}
+        small = several(systems=["merged"], merge={**MERGE, "taught_by": taught, **changes}, **long)
+        with pytest.raises(InputError, match=message):
+            Pipeline(small, data, Store(tmp_path / "store")).check()
+    assert not (tmp_path / "store").exists()
 
 
 def test_positions_of_longer_tasks_are_in_a_merged_students_id(several, data, tmp_path: Path) -> None:

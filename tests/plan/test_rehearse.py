@@ -3,11 +3,14 @@ whole pipeline.
 """
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from bistil.errors import InputError
 from bistil.experiment import Cell, Experiment
+from bistil.pipeline import merged
 from bistil.plan import Job, Stage, foresee
 from bistil.plan.estimate import schedules
 from bistil.plan.rehearse import (
@@ -22,6 +25,7 @@ from bistil.plan.rehearse import (
     shortened,
 )
 from bistil.plan.text import plan_lines
+from bistil.pretrain import PretrainConfig
 from bistil.store.artefacts import Store
 from bistil.text.languages import DataFolder
 from bistil.training.loop import Schedule
@@ -134,6 +138,46 @@ def test_a_rehearsal_builds_each_kind_once_and_tells_every_stage(
     )
     told = makespan(stages, seconds, 2) / 60
     assert any(line.startswith(f"About {told:.1f} min with 2 workers") for line in lines)
+
+
+@pytest.mark.slow
+def test_teachers_are_rehearsed_each_in_a_few_steps(
+    experiment, data: DataFolder, teacher_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = {"steps": 2000, "learning_rate": 1e-3, "evaluations": 3}
+    config = {"languages": ["qaa"], "layers": 1, "hidden": 8, "heads": 1, "vocabulary": 150}
+    config |= {"packed": False, "length": 24, "batch_size": 2, "schedule": long}
+    (tmp_path / "north.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    settings: Experiment = experiment(
+        systems=["merged"],
+        targets={"ner": ["qac"]},
+        teachers={
+            "north": {"pretrain": str(tmp_path / "north.yaml")},
+            "wide": {"model": str(teacher_folder)},
+        },
+        merge={
+            "taught_by": {"qaa": ["north"], "qac": ["wide"]},
+            "k": 2,
+            "masks": 1,
+            "student": {"layers": 1, "hidden": 8, "heads": 1},
+        },
+        text={"length": 24, "batch_size": 4, "lines": 60, "packed": False},
+        general={"lrf": 2, "batch_size": 4, "schedule": {**long, "steps": 60}},
+    )
+    stages = foresee(settings, data, Store(tmp_path / "store", read_only=True))
+    steps, real = list[int](), merged.pretrain
+
+    def counted(config: PretrainConfig, *more: Any, **named: Any) -> Any:
+        steps.append(config.schedule.steps)
+        return real(config, *more, **named)
+
+    monkeypatch.setattr(merged, "pretrain", counted)
+    seconds = rehearse(settings, data, stages, beside=tmp_path)
+    assert steps == [FEW]
+    assert seconds.keys() == stages.keys()
+    made = {stage.job.arguments[0]: stage for stage in stages.values() if stage.kind == "teacher"}
+    assert [one.steps for one in schedules(made["north"].config)] == [2000]
+    assert [*schedules(made["wide"].config)] == []
 
 
 def test_a_rehearsal_is_refused_before_it_runs(experiment, data: DataFolder, tmp_path: Path) -> None:

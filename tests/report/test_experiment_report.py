@@ -234,3 +234,18 @@ def test_the_tables_of_the_readme_are_those_of_the_kept_results() -> None:
         text = (ROOT / name).read_text(encoding="utf-8")
         assert readme.refreshed(text, ROOT / "reports") == text
         assert mark.search(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "system", "title"),
+    [
+        ("miniworld-claims", "bistil-tf", "from a multilingual teacher to bilingual students"),
+        ("miniworld-eliquare", "eliquare-pre", "from a multilingual teacher to monolingual students"),
+        ("miniworld-merge", "merged", "from several teachers to smaller students"),
+    ],
+)
+def test_the_title_says_what_becomes_of_what(name: str, system: str, title: str) -> None:
+    shipped = Experiment.read(ROOT / "data" / "experiments" / f"{name}.yaml")
+    student = {**row(system, 2, 50.0, "x"), "recipe": "some", "start": "uniform"}
+    assert experiment_report._page_title(shipped, [student]) == f"{name}: {title}"
+    assert experiment_report._page_title(shipped, [row("floor", None, 9.0, "y")]) == name

@@ -40,8 +40,10 @@ def test_each_student_is_ranked_against_each_whole_model() -> None:
         for place, target in enumerate("bcdef", start=1)
     ]
     (table,) = rank_tables(rows)
-    assert table.lines == [("eliquare lrf 2", "teacher-full", "5 of 5", "+3.0", "0.0312")]
+    assert table.lines == [("eliquare lrf 2", "teacher-full", "5 of 5", "+3.0", "+5.6 %", "0.0312")]
     assert rank_tables(rows[:4] + rows[5:]) == []
+    apart = [{**one, "regime": "target" if one["recipe"] else "source"} for one in rows]
+    assert rank_tables(apart) == []  # they learnt from other examples
 
 
 def test_a_deviation_is_positive_where_the_student_is_better() -> None:

@@ -372,3 +372,7 @@ def test_zero_shot_is_said_of_what_is(tmp_path: Path) -> None:
         page = write_report(tmp_path / str(told), given, title="Some").read_text(encoding="utf-8")
         assert ("LAS (%), zero-shot" in page) == told
         assert ("learnt from by bistil-tf@fs, as" in page) != told
+    own = [{**row, "regime": "" if row["system"] == "floor" else "target"} for row in rows()]
+    page = write_report(tmp_path / "own", own, title="Some").read_text(encoding="utf-8")
+    assert "zero-shot" not in page
+    assert "Every system learns a task from the examples that its sentence says" in page

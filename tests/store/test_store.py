@@ -13,6 +13,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -179,7 +180,7 @@ def test_the_time_of_a_resumed_artefact_counts_what_earlier_tries_left(tmp_path:
 
     for seconds in (1000, 2000):
         with pytest.raises(KeyboardInterrupt):
-            Store(tmp_path).run("student", {}, {}, lambda folder, after=seconds: killed(folder, after))
+            Store(tmp_path).run("student", {}, {}, partial(killed, after=seconds))
     seconds = Store(tmp_path).run("student", {}, {}, lambda folder: {}).manifest["wall_seconds"]
     assert 3000 <= seconds < 3010
     assert Store(tmp_path).run("student", {"other": 1}, {}, lambda folder: {}).manifest["wall_seconds"] < 10

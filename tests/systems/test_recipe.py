@@ -58,6 +58,13 @@ def test_pairs_outside_the_models_are_refused(layers) -> None:
         layer_pairs(layers, 12, 6)
 
 
+@pytest.mark.parametrize("layers", ["1-2 1-4", "1-4 2-4", "1-6 2-4"])
+def test_pairs_that_repeat_or_cross_are_refused(layers) -> None:
+    with pytest.raises(InputError, match=f"do not cross .* but got {layers}"):
+        layer_pairs(layers, 12, 6)
+    assert layer_pairs("2-6 1-4", 12, 6) == ((2, 6), (1, 4))
+
+
 def test_a_start_names_a_layer_for_each_of_the_students() -> None:
     assert start_layers("2-9 1-4", 12, 6) == (4, 9)
     with pytest.raises(InputError, match="A start for each of the student's 6 layers"):
@@ -86,6 +93,8 @@ def test_students_that_cannot_be_are_refused() -> None:
         Student(terms={}, start="random")
     with pytest.raises(InputError, match="keep the teacher's"):
         Student(terms=STATES, languages="seen")
+    with pytest.raises(InputError, match="give `languages: each`"):
+        Student(terms=STATES, share=("embeddings",))
     with pytest.raises(InputError, match="one of train, dev"):
         Rows(split="test")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="At most one of"):
