@@ -85,23 +85,23 @@ def _check_lengths(inputs: Inputs, teacher: Teacher) -> None:
     experiment, most = inputs.experiment, longest_sequence(teacher.encoder.config)
     longest = max(experiment.text.length, *(experiment.task[task].max_length for task in experiment.tuned), 0)
     _check_length(experiment.teacher, most, longest)
+    asked = set[tuple[str, int, int]]()  # of each other teacher: the length of what it reads, and the labels
     for cell in experiment.cells():
         system = inputs.system(cell)
-        read = [system.model] if system.model else []
-        if system.own_teacher:
-            read.append(inputs.merging(cell).taught_by[cell.target][0])
-        how = inputs.merging(cell) if system.merges else None
-        label = {name for own in how.teaches.values() for name in own} if how else set()
-        for name in (*read, *label):
-            if (place := experiment.teachers[name].model) is None:  # made by its pretraining file
-                continue
+        if system.model or system.own_teacher:
+            asked.add((system.model or inputs.merging(cell).taught_by[cell.target][0], longest, 0))
+        if system.merges:
+            how = inputs.merging(cell)
+            taught = {name for names in how.teaches.values() for name in names}
+            asked |= {(name, experiment.text.length, how.k) for name in taught}
+    for name, length, labels in sorted(asked):
+        if place := experiment.teachers[name].model:  # one that its pretraining file makes has no size yet
             config = read_config(teacher_folder(place))
-            asked = longest if name in read else experiment.text.length
-            _check_length(place, longest_sequence(config), asked)
-            if how and name in label and how.k > config.vocab_size:
+            _check_length(place, longest_sequence(config), length)
+            if labels > config.vocab_size:
                 raise InputError(
                     f"A `k` of at most the {config.vocab_size} tokens of the teacher {name} was expected"
-                    f" under `merge`, but got {how.k}."
+                    f" under `merge`, but got {labels}."
                 )
 
 
