@@ -57,6 +57,7 @@ def run(
             for suspect in suspects:
                 if _turn({suspect: ()}, 1, setting, account):
                     account.failed(suspect, KILLED)
+                if suspect not in account.done:  # killed again, or failed by its own error
                     _drop_dependants(waiting, suspect)
             suspects = _turn(waiting, workers, setting, account)
             if suspects:

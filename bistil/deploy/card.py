@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -67,7 +68,7 @@ def card(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Measure
         pipeline.languages(cell) if merged else (cell.target,) if alone else experiment.languages(cell.target)
     )
     languages = {code: pipeline.data.language(code).name for code in codes}
-    learnt_from = [pipeline.data.language(code).name for code in pipeline.learnt_from(cell)]
+    learnt_from = [pipeline.data.language(code).name for code in _learnt_from(pipeline, cell)]
     names = " and ".join(languages.values())
     sets = [data_set(name) for part in ("text", cell.task) for name in experiment.data_sets.get(part, ())]
     teachers = _teachers(pipeline, cell)
@@ -82,7 +83,7 @@ def card(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Measure
         "## Scores",
         _scores(pipeline, cell, evaluation, measured),
         "## Size and speed",
-        _costs(evaluation, measured),
+        _costs(evaluation, measured, config),
         "## Use",
         sentence_code(folder, experiment.retrieval.prefix)
         if cell.task == RETRIEVAL
@@ -98,9 +99,16 @@ def card(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Measure
         "## Licences",
         _licences(experiment.data, sets, told),
         "## Limits",
-        _limits(pipeline, cell, evaluation, names, longest_sequence(config)),
+        _limits(pipeline, cell, evaluation, names, longest_sequence(config), config.vocab_size),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _learnt_from(pipeline: Pipeline, cell: Cell) -> tuple[str, ...]:
+    """The languages of all examples that a cell's task was learnt from, its finished model's before."""
+    if pipeline.system(cell).then is None:
+        return pipeline.learnt_from(cell)
+    return tuple(dict.fromkeys((*pipeline.learnt_from(cell.without_regime), *pipeline.learnt_from(cell))))
 
 
 def _teachers(pipeline: Pipeline, cell: Cell) -> dict[str, bool]:
@@ -159,7 +167,7 @@ def _scores(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Meas
         f" {'less' if lost >= 0 else 'more'} than the evaluation; its outputs are up to {measured.apart:.2g}"
         " from those of PyTorch."
     )
-    zero_shot = cell.target not in pipeline.learnt_from(cell)
+    zero_shot = cell.target not in _learnt_from(pipeline, cell)
     about = (
         f"{'Zero-shot on' if zero_shot else 'On'} the {evaluation.metrics['n_examples']} examples of the test"
         f" file of {cell.target}, seed {cell.seed}."
@@ -167,11 +175,14 @@ def _scores(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Meas
     return "\n".join([about, "", *lines, "", exported])
 
 
-def _costs(evaluation: Artefact, measured: Measured) -> str:
+def _costs(evaluation: Artefact, measured: Measured, config: Any) -> str:
     metrics = evaluation.metrics
+    # costs of a model with the vocabulary of a teacher that was cut are told as the uncut one's
+    gone = metrics["vocabulary"] - config.vocab_size
+    width = getattr(config, "embedding_size", None) or config.hidden_size
     return (
-        f"{metrics['parameters']:,} parameters, {metrics['vocabulary']:,} tokens in the vocabulary,"
-        f" {measured.megabytes:.1f} MB in this folder"
+        f"{metrics['parameters'] - gone * width:,} parameters, {config.vocab_size:,} tokens in the"
+        f" vocabulary, {measured.megabytes:.1f} MB in this folder"
         + (f", {flops / 1e9:.3g} GFLOPs an example" if (flops := metrics.get("flops_per_example")) else "")
         + f". One example, decoding included, took {measured.exported_ms:.2f} ms as exported and"
         f" {measured.torch_ms:.2f} ms in PyTorch, both in turns on the CPU that exported it."
@@ -224,21 +235,27 @@ def _licences(data: str, sets: Sequence[DataSet], teachers: str) -> str:
     return "\n".join([*lines, f"* the {teachers}: {own} goes on applying to what was made from it"])
 
 
-def _limits(pipeline: Pipeline, cell: Cell, evaluation: Artefact, names: str, longest: int) -> str:
+def _limits(
+    pipeline: Pipeline, cell: Cell, evaluation: Artefact, names: str, longest: int, vocabulary: int
+) -> str:
     """What not to expect of it."""
     unseen = f"It never saw task data of {pipeline.data.language(cell.target).name}; the"
+    subject = "The" if cell.target in _learnt_from(pipeline, cell) else unseen
     lines = [
-        (
-            f"* {'The' if cell.target in pipeline.learnt_from(cell) else unseen} scores above are of one seed"
-            " and one test file."
-        ),
+        f"* {subject} scores above are of one seed and one test file.",
         (
             f"* It takes up to {longest} tokens; it was tested on up to"
             f" {evaluation.manifest['config']['max_length']}."
         ),
     ]
     student = pipeline.system(cell).student
-    if student and student.vocabulary == "trimmed":
+    trimmed = student is not None and student.vocabulary == "trimmed"
+    if not trimmed and evaluation.metrics["vocabulary"] > vocabulary:
+        lines.append(
+            "* Its vocabulary was cut to the languages of its experiment: text of others falls into small or"
+            " unknown pieces."
+        )
+    if trimmed:
         lines.append(
             f"* Its vocabulary was cut to {names}: text of other languages falls into small or unknown"
             " pieces."

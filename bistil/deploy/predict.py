@@ -131,11 +131,22 @@ class _Asker:
             [row] = self.task.encode([example], self.tokenizer, max_length=self.length)
             if (kept := len(row["first_subwords"])) < len(example.words):
                 self.warn(f"line {number}: the model takes {kept} words at most here, the others have _")
+        if isinstance(example, Question) and (size := self._tokens(example.question)) > self.length // 3:
+            self.warn(f"line {number}: of the question's {size} tokens the first {self.length // 3} are read")
+        if isinstance(example, Candidates):
+            size = 4 + max(self._tokens(example.context, example.question, one) for one in example.choices)
+            if size > self.length:
+                self.warn(f"line {number}: {size} tokens are cut to the {self.length} that the model takes")
         if isinstance(example, Pair | Text):
             size = len(self.tokenizer(*texts_of(example))["input_ids"])
             if size > self.length:
                 self.warn(f"line {number}: {size} tokens are cut to the {self.length} that the model takes")
         yield 0, example
+
+    def _tokens(self, *texts: str) -> int:
+        """How many tokens some texts have together."""
+        ids: Any = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        return sum(map(len, ids))
 
     def _kept(self, example: Tagged, start: int) -> int:
         """How many words from `start` fit into the model."""

@@ -2,8 +2,9 @@
 system costs.
 
 Notable: means are taken over targets within a seed and then over seeds, so that a spread is always a spread
-over seeds; partial grids are normal (a missing cell is left out, never counted as zero), and two systems are
-compared only on the targets both were run on.
+over seeds, and a model that no seed changes (an encoder that is not tuned, say) is one score under however
+many seeds it stands; partial grids are normal (a missing cell is left out, never counted as zero), and two
+systems are compared only on the targets both were run on.
 """
 
 import math
@@ -92,13 +93,14 @@ class Variant(NamedTuple):
 @dataclass(frozen=True)
 class Mean:
     """A mean over targets and seeds; `std` (sample standard deviation over seeds) is None with fewer than two
-    seeds.
+    seeds. `fixed` says that it is of one model whatever the seed.
     """
 
     mean: float
     std: float | None
     seeds: int
     targets: int
+    fixed: bool = False
 
 
 def write_results(path: Path, rows: Iterable[Row]) -> None:
@@ -145,15 +147,19 @@ def with_axes(row: Row) -> dict[str, Any]:
     if old:
         found |= {"system": old[1], "drf": int(old[2])}
     known = SYSTEMS.get(str(found["system"]))
+    if known and known.guesses:
+        found["density"] = None  # versions before gave it the task's
     if known and not any(name in row for name in AXES):
         found |= {name: word or None for name, word in known.axes.items()}
     return found
 
 
 def is_student(row: Row) -> bool:
-    """Whether a row is of a student rather than of a whole model or a guess."""
+    """Whether a row is of a student rather than of a whole model or a guess; one without a recipe that learns
+    nothing has the layers that it starts from.
+    """
     if "recipe" in row:
-        return bool(row["recipe"])
+        return bool(row["recipe"] or row.get("start"))
     system = SYSTEMS.get(row["system"].partition("@")[0])
     return system is not None and system.student is not None
 
@@ -272,9 +278,14 @@ def average(
     """Return the mean of a column over the (given) targets and over seeds, or None without a single
     number.
     """
+    found = [
+        row for row in rows if row.get(column) is not None and (targets is None or row["target"] in targets)
+    ]
+    seeds = {row.get("seed") for row in found}
+    kept = distinct_seeds(found)
     cells: dict[str, dict[Any, list[float]]] = {}
-    for row in rows:
-        if row.get(column) is not None and (targets is None or row["target"] in targets):
+    for row in found:
+        if row.get("seed") in kept:
             cells.setdefault(row["target"], {}).setdefault(row.get("seed"), []).append(float(row[column]))
     if not cells:
         return None
@@ -284,7 +295,25 @@ def average(
         mean = fmean(by_seed)
     else:
         mean = fmean(fmean(map(fmean, seeds.values())) for seeds in cells.values())
-    return Mean(mean, stdev(by_seed) if len(by_seed) > 1 else None, len(by_seed), len(cells))
+    std, fixed = stdev(by_seed) if len(by_seed) > 1 else None, len(kept) == 1 < len(seeds)
+    return Mean(mean, std, len(by_seed), len(cells), fixed)
+
+
+def distinct_seeds(*sides: Iterable[Row]) -> list[Any]:
+    """The seeds of rows, without those under which every side has what it has under an earlier one: the same
+    scores of the same artefacts.
+    """
+    scores: dict[Any, set[Any]] = {}
+    for side, rows in enumerate(sides):
+        for row in rows:
+            seed = row.get("seed")
+            made = row.get("artefact") or f"seed {seed}"
+            scores.setdefault(seed, set()).add((side, row["target"], row.get("metric"), made, row["value"]))
+    kept: list[Any] = []
+    for seed in sorted(scores, key=lambda seed: (-len(scores[seed]), str(seed))):
+        if not any(scores[seed] <= scores[other] for other in kept):
+            kept.append(seed)
+    return sorted(kept, key=str)
 
 
 def common_targets(*sides: Sequence[Row]) -> list[str]:

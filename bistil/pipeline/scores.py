@@ -228,7 +228,7 @@ def _density(inputs: Inputs, cell: Cell, measured: Mapping[str, Any], tuned: Art
     """The density of a cell's task SFT: the one asked for, or what came of a choice that has its own; None
     where nothing is tuned for the task.
     """
-    if cell.task == RETRIEVAL:
+    if cell.task == RETRIEVAL or inputs.system(cell).guesses:
         return None
     learning = inputs.system(cell).learning
     if tuned is None or not learning.one_phase or learning.select == "random":

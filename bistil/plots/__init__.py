@@ -50,6 +50,9 @@ from bistil.plots.tradeoffs import length_curves, pareto, scores_by_task
 from bistil.systems.table import TEACHER
 from bistil.tasks import title
 
+HATCHES = ("", "///", "xxx", "...")
+"""Of the bars of a system's sizes, the smallest reduction first."""
+
 __all__ = [
     "Tuning",
     "attention_map",
@@ -235,6 +238,7 @@ def scores_by_language(rows: Sequence[Row]) -> Figure:
     made, [ax] = figure(max(least, 2.5 + 0.13 * (len(targets) + 1) * (len(systems) + 2)), 4.2)
     places = np.append(np.arange(len(targets)), len(targets) + 0.35)
     shades = colours(variant.system for variant in systems)
+    sizes = {one.system: [other for other in systems if other.system == one.system] for one in systems}
     width = 0.84 / max(len(systems), 3)  # one or two systems have no wider bars than three
     spread = False
     for number, variant in enumerate(systems):
@@ -250,7 +254,7 @@ def scores_by_language(rows: Sequence[Row]) -> Figure:
             yerr=[error or 0.0 for error in errors] if any(errors) else None,
             color=shades[variant.system],
             label=variant.label,
-            hatch={3: "///", 4: "xxx"}.get(variant.lrf or 0, ""),
+            hatch=HATCHES[sizes[variant.system].index(variant) % len(HATCHES)],
             edgecolor=PAPER,
             linewidth=0,
             error_kw={"elinewidth": 1, "ecolor": "#6b7785"},

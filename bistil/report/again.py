@@ -46,7 +46,7 @@ def write_again(folder: Path, parts: Sequence[Path] = ()) -> Path:
         _check_same(folder, part)
     for part in parts:
         _add(folder, part)
-    rows, asked = read_results(folder / "results.csv"), read_asked(folder)
+    rows, asked = of_run_seeds(read_results(folder / "results.csv")), read_asked(folder)
     manifests: list[dict[str, Any]] = [
         read_json(path, dict) for path in sorted((folder / "manifests").glob("*.json"))
     ]

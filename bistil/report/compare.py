@@ -15,6 +15,7 @@ from bistil.evaluation.results import (
     Setting,
     Variant,
     average,
+    common_targets,
     metric_label,
     primary_metric,
     rows_of,
@@ -63,14 +64,10 @@ def compare(left: Side, right: Side) -> list[Table]:
         metric = metric_label(primary_metric([*a, *b], ours.task))
         drawn = draws(a, left.kept), draws(b, right.kept)
         head = ("system", *names, "difference", "95 % interval", "p", "targets")
-        common = [variant for variant in variants([*a, *b]) if select(a, variant) and select(b, variant)]
-        lines = [
-            _score_line(variant, select(a, variant), select(b, variant), drawn, names) for variant in common
-        ]
+        common = [(one, select(a, one), select(b, one)) for one in _in_both(a, b)]
+        lines = [_score_line(*one, drawn, names) for one in common]
         found.append(Table(f"{title}: {metric}", head, lines))
-        found.append(
-            _costs(title, names, [(variant, select(a, variant), select(b, variant)) for variant in common])
-        )
+        found.append(_costs(title, names, common))
     return [table for table in found if table.lines]
 
 
@@ -162,6 +159,15 @@ def _shared(left: Sequence[Row], right: Sequence[Row]) -> list[tuple[Setting, Se
     return sorted(pairs)
 
 
+def _in_both(a: Sequence[Row], b: Sequence[Row]) -> list[Variant]:
+    """The variants that both sides have: a system of one density on each side whatever these are, one of
+    several by density.
+    """
+    alike = [one for one in variants(a) if one in set(variants(b))]
+    others = [one for one in variants([*a, *b]) if one._replace(density=None) not in alike]
+    return alike + [one for one in others if one not in alike and select(a, one) and select(b, one)]
+
+
 def _score_line(
     variant: Variant, a: Sequence[Row], b: Sequence[Row], drawn: tuple[Draws, Draws], names: tuple[str, str]
 ) -> tuple[str, ...]:
@@ -206,7 +212,8 @@ def _costs(
     lines = []
     for variant, a, b in systems:
         for column, label, unit, name, _ in COSTS:
-            left, right = average(a, column), average(b, column)
+            both = common_targets(a, b)
+            left, right = average(a, column, both), average(b, column, both)
             if left and right and left.mean and abs(right.mean / left.mean - 1) >= 0.005:
                 values = [f"{number(mean.mean / unit)} {name}" for mean in (left, right)]
                 lines.append((variant.label, label, *values, f"{right.mean / left.mean:.2f}×"))

@@ -201,7 +201,9 @@ def _language_sfts(
     groups: dict[str, dict[str, Artefact]] = defaultdict(dict)
     for artefact in artefacts:
         if artefact.kind == "language-sft":
-            groups[_owner(artefact, known)][_languages(artefact, {})] = artefact
+            base, code = known.get(artefact.manifest["inputs"]["base"]), _languages(artefact, {})
+            of = f" in {_languages(base, known)}" if base is not None and base.kind == "student" else ""
+            groups[_owner(artefact, known)][code + of] = artefact
     return dict(sorted(groups.items()))
 
 
@@ -222,16 +224,19 @@ def _language_curves(sfts: Mapping[str, Mapping[str, Artefact]]) -> dict[str, tu
 
 
 def _owner(artefact: Artefact, known: Mapping[str, Artefact]) -> str:
-    """Whose language SFT this is: the teacher's or a student's, and what may change in it where that is not
-    LT-SFT's own choice.
+    """Whose language SFT this is: the teacher's or a student's of some size, and what may change in it where
+    that is not LT-SFT's own choice in all of the encoder.
     """
     base = known.get(artefact.manifest["inputs"]["base"])
     owner = "teacher"
     if base is not None and base.kind == "student":
         recipe = base.manifest["config"].get("recipe", {})
-        owner = f"{recipe if isinstance(recipe, str) else base.id} student"
-    select = (artefact.manifest["config"]["sft"].get("lottery") or {}).get("select")
-    return f"{owner} ({select})" if select else owner
+        size = base.manifest["config"].get("general", base.manifest["config"])
+        factors = "".join(f" {name} {size[name]}" for name in ("lrf", "drf") if size.get(name, 1) > 1)
+        owner = f"{recipe if isinstance(recipe, str) else base.id} student{factors}"
+    lottery = artefact.manifest["config"]["sft"].get("lottery") or {}
+    chosen = [str(lottery[name]) for name in ("select", "part") if lottery.get(name)]
+    return f"{owner} ({', '.join(chosen)})" if chosen else owner
 
 
 def further_tables(

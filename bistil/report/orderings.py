@@ -13,7 +13,17 @@ from statistics import fmean, stdev
 
 from scipy.special import stdtrit
 
-from bistil.evaluation.results import Row, Setting, Variant, average, metric_label, rows_of, select, settings
+from bistil.evaluation.results import (
+    Row,
+    Setting,
+    Variant,
+    average,
+    distinct_seeds,
+    metric_label,
+    rows_of,
+    select,
+    settings,
+)
 from bistil.systems.claims import ORDERINGS, RETAINED, Chain, Ordering, Sign
 from bistil.systems.table import TEACHER, UNADAPTED
 
@@ -310,11 +320,15 @@ def _by_seed(rows: list[Row], targets: Collection[str]) -> dict[object, list[flo
 def _of_common_seeds(
     a: list[Row], b: list[Row], targets: Collection[str]
 ) -> tuple[list[Row], list[Row], list[object]]:
-    """Rows of both sides by the seeds that both were run with on all targets, and these seeds; all rows where
-    there is no such seed.
+    """Rows of both sides by the seeds that both were run with on all targets, each pair of models once, and
+    these seeds; all rows where there is no such seed.
     """
-    seeds = sorted(_by_seed(a, targets).keys() & _by_seed(b, targets).keys(), key=str)
-    if not seeds:
-        return a, b, seeds
-    ours, theirs = ([row for row in side if row.get("seed") in seeds] for side in (a, b))
+    common = _by_seed(a, targets).keys() & _by_seed(b, targets).keys()
+    if not common:
+        return a, b, []
+    ours, theirs = (
+        [row for row in side if row.get("seed") in common and row["target"] in targets] for side in (a, b)
+    )
+    seeds: list[object] = distinct_seeds(ours, theirs)
+    ours, theirs = ([row for row in side if row.get("seed") in seeds] for side in (ours, theirs))
     return ours, theirs, seeds

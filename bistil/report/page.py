@@ -24,12 +24,13 @@ from bistil.evaluation.results import (
     rows_of,
     settings,
     tidy,
+    variants,
     write_results,
 )
 from bistil.evaluation.significance import RESAMPLES, write_outcomes
 from bistil.report.latex import latex_tables
 from bistil.report.orderings import Claim, orderings
-from bistil.report.paired import Kept, paired
+from bistil.report.paired import LACKING, Kept, paired
 from bistil.report.tables import (
     Table,
     cost_table,
@@ -52,6 +53,8 @@ from bistil.report.templates import (
 from bistil.store.whole import write_whole
 from bistil.systems.table import SYSTEMS, TEACHER, rank
 
+NARROW = " With a drf its hidden size, heads and feed-forward layers are that many times narrower too."
+"""What is told of a system beside its sentence, where it was run with a hidden reduction factor."""
 __all__ = ["COLUMNS", "Claim", "Table", "orderings", "read_results", "write_report", "write_results"]
 
 
@@ -90,6 +93,7 @@ def write_report(
         slug(name): figure for name, figure in {**_figures(rows, found), **(figures or {})}.items()
     }
     before = {name: told for name, told in (drawn_before or {}).items() if name not in drawn}
+    pairs = paired(rows, kept)
     page = (
         environment()
         .get_template("page.html.j2")
@@ -102,7 +106,8 @@ def write_report(
             elsewhere=elsewhere,
             zero_shot=not elsewhere or any(row.get("regime") == "source" for row in rows),
             claims=[(setting, [claim for claim in claims if claim.setting == setting]) for setting in found],
-            pairs=paired(rows, kept),
+            pairs=pairs,
+            older=any(LACKING in pair.why for _, own in pairs for pair in own),
             resamples=RESAMPLES,
             teacher=TEACHER,
             students={row["system"] for row in rows if is_student(row)},
@@ -135,8 +140,8 @@ def _systems(rows: Sequence[Row], told: Mapping[str, str]) -> list[tuple[str, st
     names = sorted({str(row["system"]) for row in rows}, key=lambda name: (rank(name), name))
     narrow = {row["system"] for row in rows if row["drf"]}
     known = {**{name: system.told for name, system in SYSTEMS.items()}, **told}
-    more = " With a drf its hidden size, heads and feed-forward layers are that many times narrower too."
-    return [(name, known[name] + (more if name in narrow else "")) for name in names if known.get(name)]
+    known = {name: text.replace(NARROW, "") for name, text in known.items()}  # of a page that is made again
+    return [(name, known[name] + (NARROW if name in narrow else "")) for name in names if known.get(name)]
 
 
 def _figures(rows: Sequence[Row], found: Sequence[Setting]) -> dict[str, tuple[Figure, str]]:
@@ -154,8 +159,9 @@ def _figures(rows: Sequence[Row], found: Sequence[Setting]) -> dict[str, tuple[F
         if own:
             zero = "" if learns_elsewhere(own) else "zero-shot "
             text = f"{setting_name(setting)}: {zero}score on each target language."
-            if any((row["lrf"] or 0) > 2 for row in own):
-                text += " Hatched bars are students of a higher lrf."
+            drawn_systems = [variant.system for variant in variants(own)]
+            if len(set(drawn_systems)) < len(drawn_systems):
+                text += " Hatched bars are the further sizes of a system."
             drawn[f"scores-{name}"] = (plots.scores_by_language(own), text)
     return drawn
 

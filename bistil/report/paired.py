@@ -6,7 +6,7 @@ of outcomes, the pair says so instead of a number."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import numpy as np
@@ -16,6 +16,7 @@ from bistil.evaluation.results import (
     Setting,
     Variant,
     average,
+    distinct_seeds,
     is_student,
     rows_of,
     select,
@@ -24,9 +25,14 @@ from bistil.evaluation.results import (
 )
 from bistil.evaluation.significance import Difference, Outcomes, difference, resampled
 from bistil.systems.table import FORCED, SYSTEMS, TEACHER
+from bistil.tasks import TASKS
+from bistil.tasks.task import Counted
 
 Kept = Mapping[str, Outcomes]
 """Outcomes by the artefact that they are of."""
+LACKING = "evaluations kept no outcomes"
+UNCOUNTED = "no sum over examples, so none are drawn"
+"""Why a pair has no interval: evaluations of older versions, and a score that has none in any."""
 Draws = Mapping[str, tuple[str, np.ndarray]]
 """By artefact, its test file and its scores on every draw of that."""
 
@@ -80,12 +86,13 @@ def pair(
     """
     a, b = ({(row["target"], row["seed"]): row for row in side} for side in (left, right))
     targets = tuple(sorted({target for target, _ in a} & {target for target, _ in b}))
-    complete = [
+    complete = {
         seed
         for seed in {seed for _, seed in a}
-        if all((target, seed) in a and (target, seed) in b for target in targets)
-    ]
-    seeds = sorted(complete, key=str) if targets else []
+        if targets and all((target, seed) in a and (target, seed) in b for target in targets)
+    }
+    places = [(target, seed) for seed in complete for target in targets]
+    seeds = distinct_seeds(*([side[at] for at in places] for side in (a, b)))
     by_seed = tuple(
         fmean(a[target, seed]["value"] - b[target, seed]["value"] for target in targets) for seed in seeds
     )
@@ -109,7 +116,7 @@ def _missing(cells: Sequence[tuple[str, str]], drawn: tuple[Draws, Draws]) -> st
         return "no target and seed in common"
     names = {(side, name) for cell in cells for side, name in enumerate(cell)}
     if lacking := [name for side, name in names if name not in drawn[side]]:
-        return f"{len(lacking)} of {len(names)} evaluations kept no outcomes"
+        return f"{len(lacking)} of {len(names)} {LACKING}"
     return (
         ""
         if all(drawn[0][one][0] == drawn[1][other][0] for one, other in cells)
@@ -134,6 +141,8 @@ def paired(rows: Iterable[Row], kept: Kept) -> list[tuple[Setting, list[Pair]]]:
         pairs = [
             pair(own[left], own[right], (drawn, drawn), (left.label, right.label)) for left, right in asked
         ]
+        if not isinstance(TASKS.get(setting.task), Counted):
+            pairs = [replace(one, why=UNCOUNTED) if LACKING in one.why else one for one in pairs]
         found += [(setting, pairs)] if pairs else []
     return found
 

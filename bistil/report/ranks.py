@@ -57,7 +57,8 @@ def rank_tables(rows: Iterable[Row]) -> list[Table]:
         gaps = [own[at] - theirs[at] for at in own.keys() & theirs.keys()]
         if one.regime == whole.regime and sum(map(bool, gaps)) >= LEAST:
             better = f"{sum(gap > 0 for gap in gaps)} of {len(gaps)}"
-            far = f"{fmean(gaps):+.1f}", f"{relative_deviation(own, theirs):+.1f} %"
+            percent = f"{relative_deviation(own, theirs):+.1f} %" if all(theirs.values()) else "–"
+            far = f"{fmean(gaps):+.1f}", percent
             lines.append((one.label, whole.label, better, *far, f"{signed_rank(gaps):.4f}"))
     head = ("student", "against", "better in cells", "mean difference", "of its score", "p, one-sided")
     return [Table("Signed ranks over tasks and targets", head, lines)] if lines else []
@@ -67,7 +68,7 @@ def relative_deviation(students: Cells, teachers: Cells) -> float:
     """RDT, in percent: the mean over the cells that both have of (student - teacher) / teacher.
 
     It is positive where the student is better, as in the tables of Khanuja et al. 2021; their eq. 3 has the
-    sign reversed.
+    sign reversed. Cells where the teacher has 0 have none.
     """
-    both = students.keys() & teachers.keys()
+    both = [at for at in students.keys() & teachers.keys() if teachers[at]]
     return 100 * fmean((students[at] - teachers[at]) / teachers[at] for at in both)

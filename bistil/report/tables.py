@@ -187,9 +187,10 @@ def _score_table(
     best = _best(means, students, [len(column) for column in columns])
     teacher = means.get(Variant(TEACHER), [None])[-1]
     scored = {variant: {row["target"] for row in select(chosen, variant)} for variant in means}
+    seeds = max((mean.seeds for cells in means.values() for mean in cells if mean), default=0)
     lines = []
     for variant, cells in means.items():
-        shown = [Cell("–") if mean is None else _mean_cell(mean, len(column), best[place] == variant)
+        shown = [Cell("–") if mean is None else _mean_cell(mean, len(column), seeds, best[place] == variant)
                  for place, (mean, column) in enumerate(zip(cells, columns, strict=True))]  # fmt: skip
         last, complete = cells[-1], scored.get(variant) == scored.get(Variant(TEACHER))
         share = (
@@ -198,7 +199,6 @@ def _score_table(
             else Cell("–")
         )
         lines.append((variant, [*shown, share]))
-    seeds = max((mean.seeds for cells in means.values() for mean in cells if mean), default=0)
     head = [*named, *(["mean"] if whole else []), "% of teacher"]
     return {
         "metric": metric_label(metric),
@@ -228,10 +228,11 @@ def _best(
     return best
 
 
-def _mean_cell(mean: Mean, wanted: int, best: bool) -> Cell:
+def _mean_cell(mean: Mean, wanted: int, seeds: int, best: bool) -> Cell:
     small = [
         f"± {mean.std:.1f}" if mean.std is not None else "",
         f"({mean.targets} of {wanted} targets)" if mean.targets < wanted else "",
+        f"({mean.seeds} of {seeds} seeds)" if mean.seeds < seeds and not mean.fixed else "",
     ]
     return Cell(f"{mean.mean:.1f}", "; ".join(part for part in small if part), best)
 

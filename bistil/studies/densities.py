@@ -152,8 +152,8 @@ def read_densities(path: Path) -> list[dict[str, Any]]:
 
 
 def scores(rows: Sequence[dict[str, Any]]) -> tuple[list[float], list[float], np.ndarray, str]:
-    """Language densities, task densities, the mean score over targets and seeds at each pair (NaN where
-    none), and the metric.
+    """Language densities, task densities, the mean score over targets and seeds at each pair (NaN where one
+    of these is lacking), and the metric.
 
     Shape of the scores: [language, task].
     """
@@ -163,10 +163,9 @@ def scores(rows: Sequence[dict[str, Any]]) -> tuple[list[float], list[float], np
     values: dict[tuple[float, float], list[float]] = {}
     for row in chosen:
         values.setdefault((row["language_density"], row["task_density"]), []).append(row["value"])
-    table = [
-        [fmean(values[one, other]) if (one, other) in values else np.nan for other in task]
-        for one in language
-    ]
+    most = max(map(len, values.values()))
+    whole = {pair: fmean(found) for pair, found in values.items() if len(found) == most}
+    table = [[whole.get((one, other), np.nan) for other in task] for one in language]
     return language, task, np.array(table), metric
 
 

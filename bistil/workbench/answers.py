@@ -134,7 +134,18 @@ def _beside(example: Any, predictions: Mapping[str, Any], gold: bool) -> Answers
     said = {
         name: _said(example, golds, _texts(example, prediction)) for name, prediction in predictions.items()
     }
+    if isinstance(example, Sentence):  # two words may have one form: arcs are compared by place
+        own = _numbered(example)
+        said = {
+            name: replace(one, right=tuple(a == b for a, b in zip_longest(_numbered(predictions[name]), own)))
+            for name, one in said.items()
+        }
     return Answers(about, units, golds, said)
+
+
+def _numbered(tree: Sentence | Tree) -> list[tuple[int, str]]:
+    """Head and universal relation of each word."""
+    return [(head, universal(name)) for head, name in zip(tree.heads, tree.relations, strict=True)]
 
 
 def _parts(example: Any) -> tuple[str, tuple[str, ...], tuple[str, ...]]:

@@ -117,7 +117,7 @@ class Comparison:
 
     def bars(self) -> Figure:
         """Scores by target language."""
-        return plots.scores_by_language(self.chosen)
+        return plots.scores_by_language(rows_of(self.chosen, self.setting))
 
     def front(self) -> Figure | None:
         """Score over parameters and FLOPs with the Pareto front; None where no system of the choice has
@@ -157,6 +157,12 @@ class Comparison:
             why = f"{system} is none" if pipeline else "no pipeline was given whose store holds it"
             raise InputError(
                 f"To see errors, a model has to be asked again, but {why}. Choose a model of a store at hand."
+            )
+        asked = pipeline.experiment
+        if (self.setting.teacher, self.setting.source) != (Path(asked.teacher).name, asked.source):
+            raise InputError(
+                f"A model of {Path(asked.teacher).name} and {asked.source} was expected, which the experiment"
+                f" at hand is about, but this score is of {self.setting.teacher} and {self.setting.source}."
             )
         cell = Cell(
             name,

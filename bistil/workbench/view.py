@@ -13,7 +13,7 @@ from typing import Any
 import ipywidgets as w
 
 from bistil.errors import InputError
-from bistil.evaluation.results import metric_label, primary_metric
+from bistil.evaluation.results import Variant, metric_label, primary_metric
 from bistil.experiment import Experiment
 from bistil.settings.places import CACHE
 from bistil.sources.folder import open_data
@@ -247,13 +247,14 @@ def _result_table(model: Workbench) -> str:
     metric = primary_metric(rows, model.choice.task)
     lines = []
     for row in sorted((row for row in rows if row["metric"] == metric), key=lambda row: -row["value"]):
-        name = row["system"] + (f" lrf {row['lrf']}" if row["lrf"] else "")
-        chosen = (row["system"], row["lrf"] or 1) == (model.cell.system, model.cell.lrf)
+        name = Variant(row["system"], row["lrf"], drf=row["drf"]).label
+        cell = model.cell
+        chosen = (row["system"], row["lrf"] or 1, row["drf"] or 1) == (cell.system, cell.lrf, cell.drf)
         name = html.Markup(f"<b>{escape(name)}</b>") if chosen else name
         size = f"{row['parameters'] / 1e6:.2f}" if row["parameters"] else "–"
         flops = f"{row['flops_per_example'] / 1e9:.3f}" if row["flops_per_example"] else "–"
         lines.append([name, f"{row['value']:.1f}", size, flops])
     head = ["system", metric_label(metric), "parameters (M)", "FLOPs an example (G)"]
     language = model.data.languages[model.choice.target]
-    title = f"<p>Zero-shot on {escape(language.name)} ({escape(language.code)}), {model.choice.task}</p>"
+    title = f"<p>Scores on {escape(language.name)} ({escape(language.code)}), {model.choice.task}</p>"
     return title + html.table(head, lines, numbers=(1, 2, 3))

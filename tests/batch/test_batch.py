@@ -16,6 +16,7 @@ from tiny import SYSTEMS
 
 from bistil import batch
 from bistil.batch import Place, pool
+from bistil.batch.account import Account
 from bistil.batch.signals import as_interrupts
 from bistil.batch.stage import stages_of
 from bistil.errors import InputError
@@ -408,3 +409,28 @@ def test_names_of_experiments_cannot_leave_their_folders(name: str, experiment) 
 
 def test_names_may_hold_versions(experiment) -> None:
     assert experiment(name="tiny-v1.2_b" + "x" * 60).name.startswith("tiny-v1.2")
+
+
+def test_what_waits_for_a_retried_stage_that_fails_by_itself_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker is killed, its job is tried again alone and raises: the run ends."""
+    first, second = Job("student", ("a",)), Job("evaluation", ("a",))
+    turns: list[list[Job]] = []
+
+    def turn(waiting: dict[Job, Any], workers: int, setting: Any, account: Account) -> list[Job]:
+        turns.append([*waiting])
+        if len(turns) == 1:
+            del waiting[first]
+            return [first]
+        if first in waiting:
+            account.failed(first, "MemoryError: none left")
+        assert len(turns) < 5, "it goes on for ever"
+        return []
+
+    monkeypatch.setattr(pool, "_turn", turn)
+    experiment: Any = None
+    place: Any = None
+    errors = pool.run(experiment, place, workers=1, say=lambda text: None, jobs={first: (), second: (first,)})
+    assert turns == [[first, second], [first], []]
+    assert errors == ["student a: MemoryError: none left"]

@@ -135,6 +135,10 @@ def test_choices(data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path, cap
     )
     assert (first["answer"], first["choices"]) == (expected[0], list(examples[0].choices))
     assert 1 / 2 <= first["confidence"] < 1
+    long = [" ".join([examples[0].context] * 40), *lines[0].split("\t")[1:]]
+    (tmp_path / "questions.tsv").write_text("\t".join(long) + "\n", encoding="utf-8")
+    assert cli.main(["predict", str(tmp_path / "model"), str(tmp_path / "questions.tsv")]) == 0
+    assert "warning: line 1: " in capsys.readouterr().err
     (tmp_path / "questions.tsv").write_text("a\tb\tc\n", encoding="utf-8")
     assert cli.main(["predict", str(tmp_path / "model"), str(tmp_path / "questions.tsv")]) == 2
     assert "Two choices or more" in capsys.readouterr().err

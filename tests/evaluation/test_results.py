@@ -16,6 +16,7 @@ from bistil.evaluation.results import (
     Variant,
     average,
     front,
+    is_student,
     read_results,
     rows_of,
     select,
@@ -404,3 +405,41 @@ def test_sides_are_compared_by_the_seeds_that_both_have() -> None:
     alone = [one for one in rows if (one["system"], one["seed"]) in {("left", 2), ("right", 0)}]
     [claim] = orderings(alone, chains=(Chain(order="left > right"),))  # no seed in common: all there is
     assert (claim.left, claim.right) == (pytest.approx(40.05), pytest.approx(75.05))
+
+
+def test_one_model_under_several_seeds_is_one_score() -> None:
+    """As an untuned encoder's, beside students of three seeds: no spread, no interval, and nothing holds."""
+    same = [
+        row(system, None, value + shift, target=target, seed=seed, artefact=f"{system} {target}")
+        for system, value in (("teacher-ltsft", 60.0), ("teacher-no-adaptation", 50.0))
+        for target, shift in (("aaa", 5.0), ("bbb", -5.0))
+        for seed in range(3)
+    ]
+    mean = average(select(same, Variant("teacher-ltsft")))
+    assert mean is not None
+    assert (mean.mean, mean.std, mean.seeds, mean.fixed) == (60.0, None, 1, True)
+    told = {claim.text: claim for claim in orderings(same)}
+    claim = told["teacher-ltsft > teacher-no-adaptation"]
+    assert (claim.verdict, claim.seeds, claim.interval, claim.spread) == ("leans towards it", 1, None, None)
+    students = [
+        row("bistil-tf", 2, 70.0 + seed, target=target, seed=seed, artefact=f"student {target} {seed}")
+        for target in ("aaa", "bbb")
+        for seed in range(3)
+    ]
+    claims = orderings([*same, *students], chains=[Chain(order="bistil-tf:2 > teacher-ltsft")])
+    assert (claims[0].seeds, claims[0].left) == (3, 71.0)  # the students differ
+    fewer = average([one for one in students if (one["target"], one["seed"]) != ("aaa", 2)])
+    assert fewer is not None
+    assert (fewer.seeds, fewer.fixed) == (2, False)
+
+
+def test_a_truncated_teacher_is_a_student_of_its_size() -> None:
+    rows = [row("truncated-top", lrf, value, recipe="", start="top") for lrf, value in ((2, 50.0), (3, 40.0))]
+    assert [one.label for one in variants(rows)] == ["truncated-top lrf 2", "truncated-top lrf 3"]
+    assert all(map(is_student, rows))
+    assert not is_student(row("teacher-full", None, 50.0, recipe="", start=None))
+    assert [one["value"] for one in select(rows, Variant("truncated-top", 3))] == [40.0]
+
+
+def test_a_guess_has_no_density() -> None:
+    assert with_axes(row("floor", None, 9.0))["density"] is None

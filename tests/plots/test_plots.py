@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -286,6 +287,17 @@ def test_scores_by_language_has_a_bar_for_each_system_target_and_mean() -> None:
         [row for row in rows() if (row["system"], row["target"]) != ("floor", "bbb")]
     ).axes
     assert len(ax.patches) == 7
+
+
+def test_sizes_of_a_system_are_told_apart_by_hatches() -> None:
+    found = [row for row in rows() if row["system"] == "bistil-tf"]
+    sizes = [{**row, "lrf": lrf, "drf": drf} for row in found for lrf, drf in ((2, None), (12, None), (2, 2))]
+    [ax] = plots.scores_by_language(sizes).axes
+    drawn = [one for one in ax.containers if isinstance(one, BarContainer)]
+    bars = {one.get_label(): one.patches[0].get_hatch() for one in drawn}
+    assert bars == {"bistil-tf lrf 2": "", "bistil-tf lrf 12": "///", "bistil-tf lrf 2 drf 2": "xxx"}
+    [ax] = plots.scores_by_language([{**row, "lrf": 3} for row in found]).axes
+    assert [bar.get_hatch() for bar in ax.patches] == [""] * 3
 
 
 def test_the_other_figures_are_drawn_with_labels() -> None:

@@ -160,6 +160,24 @@ def test_a_part_that_one_side_lacks_is_one_line() -> None:
     assert differing(left, None) == []
 
 
+def test_systems_are_compared_whatever_the_density_of_each_side(two, tmp_path: Path) -> None:
+    sides = [read_side(folder, folder.parent) for folder in two]
+    whole = compare(*sides)
+    other = replace(sides[1], rows=[{**row, "density": 0.02} for row in sides[1].rows])
+    told = compare(sides[0], other)
+    assert [line[0] for line in scores_in(told)] == [line[0] for line in scores_in(whole)] != []
+    several = [{**row, "density": density} for row in sides[0].rows for density in (0.08, 0.02)]
+    lines = scores_in(compare(replace(sides[0], rows=several), other))
+    densities = {line[0].partition(" density ")[2] for line in lines if not line[0].startswith("floor")}
+    assert densities == {"0.02"}
+
+
+def scores_in(tables: list[Table]) -> list[Any]:
+    return [
+        line for table in tables if table.head[0] == "system" and "p" in table.head for line in table.lines
+    ]
+
+
 def test_the_command_prints_and_writes_and_refuses(two, capsys, tmp_path: Path) -> None:
     assert cli.main(["report", str(two[0]), str(two[1]), "--reports", str(tmp_path)]) == 0
     out = capsys.readouterr().out

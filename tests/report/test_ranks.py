@@ -46,6 +46,20 @@ def test_each_student_is_ranked_against_each_whole_model() -> None:
     assert rank_tables(apart) == []  # they learnt from other examples
 
 
+def test_a_teacher_that_scores_nothing_somewhere_is_no_division_by_zero() -> None:
+    rows = [
+        row(system, target, (50.0 + place) * (not (system == "teacher-full" and place == 1)), recipe)
+        for system, recipe in (("eliquare", "kl"), ("teacher-full", ""))
+        for place, target in enumerate("bcdef", start=1)
+    ]
+    rows += [
+        {**one, "target": "g" + one["target"], "value": one["value"] + len(one["recipe"])} for one in rows
+    ]
+    (table,) = rank_tables(rows)
+    assert table.lines[0][4] == "–"
+    assert relative_deviation({("a", "b"): 1.0, ("c", "d"): 3.0}, {("a", "b"): 0.0, ("c", "d"): 2.0}) == 50
+
+
 def test_a_deviation_is_positive_where_the_student_is_better() -> None:
     students, teachers = {("a", "ner"): 11.0, ("b", "ner"): 9.0}, {("a", "ner"): 10.0, ("b", "ner"): 8.0}
     assert relative_deviation(students, teachers) == pytest.approx(11.25)

@@ -212,6 +212,22 @@ def test_a_page_is_made_again_from_what_lies_beside_it(tmp_path: Path) -> None:
         write_again(tmp_path)
 
 
+def test_what_is_told_of_narrow_students_is_told_once(tmp_path: Path) -> None:
+    narrow = [{**row, "drf": 2 if row["lrf"] else None} for row in rows()]
+    first = write_report(tmp_path, narrow, title="Narrow").read_text(encoding="utf-8")
+    assert "With a drf its hidden size" in first
+    for _ in range(2):
+        assert write_again(tmp_path).read_text(encoding="utf-8") == first
+
+
+def test_cells_of_fewer_seeds_say_so(tmp_path: Path) -> None:
+    fewer = [row for row in rows() if (row["system"], row["seed"]) != ("bistil-tf", 1)]
+    table = score_tables(fewer, settings(fewer)[0])[0]
+    small = {variant.system: {cell.small for cell in cells[:-1]} for variant, cells in table["lines"]}
+    assert small["bistil-tf"] == {"(1 of 2 seeds)"}
+    assert all("seeds" not in text for text in small["teacher-ltsft"])
+
+
 ASKED = {
     "data": "miniworld",
     "teacher": "there/teacher",

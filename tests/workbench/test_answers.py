@@ -37,6 +37,15 @@ def test_a_word_without_head_and_a_wrong_relation_are_wrong() -> None:
     assert found.said["m"].wrong == 2
 
 
+def test_an_arc_to_another_word_of_the_same_form_is_wrong() -> None:
+    sentence = Sentence(
+        ("the", "dog", "sees", "the", "dog"), (2, 3, 0, 5, 3), ("det", "nsubj", "root", "det", "obj")
+    )
+    found = said(sentence, Tree((5, 3, 0, 5, 3), ("det", "nsubj", "root", "det", "obj:x")))
+    assert found.texts[0] == "det of dog"
+    assert found.right == (False, True, True, True, True)
+
+
 def test_tags_and_labels_are_compared_with_gold() -> None:
     assert said(Tagged(WORDS, ("B-PER", "O", "B-PER")), ("B-PER", "B-LOC")) == Said(
         ("B-PER", "B-LOC", "–"), (True, False, False)

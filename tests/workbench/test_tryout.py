@@ -94,6 +94,6 @@ def test_tags_and_labels_come_with_how_probable_the_model_finds_them(workbench: 
 
 
 def test_times_in_words() -> None:
-    assert "the student is 2.0 times as fast" in in_words({"teacher": 10.0, "student": 5.0})
+    assert "; student is 2.0 times as fast" in in_words({"teacher": 10.0, "student": 5.0})
     assert "times" not in in_words({"teacher": 10.0})
     assert "times" not in in_words({"teacher": 5.0, "student": 10.0})
