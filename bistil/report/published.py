@@ -3,7 +3,7 @@
 Notable: data/published/*.csv hold them, each with the table it was printed in. Teacher, texts and steps may
 differ from ours, so both teachers are shown, and a mean is taken over the targets that both have."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,14 +25,9 @@ from bistil.tasks import TASKS, title
 from bistil.text.languages import DATA
 
 PAPERS = DATA / "published"
-FILES = ("bistil", "ltsft", "madg", "holistic", "bui-downstream", "eliquare", "mergedistill")
 NEEDED = {"reference", "task", "system", "target", "value"}
-SHARES = {"bui-downstream", "eliquare"}
-"""The files whose scores are printed as shares of 1, not in percent."""
-STUDENTS = {"bui-downstream": 2, "eliquare": 2}
-"""The layer reduction of a file's students, where it names none."""
-TUNINGS = {"full": "", "full-target": "", "full-source": "-source", "head+2": "-head-2", "head+4": "-head-4"}
-"""What a variant's name in the experiment files ends in, of Bui's tunings; the others are called alike."""
+TASK = {"sentiment": "classification"}
+"""What a task is called here, where a paper names another."""
 MEAN = "mean"
 """The target of a printed mean over all targets."""
 
@@ -93,64 +88,43 @@ class Comparison:
 def read_scores(folder: Path = PAPERS) -> tuple[Score, ...]:
     """Published scores of a folder's files, as far as they are of tasks that there are here.
 
+    A column `named` has what the paper's experiment file calls a system, where that is more than its name.
+
     Raises:
-        InputError: with the line number, where a column is missing or a number is none.
+        InputError: with the line number, where a number is none.
     """
-    return tuple(score for name in FILES for score in _read(folder / f"{name}.csv"))
+    return tuple(score for path in sorted(folder.glob("*.csv")) for score in _read(path))
 
 
 def _read(path: Path) -> Iterator[Score]:
     header, rows = read_csv(path)
-    if lacking := NEEDED - {*header}:
-        raise InputError(f"{path} should have the columns {', '.join(sorted(lacking))}, too.")
-    name, known = path.stem, {"sentiment": "classification"} if path.stem == "holistic" else {}
+    if NEEDED - {*header}:  # costs, sizes, benchmarks
+        return
+    numbers = {}
     for number, row in rows:
-        task, system = known.get(row["task"], row["task"]), row["system"]
-        if task not in TASKS:
-            continue
-        own = system.startswith("teacher") or system == "monolingual"
-        lrf, usual = row.get("lrf", ""), TASKS[task].metric
         try:
-            score = float(row["value"]) * (100 if name in SHARES else 1)
-            factor = int(lrf) if lrf else None if own else STUDENTS.get(name)
+            numbers[number] = float(row["value"]), int(row["lrf"]) if row.get("lrf") else None
         except ValueError as error:
             raise InputError(f"{path}, line {number}: numbers were expected, but {error}.") from error
-        more = [row["split"]] if row.get("split") == "dev" else []
-        told = ", ".join([row["reference"], *more]) + (f" ({doubt})" if (doubt := row.get("doubt")) else "")
-        in_target = "" if name in ("eliquare", "mergedistill") else "eng"
+    scale = 100 if max(value for value, _ in numbers.values()) <= 1 else 1  # some print shares of 1
+    for number, row in rows:
+        task = TASK.get(row["task"], row["task"])
+        if task not in TASKS:
+            continue
+        split, doubt = row.get("split"), row.get("doubt")
+        told = row["reference"] + (", dev" if split == "dev" else "") + (f" ({doubt})" if doubt else "")
+        usual = TASKS[task].metric
         yield Score(
             reference=told,
             task=task,
-            metric=usual if task == "classification" else row.get("metric") or usual,
-            system=_system(name, row),
-            lrf=factor,
+            metric=row.get("metric", usual) if task == row["task"] else usual,
+            system=row.get("named") or row["system"],
+            lrf=numbers[number][1],
             teacher=row.get("teacher", ""),
-            source=row.get("source") or in_target,
+            source=row.get("source", ""),
             target=row["target"],
-            value=score,
+            value=scale * numbers[number][0],
         )
-
-
-def _system(file: str, row: Mapping[str, str]) -> str:
-    """What a row's system is called in the experiment file of its paper."""
-    name = row["system"]
-    match file:
-        case "madg":
-            few = {"teacher-madg-ft": "ft", "teacher-rand-ft": "rand"}
-            if row["words"]:
-                name = f"{few[name]}-{row['words']}"
-            elif row["teacher"] != "bert-base-multilingual-cased":
-                name = "xlmr-full"
-            return name if row["sources"] == "1" else f"{name}@sources-{row['sources']}"
-        case "holistic":
-            sizes = {"nllb-200-distilled-600M": "-600m", "nllb-200-distilled-1.3B": "-1b3"}
-            shots = f"-{row['shots']}" if row["shots"] not in ("0", "100") else ""
-            regime = row["regime"] + shots + sizes.get(row["translator"], "")
-            return f"{name}@{regime}" if regime else name
-        case "bui-downstream":
-            name += TUNINGS.get(row["tuning"], f"-{row['tuning']}")
-            return name if row["shots"] == "0" else f"{name}@sequential-{row['shots']}"
-    return name
 
 
 def beside(rows: Iterable[Row], scores: Sequence[Score] | None = None) -> list[Comparison]:

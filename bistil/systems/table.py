@@ -507,7 +507,9 @@ OF_ALL = "multilingual-distil"
 
 def rank(name: str) -> int:
     """The place in the table of a system in result rows, under whichever regime; variants come after all
-    systems.
+    systems, a guess after these.
     """
     plain = name.partition("@")[0]
-    return list(SYSTEMS).index(plain) if plain in SYSTEMS else len(SYSTEMS)
+    if plain not in SYSTEMS:
+        return len(SYSTEMS)
+    return len(SYSTEMS) + 1 if SYSTEMS[plain].guesses else list(SYSTEMS).index(plain)
