@@ -92,7 +92,11 @@ def write_report(
     drawn: dict[str, tuple[Figure, str]] = {
         slug(name): figure for name, figure in {**_figures(rows, found), **(figures or {})}.items()
     }
-    before = {name: told for name, told in (drawn_before or {}).items() if name not in drawn}
+    before = {
+        name: told
+        for name, told in (drawn_before or {}).items()
+        if name not in drawn and (folder / "figures" / f"{name}.svg").is_file()
+    }
     pairs = paired(rows, kept)
     page = (
         environment()

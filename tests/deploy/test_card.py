@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 from test_pipeline import NER
 
-from bistil.deploy.card import _front, _teachers
+from bistil.deploy.card import Measured, _costs, _front, _learnt_from, _teachers
 from bistil.distil.merge import MergeConfig
 from bistil.sources.table import data_set
 
@@ -57,3 +57,23 @@ def test_a_card_names_the_teachers_that_the_model_is_of() -> None:
     assert names("south", merges=True) == {"south": True}
     assert names(own_teacher=True) == {"hub/wide": False}
     assert names(model="south") == {"south": True}
+
+
+def test_a_card_names_all_that_a_further_tuned_model_learnt_from() -> None:
+    def pipeline(then: object) -> Any:
+        return SimpleNamespace(
+            system=lambda cell: SimpleNamespace(then=then),
+            learnt_from=lambda cell: ("qab",) if cell.regime else ("qaa",),
+        )
+
+    cell = NER._replace(target="qab", system="bistil-tf@sequential-100")
+    assert _learnt_from(pipeline(object()), cell) == ("qaa", "qab")
+    assert _learnt_from(pipeline(None), cell) == ("qab",)
+
+
+def test_a_model_of_a_cut_teacher_is_as_large_as_its_folder() -> None:
+    told: Any = SimpleNamespace(metrics={"parameters": 10_000, "vocabulary": 500})
+    measured = Measured("folder", "f1", 50.0, 50.0, 0.0, 1.0, 1.0, 0.1)
+    for tokens, parameters in ((500, "10,000"), (300, "8,400")):  # 200 rows of 8 values went
+        config = SimpleNamespace(vocab_size=tokens, hidden_size=8)
+        assert _costs(told, measured, config).startswith(f"{parameters} parameters, {tokens} tokens")

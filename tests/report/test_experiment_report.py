@@ -249,3 +249,34 @@ def test_the_title_says_what_becomes_of_what(name: str, system: str, title: str)
     student = {**row(system, 2, 50.0, "x"), "recipe": "some", "start": "uniform"}
     assert experiment_report._page_title(shipped, [student]) == f"{name}: {title}"
     assert experiment_report._page_title(shipped, [row("floor", None, 9.0, "y")]) == name
+
+
+def test_language_sfts_that_differ_in_anything_are_drawn_apart() -> None:
+    def made(number: int, kind: str, inputs: dict[str, str], config: dict[str, Any]) -> Artefact:
+        manifest = {"id": f"{number}", "kind": kind, "inputs": inputs, "config": config, "metrics": {}}
+        return Artefact(Path("/nowhere"), manifest)
+
+    def sft(number: int, base: str, **lottery: Any) -> Artefact:
+        inputs = {"base": base, "text qaa": "t"}
+        return made(number, "language-sft", inputs, {"sft": {"lottery": {"density": 0.1, **lottery}}})
+
+    students = [
+        made(
+            10 + lrf,
+            "student",
+            {"text qaa": "t", "text qab": "u"},
+            {"recipe": "bistil", "general": {"lrf": lrf}},
+        )
+        for lrf in (2, 3)
+    ]
+    sfts = [sft(1, "t"), sft(2, "t", part="outer"), sft(3, "t", part="middle"), sft(4, "t", select="random")]
+    sfts += [sft(5, "12"), sft(6, "13")]
+    found = experiment_report._language_sfts(sfts, [*students, *sfts])
+    assert {owner: {code: one.id for code, one in own.items()} for owner, own in found.items()} == {
+        "teacher": {"qaa": "1"},
+        "teacher (outer)": {"qaa": "2"},
+        "teacher (middle)": {"qaa": "3"},
+        "teacher (random)": {"qaa": "4"},
+        "bistil student lrf 2": {"qaa in qaa + qab": "5"},
+        "bistil student lrf 3": {"qaa in qaa + qab": "6"},
+    }
