@@ -64,7 +64,7 @@ def save_figures(
 
     before: captions of figures that lie there and stay, by name.
     """
-    before = before or {}
+    before = dict(before or {})
     images = {name: svg(made, name) for name, (made, _) in figures.items()}
     images |= {name: read_text(folder / f"{name}.svg") for name in before}
     captions = {name: caption for name, (_, caption) in figures.items()} | before
