@@ -156,15 +156,16 @@ def _student_curves(
             name, recipe = recipes[artefact.id]
             config = artefact.manifest["config"]
             size = config.get("general", config)
-            factors = f"lrf {size['lrf']}" + (f" drf {size['drf']}" if "drf" in size else "")
+            factors = " ".join(f"{one} {size[one]}" for one in ("lrf", "drf") if size.get(one, 1) > 1)
             groups[recipe.named or name, factors][_languages(artefact, known)] = _history(artefact)
-            titles[recipe.named or name] = recipe.title, f"held-out loss ({', '.join(recipe.terms)})"
+            title = recipe.title if recipe.named else f"{recipe.title} ({name})"
+            titles[recipe.named or name] = title, f"held-out loss ({', '.join(recipe.terms)})"
     drawn = {}
     for (name, factors), histories in sorted(groups.items()):
         title, axis = titles[name]
-        drawn[f"student-{name}-{factors.replace(' ', '-')}"] = (
+        drawn["-".join(["student", name, *factors.split()])] = (
             plots.learning_curve(dict(sorted(histories.items())), metric="eval_loss", label=axis),
-            f"{title}, {factors}: held-out loss, one line a student.",
+            ", ".join(filter(None, [title, factors])) + ": held-out loss, one line a student.",
         )
     return drawn
 

@@ -114,6 +114,7 @@ def write_report(
             older=any(LACKING in pair.why for _, own in pairs for pair in own),
             resamples=RESAMPLES,
             teacher=TEACHER,
+            compared=any(row["system"] == TEACHER for row in rows),
             students={row["system"] for row in rows if is_student(row)},
             scores=[(setting, score_tables(rows, setting)) for setting in found],
             costs=[(setting, cost_table(rows, setting)) for setting in found],
