@@ -314,7 +314,7 @@ def test_a_disk_that_is_full_for_one_stage_costs_its_dependants_only_and_no_work
     partial, write = place.store / "language-sft" / f"{name}.partial", artefacts.write_whole
 
     def to_a_full_disk(path: Path, content: str) -> None:
-        if path.parent == partial and not (tmp_path / "room").exists():
+        if path == partial / artefacts.MANIFEST and not (tmp_path / "room").exists():
             Path("/dev/full").write_text(content, encoding="utf-8")
         write(path, content)
 

@@ -198,7 +198,7 @@ def test_students_by_other_recipes_run_from_the_yaml(experiment, data, tmp_path:
     assert {
         "student-minilm-lrf-2.svg",
         "student-distilmbert-lrf-2.svg",
-        "language-sfts-distilmbert-student.svg",
+        "language-sfts-distilmbert-student-lrf-2.svg",
     } <= figures_of(pipeline, tmp_path / "report")
 
 
