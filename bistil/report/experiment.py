@@ -203,8 +203,8 @@ def _language_sfts(
     for artefact in artefacts:
         if artefact.kind == "language-sft":
             base, code = known.get(artefact.manifest["inputs"]["base"]), _languages(artefact, {})
-            of = f" in {_languages(base, known)}" if base is not None and base.kind == "student" else ""
-            groups[_owner(artefact, known)][code + of] = artefact
+            pair = _languages(base, known) if base is not None and base.kind == "student" else ""
+            groups[_owner(artefact, known)][f"{code} in {pair}" if pair else code] = artefact
     return dict(sorted(groups.items()))
 
 
