@@ -127,7 +127,7 @@ def test_teachers_are_merged_from_the_yaml_to_an_export(several, data, tmp_path:
     assert (len(store), store.k) == (labels.metrics["rows"], 3) == (60, 3)
 
     page = write_experiment_report(tmp_path / "report", small, [*rows.values()], pipeline.store, failures=[])
-    assert (page.parent / "figures" / "student-merged-lrf-1.svg").is_file()
+    assert (page.parent / "figures" / "student-merged.svg").is_file()
     assert "As merged, but labels gold." in page.read_text(encoding="utf-8")
     write.export(pipeline, cells["merged"], "folder", tmp_path / "taken", say=lambda line: None)
     taken = load_deployed(tmp_path / "taken")
