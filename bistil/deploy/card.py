@@ -99,7 +99,7 @@ def card(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Measure
         "## Licences",
         _licences(experiment.data, sets, told),
         "## Limits",
-        _limits(pipeline, cell, evaluation, names, longest_sequence(config), config.vocab_size),
+        _limits(pipeline, cell, evaluation, names, config),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -235,22 +235,20 @@ def _licences(data: str, sets: Sequence[DataSet], teachers: str) -> str:
     return "\n".join([*lines, f"* the {teachers}: {own} goes on applying to what was made from it"])
 
 
-def _limits(
-    pipeline: Pipeline, cell: Cell, evaluation: Artefact, names: str, longest: int, vocabulary: int
-) -> str:
+def _limits(pipeline: Pipeline, cell: Cell, evaluation: Artefact, names: str, config: Any) -> str:
     """What not to expect of it."""
     unseen = f"It never saw task data of {pipeline.data.language(cell.target).name}; the"
     subject = "The" if cell.target in _learnt_from(pipeline, cell) else unseen
     lines = [
         f"* {subject} scores above are of one seed and one test file.",
         (
-            f"* It takes up to {longest} tokens; it was tested on up to"
+            f"* It takes up to {longest_sequence(config)} tokens; it was tested on up to"
             f" {evaluation.manifest['config']['max_length']}."
         ),
     ]
     student = pipeline.system(cell).student
     trimmed = student is not None and student.vocabulary == "trimmed"
-    if not trimmed and evaluation.metrics["vocabulary"] > vocabulary:
+    if not trimmed and evaluation.metrics["vocabulary"] > config.vocab_size:
         lines.append(
             "* Its vocabulary was cut to the languages of its experiment: text of others falls into small or"
             " unknown pieces."

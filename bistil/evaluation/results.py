@@ -281,7 +281,7 @@ def average(
     found = [
         row for row in rows if row.get(column) is not None and (targets is None or row["target"] in targets)
     ]
-    seeds = {row.get("seed") for row in found}
+    all_seeds = {row.get("seed") for row in found}
     kept = distinct_seeds(found)
     cells: dict[str, dict[Any, list[float]]] = {}
     for row in found:
@@ -295,7 +295,7 @@ def average(
         mean = fmean(by_seed)
     else:
         mean = fmean(fmean(map(fmean, seeds.values())) for seeds in cells.values())
-    std, fixed = stdev(by_seed) if len(by_seed) > 1 else None, len(kept) == 1 < len(seeds)
+    std, fixed = stdev(by_seed) if len(by_seed) > 1 else None, len(kept) == 1 < len(all_seeds)
     return Mean(mean, std, len(by_seed), len(cells), fixed)
 
 

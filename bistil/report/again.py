@@ -113,7 +113,7 @@ def _add(folder: Path, part: Path) -> None:
         if not here.exists():
             here.parent.mkdir(exist_ok=True)
             shutil.copyfile(path, here)
-    write_results(folder / "results.csv", of_run_seeds(list(rows.values())))
+    write_results(folder / "results.csv", rows.values())
     asked, more = read_asked(folder) or {}, read_asked(part) or {}
     keep_asked(folder, asked | _both(asked, more))
 
