@@ -31,11 +31,16 @@ def read_lines(path: Path, limit: int | None = None, *, without: Collection[str]
     """
     stripped = (line.strip() for _, line in files.lines(path))
     found = list(islice((line for line in stripped if line and line not in without), limit))
+    if not found and any(line.strip() for _, line in files.lines(path)):
+        raise InputError(
+            f"At least one line of text was expected in {path}, but all of it are sentences of"
+            " retrieval's test files, which are left out. Leave out the language instead, or set"
+            " without_pairs: false."
+        )
     if not found:
         raise InputError(
-            f"At least one line of text was expected in {path}, but the file is empty"
-            + (" or has test sentences only." if any(without) else ".")
-            + " Give a corpus with text in it."
+            f"At least one line of text was expected in {path}, but the file is empty. Give a corpus with"
+            " text in it."
         )
     return found
 
