@@ -193,13 +193,11 @@ def _score_table(
         shown = [Cell("–") if mean is None else _mean_cell(mean, len(column), seeds, best[place] == variant)
                  for place, (mean, column) in enumerate(zip(cells, columns, strict=True))]  # fmt: skip
         last, complete = cells[-1], scored.get(variant) == scored.get(Variant(TEACHER))
-        share = (
-            Cell(f"{100 * last.mean / teacher.mean:.1f}")
-            if last and teacher and complete and teacher.mean > 0
-            else Cell("–")
-        )
-        lines.append((variant, [*shown, share]))
-    head = [*named, *(["mean"] if whole else []), "% of teacher"]
+        if teacher and teacher.mean > 0:
+            shown.append(Cell(f"{100 * last.mean / teacher.mean:.1f}" if last and complete else "–"))
+        lines.append((variant, shown))
+    shares = ["% of teacher"] if teacher and teacher.mean > 0 else []
+    head = [*named, *(["mean"] if whole else []), *shares]
     return {
         "metric": metric_label(metric),
         "head": head,
