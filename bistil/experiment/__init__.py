@@ -279,6 +279,12 @@ class Experiment(Settings):
         return self.on_source and cell.task in self.tuned and bool(learns)
 
     @property
+    def weighed(self) -> tuple[str, ...]:
+        """The languages that shares and weights name."""
+        named = (self.general.weights, self.general.held_out_shares, self.text.held_out_shares)
+        return tuple(dict.fromkeys(code for one in named for code in one or ()))
+
+    @property
     def all_systems(self) -> tuple[str, ...]:
         """Every name that may stand under `systems`: those of the table, then the variants."""
         return (*SYSTEMS, *self.variants)

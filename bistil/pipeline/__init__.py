@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from bistil.adapt.wardrobe import Wardrobe
 from bistil.adapt.worn import WORN, load_worn
+from bistil.errors import InputError
 from bistil.evaluation.results import ON_SOURCE
 from bistil.evaluation.score import predict_all
 from bistil.experiment import Cell
@@ -244,10 +245,10 @@ class Pipeline(Inputs):
 
     def rows(self, cell: Cell) -> list[dict[str, Any]]:
         """The tidy result rows of a cell, one a metric. Times are those of the joint timing, where it was
-        run.
+        run; another system's damaged artefact, which that would meet, is no matter of this cell's.
         """
         found, times = self.evaluation(cell), {}
-        with suppress(NotBuilt):
+        with suppress(NotBuilt, InputError):
             if cell.task in self.experiment.tuned:
                 times = self.timing(cell.task).metrics["systems"].get(cell.timed_as, {})
         own_density = self.system(cell).learning.one_phase and cell.task != RETRIEVAL

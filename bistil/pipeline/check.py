@@ -1,7 +1,10 @@
 """What is checked before any long work starts: whatever would fail later."""
 
+from transformers import PreTrainedConfig
+
 from bistil.distil.width import check_drf
 from bistil.errors import InputError
+from bistil.experiment import Experiment
 from bistil.models.architectures import longest_sequence, student_config
 from bistil.models.attention import can_note
 from bistil.models.config import read_config
@@ -16,6 +19,7 @@ from bistil.tasks import task as find_task
 from bistil.tasks.gold import check_known
 from bistil.tasks.retrieval import parallel
 from bistil.text.corpora import check_enough
+from bistil.text.languages import check_known as check_codes
 from bistil.vocab.family import family_of
 
 
@@ -30,6 +34,7 @@ def check(inputs: Inputs) -> None:
     _check_lengths(inputs, teacher)
     _check_students(inputs, teacher)
     experiment, data = inputs.experiment, inputs.data
+    check_codes(experiment.weighed, data.languages)
     for target in experiment.targets.get(RETRIEVAL, ()):
         parallel(data, experiment.source, target)
     asked = (experiment.language_sft, *(settings.sft for settings in experiment.task.values()))
@@ -113,12 +118,15 @@ def _check_length(teacher: str, most: int, asked: int) -> None:
         )
 
 
-def _check_students(inputs: Inputs, teacher: Teacher) -> None:
-    """Refuse students that the teacher cannot have."""
-    experiment = inputs.experiment
-    config, depth = teacher.encoder.config, teacher.encoder.config.num_hidden_layers
+def check_shapes(experiment: Experiment, config: PreTrainedConfig) -> None:
+    """Refuse students that no teacher of a configuration can have.
+
+    Raises:
+        InputError: for the first of them.
+    """
+    depth = config.num_hidden_layers
     for cell in experiment.cells():
-        student = inputs.system(cell).student
+        student = experiment.system(cell.system).student
         if student is None or student.merges:
             continue
         own = student_depth(depth, cell.lrf)
@@ -131,6 +139,19 @@ def _check_students(inputs: Inputs, teacher: Teacher) -> None:
         for imitated in (student.layers, *(term.layers for term in student.terms.values())):
             if imitated is not None and student.follows:
                 layer_pairs(imitated, depth, own)
+        check_drf(config, cell.drf)
+        if student.relates:
+            experiment.minilm.check(config)
+
+
+def _check_students(inputs: Inputs, teacher: Teacher) -> None:
+    """Refuse students that the teacher cannot have."""
+    experiment = inputs.experiment
+    check_shapes(experiment, teacher.encoder.config)
+    for cell in experiment.cells():
+        student = inputs.system(cell).student
+        if student is None or student.merges:
+            continue
         if student.imitates_predictions and not teacher.has_mlm_head:
             raise InputError(
                 f"A teacher with a masked-LM head was expected, which {cell.system} imitates or starts from,"
@@ -146,6 +167,3 @@ def _check_students(inputs: Inputs, teacher: Teacher) -> None:
             )
         if student.vocabulary == "trimmed" or cell.lrf > 1:
             family_of(teacher.tokenizer.backend_tokenizer)  # refuses a vocabulary that cannot be reduced
-        check_drf(config, cell.drf)
-        if student.relates:
-            experiment.minilm.check(config)

@@ -62,6 +62,8 @@ def make_task_sft(
     source, learning = inputs.experiment.source, system.learning
 
     def build(folder: Path) -> Mapping[str, Any]:
+        if follows is not None and inputs.experiment.at_floor == "stop":
+            _check_learnt(follows, cell)
         task, examples = inputs.training(cell)
         validation = inputs.validation(cell, config.validation_examples)
         wanted = [one for own in validation.values() for one in own]
@@ -137,8 +139,6 @@ def make_task_sft(
     if system.guided:
         settings["follows"] = learning.follows
     settings |= inputs.reading(cell)
-    if follows is not None and inputs.experiment.at_floor == "stop":
-        _check_learnt(follows, cell)
     return inputs.store.run("task-sft", settings, made_from, build)
 
 

@@ -13,6 +13,7 @@ from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.miniworld.settings import load_settings
 from bistil.models.packaged import TO_INSTALL, lacks_package, teacher_config
+from bistil.pipeline.check import check_shapes
 from bistil.plan import Stage, foresee
 from bistil.plan.epochs import has_epochs
 from bistil.plan.estimate import Cost, Estimator
@@ -56,8 +57,10 @@ def plan_lines(
         )
     folder = data_at_hand(experiment, data)
     check_names(experiment, folder)
-    stages = foresee(experiment, folder, Store(store, read_only=True))
     config = teacher_config(experiment.teacher)
+    if config is not None:
+        check_shapes(experiment, config)
+    stages = foresee(experiment, folder, Store(store, read_only=True))
     estimator = Estimator(stages, config)
     costs = {name: estimator.cost(stage) for name, stage in stages.items()}
     seconds = rehearse(stages) if rehearse else {}
@@ -142,7 +145,7 @@ def check_names(experiment: Experiment, folder: DataFolder | None) -> None:
     generator = experiment.generator.languages if experiment.generator else ()
     codes = (
         *(experiment.source, *targets, *groups, *experiment.seen),
-        *(*generator, *experiment.typology_among),
+        *(*generator, *experiment.typology_among, *experiment.weighed),
     )
     if folder is not None:
         check_known(codes, folder.languages)

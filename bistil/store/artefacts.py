@@ -300,8 +300,9 @@ def _seconds_before(partial: Path) -> float:
     with suppress(OSError, ValueError, KeyError, TypeError):  # no earlier try, or one that was killed early
         tried = parse_json((partial / TRIED).read_text(encoding="utf-8"))
         last = max(path.stat().st_mtime for path in partial.rglob("*") if path.is_file())
-        seconds = float(tried["seconds"]) + max(0.0, last - float(tried["began"]))
-    _write_json(partial / TRIED, {"seconds": seconds, "began": time.time()})
+        began = (partial / TRIED).stat().st_mtime  # by the same clock, and copied along with it or not
+        seconds = float(tried["seconds"]) + max(0.0, last - began)
+    _write_json(partial / TRIED, {"seconds": seconds})
     return seconds
 
 

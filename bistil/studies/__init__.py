@@ -32,7 +32,7 @@ from bistil.studies.features import Features, study_features
 from bistil.studies.kept import Found, Jobs, built, save
 from bistil.studies.supports import Supports, study_supports
 from bistil.tasks import RETRIEVAL
-from bistil.text.languages import DataFolder
+from bistil.text.languages import DataFolder, check_known
 
 __all__ = ["Alignment", "Budgets", "Decoder", "Densities", "Features", "Study", "Supports", "run_study"]
 
@@ -70,6 +70,13 @@ class Study(Settings):
         kinds = ("supports", "densities", "decoder", "alignment", "budgets", "features")
         if not any(getattr(self, kind) for kind in kinds):
             raise InputError(f"The study {self.name} asks nothing: give it one of {', '.join(kinds)}.")
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """Every language that a part is about."""
+        grids = (self.densities, self.alignment, self.budgets, self.features)
+        targets = (code for one in grids if one for code in one.targets)
+        return (*(code for one in self.supports.values() for code in one.languages), *targets)
 
     @classmethod
     def read(cls, path: Path) -> "Study":
@@ -134,6 +141,7 @@ def run_study(
             errors.extend(batch.run(experiment, place, workers=workers, device=device, say=say, jobs=missing))
         return reader
 
+    check_known(study.codes, DataFolder(place.data).languages)
     if study.supports:
         parts.append(study_supports(base, study.supports, build))
     if study.densities:

@@ -73,9 +73,18 @@ def study_alignment(base: Experiment, asked: Alignment, build: Build) -> Found:
     """Build and score every system; what could not be built is left out."""
     found, rows = Found(), list[Row]()
     common = base.narrowed(systems=asked.systems, seeds=asked.seeds, schedules={})
-    for by in asked.by:
-        retrieval = dataclasses.replace(base.retrieval, by=by, pairs=asked.pairs, layers=())
-        experiment = dataclasses.replace(common, targets={RETRIEVAL: asked.targets}, retrieval=retrieval)
+    sought = {
+        by: dataclasses.replace(
+            common,
+            targets={RETRIEVAL: asked.targets},
+            retrieval=dataclasses.replace(base.retrieval, by=by, pairs=asked.pairs, layers=()),
+        )
+        for by in asked.by
+    }
+    scored = dataclasses.replace(common, targets={asked.task: asked.targets})
+    for experiment in (*sought.values(), scored):
+        build(experiment, {}).check()
+    for by, experiment in sought.items():
         jobs = batch.plan(experiment)
         there = built(build(experiment, jobs), jobs)
         evaluations = {job.arguments[0]: one for job, one in there.items() if job.stage == "evaluation"}
@@ -89,7 +98,6 @@ def study_alignment(base: Experiment, asked: Alignment, build: Build) -> Found:
                     **{name: artefact.metrics[name] for name in ("forward", "backward")},
                 }
                 rows += [{**about, **_numbers(row)} for row in (*each, whole)]
-    scored = dataclasses.replace(common, targets={asked.task: asked.targets})
     jobs = {job: after for job, after in batch.plan(scored).items() if job.stage != "timing"}
     reader = build(scored, jobs)
     found.artefacts |= {artefact.id: artefact for artefact in built(reader, jobs).values()}
@@ -111,7 +119,7 @@ def study_alignment(base: Experiment, asked: Alignment, build: Build) -> Found:
             for row in found.tables["strategies"]
             if row["by"] == by
         }
-        if len(points) > 2:
+        if len(points) > 2 and all(len(set(side)) > 1 for side in zip(*points.values(), strict=True)):
             r, (low, high) = correlation(list(points.values()))
             told = (
                 f"Alignment of all layers by {by}, and the task's score, of each system: r = {r:.2f}"

@@ -138,15 +138,15 @@ def _ages(
     if asked is None or asked.spiel is None or not artefact.path(AGES).is_file():
         return []
     counts = {int(step): count for step, count in read_json(artefact.path(AGES), dict).items()}
-    config = SftConfig(**vars(asked), seed=seed)
-    steps, shares = config.spiel.for_run(total, steps=asked.sparse.steps, seed=seed).ages_by_chance()  # type: ignore[union-attr]
+    config, trained = SftConfig(**vars(asked), seed=seed), int(artefact.metrics["steps"])
+    steps, shares = config.spiel.for_run(total, steps=trained, seed=seed).ages_by_chance()  # type: ignore[union-attr]
     whole = sum(counts.values())
     return [
         {
             "method": method,
             "language": code,
             "seed": seed,
-            "steps": asked.sparse.steps,
+            "steps": trained,
             "born": step,
             "share": round(100 * counts.get(step, 0) / whole, 4),
             "chance": round(100 * share, 4),

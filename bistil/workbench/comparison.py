@@ -152,7 +152,7 @@ class Comparison:
         """
         row, pipeline = self._row(system, target), self.pipeline
         name = str(row["system"])
-        known = pipeline is not None and name in pipeline.experiment.all_systems
+        known = pipeline is not None and name.partition("@")[0] in pipeline.experiment.all_systems
         if pipeline is None or not known or pipeline.experiment.system(name).guesses:
             why = f"{system} is none" if pipeline else "no pipeline was given whose store holds it"
             raise InputError(
@@ -169,7 +169,7 @@ class Comparison:
             self.setting.task,
             target,
             int(row["lrf"] or 1) if is_student(row) else 1,
-            int(row["seed"] or 1),
+            1 if row["seed"] is None else int(row["seed"]),
             int(row["drf"] or 1),
         )
         task = find_task(cell.task)

@@ -28,6 +28,7 @@ KINDS = {
     "named_teacher": "teacher",
     "union_vocabulary": "union-vocabulary",
     "teacher_labels": "teacher-labels",
+    "source_evaluation": "evaluation",
 }
 WORDS = {
     "trimmed_teacher": "teacher, cut to the experiment",
@@ -44,6 +45,7 @@ WORDS = {
     "student": "student, {system} lrf {lrf}",
     "task_sft": "{task} SFT, {system}",
     "evaluation": "score on {target}",
+    "source_evaluation": "score on the source",
 }
 
 

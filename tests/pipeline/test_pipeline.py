@@ -263,6 +263,20 @@ BAD_SETTINGS: dict[str, tuple[dict[str, object], str]] = {
     "unknown target": ({"targets": {"ner": ["qxx"]}}, "'qxx' is not in it"),
     "unknown source": ({"source": "qxx"}, "'qxx' is not in it"),
     "unknown seen language": ({"seen": ["qaa", "qxx"]}, "'qxx' is not in it"),
+    "unknown weight": (
+        {
+            "general": {
+                "lrf": 3,
+                "schedule": {"steps": 2, "learning_rate": 1e-3},
+                "weights": {"qaa": 0.5, "qxx": 1.0},
+            }
+        },
+        "'qxx' is not in it",
+    ),
+    "unknown share": (
+        {"text": {"length": 24, "batch_size": 4, "held_out_shares": {"qxx": 0.1}}},
+        "'qxx' is not in it",
+    ),
     "too long": ({"text": {"length": 65, "batch_size": 4}}, "up to the 64 positions"),
 }
 
@@ -318,8 +332,15 @@ def test_a_teacher_that_learnt_nothing_is_scored_and_followed_only_when_asked(
     with pytest.raises(InputError, match=r"above a guess \(0\.0 f1\).*bistil-tf to follow.*--anyway"):
         own.evaluation(student)
     assert len(own.store.all("task-sft")) == 1
+    reader = Pipeline(asked, data, Store(tmp_path / "store", read_only=True))
+    assert reader.rows(teacher)[0]["system"] == "teacher-ltsft", (
+        "what is built can be read beside what is not"
+    )
+    with pytest.raises(NotBuilt):
+        reader.rows(student)
     anyway = Pipeline(dataclasses.replace(asked, at_floor="continue"), data, own.store)
     assert anyway.evaluation(student).metrics["f1"] >= 0
+    assert reader.rows(student)[0]["value"] >= 0, "what was built anyway, too"
 
 
 @pytest.mark.parametrize("lacking", ["unk_token", "mask_token"])

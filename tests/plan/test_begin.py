@@ -187,6 +187,8 @@ DEMO = (EXPERIMENTS / "demo.yaml").read_text(encoding="utf-8")
         ("teacher: data/teachers/miniworld", "teacher: ./mine", "folder of a teacher was expected"),
         ("source: qaa", "source: qab", "languages other than the source 'qab'"),
         ("multilingual-distil:2", "multilingual-distl:2", "Did you mean multilingual-distil?"),
+        ("multilingual-distil:2", "multilingual-distil:5", "5 does not divide 12"),
+        ("general: {", "general: {weights: {qzz: 2}, ", "'qzz' is not in it"),
     ],
 )
 def test_a_dry_run_refuses_what_can_be_seen_not_to_be(

@@ -21,7 +21,7 @@ from bistil.report.orderings import AGAINST, LEANS
 from bistil.settings.yaml import build as settings
 from bistil.settings.yaml import read_yaml
 from bistil.sft.delta import SparseDelta
-from bistil.studies import Densities, Study, Supports
+from bistil.studies import Densities, Study, Supports, alignment
 from bistil.studies.alignment import TOGETHER, Alignment, correlation, study_alignment
 from bistil.studies.densities import at_densities, read_densities, scores, study_densities
 from bistil.studies.kept import Build, Found, Verdict, read_table, save
@@ -380,6 +380,45 @@ def test_alignment_stands_beside_the_score_of_the_same_systems(
     assert {"layers-cosine", "layers-bertscore", "alignment-cosine"} <= set(found.figures)
     with pytest.raises(InputError, match="as `task` under `alignment`"):
         dataclasses.replace(asked, task="qa").check(base)
+
+
+def test_systems_that_all_score_alike_have_no_correlation(
+    experiment: Callable[..., Experiment], here: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alike = [
+        {"system": name, "by": "cosine", "alignment": place, "score": 0.0}
+        for place, name in enumerate(("one", "two", "three"))
+    ]
+    monkeypatch.setattr(alignment, "strategies", lambda *_: alike)
+    asked = Alignment(systems=("teacher-ltsft",), targets=("qac",), task="ner", by=("cosine",), pairs=12)
+    found = study_alignment(experiment(), asked, here)
+    assert set(found.figures) == {"layers-cosine"}
+    assert not found.verdicts
+    monkeypatch.setattr(
+        alignment, "strategies", lambda *_: [{**one, "score": one["alignment"]} for one in alike]
+    )
+    assert study_alignment(experiment(), asked, here).verdicts[0].right == pytest.approx(1)
+
+
+def test_alignment_is_refused_before_anything_is_built(experiment: Callable[..., Experiment]) -> None:
+    """The task's file is missing, which is read last: no job was handed out before it was looked for."""
+    handed, asked = [], Alignment(systems=("teacher-ltsft",), targets=("qac",), task="ner", pairs=12)
+
+    class Refusing:
+        def __init__(self, experiment: Experiment) -> None:
+            self.tasks = set(experiment.targets)
+
+        def check(self) -> None:
+            if "ner" in self.tasks:
+                raise InputError("no file")
+
+    def build(experiment: Experiment, jobs: Any) -> Any:
+        handed.extend(jobs)
+        return Refusing(experiment)
+
+    with pytest.raises(InputError, match="no file"):
+        study_alignment(experiment(), asked, build)
+    assert not handed
 
 
 def test_a_study_of_an_experiment_with_groups_narrows_it() -> None:

@@ -109,3 +109,21 @@ def test_the_worst_errors_are_those_of_the_model_and_come_first(
     empty = Pipeline(experiment(), data, Store(tmp_path / "none", read_only=True))
     with pytest.raises(InputError, match=f"The model bistil-st lrf 3 for {task} on qac is not in the store"):
         Comparison(panel.model.rows, empty).worst("bistil-st lrf 3", "qac")
+
+
+def test_the_model_that_is_asked_again_is_the_rows_own(
+    experiment, data: DataFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seed 0 is a seed, and a system under a regime is of the table."""
+    asked: list[Cell] = []
+
+    def predictions(self: Pipeline, cell: Cell, examples: list[Any]) -> list[Any]:
+        asked.append(cell)
+        return [["O"] * len(example.words) for example in examples]
+
+    monkeypatch.setattr(Pipeline, "predictions", predictions)
+    pipeline = Pipeline(experiment(), data, Store(tmp_path / "store"))
+    rows = [row(name, "qac", 0, 50.0) for name in ("teacher-ltsft", "teacher-ltsft@in-language")]
+    for name in ("teacher-ltsft", "teacher-ltsft@in-language"):
+        Comparison(rows, pipeline).worst(name, "qac")
+    assert asked == [Cell(one["system"], "ner", "qac", 1, 0) for one in rows]

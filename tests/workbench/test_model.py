@@ -12,11 +12,13 @@ from transformers import BertTokenizer
 from bistil import vocab
 from bistil.errors import InputError
 from bistil.experiment import Experiment
+from bistil.plan import METHODS, Job
+from bistil.store.artefacts import Store
 from bistil.text.corpora import read_lines
 from bistil.text.languages import DataFolder
 from bistil.training.progress import Event
 from bistil.workbench.model import Workbench
-from bistil.workbench.stages import describe, jobs_of
+from bistil.workbench.stages import describe, estimate, jobs_of
 
 
 @pytest.fixture
@@ -129,3 +131,10 @@ def test_whole_systems_need_no_student(model: Workbench) -> None:
     assert [job.stage for job in jobs_of(model.chosen, model.cell)] == ["evaluation"]
     model.choose(system="multilingual-distil")
     assert "language SFT qac of the student" in [describe(job) for job in jobs_of(model.chosen, model.cell)]
+
+
+def test_every_stage_of_a_plan_has_a_kind_of_artefact_and_words(model: Workbench) -> None:
+    for stage in METHODS:
+        job = Job(stage, (model.cell,))
+        assert estimate(Store(model.store), job, 0) is None, "what is no kind is refused"
+        assert "_" not in describe(job)
