@@ -71,3 +71,12 @@ def test_a_density_outside_0_to_1_is_refused_while_reading(experiment, density: 
     phase = {"steps": 2, "learning_rate": 1e-3}
     with pytest.raises(InputError, match=r"density should be above 0 and at most 1"):
         experiment(language_sft={"lottery": {"density": density}, "dense": phase, "sparse": phase})
+
+
+def test_another_source_is_a_target_no_longer(experiment) -> None:
+    asked = experiment(targets={"ner": ["qab", "qac"], "parsing": ["qab"]}, groups=[["qab", "qac"]])
+    other = asked.from_source("qab")
+    assert other.source == "qab"
+    assert other.targets == {"ner": ("qac",), "parsing": ("qaa",)}
+    assert other.groups == (("qac",),)
+    assert asked.from_source("qaa") is asked

@@ -20,9 +20,8 @@ def going(pipeline: Pipeline, staying: Iterable[Pipeline] = ()) -> list[Artefact
     Raises:
         InputError: where files are not at hand, so that ids cannot be known.
     """
-    stays = {name for other in staying for name in stages_of(other)}
+    gone, stays = _gone(pipeline, staying)
     there = [one for kind in kinds(pipeline.store) for one in pipeline.store.all(kind)]
-    gone = stages_of(pipeline).keys() - stays
     found: list[Artefact] = []
     while more := [one for one in there if one not in found and _goes(one, gone, stays)]:
         found += more
@@ -30,21 +29,33 @@ def going(pipeline: Pipeline, staying: Iterable[Pipeline] = ()) -> list[Artefact
     return _last_first(found)
 
 
+def begun(pipeline: Pipeline, staying: Iterable[Pipeline] = ()) -> list[Path]:
+    """The folders of stages of a pipeline's experiment alone that are begun and not finished; their
+    checkpoints are often what takes most room.
+    """
+    gone, _ = _gone(pipeline, staying)
+    return sorted(path for path in pipeline.store.root.glob("*/*.partial") if path.stem in gone)
+
+
 def kinds(store: Store) -> list[str]:
     """The kinds of artefacts that a store has."""
     return sorted({path.parent.parent.name for path in store.root.glob("*/*/manifest.json")})
 
 
-def remove(artefacts: Sequence[Artefact]) -> None:
-    """Delete artefacts, in this order."""
-    for one in artefacts:
-        with alone(one.folder.with_name(f"{one.folder.name}.lock")):
-            shutil.rmtree(one.folder)
+def remove(folders: Iterable[Path], store: Store) -> None:
+    """Delete folders of a store, in this order, each at one stroke: whenever this ends, an artefact is whole
+    or it is not there.
+    """
+    for folder in folders:
+        with alone(folder.with_name(f"{folder.stem}.lock")):
+            folder.rename(folder.with_name(f"{folder.stem}.gone"))
+    for left in store.root.glob("*/*.gone"):  # of an earlier call, too
+        shutil.rmtree(left)
 
 
-def size(artefact: Artefact) -> int:
+def size(folder: Path) -> int:
     """Bytes of all its files."""
-    return sum(path.stat().st_size for path in artefact.folder.rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def cited(artefacts: Iterable[Artefact], reports: Path) -> list[Path]:
@@ -54,6 +65,12 @@ def cited(artefacts: Iterable[Artefact], reports: Path) -> list[Path]:
     return [
         folder for folder, lines in found.items() if any(line.get("artefact") in names for _, line in lines)
     ]
+
+
+def _gone(pipeline: Pipeline, staying: Iterable[Pipeline]) -> tuple[set[str], set[str]]:
+    """The ids of a pipeline's own stages, and of those that stay."""
+    stays = {name for other in staying for name in stages_of(other)}
+    return stages_of(pipeline).keys() - stays, stays
 
 
 def _goes(one: Artefact, gone: set[str], stays: set[str]) -> bool:

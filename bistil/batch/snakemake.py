@@ -155,6 +155,8 @@ def _command(experiment: Experiment, place: Place, device: str | None, folder: P
         "-m",
         "bistil.cli",
         "stage",
+        "--seeds",
+        *experiment.seeds,
         "--data",
         place.data.resolve(),
         "--store",

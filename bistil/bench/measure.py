@@ -33,6 +33,10 @@ OURS, PUBLISHED, LEAST = "ours", "published", "least"
 """The columns; reports of before 2026-11-28 call the last `floor`."""
 
 
+Vocabulary = Annotated[int, Range(least=100, most=LARGEST)]
+"""A number of tokens with room for special ones and words."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Size(Settings):
     """What is measured: a random BERT of mBERT's size unless told otherwise, and how often each side takes
@@ -52,8 +56,8 @@ class Size(Settings):
 
     layers: Layers = 12
     hidden: Annotated[int, Range(least=64, most=LARGEST, multiple=64)] = 768
-    vocabulary: Count = 119547
-    kept: Count = 31000
+    vocabulary: Vocabulary = 119547
+    kept: Vocabulary = 31000
     lrf: Factor = 2
     batch: Count = 8
     length: Length = 256

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 
 from bistil.errors import InputError
 from bistil.settings.files import read_json
-from bistil.settings.places import CACHE, ROOT, WORK
+from bistil.settings.places import CACHE, ROOT, WORK, processors
 from bistil.text.languages import DATA, DataFolder
 
 State = Literal["ok", "missing", "broken"]
@@ -42,8 +42,7 @@ def examine(store: Path = CACHE / "store") -> Iterator[Finding]:
     yield Finding(
         "machine",
         "ok",
-        f"{_processors()} processors"
-        + (f", {memory:.0f} GiB of memory" if (memory := _memory_gib()) else ""),
+        f"{processors()} processors" + (f", {memory:.0f} GiB of memory" if (memory := _memory_gib()) else ""),
     )
     yield from _packages()
     for what, look in (
@@ -200,10 +199,6 @@ def _teacher(folder: Path) -> tuple[State, str]:
     tokens = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size()
     told = f"{config['model_type']}, {config['num_hidden_layers']} layers of {config['hidden_size']}"
     return "ok", f"{told}, {tokens:,} tokens, {size:.1f} M"
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _memory_gib() -> float | None:

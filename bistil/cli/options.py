@@ -1,12 +1,11 @@
 """Options that several commands share."""
 
 import argparse
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bistil.settings.places import CACHE, REPORTS
+from bistil.settings.places import CACHE, REPORTS, processors
 from bistil.settings.ranges import Count, problems
 from bistil.training.logs import FORMS, ask
 
@@ -36,11 +35,23 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         "--workers",
         "--cores",
         type=number(Count),
-        help=f"processes, one thread each (default: {os.cpu_count() or 1})",
+        help=f"processes, one thread each (default: {processors()})",
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
     parser.add_argument("--reports", type=Path, default=REPORTS, help="where reports go (default: reports/)")
     log_options(parser)
+
+
+def seeds_option(parser: argparse.ArgumentParser) -> None:
+    """Which seeds of the experiment's file are meant."""
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=(),
+        metavar="N",
+        help="which of the file's seeds to run this time (default: all)",
+    )
 
 
 def log_options(parser: argparse.ArgumentParser) -> None:

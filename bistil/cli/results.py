@@ -170,7 +170,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _remove(options: argparse.Namespace) -> int:
-    from bistil.batch.remove import cited, going, remove, size
+    from bistil.batch.remove import begun, cited, going, remove, size
     from bistil.experiment import Experiment
     from bistil.pipeline import Pipeline
     from bistil.store.artefacts import Store
@@ -180,14 +180,16 @@ def _remove(options: argparse.Namespace) -> int:
         Pipeline(one, open_data(one.data, options.data), store)
         for one in map(Experiment.read, (options.experiment, *options.keep))
     ]
-    found = going(pipelines[0], pipelines[1:])
+    found, unfinished = going(pipelines[0], pipelines[1:]), begun(pipelines[0], pipelines[1:])
     for kind in sorted({one.kind for one in found}):
-        sizes = [size(one) for one in found if one.kind == kind]
+        sizes = [size(one.folder) for one in found if one.kind == kind]
         print(f"{len(sizes):>5} {kind:16} {sum(sizes) / 2**20:>9,.1f} MiB")
+    if unfinished:
+        print(f"{len(unfinished):>5} {'not finished':16} {sum(map(size, unfinished)) / 2**20:>9,.1f} MiB")
     for folder in cited(found, options.reports):
         print(f"{folder} names some of them; it stays as it is")
     if options.yes:
-        remove(found)
+        remove([*(one.folder for one in found), *unfinished], store)
     print(f"{len(found)} artefacts {'are deleted' if options.yes else 'would go: give --yes to delete them'}")
     return 0
 

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -10,9 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bistil.cli.options import Commands, log_options, number, place_options, run_options, start_logs
+from bistil.cli.options import (
+    Commands,
+    log_options,
+    number,
+    place_options,
+    run_options,
+    seeds_option,
+    start_logs,
+)
 from bistil.errors import InputError
-from bistil.settings.places import given
+from bistil.settings.places import given, processors
 from bistil.settings.ranges import Count, Positive, Tally
 from bistil.sources.folder import open_data
 
@@ -36,14 +43,7 @@ def add_commands(commands: Commands) -> None:
     batch = commands.add_parser("batch", help="run an experiment file and write its report")
     batch.add_argument("experiment", type=given, help="for example data/experiments/miniworld-claims.yaml")
     run_options(batch)
-    batch.add_argument(
-        "--seeds",
-        type=int,
-        nargs="+",
-        default=(),
-        metavar="N",
-        help="which of the file's seeds to run this time (default: all)",
-    )
+    seeds_option(batch)
     batch.add_argument(
         "--dry-run",
         action="store_true",
@@ -93,6 +93,7 @@ def add_commands(commands: Commands) -> None:
     place_options(stage)
     stage.add_argument("--device", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
     log_options(stage)
+    seeds_option(stage)
     stage.add_argument("--run", dest="folder", type=Path, help="folder of a run, to note there how it went")
     _anyway_option(stage)
     stage.set_defaults(run=_stage)
@@ -111,7 +112,7 @@ def add_commands(commands: Commands) -> None:
     demo.add_argument(
         "--workers",
         type=number(Count),
-        default=os.cpu_count() or 1,
+        default=processors(),
         help="processes, one thread each (default: %(default)s)",
     )
     demo.add_argument(
@@ -132,7 +133,7 @@ def _batch(options: argparse.Namespace) -> int:
         asked = {
             "tflops": options.tflops or BISTIL_TFLOPS,
             "data": options.data,
-            "workers": options.workers or os.cpu_count() or 1,
+            "workers": options.workers or processors(),
         }
         for line in plan_lines(experiment, options.store, rehearse=rehearsal, **asked):
             print(line)
@@ -147,7 +148,7 @@ def _batch(options: argparse.Namespace) -> int:
         options.data,
         options.store,
         options.reports,
-        workers=options.workers or os.cpu_count() or 1,
+        workers=options.workers or processors(),
         say=_clock(),
         device=options.device,
         scheduling=_scheduling(options),
@@ -166,7 +167,7 @@ def _rehearsal(options: argparse.Namespace) -> "Rehearsal":
     from bistil.plan.rehearse import rehearse
 
     torch.set_num_threads(1)
-    experiment, beside = Experiment.read(options.experiment), options.store.parent
+    experiment, beside = Experiment.read(options.experiment).of_seeds(options.seeds), options.store.parent
     data = open_data(experiment.data, options.data)
     return partial(
         rehearse, experiment, data, beside=beside if beside.is_dir() else None, device=options.device
@@ -294,7 +295,7 @@ def _stage(options: argparse.Namespace) -> int:
     from bistil.store.artefacts import Store
 
     start_logs(options)
-    experiment = _read(options)
+    experiment = _read(options).of_seeds(options.seeds)
     data = open_data(experiment.data, options.data)
     if options.id:
         place = Place(data.root, options.store)
@@ -326,7 +327,7 @@ def _study(options: argparse.Namespace) -> int:
         Place(open_data(study.base().data, options.data).root, options.store),
         options.reports / study.name,
     )
-    workers = options.workers or os.cpu_count() or 1
+    workers = options.workers or processors()
     errors = run_study(
         study, place, folder, workers=workers, device=options.device, say=lambda text: print(text, flush=True)
     )

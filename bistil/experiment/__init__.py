@@ -194,6 +194,19 @@ class Experiment(Settings):
             )
         return dataclasses.replace(self, seeds=tuple(s for s in self.seeds if s in seeds)) if seeds else self
 
+    def from_source(self, source: str) -> "Experiment":
+        """The experiment with another source, which is a target no longer: where a task had no other, they
+        change places.
+        """
+        if source == self.source:
+            return self
+        targets = {
+            task: tuple(code for code in codes if code != source) or (self.source,) * bool(codes)
+            for task, codes in self.targets.items()
+        }
+        groups = (tuple(code for code in group if code != source) for group in self.groups)
+        return self.narrowed(source=source, targets=targets, groups=tuple(filter(None, groups)))
+
     def narrowed(self, **changes: Any) -> "Experiment":
         """The experiment with entries changed, as studies do, and without what is said of all its targets."""
         return dataclasses.replace(self, **changes, claims=(), target_groups={})

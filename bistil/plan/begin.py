@@ -3,11 +3,13 @@
 Notable: the file is text that exists, cut and filled in, so every value keeps the remark on its source.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from transformers import PreTrainedConfig
 
 from bistil.errors import InputError
@@ -137,12 +139,12 @@ def _text(wish: Wish, fitted: Profile, config: PreTrainedConfig | None) -> str:
         f"# Settings are {fitted.source}: those of data/experiments/{fitted.files['']}.yaml, of the task"
         f" those of {fitted.files[wish.task]}.yaml.",
         *([PAPERS] if fitted.name == "base" else []),
-        f"name: {wish.name}",
+        f"name: {_scalar(wish.name)}",
         f"data: {'miniworld' if wish.miniworld else 'folder'}",
         *([f"data_sets: {{{', '.join(_listed(*one) for one in sets.items())}}}"] if sets else []),
-        f"teacher: {wish.teacher}",
-        f"source: {wish.source}",
-        f"targets: {{{wish.task}: [{wish.target}]}}",
+        f"teacher: {_scalar(wish.teacher)}",
+        f"source: {_scalar(wish.source)}",
+        f"targets: {{{wish.task}: [{_scalar(wish.target)}]}}",
         f"systems: [{', '.join(_systems(config))}]",
         "seeds: [1]  # more seeds tell more: [1, 2, 3] takes three times as long, language SFTs aside",
         parts["text"].rstrip("\n"),
@@ -152,6 +154,11 @@ def _text(wish: Wish, fitted: Profile, config: PreTrainedConfig | None) -> str:
         _task(tasks, wish.task),
     ]
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _scalar(text: str) -> str:
+    """A text as YAML reads it again: in quotes where it would be a number, yes or no, or nothing."""
+    return yaml.safe_dump(text, width=math.inf).splitlines()[0]
 
 
 def _listed(kind: str, names: list[str]) -> str:

@@ -3,7 +3,6 @@
 Notable: nothing is built and nothing is fetched; what a stage is made from decides whether the store can be
 asked for it."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -19,7 +18,7 @@ from bistil.plan.epochs import has_epochs
 from bistil.plan.estimate import Cost, Estimator
 from bistil.plan.profiles import CPU_TFLOPS, misfits
 from bistil.plan.rehearse import makespan
-from bistil.settings.places import CACHE, world_file
+from bistil.settings.places import CACHE, processors, world_file
 from bistil.sources.folder import open_data
 from bistil.store.artefacts import Store
 from bistil.text.languages import DATA, DataFolder, check_known
@@ -91,7 +90,7 @@ def plan_lines(
             " phases of a few steps, alone. Starting up and notebooks of the results come on top."
         )
     if config is not None:
-        yield _on_cpu(sum(costs[stage.id].flops for stage in left), os.cpu_count() or 1)
+        yield _on_cpu(sum(costs[stage.id].flops for stage in left), processors())
     yield from _footnotes(experiment, stages, tflops, known=config is not None, folder=folder)
     for told in misfits(experiment):
         yield f"warning: {told}"
@@ -109,7 +108,7 @@ def how_long(experiment: Experiment, device: str, cores: int | None = None) -> I
         return
     stages = foresee(experiment)
     flops = sum(Estimator(stages, config).cost(stage).flops for stage in stages.values())
-    yield _on_cpu(flops, cores or os.cpu_count() or 1) if device == "cpu" else _on_gpu(flops)
+    yield _on_cpu(flops, cores or processors()) if device == "cpu" else _on_gpu(flops)
 
 
 def _on_gpu(flops: float) -> str:

@@ -1,5 +1,6 @@
-"""Where the project keeps things, and what may be the name of a folder."""
+"""Where the project keeps things, what may be the name of a folder, and how many processors there are."""
 
+import os
 import re
 from pathlib import Path
 
@@ -15,6 +16,11 @@ WORK = Path.cwd() if SHIPPED.is_dir() else ROOT
 DATA = ROOT / "data"
 CACHE = WORK / "data" / "cache"
 REPORTS = WORK / "reports"
+
+
+def processors() -> int:
+    """How many processors this process may use, which on a cluster are its job's, not the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def world_file(data: str) -> Path | None:

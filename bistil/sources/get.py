@@ -79,11 +79,17 @@ def get(
     return written
 
 
-def wanted(names: Iterable[str], codes: Sequence[str] = ()) -> Iterator[tuple[DataSet, tuple[str, ...]]]:
+def wanted(
+    names: Iterable[str], codes: Sequence[str] = (), *, say: Callable[[str], None] = print
+) -> Iterator[tuple[DataSet, tuple[str, ...]]]:
     """Data sets with the languages wanted of each, from names of data sets or paths of experiment files.
 
     Of an experiment's data sets, the source language comes from the first of a task that has it, targets from
-    any."""
+    any; `say` is told of languages that none has.
+
+    Raises:
+        InputError: for an experiment without data sets, and for `codes` that are not its languages.
+    """
     for name in names:
         if not name.endswith((".yaml", ".yml")):
             yield data_set(name), tuple(codes)
@@ -93,6 +99,11 @@ def wanted(names: Iterable[str], codes: Sequence[str] = ()) -> Iterator[tuple[Da
             raise InputError(
                 f"{name} should name data sets under `data_sets`, but names none. Name them there, or sets"
                 " themselves here: `bistil data list` has them."
+            )
+        asked = {experiment.source, *(code for found in experiment.targets.values() for code in found)}
+        if strangers := [code for code in codes if code not in asked]:
+            raise InputError(
+                f"Languages of {name} were expected, {', '.join(sorted(asked))}, but got {strangers[0]!r}."
             )
         for task, listed in experiment.data_sets.items():
             targets = dict.fromkeys(
@@ -104,6 +115,11 @@ def wanted(names: Iterable[str], codes: Sequence[str] = ()) -> Iterator[tuple[Da
                 lacking = [code for code in lacking if code not in here]
                 if here:
                     yield entry, here
+            if lacking:
+                say(
+                    f"{' and '.join(listed)} under `data_sets` has no {task} of {', '.join(lacking)}: add a"
+                    " set that has, or name files of your own in languages.csv"
+                )
 
 
 def place(entry: DataSet, code: str) -> str:

@@ -310,7 +310,7 @@ def _chosen_experiment(experiment: Experiment, choice: Choice) -> Experiment:
     """The experiment with the choice in it; the density is put into every SFT only where it differs from the
     task's own.
     """
-    changes: dict[str, Any] = {"teacher": choice.teacher, "source": choice.source, "seeds": (choice.seed,)}
+    changes: dict[str, Any] = {"teacher": choice.teacher, "seeds": (choice.seed,)}
     if choice.density != experiment.task[choice.task].sft.density:
         if experiment.language_sft is not None:
             changes["language_sft"] = experiment.language_sft.at_density(choice.density)
@@ -318,7 +318,7 @@ def _chosen_experiment(experiment: Experiment, choice: Choice) -> Experiment:
         changes["task"] = {
             name: dataclasses.replace(one, sft=one.sft.at_density(choice.density)) for name, one in tasks
         }
-    return dataclasses.replace(experiment, **changes)
+    return dataclasses.replace(experiment.from_source(choice.source), **changes)
 
 
 @cache

@@ -58,10 +58,8 @@ def open_pipeline(
         read_only: raise NotBuilt instead of building.
     """
     read = read_experiment(experiment)
-    if source is not None and source != read.source:
-        read = dataclasses.replace(read, source=source)
     return Pipeline(
-        read,
+        read.from_source(source or read.source),
         open_data(read.data, data),
         Store(store, progress, read_only=read_only),
         device=device,

@@ -54,6 +54,13 @@ def test_settings_are_the_papers_for_a_base_teacher_and_ours_for_a_small_one(tmp
     assert base.vocabulary.characters == "scripts"
 
 
+@pytest.mark.parametrize("changed", [{"name": "2024"}, {"name": "null"}, {"target": "yes"}])
+def test_names_that_yaml_reads_as_something_else_stay_names(changed: dict[str, str], tmp_path: Path) -> None:
+    asked = wish(**changed)
+    experiment, _ = begin(asked, tmp_path / "mine")
+    assert (experiment.name, experiment.targets) == (asked.name, {"ner": (asked.target,)})
+
+
 def test_the_language_table_names_where_get_puts_files(tmp_path: Path) -> None:
     experiment, _ = begin(wish(), tmp_path / "mine")
     assert experiment.data_sets == {"text": ("wikipedia",), "ner": ("conll2003", "masakhaner")}

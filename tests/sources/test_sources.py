@@ -2,6 +2,7 @@
 folder.
 """
 
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -287,6 +288,20 @@ def test_the_papers_data_sets_cover_the_papers_languages(name: str, task_name: s
         "bbc",
     }  # other corpora in the paper's table 8 and the thesis' D.1
     assert set(found["text"]) == {experiment.source, *experiment.targets[task_name]} - without_wikipedia
+
+
+def test_languages_that_no_data_set_has_are_told_and_strangers_refused(tmp_path: Path) -> None:
+    text = (ROOT / "data" / "experiments" / "paper-ner.yaml").read_text(encoding="utf-8")
+    path, told = tmp_path / "mine.yaml", list[str]()
+    path.write_text(re.sub("(?m)^data_sets:.*$", "data_sets: {ner: [conll2003]}", text), encoding="utf-8")
+    found = list(wanted([str(path)], ["eng", "swa"], say=told.append))
+    assert [codes for _, codes in found] == [("eng",)]
+    assert told == [
+        "conll2003 under `data_sets` has no ner of swa: add a set that has, or name files of your own in"
+        " languages.csv"
+    ]
+    with pytest.raises(InputError, match=r"Languages of .*mine\.yaml were expected.*got 'enh'"):
+        list(wanted([str(path)], ["enh"]))
 
 
 def test_the_table_says_licence_and_homepage_of_everything(capsys) -> None:

@@ -126,6 +126,13 @@ def test_what_a_run_raises_is_told_in_words(model: Workbench, tmp_path: Path) ->
     assert model.training.message == "ended by an error"
 
 
+def test_a_target_can_be_chosen_as_the_source(model: Workbench) -> None:
+    assert "qac" in model.experiment.targets["parsing"]
+    model.choose(source="qac", target="qab")
+    assert (model.chosen.source, model.cell.target) == ("qac", "qab")
+    assert model.status()
+
+
 def test_whole_systems_need_no_student(model: Workbench) -> None:
     model.choose(system="floor")
     assert [job.stage for job in jobs_of(model.chosen, model.cell)] == ["evaluation"]
