@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -82,6 +83,24 @@ def test_ids_of_stages_are_known_beforehand_and_the_same_in_every_process(
     assert {stage.job for stage in stages.values()} == set(plan(pipeline.experiment))
     assert list(stages) == list(foresee(experiment(), DataFolder(world), Store(tmp_path)))
     assert all(set(stage.after) <= set(stages) for stage in stages.values())
+
+
+def test_jobs_of_some_seeds_know_the_stages_of_these_seeds(
+    experiment_file: Callable[..., Path], world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is measured once is of the first seed that runs, so the file alone does not have its id."""
+    file, place = experiment_file(**SMALL, seeds=[1, 2]), Place(world, tmp_path / "store")
+    part = Experiment.read(file).of_seeds([2])
+    planned = stages_of(Pipeline(part, DataFolder(world), Store(place.store)))
+    command = snakemake._command(part, place, None, tmp_path)
+    assert "stage --seeds 2 --data" in command
+    where = ["--data", str(world), "--store", str(place.store)]
+    assert cli.main(["stage", "--seeds", "2", *where, str(file)]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(planned)
+    assert (
+        not planned.keys()
+        <= stages_of(Pipeline(Experiment.read(file), DataFolder(world), Store(place.store))).keys()
+    )
 
 
 def test_a_run_notes_how_its_stages_went(experiment, world: Path, tmp_path: Path) -> None:

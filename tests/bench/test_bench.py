@@ -22,6 +22,7 @@ from bistil.bench.switch import _sparse
 from bistil.cli import machine
 from bistil.distil.start import initialise
 from bistil.distil.teachers import AdaptedTeacher
+from bistil.errors import InputError
 from bistil.plan.estimate import forward_flops
 from bistil.sft.delta import base_hash, deltas_applied
 from bistil.sft.lottery import snapshot
@@ -230,3 +231,9 @@ def test_scaling_sets_a_prediction_against_a_measurement(tmp_path: Path) -> None
         columns = row["columns"]
         assert ratios["measured"] == columns["predicted"][unit] / columns["measured"][unit] > 0
         assert columns["predicted"][unit] != columns["base"][unit] > 0
+
+
+@pytest.mark.parametrize("name", ["kept", "vocabulary"])
+def test_a_vocabulary_without_room_for_words_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name} should be at least 100"):
+        Size(**{name: 4})
