@@ -199,7 +199,9 @@ def _checked_source(name_or_folder: str | Path) -> tuple[str, Architecture, str]
 
 
 def load_weights(kind: type[PreTrainedModel], source: str, **settings: Any) -> tuple[Any, set[str]]:
-    """Return the model in eval mode and the names of the tensors that the checkpoint lacked."""
+    """Return the model in eval mode, in float32 unless settings name another `dtype`, and the names of the
+    tensors that the checkpoint lacked.
+    """
     has_safetensors = any(
         (Path(source) / name).is_file() for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)
     )
@@ -211,10 +213,8 @@ def load_weights(kind: type[PreTrainedModel], source: str, **settings: Any) -> t
                 source,
                 trust_remote_code=False,
                 output_loading_info=True,
-                dtype=torch.float32,
-                attn_implementation=_fastest(kind),
+                **{"dtype": torch.float32, "attn_implementation": _fastest(kind), **settings},
                 use_safetensors=True if has_safetensors else None,
-                **settings,
             )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         told = _mismatch(kind, source) if "mismatched_sizes" in str(error) else str(error)
@@ -264,10 +264,12 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def read_fast_tokenizer(source: str) -> PreTrainedTokenizerFast:
+def read_fast_tokenizer(source: str, *, marked: bool = True) -> PreTrainedTokenizerFast:
     """Load a tokenizer and check that it is fast and whole.
 
-    One that leaves a text's first word without the mark of other words is told to mark it, see `word_marks`.
+    Args:
+        marked: whether one that leaves a text's first word without the mark of other words is told to mark
+            it, see `word_marks`.
     """
     try:
         with quiet():
@@ -276,12 +278,12 @@ def read_fast_tokenizer(source: str) -> PreTrainedTokenizerFast:
                 tokenizer = AutoTokenizer.from_pretrained(
                     source, trust_remote_code=False, do_lower_case=False
                 )
-            if tokenizer.is_fast and glues_words(tokenizer.backend_tokenizer):
+            if marked and tokenizer.is_fast and glues_words(tokenizer.backend_tokenizer):
                 tokenizer = AutoTokenizer.from_pretrained(
                     source, trust_remote_code=False, add_prefix_space=True
                 )
                 mark_first_word(tokenizer.backend_tokenizer)
-            if tokenizer.is_fast:
+            if marked and tokenizer.is_fast:
                 spell_words(tokenizer.backend_tokenizer)
     except (InputError, MemoryError):
         raise

@@ -12,17 +12,20 @@ tokens, before it gets its name; nothing stays of a copy that differs.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import transformers
+import yaml
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from bistil.errors import InputError
-from bistil.models.load import quiet
+from bistil.models.architectures import ARCHITECTURES, longest_sequence
+from bistil.models.config import read_config
+from bistil.models.load import load_weights, quiet, read_fast_tokenizer
 from bistil.models.packaged import teacher_folder
 from bistil.text.written import new_folder
 from bistil.vocab.counting import Ids, count_tokens, encoder
@@ -38,10 +41,7 @@ REPORTED = 5_000
 EXACT = 1e-4
 """Largest difference allowed, as a share of the largest value: products of other shapes round otherwise."""
 CARD = """---
-language: [{languages}]
-library_name: transformers
-tags: [bistil, vocabulary-trimming]
----
+{front}---
 
 # {name}, cut to {languages}
 
@@ -122,7 +122,7 @@ def cut(
     chosen = choose(tokenizer, counts, threshold=threshold, characters=characters, also=named)
     trimmed = trim_tokenizer(tokenizer, chosen)
     size = (len(tokenizer), full.num_parameters(), full.get_memory_footprint() / 1e6)
-    batch = _batch(tokenizer, corpora, chosen)
+    batch = _batch(tokenizer, corpora, chosen, min(LENGTH, _positions(full.config)))
     before = _outputs(full, batch, chosen)
     trim_model(full, chosen)
     with new_folder(Path(to)) as folder:
@@ -154,35 +154,42 @@ def cut(
 
 def _read(source: str) -> tuple[PreTrainedTokenizerFast, PreTrainedModel]:
     """A tokenizer, and a model of the class that it was saved as, in the type of its weights."""
-    try:
-        with quiet():
-            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-            kind: Any = getattr(transformers, (config.architectures or ["AutoModel"])[0])
-            settings = {"dtype": "auto", "output_loading_info": True}
-            model, info = kind.from_pretrained(source, trust_remote_code=False, **settings)
-            if any(name.startswith("pooler.") for name in info["missing_keys"]):
-                model, info = kind.from_pretrained(
-                    source, trust_remote_code=False, add_pooling_layer=False, **settings
-                )
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"No model with a tokenizer could be read from {source!r} ({error}).") from error
-    if info["missing_keys"] or not tokenizer.is_fast:
-        lacking = f"lacks {min(info['missing_keys'])}" if info["missing_keys"] else "has a slow tokenizer"
-        raise InputError(
-            f"A whole {kind.__name__} with a fast tokenizer was expected, but {source} {lacking}."
-        )
-    return cast(PreTrainedTokenizerFast, tokenizer), model.eval()
+    config = read_config(source)
+    tokenizer, own = read_fast_tokenizer(source, marked=False), ARCHITECTURES.get(config.model_type)
+    named = (config.architectures or [own.mlm.__name__ if own else "AutoModel"])[0]
+    kind: Any = getattr(transformers, named, None)
+    if kind is None:
+        raise InputError(f"A class of transformers was expected in {source}/config.json, but got {named!r}.")
+    settings: dict[str, Any] = {"dtype": "auto", "key_mapping": dict(own.renamed) or None if own else None}
+    model, missing = load_weights(kind, source, **settings)
+    if missing and own and not config.architectures:  # an encoder that says no more of itself
+        kind, settings = own.encoder, {"dtype": "auto", **own.settings}
+        model, missing = load_weights(kind, source, **settings)
+    if any(name.startswith("pooler.") for name in missing):
+        model, missing = load_weights(kind, source, add_pooling_layer=False, **settings)
+    if missing:
+        raise InputError(f"A whole {kind.__name__} was expected, but {source} lacks {min(missing)}.")
+    return tokenizer, model
+
+
+def _positions(config: Any) -> int:
+    """How many tokens a model reads at most, as far as its configuration says."""
+    if config.model_type in ARCHITECTURES:
+        return longest_sequence(config)
+    return int(getattr(config, "max_position_embeddings", None) or LENGTH)
 
 
 def _batch(
-    tokenizer: PreTrainedTokenizerFast, corpora: Mapping[str, Sequence[str]], kept: Ids
+    tokenizer: PreTrainedTokenizerFast, corpora: Mapping[str, Sequence[str]], kept: Ids, longest: int
 ) -> dict[str, Tensor]:
-    """Some lines of each language whose tokens are all kept, padded where there is a token to pad with."""
-    encode, known, rows = encoder(tokenizer), set(kept.tolist()), []
+    """Some lines of each language whose tokens are all kept, padded where there is a token to pad with.
+    Shape: [B, L] each, L at most `longest`.
+    """
+    encode, known, rows = encoder(tokenizer), set(kept.tolist()), list[list[int]]()
     for lines in corpora.values():
-        good = (row[:LENGTH] for row in encode(list(lines[: 8 * COMPARED])) if row and known.issuperset(row))
-        rows += list(islice(good, max(1, COMPARED // len(corpora))))
+        some = (encode(list(lines[start : start + REPORTED])) for start in range(0, len(lines), REPORTED))
+        good = (row[:longest] for row in chain.from_iterable(some) if row and known.issuperset(row))
+        rows += islice(good, max(1, COMPARED // len(corpora)))
     if not rows:
         raise InputError(
             "No line keeps all its tokens, so the copy could not be checked. Lower the threshold."
@@ -206,11 +213,12 @@ def _outputs(model: PreTrainedModel, batch: Mapping[str, Tensor], kept: Ids | No
         inputs["decoder_input_ids"] = batch["input_ids"]
     out = model(**inputs, output_hidden_states=True)
     rows = model.get_input_embeddings().num_embeddings
-    logits = out.get("logits")
-    if logits is not None and kept is not None and logits.shape[-1] >= rows:
-        logits = logits[..., torch.as_tensor(kept)]
+    said = [value for name, value in out.items() if name.endswith("logits")]
+    if kept is not None:
+        index = torch.as_tensor(kept)
+        said = [one[..., index] if one.ndim > 2 and one.shape[-1] >= rows else one for one in said]
     states = [state for name, value in out.items() if name.endswith("hidden_states") for state in value]
-    return [tensor.float() for tensor in (*states, *([] if logits is None else [logits]))]
+    return [tensor.float() for tensor in (*states, *said)]
 
 
 def _apart(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
@@ -219,10 +227,10 @@ def _apart(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
     Raises:
         InputError: where that is more than rounding.
     """
-    apart = max(
-        float((a - b).abs().max() / a.abs().max().clamp_min(1e-12))
-        for a, b in zip(before, after, strict=True)
-    )
+    shares = [
+        (a - b).abs().max() / a.abs().max().clamp_min(1e-12) for a, b in zip(before, after, strict=True)
+    ]
+    apart = float(torch.stack(shares).max())  # of a value that is no number, that
     if not apart <= EXACT:
         raise InputError(
             f"The trimmed model should have the same states and logits, but they are {apart:.2g} of the"
@@ -239,7 +247,15 @@ def _card(model: str, kind: str, found: Trimmed) -> str:
         f" {100 * one['unknown_rate_before']:.3f} | {100 * one['unknown_rate_after']:.3f} |"
         for code, one in found.corpora.items()
     ]
+    front = {
+        "language": list(found.corpora),
+        "library_name": "transformers",
+        "tags": ["bistil", "vocabulary-trimming"],
+    }
     return CARD.format(
+        front=yaml.safe_dump(
+            front, default_flow_style=None, allow_unicode=True, sort_keys=False, width=10**6
+        ),
         languages=", ".join(found.corpora),
         model=name,
         name=Path(name).name,

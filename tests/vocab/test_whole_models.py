@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
+import yaml
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerFast
 from zoo import TOKENIZERS, config, train_bpe, train_unigram, write_teacher
@@ -18,6 +20,7 @@ from zoo import TOKENIZERS, config, train_bpe, train_unigram, write_teacher
 from bistil.cli import main
 from bistil.errors import InputError
 from bistil.models.architectures import ARCHITECTURES
+from bistil.models.load import load_teacher
 from bistil.vocab import embeddings, whole
 from bistil.vocab.whole import trim
 
@@ -227,6 +230,74 @@ def test_a_copy_that_differs_is_not_left(tmp_path: Path, monkeypatch: pytest.Mon
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
 
 
+def changed(folder: Path, name: str, **entries: Any) -> None:
+    """Rewrite some entries of a JSON file; None takes one out."""
+    said = json.loads((folder / name).read_text(encoding="utf-8")) | entries
+    kept = {key: value for key, value in said.items() if value is not None}
+    (folder / name).write_text(json.dumps(kept), encoding="utf-8")
+
+
 def test_what_is_no_model_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="No model"):
+    with pytest.raises(InputError, match=r"has no config\.json"):
         trim(tmp_path, {"one": KEPT}, tmp_path / "cut")
+    source = tmp_path / "full"
+    write_teacher(source, "bert", LINES)
+    changed(source, "config.json", architectures=["BertForNothing"])
+    with pytest.raises(InputError, match=r"class of transformers was expected.*'BertForNothing'"):
+        trim(source, {"one": KEPT}, tmp_path / "cut")
+    changed(source, "config.json", architectures=["BertForMaskedLM"])
+    weights = (source / "model.safetensors").read_bytes()
+    (source / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(InputError, match="could not be read"):
+        trim(source, {"one": KEPT}, tmp_path / "cut")
+    (source / "model.safetensors").write_bytes(weights)
+    for path in source.glob("*token*"):
+        path.unlink()
+    (source / "vocab.txt").unlink(missing_ok=True)
+    with pytest.raises(InputError, match=r"no tokens but special ones|No tokenizer could be read"):
+        trim(source, {"one": KEPT}, tmp_path / "cut")
+
+
+@pytest.mark.parametrize("name", ["bert", "deberta-v2"])
+def test_a_head_stays_where_the_configuration_names_no_class(name: str, tmp_path: Path) -> None:
+    source = tmp_path / "full"
+    write_teacher(source, name, LINES)
+    changed(source, "config.json", architectures=None)
+    trim(source, {"one": KEPT}, tmp_path / "cut")
+    one, other = load_teacher(source), load_teacher(tmp_path / "cut")
+    assert (one.has_mlm_head, other.has_mlm_head) == (True, True)
+    bare = tmp_path / "bare"
+    one.encoder.save_pretrained(bare)
+    one.tokenizer.save_pretrained(bare)
+    changed(bare, "config.json", architectures=None)
+    trim(bare, {"one": KEPT}, tmp_path / "cut-bare")
+    assert not load_teacher(tmp_path / "cut-bare").has_mlm_head
+
+
+def test_a_value_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "full"
+    write_teacher(source, "bert", LINES)
+    weights = load_file(source / "model.safetensors")
+    next(iter(weights.values())).view(-1)[0] = float("nan")
+    save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="Finite weights"):
+        trim(source, {"one": KEPT}, tmp_path / "cut")
+    with pytest.raises(InputError, match="same states"):
+        whole._apart([torch.ones(2), torch.ones(2)], [torch.ones(2), torch.tensor([1.0, float("nan")])])
+
+
+def test_short_models_and_rare_lines_are_compared_all_the_same(tmp_path: Path) -> None:
+    tokenizer, source = TOKENIZERS["bert"](LINES), tmp_path / "full"
+    made = config("bert", tokenizer, num_hidden_layers=2, max_position_embeddings=16)
+    transformers.BertForMaskedLM(made).save_pretrained(source)
+    tokenizer.save_pretrained(source)
+    trim(source, {"one": [" ".join(KEPT)]}, tmp_path / "cut")
+    many = {"one": ["zebra quiz"] * 200 + ["ab cab"] * 100_000}
+    assert trim(source, many, tmp_path / "rare", threshold=5e-2).tokens[1] < len(tokenizer)
+
+
+def test_a_cards_languages_are_text_whatever_they_are_called(tmp_path: Path) -> None:
+    write_teacher(tmp_path / "full", "bert", LINES)
+    trim(tmp_path / "full", {"no": KEPT, "x: [y": KEPT}, tmp_path / "cut")
+    front = (tmp_path / "cut" / "README.md").read_text(encoding="utf-8").split("---\n")[1]
+    assert yaml.safe_load(front)["language"] == ["no", "x: [y"]
