@@ -146,10 +146,11 @@ def fill(pipeline: Pipeline, cell: Cell, evaluation: Artefact, form: str, folder
         InputError: where the experiment scores other vectors, or each language has an encoder of its own.
     """
     asked, source = pipeline.experiment.retrieval, pipeline.experiment.source
-    if (asked.by, asked.depth) != ("sentence", 1):
+    if (asked.by, asked.depth, asked.layers) != ("sentence", 1, None):
         raise InputError(
             "Sentence encoders are exported as `retrieval: {by: sentence, depth: 1.0}` scores them, but"
-            f" {pipeline.experiment.name} has by: {asked.by}, depth: {asked.depth:.2g}. Change it there."
+            f" {pipeline.experiment.name} has by: {asked.by}, depth: {asked.depth:.2g}, layers:"
+            f" {asked.layers}. Change it there."
         )
     student = pipeline.system(cell).student
     if student is not None and student.family:

@@ -124,7 +124,7 @@ def export(pipeline: Pipeline, cell: Cell, form: str, to: Path, *, say: Callable
     with aside(to) as growing:
         fill = sentences.fill if cell.task == RETRIEVAL else _fill
         measured = fill(pipeline, cell, evaluation, form, growing)
-        if form != "onnx-int8" and measured.apart > EXACT:
+        if form != "onnx-int8" and not measured.apart <= EXACT:  # what is no number is not
             raise InputError(
                 f"The same outputs to {EXACT:g} were expected of the {form}, but they are up to"
                 f" {measured.apart:.2g} apart: do not use it."
@@ -169,8 +169,9 @@ def _fill(pipeline: Pipeline, cell: Cell, evaluation: Artefact, form: str, folde
     """Write the student into a folder of its own, and measure what was written."""
     source = pipeline.deployed(cell).path("model")
     shutil.copytree(source, folder, dirs_exist_ok=True)
-    model, task, tokenizer = load_deployed(source)
-    examples = task.read(pipeline.data.file(task.column, cell.target, "test"))
+    model, _, tokenizer = load_deployed(source)
+    task, _ = pipeline.training(cell)
+    examples = task.read(pipeline.test_path(cell))
     settings = pipeline.experiment.task[cell.task]
     rows, pad_id = (
         task.encode(examples, tokenizer, max_length=settings.max_length),
@@ -231,11 +232,11 @@ def _evaluated(pipeline: Pipeline, cell: Cell) -> Artefact:
 @torch.inference_mode()
 def largest_difference(one: Deployed, other: Deployed, batch: Mapping[str, Tensor]) -> float:
     """The largest difference of the outputs of two models on the real tokens of a batch."""
-    real, pairs = batch["attention_mask"].bool(), zip(one.outputs(batch), other.outputs(batch), strict=True)
-    return max(
-        float((a - b)[real].abs().max() if a.shape[:2] == real.shape else (a - b).abs().max())
-        for a, b in pairs
-    )
+    real, outputs = batch["attention_mask"].bool(), one.outputs(batch)
+    apart = [(a - b).abs() for a, b in zip(outputs, other.outputs(batch), strict=True)]
+    of_tokens = [a.shape[:2] == real.shape and (a.ndim > 2 or len(outputs) > 1) for a in outputs]
+    most = [(a[real] if each else a).max() for a, each in zip(apart, of_tokens, strict=True)]
+    return float(torch.stack(most).max())
 
 
 @torch.inference_mode()

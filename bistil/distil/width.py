@@ -175,7 +175,7 @@ def principal_basis(encoder: BertModel, layers: Sequence[int], narrow: int, text
     """P = U D of the module's docstring, over the hidden states H_i of the layers. Shape: [H, H']."""
     moment: Tensor | None = None
     for ids, mask in text():
-        states = encode(encoder, ids, mask, states=True).hidden
+        states = encode(encoder, ids, mask, states=True, attention=False).hidden
         real = torch.cat([states[layer][mask == 1] for layer in layers]).double()
         moment = real.T @ real if moment is None else moment + real.T @ real
     if moment is None:

@@ -368,4 +368,6 @@ def _parse(column: str, cell: str) -> Any:
     number = float(cell)
     if not math.isfinite(number):
         raise ValueError(f"{cell!r} is not finite")
+    if column in INTEGERS and number != int(number):
+        raise ValueError(f"{cell!r} is no whole number")
     return int(number) if column in INTEGERS else number

@@ -79,7 +79,9 @@ def read_tokenizer(folder: Path) -> tuple[Any, str]:
     try:
         with quiet():
             tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError, AssertionError, ImportError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # those of the tokenizers library and of SentencePiece are plain ones
         raise InputError(f"No tokenizer could be read from {folder} ({error!s:.500}).") from error
     if many := getattr(tokenizer, "supported_language_codes", None):
         raise InputError(

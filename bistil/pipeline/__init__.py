@@ -195,8 +195,8 @@ class Pipeline(Inputs):
             worn = {} if guesses else {code: self.worn(cell, code) for code in codes}
             return scores.make_retrieval(self, cell, bases, worn)
         sft = None if guesses else self.task_sft(cell)
-        code = self.experiment.source if self.system(cell).translated_test else cell.target
-        test, own = self.test_file(cell), self.worn(cell, code)
+        test, code = self.test_file(cell), self.tested_in(cell)
+        own = self.worn(cell, code)
         return scores.make_evaluation(self, cell, test, sft, own, lambda: self.task_model(cell, code))
 
     def source_evaluation(self, cell: Cell) -> Artefact:
@@ -229,13 +229,15 @@ class Pipeline(Inputs):
         """The finished student of a cell in `model/`, for use without bistil: a class of transformers where
         that has such a head.
 
-        Otherwise (a parser, any task on ModernBERT, inference on DistilBERT) it is an encoder folder plus
+        Otherwise (a parser, a choice, adapters, any task on ModernBERT, pairs and whole texts on DistilBERT
+        and ELECTRA) it is an encoder folder plus
         `head.safetensors` and `labels.json`.
         """
-        sft, target = self.task_sft(cell), self.worn(cell, cell.target)
+        code = self.tested_in(cell)
+        sft, target = self.task_sft(cell), self.worn(cell, code)
 
         def build(folder: Path) -> Mapping[str, Any]:
-            model, task, tokenizer = self.task_model(cell, cell.target)
+            model, task, tokenizer = self.task_model(cell, code)
             save_finished(folder / "model", model, task.labels, tokenizer)
             return {"labels": list(task.labels)}
 
@@ -295,8 +297,8 @@ class Pipeline(Inputs):
         return tuned.worn_encoder(self, self._base(cell, side), self.worn(cell, language))
 
     def predictions(self, cell: Cell, sentences: list[Any]) -> list[Any]:
-        """What the cell's model says of some examples of its task."""
-        model, task, tokenizer = self.task_model(cell, cell.target)
+        """What the cell's model says of some examples of its task, in the language that it is tested in."""
+        model, task, tokenizer = self.task_model(cell, self.tested_in(cell))
         length = self.experiment.task[cell.task].max_length
         return predict_all(model, task, sentences, tokenizer, max_length=length)
 

@@ -217,6 +217,15 @@ class Examples(ABC):
             return self.translation(cell.task, "test", cell.target, source, by)
         return self.data.file(column(cell.task), cell.target, "test")
 
+    def test_path(self, cell: Cell) -> Path:
+        """That file."""
+        found = self.test_file(cell)
+        return found.path(TRANSLATION) if isinstance(found, Artefact) else found
+
+    def tested_in(self, cell: Cell) -> str:
+        """The language of that file, for which a cell's finished model is dressed."""
+        return self.experiment.source if self.system(cell).translated_test else cell.target
+
     def translations(self, task: str) -> dict[str, Artefact]:
         """Every translation of a task's files that a stage reads, by id."""
         found = list[Artefact | Path | None]()

@@ -44,7 +44,7 @@ def asked(task: str, *texts: str) -> Any:
         came = (
             "nothing"
             if not given
-            else f"only a {given[0]}"
+            else f"only a {' and a '.join(given)}"
             if len(given) < len(names)
             else f"{len(texts)} texts"
         )

@@ -62,8 +62,11 @@ class Nli(Labelling):
                 raise _wrong(
                     path, number, f"a label, one of {', '.join(_LABEL_OF)} or - (undecided)", repr(label)
                 )
-            if label != _UNDECIDED:
-                pairs.append(Pair(row["premise"], row["hypothesis"], _LABEL_OF[label]))
+            if label == _UNDECIDED:
+                continue
+            if blank := [name for name in ("premise", "hypothesis") if not row[name].strip()]:
+                raise _wrong(path, number, f"a text as {blank[0]}", "a blank")
+            pairs.append(Pair(row["premise"], row["hypothesis"], _LABEL_OF[label]))
         if len(languages) > 1:
             raise InputError(
                 f"Pairs of one language were expected in {path}, but its column `language` holds"
@@ -133,9 +136,10 @@ def _table_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 def _bare_header(first: Sequence[str]) -> list[str]:
     """Names for the columns of a file whose first line is data already; empty where it is a header."""
-    if len(first) == 3 and first[0] in _LABEL_OF:
+    labels = {*_LABEL_OF, _UNDECIDED}
+    if len(first) == 3 and first[0] in labels:
         return ["label", "premise", "hypothesis"]
-    return ["premise", "hypothesis", "label"] if len(first) == 3 and first[2] in _LABEL_OF else []
+    return ["premise", "hypothesis", "label"] if len(first) == 3 and first[2] in labels else []
 
 
 def _numbered(name: str, value: Any) -> str:

@@ -281,7 +281,8 @@ def token_states(
                     name: tensor.to(device)
                     for name, tensor in pad_inputs(chosen, int(side.tokenizer.pad_token_id)).items()
                 }
-                hidden = encode(side.encoder, batch["input_ids"], batch["attention_mask"], states=True).hidden
+                ids, mask = batch["input_ids"], batch["attention_mask"]
+                hidden = encode(side.encoder, ids, mask, states=True, attention=False).hidden
                 real = (pad(chosen, "special", 1).to(device) == 0) | special
                 # a text without any token keeps its special ones
                 real = (real | ~real.any(1, keepdim=True)) & (batch["attention_mask"] == 1)

@@ -39,17 +39,18 @@ def read_squad(path: Path) -> list[Question]:
     for _, article in _each(path, found, "data", "the file"):
         for place, paragraph in _each(path, article, "paragraphs", "an article"):
             context = _text(path, paragraph, "context", place)
-            for _, entry in _each(path, paragraph, "qas", place):
-                name = _text(path, entry, "id", place)
+            for numbered, entry in _each(path, paragraph, "qas", place):
+                name = _text(path, entry, "id", numbered)
                 answers = tuple(
                     _answer(path, answer, name, context)
                     for _, answer in _each(path, entry, "answers", f"question {name}")
                 )
                 if not answers:
                     raise _wrong(path, f"question {name}", "at least one answer, as in SQuAD 1.1", "none")
-                questions.append(
-                    Question(name, _text(path, entry, "question", f"question {name}"), context, answers)
-                )
+                asked = _text(path, entry, "question", f"question {name}")
+                if not asked.strip():
+                    raise _wrong(path, f"question {name}", "a text `question`", "a blank")
+                questions.append(Question(name, asked, context, answers))
     if not questions:
         raise InputError(
             f"At least one question was expected in {path}, but there is none. Give a file with data in it."

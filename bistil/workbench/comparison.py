@@ -173,8 +173,8 @@ class Comparison:
             int(row["drf"] or 1),
         )
         task = find_task(cell.task)
-        examples = task.read(pipeline.data.file(task.column, target, "test"))
         try:
+            examples = task.read(pipeline.test_path(cell))
             predictions = pipeline.predictions(cell, examples)
         except NotBuilt as error:
             raise InputError(

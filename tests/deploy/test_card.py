@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 from test_pipeline import NER
 
-from bistil.deploy.card import Measured, _costs, _front, _learnt_from, _teachers
+from bistil.deploy.card import Measured, _costs, _front, _learnt_from, _licences, _teachers
 from bistil.distil.merge import MergeConfig
 from bistil.sources.table import data_set
 
@@ -77,3 +77,13 @@ def test_a_model_of_a_cut_teacher_is_as_large_as_its_folder() -> None:
     for tokens, parameters in ((500, "10,000"), (300, "8,400")):  # 200 rows of 8 values went
         config = SimpleNamespace(vocab_size=tokens, hidden_size=8)
         assert _costs(told, measured, config).startswith(f"{parameters} parameters, {tokens} tokens")
+
+
+def test_a_card_says_which_licences_nobody_wrote_down() -> None:
+    text = data_set("wikipedia")
+    assert "* task data: from a folder" in _licences("folder", {"text": [text], "task data": []}, "teacher")
+    assert "* text and task data: from a folder" in _licences(
+        "folder", {"text": [], "task data": []}, "teacher"
+    )
+    assert "look them up" not in _licences("folder", {"text": [text]}, "teacher"), "retrieval learns no task"
+    assert "look them up" not in _licences("miniworld", {"text": [], "task data": []}, "teacher")

@@ -3,6 +3,7 @@ asked only when told.
 """
 
 import json
+import math
 import os
 import re
 import sys
@@ -154,6 +155,31 @@ def test_graphs_say_the_same_at_every_shape(
 
 @needs_onnx
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("shape", "place", "found"),
+    [
+        ([(2, 3)], (0, 0, 2), 5.0),  # labels of whole texts, as many as tokens: the last is no padding
+        ([(2, 3, 4)], (0, 0, 2, 1), 0.0),
+        ([(2, 3), (2, 3)], (1, 0, 2), 0.0),  # beginnings and ends of answers, one value a token
+        ([(2, 3), (2, 3)], (1, 0, 1), 5.0),
+    ],
+)
+def test_differences_on_padding_alone_do_not_count(
+    shape: list[tuple[int, ...]], place: tuple[int, ...], found: float
+) -> None:
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
+
+    def model(value: float) -> Any:
+        outputs = [torch.zeros(one) for one in shape]
+        outputs[place[0]][place[1:]] = value
+        return SimpleNamespace(outputs=lambda batch: outputs)
+
+    batch = {"attention_mask": mask}
+    assert deploy.largest_difference(model(0.0), model(5.0), batch) == found
+    if found:
+        assert math.isnan(deploy.largest_difference(model(0.0), model(math.nan), batch))
+
+
 def test_int8_weights_leave_a_bit_for_processors_that_add_in_16(
     data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path
 ) -> None:

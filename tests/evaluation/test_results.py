@@ -379,6 +379,10 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text((tmp_path / "b.csv").read_text().replace("1.0", "one"))
     with pytest.raises(InputError, match="line 2"):
         read_results(tmp_path / "b.csv")
+    write_results(tmp_path / "c.csv", [row("x", 17, 1.0)])
+    (tmp_path / "c.csv").write_text((tmp_path / "c.csv").read_text().replace(",17,", ",1.7,"))
+    with pytest.raises(InputError, match="line 2"):
+        read_results(tmp_path / "c.csv")
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=9))

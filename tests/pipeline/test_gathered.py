@@ -340,6 +340,9 @@ def test_a_run_with_every_regime_from_file_to_report(small, world_settings, tmp_
     test = pipeline.translation("nli", "test", "qac", "qaa", "oracle")
     assert ttest.manifest["inputs"]["test"] == test.id
     assert (test.metrics["lines"], test.metrics["empty"]) == (3, 0)
+    deployed = pipeline.deployed(cells["teacher-ltsft@ttest"])
+    assert deployed.manifest["inputs"]["target sft"] == ttest.manifest["inputs"]["target sft"], "the source's"
+    assert pipeline.test_path(cells["teacher-ltsft@ttest"]) == test.path(TRANSLATION)
     labels = [one.label for one in find_task("nli").read(pipeline.data.file("nli", "qac", "test"))]
     assert [one.label for one in find_task("nli").read(test.path(TRANSLATION))] == labels
 

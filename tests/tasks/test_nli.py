@@ -71,6 +71,11 @@ def test_json_lines(tmp_path: Path) -> None:
     assert Nli().read(tmp_path / "a.jsonl") == PAIRS
 
 
+def test_undecided_pairs_are_left_out_wherever_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("a\tb\t-\n\t\t-\nc\td\tneutral\n", encoding="utf-8")
+    assert Nli().read(tmp_path / "a.tsv") == [Pair("c", "d", "neutral")]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
@@ -91,6 +96,12 @@ def test_json_lines(tmp_path: Path) -> None:
             "line 2: expected 3 columns with tabs between them, but got 4",
         ),
         ("a.tsv", "premise\thypothesis\tlabel\n", "At least one labelled pair"),
+        ("a.tsv", "\tb\tneutral\n", "line 1: expected a text as premise, but got a blank"),
+        (
+            "a.jsonl",
+            '{"sentence1": "a", "sentence2": " ", "gold_label": "neutral"}\n',
+            "line 1: expected a text as hypothesis",
+        ),
         (
             "a.tsv",
             "language\tpremise\thypothesis\tlabel\nsw\ta\tb\tneutral\nur\ta\tb\tneutral\n",
