@@ -274,8 +274,8 @@ def _check_layers(
     if len(student) != len(teacher) or not student:
         raise InputError(
             f"The student's layers must be paired with as many teacher layers, at least one; {len(student)}"
-            f" student and {len(teacher)} teacher layers came. Select the teacher's layers with"
-            " student.layer_map."
+            f" student and {len(teacher)} teacher layers came. Say which belong together:"
+            " `layers` of a recipe, `layer_pairs` in Python."
         )
     shapes = {tuple(layer.shape) for layer in (*student, *teacher)}
     shape = shapes.pop()

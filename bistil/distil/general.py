@@ -62,8 +62,11 @@ class GeneralConfig(Settings, HeldOut):
 
 
 def evaluate_general(objective: Objective, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """The objective's held-out loss, as `by_language` tells it."""
-    return by_language(batches, lambda batch: objective(batch)[0], next(objective.parameters()).device)
+    """The objective's held-out loss, as `by_language` tells it; in float32 even where the training that it is
+    part of computes in bfloat16.
+    """
+    plain = type(objective).forward  # that of the object itself is the training's
+    return by_language(batches, lambda batch: plain(objective, batch)[0], next(objective.parameters()).device)
 
 
 def distil(

@@ -107,6 +107,14 @@ def _misfit(experiment: "Experiment", said: str, name: str, at: tuple[str | int,
     others = [task for task, one in experiment.task.items() if one.sft.lottery is None]
     if system.then is not None and others and not system.learning.select:
         return f"{said} tunes an SFT or all weights further; the settings of {others[0]} have neither."
+    several = len({part.language for part in system.learning.rows}) > 1 or system.learning.exposed
+    wears = system.adaptation.worn == "sft" and system.adaptation.in_training and experiment.language_sft
+    wrapped = system.learning.peft or any(experiment.task[task].sft.peft for task in experiment.tuned)
+    if several and wears and wrapped:
+        return (
+            f"{said} reads examples of several languages, whose SFTs cannot be put on and off under peft's"
+            " modules: tune it by a sparse or dense method, or without language SFTs."
+        )
     pair = "@" in name and system.student is not None and system.student.languages != "seen"
     if pair and (codes := [part.language for part in rows if part.language not in known]):
         return (

@@ -14,6 +14,7 @@ from bistil.pipeline.gathered import check_gathered
 from bistil.pipeline.inputs import Inputs
 from bistil.sft import peers
 from bistil.systems.layers import layer_pairs, start_layers, student_depth
+from bistil.systems.system import System
 from bistil.tasks import RETRIEVAL, column
 from bistil.tasks import task as find_task
 from bistil.tasks.gold import check_known
@@ -149,7 +150,14 @@ def _check_students(inputs: Inputs, teacher: Teacher) -> None:
     experiment = inputs.experiment
     check_shapes(experiment, teacher.encoder.config)
     for cell in experiment.cells():
-        student = inputs.system(cell).student
+        system = inputs.system(cell)
+        student = system.student
+        if not teacher.has_mlm_head and not system.model and _learns_languages(experiment, system):
+            raise InputError(
+                f"A teacher with a masked-LM head was expected, by which {cell.system} learns languages, but"
+                f" {experiment.teacher} has none. Give it one with `bistil pretrain` and `train: layers`, as"
+                " in data/teachers/e5-mlm.yaml, or learn none: `language_sft: null`."
+            )
         if student is None or student.merges:
             continue
         if student.imitates_predictions and not teacher.has_mlm_head:
@@ -167,3 +175,11 @@ def _check_students(inputs: Inputs, teacher: Teacher) -> None:
             )
         if student.vocabulary == "trimmed" or cell.lrf > 1:
             family_of(teacher.tokenizer.backend_tokenizer)  # refuses a vocabulary that cannot be reduced
+
+
+def _learns_languages(experiment: Experiment, system: System) -> bool:
+    """Whether something is trained on text for a system to wear."""
+    adaptation, student = system.adaptation, system.student
+    wears = adaptation.worn != "nothing" and (adaptation.in_training or adaptation.in_use)
+    sparse = (wears and not adaptation.hangs) or (student is not None and student.adapted)
+    return (wears and adaptation.hangs) or (sparse and experiment.language_sft is not None)

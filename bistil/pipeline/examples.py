@@ -144,7 +144,7 @@ class Examples(ABC):
         found: dict[str, list[Any]] = {}
         for part in self.validated(cell):
             if self.reads(cell, part.language):
-                found.setdefault(part.language, []).extend(self._read(cell.task, part, 0)[:most])
+                found.setdefault(part.language, []).extend(self._read(cell.task, part, cell.seed)[:most])
         return found
 
     def amounts(self, cell: Cell) -> dict[tuple[str, str], int]:

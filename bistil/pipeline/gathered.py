@@ -65,7 +65,12 @@ def check_gathered(inputs: Inputs, task: str) -> None:
         InputError: as `draw_shots`, `by_table` and `by_model`.
     """
     cells = [cell for cell in inputs.experiment.cells() if cell.task == task]
-    rows = {(part, cell.seed) for cell in cells for part in inputs.examples(cell) if part.drawn}
+    rows = {
+        (part, cell.seed)
+        for cell in cells
+        for part in (*inputs.examples(cell), *inputs.validated(cell))
+        if part.drawn
+    }
     read = find_task(task).read
     for part, seed in sorted(rows, key=str):
         test = inputs.data.file(column(task), part.language, "test")

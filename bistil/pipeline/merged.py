@@ -241,8 +241,8 @@ def _longest(inputs: Inputs) -> int:
 def start_from(
     mlm: BertForMaskedLM, teachers: Mapping[str, Teacher], maps: Mapping[str, torch.Tensor], how: MergeConfig
 ) -> None:
-    """Give a student the layers, positions and head of one teacher, and each token the mean of its embeddings
-    in the teachers of the student's width that have it.
+    """Give a student the layers, positions and head of one teacher, its output bias aside, and each token the
+    mean of its embeddings in the teachers of the student's width that have it.
 
     Raises:
         InputError: where that teacher has another size.

@@ -21,6 +21,7 @@ from bistil.errors import InputError
 from bistil.pipeline.bases import OWN_HEAD, Base, kept_ids, masked_lm
 from bistil.pipeline.inputs import Inputs
 from bistil.sft.delta import base_hash
+from bistil.sft.lottery import decouple_output_embedding
 from bistil.store.artefacts import Artefact
 from bistil.systems.recipe import Student
 
@@ -33,13 +34,16 @@ def followed_teacher(inputs: Inputs, recipe: Student, kept: Artefact | None, wor
     """The teacher of a recipe.
 
     One that predicts is trimmed along with the student, so that both predict the same tokens; one that wears
-    SFTs keeps the rows that these belong to, and reads the student's tokens through `kept`.
+    SFTs keeps the rows that these belong to, reads the student's tokens through `kept`, and predicts by the
+    rows that the SFTs were trained to predict by, its own (LT-SFT, thesis section 4.4.2).
     """
     mlm = inputs.fresh_teacher().mlm
     ids = kept_ids(kept) if kept else None
     if ids is not None and recipe.has_head and not worn:
         vocab.trim_model(mlm, ids.numpy())
         ids = None
+    if recipe.has_head and worn:
+        decouple_output_embedding(mlm)
     encoder: Any = inputs.placed(mlm).base_model
     base = base_hash(encoder) if worn else ""
     deltas = {code: load_worn(found.path(WORN), base=base) for code, found in worn.items()}

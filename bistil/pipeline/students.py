@@ -205,7 +205,7 @@ def make_student(
             save_file(dict(narrowing.state_dict()), folder / NARROWING)
         if recipe.family:
             return _keep_family(inputs, folder, members, tokenizer, history)
-        if recipe.has_head and recipe.follows:
+        if recipe.has_head:
             save_file(head_state(made), folder / OWN_HEAD)
         encoder: Any = made.base_model
         return inputs.keep_student(folder, encoder, tokenizer, history)
@@ -297,7 +297,10 @@ def _settings(
     shared = {"recipe": recipe.settings, "text": text}
     if not recipe.follows:
         return {**shared, "scratch": experiment.scratch, "lrf": config.lrf, "seed": config.seed}
-    return {**shared, "general": config, **({"minilm": experiment.minilm} if recipe.relates else {})}
+    more: dict[str, Any] = {"minilm": experiment.minilm} if recipe.relates else {}
+    if recipe.has_head and recipe.adapted and experiment.language_sft is not None:
+        more["decoder"] = "its own"  # of artefacts without, the teacher's moved with what it wore
+    return {**shared, "general": config, **more}
 
 
 def _made_from(

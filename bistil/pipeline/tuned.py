@@ -26,6 +26,7 @@ from bistil.pipeline.students import NARROWING, imitated
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.sft.flat import read_at
 from bistil.store.artefacts import Artefact
+from bistil.systems.layers import layer_pairs
 from bistil.systems.recipe import STATES
 from bistil.systems.rows import Rows
 from bistil.tasks import task as find_task
@@ -236,7 +237,7 @@ def _followed(
     teacher, wardrobe = made(cell)
     whole = teacher.encoder.config.num_hidden_layers
     depth = whole // cell.lrf
-    pairs = imitated(inputs, system.student, depth)
+    pairs = imitated(inputs, system.student, depth) or layer_pairs(system.student.layers, whole, depth)
     return Followed(
         teacher=teacher,
         kept=kept,

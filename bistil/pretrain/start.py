@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from bistil.errors import InputError
-from bistil.models.architectures import blocks
+from bistil.models.architectures import blocks, longest_sequence
 from bistil.models.load import load_teacher
 from bistil.models.packaged import teacher_folder
 from bistil.pretrain.config import PretrainConfig, Text
@@ -105,9 +105,9 @@ def initial_model(config: PretrainConfig, text: Text) -> Initial:
 
 
 def _check_length(config: PretrainConfig, encoder: PreTrainedModel) -> None:
-    if config.length > encoder.config.max_position_embeddings:
+    if config.length > (most := longest_sequence(encoder.config)):
         raise InputError(
-            f"A block length of at most the {encoder.config.max_position_embeddings} positions of"
+            f"A block length of at most the {most} positions of"
             f" {config.start} was expected, but it is {config.length}. Set a smaller `length`."
         )
 

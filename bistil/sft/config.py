@@ -141,8 +141,8 @@ class SftMethod(Settings):
     def by(self, way: Way, **moves: Any) -> Self:
         """Another method over the same schedules, or the same one by another `select` or `method`.
 
-        Where the settings are of another method, only the density carries over, and the rest is the papers';
-        `moves` are settings of SpIEL's support.
+        Where the settings are of another method, only the density carries over, and the rest is that method's
+        defaults; `moves` are settings of SpIEL's support.
         """
         match way:
             case "ag" | "ma":

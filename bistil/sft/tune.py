@@ -54,7 +54,11 @@ def _spiel(tuning: Tuning, config: SftConfig, spiel: SpielSft, run: Run) -> tupl
     set_seed(config.seed)
     with MovingSupport(encoder, spiel.for_run(tuning.parameters, steps=schedule.steps, seed=seed)) as support:
         optimizer = spiel_optimizer(
-            support, tuning.head_parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay
+            support,
+            tuning.head_parameters,
+            lr=schedule.learning_rate,
+            weight_decay=schedule.weight_decay,
+            epsilon=schedule.epsilon,
         )
         if tuning.head_rate is not None:
             optimizer.param_groups[1]["lr"] = tuning.head_rate

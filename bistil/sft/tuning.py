@@ -99,13 +99,19 @@ class Tuning:
         )
 
     def adamw(self, trained: Sequence[nn.Parameter], schedule: Schedule) -> torch.optim.AdamW:
-        """AdamW for some parameters of the encoder, and for the head at its own rate."""
-        rate, head = schedule.learning_rate, self.head_parameters
-        usual: dict[str, Any] = {"lr": rate, "weight_decay": schedule.weight_decay, "eps": schedule.epsilon}
-        if self.head_rate is None:
-            return torch.optim.AdamW([*trained, *head], **usual)
-        groups: list[dict[str, Any]] = [{"params": list(trained)}, {"params": head, "lr": self.head_rate}]
-        return torch.optim.AdamW([one for one in groups if one["params"]], **usual)
+        """AdamW for some parameters of the encoder, and for the head at its own rate; biases and scales of
+        norms do not decay, as in every other training.
+        """
+        groups = [
+            {"params": own, "lr": rate, "weight_decay": schedule.weight_decay if decays else 0.0}
+            for part, rate in (
+                (trained, schedule.learning_rate),
+                (self.head_parameters, self.head_rate or schedule.learning_rate),
+            )
+            for decays in (True, False)
+            if (own := [one for one in part if (one.ndim > 1) == decays])
+        ]
+        return torch.optim.AdamW(groups, eps=schedule.epsilon)
 
     @property
     def own(self) -> int:

@@ -271,7 +271,11 @@ def fit(
     trainer.accelerator.prepare_model = partial(prepare, evaluation_mode=True)
     for chatty in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(chatty)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:  # what accelerate hangs on a model would decide the precision of its next training
+        for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
+            objective.__dict__.pop(name, None)
     logs.end()
     if watcher.stopped:
         raise Stopped(

@@ -19,7 +19,9 @@ from tiny import SYSTEMS
 from bistil.errors import InputError
 from bistil.evaluation.results import COLUMNS, primary_metric, read_results, write_results
 from bistil.experiment import Cell, Experiment
+from bistil.models.load import load_teacher, save_student
 from bistil.pipeline import Pipeline, inputs, tuned
+from bistil.pipeline.started import followed_teacher
 from bistil.plan import foresee
 from bistil.report.page import write_report
 from bistil.sft.delta import SparseDelta
@@ -442,3 +444,40 @@ def test_a_pairs_student_is_scored_on_its_source_too_and_not_as_zero_shot(
     page = write_report(tmp_path / "report", rows.values(), title="both", manifests=[])
     assert "F1 on the source (%)" in page.read_text(encoding="utf-8")
     assert primary_metric(rows.values(), "ner") == "f1"
+
+
+def test_languages_are_learnt_through_a_head_that_predicts(
+    experiment, data, teacher_folder: Path, tmp_path: Path
+) -> None:
+    folder, teacher = tmp_path / "encoder", load_teacher(teacher_folder)
+    save_student(folder, teacher.encoder, teacher.tokenizer)
+    store = Store(tmp_path / "store")
+    with pytest.raises(InputError, match="masked-LM head was expected, by which teacher-ltsft learns lang"):
+        Pipeline(experiment(teacher=str(folder)), data, store).check()
+    plain = experiment(teacher=str(folder), language_sft=None, systems=["teacher-ltsft", "bistil-tf:2"])
+    Pipeline(plain, data, store).check()
+
+
+def test_a_teacher_that_wears_sfts_predicts_by_the_rows_that_they_left(
+    experiment, data, tmp_path: Path
+) -> None:
+    variant = {"of": "bistil-tf", "recipe": {"terms": {"prediction": {"of": "prediction", "by": "kl"}}}}
+    asked = experiment(variants={"predicting": variant}, systems=["predicting:2"], targets={"ner": ["qac"]})
+    pipeline = Pipeline(asked, data, Store(tmp_path / "store"))
+    [cell] = asked.cells()
+    recipe = pipeline.system(cell).student
+    worn = {code: pipeline.language_sft(code) for code in ("qaa", "qac")}
+    teacher = followed_teacher(pipeline, recipe, None, worn)
+    bare = teacher.mlm.get_output_embeddings().weight.clone()
+    teacher.wear("qac")
+    assert torch.equal(teacher.mlm.get_output_embeddings().weight, bare)
+    assert not torch.equal(teacher.mlm.get_input_embeddings().weight, bare)
+
+
+def test_a_student_without_stage_1_follows_its_task_teacher_layer_by_layer(
+    experiment, data, tmp_path: Path
+) -> None:
+    variant = {"of": "bistil-tf", "recipe": {"terms": {"attention": None, "hidden": None}}}
+    asked = experiment(variants={"no-stage-1": variant}, systems=["no-stage-1:2"], targets={"ner": ["qac"]})
+    pipeline = Pipeline(asked, data, Store(tmp_path / "store"))
+    assert pipeline.rows(asked.cells()[0])[0]["metric"] == "f1"

@@ -419,3 +419,14 @@ def test_the_schedule_is_the_thesis_table_of_chance() -> None:
     cosine = SpielConfig(steps=782, density=0.02, schedule="cosine").ages_by_chance()[1]
     assert cosine[1] == pytest.approx(0.020, abs=5e-4)
     assert settled.replaced(1000, 400) == round(0.2 * 382 / 782 * 1000)
+
+
+def test_an_epsilon_is_adams_and_sm3_has_none() -> None:
+    with MovingSupport(encoder(), config(method="ag")) as support:
+        made = spiel_optimizer(support, lr=LR, epsilon=1e-3)
+        assert {group["eps"] for group in made.param_groups} == {1e-3}
+    with (
+        MovingSupport(encoder(), config(method="ma")) as support,
+        pytest.raises(InputError, match="SM3, which has no epsilon"),
+    ):
+        spiel_optimizer(support, lr=LR, epsilon=1e-3)

@@ -131,3 +131,26 @@ def test_density_and_baselines_carry_over_between_methods() -> None:
     assert CONFIG.by("random").lottery == dataclasses.replace(CONFIG.lottery, select="random")
     assert SPIEL.by("biases").lottery == LotteryConfig(density=0.05, select="biases")
     assert SPIEL.by("biases").spiel is None
+
+
+def test_biases_and_norms_do_not_decay_whatever_rate_the_head_has() -> None:
+    net = model()
+    for head_rate in (None, 0.5):
+        objective = Parity(net)
+        tuning = Tuning(
+            objective=objective,
+            encoder=net.encoder,
+            head=net.head,
+            batches=Sentences,
+            evaluate=dict,
+            select="loss",
+            base="",
+            head_rate=head_rate,
+        )
+        schedule = dataclasses.replace(PHASE, weight_decay=0.1)
+        made = tuning.adamw(list(net.encoder.parameters()), schedule)
+        decays = {id(one): group["weight_decay"] for group in made.param_groups for one in group["params"]}
+        rates = {id(one): group["lr"] for group in made.param_groups for one in group["params"]}
+        every = list(net.parameters())
+        assert [decays[id(one)] for one in every] == [0.1 if one.ndim > 1 else 0.0 for one in every]
+        assert rates[id(net.head.weight)] == (head_rate or schedule.learning_rate)

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import Dataset
 from transformers import set_seed
 
+from bistil.distil.general import evaluate_general
 from bistil.errors import InputError
 from bistil.training import checkpoints
 from bistil.training.loop import Objective, Run, Schedule, Stopped, fit
@@ -303,6 +304,35 @@ def test_a_processor_without_bfloat16_computes_in_float32(
     objective, place = Noted(make().model), Run(tmp_path, "test")
     fit(objective, Points(2), lambda: {"loss": 1.0}, place, schedule=schedule, select="loss", seed=5)
     assert set(seen) == {able}
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_each_training_of_a_model_has_the_precision_of_its_own_schedule(
+    first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The phases of an SFT share one objective; its held-out loss is told in float32 under both."""
+    monkeypatch.setattr("bistil.training.loop.has_bfloat16", lambda: True)
+    seen: list[bool] = []
+
+    class Noted(Regression):
+        def forward(self, batch):
+            seen.append(torch.is_autocast_enabled("cpu"))
+            return super().forward(batch)
+
+    objective, held = Noted(make().model), [{**Points(1)[0], "language": "qaa"}]
+    for name, half in (("one", first), ("two", not first)):
+        seen.clear()
+        schedule = Schedule(steps=2, learning_rate=0.05, evaluations=1, bf16=half)
+        fit(
+            objective,
+            Points(2),
+            lambda: evaluate_general(objective, held),
+            Run(tmp_path / name, "test"),
+            schedule=schedule,
+            select="loss",
+            seed=5,
+        )
+        assert seen == [half, half, False]
 
 
 def test_bf16_is_refused_where_a_gpu_lacks_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
