@@ -2,7 +2,8 @@
 one process would take.
 
 Notable: a loss is a sum over tokens divided by their count in the whole batch, so the mean of the processes'
-gradients is the whole batch's gradient, however the padding falls. What is exchanged is what the optimiser
+gradients is the whole batch's gradient, however the padding falls (the states of translations, of which each
+process takes the mean and variance of its own, are the exception). What is exchanged is what the optimiser
 sees: for sparse fine-tuning the K values' gradient, never a dense one."""
 
 from collections.abc import Iterable, Mapping
