@@ -231,8 +231,10 @@ def _relations(vectors: Tensor, real: Tensor, heads: int) -> Tensor:
     L, L].
     """
     split = vectors.to(real.dtype).unflatten(-1, (heads, -1)).transpose(1, 2)
-    scores = split @ split.transpose(2, 3) / split.shape[-1] ** 0.5
-    return scores.masked_fill(real[:, None, None, :] == 0, torch.finfo(scores.dtype).min).log_softmax(dim=-1)
+    with torch.autocast(vectors.device.type, enabled=False):
+        scores = split @ split.transpose(2, 3) / split.shape[-1] ** 0.5
+        least = torch.finfo(scores.dtype).min
+        return scores.masked_fill(real[:, None, None, :] == 0, least).log_softmax(dim=-1)
 
 
 def _divergence(student: Tensor, teacher: Tensor) -> Tensor:

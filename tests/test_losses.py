@@ -22,6 +22,7 @@ from bistil.losses import (
     sentence_vectors,
     tempered_loss,
 )
+from bistil.models.attention import Attention
 
 MASK = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1], [1, 1, 0, 0]])  # whole, padded left, padded right
 
@@ -162,6 +163,26 @@ def test_more_padding_changes_nothing() -> None:
         sides = (2, 1, 2, 1) if number == 0 else (0, 0, 2, 1)
         wide = [torch.nn.functional.pad(x, sides, value=7.0) for x in (s, t)]
         torch.testing.assert_close(loss(wide[0], wide[1], wide_mask), loss(s, t, MASK))
+
+
+def test_autocast_does_not_reach_into_losses() -> None:
+    """Inputs of half precision stay what they are; what is made of them is in float32 in training too."""
+    vectors = [[x.to(torch.bfloat16)] for x in draws(2, 3, 5, 8)]
+    query, key, other = (x.to(torch.bfloat16) for x in draws(3, 2, 4, 5, 8))
+    mask = torch.ones(3, 5)
+
+    def losses() -> list[Tensor]:
+        maps = [[Attention(one, key, 0.3)] for one in (query, other)]
+        return [
+            relation_loss(*vectors, mask, heads=2),
+            attention_loss(*maps, torch.ones(2, 5)),
+            attention_loss([maps[0][0].maps()], [maps[1][0].maps()], torch.ones(2, 5)),
+        ]
+
+    plain = losses()
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(losses(), plain, rtol=1e-6, atol=0.0)
+    torch.testing.assert_close(plain[1], plain[2])
 
 
 def test_half_precision_is_accumulated_in_single() -> None:

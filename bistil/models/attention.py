@@ -57,12 +57,13 @@ class Attention:
         return self.query.device
 
     def maps(self) -> Tensor:
-        """The distributions themselves. Shape: [B, heads, L, L]."""
+        """The distributions themselves, in float32 or wider, under autocast too. Shape: [B, heads, L, L]."""
         wide = torch.promote_types(self.dtype, torch.float32)
-        scores = ((self.query * self.scaling) @ self.key.mT).to(wide)
-        if self.allowed is not None:
-            scores = scores.masked_fill_(~self.allowed, torch.finfo(wide).min)
-        return scores.softmax(dim=-1)
+        with torch.autocast(self.device.type, enabled=False):
+            scores = (self.query.to(wide) * self.scaling) @ self.key.to(wide).mT
+            if self.allowed is not None:
+                scores = scores.masked_fill_(~self.allowed, torch.finfo(wide).min)
+            return scores.softmax(dim=-1)
 
     def heads(self, kept: Tensor) -> "Attention":
         """The distributions of some heads. Shape: kept is [heads']."""
