@@ -54,6 +54,23 @@ def test_cells_are_the_whole_grid(experiment) -> None:
             {"claims": [{"order": "floor > floor", "targets": ["qbz"]}]},
             "groups of them under `target_groups`",
         ),
+        (
+            {
+                "task": {
+                    "ner": {
+                        "batch_size": 4,
+                        "sft": {
+                            "peft": {"method": "lora", "density": 0.1},
+                            "sparse": {"steps": 2, "learning_rate": 0.1},
+                        },
+                    }
+                },
+                "targets": {"ner": ["qac"]},
+                "regimes": {"two": {"sources": ["qaa", "qab"], "total": 8}},
+                "systems": ["teacher-ltsft@two"],
+            },
+            "cannot be put on and off under peft's modules",
+        ),
         ({"target_groups": {"far": ["qbz"]}}, "of targets of the experiment"),
         ({"target_groups": {"far": []}}, "has no targets"),
         ({"target_groups": {"qac": ["qac"]}}, "is a language's"),

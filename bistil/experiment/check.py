@@ -109,7 +109,7 @@ def _misfit(experiment: "Experiment", said: str, name: str, at: tuple[str | int,
         return f"{said} tunes an SFT or all weights further; the settings of {others[0]} have neither."
     several = len({part.language for part in system.learning.rows}) > 1 or system.learning.exposed
     wears = system.adaptation.worn == "sft" and system.adaptation.in_training and experiment.language_sft
-    wrapped = system.learning.peft or any(experiment.task[task].sft.peft for task in experiment.tuned)
+    wrapped = system.learning.peft or any(one.sft.peft for one in experiment.task.values())
     if several and wears and wrapped:
         return (
             f"{said} reads examples of several languages, whose SFTs cannot be put on and off under peft's"
