@@ -167,16 +167,16 @@ def test_more_padding_changes_nothing() -> None:
 
 def test_autocast_does_not_reach_into_losses() -> None:
     """Inputs of half precision stay what they are; what is made of them is in float32 in training too."""
-    vectors = [[x.to(torch.bfloat16)] for x in draws(2, 3, 5, 8)]
+    mine, theirs = ([x.to(torch.bfloat16)] for x in draws(2, 3, 5, 8))
     query, key, other = (x.to(torch.bfloat16) for x in draws(3, 2, 4, 5, 8))
     mask = torch.ones(3, 5)
 
     def losses() -> list[Tensor]:
-        maps = [[Attention(one, key, 0.3)] for one in (query, other)]
+        own, beside = (Attention(one, key, 0.3) for one in (query, other))
         return [
-            relation_loss(*vectors, mask, heads=2),
-            attention_loss(*maps, torch.ones(2, 5)),
-            attention_loss([maps[0][0].maps()], [maps[1][0].maps()], torch.ones(2, 5)),
+            relation_loss(mine, theirs, mask, heads=2),
+            attention_loss([own], [beside], torch.ones(2, 5)),
+            attention_loss([own.maps()], [beside.maps()], torch.ones(2, 5)),
         ]
 
     plain = losses()
