@@ -46,10 +46,16 @@ def remove(folders: Iterable[Path], store: Store) -> None:
     """Delete folders of a store, in this order, each at one stroke: whenever this ends, an artefact is whole
     or it is not there.
     """
+    _sweep(store)
     for folder in folders:
         with alone(folder.with_name(f"{folder.stem}.lock")):
             folder.rename(folder.with_name(f"{folder.stem}.gone"))
-    for left in store.root.glob("*/*.gone"):  # of an earlier call, too
+    _sweep(store)
+
+
+def _sweep(store: Store) -> None:
+    """Delete what left its place, in a call that was cut off too."""
+    for left in store.root.glob("*/*.gone"):
         shutil.rmtree(left)
 
 

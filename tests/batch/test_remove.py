@@ -26,8 +26,8 @@ def test_an_experiment_goes_with_what_was_made_from_it_and_others_stay_whole(
     half = store.root / "task-sft" / f"{next(s[0] for s in stages if 'task-sft' in s)}.partial"
     (half / "checkpoint-1").mkdir(parents=True)
     (half / "checkpoint-1" / "model.safetensors").write_bytes(bytes(2**20))
-    cut = store.root / "notes" / f"{foreign.id[::-1]}.gone"
-    cut.mkdir()  # an earlier removal ended here
+    cut = store.root / "notes" / f"{made.id}.gone"
+    (cut / "files").mkdir(parents=True)  # an earlier removal ended here
     cited = tmp_path / "reports" / "one"
     cited.mkdir(parents=True)
     (cited / "results.csv").write_text(f"artefact,value\n{name},1\n", encoding="utf-8")
