@@ -201,6 +201,7 @@ def _score_table(
     return {
         "metric": metric_label(metric),
         "head": head,
+        "targets": len(named),
         "lines": lines,
         "seeds": seeds,
         "zero_shot": _zero_shot(chosen, metric),

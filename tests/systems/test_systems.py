@@ -354,7 +354,7 @@ def test_a_sentence_student_never_sees_the_sentences_that_it_is_asked_for(
 def test_one_student_for_a_group_of_targets_drawn_by_their_weights(
     experiment, data, teacher_folder: Path, tmp_path: Path
 ) -> None:
-    general = {**entries(teacher_folder)["general"], "weights": {"qac": 50.0, "qzz": 3.0}}
+    general = {**entries(teacher_folder)["general"], "weights": {"qac": 50.0}}
     changes = {"systems": ["bistil-tf:2"], "targets": {"ner": ["qab", "qac"]}, "groups": [["qab", "qac"]]}
     pipeline = evaluated(experiment(general=general, **changes), data, tmp_path)
     first, second = pipeline.experiment.cells()
