@@ -82,7 +82,7 @@ def lottery_ticket(
     set_seed(config.seed)
     with SparseTraining(tuning.encoder, support=load_file(chosen), theta0=theta0) as sparse:
         del theta0  # the encoder is there again, so the longer phase does without a copy of every weight
-        optimizer = tuning.adamw([sparse.values], schedule)
+        optimizer = tuning.adamw([sparse.values], [], schedule)
         sparse.attach(optimizer)
         history += _with_l1(tuning, lottery.l1, lambda: sparse.l1_term(lottery.l1)).fit(
             schedule,

@@ -85,7 +85,7 @@ class Tuning:
             trained = [
                 one for one in self.objective.parameters() if one.requires_grad and id(one) not in head
             ]
-            optimizer = self.adamw(trained, schedule)
+            optimizer = self.adamw(*by_decay(trained), schedule)
         return fit(
             self.objective,
             self.batches(schedule.batches, order),
@@ -98,18 +98,19 @@ class Tuning:
             callbacks=[*self.callbacks, *callbacks],
         )
 
-    def adamw(self, trained: Sequence[nn.Parameter], schedule: Schedule) -> torch.optim.AdamW:
-        """AdamW for some parameters of the encoder, and for the head at its own rate; biases and scales of
-        norms do not decay, as in every other training.
+    def adamw(
+        self, decaying: Sequence[nn.Parameter], others: Sequence[nn.Parameter], schedule: Schedule
+    ) -> torch.optim.AdamW:
+        """AdamW for parameters of the encoder, those that weight decay pulls to 0 and others, and for the
+        head at its own rate.
         """
+        rate, decay = schedule.learning_rate, schedule.weight_decay
+        of_head = by_decay(self.head_parameters)
         groups = [
-            {"params": own, "lr": rate, "weight_decay": schedule.weight_decay if decays else 0.0}
-            for part, rate in (
-                (trained, schedule.learning_rate),
-                (self.head_parameters, self.head_rate or schedule.learning_rate),
-            )
-            for decays in (True, False)
-            if (own := [one for one in part if (one.ndim > 1) == decays])
+            {"params": part, "lr": one, "weight_decay": pull}
+            for parts, one in (((decaying, others), rate), (of_head, self.head_rate or rate))
+            for part, pull in zip(parts, (decay, 0.0), strict=True)
+            if part
         ]
         return torch.optim.AdamW(groups, eps=schedule.epsilon)
 
@@ -133,3 +134,9 @@ class Tuning:
         """The head's tensors under the names that a delta carries them by."""
         state: dict[str, Any] = {} if self.head is None else self.head.state_dict()
         return {f"head.{name}": tensor for name, tensor in state.items()}
+
+
+def by_decay(parameters: Sequence[nn.Parameter]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Tensors that decay, and biases and scales of norms, which do not, as in every other training."""
+    matrices = [one for one in parameters if one.ndim > 1]
+    return matrices, [one for one in parameters if one.ndim <= 1]

@@ -18,7 +18,7 @@ from bistil.sft.delta import SparseDelta, base_hash, deltas_applied
 from bistil.sft.lottery import LotteryConfig
 from bistil.sft.spiel.config import SpielSft
 from bistil.sft.tune import fine_tune
-from bistil.sft.tuning import Tuning
+from bistil.sft.tuning import Tuning, by_decay
 from bistil.training.loop import Run, Stopped
 from bistil.training.progress import Event
 
@@ -148,9 +148,11 @@ def test_biases_and_norms_do_not_decay_whatever_rate_the_head_has() -> None:
             head_rate=head_rate,
         )
         schedule = dataclasses.replace(PHASE, weight_decay=0.1)
-        made = tuning.adamw(list(net.encoder.parameters()), schedule)
+        made = tuning.adamw(*by_decay(list(net.encoder.parameters())), schedule)
         decays = {id(one): group["weight_decay"] for group in made.param_groups for one in group["params"]}
         rates = {id(one): group["lr"] for group in made.param_groups for one in group["params"]}
         every = list(net.parameters())
         assert [decays[id(one)] for one in every] == [0.1 if one.ndim > 1 else 0.0 for one in every]
         assert rates[id(net.head.weight)] == (head_rate or schedule.learning_rate)
+        values = torch.nn.Parameter(torch.zeros(7))  # the chosen entries, whatever tensors they are of
+        assert tuning.adamw([values], [], schedule).param_groups[0]["weight_decay"] == 0.1

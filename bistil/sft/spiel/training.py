@@ -8,8 +8,9 @@ from bistil.errors import InputError
 from bistil.sft.spiel.ag import SpielAG
 from bistil.sft.spiel.ma import SpielMA
 from bistil.sft.spiel.support import MovingSupport
+from bistil.training.loop import Schedule
 
-EPSILON = 1e-8
+EPSILON = Schedule.epsilon
 """Adam's where nothing else is said."""
 
 
