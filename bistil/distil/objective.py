@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from bistil.distil.predictions import Predictions, compare_predictions
 from bistil.distil.teachers import AdaptedTeacher
 from bistil.distil.terms import Context, Needs, Reading, read, value
 from bistil.distil.width import Narrowing
 from bistil.errors import InputError
-from bistil.models.architectures import mlm_logits
 from bistil.systems.layers import Pairs, layer_pairs
 from bistil.systems.recipe import Term
 from bistil.text.corpora import IGNORED
@@ -44,9 +44,20 @@ def compare(
         layers = [n for _, n in next(iter(pairs.values()))]
         mine, goal = narrowing.align(own.output, theirs.output, layers)
         own, theirs = replace(own, output=mine), replace(theirs, output=goal)
-    parts = {name: value(term, own, theirs, pairs[name], context) for name, term in terms.items()}
+    predicted = {name: term for name, term in terms.items() if term.of == "prediction"}
+    parts = {
+        name: value(term, own, theirs, pairs[name], context)
+        for name, term in terms.items()
+        if name not in predicted
+    }
     weighted = [terms[name].weight * part for name, part in parts.items()]
-    return sum(weighted[1:], weighted[0]), {name: part.detach() for name, part in parts.items()}
+    if predicted:
+        assert own.predictions is not None
+        followed = None if theirs is None else theirs.predictions
+        total, found = compare_predictions(predicted, own.predictions, followed, context.labels, context.mask)
+        weighted.append(total)
+        parts |= found
+    return sum(weighted[1:], weighted[0]), {name: parts[name].detach() for name in terms}
 
 
 class Distillation(Objective):
@@ -104,7 +115,7 @@ class Distillation(Objective):
         encoder: Any = self.model.base_model
         own = read(encoder, ids, mask, self._needs[0])
         if where is not None:
-            own = replace(own, logits=mlm_logits(self.model, own.output.last[where]).float())
+            own = replace(own, predictions=Predictions.of(self.model, own.output.last[where]))
         at = labels[where] if labels is not None and where is not None else None
         context = Context(mask, at, self._relation_heads)
         return compare(self.terms, own, theirs, self.pairs, context, self.narrowing)
@@ -120,4 +131,4 @@ class Distillation(Objective):
         found = read(teacher.encoder, ids, mask, self._needs[1])
         if where is None or not self._compares_predictions:
             return found
-        return replace(found, logits=teacher.logits(found.output.last[where]))
+        return replace(found, predictions=teacher.predictions(found.output.last[where]))

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from bistil.adapt.wardrobe import Wardrobe
 from bistil.adapt.worn import Worn
-from bistil.models.architectures import mlm_logits
+from bistil.distil.predictions import Predictions
 from bistil.models.load import Output, encode
 
 
@@ -46,11 +46,10 @@ class AdaptedTeacher:
         """Student token ids as the teacher's. Shape: [B, L]."""
         return input_ids if self.kept is None else self.kept.to(input_ids.device)[input_ids]
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """The masked-LM head's output for the student's tokens. Shape: [..., H] to [..., V_student]."""
+    def predictions(self, hidden: Tensor) -> Predictions:
+        """What the masked-LM head predicts of the student's tokens. Shape: [P, H]."""
         assert self.mlm is not None, "a teacher without a masked LM predicts nothing"
-        found = mlm_logits(self.mlm, hidden)
-        return found if self.kept is None else found[..., self.kept.to(found.device)]
+        return Predictions.of(self.mlm, hidden, self.kept)
 
     @torch.inference_mode()
     def states(self, input_ids: Tensor, attention_mask: Tensor, *, maps: bool = True) -> Output:

@@ -8,11 +8,10 @@ where no term compares whole predictions.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
+from bistil.distil.predictions import Predictions
 from bistil.losses import (
     attention_loss,
     cosine_loss,
@@ -20,15 +19,12 @@ from bistil.losses import (
     relation_loss,
     scores_loss,
     sentence_loss,
-    tempered_loss,
 )
 from bistil.models.architectures import blocks
 from bistil.models.attention import watched
 from bistil.models.load import Output, encode
 from bistil.systems.layers import Pairs
 from bistil.systems.recipe import Term
-from bistil.text.corpora import IGNORED
-from bistil.training.parallel import counted
 
 
 @dataclass(frozen=True)
@@ -66,13 +62,12 @@ class Reading:
     Attributes:
         output: states and attention, as far as they were asked for.
         vectors: queries, keys and values by layer. Shape of each: [B, L, H].
-        logits: of the masked-LM head at `Context.predicted`; None without a term of predictions. Shape: [P,
-            V].
+        predictions: of the masked-LM head; None without a term of predictions.
     """
 
     output: Output
     vectors: Mapping[int, Sequence[Tensor]] = field(default_factory=dict)
-    logits: Tensor | None = None
+    predictions: Predictions | None = None
 
     def state(self, layer: int) -> Tensor:
         """The hidden states of a layer, 0 for the embedding layer. Shape: [B, L, H]."""
@@ -112,27 +107,12 @@ def read(encoder: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, ne
 
 
 def value(term: Term, own: Reading, theirs: Reading | None, pairs: Pairs, context: Context) -> Tensor:
-    """Return a term before its weight, for the paired layers of the student (`own`) and the teacher."""
+    """Return a term before its weight, for the paired layers of the student (`own`) and the teacher; those of
+    predictions are compared together (`compare_predictions`).
+    """
     mask = context.mask
-    if term.by == "ce":
-        assert own.logits is not None
-        assert context.labels is not None
-        total = cross_entropy(own.logits, context.labels, ignore_index=IGNORED, reduction="sum")
-        return total / counted((context.labels != IGNORED).sum())
     assert theirs is not None
     match term.of:
-        case "prediction":
-            assert own.logits is not None
-            assert theirs.logits is not None
-            rows = torch.ones(len(own.logits), dtype=mask.dtype, device=mask.device)
-            if term.positions == "masked" and context.labels is not None:
-                rows = (context.labels != IGNORED).to(mask.dtype)
-            if term.by == "cosine":
-                return cosine_loss(own.logits[None], theirs.logits[None], rows[None])
-            found = tempered_loss(own.logits, theirs.logits, rows, temperature=term.temperature)
-            if term.per == "sentence":
-                return found * counted(rows.sum()) / counted(mask.any(dim=1).sum())
-            return found
         case "sentence":
             return sentence_loss(own.output.last, theirs.output.last, mask)
         case "attention" | "scores":

@@ -194,6 +194,18 @@ def mlm_logits(mlm: PreTrainedModel, hidden: Tensor) -> Tensor:
     return hidden
 
 
+def before_logits(mlm: PreTrainedModel, hidden: Tensor) -> Tensor:
+    """What the masked-LM head gives to its output embedding, whose product with it `mlm_logits` returns.
+    Shape: [..., H] to [..., E], E the output embedding's width.
+    """
+    output: Any = mlm.get_output_embeddings()
+    output.forward = lambda given: given
+    try:
+        return mlm_logits(mlm, hidden)
+    finally:
+        del output.forward
+
+
 def head_state(mlm: PreTrainedModel) -> Tensors:
     """Copies of the masked-LM head's tensors, for `load_head`."""
     return {
