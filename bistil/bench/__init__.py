@@ -19,6 +19,7 @@ from bistil.bench.decoding import decoding
 from bistil.bench.forms import in_forms, table
 from bistil.bench.inference import inference
 from bistil.bench.measure import Row, Size, sentence
+from bistil.bench.recipes import recipes
 from bistil.bench.scaling import scaling
 from bistil.bench.sft import sft
 from bistil.bench.step import step
@@ -33,6 +34,7 @@ __all__ = ["PARTS", "REAL", "Size", "run_bench", "run_real", "sentence"]
 
 PARTS: Mapping[str, Callable[[Size], list[Row]]] = {
     "step": step,
+    "recipes": recipes,
     "sft": sft,
     "adapters": adapters,
     "vocab": vocabulary,

@@ -62,7 +62,7 @@ def cost_of(way: str, size: Size, checkpointed: bool = False) -> Found:
         encoder.train().gradient_checkpointing_enable({"use_reentrant": False})
     ids = torch.randint(5, size.vocabulary, (size.batch, size.length))
     gc.collect()
-    held, had = _held(), resident()
+    before, had = held(), resident()
 
     def backward() -> None:
         encoder(input_ids=ids).last_hidden_state.square().mean().backward()
@@ -77,7 +77,7 @@ def cost_of(way: str, size: Size, checkpointed: bool = False) -> Found:
             own.after()
             own.optimizer.step()
             seconds.append(time.process_time() - start)
-        kept = _held() - held
+        kept = held() - before
     return {
         "cpu seconds": _typical(way, seconds),
         "optimiser, gradients and all else kept, bytes": kept,
@@ -168,7 +168,7 @@ def _masks(encoder: nn.Module, density: float) -> dict[str, Tensor]:
     return {name: torch.rand(parameter.shape) < density for name, parameter in encoder.named_parameters()}
 
 
-def _held() -> int:
+def held() -> int:
     """Bytes of all tensors that are alive, gradients included, each storage once."""
     # no stand-ins without bytes
     found = [item for item in gc.get_objects() if type(item) in (Tensor, nn.Parameter)]

@@ -95,6 +95,9 @@ class Distillation(Objective):
         self.pairs = term_pairs(terms, pairs, theirs, own)
         self._needs = [Needs.of(terms, self.pairs, side, depth) for side, depth in enumerate((own, theirs))]
         self._compares_predictions = any(t.of == "prediction" and t.by != "ce" for t in terms.values())
+        self._masked_alone = all(
+            t.by == "ce" or t.positions == "masked" for t in terms.values() if t.of == "prediction"
+        )
         self._predicts = any(term.of == "prediction" for term in terms.values())
         if relation_heads is None and teacher is not None:
             relation_heads = teacher.encoder.config.num_attention_heads
@@ -110,7 +113,7 @@ class Distillation(Objective):
         ids, mask, labels = batch["input_ids"], batch["attention_mask"], batch.get("labels")
         where = None
         if self._predicts:
-            where = mask == 1 if self._compares_predictions or labels is None else labels != IGNORED
+            where = labels != IGNORED if self._masked_alone and labels is not None else mask == 1
         theirs = self._theirs(batch, where)
         encoder: Any = self.model.base_model
         own = read(encoder, ids, mask, self._needs[0])
