@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, Literal
 
@@ -159,12 +159,12 @@ def _table(data: DataFolder) -> Typology:
 
 def _lang2vec() -> Typology:
     """URIEL's features with gaps filled from their nearest neighbours, as the package has them on disk."""
-    spec = find_spec(PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
+    try:  # not by its module, whose name is also a script's that it puts beside `bistil`
+        path = Path(str(distribution(PACKAGE).locate_file(f"{PACKAGE}/{PREDICTED}")))
+    except PackageNotFoundError as error:
         raise InputError(
             "Features `from: lang2vec` need the files of that package: pip install -e '.[typology]'."
-        )
-    path = Path(next(iter(spec.submodule_search_locations))) / PREDICTED
+        ) from error
     try:
         with np.load(path, allow_pickle=False) as file:
             names, codes, values = (np.asarray(file[key]) for key in ("feats", "langs", "data"))

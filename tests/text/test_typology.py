@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -95,6 +96,8 @@ def fabricated(path: Path, **changed: np.ndarray) -> None:
     (path / "lang2vec" / "data").mkdir(parents=True)
     (path / "lang2vec" / "__init__.py").write_text("raise RuntimeError('imported')")
     np.savez(path / "lang2vec" / "data" / "feature_predictions.npz", **arrays)  # type: ignore[arg-type]
+    (path / "lang2vec-1.1.2.dist-info").mkdir()
+    (path / "lang2vec-1.1.2.dist-info" / "METADATA").write_text("Name: lang2vec\nVersion: 1.1.2\n")
 
 
 LANG2VEC = build(TypologyConfig, {"from": "lang2vec"}, "test")
@@ -113,6 +116,15 @@ def test_lang2vec_is_read_and_never_imported(tmp_path: Path, data, monkeypatch) 
     assert "lang2vec" not in sys.modules
 
 
+def test_a_script_of_its_name_beside_the_command_is_not_taken_for_it(tmp_path, data, monkeypatch) -> None:
+    fabricated(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "lang2vec.py").write_text("raise RuntimeError('run')")
+    monkeypatch.syspath_prepend(tmp_path / "bin")
+    assert read_typology(LANG2VEC, data).features("swa") == ["S_SVO", "P_TONE"]
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -129,7 +141,10 @@ def test_a_damaged_file_of_lang2vec_is_bad_input(tmp_path: Path, data, monkeypat
 
 
 def test_without_lang2vec_the_extra_is_named(data, monkeypatch) -> None:
-    monkeypatch.setattr("bistil.text.typology.find_spec", lambda name: None)
+    def missing(name: str) -> None:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("bistil.text.typology.distribution", missing)
     with pytest.raises(InputError, match=r"pip install -e '\.\[typology\]'"):
         read_typology(LANG2VEC, data)
 
