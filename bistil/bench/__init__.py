@@ -18,6 +18,7 @@ from bistil.bench.cutting import cutting
 from bistil.bench.decoding import decoding
 from bistil.bench.forms import in_forms, table
 from bistil.bench.inference import inference
+from bistil.bench.labels import labels
 from bistil.bench.measure import Row, Size, sentence
 from bistil.bench.recipes import recipes
 from bistil.bench.scaling import scaling
@@ -37,6 +38,7 @@ PARTS: Mapping[str, Callable[[Size], list[Row]]] = {
     "recipes": recipes,
     "sft": sft,
     "adapters": adapters,
+    "labels": labels,
     "vocab": vocabulary,
     "switch": switch,
     "eval": decoding,

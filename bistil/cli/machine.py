@@ -6,7 +6,19 @@ from pathlib import Path
 from bistil.cli.options import Commands
 from bistil.settings.places import CACHE, REPORTS
 
-BENCH = ("step", "sft", "adapters", "vocab", "switch", "eval", "inference", "scaling", "translation")
+BENCH = (
+    "step",
+    "recipes",
+    "sft",
+    "adapters",
+    "labels",
+    "vocab",
+    "switch",
+    "eval",
+    "inference",
+    "scaling",
+    "translation",
+)
 BENCH_SIZES = (
     ("layers", 12, "layers of the random BERT"),
     ("hidden", 768, "its hidden size, a multiple of 64"),
@@ -14,7 +26,11 @@ BENCH_SIZES = (
     ("kept", 31000, "that of its student"),
     ("batch", 8, "sequences in a training batch"),
     ("length", 256, "tokens of each"),
-    ("lines", 100000, "lines of text to tokenise; a sentence to parse for every 750"),
+    (
+        "lines",
+        100000,
+        "lines of text to tokenise; a sentence to parse for every 750, two to compare for every 100",
+    ),
     ("turns", 3, "how often each side is measured, after one turn to warm up"),
 )
 

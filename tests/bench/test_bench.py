@@ -44,11 +44,13 @@ def measured(part: str, folder: Path, size: Size = TINY) -> list[dict]:
     "part",
     [
         "step",
+        pytest.param("recipes", marks=pytest.mark.slow),
+        "labels",
         pytest.param("sft", marks=pytest.mark.slow),
         pytest.param("adapters", marks=pytest.mark.slow),
         "vocab",
         "switch",
-        "eval",
+        pytest.param("eval", marks=pytest.mark.slow),
         pytest.param("translation", marks=pytest.mark.slow),
     ],
 )

@@ -1,13 +1,16 @@
 """Predictions over a whole vocabulary, compared some rows at a time, against losses of whole logits."""
 
 import pytest
+import tiny
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from zoo import TOKENIZERS, masked_lm
 
 from bistil.distil import predictions
+from bistil.distil.objective import Distillation
 from bistil.distil.predictions import Predictions, compare_predictions
+from bistil.distil.teachers import AdaptedTeacher
 from bistil.losses import cosine_loss, tempered_loss
 from bistil.models.architectures import before_logits, mlm_logits
 from bistil.systems.recipe import Term
@@ -114,3 +117,25 @@ def test_every_head_ends_in_its_output_embedding(kind) -> None:
     assert "forward" not in vars(mlm.get_output_embeddings())
     before_logits(mlm, hidden)
     torch.testing.assert_close(mlm_logits(mlm, hidden), expected)
+
+
+@pytest.mark.parametrize(("positions", "rows"), [("masked", 3), ("real", 11)])
+def test_where_masked_tokens_alone_are_compared_no_others_are_predicted(positions, rows, monkeypatch) -> None:
+    student, teacher = (tiny.masked_lm(50, layers=layers) for layers in (1, 2))
+    terms = {"follow": Term(of="prediction", by="kl", positions=positions), "gold": TERMS["gold"]}
+    objective = Distillation(student, AdaptedTeacher(teacher.bert, {}, None, teacher), terms, ((1, 2),))
+    ids = torch.randint(5, 50, (2, 6))
+    mask = torch.ones_like(ids)
+    mask[1, 5] = 0
+    labels = torch.full_like(ids, IGNORED)
+    labels[0, 1:4] = ids[0, 1:4]
+    seen = []
+
+    def noted(mlm, hidden, *rest):
+        seen.append(len(hidden))
+        return real(mlm, hidden, *rest)
+
+    real = Predictions.of
+    monkeypatch.setattr(Predictions, "of", noted)
+    objective({"language": "none", "input_ids": ids, "attention_mask": mask, "labels": labels})
+    assert seen == [rows, rows]

@@ -8,10 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bistil.distil.terms import Context, Reading, value
 from bistil.errors import InputError
 from bistil.experiment import Experiment
-from bistil.models.load import Output, encode
+from bistil.models.load import encode
 from bistil.pipeline import Pipeline
 from bistil.pipeline.bases import OWN_HEAD, kept_ids, trimmed_tokenizer
 from bistil.plan import foresee, plan
@@ -85,20 +84,6 @@ def test_what_exists_says_nothing_of_the_new_fields() -> None:
         assert student is not None
         assert not {"trim", "frozen"} & set(student.settings)
     assert SYSTEMS["eliquare-post"].student.settings["trim"] == "after"
-
-
-def test_predictions_can_be_followed_at_masked_tokens_and_by_cosine() -> None:
-    torch.manual_seed(0)
-    own, theirs = (Reading(Output(last=torch.zeros(1)), logits=torch.randn(6, 5)) for _ in range(2))
-    labels = torch.tensor([-100, 3, -100, 1, 0, -100])
-    context = Context(torch.ones(2, 3), labels)
-    term = Term(of="prediction", by="kl", positions="masked")
-    few = [Reading(one.output, logits=one.logits[labels >= 0]) for one in (own, theirs)]
-    alone = Context(torch.ones(1, 3), labels[labels >= 0])
-    expected = value(Term(of="prediction", by="kl"), few[0], few[1], (), alone)
-    assert torch.allclose(value(term, own, theirs, (), context), expected)
-    cosine = value(Term(of="prediction", by="cosine"), own, theirs, (), context)
-    assert torch.allclose(cosine, 1 - torch.cosine_similarity(own.logits, theirs.logits).mean())
 
 
 def test_a_plan_shows_the_steps_that_epochs_come_to(experiment, data, tmp_path: Path) -> None:
