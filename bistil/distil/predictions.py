@@ -3,7 +3,7 @@
 Notable: logits are never there for all tokens at once. Some rows at a time are predicted, compared, and
 turned into gradients of what made them, so that beside the gradients themselves a few blocks of `NUMBERS`
 numbers are needed, whatever a batch holds. Softmaxes and sums are in float32 or better; under autocast the
-products are in its type, but for the gradient of the output embedding, which is summed up in float32.
+products are in its type, and gradients of the output embedding are summed up in float32.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,10 +20,13 @@ from bistil.systems.recipe import Term
 from bistil.text.corpora import IGNORED
 from bistil.training.parallel import counted
 
-NUMBERS = 2**22
+NUMBERS = 2**23
 """How many logits of one side are there at a time,"""
 ROWS = 64
 """but at least those of so many tokens: products with fewer take far longer for each."""
+FEW = 128
+"""From so many tokens on the output embedding's gradient is a product in autocast's type, too; below, adding
+up whole matrices takes longer than that saves."""
 
 
 @dataclass(frozen=True)
@@ -124,12 +127,13 @@ class _Compared(torch.autograd.Function):
                 logits = mine.logits(rows).to(means.dtype)
                 target = None if goal is None else goal.logits(rows).to(means.dtype)
                 gold = labels[rows] if labels is not None else None
-                slope = torch.zeros_like(logits) if any(wanted) else None
+                slope: Tensor | None = None
                 for at, (term, used) in enumerate(zip(terms, chosen, strict=True)):
                     value, own = _value(term, logits, target, gold, used[rows])
                     parts[at] += value * means[at]
-                    if slope is not None:
-                        slope += own.mul_(term.weight * means[at])
+                    if any(wanted):
+                        own *= term.weight * means[at]
+                        slope = own if slope is None else slope.add_(own)
                 if slope is not None:
                     _add(gradients, slope, rows, states, mine.weight)
         ctx.save_for_backward(*gradients)
@@ -150,8 +154,10 @@ def _add(
     of_states, of_weight, of_bias = gradients
     if of_states is not None:
         of_states[rows] = (slope.to(weight.dtype) @ weight).to(of_states.dtype)
-    if of_weight is not None:
+    if of_weight is not None and (len(slope) < FEW or weight.dtype == of_weight.dtype):
         of_weight.addmm_(slope.T, states[rows].to(of_weight.dtype))
+    elif of_weight is not None:
+        of_weight += slope.to(weight.dtype).T @ states[rows].to(weight.dtype)
     if of_bias is not None:
         of_bias += slope.sum(dim=0)
 

@@ -92,7 +92,9 @@ def test_no_masked_token_gives_no_loss_of_them() -> None:
     assert own[0].grad.abs().max() == 0
 
 
-def test_autocast_computes_products_in_its_type_and_sums_in_float32() -> None:
+@pytest.mark.parametrize("few", [1, 100])
+def test_autocast_computes_products_in_its_type_and_sums_in_float32(few, monkeypatch) -> None:
+    monkeypatch.setattr(predictions, "FEW", few)
     own, theirs, labels = sides(torch.float32)
     exact, _ = compare_predictions(TERMS, Predictions(*own), theirs, labels, MASK)
     with torch.autocast("cpu", torch.bfloat16):
