@@ -65,8 +65,9 @@ def _writing(root: Path, teacher: Any, tokenizer: PreTrainedTokenizerFast, block
 
 def _bytes(root: Path, blocks: Blocks) -> Row:
     found = sum(one.stat().st_size for one in (root / "0").rglob("*.npy"))
-    counted = len(blocks) * SETTINGS.row_bytes(blocks.ids.shape[1])
-    note = "counted: 4 a token, 6 + 6 k a masked one, 18 a row"
+    width = Labels(root / "0").width
+    counted = len(blocks) * SETTINGS.row_bytes(blocks.ids.shape[1], width)
+    note = f"counted: an id of {width} bytes a token, 1 + k ids and 4 + k a masked one, 18 a row"
     columns = {OURS: {"bytes": float(found)}, "counted": {"bytes": float(counted)}}
     return comparison("stored labels", note, columns)
 

@@ -32,16 +32,20 @@ BATCH = 64
 ROOM = 1.2
 """How much of a store's size the disk must have."""
 KINDS: Mapping[str, str] = {
-    "tokens": "<i4",  # masked, padded. Shape: [n, L]
+    "tokens": "u1",  # masked, padded; w bytes of an id. Shape: [n, L, w]
     "lengths": "<u2",  # real tokens of a row. Shape: [n]
     "offsets": "<i8",  # where the masked tokens of each row begin and end. Shape: [n + 1]
     "positions": "<u2",  # of masked tokens in their row. Shape: [m]
-    "gold": "<i4",  # Shape: [m]
-    "ids": "<i4",  # of the teacher's largest logits, the largest first. Shape: [m, k]
-    "values": "<f2",  # these logits. Shape: [m, k]
+    "gold": "u1",  # Shape: [m, w]
+    "ids": "u1",  # of the teacher's largest logits, the largest first. Shape: [m, k, w]
+    "below": "u1",  # how far these logits lie below the largest, in STEPS of `range`. Shape: [m, k]
+    "range": "<f2",  # how far the last of them does. Shape: [m]
     "loss": "<f4",  # the teacher's mean over a row's masked tokens, in nats. Shape: [n]
     "per_character": "<f4",  # the sum over them, divided by their characters. Shape: [n]
 }
+STEPS = 255
+"""What is followed is a softmax, so distances suffice; in so many steps they cost it about 1e-5 nats."""
+IDS = ("tokens", "gold", "ids")
 INDEX = "store.json"
 
 
@@ -61,9 +65,12 @@ class LabelSettings:
     share: float
     seed: int = 1
 
-    def row_bytes(self, length: int) -> int:
-        """Bytes of a row of so many tokens: 4 a token, 6 + 6k a masked one, 18 beside."""
-        return 4 * length + 18 + round(self.share * length) * (6 + 6 * self.k)
+    def row_bytes(self, length: int, width: int = 3) -> int:
+        """Bytes of a row of so many tokens with ids of `width` bytes: an id for each token, 4 + k bytes and 1
+        + k ids for a masked one, 18 beside.
+        """
+        masked = round(self.share * length)
+        return width * length + 18 + masked * (4 + self.k + width * (1 + self.k))
 
 
 def write_labels(
@@ -89,11 +96,12 @@ def write_labels(
         InputError: where the disk has too little room, the teacher fewer tokens than k, or a row more tokens
             than positions of two bytes can count.
     """
-    rows, length = settings.masks * len(blocks), blocks.ids.shape[1]
-    _check(folder, settings, rows, length, int((places >= 0).sum()))
-    each = max(1, shard // settings.row_bytes(length))
+    rows, length, width = settings.masks * len(blocks), blocks.ids.shape[1], id_bytes(int(places.max()) + 1)
+    a_row = settings.row_bytes(length, width)
+    _check(folder, settings, rows * a_row, length, int((places >= 0).sum()))
+    each = max(1, shard // a_row)
     count = -(-rows // each)
-    say(f"{rows * settings.row_bytes(length) / 2**20:.1f} MiB of stored labels", 0, count)
+    say(f"{rows * a_row / 2**20:.1f} MiB of stored labels", 0, count)
     mlm.eval()
     for number in range(count):
         place = folder / f"shard-{number:05d}"
@@ -104,13 +112,15 @@ def write_labels(
             shutil.rmtree(growing, ignore_errors=True)
             growing.mkdir(parents=True)
             for name, kind in KINDS.items():
-                np.save(growing / f"{name}.npy", made[name].astype(kind))
+                array = packed(made[name], width) if name in IDS else made[name].astype(kind)
+                np.save(growing / f"{name}.npy", array)
             growing.rename(place)
         say("stored labels", number + 1, count)
     shards = [np.load(folder / f"shard-{n:05d}" / "offsets.npy") for n in range(count)]
     told = {
         "k": settings.k,
         "length": length,
+        "id_bytes": width,
         "masks": settings.masks,
         "blocks": len(blocks),
         "tokens": int(blocks.lengths.sum()),
@@ -121,8 +131,24 @@ def write_labels(
     return told
 
 
-def _check(folder: Path, settings: LabelSettings, rows: int, length: int, tokens: int) -> None:
-    needed = rows * settings.row_bytes(length)
+def id_bytes(tokens: int) -> int:
+    """How many bytes an id of so many tokens takes."""
+    return 2 if tokens <= 2**16 else 3
+
+
+def packed(ids: np.ndarray, width: int) -> np.ndarray:
+    """Ids in so many bytes, the lowest first. Shape: [...] to [..., width]."""
+    return ids.astype("<u4")[..., None].view("u1")[..., :width]
+
+
+def unpacked(stored: np.ndarray) -> np.ndarray:
+    """The ids of such bytes. Shape: [..., width] to [...]."""
+    found = np.zeros((*stored.shape[:-1], 4), "u1")
+    found[..., : stored.shape[-1]] = stored
+    return found.view("<u4")[..., 0].astype(np.int64)
+
+
+def _check(folder: Path, settings: LabelSettings, needed: int, length: int, tokens: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(folder).free) < ROOM * needed:
         raise InputError(
@@ -163,6 +189,9 @@ def _shard(
         gold = labels[at, where]
         losses = cross_entropy(logits, gold.to(device), reduction="none").cpu()
         values, largest = (one.cpu() for one in logits.topk(settings.k))
+        below = values[:, :1] - values
+        spread = below[:, -1].half()
+        steps = (below * (STEPS / spread.float().clamp(min=1e-6))[:, None]).round().clamp(max=STEPS)
         count, total, size = (
             torch.zeros(len(rows)).index_add_(0, at, one)
             for one in (torch.ones(len(at)), losses, characters[gold])
@@ -177,7 +206,8 @@ def _shard(
             "positions": where,
             "gold": places[gold],
             "ids": places[largest],
-            "values": values,
+            "below": steps,
+            "range": spread,
             "loss": total / count.clamp(min=1),
             "per_character": total / size.clamp(min=1),
         }.items():
@@ -205,13 +235,14 @@ class Labels:
         self.folder = folder
         told = read_json(folder / INDEX, dict)
         try:
-            self.k, self.length, self.masks, self.blocks, self.tokens, self.pad = (
-                int(told[name]) for name in ("k", "length", "masks", "blocks", "tokens", "pad")
+            self.k, self.length, self.width, self.masks, self.blocks, self.tokens, self.pad = (
+                int(told[name]) for name in ("k", "length", "id_bytes", "masks", "blocks", "tokens", "pad")
             )
             self._sizes = [(int(rows), int(masked)) for rows, masked in told["shards"]]
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
-                f"The numbers of a store of labels were expected in {folder / INDEX}."
+                f"The numbers of a store of labels were expected in {folder / INDEX}. Delete the store, and"
+                " make it again."
             ) from error
         self._starts = np.cumsum([0, *(rows for rows, _ in self._sizes)])
         if self._starts[-1] != self.masks * self.blocks:
@@ -222,9 +253,9 @@ class Labels:
         return int(self._starts[-1])
 
     def _opened(self, number: int) -> dict[str, np.ndarray]:
-        n, m = self._sizes[number]
-        shapes = {"tokens": (n, self.length), "offsets": (n + 1,), "ids": (m, self.k), "values": (m, self.k)}
-        shapes |= {name: (m,) for name in ("positions", "gold")}
+        (n, m), k, width = self._sizes[number], self.k, self.width
+        shapes = {"tokens": (n, self.length, width), "offsets": (n + 1,), "positions": (m,), "range": (m,)}
+        shapes |= {"gold": (m, width), "ids": (m, k, width), "below": (m, k)}
         found = {}
         for name, kind in KINDS.items():
             path = self.folder / f"shard-{number:05d}" / f"{name}.npy"
@@ -247,10 +278,16 @@ class Labels:
 
     def row(self, index: int) -> dict[str, np.ndarray]:
         """A row's real `tokens` with the `positions` [m], `gold` [m], `ids` [m, k] and `values` [m, k] of
-        those that are masked.
+        those that are masked; values are logits less the largest of them.
         """
         number = int(np.searchsorted(self._starts, index, side="right")) - 1
         shard, place = self._shards[number], index - int(self._starts[number])
         inside = slice(*shard["offsets"][place : place + 2])
-        some = {name: shard[name][inside] for name in ("positions", "gold", "ids", "values")}
-        return {"tokens": shard["tokens"][place, : shard["lengths"][place]], **some}
+        values = shard["below"][inside] * (-shard["range"][inside].astype(np.float32) / STEPS)[:, None]
+        return {
+            "tokens": unpacked(shard["tokens"][place, : shard["lengths"][place]]),
+            "positions": shard["positions"][inside],
+            "gold": unpacked(shard["gold"][inside]),
+            "ids": unpacked(shard["ids"][inside]),
+            "values": values,
+        }

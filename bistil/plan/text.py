@@ -229,7 +229,7 @@ def _footnotes(
             " then each has its `at_most`."
         )
     if stored := sum(stage.stores for stage in stages.values()):
-        yield f"About {stored / 2**20:.1f} MiB of stored labels, of which the disk needs a fifth more free."
+        yield f"At most {stored / 2**20:.1f} MiB of stored labels, of which the disk needs a fifth more free."
     if lacks_package(experiment.teacher):
         yield f"Before the run: {experiment.teacher} {TO_INSTALL}"
     if experiment.data_sets:
