@@ -268,9 +268,10 @@ def keep_history(folder: Path, history: list[dict[str, float]], metric: str) -> 
     """Write a history; return its steps and its best value of a metric."""
     (folder / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
     steps = max((int(entry["step"]) for entry in history), default=0)
-    return {"steps": steps, f"best_{metric}": _best(history, metric)}
+    return {"steps": steps, f"best_{metric}": best(history, metric)}
 
 
-def _best(history: list[dict[str, float]], metric: str) -> float | None:
+def best(history: list[dict[str, float]], metric: str) -> float | None:
+    """The best value of a metric in a history, the lowest of a loss; None where it has none."""
     values = [entry[f"eval_{metric}"] for entry in history if f"eval_{metric}" in entry]
     return (min(values) if metric == "loss" else max(values)) if values else None

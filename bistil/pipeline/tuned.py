@@ -21,10 +21,11 @@ from bistil.evaluation.score import predict_all
 from bistil.experiment import Cell
 from bistil.models.load import TaskModel
 from bistil.pipeline.bases import Base
-from bistil.pipeline.inputs import Inputs
+from bistil.pipeline.inputs import Inputs, best
 from bistil.pipeline.students import NARROWING, imitated
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.sft.flat import read_at
+from bistil.sft.train_sft import phases
 from bistil.store.artefacts import Artefact
 from bistil.systems.layers import layer_pairs
 from bistil.systems.recipe import STATES
@@ -32,9 +33,16 @@ from bistil.systems.rows import Rows
 from bistil.tasks import task as find_task
 from bistil.tasks.deeper import task_head
 from bistil.tasks.task import Task
+from bistil.training.progress import WARNING, Event
 
 FLOOR = "floor"
 """The metric of a task SFT that says what a guess scores on its validation data."""
+DENSE = "dense_best"
+"""That for the best validation score of the phase that chooses what may change."""
+ADVICE = (
+    "Give the task more steps, a lower rate where its loss stays where it began or rises (too high a one"
+    " unlearns all), or a higher one where it falls slowly (`head_learning_rate` for the head's alone)"
+)
 LEARNT = 1.0
 """By how many points a task SFT must beat a guess, to be followed as one that has learnt something."""
 
@@ -111,8 +119,14 @@ def make_task_sft(
             beside=inputs.placed(beside.load(inputs)[0]) if beside else None,
         )
         known = [one for own in examples.values() for one in own]
-        floor = {FLOOR: task.floor(known, wanted)[task.metric]}
-        return {**inputs.keep(folder, delta, history, task.metric), **floor, "labels": list(task.labels)}
+        found = inputs.keep(folder, delta, history, task.metric)
+        found[FLOOR] = task.floor(known, wanted)[task.metric]
+        if len(parts := phases(history)) > 1:
+            found[DENSE] = best(parts[0], task.metric)
+        if told := _doubt(found, task.metric):
+            of = f"{cell.task}, {cell.system}, {cell.target}, seed {cell.seed}"
+            inputs.store.progress(Event(f"{WARNING}{of}: {told}", 1, 1))
+        return {**found, "labels": list(task.labels)}
 
     made_from: dict[str, Artefact | str] = {
         "base": base.student or inputs.teacher_input,
@@ -209,14 +223,32 @@ def _check_learnt(teacher: Artefact, cell: Cell) -> None:
         InputError: where its best validation score is not a point above that of a guess.
     """
     metric = find_task(cell.task).metric
-    best, floor = (teacher.metrics.get(name) for name in (f"best_{metric}", FLOOR))
-    if best is not None and floor is not None and best < floor + LEARNT:
+    if _at_floor(teacher.metrics, f"best_{metric}"):
+        floor, found = teacher.metrics[FLOOR], teacher.metrics[f"best_{metric}"]
         raise InputError(
             f"A teacher of {cell.task} that scores clearly above a guess ({floor:.1f} {metric}) on validation"
-            f" data was expected for {cell.system} to follow, but its best was {best:.1f}, so the student is"
-            " not built. Give the task more steps or higher rates (`head_learning_rate` for the head's"
-            " alone), or go on all the same with `at_floor: continue` in the experiment's file, or --anyway."
+            f" data was expected for {cell.system} to follow, but its best was {found:.1f}, so the student is"
+            f" not built. {ADVICE}, or go on all the same with `at_floor: continue` in the experiment's file,"
+            " or --anyway."
         )
+
+
+def _at_floor(metrics: Mapping[str, Any], name: str) -> bool:
+    """Whether a score is no better than a guess; False where either is not known."""
+    found, floor = metrics.get(name), metrics.get(FLOOR)
+    return found is not None and floor is not None and found < floor + LEARNT
+
+
+def _doubt(metrics: Mapping[str, Any], metric: str) -> str:
+    """What is doubtful about a task SFT, as its validation scores say; "" where nothing is."""
+    for name, what, so in (
+        (f"best_{metric}", "its best validation score", ""),
+        (DENSE, "the best of its dense phase", ", so what may change was chosen by what had learnt nothing"),
+    ):
+        if _at_floor(metrics, name):
+            guess = f"{metrics[name]:.1f} {metric}, no better than a guess ({metrics[FLOOR]:.1f})"
+            return f"{what} is {guess}{so}. {ADVICE}."
+    return ""
 
 
 def _followed(

@@ -24,6 +24,7 @@ from bistil.report.readme import refresh
 from bistil.report.supports import support_figures
 from bistil.report.tables import Table, group_tables
 from bistil.settings.files import read_json
+from bistil.sft.train_sft import phases
 from bistil.store.artefacts import Artefact, Store
 from bistil.systems.recipe import Student
 from bistil.systems.table import rank
@@ -214,7 +215,7 @@ def _language_curves(sfts: Mapping[str, Mapping[str, Artefact]]) -> dict[str, tu
     return {
         f"language-sfts-{owner}": (
             plots.learning_curve(
-                {code: _sparse_phase(_history(own[code])) for code in sorted(own)},
+                {code: phases(_history(own[code]))[-1] for code in sorted(own)},
                 metric="eval_loss",
                 label=label,
             ),
@@ -342,12 +343,6 @@ def _languages(artefact: Artefact, known: Mapping[str, Artefact]) -> str:
         if name.startswith("eval_loss_")
     }
     return " + ".join(codes or sorted(losses))
-
-
-def _sparse_phase(history: list[dict[str, float]]) -> list[dict[str, float]]:
-    """The second phase of an LT-SFT: from where the step count starts again."""
-    starts = [i for i in range(1, len(history)) if history[i]["step"] < history[i - 1]["step"]]
-    return history[starts[-1] :] if starts else history
 
 
 def _history(artefact: Artefact) -> list[dict[str, float]]:

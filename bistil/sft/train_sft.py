@@ -7,6 +7,7 @@ that phase."""
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,12 @@ def _with_l1(tuning: Tuning, weight: float, term: Callable[[], Tensor]) -> Tunin
     if not weight:
         return tuning
     return replace(tuning, objective=Penalised(tuning.objective, term, before=tuning.dresses))
+
+
+def phases(history: History) -> list[History]:
+    """The phases of a history, which begin where the count of steps does so again."""
+    starts = [i for i in range(1, len(history)) if history[i]["step"] < history[i - 1]["step"]]
+    return [history[start:end] for start, end in pairwise([0, *starts, len(history)])]
 
 
 def write_support(path: Path, support: Mapping[str, Tensor]) -> None:

@@ -19,6 +19,8 @@ class Event:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
+WARNING = "warning: "
+"""How the stage of an event begins that is no progress, but that a batch should tell."""
 Listener = Callable[[Event], None]
 
 

@@ -329,8 +329,11 @@ def test_a_teacher_that_learnt_nothing_is_scored_and_followed_only_when_asked(
     systems, targets = ["teacher-ltsft", "bistil-tf:2"], {"ner": ["qac"]}
     asked = experiment(systems=systems, targets=targets, task=task, language_sft=None, at_floor="stop")
     teacher, student = asked.cells()
-    own = Pipeline(asked, data, Store(tmp_path / "store"))
+    told: list[str] = []
+    own = Pipeline(asked, data, Store(tmp_path / "store", lambda event: told.append(event.stage)))
     assert own.evaluation(teacher).metrics["n_examples"] == 8
+    [warning] = [one for one in told if one.startswith("warning: ")]
+    assert "ner, teacher-ltsft, qac, seed 1: its best validation score is 0.0 f1, no better" in warning
     with pytest.raises(InputError, match=r"above a guess \(0\.0 f1\).*bistil-tf to follow.*--anyway"):
         own.evaluation(student)
     assert len(own.store.all("task-sft")) == 1
@@ -343,6 +346,23 @@ def test_a_teacher_that_learnt_nothing_is_scored_and_followed_only_when_asked(
     anyway = Pipeline(dataclasses.replace(asked, at_floor="continue"), data, own.store)
     assert anyway.evaluation(student).metrics["f1"] >= 0
     assert reader.rows(student)[0]["value"] >= 0, "what was built anyway, too"
+
+
+@pytest.mark.parametrize(
+    ("best", "dense", "said"),
+    [
+        (40.0, 30.0, ""),
+        (40.0, None, ""),
+        (None, None, ""),
+        (10.5, 30.0, "its best validation score is 10.5 f1, no better than a guess (10.0). Give"),
+        (40.0, 10.0, "the best of its dense phase is 10.0 f1, no better than a guess (10.0), so what may"),
+    ],
+)
+def test_a_training_that_learnt_nothing_is_doubted(best: Any, dense: Any, said: str) -> None:
+    metrics = {"best_f1": best, tuned.FLOOR: 10.0, **({} if dense is None else {tuned.DENSE: dense})}
+    found = tuned._doubt(metrics, "f1")
+    assert found.startswith(said)
+    assert bool(found) == bool(said)
 
 
 @pytest.mark.parametrize("lacking", ["unk_token", "mask_token"])
