@@ -3,6 +3,7 @@ before, and what some recipes add: scores of attention, predictions over a whole
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from bistil.bench.measure import OURS, Found, Row, Size, alternate, comparison, 
 from bistil.bench.models import config
 from bistil.bench.step import Loss, whole_step
 from bistil.bench.training import held
+from bistil.bench.vocabulary import LARGEST
 from bistil.distil import family
 from bistil.distil.objective import Distillation
 from bistil.distil.predictions import Predictions, compare_predictions
@@ -29,6 +31,7 @@ from bistil.text.corpora import IGNORED
 
 BISTIL = "bistil-tf"
 RECIPES = ("distilmbert-pair", "minilm", "monoshot")
+MASKED_ALONE = "monoshot, predictions of masked tokens alone"
 CUT, WHOLE = "eliquare-pre", "eliquare"
 MASK_SHARE = 0.15
 TEMPERATURE, FOLLOWED, MASKED = 2.0, 5.0, 2.0
@@ -59,9 +62,9 @@ def _by_recipe(size: Size) -> list[Row]:
     """A step of each recipe with a cut vocabulary beside BiStil's."""
     torch.manual_seed(1)
     teacher, student = _models(size, size.kept)
-    objectives = {
-        name: _loss(size, teacher, student, SYSTEMS[name].student, size.kept) for name in (BISTIL, *RECIPES)
-    }
+    students = {name: SYSTEMS[name].student for name in (BISTIL, *RECIPES)}
+    students[MASKED_ALONE] = _masked_alone(students["monoshot"])
+    objectives = {name: _loss(size, teacher, student, recipe, size.kept) for name, recipe in students.items()}
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-6, fused=True)
     sides = {name: partial(whole_step, loss, optimizer) for name, loss in objectives.items()}
     found = alternate(size.turns, sides)
@@ -72,8 +75,17 @@ def _by_recipe(size: Size) -> list[Row]:
             note,
             {OURS: found[name], BISTIL: found[BISTIL]},
         )
-        for name in RECIPES
+        for name in (*RECIPES, MASKED_ALONE)
     ]
+
+
+def _masked_alone(recipe: Student | None) -> Student:
+    assert recipe is not None
+    terms = {
+        name: replace(term, positions="masked") if (term.of, term.by) == ("prediction", "kl") else term
+        for name, term in recipe.terms.items()
+    }
+    return replace(recipe, terms=terms)
 
 
 def _cut(size: Size) -> Row:
@@ -112,27 +124,30 @@ def _attention_cost(kind: str, size: Size, length: int) -> Found:
 def _predictions(size: Size, apart: bool) -> Row:
     ways = (OURS, AT_ONCE, PRODUCTS)
     found = {way: in_process(_predicting_cost, way, size, apart=apart) for way in ways}
-    tokens = _predicted(size)
+    tokens, vocabulary = _predicted(size)
     note = (
         f"the teacher followed at every token, and the masked tokens themselves; {AT_ONCE}: by the losses of"
         f" whole logits; {PRODUCTS}: two of states with embeddings, two of a gradient"
     )
-    return comparison(f"predictions of {tokens} tokens, vocabulary {size.vocabulary}", note, found)
+    return comparison(
+        f"predictions of {tokens} tokens, vocabulary {vocabulary}, width {size.hidden}", note, found
+    )
 
 
-def _predicted(size: Size) -> int:
-    return max(1, size.batch * size.length // 4)
+def _predicted(size: Size) -> tuple[int, int]:
+    """So many tokens, and XLM-R's vocabulary where the teacher's is a large one."""
+    return max(1, size.batch * size.length // 4), LARGEST if size.vocabulary > 100000 else size.vocabulary
 
 
 def _predicting_cost(way: str, size: Size) -> Found:
     torch.manual_seed(1)
-    tokens = _predicted(size)
+    tokens, vocabulary = _predicted(size)
     own, theirs = (
-        Predictions(torch.randn(tokens, size.hidden), torch.randn(size.vocabulary, size.hidden) / 50, None)
+        Predictions(torch.randn(tokens, size.hidden), torch.randn(vocabulary, size.hidden) / 50, None)
         for _ in range(2)
     )
     labels = torch.where(
-        torch.rand(tokens) < MASK_SHARE, torch.randint(size.vocabulary, (tokens,)), torch.tensor(IGNORED)
+        torch.rand(tokens) < MASK_SHARE, torch.randint(vocabulary, (tokens,)), torch.tensor(IGNORED)
     )
     labels[0] = 0
     mask = torch.ones(1, tokens, dtype=torch.long)
