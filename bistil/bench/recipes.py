@@ -2,7 +2,7 @@
 before, and what some recipes add: scores of attention, predictions over a whole vocabulary, families.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -25,14 +25,24 @@ from bistil.losses import attention_loss, scores_loss, tempered_loss
 from bistil.models.attention import Attention
 from bistil.store.provenance import peak_memory_bytes
 from bistil.systems.layers import layer_pairs
-from bistil.systems.recipe import Student, Term
-from bistil.systems.table import SYSTEMS
+from bistil.systems.recipe import STATES, Student, Term
+from bistil.systems.table import DISTILBERT_PAIR, MINILM, MONOSHOT
 from bistil.text.corpora import IGNORED
 
-BISTIL = "bistil-tf"
-RECIPES = ("distilmbert-pair", "minilm", "monoshot")
-MASKED_ALONE = "monoshot, predictions of masked tokens alone"
-CUT, WHOLE = "eliquare-pre", "eliquare"
+BISTIL = "BiStil's recipe"
+RECIPES: Mapping[str, Student] = {
+    BISTIL: Student(terms=STATES),
+    "DistilBERT's recipe": DISTILBERT_PAIR,
+    "MiniLMv2's recipe": MINILM,
+    "MonoShot's recipe": Student(terms=MONOSHOT),
+    "MonoShot's, predictions of masked tokens alone": Student(
+        terms={
+            name: replace(term, positions="masked") if (term.of, term.by) == ("prediction", "kl") else term
+            for name, term in MONOSHOT.items()
+        }
+    ),
+}
+WHOLE = "the whole vocabulary"
 MASK_SHARE = 0.15
 TEMPERATURE, FOLLOWED, MASKED = 2.0, 5.0, 2.0
 """Of DistilBERT's recipe: its temperature, and the weights of what it predicts."""
@@ -62,9 +72,7 @@ def _by_recipe(size: Size) -> list[Row]:
     """A step of each recipe with a cut vocabulary beside BiStil's."""
     torch.manual_seed(1)
     teacher, student = _models(size, size.kept)
-    students = {name: SYSTEMS[name].student for name in (BISTIL, *RECIPES)}
-    students[MASKED_ALONE] = _masked_alone(students["monoshot"])
-    objectives = {name: _loss(size, teacher, student, recipe, size.kept) for name, recipe in students.items()}
+    objectives = {name: _loss(size, teacher, student, recipe, size.kept) for name, recipe in RECIPES.items()}
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-6, fused=True)
     sides = {name: partial(whole_step, loss, optimizer) for name, loss in objectives.items()}
     found = alternate(size.turns, sides)
@@ -75,17 +83,9 @@ def _by_recipe(size: Size) -> list[Row]:
             note,
             {OURS: found[name], BISTIL: found[BISTIL]},
         )
-        for name in (*RECIPES, MASKED_ALONE)
+        for name in RECIPES
+        if name != BISTIL
     ]
-
-
-def _masked_alone(recipe: Student | None) -> Student:
-    assert recipe is not None
-    terms = {
-        name: replace(term, positions="masked") if (term.of, term.by) == ("prediction", "kl") else term
-        for name, term in recipe.terms.items()
-    }
-    return replace(recipe, terms=terms)
 
 
 def _cut(size: Size) -> Row:
@@ -95,11 +95,13 @@ def _cut(size: Size) -> Row:
         torch.manual_seed(1)
         teacher, student = _models(size, vocabulary)
         optimizer = torch.optim.AdamW(student.parameters(), lr=1e-6, fused=True)
-        loss = _loss(size, teacher, student, SYSTEMS[WHOLE].student, vocabulary)
+        loss = _loss(size, teacher, student, DISTILBERT_PAIR, vocabulary)
         sides[name] = partial(whole_step, loss, optimizer)
     note = f"ours: teacher and student cut before, to {size.kept} of {size.vocabulary} tokens"
     return comparison(
-        f"{CUT}: a step, batch {size.batch} x {size.length}", note, alternate(size.turns, sides)
+        f"DistilBERT's recipe, vocabulary cut before: a step, batch {size.batch} x {size.length}",
+        note,
+        alternate(size.turns, sides),
     )
 
 
@@ -206,9 +208,8 @@ def _student(size: Size, vocabulary: int) -> PreTrainedModel:
     return BertForMaskedLM(config(size, layers=size.layers // size.lrf, vocabulary=vocabulary)).eval()
 
 
-def _loss(size: Size, teacher: Any, student: Any, recipe: Student | None, vocabulary: int) -> Loss:
+def _loss(size: Size, teacher: Any, student: Any, recipe: Student, vocabulary: int) -> Loss:
     """A recipe's loss of one full batch, masked where the recipe masks."""
-    assert recipe is not None
     ids = torch.randint(5, vocabulary, (size.batch, size.length))
     labels = ids.where(torch.rand(ids.shape) < MASK_SHARE, IGNORED)
     labels[0, 0] = ids[0, 0]
