@@ -283,7 +283,7 @@ class Labels:
         number = int(np.searchsorted(self._starts, index, side="right")) - 1
         shard, place = self._shards[number], index - int(self._starts[number])
         inside = slice(*shard["offsets"][place : place + 2])
-        values = shard["below"][inside] * (-shard["range"][inside].astype(np.float32) / STEPS)[:, None]
+        values = 0 - shard["below"][inside] * (shard["range"][inside].astype(np.float32) / STEPS)[:, None]
         return {
             "tokens": unpacked(shard["tokens"][place, : shard["lengths"][place]]),
             "positions": shard["positions"][inside],
