@@ -2,8 +2,9 @@
 
 Notable: logits are never there for all tokens at once. Some rows at a time are predicted, compared, and
 turned into gradients of what made them, so that beside the gradients themselves a few blocks of `NUMBERS`
-numbers, or of `ROWS` tokens, are needed, whatever a batch holds. Softmaxes and sums are in float32 or better; under autocast the
-products are in its type, and gradients of the output embedding are summed up in float32.
+numbers, or of `ROWS` tokens, are needed, whatever a batch holds. Softmaxes and sums are in float32 or
+better; under autocast the products are in its type, and gradients of the output embedding are summed up in
+float32.
 """
 
 from collections.abc import Mapping, Sequence
