@@ -15,7 +15,7 @@ from bistil.pipeline import Pipeline
 from bistil.plan import Job
 from bistil.store.artefacts import NotBuilt, Store
 from bistil.text.languages import DataFolder
-from bistil.training.progress import WARNING, Event
+from bistil.training.progress import Event
 
 SCORED = ("evaluation", "timing")
 """The stages after which there is more to report."""
@@ -90,7 +90,7 @@ def seldom(act: Callable[[], Any], share: float = 0.1) -> Callable[[], None]:
 
 @dataclass
 class Waits:
-    """What the processes of a run say in a file, of waiting for another run and of what deserves a warning:
+    """What the processes of a run say in a file, of waiting for another run and of what is told in words:
     they write, the one that began them reads.
     """
 
@@ -99,8 +99,8 @@ class Waits:
     _read: int = 0
 
     def __call__(self, event: Event) -> None:
-        """Write once that a stage waits or warns; other events go by."""
-        if event.stage.startswith(("waiting for ", WARNING)) and event.stage not in self._said:
+        """Write once that a stage waits, and what it tells; other events go by."""
+        if (event.told or event.stage.startswith("waiting for ")) and event.stage not in self._said:
             self._said.add(event.stage)
             with self.file.open("a", encoding="utf-8") as file:
                 file.write(f"{event.stage}\n")

@@ -14,8 +14,8 @@ from transformers import PreTrainedModel
 
 from bistil.distil.objective import Distillation
 from bistil.distil.teachers import AdaptedTeacher
-from bistil.errors import InputError
-from bistil.models.architectures import architecture
+from bistil.models.architectures import architecture, named_parts
+from bistil.systems.recipe import Term
 from bistil.training.loop import Objective
 
 
@@ -41,6 +41,15 @@ class Family(Objective):
         """The loss of the batch's language's student; parts are its terms before their weights."""
         return self._members[0][batch["language"]](batch)
 
+    @property
+    def terms(self) -> Mapping[str, Term]:
+        """What each of them minimises."""
+        return self._members[0][next(iter(self.model))].terms
+
+    def shares(self, batch: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+        """Each term's share of the loss of the batch's language's student, as `Distillation.shares`."""
+        return self._members[0][batch["language"]].shares(batch)
+
 
 def share(members: Mapping[str, PreTrainedModel], parts: tuple[str, ...]) -> None:
     """Give all students the first one's parameters for what they share, in place.
@@ -55,16 +64,11 @@ def share(members: Mapping[str, PreTrainedModel], parts: tuple[str, ...]) -> Non
     """
     first, *others = members.values()
     encoder: Any = first.base_model
-    kind, depth = architecture(first.config), first.config.num_hidden_layers
-    numbers = [int(part.partition(":")[2]) for part in parts if part.startswith("layer:")]
-    if beyond := [number for number in numbers if number > depth]:
-        raise InputError(f"Students of {depth} layers cannot share layer {beyond[0]}.")
-    predicts = first is not encoder
+    inside, predicts = named_parts(encoder, parts), first is not encoder
     if predicts and ("embeddings" in parts) != ("head" in parts):
         for member in members.values():
             _untie(member)
-    inside = [*(["embeddings"] if "embeddings" in parts else []), *(f"{kind.layers}{n - 1}" for n in numbers)]
-    heads = kind.head if predicts and "head" in parts else ()
+    heads = architecture(first.config).head if predicts and "head" in parts else ()
     for other in others:
         for name in inside:
             put(encoder.get_submodule(name), other.base_model.get_submodule(name))

@@ -7,7 +7,7 @@ and the teacher wears that language's SFT; the student never does.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate.utils import set_seed
@@ -17,8 +17,10 @@ from bistil.distil.family import Family
 from bistil.distil.objective import Distillation
 from bistil.settings.ranges import Count, Dropout, Factor, Part, Positive, Seed, Settings, Weight
 from bistil.text.corpora import Batches, Blocks, HeldOut, held_out, rarity
-from bistil.training.loop import History, Objective, Run, Schedule, fit
-from bistil.training.mlm import by_language
+from bistil.training.checkpoints import newest
+from bistil.training.loop import Evaluate, History, Objective, Run, Schedule, fit
+from bistil.training.mlm import by_language, on_device
+from bistil.training.progress import NOTE, Event
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,9 @@ class GeneralConfig(Settings, HeldOut):
             masked tokens is then exact. 0 masks all alike.
         pool: The number of batches out of which sequences of like length are put together, where text is not
             packed. A pool of 64 leaves about a third of the padding that one of 16 leaves.
+        select: What picks the checkpoint: the held-out "loss", or "retrieval", how many translations of the
+            source are found by BERTScore of the last layer among 200 pairs at most that no evaluation
+            uses (Bui's published code).
     """
 
     lrf: Factor
@@ -59,6 +64,7 @@ class GeneralConfig(Settings, HeldOut):
     pool: Count = field(default=16, metadata={"added_later": True})
     smoothing: Weight = field(default=0.0, metadata={"added_later": True})
     held_out_shares: Mapping[str, Part] | None = field(default=None, metadata={"added_later": True})
+    select: Literal["loss", "retrieval"] = field(default="loss", metadata={"added_later": True})
 
 
 def evaluate_general(objective: Objective, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
@@ -76,9 +82,13 @@ def distil(
     *,
     config: GeneralConfig,
     run: Run,
+    also: Evaluate | None = None,
 ) -> History:
-    """Train an objective's student in place on text; the best held-out loss is kept. The teacher wears
-    nothing in the end.
+    """Train an objective's student in place on text; the checkpoint that `config.select` says is kept. The
+    teacher wears nothing in the end.
+
+    Args:
+        also: further metrics of the student as it is, beside its held-out losses.
 
     A student that follows a teacher has no dropout: it learns a function, not a sample of it. The languages
     of a family take turns.
@@ -113,19 +123,29 @@ def distil(
         rare=rare,
     )
     narrower = f", drf {config.drf}" if config.drf > 1 else ""
+    run = replace(run, stage=f"{run.stage}, {' + '.join(corpora)}, lrf {config.lrf}{narrower}")
+    if len(objective.terms) > 1 and newest(run.folder) is None:
+        run.progress(Event(f"{NOTE}{run.stage}: {_weighed(objective, batches[0])}", 1, 1))
     try:
         return fit(
             objective,
             batches,
-            lambda: evaluate_general(objective, evaluation),
-            replace(run, stage=f"{run.stage}, {' + '.join(corpora)}, lrf {config.lrf}{narrower}"),
+            lambda: {**evaluate_general(objective, evaluation), **(also() if also else {})},
+            run,
             schedule=schedule,
-            select="loss",
+            select="accuracy" if config.select == "retrieval" else "loss",
             seed=config.seed,
         )
     finally:
         if objective.teacher is not None:
             objective.teacher.wear(None)
+
+
+def _weighed(objective: Distillation | Family, batch: Mapping[str, Any]) -> str:
+    """What the terms' weights come to at the first step, in words."""
+    shares = objective.shares(on_device(batch, next(objective.parameters()).device))
+    told = (f"{name} {value:.1%} and {norm:.1%}" for name, (value, norm) in shares.items())
+    return f"at step 1, shares of the loss and of the last layer's gradient norms: {', '.join(told)}"
 
 
 def set_dropout(model: torch.nn.Module, p: float) -> None:

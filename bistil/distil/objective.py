@@ -17,6 +17,7 @@ from bistil.distil.teachers import AdaptedTeacher
 from bistil.distil.terms import Context, Needs, Reading, read, value
 from bistil.distil.width import Narrowing
 from bistil.errors import InputError
+from bistil.models.architectures import named_parts
 from bistil.systems.layers import Pairs, layer_pairs
 from bistil.systems.recipe import Term
 from bistil.text.corpora import IGNORED
@@ -110,6 +111,28 @@ class Distillation(Objective):
 
     def forward(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss on one batch of one language; parts are the terms before their weights."""
+        own, theirs, context = self._readings(batch)
+        return compare(self.terms, own, theirs, self.pairs, context, self.narrowing)
+
+    def shares(self, batch: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+        """Each term's share of the loss on a batch, and of the terms' gradient norms at the student's last
+        layer: what its weight comes to.
+        """
+        encoder: Any = self.model.base_model
+        (last,) = named_parts(encoder, [f"layer:{encoder.config.num_hidden_layers}"])
+        parameters = list(encoder.get_submodule(last).parameters())
+        own, theirs, context = self._readings(batch)
+        found = {}
+        for name, term in self.terms.items():
+            value, _ = compare({name: term}, own, theirs, self.pairs, context, self.narrowing)
+            gradients = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+            norm = sum(float(one.float().square().sum()) for one in gradients if one is not None) ** 0.5
+            found[name] = float(value.detach()), norm
+        values, norms = (sum(one) or 1.0 for one in zip(*found.values(), strict=True))
+        return {name: (value / values, norm / norms) for name, (value, norm) in found.items()}
+
+    def _readings(self, batch: Mapping[str, Any]) -> tuple[Reading, Reading | None, Context]:
+        """What both sides give on a batch, and what else its terms need."""
         ids, mask, labels = batch["input_ids"], batch["attention_mask"], batch.get("labels")
         where = None
         if self._predicts:
@@ -120,8 +143,7 @@ class Distillation(Objective):
         if where is not None:
             own = replace(own, predictions=Predictions.of(self.model, own.output.last[where]))
         at = labels[where] if labels is not None and where is not None else None
-        context = Context(mask, at, self._relation_heads)
-        return compare(self.terms, own, theirs, self.pairs, context, self.narrowing)
+        return own, theirs, Context(mask, at, self._relation_heads)
 
     @torch.no_grad()
     def _theirs(self, batch: Mapping[str, Any], where: Tensor | None) -> Reading | None:

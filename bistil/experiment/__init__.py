@@ -234,7 +234,8 @@ class Experiment(Settings):
                 f"Settings for {cell.task} under `task` of the experiment {self.name} were expected; add them"
                 " to its file."
             )
-        config, learning = self.task[cell.task], self.system(cell.system).learning
+        system = self.system(cell.system)
+        config, learning = self.task[cell.task], system.learning
         settings = config.adapter if learning.adapter and config.adapter else config.sft
         sft = SftConfig(**{**vars(settings), "seed": cell.seed})
         if learning.one_phase:
@@ -245,10 +246,13 @@ class Experiment(Settings):
         sft = sft.by(way, **{name: value for name, value in asked.items() if value}) if way else sft
         if learning.embeddings == "frozen" and sft.lottery is not None:
             sft = dataclasses.replace(sft, lottery=dataclasses.replace(sft.lottery, freeze_embeddings=True))
-        if learning.part:
-            sft = sft.within(learning.part)
+        if learning.part == "shared":
+            assert system.student is not None, "a system is checked to be of a family"
+            sft = sft.within(only=tuple(one for one in system.student.share if one != "head"))
+        elif learning.part:
+            sft = sft.within(part=learning.part)
         config = dataclasses.replace(config, sft=sft, adapter=None)
-        return self._further(cell, config) if self.system(cell.system).then is not None else config
+        return self._further(cell, config) if system.then is not None else config
 
     def _further(self, cell: Cell, config: TaskConfig) -> TaskConfig:
         """The settings by which a finished model is tuned further: the same entries, for some epochs of the

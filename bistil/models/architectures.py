@@ -17,7 +17,8 @@ give attention distributions and all hidden states.
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -26,6 +27,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from bistil.errors import InputError
+from bistil.systems.layers import PARTS
 
 Tensors = dict[str, Tensor]
 Part = TypeVar("Part")
@@ -139,6 +141,28 @@ def blocks(encoder: PreTrainedModel) -> list[Block[Any]]:
     layers = (encoder.get_submodule(f"{kind.layers}{i}") for i in range(encoder.config.num_hidden_layers))
     places: dict[str, str] = vars(kind.block)
     return [Block(**{part: layer.get_submodule(at) for part, at in places.items()}) for layer in layers]
+
+
+def named_parts(encoder: PreTrainedModel, parts: Iterable[str]) -> list[str]:
+    """Return the names of an encoder's modules that are its `embeddings` and its layers by `layer:1` and so
+    on, as settings say them; a masked-LM `head` is in no encoder.
+
+    Raises:
+        InputError: for another name, or a layer that the encoder has not.
+    """
+    prefix, depth = architecture(encoder.config).layers, encoder.config.num_hidden_layers
+    found = []
+    for part in parts:
+        if not re.fullmatch(PARTS, part):
+            raise InputError(
+                f"`embeddings`, or `layer:1` to `layer:{depth}`, was expected, but got {part!r}."
+            )
+        number = int(part.partition(":")[2] or 0)
+        if number > depth:
+            raise InputError(f"An encoder of {depth} layers has no layer {number}.")
+        if part != "head":
+            found.append(f"{prefix}{number - 1}" if number else part)
+    return found
 
 
 def longest_sequence(config: Any) -> int:

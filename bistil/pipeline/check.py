@@ -173,6 +173,8 @@ def _check_students(inputs: Inputs, teacher: Teacher) -> None:
                 f"An architecture whose attention scores can be read was expected for {cell.system}, but"
                 f" {type(teacher.encoder).__name__}'s cannot. Take a term of `attention` instead of `scores`."
             )
+        if experiment.general.select == "retrieval" and student.follows:
+            inputs.spare_pairs(inputs.languages(cell))
         if student.vocabulary == "trimmed" or cell.lrf > 1:
             family_of(teacher.tokenizer.backend_tokenizer)  # refuses a vocabulary that cannot be reduced
 

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from bistil.adapt.worn import WORN, Worn
 from bistil.distil.merge import UNION, MergeConfig
+from bistil.errors import InputError
 from bistil.experiment import Cell
 from bistil.models.config import read_config
 from bistil.models.load import Teacher, load_teacher, save_student
@@ -34,6 +35,8 @@ from bistil.training.loop import Run
 
 LARGE = 100_000
 """Tokens above which a teacher's vocabulary is cut to the experiment's, where `text.trim` says nothing."""
+SELECTING = 200
+"""Pairs of sentences, at most, that pick a student's checkpoint."""
 CUT = "teacher"
 """The folder of a cut teacher in its artefact."""
 
@@ -232,6 +235,38 @@ class Inputs(Examples):
         """The targets of retrieval whose sentences no text may have."""
         return self.experiment.targets.get(RETRIEVAL, ()) if self.experiment.text.without_pairs else ()
 
+    @property
+    def pairs_used(self) -> int | None:
+        """So many of a file's pairs of sentences score retrieval, the first ones; None for all."""
+        return self.experiment.retrieval.pairs if RETRIEVAL in self.experiment.targets else 0
+
+    def spare_pairs(self, codes: tuple[str, ...]) -> dict[str, list[tuple[str, str]]]:
+        """For each language but the source some pairs of sentences that score nothing.
+
+        Raises:
+            InputError: where the source is none of the languages, or no pairs are left.
+        """
+        source, used = self.experiment.source, self.pairs_used
+        others = [code for code in codes if code != source]
+        found = {
+            code: [] if used is None else parallel(self.data, source, code)[used : used + SELECTING]
+            for code in others
+        }
+        if source not in codes or not found or not all(found.values()):
+            raise InputError(
+                "Students of the source and of other languages, and pairs of their sentences that score"
+                f" nothing, were expected for `select: retrieval`, but got {', '.join(codes)}, and"
+                f" {'all' if used is None else used} pairs score. Give a smaller `pairs` under `retrieval`,"
+                " or `select: loss` under `general`."
+            )
+        return found
+
+    def spare_files(self, codes: tuple[str, ...]) -> Mapping[str, Artefact | str]:
+        """The files of those pairs, as inputs of a stage."""
+        source = self.experiment.source
+        files = [parallel_files(self.data, source, code) for code in codes if code != source]
+        return by_name("pairs", [path for both in files for path in both if path], self.data.root)
+
     def placed(self, model: Any) -> Any:
         """The model on this run's device."""
         return model.to(self.device)
@@ -257,11 +292,14 @@ class Inputs(Examples):
         tokenizer: PreTrainedTokenizerFast,
         history: list[dict[str, float]],
         name: str = "model",
+        metric: str = "loss",
     ) -> dict[str, Any]:
-        """Write a student, in a folder of that name, and its history; return what a manifest says of them."""
+        """Write a student, in a folder of that name, and its history, whose best value of a metric is told;
+        return what a manifest says of them.
+        """
         save_student(folder / name, encoder, tokenizer)
         parameters = sum(p.numel() for p in encoder.parameters())
-        return {**keep_history(folder, history, "loss"), "parameters": parameters, **self.where}
+        return {**keep_history(folder, history, metric), "parameters": parameters, **self.where}
 
 
 def keep_history(folder: Path, history: list[dict[str, float]], metric: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from bistil.sft.lottery import Selection
 from bistil.store.artefacts import Artefact, file_id
 from bistil.systems.layers import Pairs, Part, layer_pairs
 from bistil.systems.recipe import Student
+from bistil.tasks.retrieval import Side, retrieve
 from bistil.training.loop import History
 
 LANGUAGE_SEED = 1
@@ -92,7 +93,7 @@ def make_language_sft(
         )
     sft = SftConfig(**vars(asked), seed=seed)
     sft = sft.by(select) if select else sft
-    sft = sft.within(part) if part else sft
+    sft = sft.within(part=part) if part else sft
     return _language_module(inputs, code, "language-sft", sft, student, kept)
 
 
@@ -159,6 +160,7 @@ def make_student(
         donor: another pair's student, whose weights it starts from.
     """
     codes, config = inputs.languages(cell), general_config(inputs, cell, recipe)
+    metric = "accuracy" if config.select == "retrieval" else "loss"
 
     def build(folder: Path) -> Mapping[str, Any]:
         tokenizer = trimmed_tokenizer(kept) if kept else inputs.teacher.tokenizer
@@ -199,21 +201,49 @@ def make_student(
                 code: inputs.student_blocks(code, tokenizer) if kept else inputs.blocks(code)
                 for code in codes
             }
-            run = inputs.run(folder, recipe.title)
-            history = distil(objective, tokenizer, corpora, config=config, run=run)
+            sides = {code: _side(members.get(code, made), tokenizer) for code in codes}
+            history = distil(
+                objective,
+                tokenizer,
+                corpora,
+                config=config,
+                run=inputs.run(folder, recipe.title),
+                also=(lambda: _aligned(inputs, sides)) if config.select == "retrieval" else None,
+            )
         if narrowing is not None:
             save_file(dict(narrowing.state_dict()), folder / NARROWING)
         if recipe.family:
-            return _keep_family(inputs, folder, members, tokenizer, history)
+            return _keep_family(inputs, folder, members, tokenizer, history, metric)
         if recipe.has_head:
             save_file(head_state(made), folder / OWN_HEAD)
         encoder: Any = made.base_model
-        return inputs.keep_student(folder, encoder, tokenizer, history)
+        return inputs.keep_student(folder, encoder, tokenizer, history, metric=metric)
 
     made_from = _made_from(inputs, recipe, kept, worn, codes)
     if donor is not None and donor.student is not None:
         made_from["start"] = donor.student
+    if config.select == "retrieval":
+        made_from |= inputs.spare_files(codes)
     return inputs.store.run("student", _settings(inputs, recipe, config, codes), made_from, build)
+
+
+def _aligned(inputs: Inputs, sides: Mapping[str, Side]) -> dict[str, float]:
+    """How many translations of the source a student's last layer finds, in percent, by BERTScore: the mean
+    over its other languages, among pairs that no evaluation uses.
+    """
+    source, length = sides[inputs.experiment.source], inputs.experiment.text.length
+    depth = source.encoder.config.num_hidden_layers
+    found = [
+        retrieve(source, sides[code], pairs, layer=depth, by="bertscore", max_length=length)["accuracy"]
+        for code, pairs in inputs.spare_pairs(tuple(sides)).items()
+    ]
+    return {"accuracy": sum(found) / len(found)}
+
+
+def _side(student: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> Side:
+    """What reads a language: a student's encoder, whether a masked-LM head is on it or not."""
+    encoder: Any = student.base_model
+    return Side(encoder, tokenizer)
 
 
 def make_cut_student(inputs: Inputs, whole: Artefact, kept: Artefact) -> Artefact:
@@ -238,6 +268,7 @@ def _keep_family(
     members: Mapping[str, PreTrainedModel],
     tokenizer: PreTrainedTokenizerFast,
     history: History,
+    metric: str,
 ) -> Mapping[str, Any]:
     """Write each student of a family into `members/<code>/`, with its masked-LM head where it has one;
     parameters that several have count once.
@@ -245,7 +276,7 @@ def _keep_family(
     metrics: dict[str, Any] = {}
     for code, member in members.items():
         encoder: Any = member.base_model
-        metrics = inputs.keep_student(folder, encoder, tokenizer, history, f"{MEMBERS}/{code}")
+        metrics = inputs.keep_student(folder, encoder, tokenizer, history, f"{MEMBERS}/{code}", metric)
         if member is not encoder:
             save_file(head_state(member), folder / MEMBERS / f"{code}-{OWN_HEAD}")
     distinct = {id(one): one.numel() for member in members.values() for one in member.base_model.parameters()}
@@ -298,6 +329,8 @@ def _settings(
     if not recipe.follows:
         return {**shared, "scratch": experiment.scratch, "lrf": config.lrf, "seed": config.seed}
     more: dict[str, Any] = {"minilm": experiment.minilm} if recipe.relates else {}
+    if config.select == "retrieval":
+        more["pairs_from"] = inputs.pairs_used
     if recipe.has_head and recipe.adapted and experiment.language_sft is not None:
         more["decoder"] = "its own"  # of artefacts without, the teacher's moved with what it wore
     return {**shared, "general": config, **more}

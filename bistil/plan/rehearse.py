@@ -64,7 +64,9 @@ class Watch:
         self.times: dict[str, list[float]] = {}
 
     def __call__(self, event: Event) -> None:
-        """Note a step."""
+        """Note a step; what is told in words is none."""
+        if event.told:
+            return
         self.times.setdefault(event.stage, []).append(self._clock())
 
 

@@ -155,17 +155,18 @@ class SftMethod(Settings):
                 lottery = self.lottery or LotteryConfig(density=self.density)
                 return self._with(dataclasses.replace(lottery, select=way))
 
-    def within(self, part: Part) -> Self:
-        """The same where entries of a part of the encoder alone may change.
+    def within(self, *, part: Part | None = None, only: tuple[str, ...] = ()) -> Self:
+        """The same where entries of a part of the encoder alone may change, as `LotteryConfig` says it.
 
         Raises:
             InputError: for another method than LT-SFT or a baseline of it.
         """
         if self.lottery is None:
             raise InputError(
-                f"`part: {part}` is for LT-SFT and its baselines, but the settings have no `lottery`."
+                f"`part: {part or 'shared'}` is for LT-SFT and its baselines, but the settings have no"
+                " `lottery`."
             )
-        return self._with(dataclasses.replace(self.lottery, part=part))
+        return self._with(dataclasses.replace(self.lottery, part=part, only=only))
 
     def _with(self, method: LotteryConfig | SpielSft | PeftSft) -> Self:
         return dataclasses.replace(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from bistil.errors import InputError
-from bistil.models.architectures import ARCHITECTURES
+from bistil.models.architectures import ARCHITECTURES, named_parts
 from bistil.settings.ranges import Density, Settings, Weight
 from bistil.sft.checks import check_same_layout
 from bistil.sft.sparse_training import SparseTraining
@@ -59,6 +59,8 @@ class LotteryConfig(Settings):
         part: Where in the encoder anything may change: the "outer" part, which is embeddings and the first
             and last quarter of layers, or the "middle" layers; None for all of it. A language in the one and
             a task in the other share no entry.
+        only: Where anything may change, by the names of parts that students of a family share: `embeddings`,
+            `layer:1` and so on; nothing named stands for all of it.
     """
 
     density: Density
@@ -67,11 +69,12 @@ class LotteryConfig(Settings):
     select: Selection = field(default="top-k", metadata={"added_later": True})
     freeze_embeddings: bool = field(default=False, metadata={"added_later": True})
     part: Part | None = field(default=None, metadata={"added_later": True})
+    only: tuple[str, ...] = field(default=(), metadata={"added_later": True})
 
     @property
     def frozen(self) -> dict[str, Any]:
         """What stays as it is, as arguments of `set_trainable`."""
-        names = ("freeze_layer_norms", "freeze_embeddings", "part")
+        names = ("freeze_layer_norms", "freeze_embeddings", "part", "only")
         return {name: getattr(self, name) for name in names}
 
     def k(self, n_parameters: int) -> int:
@@ -85,14 +88,15 @@ def snapshot(encoder: nn.Module) -> dict[str, Tensor]:
 
 
 def set_trainable(
-    encoder: nn.Module,
+    encoder: Any,
     *,
     freeze_layer_norms: bool,
     freeze_embeddings: bool = False,
     part: Part | None = None,
+    only: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
-    """Let every encoder parameter train except, if asked, those of layer norms, of the embedding layer, and
-    of what is not in the part `part`; return the names that train.
+    """Let every encoder parameter train except, if asked, those of layer norms, of the embedding layer, of
+    what is not in the part `part`, and of what is not in the parts `only`; return the names that train.
 
     `select_top_k` chooses among what it is given: give it these names only, so that frozen tensors are no
     candidates."""
@@ -103,6 +107,11 @@ def set_trainable(
         middle = _middle(encoder)
         kept = middle if part == "middle" else {id(one) for one in encoder.parameters()} - middle
         frozen |= {id(one) for one in encoder.parameters()} - kept
+    if only:
+        inside = map(encoder.get_submodule, named_parts(encoder, only))
+        frozen |= {id(one) for one in encoder.parameters()} - {
+            id(one) for module in inside for one in module.parameters()
+        }
     for parameter in encoder.parameters():
         parameter.requires_grad_(id(parameter) not in frozen)
     return tuple(name for name, parameter in encoder.named_parameters() if parameter.requires_grad)

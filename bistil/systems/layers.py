@@ -13,6 +13,8 @@ Pairs = tuple[tuple[int, int], ...]
 """Layers that belong together as (student's, teacher's), both counted from 1."""
 Part = Literal["outer", "middle"]
 """A part of an encoder: embeddings with the first and the last quarter of its layers, or those between."""
+PARTS = r"embeddings|head|layer:[1-9]\d*"
+"""How settings name the parts of a masked LM that students of a family can share."""
 NAMED = ("uniform", "odd", "odd-last", "top", "bottom", "last")
 EVEN = ("uniform", "odd", "odd-last")
 """The maps whose steps are even, which need a depth that divides the teacher's."""

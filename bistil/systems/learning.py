@@ -97,7 +97,8 @@ class Learning(Settings):
     Attributes:
         select: what may change, as `LotteryConfig.select`; None for what the experiment's settings say.
         part: the part of the encoder in which entries may change for the task, "outer" or "middle", as
-            `LotteryConfig.part`.
+            `LotteryConfig.part`, or what the students of a family have in common ("shared"; thesis section
+            8.3.2 of Ansell 2024).
         peft: the task is tuned by this method of the `peft` library, at the settings' density.
         spiel: the task is tuned by this variant of SpIEL, at that density.
         interval: the steps between two updates of SpIEL's support, instead of the settings'.
@@ -127,7 +128,7 @@ class Learning(Settings):
     """
 
     select: Literal["random", "biases", "all-biases", "all", "none"] | None = None
-    part: Part | None = field(default=None, metadata={"added_later": True})
+    part: Literal["outer", "middle", "shared"] | None = field(default=None, metadata={"added_later": True})
     peft: Literal["lora", "ia3"] | None = None
     spiel: Literal["ag", "ma"] | None = None
     interval: Count | None = field(default=None, metadata={"added_later": True})

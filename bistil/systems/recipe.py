@@ -11,12 +11,10 @@ from typing import Any, Literal
 
 from bistil.errors import InputError
 from bistil.settings.ranges import Positive, Settings, Share
-from bistil.systems.layers import LayerMap
+from bistil.systems.layers import PARTS, LayerMap
 
 Of = Literal["embedding", "hidden", "states", "attention", "scores", "relations", "prediction", "sentence"]
 By = Literal["mse", "cosine", "kl", "ce", "stored"]
-SHARED = r"embeddings|head|layer:[1-9]\d*"
-"""What the students of a family can share."""
 COMPARED: Mapping[str, tuple[str, ...]] = {
     "embedding": ("mse", "cosine"),
     "hidden": ("mse", "cosine"),
@@ -125,7 +123,7 @@ class Student(Settings):
         if not self.terms and self.start == "random":
             raise InputError("A student that starts at random needs at least one term to minimise.")
         for one in self.share:
-            if not re.fullmatch(SHARED, one):
+            if not re.fullmatch(PARTS, one):
                 raise InputError(
                     "Students of a family can share `embeddings`, `head` and `layer:1`, `layer:2` and so on,"
                     f" but got {one!r}."

@@ -75,6 +75,12 @@ class System:
                 "`through` and `used` choose between the students of a family (`languages: each`), which this"
                 " system has not."
             )
+        common = set(self.student.share) - {"head"} if family and self.student else set()
+        if self.learning.part == "shared" and not common:
+            raise InputError(
+                "`part: shared` is what the encoders of a family have in common: give `languages: each` and"
+                " `share: [embeddings, …]`."
+            )
         if self.forced and family and self.learning.through != "target":
             raise InputError("A student that follows the task's teacher is the target's: `through: target`.")
 

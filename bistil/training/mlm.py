@@ -45,6 +45,11 @@ def evaluate_mlm(mlm: PreTrainedModel, batches: Iterable[Mapping[str, Any]]) -> 
     return by_language(batches, lambda batch: masked_lm_loss(mlm, batch), next(mlm.parameters()).device)
 
 
+def on_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """A batch with its tensors on a device."""
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
+
+
 @torch.no_grad()
 def by_language(
     batches: Iterable[Mapping[str, Any]],
@@ -56,9 +61,6 @@ def by_language(
     """
     losses: dict[str, list[float]] = defaultdict(list)
     for batch in batches:
-        moved = {
-            name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()
-        }
-        losses[batch["language"]].append(float(loss(moved)))
+        losses[batch["language"]].append(float(loss(on_device(batch, device))))
     found = {f"loss_{code}": sum(values) / len(values) for code, values in losses.items()}
     return {"loss": sum(found.values()) / len(found), **found}

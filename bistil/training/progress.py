@@ -3,6 +3,7 @@
 Notable: three listeners exist: `silent`, `Terminal` (tqdm) and the notebook's (in `bistil.workbench`).
 Library code never prints."""
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -18,9 +19,14 @@ class Event:
     of: int
     metrics: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def told(self) -> bool:
+        """Whether its stage is something to be told in words, and no progress."""
+        return self.stage.startswith((WARNING, NOTE))
 
-WARNING = "warning: "
-"""How the stage of an event begins that is no progress, but that a batch should tell."""
+
+WARNING, NOTE = "warning: ", "note: "
+"""How the stage of an event begins that is no progress, but something to be told once in words."""
 Listener = Callable[[Event], None]
 
 
@@ -35,7 +41,10 @@ class Terminal:
         self._bars: dict[str, tqdm] = {}
 
     def __call__(self, event: Event) -> None:
-        """Move the stage's bar to the event's step."""
+        """Move the stage's bar to the event's step, or write what is to be told."""
+        if event.told:
+            tqdm.write(event.stage, file=sys.stderr)
+            return
         bar = self._bars.get(event.stage)
         if bar is None:
             bar = self._bars[event.stage] = tqdm(

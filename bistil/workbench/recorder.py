@@ -29,7 +29,11 @@ class Recorder:
         self._curves: dict[str, list[dict[str, float]]] = {}
 
     def __call__(self, event: Event) -> None:
-        """Take an event; `on_change` is called at most once every `seconds`, and at the end of a stage."""
+        """Take an event; `on_change` is called at most once every `seconds`, and at the end of a stage.
+        What is told in words is no curve.
+        """
+        if event.told:
+            return
         with self._lock:
             self._newest = event
             known = {name: value for name, value in event.metrics.items() if name not in NO_LOSS}

@@ -3,6 +3,7 @@ what one student has learnt is carried to another as it should be.
 """
 
 import dataclasses
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ from bistil.pipeline.tuned import carried
 from bistil.sft.delta import SparseDelta, base_hash
 from bistil.store.artefacts import Store
 from bistil.systems.table import SYSTEMS
+from bistil.tasks.retrieval import Side, parallel, retrieve
 from bistil.text.corpora import Batches, read_lines, to_blocks
 from bistil.training.loop import Run, Schedule, Stopped
+from bistil.training.progress import Event, silent
 
 CODES = ("qaa", "qac")
 assert SYSTEMS["monoshot"].student is not None
@@ -137,7 +140,7 @@ def test_heads_are_tied_where_both_or_neither_is_shared(
 
 
 def test_a_layer_that_is_not_there_cannot_be_shared(wordpiece) -> None:
-    with pytest.raises(InputError, match="3 layers cannot share layer 4"):
+    with pytest.raises(InputError, match="3 layers has no layer 4"):
         family(wordpiece, ("layer:4",))
 
 
@@ -162,6 +165,65 @@ def test_an_interrupted_family_goes_on_where_it_was(corpora, wordpiece, tmp_path
     assert embeddings[0] is embeddings[1]
 
 
+def test_shares_are_of_the_terms_losses_and_of_their_gradients_at_the_last_layer(corpora, wordpiece) -> None:
+    found = family(wordpiece, ("embeddings", "head"))
+    batch = batches(corpora, wordpiece, 1)[0]
+    before = state(found)
+    shares = found.shares(batch)
+    assert all(parameter.grad is None for parameter in found.parameters())
+    values, norms = dict[str, float](), dict[str, float]()
+    for name, term in MONOSHOT.terms.items():
+        alone = family(wordpiece, ("embeddings", "head"))
+        alone.load_state_dict(before)
+        # one term whose weight is all that counts, by the ordinary training step
+        one = alone._members[0][batch["language"]]
+        one.terms = {name: term}
+        loss, _ = alone(batch)
+        loss.backward()
+        values[name] = float(loss.detach())
+        own: Any = alone.model[batch["language"]].base_model
+        slopes = [one.grad for one in own.encoder.layer[2].parameters()]
+        norms[name] = sum(float(one.square().sum()) for one in slopes if one is not None) ** 0.5
+    assert norms["embedding"] == 0
+    for name, (value, norm) in shares.items():
+        assert value == pytest.approx(values[name] / sum(values.values()), rel=1e-5)
+        assert norm == pytest.approx(norms[name] / sum(norms.values()), rel=1e-4)
+
+
+def test_shares_are_told_once_and_leave_the_training_as_it_is(corpora, wordpiece, tmp_path: Path) -> None:
+    told: list[Event] = []
+    quiet, loud = (family(wordpiece, ("embeddings", "head")) for _ in range(2))
+    for name, one in (("quiet", quiet), ("loud", loud)):
+        if one is quiet:
+            one.shares = lambda batch: {"gold": (1.0, 1.0)}  # type: ignore[method-assign]
+        config, run = CONFIG, Run(tmp_path / name, "family", told.append if one is loud else silent)
+        distil(one, wordpiece, corpora, config=config, run=run)
+    notes = [event.stage for event in told if event.told]
+    assert len(notes) == 1
+    assert notes[0].startswith("note: family, qaa + qac, lrf 2: at step 1, shares of the loss and of")
+    assert all(f" {term} " in notes[0] for term in MONOSHOT.terms)
+    first, second = state(quiet), state(loud)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_checkpoint_can_be_chosen_by_another_metric(corpora, wordpiece, tmp_path: Path) -> None:
+    """The first of two evaluations finds more than the second, whose loss is lower."""
+    accuracies = iter((90.0, 10.0))
+    states: list[dict[str, torch.Tensor]] = []
+    found = family(wordpiece, ("embeddings", "head"))
+
+    def also() -> dict[str, float]:
+        states.append(state(found))
+        return {"accuracy": next(accuracies)}
+
+    config = dataclasses.replace(CONFIG, select="retrieval")
+    history = distil(found, wordpiece, corpora, config=config, run=Run(tmp_path / "run", "f"), also=also)
+    losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    assert losses[1] < losses[0]
+    kept = state(found)
+    assert all(torch.equal(kept[name], states[0][name]) for name in kept)
+
+
 def test_differences_keep_the_distance_of_two_students_and_values_bring_them_together() -> None:
     torch.manual_seed(0)
     first, second = (masked_lm(50, layers=2, seed=seed).bert for seed in (1, 2))
@@ -184,6 +246,7 @@ VARIANTS = {
     "on-source": {"of": "monoshot", "learning": {"through": "source", "used": "source"}},
     "biases": {"of": "monoshot", "learning": {"select": "biases", "through": "source", "carried": "values"}},
     "moved": {"of": "monoshot", "learning": {"through": "source", "embeddings": "frozen"}},
+    "common": {"of": "monoshot", "learning": {"through": "source", "part": "shared"}},
 }
 
 
@@ -216,6 +279,9 @@ def test_families_and_their_tunings_run_from_the_yaml(experiment, data, tmp_path
     assert {base[name] for name in VARIANTS} == {base_hash(source)}
     moved = SparseDelta.load(sfts["moved"].path("delta.safetensors"))
     assert not any(name.startswith("embeddings.") for name in moved.tensors)
+    common = SparseDelta.load(sfts["common"].path("delta.safetensors"))
+    assert {name.partition(".")[0] for name in common.tensors} == {"embeddings"}
+    assert "embeddings.word_embeddings.weight" in common.tensors
     model = {name: pipeline.task_model(cell, "qac")[0].encoder for name, cell in cells.items()}
     for name, tensor in model["moved"].state_dict().items():
         before = target.state_dict()[name]
@@ -224,6 +290,11 @@ def test_families_and_their_tunings_run_from_the_yaml(experiment, data, tmp_path
         # lock-step: the distance of the two students is what it was before (Bui section 3.3.5)
         expected = before + (tuned.state_dict()[name] - source.state_dict()[name])
         assert torch.allclose(tensor, expected, atol=1e-6), name
+    tuned = load_encoder(student.path("members/qaa"))
+    common.apply(tuned)
+    words: list[Any] = [one.get_input_embeddings().weight for one in (model["common"], tuned)]
+    assert torch.equal(*words)
+    assert torch.equal(model["common"].get_parameter(apart), target.get_parameter(apart))
     tuned = load_encoder(student.path("members/qaa"))
     SparseDelta.load(sfts["biases"].path("delta.safetensors")).apply(tuned)
     bias = "encoder.layer.0.output.dense.bias"
@@ -241,6 +312,44 @@ def test_families_and_their_tunings_run_from_the_yaml(experiment, data, tmp_path
     assert not torch.equal(*sides)
     folder = pipeline.deployed(cells["moved"]).path("model")
     assert (folder / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_a_family_is_chosen_by_retrieval_on_pairs_that_score_nothing(
+    experiment, data, tmp_path: Path
+) -> None:
+    asked = {
+        "systems": ["monoshot:2"],
+        "targets": {"retrieval": ["qac"]},
+        "language_sft": None,
+        "task": {},
+    }
+    small = experiment(**asked, retrieval={"pairs": 12})
+    small = dataclasses.replace(small, general=dataclasses.replace(small.general, select="retrieval"))
+    pipeline = Pipeline(small, data, Store(tmp_path / "store"))
+    pipeline.check()
+    [cell] = small.cells()
+    [(code, pairs)] = pipeline.spare_pairs(("qaa", "qac")).items()
+    scored = parallel(data, "qaa", "qac")[:12]
+    assert code == "qac"
+    assert pairs
+    assert not set(pairs) & set(scored)
+    student = pipeline.student(cell)
+    found = json.loads(student.path("history.json").read_text())
+    accuracies = [entry["eval_accuracy"] for entry in found if "eval_accuracy" in entry]
+    assert student.metrics["best_accuracy"] == max(accuracies)
+    source, target = (
+        Side(load_encoder(student.path(f"members/{one}")), pipeline.encoder(cell, one)[1])
+        for one in ("qaa", "qac")
+    )
+    kept = retrieve(source, target, pairs, layer=3, by="bertscore", max_length=small.text.length)["accuracy"]
+    assert kept == max(accuracies)
+    every = dataclasses.replace(small, retrieval=dataclasses.replace(small.retrieval, pairs=None))
+    with pytest.raises(InputError, match="and all pairs score"):
+        Pipeline(every, data, Store(tmp_path / "store")).check()
+    alone = dataclasses.replace(small, systems=("eliquare-pre:2",))
+    with pytest.raises(InputError, match="of the source and of other languages"):
+        Pipeline(alone, data, Store(tmp_path / "store")).check()
 
 
 @pytest.mark.parametrize(
@@ -262,6 +371,18 @@ def test_systems_that_cannot_be_are_refused(changed, told: str) -> None:
 
 
 def test_what_cannot_be_shared_is_refused() -> None:
+    common = dataclasses.replace(SYSTEMS["monoshot"].learning, part="shared")
+    for name, student in (
+        ("bistil-tf", None),
+        ("monoshot", dataclasses.replace(MONOSHOT, share=("head",))),
+    ):
+        system = SYSTEMS[name]
+        with pytest.raises(InputError, match="the encoders of a family have in common"):
+            dataclasses.replace(
+                system,
+                learning=dataclasses.replace(common, follows=system.learning.follows),
+                student=student or system.student,
+            )
     with pytest.raises(InputError, match="can share `embeddings`"):
         dataclasses.replace(MONOSHOT, share=("pooler",))
     with pytest.raises(InputError, match="truncated teacher"):

@@ -200,6 +200,18 @@ def test_the_outer_part_and_the_middle_are_all_and_share_nothing() -> None:
         set_trainable(encoder(layers=3), freeze_layer_norms=False, part="middle")
 
 
+def test_only_the_parts_that_are_named_may_change() -> None:
+    model = encoder(layers=4)
+    names = set(set_trainable(model, freeze_layer_norms=False, only=("embeddings", "layer:2")))
+    begins = ("embeddings.", "encoder.layer.1.")
+    assert names == {name for name, _ in model.named_parameters() if name.startswith(begins)}
+    norms = set(set_trainable(model, freeze_layer_norms=True, only=("layer:2",)))
+    assert norms == {name for name in names if name.startswith(begins[1]) and "LayerNorm" not in name}
+    for part, told in (("pooler", "`layer:1` to `layer:4`"), ("layer:5", "4 layers has no layer 5")):
+        with pytest.raises(InputError, match=told):
+            set_trainable(model, freeze_layer_norms=False, only=(part,))
+
+
 def test_decoupling_keeps_the_function_and_trains_the_encoder_only(tmp_path) -> None:
     model = masked_lm()
     ids = torch.arange(5, 25).view(2, 10)

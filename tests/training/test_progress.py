@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bistil.training.progress import Event, Terminal, silent
+from bistil.training.progress import NOTE, WARNING, Event, Terminal, silent
 from bistil.training.trainer import Watcher
 
 
@@ -27,6 +27,14 @@ def test_terminal_shows_a_bar_a_stage_and_closes_it(capsys: pytest.CaptureFixtur
     assert "loss=1.235" in shown.err
     terminal(Event("second", 8, 8))
     assert terminal._bars == {}
+
+
+def test_what_is_told_in_words_is_written_as_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = Terminal()
+    for begins in (WARNING, NOTE):
+        terminal(Event(f"{begins}mind the gap", 1, 1))
+        assert capsys.readouterr().err.splitlines() == [f"{begins}mind the gap"]
+    assert not Event("stage", 1, 1).told
 
 
 def test_means_of_the_log_do_not_stand_for_numbers_of_now(tmp_path: Path) -> None:

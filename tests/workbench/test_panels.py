@@ -17,7 +17,7 @@ from bistil.plan import Job
 from bistil.store.artefacts import NotBuilt
 from bistil.text.corpora import read_lines
 from bistil.text.languages import DataFolder
-from bistil.training.progress import Event
+from bistil.training.progress import NOTE, Event
 from bistil.workbench import Workbench, WorkbenchPanel, html, model, threshold_panel
 from bistil.workbench.guard import Guard, in_words
 from bistil.workbench.panels import ThresholdModel
@@ -119,6 +119,7 @@ def test_the_recorder_tells_rarely_but_always_at_the_end() -> None:
                 {"loss": 1.0 if step < 50 else 0.5, **({"eval_loss": 0.7} if step == 100 else {})},
             )
         )
+    recorder(Event(f"{NOTE}what is told in words", 1, 1))
     assert told == [1, 100]
     assert recorder.curves() == {
         "one": [{"step": 1, "loss": 1.0}, {"step": 50, "loss": 0.5}, {"step": 100, "eval_loss": 0.7}]
