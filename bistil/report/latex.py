@@ -37,7 +37,7 @@ def latex_tables(rows: Sequence[Row]) -> dict[str, str]:
         best = "student" if scores["students"] else "system"
         caption = (
             f"{setting_name(setting)}: {scores['metric']}{', zero-shot' if scores['zero_shot'] else ''},"
-            f" {seeds}. Bold: best {best} of the column."
+            f" {seeds}. Bold: best {best} of the column.{' ' if scores['same'] else ''}{scores['same']}"
         )
         found[f"scores-{name}"] = tabular(scores["head"], scores["lines"], caption, f"scores-{name}")
         if costs["head"] and costs["lines"]:

@@ -70,6 +70,8 @@ def markdown(results: Path) -> str:
             ]
             lines.append([variant.label, *texts, f"{size.mean / 1e6:.2f} M" if size else "–"])
         parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+        if table["same"]:
+            parts.append(table["same"])
     return "\n\n".join(parts)
 
 

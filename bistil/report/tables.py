@@ -173,7 +173,9 @@ def group_tables(rows: Sequence[Row], groups: Mapping[str, Sequence[str]]) -> li
 def _score_table(
     chosen: Sequence[Row], metric: str, groups: Mapping[str, Sequence[str]] | None
 ) -> dict[str, Any]:
-    targets, systems = sorted({row["target"] for row in chosen}), variants(chosen)
+    same = one_model(chosen)
+    targets = sorted({row["target"] for row in chosen})
+    systems = [variant for variant in variants(chosen) if variant not in same]
     asked: Mapping[str, Sequence[str]] = groups or {target: [target] for target in targets}
     named = {name: there for name, its in asked.items() if (there := [one for one in its if one in targets])}
     whole = len(targets) > 1 or not named
@@ -206,7 +208,28 @@ def _score_table(
         "seeds": seeds,
         "zero_shot": _zero_shot(chosen, metric),
         "students": bool(students),
+        "same": _left_out(same),
     }
+
+
+def one_model(chosen: Sequence[Row]) -> dict[Variant, Variant]:
+    """The variants whose scores are another's, and that one: retrieval reads students before any task, so
+    those that differ in how they learn one are the same.
+    """
+    found: dict[frozenset[tuple[str, float]], Variant] = {}
+    same = {}
+    for variant in variants(chosen):
+        own = [row for row in select(chosen, variant) if row.get("artefact")]
+        made = frozenset((str(row["artefact"]), float(row["value"])) for row in own)
+        if made and (first := found.setdefault(made, variant)) != variant:
+            same[variant] = first
+    return same
+
+
+def _left_out(same: Mapping[Variant, Variant]) -> str:
+    """The sentence that says which lines a table does without; "" where none."""
+    told = ", ".join(f"{variant.label} (as {first.label})" for variant, first in same.items())
+    return f"Left out, being the same model here: {told}." if told else ""
 
 
 def _best(

@@ -108,6 +108,7 @@ class Comparison:
             else f"{scores['metric']}, one seed."
         )
         found += _table(["system", *scores["head"]], scores["lines"])
+        found += html.line(scores["same"]) if scores["same"] else ""
         if costs["lines"]:
             found += html.line("Cost, and how many times the teacher's.")
             found += _table(

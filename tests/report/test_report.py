@@ -357,6 +357,20 @@ def test_targets_by_groups_have_a_column_each(tmp_path: Path) -> None:
     assert "| near | far | mean |" in markdown(tmp_path / "results.csv")
 
 
+def test_what_is_one_model_stands_in_one_line_and_the_table_says_so(tmp_path: Path) -> None:
+    own = [{**row, "artefact": f"{row['artefact']} {row['system']} {row['lrf']}"} for row in rows()]
+    again = [{**row, "system": "bistil-st"} for row in own if (row["system"], row["lrf"]) == ("bistil-tf", 3)]
+    setting, before = settings(own)[0], score_tables([*own], settings(own)[0])[0]
+    assert before["same"] == ""
+    twice = [row for row in own if row["system"] != "bistil-st"] + again
+    table = score_tables(twice, setting)[0]
+    shown = [variant.label for variant, _ in table["lines"]]
+    assert sorted(shown) == sorted({variant.label for variant, _ in before["lines"]} - {"bistil-st lrf 2"})
+    assert table["same"] == "Left out, being the same model here: bistil-st lrf 3 (as bistil-tf lrf 3)."
+    write_results(tmp_path / "results.csv", twice)
+    assert table["same"] in markdown(tmp_path / "results.csv")
+
+
 def test_a_claim_about_a_group_is_about_its_targets() -> None:
     said = {"order": "bistil-tf:2 > floor", "tasks": [], "targets": ["far", "aaa"], "within": 0.0}
     [chain] = claims_of({"claims": [said], "target_groups": GROUPS})
