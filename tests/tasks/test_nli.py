@@ -56,6 +56,13 @@ def test_published_tables(tmp_path: Path, name: str, end: str) -> None:
     assert Nli().read(tmp_path / "a.tsv") == PAIRS
 
 
+def test_a_premise_of_white_space_is_read_as_it_is(tmp_path: Path) -> None:
+    """As three of AmericasNLI's Nahuatl."""
+    path = tmp_path / "nah.tsv"
+    path.write_text("premise\thypothesis\tlabel\n \tb\tneutral\n", encoding="utf-8")
+    assert Nli().read(path) == [Pair(" ", "b", "neutral")]
+
+
 def test_json_lines(tmp_path: Path) -> None:
     rows = [
         {
