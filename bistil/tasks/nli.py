@@ -48,8 +48,8 @@ class Nli(Labelling):
 
     def read(self, path: Path) -> list[Pair]:
         """Pairs of a MultiNLI or XNLI `.jsonl` file, or of a table with tabs (MultiNLI, XNLI, AmericasNLI,
-        SNLI, miniworld). A premise of white space alone is read as it is: AmericasNLI's Nahuatl has three, which
-        published scores count.
+        SNLI, miniworld). A premise of white space alone is read as it is: AmericasNLI's Nahuatl has three,
+        which published scores count.
 
         Raises:
             InputError: with the line number, where columns or labels are wrong; where a file mixes languages.
