@@ -50,6 +50,7 @@ def test_cells_are_the_whole_grid(experiment) -> None:
         ({"claims": [{"order": "floor > teacher-ltfst"}]}, "Did you mean teacher-ltsft"),
         ({"claims": [{"order": "floor > floor", "tasks": ["qa"]}]}, "about tasks of the experiment"),
         ({"claims": [{"order": "better"}]}, "Two systems or more"),
+        ({"claims": [{"order": "floor > floor", "metric": "F-1"}]}, "Did you mean 'f1'"),
         (
             {"claims": [{"order": "floor > floor", "targets": ["qbz"]}]},
             "groups of them under `target_groups`",

@@ -129,7 +129,7 @@ def run(
     """
     folder = place.store.resolve() / ".runs" / experiment.name
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with alone(folder.with_suffix(".lock")), as_interrupts():
+    with alone(folder.with_name(f"{folder.name}.lock")), as_interrupts():
         shutil.rmtree(folder, ignore_errors=True)
         stages = stages_of(Pipeline(experiment, DataFolder(place.data), Store(place.store), device=device))
         open_run(folder, stages)

@@ -52,7 +52,7 @@ def add_commands(commands: Commands) -> None:
     teacher.set_defaults(run=_teacher)
 
     pretrain = commands.add_parser("pretrain", help="make a small multilingual teacher")
-    pretrain.add_argument("config", type=Path, help="for example data/teachers/teacher-small.yaml")
+    pretrain.add_argument("config", type=given, help="for example data/teachers/teacher-small.yaml")
     pretrain.add_argument("--data", help="data folder, or an invented world; default: BISTIL_DATA")
     pretrain.add_argument("--to", type=Path, required=True, help="folder of the finished teacher")
     pretrain.add_argument(
@@ -89,7 +89,7 @@ def _data_list(options: argparse.Namespace) -> int:
 def _data_get(options: argparse.Namespace) -> int:
     from bistil.sources.get import get, wanted
 
-    codes = tuple(filter(None, options.languages.split(",")))
+    codes = tuple(filter(None, (code.strip() for code in options.languages.split(","))))
     for entry, languages in wanted(options.names, codes):
         get(entry, options.to, languages, most=options.most, say=print)
     return 0
@@ -107,11 +107,16 @@ def _data_check(options: argparse.Namespace) -> int:
             " the project's own table names is there. `bistil new` writes a table; docs/concepts/data.md says"
             " what is in one."
         )
+    if not folder.languages:
+        raise InputError(
+            f"Languages were expected in {options.folder / 'languages.csv'}, but it has a header alone. Add a"
+            " row for each; docs/concepts/data.md says what is in one."
+        )
     if not folder.has_table:
         print("no languages.csv here: read by the project's own table")
     for line in lines(checked, options.folder):
         print(line)
-    return 1 if checked.malformed else 0
+    return 1 if checked.malformed or not checked.files else 0
 
 
 def _world(options: argparse.Namespace) -> int:

@@ -58,7 +58,8 @@ def compare(
         total, found = compare_predictions(predicted, own.predictions, followed, context.labels, context.mask)
         weighted.append(total)
         parts |= found
-    return sum(weighted[1:], weighted[0]), {name: parts[name].detach() for name in terms}
+    total = sum(weighted[1:], weighted[0]) if weighted else own.output.last.new_zeros(())
+    return total, {name: parts[name].detach() for name in terms}
 
 
 class Distillation(Objective):

@@ -9,6 +9,7 @@ are trained to be the teacher's.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -175,6 +176,14 @@ class TaskDistillation(Objective):
         depths = (follows.teacher.encoder.config.num_hidden_layers, student.encoder.config.num_hidden_layers)
         self._pairs = term_pairs(follows.terms, follows.pairs, *depths)
 
+    def train(self, mode: bool = True) -> "TaskDistillation":
+        """Switch the student, without any dropout, whatever was hung on it meanwhile: it learns a function,
+        not a sample of it.
+        """
+        super().train(mode)
+        set_dropout(self.model, 0.0)
+        return self
+
     def forward(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss on one batch; parts are the terms and `prediction`."""
         (follows,) = self._follows
@@ -247,7 +256,6 @@ def train_task_sft(
     if follows is not None and not follows.gold:
         head, narrowing = follows.teacher.head.state_dict(), follows.narrowing
         model.head.load_state_dict(narrowing.head_state(head, model.head.state_dict()) if narrowing else head)
-        set_dropout(model, 0.0)
         objective = TaskDistillation(model, task, follows, wardrobe)
 
     def batches(steps: int, seed: int) -> Dataset:
@@ -266,7 +274,7 @@ def train_task_sft(
         head_rate=config.head_learning_rate,
         cut=cut,
         callbacks=[Undressing(wardrobe)] if wardrobe is not None else [],
-        dresses=wardrobe is not None,
+        undress=partial(wardrobe.wear, None) if wardrobe is not None else None,
         beside=beside,
         named=f"task {task.name}",
     )

@@ -262,14 +262,20 @@ def variants(rows: Iterable[Row]) -> list[Variant]:
 
 
 def select(rows: Iterable[Row], variant: Variant) -> list[Row]:
-    """Return the rows of a variant; an `lrf` the rows do not state (a scratch student, say) matches any."""
+    """Return the rows of a variant. Where no row of the system states the variant's `lrf`, those that state
+    none (a scratch student, say) match any, and a variant without one stands for all; where one does, no
+    `lrf` is a reduction of 1.
+    """
     rows = [
         row
         for row in rows
         if (row["system"], row.get("drf")) == (variant.system, variant.drf)
         and variant.density in (None, row.get("density"))
     ]
-    return [row for row in rows if variant.lrf is None or _lrf(row) in (None, variant.lrf)]
+    stated, wanted = {_lrf(row) for row in rows}, None if variant.lrf == 1 else variant.lrf
+    if wanted in stated or variant.lrf == 1:
+        return [row for row in rows if _lrf(row) == wanted]
+    return rows if wanted is None or stated == {None} else []
 
 
 def average(

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from bistil.errors import InputError
+from bistil.models.architectures import longest_sequence
 from bistil.models.load import TaskModel
 from bistil.tasks.task import Row, Task
 from bistil.training.progress import Event, Listener, silent
@@ -55,6 +56,9 @@ def predict_all(
     """One prediction for each example, in the order of the examples. The model's train or eval mode is as
     before afterwards.
 
+    Args:
+        max_length: the tokens that an example is cut to, or fewer where the encoder has positions for fewer.
+
     Raises:
         InputError: where there are no examples.
     """
@@ -63,7 +67,9 @@ def predict_all(
             f"Examples and a batch size of at least 1 were expected, but got {len(examples)} examples and"
             f" {batch_size}."
         )
-    rows = task.encode(examples, tokenizer, max_length=max_length)
+    config = getattr(getattr(model, "encoder", None), "config", None)  # a graph has none
+    most = max_length if config is None else min(max_length, longest_sequence(config))
+    rows = task.encode(examples, tokenizer, max_length=most)
     return predict_rows(
         model, task, rows, pad_id=int(tokenizer.pad_token_id), batch_size=batch_size, progress=progress
     )

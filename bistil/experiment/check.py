@@ -1,10 +1,12 @@
 """What an experiment file may say: refusals that need no data, each with its place in the file."""
 
 import re
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from bistil.distil.merge import MergeConfig
 from bistil.errors import InputError
+from bistil.evaluation.results import METRICS, ON_SOURCE
 from bistil.settings.places import check_name, world_file, worlds
 from bistil.systems import regimes
 from bistil.systems.system import System
@@ -325,4 +327,11 @@ def _check_claims(experiment: "Experiment") -> None:
             raise InputError(
                 f"A claim is about tasks of the experiment, {', '.join(tasks)}, but got {strangers[0]!r}.",
                 at=("claims", number, "tasks"),
+            )
+        if chain.metric and chain.metric.removeprefix(ON_SOURCE) not in METRICS:
+            near = get_close_matches(chain.metric, METRICS, 1, cutoff=0.3)
+            raise InputError(
+                f"A metric, one of {', '.join(METRICS)}, was expected in a claim, but got {chain.metric!r}."
+                + (f" Did you mean {near[0]!r}?" if near else ""),
+                at=("claims", number, "metric"),
             )

@@ -47,8 +47,14 @@ def check(inputs: Inputs) -> None:
         for name, code, split in inputs.task_files
     }
     for task, targets in experiment.tuned.items():
+        of_source = getattr(find_task(task), "labels_of_source", False) and any(
+            name[:2] == (task, experiment.source) and name[2] != "test" for name in read
+        )
         learnt = [
-            one for name, found in read.items() if name[0] == task and name[2] != "test" for one in found
+            one
+            for (name, code, split), found in read.items()
+            if name == task and split != "test" and (code == experiment.source or not of_source)
+            for one in found
         ]
         for code in (*targets, experiment.source):
             if (tested := read.get((task, code, "test"))) is not None:
@@ -127,19 +133,42 @@ def check_shapes(experiment: Experiment, config: PreTrainedConfig) -> None:
     """
     depth = config.num_hidden_layers
     for cell in experiment.cells():
-        student = experiment.system(cell.system).student
-        if student is None or student.merges:
+        system = experiment.system(cell.system)
+        student = system.student
+        if student is not None and student.merges:
             continue
-        own = student_depth(depth, cell.lrf)
+        own = depth if student is None else student_depth(depth, cell.lrf)
+        there = not (system.model or system.own_teacher or system.guesses)
+        if (
+            cell.task == RETRIEVAL
+            and there
+            and (asked := max(experiment.retrieval.layers or (), default=0)) > own
+        ):
+            raise InputError(
+                f"Layers from 0 to {own} were expected under `layers` of `retrieval`, since {cell.system} has"
+                f" so many, but got {asked}."
+            )
+        if student is None:
+            continue
         layers = student.start if student.start != "random" else "uniform" if depth % own == 0 else "bottom"
         student_config(config, start_layers(layers, depth, cell.lrf))
         if beyond := [one for one in student.share if int(one.partition(":")[2] or 0) > own]:
             raise InputError(
                 f"Layers from 1 to {own} were expected under `share` of {cell.system}, but got {beyond[0]}."
             )
-        for imitated in (student.layers, *(term.layers for term in student.terms.values())):
-            if imitated is not None and student.follows:
+        followed = system.learning.terms if system.forced else {}
+        terms = [*(student.terms.values() if student.follows else ()), *followed.values()]
+        for imitated in (student.layers if student.follows else None, *(term.layers for term in terms)):
+            if imitated is not None:
                 layer_pairs(imitated, depth, own)
+        apart = [
+            name for name, term in followed.items() if term.layers or term.of not in ("attention", "states")
+        ]
+        if cell.drf > 1 and apart:
+            raise InputError(
+                "Terms of attention and states, of the layers that the student imitates, were expected for"
+                f" the narrower {cell.system} to follow its task's teacher by, but got {apart[0]}."
+            )
         check_drf(config, cell.drf)
         if student.relates:
             experiment.minilm.check(config)
@@ -166,9 +195,8 @@ def _check_students(inputs: Inputs, teacher: Teacher) -> None:
                 f" but {experiment.teacher} has none. Give it one with `bistil pretrain` and `train: layers`,"
                 " as in data/teachers/e5-mlm.yaml."
             )
-        if any(term.of == "scores" for term in student.terms.values()) and not can_note(
-            type(teacher.encoder)
-        ):
+        terms = [*student.terms.values(), *(system.learning.terms.values() if system.forced else ())]
+        if any(term.of == "scores" for term in terms) and not can_note(type(teacher.encoder)):
             raise InputError(
                 f"An architecture whose attention scores can be read was expected for {cell.system}, but"
                 f" {type(teacher.encoder).__name__}'s cannot. Take a term of `attention` instead of `scores`."

@@ -140,11 +140,14 @@ class Examples(ABC):
         return task, {code: own for code, own in examples.items() if self.reads(cell, code)}
 
     def validation(self, cell: Cell, most: int | None) -> dict[str, list[Any]]:
-        """The examples that choose a cell's checkpoint, at most so many of each file, by language."""
+        """The examples that choose a cell's checkpoint, at most so many of each file and no more than its
+        rows say, by language.
+        """
         found: dict[str, list[Any]] = {}
         for part in self.validated(cell):
             if self.reads(cell, part.language):
-                found.setdefault(part.language, []).extend(self._read(cell.task, part, cell.seed)[:most])
+                own = self._read(cell.task, part, cell.seed)[: None if part.drawn else part.most]
+                found.setdefault(part.language, []).extend(own[:most])
         return found
 
     def amounts(self, cell: Cell) -> dict[tuple[str, str], int]:

@@ -25,6 +25,7 @@ from bistil.pretrain import PretrainConfig
 from bistil.settings.places import given
 from bistil.settings.yaml import read_yaml
 from bistil.sft.language import TextConfig
+from bistil.sft.train_sft import phases
 from bistil.store.artefacts import Artefact, file_id
 from bistil.store.provenance import by_name
 from bistil.tasks import RETRIEVAL
@@ -303,10 +304,12 @@ class Inputs(Examples):
 
 
 def keep_history(folder: Path, history: list[dict[str, float]], metric: str) -> dict[str, Any]:
-    """Write a history; return its steps and its best value of a metric."""
+    """Write a history; return its steps and the best value of a metric in its last phase, whose model is
+    kept.
+    """
     (folder / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
     steps = max((int(entry["step"]) for entry in history), default=0)
-    return {"steps": steps, f"best_{metric}": best(history, metric)}
+    return {"steps": steps, f"best_{metric}": best(phases(history)[-1], metric)}
 
 
 def best(history: list[dict[str, float]], metric: str) -> float | None:

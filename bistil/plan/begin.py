@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig
 
 from bistil.errors import InputError
 from bistil.experiment import Experiment
+from bistil.miniworld.settings import load_settings
 from bistil.models.architectures import student_config
 from bistil.models.packaged import teacher_config
 from bistil.plan.profiles import PROFILES, Profile, has_mlm_head, profile
@@ -25,7 +26,7 @@ from bistil.sources.write import SUFFIXES
 from bistil.systems.layers import start_layers
 from bistil.systems.table import FLOOR, FORCED, TEACHER
 from bistil.tasks import TASKS, column
-from bistil.text.languages import CODE
+from bistil.text.languages import CODE, check_known
 from bistil.text.written import new_folder
 
 EXPERIMENT = "experiment.yaml"
@@ -94,6 +95,10 @@ def begin(wish: Wish, folder: Path) -> tuple[Experiment, Profile]:
     Raises:
         InputError: where the folder is there, or the teacher's size is not known and none is given.
     """
+    if wish.miniworld:
+        check_known(
+            (wish.source, wish.target), [one.code for one in load_settings(DATA / "miniworld.yaml").languages]
+        )
     config = teacher_config(wish.teacher)
     fitted = _fitted(wish, config)
     with new_folder(folder) as made:
@@ -128,12 +133,17 @@ def _text(wish: Wish, fitted: Profile, config: PreTrainedConfig | None) -> str:
         parts["language_sft"] = "language_sft: null  # this teacher has no head that predicts masked tokens\n"
     elif config is not None and fitted.name == "base" and config.vocab_size > WIDE_VOCABULARY:
         parts["language_sft"] = re.sub(r"density: 0\.043", f"density: {XLMR_DENSITY}", parts["language_sft"])
-    sets = {
-        kind: [entry.name for entry in found]
-        for kind in ("text", wish.task)
-        if (found := _public(kind, wish.source, wish.target))
-    }
+    sets = (
+        {}
+        if wish.miniworld
+        else {
+            kind: [entry.name for entry in found]
+            for kind in ("text", wish.task)
+            if (found := _public(kind, wish.source, wish.target))
+        }
+    )
     lines = [
+        f"# yaml-language-server: $schema={DATA / 'experiments' / 'schema.json'}",
         f"# {wish.task} in {wish.target}, from task data in {wish.source} alone. Written by `bistil new`;"
         " every value may be changed.",
         f"# Settings are {fitted.source}: those of data/experiments/{fitted.files['']}.yaml, of the task"

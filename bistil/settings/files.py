@@ -174,12 +174,13 @@ def read_yaml(path: Path) -> Any:
         raise InputError(f"{path} is not valid YAML: {error}. Correct the file.") from error
 
 
-def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+def csv_text(rows: Iterable[Sequence[Any]], *, formulas: bool = False) -> str:
     """A table with commas, None an empty cell. Text that a spreadsheet would take for a formula gets an
-    apostrophe before it, which marks it as text.
+    apostrophe before it, which marks it as text, unless cells are to be read again as they are (`formulas`).
     """
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows([map(_no_formula, row) for row in rows])
+    cells = rows if formulas else [map(_no_formula, row) for row in rows]
+    csv.writer(text, lineterminator="\n").writerows(cells)
     return text.getvalue()
 
 

@@ -90,6 +90,11 @@ class AdapterModule(nn.Module):
                 " `reduction`, or leave `invertible` out."
             )
         inner, last = hidden // settings.reduction, depth if settings.last_layer else depth - 1
+        if not last and not settings.invertible:
+            raise InputError(
+                "An encoder of two layers or more was expected for an adapter that leaves the last layer out,"
+                " but it has one. Set `last_layer: true`."
+            )
         self.layers = nn.ModuleList(Bottleneck(hidden, inner) for _ in range(last))
         self.inverse = Coupling(width, settings.invertible) if settings.invertible else None
         for module in self.modules():

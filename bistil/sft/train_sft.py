@@ -42,19 +42,25 @@ class Penalised(Objective):
     """An objective plus the L1 term J(theta) = lambda / N * sum |theta - theta_0| (LT-SFT section 3).
 
     Args:
-        before: whether the term is of theta as it is before the objective dresses the encoder.
+        undress: takes off what the encoder still wears of the batch before, where the objective dresses it:
+            the term is of theta itself.
     """
 
-    def __init__(self, inner: Objective, term: Callable[[], Tensor], *, before: bool = False) -> None:
+    def __init__(
+        self, inner: Objective, term: Callable[[], Tensor], *, undress: Callable[[], None] | None = None
+    ) -> None:
         super().__init__(inner.model)
-        self._inner, self._term, self._before = (inner,), term, before
+        self._inner, self._term, self._undress = (inner,), term, undress
 
     def forward(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """The inner loss plus the term; parts gain `l1`."""
-        bare = self._term() if self._before else None
+        bare = None
+        if self._undress is not None:
+            self._undress()
+            bare = self._term()
         loss, parts = self._inner[0](batch)
         penalty = self._term() if bare is None else bare
-        return loss + penalty, {**parts, "l1": penalty}
+        return loss + penalty, {**parts, "l1": penalty.detach()}
 
     def train(self, mode: bool = True) -> "Penalised":
         """Switch the inner objective too."""
@@ -137,13 +143,21 @@ def _with_l1(tuning: Tuning, weight: float, term: Callable[[], Tensor]) -> Tunin
     """The same tuning with a term added to its objective, where the term has any weight."""
     if not weight:
         return tuning
-    return replace(tuning, objective=Penalised(tuning.objective, term, before=tuning.dresses))
+    return replace(tuning, objective=Penalised(tuning.objective, term, undress=tuning.undress))
 
 
 def phases(history: History) -> list[History]:
-    """The phases of a history, which begin where the count of steps does so again."""
-    starts = [i for i in range(1, len(history)) if history[i]["step"] < history[i - 1]["step"]]
+    """The phases of a history: one begins where the count of steps does so again, or goes on behind the
+    phase's end.
+    """
+    starts = [i for i in range(1, len(history)) if _begins(history[i - 1], history[i])]
     return [history[start:end] for start, end in pairwise([0, *starts, len(history)])]
+
+
+def _begins(before: Mapping[str, float], entry: Mapping[str, float]) -> bool:
+    done, now = before.get("epoch", 0.0), entry.get("epoch", 1.0)  # shares of a phase's steps
+    behind = done >= 1.0 and entry["step"] > before["step"]
+    return entry["step"] < before["step"] or now < done or behind
 
 
 def write_support(path: Path, support: Mapping[str, Tensor]) -> None:

@@ -3,7 +3,7 @@
 Notable: the value holds nothing of the method, so LT-SFT, SpIEL and their peers take the same one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -44,8 +44,8 @@ class Tuning:
         head_rate: the head's own peak of the learning rate, None for the schedule's.
         callbacks: of every phase.
         before: the adapter that one by `adapter` starts from; None for a random one.
-        dresses: whether the encoder wears something of each batch's language from the objective's forward
-            pass until its gradients are there.
+        undress: takes off what the encoder wears of each batch's language from the objective's forward pass
+            until its gradients are there; None where it wears nothing.
         beside: another encoder that the objective reads by, which an adapter is hung on too.
         named: what it learns, as in `task ner`, which is part of the seed of random supports: by a seed alone
             two SFTs would have the same.
@@ -61,7 +61,7 @@ class Tuning:
     cut: int = 0
     head_rate: float | None = None
     callbacks: "Sequence[TrainerCallback]" = ()
-    dresses: bool = False
+    undress: Callable[[], None] | None = None
     before: "Adapter | None" = None
     beside: Any = None
     named: str = ""

@@ -14,6 +14,7 @@ from typing import Any
 
 from bistil.errors import InputError
 from bistil.settings.files import is_file
+from bistil.settings.files import lines as read_file_lines
 from bistil.sources import strict
 from bistil.tasks import task as find_task
 from bistil.tasks.gold import labels_of
@@ -59,12 +60,14 @@ class Overlap:
 @dataclass(frozen=True)
 class FolderCheck:
     """What a data folder holds. missing: places named by the table where no file is, `{split}` left in where
-    no split is there.
+    no split is there, and patterns that have files to learn from and none to validate on. strange: columns of
+    patterns that no task reads.
     """
 
     files: tuple[FileCheck, ...]
     overlaps: tuple[Overlap, ...]
     missing: tuple[str, ...]
+    strange: tuple[str, ...] = ()
 
     @property
     def malformed(self) -> list[FileCheck]:
@@ -92,7 +95,14 @@ def check_folder(data: DataFolder, *, say: Callable[[str], None] = lambda text: 
             if own:
                 sentences[split, path] = own
         overlaps += _overlaps(sentences)
-    return FolderCheck(tuple(files), tuple(overlaps), tuple(missing))
+    patterns = {
+        column: pattern
+        for language in data.languages.values()
+        for column, pattern in language.files.items()
+        if column not in OPTIONAL and "{split}" in pattern
+    }
+    strange = tuple(f"{column} ({pattern})" for column, pattern in patterns.items())
+    return FolderCheck(tuple(files), tuple(overlaps), tuple(missing), strange)
 
 
 def lines(checked: FolderCheck, root: Path) -> Iterator[str]:
@@ -106,7 +116,8 @@ def lines(checked: FolderCheck, root: Path) -> Iterator[str]:
             yield f"{one.code:4} {one.what:9} {one.split:5} {one.examples:>9,}  {_inside(one.path, root)}" + (
                 f"  [{labels}]" if labels else ""
             )
-    yield f"{len(checked.files)} files, {len(checked.malformed)} malformed"
+    files, malformed = ({one.path for one in group} for group in (checked.files, checked.malformed))
+    yield f"{len(files)} files, {len(malformed)} malformed"
     for one in checked.malformed:
         yield f"malformed ({one.what}): {one.error}"
     for one in checked.files:
@@ -122,6 +133,11 @@ def lines(checked: FolderCheck, root: Path) -> Iterator[str]:
         )
     if checked.missing:
         yield f"named by the table but not there: {', '.join(checked.missing)}"
+    if checked.strange:
+        yield (
+            f"columns that no task reads: {', '.join(checked.strange)}; those of tasks are"
+            f" {', '.join(OPTIONAL)}"
+        )
 
 
 def _files(root: Path, language: Language) -> Iterator[tuple[str, str, Path]]:
@@ -138,16 +154,19 @@ def _files(root: Path, language: Language) -> Iterator[tuple[str, str, Path]]:
 
 def _patterns(language: Language) -> Iterator[tuple[str, str]]:
     """Column and pattern of a language's files; what else the table says is for people."""
-    for column, pattern in language.files.items():
-        if column in OPTIONAL or "{split}" in pattern:
-            yield column, pattern
+    return ((column, pattern) for column, pattern in language.files.items() if column in OPTIONAL)
 
 
 def _missing(root: Path, language: Language) -> Iterator[str]:
-    """The patterns of a language that no file fits."""
+    """The patterns of a language that no file fits, and those with files to learn from and none to validate
+    on.
+    """
     for pattern in (language.corpus, *(pattern for _, pattern in _patterns(language))):
-        if pattern and not any(is_file(root / of_split(pattern, split)) for split in SPLITS):
+        there = [split for split in SPLITS if is_file(root / of_split(pattern, split))] if pattern else []
+        if pattern and not there:
             yield pattern
+        elif "{split}" in pattern and "train" in there and "dev" not in there:
+            yield f"{of_split(pattern, 'dev')} (a source needs train and dev)"
 
 
 def _checked(code: str, what: str, split: str, path: Path) -> tuple[FileCheck, set[int]]:
@@ -155,14 +174,33 @@ def _checked(code: str, what: str, split: str, path: Path) -> tuple[FileCheck, s
     try:
         examples = _read(what, path)
     except InputError as error:
+        if what == "parsing" and (tags := _tags_alone(path)):
+            remark = "has tags and no trees: it serves pos, not parsing"
+            return FileCheck(code, what, split, path, len(tags), remarks=(remark,)), _hashes("pos", tags)
         return FileCheck(code, what, split, path, error=str(error)), set()
     counts = Counter(label for example in examples for label in labels_of(what, example))
-    sentences = (text for example in examples for text in _sentences(what, example))
-    hashes = {hash("".join(text.split())) for text in sentences}
     found = tuple(_remarks(what, path, examples))
-    return FileCheck(
-        code, what, split, path, len(examples), tuple(counts.most_common()), remarks=found
-    ), hashes
+    own = () if what == "pos" else _hashes(what, examples)  # a treebank's sentences are told once
+    return FileCheck(code, what, split, path, len(examples), tuple(counts.most_common()), remarks=found), set(
+        own
+    )
+
+
+def _hashes(what: str, examples: list[Any]) -> set[int]:
+    """Hashes of the examples' sentences."""
+    sentences = (text for example in examples for text in _sentences(what, example))
+    return {hash("".join(text.split())) for text in sentences}
+
+
+def _tags_alone(path: Path) -> list[Any]:
+    """The sentences of a treebank that has no heads at all; none where it has some or cannot be read."""
+    words = [line.split("\t") for _, line in read_file_lines(path) if line and not line.startswith("#")]
+    if any(len(word) != 10 or word[6] != "_" for word in words):
+        return []
+    try:
+        return _read("pos", path)
+    except InputError:
+        return []
 
 
 def _remarks(what: str, path: Path, examples: list[Any]) -> Iterator[str]:
@@ -182,10 +220,8 @@ def _read(what: str, path: Path) -> list[Any]:
 
 
 def _sentences(what: str, example: Any) -> Iterator[str]:
-    """The text of an example: its words, both sentences of a pair, context and question. A treebank's is told
-    once, for its trees.
-    """
-    if what in ("parsing", "ner"):
+    """The text of an example: its words, both sentences of a pair, context and question."""
+    if what in ("parsing", "pos", "ner"):
         yield " ".join(example.words)
     elif what == "nli":
         yield from (example.premise, example.hypothesis)

@@ -1,19 +1,20 @@
 """A data set from the hub into a data folder: files of the public formats, and their places in the folder's
 languages.csv.
 
-Notable: `datasets` does the loading and the caching, so a second time needs no network; a file appears under
-its name when it is whole; a language's column that the folder's table fills already is left as it is."""
+Notable: `datasets` does the loading and the caching; a file appears under its name when it is whole; what is
+there already, files as well as a language's column of the folder's table, is left as it is, and told."""
 
 import socket
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
 from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.settings.files import csv_text, read_csv
+from bistil.settings.places import given
 from bistil.sources.table import DataSet, data_set
 from bistil.sources.without import Places, shared
 from bistil.sources.write import SUFFIXES, WRITERS
@@ -56,6 +57,14 @@ def get(
         )
     written = []
     for code in codes or entry.languages:
+        pattern = place(entry, code)
+        here = {split: folder / of_split(pattern, split) for split in entry.splits}
+        kept = [split for split, path in here.items() if path.exists()]
+        for path in dict.fromkeys(here[split] for split in kept):
+            say(f"{path} is there already and stays; take it away to get it anew")
+        if len(kept) == len(here):
+            _name(folder, entry, code, pattern, say)
+            continue
         splits = _loaded(load or from_hub, entry, code)
         found = [(ours, theirs) for ours, theirs in entry.splits.items() if theirs in splits]
         if not found:
@@ -63,20 +72,24 @@ def get(
                 f"{entry.name} for {code} should have the splits {', '.join(entry.splits.values())}, but has"
                 f" {', '.join(splits)}."
             )
-        pattern, left_out = place(entry, code), _left_out(load or from_hub, entry, code, splits)
+        left_out = _left_out(load or from_hub, entry, code, splits)
         for split, theirs in found:
-            path, rows = folder / of_split(pattern, split), splits[theirs]
+            if split in kept:
+                continue
+            path, rows = here[split], splits[theirs]
             gone = {i for name, i in left_out if name == theirs and split != "test"}
-            kept = (row for i, row in enumerate(rows) if i not in gone)
-            _write(path, WRITERS[entry.format](islice(kept, most), _classes(rows), entry.drop))
+            wanted = (row for i, row in enumerate(_arriving(rows, entry, code)) if i not in gone)
+            _write(path, WRITERS[entry.format](islice(wanted, most), _classes(rows), entry.drop))
             written.append(path)
             say(f"{path}" + (f", {len(gone):,} rows left out as `without` says" if gone else ""))
-        if not add_to_table(folder, code, "corpus" if entry.task == "text" else column(entry.task), pattern):
-            say(
-                f"languages.csv already says where {entry.task} of {code} is; that stays, {pattern} is not"
-                " in it"
-            )
+        _name(folder, entry, code, pattern, say)
     return written
+
+
+def _name(folder: Path, entry: DataSet, code: str, pattern: str, say: Callable[[str], None]) -> None:
+    """Say in the folder's table where a language's files are, or that it says something else."""
+    if not add_to_table(folder, code, "corpus" if entry.task == "text" else column(entry.task), pattern):
+        say(f"languages.csv already says where {entry.task} of {code} is; that stays, {pattern} is not in it")
 
 
 def wanted(
@@ -94,7 +107,7 @@ def wanted(
         if not name.endswith((".yaml", ".yml")):
             yield data_set(name), tuple(codes)
             continue
-        experiment = Experiment.read(Path(name))
+        experiment = Experiment.read(given(name))
         if not experiment.data_sets:
             raise InputError(
                 f"{name} should name data sets under `data_sets`, but names none. Name them there, or sets"
@@ -163,7 +176,8 @@ def add_to_table(folder: Path, code: str, column: str, pattern: str) -> bool:
         return False
     row = rows.setdefault(code, _known(code))
     row[column] = pattern
-    _write(path, [csv_text([columns, *([one.get(name) or "" for name in columns] for one in rows.values())])])
+    cells = [columns, *([one.get(name) or "" for name in columns] for one in rows.values())]
+    _write(path, [csv_text(cells, formulas=True)])
     return True
 
 
@@ -182,11 +196,28 @@ def _loaded(load: Load, entry: DataSet, code: str) -> Mapping[str, Any]:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(
-            f"{entry.name} ({code}) comes from the hub ({entry.hub}), which gave nothing:"
-            f" {_first_line(error)}. Go online, or take its files from {entry.homepage} and name them in"
-            " FOLDER/languages.csv."
-        ) from error
+        raise _lost(entry, code, "nothing", error) from error
+
+
+def _arriving(rows: Iterable[Any], entry: DataSet, code: str) -> Iterator[Any]:
+    """Rows as they are asked for, which may be from over there."""
+    found = iter(rows)
+    for number in count():
+        try:
+            row = next(found)
+        except StopIteration:
+            return
+        except Exception as error:
+            raise _lost(entry, code, f"{number:,} rows and no more", error) from error
+        yield row
+
+
+def _lost(entry: DataSet, code: str, what: str, error: Exception) -> InputError:
+    return InputError(
+        f"{entry.name} ({code}) comes from the hub ({entry.hub}), which gave {what}: {_first_line(error)}. Go"
+        f" online and run this again, or take its files from {entry.homepage} and name them in"
+        " FOLDER/languages.csv."
+    )
 
 
 def _left_out(load: Load, entry: DataSet, code: str, splits: Mapping[str, Any]) -> Places:
@@ -199,7 +230,7 @@ def _left_out(load: Load, entry: DataSet, code: str, splits: Mapping[str, Any]) 
             f"{entry.name} is without the texts of {other.name}, which should be on the hub with a part for"
             f" {code}: correct data/datasets.yaml."
         )
-    tested = _loaded(load, other, code)
+    tested = {name: _arriving(rows, other, code) for name, rows in _loaded(load, other, code).items()}
     names = [other.splits.get(split, split) for split in entry.without.splits]
     if lacking := [name for name in names if name not in tested]:
         raise InputError(
@@ -223,6 +254,7 @@ def _classes(rows: Any) -> dict[str, Sequence[str]]:
 
 
 def _write(path: Path, parts: Iterable[str]) -> None:
+    path = path.resolve()  # what a link stands for, not the link, is written anew
     with aside(path) as made:
         with (made / path.name).open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(parts)

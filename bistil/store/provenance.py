@@ -74,14 +74,22 @@ def _usual(one: Field[Any]) -> Any:
 
 def by_name(what: str, paths: Iterable[Path], root: Path) -> dict[str, str]:
     """Files as inputs of a stage, each under its name after `what`, or under its place below `root` where
-    several have that name.
+    several have that name; of those that are elsewhere, under the names of its folders that tell them apart.
     """
     files = sorted(set(paths))
     names = Counter(path.name for path in files)
-    return {
-        f"{what} {path.name if names[path.name] == 1 else path.relative_to(root).as_posix()}": file_id(path)
-        for path in files
-    }
+
+    def called(path: Path) -> str:
+        if names[path.name] == 1:
+            return path.name
+        if path.is_relative_to(root):
+            return path.relative_to(root).as_posix()
+        others = [one.parts for one in files if one != path]
+        parts = path.parts
+        few = next(n for n in range(1, len(parts) + 1) if all(parts[-n:] != one[-n:] for one in others))
+        return "/".join(parts[-few:])
+
+    return {f"{what} {called(path)}": file_id(path) for path in files}
 
 
 def canonical_json(value: Any) -> str:

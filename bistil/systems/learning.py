@@ -163,6 +163,11 @@ class Learning(Settings):
                 "`embeddings: frozen` and `part` are for tuning by `select` or LT-SFT; take them out."
             )
 
+        if strange := [term.of for term in self.terms.values() if term.of in ("relations", "prediction")]:
+            raise InputError(
+                "Terms of attention, states or scores were expected for a student that follows the task's"
+                f" teacher, whose predictions it follows in any case, but got one of {strange[0]}."
+            )
         if self.layers and self.follows == "teacher":
             raise InputError(
                 "A head with `layers` of its own cannot begin as the teacher's, as `follows: teacher` has it:"

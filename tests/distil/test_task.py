@@ -13,9 +13,10 @@ from bistil.distil.start import initialise
 from bistil.distil.task import Followed, TaskConfig, TaskDistillation, TaskLearning, train_task_sft
 from bistil.evaluation.score import evaluate
 from bistil.models.load import TaskModel
-from bistil.sft.config import SftConfig
+from bistil.sft.config import PeftSft, SftConfig
 from bistil.sft.delta import base_hash
 from bistil.sft.lottery import LotteryConfig
+from bistil.sft.peers import library, peft_settings
 from bistil.systems.layers import layer_pairs
 from bistil.systems.recipe import STATES
 from bistil.tasks import task as find_task
@@ -193,6 +194,38 @@ def test_a_forced_student_sees_no_dropout_and_maps_ids(data, wordpiece) -> None:
     student = TaskModel(encoder=initialise(teacher.encoder, 2), head=task.head(32))
     TaskDistillation(student, task, followed(teacher, student, kept))(batch)
     assert torch.equal(seen[0], kept[batch["input_ids"]])
+
+
+@pytest.mark.parametrize("name", ["parsing", "ner", "nli", "qa"])
+@pytest.mark.parametrize("peft", [False, True])
+def test_a_forced_student_is_a_function_of_the_batch_while_it_trains(
+    name: str, peft: bool, data, wordpiece
+) -> None:
+    """Whatever head it has, and whatever is hung on it: no dropout is left on."""
+    task, examples = kit(name, data)
+    teacher, student = models(task, len(wordpiece))
+    other = models(task, len(wordpiece))[1]
+    for parameter in (*teacher.head.parameters(), *student.head.parameters(), *other.head.parameters()):
+        torch.nn.init.normal_(parameter, std=0.1)  # a parser's begins at 0, which hides what is dropped
+    objective = TaskDistillation(student, task, followed(teacher, student))
+    if peft:
+        library().get_peft_model(student.encoder, peft_settings(student.encoder, PeftSft(density=0.1), 0))
+    objective.train()
+    batch = task.collate(task.encode(examples[:4], wordpiece, max_length=48), 0)
+    first, second = (objective(batch)[0] for _ in range(2))
+    assert torch.equal(first, second)
+    gold = TaskLearning(other, task).train()
+    assert not torch.equal(gold(batch)[0], gold(batch)[0])
+
+
+def test_a_student_may_follow_predictions_alone(data, wordpiece) -> None:
+    task, examples = kit("ner", data)
+    teacher, student = models(task, len(wordpiece))
+    follows = dataclasses.replace(followed(teacher, student), terms={})
+    batch = task.collate(task.encode(examples[:4], wordpiece, max_length=48), 0)
+    loss, parts = TaskDistillation(student, task, follows)(batch)
+    assert set(parts) == {"prediction"}
+    assert torch.equal(loss, parts["prediction"])
 
 
 @pytest.mark.parametrize("name", ["parsing", "ner"])

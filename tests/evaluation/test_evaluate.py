@@ -105,3 +105,20 @@ def test_batches_take_every_row_once_and_the_longest_come_in_small_ones() -> Non
     rows = [{"input_ids": [0] * n} for n in (3, 3000, 5, 700, 900, 2, 1)]
     found = list(by_length(rows, 3))
     assert found == [[1], [4, 3], [2, 0, 5], [6]]
+
+
+@pytest.mark.parametrize("name", ["ner", "parsing"])
+def test_what_is_longer_than_the_encoder_is_cut_as_it_has_positions(
+    name: str, tokenizer: BertTokenizer
+) -> None:
+    task, _ = sentences(name)
+    many = words(60)
+    long = (
+        Tagged(many, ("B-PER", *["O"] * 59))
+        if name == "ner"
+        else Sentence(many, tuple(range(60)), ("root",) * 60)
+    )
+    model = random_model(task)
+    assert len(predict_all(model, task, [long], tokenizer)) == 1
+    cut = predict_all(model, task, [long], tokenizer, max_length=32)
+    assert predict_all(model, task, [long], tokenizer) == cut

@@ -295,6 +295,18 @@ def test_variants_tell_densities_apart_only_where_there_are_several() -> None:
     assert len(select(rows, Variant("bistil-tf", 2, 0.04))) == 1
 
 
+def test_a_reduction_of_one_is_told_apart_from_others() -> None:
+    rows = [row("bistil-tf", lrf, value) for lrf, value in ((None, 80.0), (2, 60.0), (3, 40.0))]
+    assert [one.label for one in variants(rows)] == ["bistil-tf", "bistil-tf lrf 2", "bistil-tf lrf 3"]
+    for lrf, value in ((None, 80.0), (1, 80.0), (2, 60.0), (3, 40.0)):
+        assert [one["value"] for one in select(rows, Variant("bistil-tf", lrf))] == [value]
+    assert select(rows, Variant("bistil-tf", 6)) == []
+    assert len(select(rows[1:], Variant("bistil-tf"))) == 2
+    assert select(rows[1:], Variant("bistil-tf", 1)) == []
+    unstated = [row("scratch", None, 9.0)]
+    assert select(unstated, Variant("scratch", 2)) == unstated
+
+
 def test_densities_that_came_of_targets_and_seeds_are_one_system() -> None:
     rows = [
         row("monoshot", 2, 1.0, density=density, target=target, seed=seed)

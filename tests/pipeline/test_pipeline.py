@@ -21,6 +21,7 @@ from bistil.evaluation.results import COLUMNS, primary_metric, read_results, wri
 from bistil.experiment import Cell, Experiment
 from bistil.models.load import load_teacher, save_student
 from bistil.pipeline import Pipeline, inputs, tuned
+from bistil.pipeline.inputs import keep_history
 from bistil.pipeline.started import followed_teacher
 from bistil.plan import foresee
 from bistil.report.page import write_report
@@ -280,6 +281,26 @@ BAD_SETTINGS: dict[str, tuple[dict[str, object], str]] = {
         "'qxx' is not in it",
     ),
     "too long": ({"text": {"length": 65, "batch_size": 4}}, "up to the 64 positions"),
+    "a layer that a student has not": (
+        {"systems": ["bistil-tf:2"], "targets": {"retrieval": ["qac"]}, "retrieval": {"layers": [4]}},
+        "Layers from 0 to 3 were expected under `layers` of `retrieval`, since bistil-tf has so many",
+    ),
+    "a term of the task between layers that are not there": (
+        {
+            "systems": ["far:2"],
+            "variants": {
+                "far": {"of": "bistil-tf", "learning": {"terms": {"attention": {"layers": "1-99"}}}}
+            },
+        },
+        "a teacher's from 1 to 6",
+    ),
+    "a narrower student with a term of its own layers": (
+        {
+            "systems": ["far:2x2"],
+            "variants": {"far": {"of": "bistil-tf", "learning": {"terms": {"hidden": {"layers": "3-6"}}}}},
+        },
+        "the narrower far to follow its task's teacher by, but got hidden",
+    ),
 }
 
 
@@ -302,6 +323,36 @@ def test_bad_settings_are_refused_before_any_work(name: str, experiment, data, t
     with pytest.raises(InputError, match=message):
         Pipeline(experiment(**changes), data, Store(tmp_path / "store")).check()
     assert nothing_begun(tmp_path / "store")
+
+
+def test_types_of_shots_are_none_that_a_source_teaches(experiment, copy: Path, tmp_path: Path) -> None:
+    """Entities are learnt by the source's types, so others in a target's files are refused, shots or not."""
+    for split in ("train", "dev", "test"):
+        path = copy / "ner" / f"qac-{split}.txt"
+        path.write_text(path.read_text(encoding="utf-8").replace("-", "-X"), encoding="utf-8")
+    asked = experiment(systems=["teacher-ltsft@fs"], targets={"ner": ["qac"]}, regimes={"fs": {"shots": 2}})
+    with pytest.raises(InputError, match="Labels that the source language's training file has"):
+        Pipeline(asked, DataFolder(copy), Store(tmp_path / "store")).check()
+
+
+def test_validation_reads_no_more_than_its_rows_say(experiment, data, tmp_path: Path) -> None:
+    rows = [{"language": "target", "split": "dev", "most": 2}]
+    asked = experiment(
+        systems=["few"],
+        targets={"ner": ["qac"]},
+        variants={"few": {"of": "teacher-ltsft", "learning": {"validated": rows}}},
+    )
+    own = Pipeline(asked, data, Store(tmp_path / "store"))
+    [cell] = asked.cells()
+    assert {code: len(found) for code, found in own.validation(cell, None).items()} == {"qac": 2}
+    assert {code: len(found) for code, found in own.validation(cell, 1).items()} == {"qac": 1}
+
+
+def test_what_a_manifest_calls_best_is_of_the_phase_whose_model_is_kept(tmp_path: Path) -> None:
+    dense = [{"step": step, "epoch": step / 20, "eval_f1": 70.0} for step in (10, 20)]
+    sparse = [{"step": step, "epoch": step / 40, "eval_f1": 0.2} for step in (20, 40)]
+    assert keep_history(tmp_path, [*dense, *sparse], "f1") == {"steps": 40, "best_f1": 0.2}
+    assert keep_history(tmp_path, [], "f1") == {"steps": 0, "best_f1": None}
 
 
 def test_a_student_that_diverged_is_no_artefact_and_has_no_score(experiment, data, tmp_path: Path) -> None:

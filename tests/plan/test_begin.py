@@ -32,8 +32,11 @@ def wish(**changed: str) -> Wish:
 def test_every_task_and_size_gives_a_file_that_reads_and_fits(
     teacher: str, task: str, tmp_path: Path
 ) -> None:
-    experiment, fitted = begin(wish(teacher=teacher, task=task), tmp_path / "mine")
-    assert experiment.targets == {task: ("swa",)}
+    source, target = ("qaa", "qac") if "miniworld" in teacher else ("eng", "swa")
+    asked = wish(teacher=teacher, task=task, source=source, target=target)
+    experiment, fitted = begin(asked, tmp_path / "mine")
+    assert experiment.targets == {task: (target,)}
+    assert (experiment.data_sets == {}) or experiment.data == "folder"
     assert list(experiment.task) == [task]
     assert not misfits(experiment)
     assert experiment.general.schedule == fitted.read("").general.schedule
@@ -83,6 +86,7 @@ def test_reductions_that_do_not_divide_the_teacher_are_left_out(tmp_path: Path) 
         ({"source": "e n"}, "language code"),
         ({"teacher": "no/such-teacher"}, "--size tiny|small|base"),
         ({"name": "a/b"}, "name of at most 80"),
+        ({"teacher": "data/teachers/miniworld"}, "'eng' is not in it"),
     ],
 )
 def test_what_cannot_be_is_refused(changed: dict[str, str], told: str, tmp_path: Path) -> None:

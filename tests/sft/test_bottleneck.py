@@ -86,6 +86,13 @@ def test_the_number_of_values_is_that_of_the_papers(settings: AdapterConfig, cou
     assert sum(one.numel() for one in module.parameters()) == count
 
 
+def test_one_layer_has_no_room_for_an_adapter_that_leaves_the_last_one_out() -> None:
+    config = BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    with pytest.raises(InputError, match="`last_layer: true`"):
+        AdapterModule(config, AdapterConfig(reduction=4))
+    assert len(AdapterModule(config, AdapterConfig(reduction=4, last_layer=True)).layers) == 1
+
+
 def test_the_invertible_map_is_undone_by_its_inverse_and_is_that_of_the_paper() -> None:
     torch.manual_seed(0)
     one = Coupling(16, 2)

@@ -17,7 +17,7 @@ from transformers import BertModel, set_seed
 from bistil.sft.config import SftConfig
 from bistil.sft.delta import SparseDelta, base_hash, deltas_applied
 from bistil.sft.lottery import LotteryConfig, Selection, snapshot
-from bistil.sft.train_sft import lottery_ticket
+from bistil.sft.train_sft import Penalised, lottery_ticket, phases
 from bistil.sft.tuning import Tuning
 from bistil.training.loop import History, Objective, Run, Schedule, Stopped
 from bistil.training.progress import Event, Listener, silent
@@ -276,3 +276,34 @@ def test_an_sft_on_top_of_another_belongs_to_the_bare_base(tmp_path: Path) -> No
     fresh.load_state_dict(model().encoder.state_dict())
     with deltas_applied(fresh, first, delta):
         assert same_bits(bits(fresh), bits(net.encoder))
+
+
+def test_phases_begin_where_steps_do_again_or_go_on_behind_an_end() -> None:
+    def entries(*steps: int, of: int) -> list[dict[str, float]]:
+        return [{"step": step, "epoch": step / of} for step in steps]
+
+    long, short = entries(50, 100, 100, of=100), entries(10, 20, 30, 30, of=30)
+    assert phases([*long, *short]) == [long, short]
+    assert phases([*short, *long]) == [short, long]
+    assert phases(long) == [long]
+
+
+def test_the_penalty_is_of_theta_alone_in_every_batch_of_a_step() -> None:
+    inner, dressed = Parity(model()), list[bool]()
+
+    def undress() -> None:
+        dressed.clear()
+
+    class Dressing(Objective):
+        def forward(self, batch):
+            dressed.append(True)
+            return inner(batch)
+
+    def term() -> Tensor:
+        assert not dressed
+        return torch.tensor(2.0)
+
+    penalised = Penalised(Dressing(inner.model), term, undress=undress)
+    for step in range(2):  # as batches of one step, between which nothing is taken off
+        _, parts = penalised(Sentences(2, 1)[step])
+        assert float(parts["l1"]) == 2.0

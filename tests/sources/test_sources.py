@@ -181,8 +181,9 @@ def test_what_another_set_tests_on_is_left_out_changed_or_not(tmp_path: Path) ->
     assert kept["dev"] == [("saya tinggal di bandung", "neutral")]
     assert not folder.has("classification", "ind", "test")
     assert [line.partition(", ")[2].split(" ")[0] for line in said] == ["2", "1"]
-    get(data_set("smsa"), tmp_path, ["ind"], most=1, load=hub, say=said.append)
-    assert len(kind.read(folder.file("classification", "ind", "train"))) == 1
+    few = tmp_path / "few"
+    get(data_set("smsa"), few, ["ind"], most=1, load=hub, say=said.append)
+    assert len(kind.read(DataFolder(few).file("classification", "ind", "train"))) == 1
 
 
 def test_left_out_are_the_rows_of_the_same_letters_and_if_asked_the_nearest() -> None:
@@ -238,6 +239,88 @@ def test_a_column_that_is_filled_stays(tmp_path: Path) -> None:
         "Hausa",
         "ner/masakhaner/hau-{split}.txt",
     )
+
+
+def test_files_that_are_there_stay_and_nothing_is_asked_for(tmp_path: Path) -> None:
+    said: list[str] = []
+    get(data_set("conll2003"), tmp_path, ["eng"], load=hub, say=said.append)
+    own = tmp_path / "ner/conll2003/eng-train.txt"
+    own.write_text("mine O\n", encoding="utf-8")
+    said.clear()
+    get(data_set("conll2003"), tmp_path, ["eng"], load=hub, say=said.append)
+    assert own.read_text(encoding="utf-8") == "mine O\n"
+    assert f"{own} is there already and stays; take it away to get it anew" in said
+
+    def never(*asked: Any) -> Mapping[str, Any]:
+        raise AssertionError("the hub was asked")
+
+    for split in ("train", "dev", "test"):
+        (tmp_path / f"ner/conll2003/eng-{split}.txt").write_text("mine O\n", encoding="utf-8")
+    assert get(data_set("conll2003"), tmp_path, ["eng"], load=never, say=said.append) == []
+    corpus = tmp_path / "corpora" / "swa.txt"
+    corpus.parent.mkdir()
+    corpus.write_text("yangu\n", encoding="utf-8")
+    get(data_set("wikipedia"), tmp_path, ["swa"], load=never, say=said.append)
+    assert corpus.read_text(encoding="utf-8") == "yangu\n"
+    assert DataFolder(tmp_path).language("swa").corpus == "corpora/swa.txt"
+
+
+def test_a_connection_lost_between_rows_is_told_in_one_line(tmp_path: Path) -> None:
+    def streamed(*asked: Any) -> Mapping[str, Any]:
+        def rows() -> Any:
+            yield {"text": "moja"}
+            raise ConnectionError("aborted")
+
+        return {"train": rows()}
+
+    with pytest.raises(InputError, match=r"gave 1 rows and no more: ConnectionError, aborted") as error:
+        get(data_set("wikipedia"), tmp_path, ["swa"], load=streamed, say=lambda text: None)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "corpora" / "swa.txt").exists()
+
+
+def test_the_table_keeps_its_cells_and_its_link(tmp_path: Path) -> None:
+    shared = tmp_path / "shared.csv"
+    shared.write_text("code,name,family,seen,corpus\nqaa,A,F,yes,@texts/qaa.txt\n", encoding="utf-8")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "languages.csv").symlink_to(shared)
+    assert add_to_table(folder, "qab", "ner", "ner/qab-{split}.txt")
+    assert (folder / "languages.csv").is_symlink()
+    assert set(read_table(shared)) == {"qaa", "qab"}
+    assert read_table(shared)["qaa"].corpus == "@texts/qaa.txt"
+
+
+def test_a_shipped_experiment_file_is_found_from_any_folder(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert [entry.name for entry, _ in sources.wanted(["data/experiments/paper-ner.yaml"], say=print)]
+
+
+def test_a_check_tells_tags_without_trees_strange_columns_and_what_no_source_can_do_without(
+    tmp_path: Path, capsys
+) -> None:
+    head = "code,name,family,seen,corpus,treebank,ner,sentiment\n"
+    (tmp_path / "languages.csv").write_text(
+        f"{head}qaa,A,F,yes,,t-{{split}}.conllu,n-{{split}}.txt,s-{{split}}.tsv\n", encoding="utf-8"
+    )
+    tags = "1\tx\t_\tNOUN\t_\t_\t_\t_\t_\t_\n2\ty\t_\tVERB\t_\t_\t_\t_\t_\t_\n\n"
+    for split in ("train", "test"):
+        (tmp_path / f"t-{split}.conllu").write_text(tags, encoding="utf-8")
+    (tmp_path / "n-train.txt").write_text("x O\n", encoding="utf-8")
+    assert cli.main(["data", "check", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "3 files, 0 malformed" in out
+    assert "t-train.conllu, has tags and no trees: it serves pos, not parsing" in out
+    assert "1 of 1 sentences (100.0 %) of t-test.conllu stand in t-train.conllu" in out
+    assert "n-dev.txt (a source needs train and dev)" in out
+    assert "columns that no task reads: sentiment (s-{split}.tsv)" in out
+    (tmp_path / "t-train.conllu").write_text(tags.replace("NOUN\t_\t_\t_", "NOUN\t_\t_\t0"), encoding="utf-8")
+    assert cli.main(["data", "check", str(tmp_path)]) == 1
+    assert "malformed (parsing)" in capsys.readouterr().out
+    (tmp_path / "languages.csv").write_text(head, encoding="utf-8")
+    assert cli.main(["data", "check", str(tmp_path)]) == 2
+    (tmp_path / "languages.csv").write_text(f"{head}qab,B,F,yes,b.txt,,,\n", encoding="utf-8")
+    assert cli.main(["data", "check", str(tmp_path)]) == 1
 
 
 def test_what_cannot_be_had_is_told_in_one_line(tmp_path: Path, capsys) -> None:
@@ -321,7 +404,8 @@ def test_a_check_names_counts_labels_and_missing_files(world: Path) -> None:
         "neutral",
         "contradiction",
     }
-    assert any(line.startswith(f"{len(checked.files)} files, 0 malformed") for line in lines(checked, world))
+    number = len({one.path for one in checked.files})
+    assert any(line.startswith(f"{number} files, 0 malformed") for line in lines(checked, world))
 
 
 def test_columns_for_people_are_no_files(world: Path, tmp_path: Path) -> None:

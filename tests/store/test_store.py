@@ -430,3 +430,5 @@ def test_files_are_inputs_by_name_and_by_place_where_names_are_alike(tmp_path: P
     assert set(found) == {"without a/test.txt", "without b/test.txt", "without other.txt"}
     assert found["without other.txt"] == file_id(places[2])
     assert len(set(found.values())) == 3
+    elsewhere = by_name("without", places[:2], tmp_path / "data")  # as absolute paths in a language table are
+    assert set(elsewhere) == {"without a/test.txt", "without b/test.txt"}
