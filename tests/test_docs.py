@@ -85,7 +85,8 @@ def test_the_commands_of_a_page_run_and_say_what_it_shows(
             elif command[0] != "bistil":
                 assert " ".join(command).startswith(OTHERS), command
             elif is_quick(command):
-                assert main(command[1:]) == 0, command
+                bare = command[1:3] == ["data", "check"] and not Path(command[3], "corpora").exists()
+                assert main(command[1:]) == int(bare), command  # 1: nothing was fetched here
             else:
                 assert parser().parse_args(command[1:]).run, command
         out = capsys.readouterr().out
