@@ -177,8 +177,8 @@ class TaskDistillation(Objective):
         self._pairs = term_pairs(follows.terms, follows.pairs, *depths)
 
     def train(self, mode: bool = True) -> "TaskDistillation":
-        """Switch the student, without any dropout, whatever was hung on it meanwhile: it learns a function,
-        not a sample of it.
+        """Switch the student, without dropout, whatever was hung on it meanwhile: it learns a function, not a
+        sample of it. The parser's head alone keeps its own.
         """
         super().train(mode)
         set_dropout(self.model, 0.0)

@@ -142,8 +142,6 @@ def make_task_sft(
         settings["validated"] = learning.validated
         if any(part.most and not part.drawn for part in learning.validated):
             settings["validated_rows"] = "cut"  # of artefacts without, all rows of a file chose
-    if system.forced and cell.task == "parsing":
-        settings["dropout"] = 0.0  # of artefacts without, the head's stayed on
     if system.then is not None:
         settings |= {"then": system.then, "further": system.further}
     if system.forced and learning.terms != STATES:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, pad
+from torch.nn.functional import dropout, linear, pad
 
 from bistil.tasks.trees import decode
 
@@ -33,7 +33,9 @@ class ShallowBiaffine(nn.Module):
 
     def __init__(self, *, hidden_size: int, relations: int, dropout: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        # A number and no module: it stays on in a student that follows a teacher, which has no other
+        # dropout. On miniworld that is worth .6 LAS (reports/LOG.md).
+        self.dropout = dropout
         self.arcs = nn.Parameter(torch.zeros(hidden_size + 1, hidden_size + 1))
         self.relations = nn.Parameter(torch.zeros(relations, hidden_size + 1, hidden_size + 1))
 
@@ -62,7 +64,7 @@ class ShallowBiaffine(nn.Module):
         """States of root and words with the constant 1 appended. Shape: [B, L, H] -> [B, W + 1, H + 1]."""
         positions = pad(first_subwords.clamp(min=0), (1, 0))
         states = hidden.gather(1, positions[:, :, None].expand(-1, -1, hidden.shape[-1]))
-        return pad(self.dropout(states), (0, 1), value=1.0)
+        return pad(dropout(states, self.dropout, self.training), (0, 1), value=1.0)
 
     def arc_scores(self, states: Tensor, words: Tensor) -> Tensor:
         """Scores of each word's head candidates; padding and the word itself are impossible. Shape: [B, W +

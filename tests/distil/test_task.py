@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -201,7 +202,7 @@ def test_a_forced_student_sees_no_dropout_and_maps_ids(data, wordpiece) -> None:
 def test_a_forced_student_is_a_function_of_the_batch_while_it_trains(
     name: str, peft: bool, data, wordpiece
 ) -> None:
-    """Whatever head it has, and whatever is hung on it: no dropout is left on."""
+    """Whatever is hung on it, no dropout is left on; the parser's head alone keeps its own."""
     task, examples = kit(name, data)
     teacher, student = models(task, len(wordpiece))
     other = models(task, len(wordpiece))[1]
@@ -213,7 +214,11 @@ def test_a_forced_student_is_a_function_of_the_batch_while_it_trains(
     objective.train()
     batch = task.collate(task.encode(examples[:4], wordpiece, max_length=48), 0)
     first, second = (objective(batch)[0] for _ in range(2))
-    assert torch.equal(first, second)
+    assert torch.equal(first, second) == (name != "parsing")
+    if name == "parsing":
+        head: Any = student.head
+        head.dropout = 0.0
+        assert torch.equal(*(objective(batch)[0] for _ in range(2)))
     gold = TaskLearning(other, task).train()
     assert not torch.equal(gold(batch)[0], gold(batch)[0])
 
