@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 
-from bistil.distil.general import GeneralConfig, evaluate_general
+from bistil.distil.general import GeneralConfig, evaluate_general, set_dropout
 from bistil.distil.labels import Labels
 from bistil.errors import InputError
 from bistil.losses import stored_loss
@@ -297,7 +297,8 @@ def merge(
     most: int = 64,
     earlier: Mapping[float, Path] = MappingProxyType({}),
 ) -> History:
-    """Train a student in place on stored labels; the best by the loss on held-out tokens is kept.
+    """Train a student in place on stored labels, without dropout; the best by the loss on held-out tokens is
+    kept.
 
     Args:
         stores: the stores of each language, one a teacher.
@@ -306,6 +307,7 @@ def merge(
             it goes on from the last of them that ended with one of its evaluations.
     """
     set_seed(config.seed)
+    set_dropout(mlm, 0.0)
     parts = {code: pool(own, how.copies, config.held_out(code)) for code, own in stores.items()}
     tokens = {code: max(store.tokens for store in own) for code, own in stores.items()}
     blocks = sum(max(store.blocks for store in own) for own in stores.values())

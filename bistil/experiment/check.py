@@ -220,12 +220,15 @@ def _check_merging(experiment: "Experiment") -> None:
 def _check_copies(
     experiment: "Experiment", system: System, how: MergeConfig, at: tuple[str | int, ...]
 ) -> None:
-    """Refuse copies that cannot be compared, and students without a loss to be judged by."""
+    """Refuse copies of a text that are cut at different places, and students without a loss to be judged
+    by.
+    """
     several = any(len(own) > 1 for own in how.teaches.values())
-    if system.merges and how.copies == "best" and several and experiment.text.packed:
+    if system.merges and several and experiment.text.packed:
         raise InputError(
-            "`copies: best` compares what teachers make of the same block, but packed text is cut by each"
-            " teacher's own tokens. Set `packed: false` under `text`.",
+            "Where a language has several teachers, their copies of a block are held out together, and"
+            " `copies: best` compares them, but packed text is cut by each teacher's own tokens. Set"
+            " `packed: false` under `text`.",
             at=at,
         )
     if system.merges and system.student and not any(t.by == "ce" for t in system.student.terms.values()):

@@ -172,7 +172,9 @@ def make_merged(
     def build(folder: Path) -> Mapping[str, Any]:
         tokenizer = trimmed_tokenizer(union)
         set_seed(config.seed)
-        mlm = off_the_plateau(_student(how.student, len(tokenizer), tokenizer.pad_token_id, positions))
+        dropout = getattr(inputs.uncut_teacher().encoder.config, "hidden_dropout_prob", 0.0)
+        student = _student(how.student, len(tokenizer), tokenizer.pad_token_id, positions, dropout)
+        mlm = off_the_plateau(student)
         if how.start != "random":
             maps = load_file(union.path(MAPS))
             start_from(
@@ -215,8 +217,12 @@ def make_merged(
     return inputs.store.run("student", {**settings, "merge": learnt}, made_from, build)
 
 
-def _student(shape: Shape, tokens: int, padding: int | None, positions: int) -> PreTrainedModel:
-    """A masked LM with random weights: a BERT, or an ELECTRA where embeddings have a width of their own."""
+def _student(
+    shape: Shape, tokens: int, padding: int | None, positions: int, dropout: float
+) -> PreTrainedModel:
+    """A masked LM with random weights: a BERT, or an ELECTRA where embeddings have a width of their own. It
+    is tuned on tasks with the dropout of the experiment's teacher, which it is compared with.
+    """
     sizes: dict[str, Any] = {
         "vocab_size": tokens,
         "hidden_size": shape.hidden,
@@ -225,8 +231,8 @@ def _student(shape: Shape, tokens: int, padding: int | None, positions: int) -> 
         "intermediate_size": 4 * shape.hidden,
         "max_position_embeddings": positions,
         "pad_token_id": padding,
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
+        "hidden_dropout_prob": dropout,
+        "attention_probs_dropout_prob": dropout,
     }
     if shape.embedding is None:
         return BertForMaskedLM(BertConfig(**sizes))

@@ -285,7 +285,8 @@ def _keep_family(
 
 def general_config(inputs: Inputs, cell: Cell, recipe: Student) -> GeneralConfig:
     """How long and how fast a cell's student learns, without settings that do not touch it."""
-    experiment = inputs.experiment
+    experiment, general, codes = inputs.experiment, inputs.experiment.general, inputs.languages(cell)
+    weights = {code: weight for code, weight in (general.weights or {}).items() if code in codes} or None
     if not recipe.follows:
         return GeneralConfig(
             lrf=cell.lrf,
@@ -293,11 +294,10 @@ def general_config(inputs: Inputs, cell: Cell, recipe: Student) -> GeneralConfig
             batch_size=experiment.scratch.batch_size,
             mask_share=experiment.text.mask_share,
             held_out_share=experiment.text.held_out_share,
-            held_out_shares=experiment.text.shares_of(inputs.languages(cell)),
+            held_out_shares=experiment.text.shares_of(codes),
+            weights=weights,
             seed=cell.seed,
         )
-    general, codes = experiment.general, inputs.languages(cell)
-    weights = {code: weight for code, weight in (general.weights or {}).items() if code in codes} or None
     learned = general.learn_map and cell.drf > 1
     return dataclasses.replace(
         general,
@@ -327,7 +327,8 @@ def _settings(
         return {"recipe": recipe.settings, "lrf": config.lrf}
     shared = {"recipe": recipe.settings, "text": text}
     if not recipe.follows:
-        return {**shared, "scratch": experiment.scratch, "lrf": config.lrf, "seed": config.seed}
+        drawn = {"weights": config.weights} if config.weights else {}
+        return {**shared, "scratch": experiment.scratch, "lrf": config.lrf, "seed": config.seed, **drawn}
     more: dict[str, Any] = {"minilm": experiment.minilm} if recipe.relates else {}
     if config.select == "retrieval":
         more["pairs_from"] = inputs.pairs_used

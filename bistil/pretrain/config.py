@@ -30,7 +30,7 @@ class PretrainConfig(Settings):
         lowercase: Whether the tokenizer lowers upper case.
         lines: The largest number of lines of a language, None for all.
         without_pairs: Whether sentences of the files that the language table names for retrieval are left
-            out.
+            out, of text as of translations.
         dropout: The dropout where there is no start.
         packed: Whether sequences are full blocks of running text; otherwise each is a line, and languages are
             mixed within a batch.
@@ -114,11 +114,11 @@ def read_text(
     *,
     without: Collection[str] = (),
 ) -> Text:
-    """Read what the config names: corpora by language, lines `without` aside, and all `<first>-<other>.tsv`
-    and `ntrex/` translations in `parallel`.
+    """Read what the config names: corpora by language and all `<first>-<other>.tsv` and `ntrex/` translations
+    in `parallel`, without the lines, and the pairs of a sentence, that are in `without`.
     """
     lines = {code: read_lines(corpora[code], config.lines, without=without) for code in config.languages}
-    first, pairs = config.languages[0], {}
+    first, pairs, gone = config.languages[0], {}, frozenset(without)
     for code in config.languages[1:]:
         if parallel is None:
             break
@@ -127,8 +127,8 @@ def read_text(
         if tsv.is_file():
             rows = (line.split("\t") for line in read_lines(tsv))
             found += [(row[0], row[1]) for row in rows if len(row) == 2 and all(row)][:10_000]
-        if found:
-            pairs[code] = found
+        if kept := [pair for pair in found if not any(one.strip() in gone for one in pair)]:
+            pairs[code] = kept
     return Text(lines, pairs)
 
 

@@ -55,7 +55,8 @@ class Further(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig(Settings):
-    """A generator of language adapters (MAD-G). They are in every layer, without an invertible map.
+    """A generator of language adapters (MAD-G), made once for all seeds of an experiment. They are in every
+    layer, without an invertible map.
 
     Attributes:
         languages: Those that it is trained on; empty for every one with text and features.

@@ -32,7 +32,8 @@ class TextConfig(Settings, HeldOut):
             for teachers that were trained so.
         batch_size: Sequences in a batch.
         mask_share: The share of tokens that are predicted.
-        held_out_share: The share of the text that is kept for evaluation.
+        held_out_share: The share of the text that is kept for evaluation; its first blocks, 64 of a language
+            at most, pick the checkpoint.
         held_out_shares: That of languages that have another one, by code.
         lines: The largest number of lines of a corpus, None for all.
         trim: `experiment` cuts the teacher to the tokens that the experiment's texts use before anything

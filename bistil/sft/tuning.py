@@ -137,6 +137,6 @@ class Tuning:
 
 
 def by_decay(parameters: Sequence[nn.Parameter]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Tensors that decay, and biases and scales of norms, which do not, as in every other training."""
+    """Tensors that decay, and biases and scales of norms, which do not, as transformers' Trainer has it."""
     matrices = [one for one in parameters if one.ndim > 1]
     return matrices, [one for one in parameters if one.ndim <= 1]

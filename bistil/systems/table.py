@@ -231,8 +231,9 @@ SYSTEMS: Mapping[str, System] = {
     ),
     "teacher-madx": System(
         told=(
-            "The teacher with a bottleneck and an invertible adapter for each language, and a task adapter"
-            " above the source's that is used above the target's (MAD-X)."
+            "The teacher with an adapter for each language, an invertible one at the embeddings beside it"
+            " where the settings ask for that, and a task adapter above the source's that is used above the"
+            " target's (MAD-X)."
         ),
         source="Pfeiffer et al. 2020; thesis sections 2.3 and 3.2",
         adaptation=LANGUAGE_ADAPTER,

@@ -1,5 +1,6 @@
 """Several teachers as one student, from their pretraining files to scores, reports and an export."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -277,6 +278,18 @@ def test_what_a_teacher_cannot_label_is_refused_early(several, data, tmp_path: P
         with pytest.raises(InputError, match=message):
             Pipeline(small, data, Store(tmp_path / "store")).check()
     assert not (tmp_path / "store").exists()
+
+
+def test_a_merged_student_is_tuned_with_the_dropout_of_what_it_is_compared_with(
+    several, data, tmp_path: Path
+) -> None:
+    small = several(systems=["merged"])
+    pipeline = Pipeline(small, data, Store(tmp_path / "store"))
+    theirs = pipeline.uncut_teacher().encoder.config.hidden_dropout_prob
+    config = pipeline.student(small.cells()[0]).path("model/config.json")
+    found = json.loads(config.read_text(encoding="utf-8"))
+    assert theirs > 0
+    assert found["hidden_dropout_prob"] == found["attention_probs_dropout_prob"] == theirs
 
 
 def test_positions_of_longer_tasks_are_in_a_merged_students_id(several, data, tmp_path: Path) -> None:

@@ -234,3 +234,8 @@ def test_sentences_of_retrieval_may_be_left_out_of_the_text(world: Path) -> None
     gone = whole.lines["qab"][3]
     assert gone not in read_text(CONFIG, corpora, None, without={gone}).lines["qab"]
     assert read_text(CONFIG, corpora, None, without={gone}).lines["qaa"] == whole.lines["qaa"]
+    pairs = read_text(CONFIG, corpora, world / "parallel").pairs["qab"]
+    kept = read_text(CONFIG, corpora, world / "parallel", without={pairs[0][1]}).pairs["qab"]
+    assert pairs[0] not in kept
+    assert kept == [pair for pair in pairs if pair[1] != pairs[0][1]]
+    assert "qab" not in read_text(CONFIG, corpora, world / "parallel", without=left_out).pairs

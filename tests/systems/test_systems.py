@@ -369,6 +369,10 @@ def test_one_student_for_a_group_of_targets_drawn_by_their_weights(
     }
     assert student.manifest["config"]["general"]["weights"] == {"qac": 50.0}
     assert set(pipeline.vocabulary("qab").metrics["corpora"]) == {"qaa", "qab", "qac"}
+    for weights in (None, {"qac": 50.0}):
+        alone = experiment(general={**general, "weights": weights}, **{**changes, "systems": ["scratch:2"]})
+        made = Pipeline(alone, data, Store(tmp_path / "store")).student(alone.cells()[0])
+        assert made.manifest["config"].get("weights") == weights
 
 
 @pytest.mark.slow

@@ -35,7 +35,8 @@ class SpielSettings(Settings):
             growing; "inactive" takes them from the entries outside the support only.
         regrow: Whether an update may grow an entry that it drops; such an entry starts again at 0.
         moments: How "ag" seeds a grown entry's Adam state: "matched" as if the estimation phase had been Adam
-            steps (means times 1 - beta^gamma, age gamma); "means" takes the means themselves and age 0.
+            steps (means times 1 - beta^gamma, age gamma), of gradients as they are before clipping; "means"
+            takes the means themselves and age 0.
         accumulator: "sum" adds each row's and column's largest squared gradient (SM3-I); "max" is SM3-II.
         tensors: "per-tensor" keeps the number of entries of each tensor; "global" grows the best candidates
             of all tensors together, at most a tensor's first share of them in one update.
