@@ -46,7 +46,7 @@ class Family(Objective):
         """What each of them minimises."""
         return self._members[0][next(iter(self.model))].terms
 
-    def shares(self, batch: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    def shares(self, batch: Mapping[str, Any]) -> dict[str, dict[str, float]]:
         """Each term's share of the loss of the batch's language's student, as `Distillation.shares`."""
         return self._members[0][batch["language"]].shares(batch)
 

@@ -144,7 +144,7 @@ def distil(
 def _weighed(objective: Distillation | Family, batch: Mapping[str, Any]) -> str:
     """What the terms' weights come to at the first step, in words."""
     shares = objective.shares(on_device(batch, next(objective.parameters()).device))
-    told = (f"{name} {value:.1%} and {norm:.1%}" for name, (value, norm) in shares.items())
+    told = (f"{name} {own['loss']:.1%} and {own['gradient']:.1%}" for name, own in shares.items())
     return f"at step 1, shares of the loss and of the last layer's gradient norms: {', '.join(told)}"
 
 

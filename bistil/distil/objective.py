@@ -115,22 +115,22 @@ class Distillation(Objective):
         own, theirs, context = self._readings(batch)
         return compare(self.terms, own, theirs, self.pairs, context, self.narrowing)
 
-    def shares(self, batch: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-        """Each term's share of the loss on a batch, and of the terms' gradient norms at the student's last
-        layer: what its weight comes to.
+    def shares(self, batch: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+        """Each term's share of the `loss` on a batch, and of the norms of the terms' `gradient` at the
+        student's last layer: what its weight comes to.
         """
         encoder: Any = self.model.base_model
         (last,) = named_parts(encoder, [f"layer:{encoder.config.num_hidden_layers}"])
         parameters = list(encoder.get_submodule(last).parameters())
         own, theirs, context = self._readings(batch)
-        found = {}
+        found: dict[str, dict[str, float]] = {}
         for name, term in self.terms.items():
             value, _ = compare({name: term}, own, theirs, self.pairs, context, self.narrowing)
             gradients = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
             norm = sum(float(one.float().square().sum()) for one in gradients if one is not None) ** 0.5
-            found[name] = float(value.detach()), norm
-        values, norms = (sum(one) or 1.0 for one in zip(*found.values(), strict=True))
-        return {name: (value / values, norm / norms) for name, (value, norm) in found.items()}
+            found[name] = {"loss": float(value.detach()), "gradient": norm}
+        whole = {of: sum(one[of] for one in found.values()) or 1.0 for of in ("loss", "gradient")}
+        return {name: {of: own[of] / all_of for of, all_of in whole.items()} for name, own in found.items()}
 
     def _readings(self, batch: Mapping[str, Any]) -> tuple[Reading, Reading | None, Context]:
         """What both sides give on a batch, and what else its terms need."""

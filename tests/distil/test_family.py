@@ -185,9 +185,9 @@ def test_shares_are_of_the_terms_losses_and_of_their_gradients_at_the_last_layer
         slopes = [one.grad for one in own.encoder.layer[2].parameters()]
         norms[name] = sum(float(one.square().sum()) for one in slopes if one is not None) ** 0.5
     assert norms["embedding"] == 0
-    for name, (value, norm) in shares.items():
-        assert value == pytest.approx(values[name] / sum(values.values()), rel=1e-5)
-        assert norm == pytest.approx(norms[name] / sum(norms.values()), rel=1e-4)
+    for name, own in shares.items():
+        assert own["loss"] == pytest.approx(values[name] / sum(values.values()), rel=1e-5)
+        assert own["gradient"] == pytest.approx(norms[name] / sum(norms.values()), rel=1e-4)
 
 
 def test_shares_are_told_once_and_leave_the_training_as_it_is(corpora, wordpiece, tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_shares_are_told_once_and_leave_the_training_as_it_is(corpora, wordpiece
     quiet, loud = (family(wordpiece, ("embeddings", "head")) for _ in range(2))
     for name, one in (("quiet", quiet), ("loud", loud)):
         if one is quiet:
-            one.shares = lambda batch: {"gold": (1.0, 1.0)}  # type: ignore[method-assign]
+            one.shares = lambda batch: {"gold": {"loss": 1.0, "gradient": 1.0}}  # type: ignore[method-assign]
         config, run = CONFIG, Run(tmp_path / name, "family", told.append if one is loud else silent)
         distil(one, wordpiece, corpora, config=config, run=run)
     notes = [event.stage for event in told if event.told]
