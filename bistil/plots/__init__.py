@@ -223,27 +223,33 @@ def _least(scores: Sequence[float]) -> float:
     return max(wide)[1] if wide else min(ordered, default=0.0)
 
 
-def scores_by_language(rows: Sequence[Row]) -> Figure:
+def scores_by_language(rows: Sequence[Row], groups: Mapping[str, Sequence[str]] | None = None) -> Figure:
     """Draw grouped bars: one group for each target and the mean, one bar for each system, error bars of one
     std over seeds where there are several.
 
     The rows are of one task; of rows of several settings the first is drawn. A system that misses a target
     has no bar for the mean.
+
+    Args:
+        groups: targets by the name of their group, whose means are drawn in the place of each target's.
     """
     setting = settings(rows)[0]
     chosen = rows_of(rows, setting)
     targets, systems = sorted({row["target"] for row in chosen}), variants(chosen)
-    groups = len(targets) + (len(targets) > 1)
-    least = HALF[0] if groups * len(systems) < 8 else 10.0
-    made, [ax] = figure(max(least, 2.5 + 0.13 * (len(targets) + 1) * (len(systems) + 2)), 4.2)
-    places = np.append(np.arange(len(targets)), len(targets) + 0.35)
+    asked = groups or {target: [target] for target in targets}
+    named = {name: there for name, its in asked.items() if (there := [one for one in its if one in targets])}
+    drawn = len(named) + (len(targets) > 1)
+    least = HALF[0] if drawn * len(systems) < 8 else 10.0
+    made, [ax] = figure(max(least, 2.5 + 0.13 * (len(named) + 1) * (len(systems) + 2)), 4.2)
+    places = np.append(np.arange(len(named)), len(named) + 0.35)
     shades = colours(variant.system for variant in systems)
     sizes = {one.system: [other for other in systems if other.system == one.system] for one in systems}
     width = 0.84 / max(len(systems), 3)  # one or two systems have no wider bars than three
     spread = False
     for number, variant in enumerate(systems):
         own = select(chosen, variant)
-        means = [average(own, targets=[target]) for target in targets] + [_over_all(own, targets)]
+        means = [_over_all(own, its) for its in named.values()]
+        means += [_over_all(own, targets) if len(targets) > 1 else None]
         shown = [(place, mean) for place, mean in zip(places, means, strict=True) if mean]
         errors = [mean.std for _, mean in shown]
         spread |= any(errors)
@@ -265,11 +271,12 @@ def scores_by_language(rows: Sequence[Row]) -> Figure:
                 ax.annotate(
                     f"{mean.mean:.1f}", (x, mean.mean), ha="center", va="bottom", fontsize=7, color=INK
                 )
-    names = [*targets, *(["mean"] if len(targets) > 1 else [])]
+    names = [*named, *(["mean"] if len(targets) > 1 else [])]
     ax.set_xticks(places[: len(names)], names)
     ax.set(
         ylabel=metric_label(primary_metric(rows, setting.task)),
-        xlabel="target language" + (" (error bars: one std over seeds)" if spread else ""),
+        xlabel=("group of target languages" if groups else "target language")
+        + (" (error bars: one std over seeds)" if spread else ""),
     )
     ax.grid(False, axis="x")
     legend(ax, above=True)
@@ -277,8 +284,8 @@ def scores_by_language(rows: Sequence[Row]) -> Figure:
 
 
 def _over_all(own: Sequence[Row], targets: Sequence[str]) -> Mean | None:
-    mean = average(own)
-    return mean if mean and mean.targets == len(targets) > 1 else None
+    mean = average(own, targets=targets)
+    return mean if mean and mean.targets == len(targets) else None
 
 
 def attention_map(student: Any, teacher: Any, tokens: Sequence[str] = ()) -> Figure:

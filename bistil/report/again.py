@@ -68,6 +68,7 @@ def write_again(folder: Path, parts: Sequence[Path] = ()) -> Path:
         told={name: unescape(told) for page in own_last for name, told in SYSTEM.findall(page)},
         drawn_before={name: unescape(told) for page in own_last for name, told in FIGURE.findall(page)},
         tables=further_tables(rows, manifests, asked),
+        groups=(asked or {}).get("target_groups"),
         links=notebooks(folder),
         kept=read_all_outcomes(folder / "outcomes"),
     )

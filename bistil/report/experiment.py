@@ -90,6 +90,7 @@ def write_experiment_report(
             **support_figures(sfts.get("teacher", {})),
         },
         tables=further_tables(rows, [artefact.manifest for artefact in found], asked),
+        groups=asked.get("target_groups"),
         links=notebooks(folder),
         kept={
             artefact.id: kept

@@ -72,6 +72,7 @@ def write_report(
     links: Mapping[str, str] | None = None,
     kept: Kept | None = None,
     told: Mapping[str, str] | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
     """Write the report; return the path of its `index.html`. Beside it `results.csv`, `tables/*.tex`,
     `figures/*.svg|png`, `manifests/<kind>-<id>.json` and `outcomes/<id>.safetensors`.
@@ -82,7 +83,8 @@ def write_report(
     which is called on the rows when None. figures: further figures by file name, each with its caption.
     drawn_before: captions of figures that lie in `figures/` and stay, unless one of the name is drawn.
     tables: further tables. links: places of executed notebooks, relative to the page, by title. told:
-    sentences of systems that the table does not have. No rows at all is an `InputError`.
+    sentences of systems that the table does not have. groups: targets by the name of their group, by which
+    scores are drawn. No rows at all is an `InputError`.
     """
     rows = tidy(rows)
     if not rows:
@@ -90,7 +92,7 @@ def write_report(
     claims, kept = orderings(rows) if claims is None else claims, kept or {}
     found, elsewhere = settings(rows), learns_elsewhere(rows)
     drawn: dict[str, tuple[Figure, str]] = {
-        slug(name): figure for name, figure in {**_figures(rows, found), **(figures or {})}.items()
+        slug(name): figure for name, figure in {**_figures(rows, found, groups), **(figures or {})}.items()
     }
     before = {
         name: told
@@ -149,9 +151,11 @@ def _systems(rows: Sequence[Row], told: Mapping[str, str]) -> list[tuple[str, st
     return [(name, known[name] + (NARROW if name in narrow else "")) for name in names if known.get(name)]
 
 
-def _figures(rows: Sequence[Row], found: Sequence[Setting]) -> dict[str, tuple[Figure, str]]:
-    """Draw the figures every report has: the trade-off where models were reduced, and the scores by language
-    for each setting.
+def _figures(
+    rows: Sequence[Row], found: Sequence[Setting], groups: Mapping[str, Sequence[str]] | None
+) -> dict[str, tuple[Figure, str]]:
+    """Draw the figures every report has: the trade-off where models were reduced, and the scores by language,
+    or by group of languages, for each setting.
     """
     caption = (
         "What a system costs against what it scores. The area of a circle is the number of parameters; up and"
@@ -163,11 +167,12 @@ def _figures(rows: Sequence[Row], found: Sequence[Setting]) -> dict[str, tuple[F
         own = rows_of(rows, setting)
         if own:
             zero = "" if learns_elsewhere(own) else "zero-shot "
-            text = f"{setting_name(setting)}: {zero}score on each target language."
+            which = "group of target languages" if groups else "target language"
+            text = f"{setting_name(setting)}: {zero}score on each {which}."
             drawn_systems = [variant.system for variant in variants(own)]
             if len(set(drawn_systems)) < len(drawn_systems):
                 text += " Hatched bars are the further sizes of a system."
-            drawn[f"scores-{name}"] = (plots.scores_by_language(own), text)
+            drawn[f"scores-{name}"] = (plots.scores_by_language(own, groups), text)
     return drawn
 
 

@@ -289,6 +289,18 @@ def test_scores_by_language_has_a_bar_for_each_system_target_and_mean() -> None:
     assert len(ax.patches) == 7
 
 
+def test_scores_by_group_have_a_bar_for_each_whole_group() -> None:
+    groups = {"near": ["aaa"], "both": ["aaa", "bbb"], "far": ["zzz"]}
+    [ax] = plots.scores_by_language(rows(), groups).axes
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["near", "both", "mean"]
+    assert len(ax.patches) == 9
+    heights = [[bar.get_height() for bar in one] for one in ax.containers if isinstance(one, BarContainer)]
+    assert all(both == pytest.approx(mean) for _, both, mean in heights)
+    partly = [row for row in rows() if (row["system"], row["target"]) != ("floor", "bbb")]
+    assert len(plots.scores_by_language(partly, groups).axes[0].patches) == 7
+    assert "group of target languages" in ax.get_xlabel()
+
+
 def test_sizes_of_a_system_are_told_apart_by_hatches() -> None:
     found = [row for row in rows() if row["system"] == "bistil-tf"]
     sizes = [{**row, "lrf": lrf, "drf": drf} for row in found for lrf, drf in ((2, None), (12, None), (2, 2))]
