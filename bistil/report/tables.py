@@ -23,7 +23,7 @@ from bistil.evaluation.results import (
     variants,
 )
 from bistil.systems.table import FORCED, TEACHER, rank
-from bistil.tasks import title
+from bistil.tasks import RETRIEVAL, title
 
 COSTS = (
     ("parameters", "parameters", 1e6, "M", True),
@@ -173,7 +173,8 @@ def group_tables(rows: Sequence[Row], groups: Mapping[str, Sequence[str]]) -> li
 def _score_table(
     chosen: Sequence[Row], metric: str, groups: Mapping[str, Sequence[str]] | None
 ) -> dict[str, Any]:
-    same = one_model(chosen)
+    untuned = all(row["task"] == RETRIEVAL for row in chosen)
+    same = one_model(chosen) if untuned else {}
     targets = sorted({row["target"] for row in chosen})
     systems = [variant for variant in variants(chosen) if variant not in same]
     asked: Mapping[str, Sequence[str]] = groups or {target: [target] for target in targets}
@@ -213,8 +214,8 @@ def _score_table(
 
 
 def one_model(chosen: Sequence[Row]) -> dict[Variant, Variant]:
-    """The variants whose scores are another's, and that one: retrieval reads students before any task, so
-    those that differ in how they learn one are the same.
+    """The variants whose scores are another's, and that one: of retrieval, which reads models before any
+    task, so that those which differ in how they learn one are the same.
     """
     found: dict[frozenset[tuple[str, float]], Variant] = {}
     same = {}

@@ -358,7 +358,8 @@ def test_targets_by_groups_have_a_column_each(tmp_path: Path) -> None:
 
 
 def test_what_is_one_model_stands_in_one_line_and_the_table_says_so(tmp_path: Path) -> None:
-    own = [{**row, "artefact": f"{row['artefact']} {row['system']} {row['lrf']}"} for row in rows()]
+    tuned = [{**row, "artefact": f"{row['artefact']} {row['system']} {row['lrf']}"} for row in rows()]
+    own = [{**row, "task": "retrieval", "metric": "accuracy"} for row in tuned]
     again = [{**row, "system": "bistil-st"} for row in own if (row["system"], row["lrf"]) == ("bistil-tf", 3)]
     setting, before = settings(own)[0], score_tables([*own], settings(own)[0])[0]
     assert before["same"] == ""
@@ -367,6 +368,8 @@ def test_what_is_one_model_stands_in_one_line_and_the_table_says_so(tmp_path: Pa
     shown = [variant.label for variant, _ in table["lines"]]
     assert sorted(shown) == sorted({variant.label for variant, _ in before["lines"]} - {"bistil-st lrf 2"})
     assert table["same"] == "Left out, being the same model here: bistil-st lrf 3 (as bistil-tf lrf 3)."
+    learnt = [{**row, "task": "parsing", "metric": "las"} for row in twice]
+    assert len(score_tables(learnt, settings(learnt)[0])[0]["lines"]) == len(table["lines"]) + 1
     write_results(tmp_path / "results.csv", twice)
     assert table["same"] in markdown(tmp_path / "results.csv")
 
