@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -41,6 +42,8 @@ LENGTH, TASK, TARGETS = 64, "parsing", ("qab", "qac")
 
 class Published(Objective):
     """The published loss of a student in its masked-LM model against a whole teacher."""
+
+    terms: Mapping[str, Any] = MappingProxyType({})  # none whose shares could be told
 
     def __init__(self, student: PreTrainedModel, teacher: PreTrainedModel, layers: tuple[int, ...]) -> None:
         super().__init__(student.base_model)
