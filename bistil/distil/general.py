@@ -66,6 +66,11 @@ class GeneralConfig(Settings, HeldOut):
     held_out_shares: Mapping[str, Part] | None = field(default=None, metadata={"added_later": True})
     select: Literal["loss", "retrieval"] = field(default="loss", metadata={"added_later": True})
 
+    @property
+    def metric(self) -> str:
+        """The metric that picks the checkpoint."""
+        return "accuracy" if self.select == "retrieval" else "loss"
+
 
 def evaluate_general(objective: Objective, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """The objective's held-out loss, as `by_language` tells it; in float32 even where the training that it is
@@ -87,11 +92,11 @@ def distil(
     """Train an objective's student in place on text; the checkpoint that `config.select` says is kept. The
     teacher wears nothing in the end.
 
-    Args:
-        also: further metrics of the student as it is, beside its held-out losses.
-
     A student that follows a teacher has no dropout: it learns a function, not a sample of it. The languages
     of a family take turns.
+
+    Args:
+        also: further metrics of the student as it is, beside its held-out losses.
     """
     set_seed(config.seed)
     follows = objective.teacher is not None
@@ -133,7 +138,7 @@ def distil(
             lambda: {**evaluate_general(objective, evaluation), **(also() if also else {})},
             run,
             schedule=schedule,
-            select="accuracy" if config.select == "retrieval" else "loss",
+            select=config.metric,
             seed=config.seed,
         )
     finally:

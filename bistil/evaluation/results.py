@@ -322,6 +322,12 @@ def distinct_seeds(*sides: Iterable[Row]) -> list[Any]:
     return sorted(kept, key=str)
 
 
+def in_groups(targets: Sequence[str], groups: Mapping[str, Sequence[str]] | None) -> dict[str, list[str]]:
+    """Return those of the targets that each group has, by its name; without groups each target by itself."""
+    asked: Mapping[str, Sequence[str]] = groups or {target: [target] for target in targets}
+    return {name: there for name, its in asked.items() if (there := [one for one in its if one in targets])}
+
+
 def common_targets(*sides: Sequence[Row]) -> list[str]:
     """Return the targets that all sides were scored on, over which their means can be compared; all targets
     where no side shares one with the others.

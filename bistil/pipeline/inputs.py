@@ -228,8 +228,7 @@ class Inputs(Examples):
     @property
     def left_out(self) -> Mapping[str, Artefact | str]:
         """The files whose sentences are left out of every text, as inputs of a stage."""
-        files = [parallel_files(self.data, self.experiment.source, target) for target in self._unseen]
-        return by_name("without", [path for both in files for path in both if path], self.data.root)
+        return self._pair_files("without", self._unseen)
 
     @property
     def _unseen(self) -> tuple[str, ...]:
@@ -264,9 +263,11 @@ class Inputs(Examples):
 
     def spare_files(self, codes: tuple[str, ...]) -> Mapping[str, Artefact | str]:
         """The files of those pairs, as inputs of a stage."""
-        source = self.experiment.source
-        files = [parallel_files(self.data, source, code) for code in codes if code != source]
-        return by_name("pairs", [path for both in files for path in both if path], self.data.root)
+        return self._pair_files("pairs", tuple(code for code in codes if code != self.experiment.source))
+
+    def _pair_files(self, what: str, codes: tuple[str, ...]) -> Mapping[str, Artefact | str]:
+        files = [parallel_files(self.data, self.experiment.source, code) for code in codes]
+        return by_name(what, [path for both in files for path in both if path], self.data.root)
 
     def placed(self, model: Any) -> Any:
         """The model on this run's device."""

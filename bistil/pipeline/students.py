@@ -5,6 +5,7 @@ Notable: a student's stage is one function that reads its recipe (`systems.recip
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -160,7 +161,7 @@ def make_student(
         donor: another pair's student, whose weights it starts from.
     """
     codes, config = inputs.languages(cell), general_config(inputs, cell, recipe)
-    metric = "accuracy" if config.select == "retrieval" else "loss"
+    metric = config.metric
 
     def build(folder: Path) -> Mapping[str, Any]:
         tokenizer = trimmed_tokenizer(kept) if kept else inputs.teacher.tokenizer
@@ -208,7 +209,9 @@ def make_student(
                 corpora,
                 config=config,
                 run=inputs.run(folder, recipe.title),
-                also=(lambda: _aligned(inputs, sides)) if config.select == "retrieval" else None,
+                also=partial(_aligned, inputs, sides, inputs.spare_pairs(codes))
+                if config.select == "retrieval"
+                else None,
             )
         if narrowing is not None:
             save_file(dict(narrowing.state_dict()), folder / NARROWING)
@@ -227,7 +230,9 @@ def make_student(
     return inputs.store.run("student", _settings(inputs, recipe, config, codes), made_from, build)
 
 
-def _aligned(inputs: Inputs, sides: Mapping[str, Side]) -> dict[str, float]:
+def _aligned(
+    inputs: Inputs, sides: Mapping[str, Side], spare: Mapping[str, list[tuple[str, str]]]
+) -> dict[str, float]:
     """How many translations of the source a student's last layer finds, in percent, by BERTScore: the mean
     over its other languages, among pairs that no evaluation uses.
     """
@@ -235,7 +240,7 @@ def _aligned(inputs: Inputs, sides: Mapping[str, Side]) -> dict[str, float]:
     depth = source.encoder.config.num_hidden_layers
     found = [
         retrieve(source, sides[code], pairs, layer=depth, by="bertscore", max_length=length)["accuracy"]
-        for code, pairs in inputs.spare_pairs(tuple(sides)).items()
+        for code, pairs in spare.items()
     ]
     return {"accuracy": sum(found) / len(found)}
 

@@ -18,6 +18,7 @@ from bistil.evaluation.results import (
     Row,
     Variant,
     average,
+    in_groups,
     metric_label,
     primary_metric,
     rows_of,
@@ -236,8 +237,7 @@ def scores_by_language(rows: Sequence[Row], groups: Mapping[str, Sequence[str]] 
     setting = settings(rows)[0]
     chosen = rows_of(rows, setting)
     targets, systems = sorted({row["target"] for row in chosen}), variants(chosen)
-    asked = groups or {target: [target] for target in targets}
-    named = {name: there for name, its in asked.items() if (there := [one for one in its if one in targets])}
+    named = in_groups(targets, groups)
     drawn = len(named) + (len(targets) > 1)
     least = HALF[0] if drawn * len(systems) < 8 else 10.0
     made, [ax] = figure(max(least, 2.5 + 0.13 * (len(named) + 1) * (len(systems) + 2)), 4.2)

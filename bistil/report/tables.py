@@ -14,6 +14,7 @@ from bistil.evaluation.results import (
     Setting,
     Variant,
     average,
+    in_groups,
     is_student,
     metric_label,
     primary_metric,
@@ -177,8 +178,7 @@ def _score_table(
     same = one_model(chosen) if untuned else {}
     targets = sorted({row["target"] for row in chosen})
     systems = [variant for variant in variants(chosen) if variant not in same]
-    asked: Mapping[str, Sequence[str]] = groups or {target: [target] for target in targets}
-    named = {name: there for name, its in asked.items() if (there := [one for one in its if one in targets])}
+    named = in_groups(targets, groups)
     whole = len(targets) > 1 or not named
     columns: list[list[str]] = [*named.values(), *([targets] if whole else [])]
     means = {
