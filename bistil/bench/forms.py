@@ -25,9 +25,9 @@ from bistil.bench.measure import Row, Size, alternate, comparison
 from bistil.deploy import graph
 from bistil.distil.start import initialise
 from bistil.errors import InputError
+from bistil.models.device import has_bfloat16
 from bistil.models.load import load_teacher, quiet, save_student
 from bistil.models.packaged import teacher_folder
-from bistil.training.loop import has_bfloat16
 from bistil.vocab.whole import trim
 
 FACTORS = (2, 3)
@@ -57,7 +57,7 @@ def in_forms(teacher: str, corpora: Mapping[str, Sequence[str]], size: Size) -> 
     source = teacher_folder(teacher)
     step = max(1, min(map(len, corpora.values())) // MANY)
     lines = [*chain.from_iterable(zip(*(own[::step] for own in corpora.values()), strict=False))][:MANY]
-    half = has_bfloat16()
+    half = has_bfloat16(torch.device("cpu"))
     note = "" if half else f"; {HALF} is not timed, since this processor has no instructions for it"
     columns: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -132,11 +132,12 @@ def _lacking(needed: Requirement) -> str:
 def _device() -> tuple[State, str]:
     import torch
 
-    from bistil.models.device import choose_device
+    from bistil.models.device import choose_device, has_bfloat16
 
     device, reason = choose_device()
     (torch.ones(2, device=device) + 1).sum().item()
-    return "ok", f"{device}: {reason}; {torch.get_num_threads()} threads"
+    half = "bfloat16" if has_bfloat16(device) else "no bfloat16"
+    return "ok", f"{device}: {reason}; {torch.get_num_threads()} threads; {half}"
 
 
 def _store(folder: Path) -> tuple[State, str]:

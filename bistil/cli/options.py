@@ -37,9 +37,14 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         type=number(Count),
         help=f"processes, one thread each (default: {processors()})",
     )
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
+    device_option(parser)
     parser.add_argument("--reports", type=Path, default=REPORTS, help="where reports go (default: reports/)")
     log_options(parser)
+
+
+def device_option(parser: argparse.ArgumentParser) -> None:
+    """On what models run."""
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: cuda where there is one)")
 
 
 def seeds_option(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bistil.cli.options import Commands, log_options, number, start_logs
+from bistil.cli.options import Commands, device_option, log_options, number, start_logs
 from bistil.errors import InputError
 from bistil.settings.places import CACHE, given, world_file, worlds
 from bistil.settings.ranges import Count
@@ -17,6 +17,8 @@ from bistil.sources.folder import open_data
 from bistil.text.written import aside, open_to_others
 
 if TYPE_CHECKING:
+    import torch
+
     from bistil.pretrain import PretrainConfig, Text
 
 
@@ -59,8 +61,9 @@ def add_commands(commands: Commands) -> None:
         "--processes",
         type=number(Count),
         default=1,
-        help="data-parallel processes, one thread each (default: %(default)s)",
+        help="data-parallel processes on the processor, one thread each (default: %(default)s)",
     )
+    device_option(pretrain)
     log_options(pretrain)
     pretrain.add_argument("--half", action="store_true", help="save the weights as fp16")
     pretrain.set_defaults(run=_pretrain)
@@ -69,6 +72,7 @@ def add_commands(commands: Commands) -> None:
     translator.add_argument("config", type=given, help="for example data/translators/eng-africa.yaml")
     translator.add_argument("--data", help="data folder, or an invented world; default: BISTIL_DATA")
     translator.add_argument("--to", type=Path, required=True, help="folder of the finished translator")
+    device_option(translator)
     log_options(translator)
     translator.set_defaults(run=_translator)
 
@@ -135,6 +139,7 @@ def _teacher(options: argparse.Namespace) -> int:
 
 
 def _pretrain(options: argparse.Namespace) -> int:
+    from bistil.models.device import choose_device
     from bistil.pretrain import PretrainConfig, read_text
     from bistil.pretrain.place import claimed
     from bistil.settings.yaml import read_yaml
@@ -142,20 +147,28 @@ def _pretrain(options: argparse.Namespace) -> int:
 
     start_logs(options)
     config, rank = read_yaml(PretrainConfig, options.config), os.environ.get("RANK")
+    several = options.processes > 1 or rank is not None
+    device, _ = choose_device("cpu" if several else options.device)
     with claimed(options.to) if rank is None else nullcontext():
         data = open_data("folder", options.data)
         text = read_text(
             config,
             {code: data.text(code) for code in config.languages},
-            data.root / "parallel" if config.parallel_share else None,
+            data.root / "parallel" if config.reads_pairs else None,
             without=sentences_in(all_parallel_files(data, config.languages)) if config.without_pairs else (),
         )
         if options.processes > 1 and rank is None:
             return _in_processes(options)
-        return _train(options, config, text, rank)
+        return _train(options, config, text, device, rank)
 
 
-def _train(options: argparse.Namespace, config: "PretrainConfig", text: "Text", rank: str | None) -> int:
+def _train(
+    options: argparse.Namespace,
+    config: "PretrainConfig",
+    text: "Text",
+    device: "torch.device",
+    rank: str | None,
+) -> int:
     """Train in this process, which may be one of several."""
     import torch
 
@@ -168,7 +181,7 @@ def _train(options: argparse.Namespace, config: "PretrainConfig", text: "Text", 
         torch.distributed.init_process_group("gloo")
     work = workplace(options.to, config, text, weights_folder(config.start) if config.start else None)
     mlm, tokenizer, history = pretrain(
-        config, text, work, progress=Terminal() if rank in (None, "0") else silent
+        config, text, work, progress=Terminal() if rank in (None, "0") else silent, device=device
     )
     if rank is not None:
         torch.distributed.barrier()  # all have read their best state from the folder that goes now
@@ -188,6 +201,7 @@ def _keep(to: Path, work: Path, save: Callable[[Path], None]) -> None:
 
 
 def _translator(options: argparse.Namespace) -> int:
+    from bistil.models.device import choose_device
     from bistil.models.seq2seq import translation_folder
     from bistil.pretrain.parallel import TranslatorConfig, read_pairs
     from bistil.pretrain.place import claimed, workplace
@@ -196,12 +210,12 @@ def _translator(options: argparse.Namespace) -> int:
     from bistil.training.progress import Terminal
 
     start_logs(options)
-    config = read_yaml(TranslatorConfig, options.config)
+    config, (device, _) = read_yaml(TranslatorConfig, options.config), choose_device(options.device)
     with claimed(options.to, "translator"):
         pairs = read_pairs(config, open_data("folder", options.data).root / "parallel")
         start = translation_folder(config.start) if config.start else None
         work = workplace(options.to, config, pairs, start)
-        made = train_translator(config, pairs, work, progress=Terminal())
+        made = train_translator(config, pairs, work, progress=Terminal(), device=device)
         _keep(options.to, work, lambda folder: save_translator(folder, *made))
     for direction, told in made[-1].items():
         print(

@@ -14,7 +14,7 @@ from bistil.miniworld.settings import load_settings
 from bistil.miniworld.write import write_world
 from bistil.store.provenance import canonical_json
 from bistil.text.languages import DATA
-from bistil.text.written import aside, open_to_others
+from bistil.text.written import aside, check_named, open_to_others
 from bistil.training.progress import Listener, silent
 
 MARKER = ".settings.sha256"
@@ -34,6 +34,7 @@ def ensure_world(folder: Path, settings: Path | None = None, listener: Listener 
         InputError: where the settings are not valid, or `folder` holds something else; nothing is written
             then.
     """
+    check_named(folder)
     wanted = load_settings(settings or DATA / "miniworld.yaml")
     mark = f"{sha256(canonical_json(wanted).encode()).hexdigest()} {FORMAT}\n"
     if _mark(folder) == mark:

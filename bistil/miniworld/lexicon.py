@@ -7,6 +7,7 @@ cognates regular."""
 import re
 from functools import cache
 
+from bistil.errors import InputError
 from bistil.miniworld import concepts
 from bistil.miniworld.settings import FamilySettings, GenusSettings, LanguageSettings, WorldSettings
 from bistil.miniworld.stream import Stream
@@ -22,6 +23,7 @@ _SCRIPTS = {
     "cyrillic": str.maketrans(_LATIN, "абцдефгхијклмнопърстувњшызчщжөү"),
     "greek": str.maketrans(_LATIN, "αβψδεφγχιξκλμνοπηρστυωθξηζψξζωυ"),
 }
+_PATIENCE = 1000
 _ROLE_NAMES = ("smith", "baker", "miller", "hunter", "weaver", "fisher")
 
 
@@ -192,11 +194,17 @@ class Lexicon:
         affixes = {}
         for key in AFFIXES:
             stream = Stream(f"{seed}/affix/{self.language.family}/{key}")
-            while True:
+            for _ in range(_PATIENCE):
                 consonant, vowel = stream.pick(sounds.consonants.split()), stream.pick(sounds.vowels.split())
                 affix = apply_changes(vowel + consonant if suffix else consonant + vowel, self._changes)
                 if affix not in taken and len(affix) > 1:
                     break
+            else:
+                raise InputError(
+                    f"Sounds for {len(AFFIXES)} different affixes of {self.language.code} were expected, but"
+                    f" {len(taken)} are all that were found. Give {self.language.family} more consonants or"
+                    " vowels."
+                )
             taken.add(affix)
             affixes[key] = affix.translate(_SCRIPTS[self.language.script])
         return affixes

@@ -1,10 +1,9 @@
 """All files of a world: languages.csv, corpora, treebanks, NER, parallel text; NLI and QA come from
-`questions`, topics from `topics`, candidates from
-`candidates`.
+`questions`, topics from `topics`, candidates from `candidates`.
 
 Notable: every file has its own random stream (`world/<seed>/<code>/<what>/<split>`), and within a language no
-sentence of one split occurs in another; the unlabelled text is written last and avoids the treebank and NER
-sentences.
+sentence of one split occurs in another, but for premises of inference; the unlabelled text is written last
+and avoids the treebank and NER sentences, which translation pairs may repeat.
 """
 
 from collections.abc import Callable, Iterator

@@ -28,3 +28,12 @@ def choose_device(requested: str | None = None) -> tuple[torch.device, str]:
     if requested:
         return device, f"{device} was asked for"
     return device, "a CUDA device is present" if device.type == "cuda" else "no CUDA device is present"
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether matrices of bfloat16 are multiplied there as such; elsewhere that is many times slower, or
+    refused.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

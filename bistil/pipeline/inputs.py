@@ -16,6 +16,7 @@ from bistil.distil.merge import UNION, MergeConfig
 from bistil.errors import InputError
 from bistil.experiment import Cell
 from bistil.models.config import read_config
+from bistil.models.device import has_bfloat16
 from bistil.models.load import Teacher, load_teacher, save_student
 from bistil.models.packaged import teacher_config, teacher_folder
 from bistil.models.seq2seq import translation_folder
@@ -278,9 +279,13 @@ class Inputs(Examples):
         return Run(folder, stage, self.progress, self.stop)
 
     @property
-    def where(self) -> dict[str, str]:
-        """The device and why, for a manifest."""
-        return {"device": str(self.device), "device_reason": self.device_reason}
+    def where(self) -> dict[str, str | bool]:
+        """The device, why, and whether a schedule's `bf16` has an effect there, for a manifest."""
+        return {
+            "device": str(self.device),
+            "device_reason": self.device_reason,
+            "bfloat16": has_bfloat16(self.device),
+        }
 
     def keep(self, folder: Path, worn: Worn, history: list[dict[str, float]], metric: str) -> dict[str, Any]:
         """Write what can be worn and its history; return what a manifest says of them."""

@@ -50,7 +50,7 @@ def make_teacher(inputs: Inputs, name: str) -> Artefact:
     if source.pretrain:
         config = inputs.pretraining(source.pretrain)
         corpora = {code: data.text(code) for code in config.languages}
-        parallel = data.root / "parallel" if config.parallel_share else None
+        parallel = data.root / "parallel" if config.reads_pairs else None
         files = sorted(parallel.rglob("*.t*")) if parallel else []
         made_from = {f"text {code}": file_id(path) for code, path in corpora.items()}
         made_from |= by_name("parallel", files, data.root)
@@ -62,7 +62,9 @@ def make_teacher(inputs: Inputs, name: str) -> Artefact:
         def train(folder: Path) -> Mapping[str, Any]:
             run = inputs.run(folder / "checkpoint-pretrain", f"teacher {name}")
             text = read_text(config, corpora, parallel, without=sentences_in(left_out))
-            mlm, tokenizer, history = pretrain(config, text, run.folder, progress=run.progress, stop=run.stop)
+            mlm, tokenizer, history = pretrain(
+                config, text, run.folder, progress=run.progress, stop=run.stop, device=inputs.device
+            )
             (folder / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
             return {**_kept(folder, mlm, tokenizer), "steps": max(int(one["step"]) for one in history)}
 

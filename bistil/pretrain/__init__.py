@@ -53,6 +53,7 @@ __all__ = [
 PARALLEL = "parallel"
 LAST = "history.json"
 """What `save_teacher` writes last."""
+CPU = torch.device("cpu")
 
 
 class Steps(Dataset):
@@ -99,8 +100,10 @@ def pretrain(
     *,
     progress: Listener = silent,
     stop: threading.Event | None = None,
+    device: torch.device = CPU,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, History]:
-    """Train and return the teacher; `folder` keeps the checkpoints, and the run resumes from them.
+    """Train the teacher on a device and return it; `folder` keeps the checkpoints, and the run resumes from
+    them.
 
     In a process group (torchrun) the processes share out each batch.
     """
@@ -121,6 +124,9 @@ def pretrain(
         training[code], kept_out[code] = b.split(0.05)
     if new_head:
         start_at_unigram(mlm, tokenizer, training, weights)
+    for model in (mlm, reference):
+        if model is not None:
+            model.to(device)
     # one pool of text, so that each batch mixes the languages; pairs are longer and keep to themselves
     if not config.packed:
         pairs = {PARALLEL: training.pop(PARALLEL)} if PARALLEL in training else {}
@@ -165,7 +171,7 @@ def _freeze(mlm: PreTrainedModel, train: str) -> None:
 
 
 def _optimizer(mlm: PreTrainedModel, config: PretrainConfig) -> torch.optim.Optimizer:
-    """AdamW; what came with the start learns at `start_rate` times the rate."""
+    """AdamW; what came with the start learns at `start_rate` times the rate. Biases and norms decay too."""
     base = mlm.base_model_prefix
     old = "" if config.start is None else f"{base}." if config.vocabulary is None else f"{base}.encoder."
     parts: dict[bool, list[Tensor]] = {False: [], True: []}

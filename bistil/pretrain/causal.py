@@ -122,10 +122,15 @@ class DecoderSize(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.second == self.unseen:
-            raise InputError(
-                f"Another language than `unseen` was expected, but got {self.second}.", at=("second",)
-            )
+        for name, code, others in (
+            ("unseen", self.unseen, self.seen),
+            ("second", self.second, (*self.seen, self.unseen)),
+        ):
+            if code in others:
+                raise InputError(
+                    f"A language that the model has not read was expected, but {code} is named before.",
+                    at=(name,),
+                )
 
 
 class CausalLM(Objective):

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from bistil.errors import InputError
 from bistil.settings import files
 from bistil.settings.ranges import Count, Dropout, Filled, Layers, Length, Part, Seed, Settings, Share, Weight
-from bistil.text.corpora import read_lines
+from bistil.tasks.retrieval import read_parallel
+from bistil.text.corpora import composed, read_lines
 from bistil.training.loop import Schedule
 
 
@@ -89,12 +90,21 @@ class PretrainConfig(Settings):
             told = f"`heads` should divide the hidden size of {self.hidden}, but are {self.heads}."
             raise InputError(told, at=("heads",))
 
+    @property
+    def reads_pairs(self) -> bool:
+        """Whether translation pairs are asked for."""
+        return self.parallel_share > 0 or self.translation_share > 0
+
     def _check_kept(self) -> None:
         if not self.start:
             raise InputError("`vocabulary: null` keeps the tokenizer of a `start`: name one.", at=("start",))
         if self.translation_share:
             told = "`translation_share` belongs to an extended vocabulary; with `vocabulary: null` drop it."
             raise InputError(told, at=("translation_share",))
+
+
+MOST_PAIRS = 10_000
+"""Pairs that are read of one table."""
 
 
 @dataclass
@@ -114,21 +124,32 @@ def read_text(
     *,
     without: Collection[str] = (),
 ) -> Text:
-    """Read what the config names: corpora by language and all `<first>-<other>.tsv` and `ntrex/` translations
-    in `parallel`, without the lines, and the pairs of a sentence, that are in `without`.
+    """Read what the config names: corpora by language and the translations in `parallel`, those of `ntrex/`
+    and the first MOST_PAIRS of each `<first>-<other>.tsv`; without the lines, and the pairs of a sentence,
+    that are, as `composed`, in `without`.
+
+    Raises:
+        InputError: for a file that cannot be read; where `parallel` has no translations of the first language
+            into any other.
     """
     lines = {code: read_lines(corpora[code], config.lines, without=without) for code in config.languages}
-    first, pairs, gone = config.languages[0], {}, frozenset(without)
+    first, pairs, gone, empty = config.languages[0], {}, frozenset(without), True
     for code in config.languages[1:]:
         if parallel is None:
             break
         found = list(_aligned_files(parallel / "ntrex" / f"{first}.txt", parallel / "ntrex" / f"{code}.txt"))
         tsv = parallel / f"{first}-{code}.tsv"
         if tsv.is_file():
-            rows = (line.split("\t") for line in read_lines(tsv))
-            found += [(row[0], row[1]) for row in rows if len(row) == 2 and all(row)][:10_000]
-        if kept := [pair for pair in found if not any(one.strip() in gone for one in pair)]:
+            found += read_parallel(tsv)[:MOST_PAIRS]
+        empty = empty and not found
+        if kept := [pair for pair in found if gone.isdisjoint(map(composed, pair))]:
             pairs[code] = kept
+    if parallel is not None and empty:
+        raise InputError(
+            f"Translations of {first} were expected in {parallel}, in a table such as"
+            f" {first}-{config.languages[-1]}.tsv, but there are none. Give some, or drop `parallel_share`"
+            " and `translation_share`."
+        )
     return Text(lines, pairs)
 
 

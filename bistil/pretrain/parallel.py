@@ -23,6 +23,7 @@ class TranslatorConfig(Settings):
 
     Attributes:
         pairs: Languages with a hyphen between them, as eng-swa: the names of tables in the folder `parallel`.
+            A code has no hyphen of its own.
         schedule: How long and how fast to train.
         directions: Whether the first language of a pair is translated into the second (`forward`), the other
             way round (`back`), or `both`.
@@ -65,9 +66,15 @@ class TranslatorConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         for number, pair in enumerate(self.pairs):
-            if not all(pair.partition("-")):
+            if pair.count("-") != 1 or not all(pair.split("-")):
                 raise InputError(
-                    f"Two codes with a hyphen between them were expected, but got {pair!r}.",
+                    f"Two codes with one hyphen, between them, were expected, but got {pair!r}.",
+                    at=("pairs", number),
+                )
+            if (other := _reversed(pair)) in self.pairs[:number]:
+                raise InputError(
+                    f"Each pair was expected once, but {pair} is {other} the other way round. Put both files"
+                    " in one.",
                     at=("pairs", number),
                 )
         if self.hidden % self.heads:
@@ -118,5 +125,10 @@ def _directed(config: TranslatorConfig, found: Mapping[str, list[Pair]]) -> dict
     directed = dict(found) if config.directions != "back" else {}
     for name, pairs in found.items():
         if config.directions != "forward":
-            directed["-".join(reversed(name.split("-", 1)))] = [(two, one) for one, two in pairs]
+            directed[_reversed(name)] = [(two, one) for one, two in pairs]
     return directed
+
+
+def _reversed(pair: str) -> str:
+    """The other direction of a pair."""
+    return "-".join(reversed(pair.split("-", 1)))

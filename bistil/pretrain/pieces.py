@@ -5,15 +5,17 @@ Notable: the same text gives the same vocabulary; a Unigram one that the tokeniz
 from run to run.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from bistil.pretrain.wordpiece import characters
+
 SPECIAL = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 
 
-def fast_tokenizer(lines: Iterable[str], size: int, languages: Sequence[str]) -> PreTrainedTokenizerFast:
+def fast_tokenizer(lines: Sequence[str], size: int, languages: Sequence[str]) -> PreTrainedTokenizerFast:
     """A tokenizer of at most `size` pieces learned from some lines, and a token for each of `languages`
     besides.
     """
@@ -21,8 +23,13 @@ def fast_tokenizer(lines: Iterable[str], size: int, languages: Sequence[str]) ->
     backend.normalizer = normalizers.NFKC()
     backend.pre_tokenizer = pre_tokenizers.Metaspace()
     backend.decoder = decoders.Metaspace()
+    alphabet, _ = characters(lines, backend)
     learner = trainers.BpeTrainer(
-        vocab_size=size, special_tokens=list(SPECIAL.values()), limit_alphabet=1000, show_progress=False
+        vocab_size=size,
+        special_tokens=list(SPECIAL.values()),
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
     )
     backend.train_from_iterator(lines, learner)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **SPECIAL)

@@ -17,6 +17,7 @@ from bistil.store.artefacts import artefact_id, file_id
 from bistil.store.locks import alone
 from bistil.store.provenance import canonical_json
 from bistil.store.whole import check_place
+from bistil.text.written import check_named
 
 
 def workplace(to: Path, config: Any, text: Any, start: Path | None) -> Path:
@@ -45,6 +46,7 @@ def claimed(to: Path, what: str = "teacher") -> Iterator[None]:
         InputError: before anything is read, where nothing can be written there, a finished teacher or
             something else is there, or another process is making one.
     """
+    check_named(to)
     _refuse_taken(to, what)
     check_place(to.parent, f"The {what} {to.name}")
     with alone(to.with_name(f".{to.name}.lock")):

@@ -31,7 +31,7 @@ from bistil.models.seq2seq import (
     sentence_ids,
     translation_folder,
 )
-from bistil.pretrain import save_teacher
+from bistil.pretrain import CPU, save_teacher
 from bistil.pretrain.parallel import Pair, Parallel, TranslatorConfig
 from bistil.pretrain.pieces import fast_tokenizer
 from bistil.store.whole import write_whole
@@ -199,8 +199,9 @@ def train_translator(
     *,
     progress: Listener = silent,
     stop: threading.Event | None = None,
+    device: torch.device = CPU,
 ) -> tuple[Any, Any, History, dict[str, Any]]:
-    """Train a translator; `folder` keeps the checkpoints, and the run resumes from them.
+    """Train a translator on a device; `folder` keeps the checkpoints, and the run resumes from them.
 
     Returns:
         model, tokenizer and history, and for each direction how many `lines` were read and held out, and
@@ -208,6 +209,7 @@ def train_translator(
     """
     set_seed(config.seed)
     model, tokenizer = initial_translator(config, parallel)
+    model.to(device)
     pad = int(tokenizer.pad_token_id)
 
     def rows(pairs: Mapping[str, Sequence[Pair]]) -> dict[str, list[tuple[list[int], list[int]]]]:

@@ -7,7 +7,6 @@ same vocabulary. Extending keeps the old pieces and their normalisation and says
 tokenizer spelled it, so that its embedding can start from there.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -27,7 +26,8 @@ ALPHABET = 1000
 
 def train_wordpiece(lines: Iterable[str], size: int, *, lowercase: bool) -> BertTokenizer:
     """A BERT tokenizer with a WordPiece vocabulary of at most `size` pieces, learned from `lines`."""
-    return _bert_tokenizer(_learn(list(lines), size, lowercase), lowercase)
+    normalizer = BertNormalizer(lowercase=lowercase)
+    return _bert_tokenizer(_learn(list(lines), size, normalizer), normalizer)
 
 
 def extend_wordpiece(
@@ -39,23 +39,20 @@ def extend_wordpiece(
     Returns:
         the tokenizer, and for each of its ids the ids that spell the piece in the old tokenizer (one id for
         an old piece).
+
+    Raises:
+        InputError: for a tokenizer that is not of BERT's kind.
     """
-    if not isinstance(tokenizer.backend_tokenizer.model, WordPiece):
-        kind = type(tokenizer.backend_tokenizer.model).__name__
+    model, normalizer = tokenizer.backend_tokenizer.model, tokenizer.backend_tokenizer.normalizer
+    if not (isinstance(model, WordPiece) and isinstance(normalizer, BertNormalizer)):
         raise InputError(
-            f"A start with a WordPiece vocabulary, to extend, was expected, not one with {kind}."
+            "A start with a WordPiece vocabulary and BERT's normalisation, to extend, was expected, not one"
+            f" with {type(model).__name__} and {type(normalizer).__name__}."
         )
-    lowercase = bool(
-        getattr(
-            tokenizer,
-            "do_lower_case",
-            json.loads(tokenizer.backend_tokenizer.to_str())["normalizer"]["lowercase"],
-        )
-    )
     old = tokenizer.get_vocab()
     kept = sorted(old, key=old.__getitem__)
-    vocabulary = list(dict.fromkeys([*SPECIAL, *kept, *_learn(lines, size, lowercase)]))
-    return _bert_tokenizer(vocabulary, lowercase), [_spelling(piece, old, tokenizer) for piece in vocabulary]
+    vocabulary = list(dict.fromkeys([*SPECIAL, *kept, *_learn(lines, size, normalizer)]))
+    return _bert_tokenizer(vocabulary, normalizer), [_spelling(piece, old, tokenizer) for piece in vocabulary]
 
 
 def _spelling(piece: str, old: dict[str, int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -75,11 +72,11 @@ def _spelling(piece: str, old: dict[str, int], tokenizer: PreTrainedTokenizerBas
     return ids
 
 
-def _learn(lines: Sequence[str], size: int, lowercase: bool) -> list[str]:
+def _learn(lines: Sequence[str], size: int, normalizer: BertNormalizer) -> list[str]:
     learner = Tokenizer(WordPiece(unk_token="[UNK]"))
-    learner.normalizer = BertNormalizer(lowercase=lowercase)
+    learner.normalizer = normalizer
     learner.pre_tokenizer = BertPreTokenizer()
-    alphabet, continuing = _characters(lines, learner)
+    alphabet, continuing = characters(lines, learner)
     trainer = WordPieceTrainer(
         vocab_size=size,
         special_tokens=[*SPECIAL, *(f"##{character}" for character in continuing)],
@@ -92,9 +89,9 @@ def _learn(lines: Sequence[str], size: int, lowercase: bool) -> list[str]:
     return [piece for piece, _ in sorted(learner.get_vocab().items(), key=lambda item: item[1])]
 
 
-def _characters(lines: Sequence[str], learner: Tokenizer) -> tuple[list[str], list[str]]:
+def characters(lines: Iterable[str], learner: Tokenizer) -> tuple[list[str], list[str]]:
     """The ALPHABET most frequent characters, and those of them that continue a word; both in the order of the
-    code points.
+    code points. The library's own choice among equally rare ones differs from run to run.
     """
     counts: Counter[str] = Counter()
     inside: set[str] = set()
@@ -106,7 +103,12 @@ def _characters(lines: Sequence[str], learner: Tokenizer) -> tuple[list[str], li
     return alphabet, [character for character in alphabet if character in inside]
 
 
-def _bert_tokenizer(vocabulary: Sequence[str], lowercase: bool) -> BertTokenizer:
-    tokenizer = BertTokenizer(vocab={piece: i for i, piece in enumerate(vocabulary)}, do_lower_case=lowercase)
+def _bert_tokenizer(vocabulary: Sequence[str], normalizer: BertNormalizer) -> BertTokenizer:
+    tokenizer = BertTokenizer(
+        vocab={piece: i for i, piece in enumerate(vocabulary)},
+        do_lower_case=normalizer.lowercase,
+        strip_accents=normalizer.strip_accents,
+        tokenize_chinese_chars=normalizer.handle_chinese_chars,
+    )
     tokenizer.add_special_tokens({"mask_token": AddedToken("[MASK]", lstrip=False, special=True)})
     return tokenizer

@@ -19,7 +19,7 @@ from bistil.sources import strict
 from bistil.tasks import task as find_task
 from bistil.tasks.gold import labels_of
 from bistil.tasks.retrieval import read_parallel
-from bistil.text.corpora import read_lines
+from bistil.text.corpora import composed, read_lines
 from bistil.text.languages import OPTIONAL, SPLITS, DataFolder, Language, of_split
 
 EVALUATION = ("dev", "test")
@@ -189,7 +189,7 @@ def _checked(code: str, what: str, split: str, path: Path) -> tuple[FileCheck, s
 def _hashes(what: str, examples: list[Any]) -> set[int]:
     """Hashes of the examples' sentences."""
     sentences = (text for example in examples for text in _sentences(what, example))
-    return {hash("".join(text.split())) for text in sentences}
+    return {hash(composed("".join(text.split()))) for text in sentences}
 
 
 def _tags_alone(path: Path) -> list[Any]:

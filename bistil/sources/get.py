@@ -18,6 +18,7 @@ from bistil.settings.places import given
 from bistil.sources.table import DataSet, data_set
 from bistil.sources.without import Places, shared
 from bistil.sources.write import SUFFIXES, WRITERS
+from bistil.store.locks import alone
 from bistil.tasks import column
 from bistil.text.languages import DATA, OPTIONAL, REQUIRED, of_split, read_table
 from bistil.text.written import aside
@@ -162,9 +163,13 @@ def from_hub(name: str, part: str, revision: str | None, streamed: bool) -> Mapp
 
 def add_to_table(folder: Path, code: str, column: str, pattern: str) -> bool:
     """Say in the folder's languages.csv where a language's files are; False, and nothing changed, where it
-    says something else already.
+    says something else already. One process at a time.
     """
-    path = folder / "languages.csv"
+    with alone(folder / ".languages.csv.lock", lambda who, seconds: None):
+        return _add_to_table(folder / "languages.csv", code, column, pattern)
+
+
+def _add_to_table(path: Path, code: str, column: str, pattern: str) -> bool:
     columns: tuple[str, ...] = (*REQUIRED, *OPTIONAL)
     rows: dict[str, dict[str, str]] = {}
     if path.is_file():

@@ -34,7 +34,7 @@ def letters(row: Row) -> str:
     none.
     """
     parts = row["tokens"] if "tokens" in row else [row[name] for name in COLUMNS if name in row]
-    text = " ".join(map(str, parts))
+    text = unicodedata.normalize("NFC", " ".join(map(str, parts)))
     kept = (c for c in text.casefold() if unicodedata.category(c)[0] in "LMN")
     return "".join(kept) or text
 

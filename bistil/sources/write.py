@@ -16,7 +16,7 @@ Names = Mapping[str, Sequence[str]]
 def text_lines(rows: Iterable[Row], names: Names, drop: Sequence[str]) -> Iterator[str]:
     """Paragraphs of articles, one a line."""
     for row in rows:
-        yield from (f"{line}\n" for part in str(row["text"]).split("\n") if (line := " ".join(part.split())))
+        yield from (f"{line}\n" for part in str(row["text"]).split("\n") if (line := _line(part)))
 
 
 def conllu(rows: Iterable[Row], names: Names, drop: Sequence[str]) -> Iterator[str]:
@@ -28,7 +28,7 @@ def conllu(rows: Iterable[Row], names: Names, drop: Sequence[str]) -> Iterator[s
         words = [word for word in zip(*columns, strict=True) if str(word[5]).isdigit()]
         lines = [f"# sent_id = {row.get('idx') or number}"]
         for place, (form, lemma, upos, xpos, feats, head, relation) in enumerate(words, start=1):
-            part = (_class(names, "upos", upos), _known(xpos), _features(feats))
+            part = (_known(_class(names, "upos", upos)), _known(xpos), _features(feats))
             lines.append(
                 "\t".join([str(place), _one(form), _one(lemma), *part, str(head), str(relation), "_", "_"])
             )
@@ -37,14 +37,16 @@ def conllu(rows: Iterable[Row], names: Names, drop: Sequence[str]) -> Iterator[s
 
 
 def iob2(rows: Iterable[Row], names: Names, drop: Sequence[str]) -> Iterator[str]:
-    """Two columns, token and tag; the types in `drop` become O."""
+    """Two columns, token and tag; the types in `drop` become O. A sentence with a token without tag is left
+    out.
+    """
     for row in rows:
         tags = [_class(names, "ner_tags", tag) for tag in row["ner_tags"]]
         kept = ["O" if tag[2:] in drop else tag for tag in tags]
         words = [
             f"{_one(token)} {tag}\n" for token, tag in zip(row["tokens"], kept, strict=True) if token.strip()
         ]
-        if words:
+        if words and all(tags):
             yield "".join(words) + "\n"
 
 
@@ -102,19 +104,20 @@ SUFFIXES = {
 
 
 def _class(names: Names, column: str, value: Any) -> str:
-    """The name of a class; empty for -1, the hub's sign for none."""
+    """The name of a class; empty for -1, the hub's sign for none, and for None."""
     if not isinstance(value, int):
-        return str(value)
+        return "" if value is None else str(value)
     return names[column][value] if 0 <= value < len(names.get(column, ())) else ""
 
 
 def _one(text: Any) -> str:
     """A token as one column: inner white space joined by a no-break space."""
-    return "\u00a0".join(str(text).split()) or "_"
+    return _line(text).replace(" ", "\u00a0") or "_"
 
 
 def _line(text: Any) -> str:
-    return " ".join(str(text).split())
+    """Words with one space between them; the readers refuse NUL."""
+    return " ".join(str(text).replace("\0", "").split())
 
 
 def _features(value: Any) -> str:

@@ -169,11 +169,11 @@ class Store:
         """Return the artefact, building it first when it is not there.
 
         `build(folder)` fills the partial folder (which holds the files and checkpoints of an earlier try, if
-        there was one) and returns a JSON-able mapping of metrics; `device` and `device_reason` in it move to
-        the manifest's own fields. Names in the folder that begin with `checkpoint` are deleted after success.
-        While another process builds the same id, this call waits and reports `waiting for <kind>, which is
-        built by <whom>`. Raises `StoreError` when the disk is full; any other error of `build` passes through
-        unchanged, with its text in the partial folder's `failed.json`."""
+        there was one) and returns a JSON-able mapping of metrics; `device`, `device_reason` and `bfloat16` in
+        it move to the manifest's own fields. Names in the folder that begin with `checkpoint` are deleted
+        after success. While another process builds the same id, this call waits and reports `waiting for
+        <kind>, which is built by <whom>`. Raises `StoreError` when the disk is full; any other error of
+        `build` passes through unchanged, with its text in the partial folder's `failed.json`."""
         found = self.find(kind, config, inputs)
         if found is not None:
             return found
@@ -280,6 +280,7 @@ def _build(folder: Path, made_from: Mapping[str, Any], build: Build) -> None:
             "peak_memory_bytes": peak_memory_bytes(),
             "device": metrics.pop("device", None),
             "device_reason": metrics.pop("device_reason", None),
+            "bfloat16": metrics.pop("bfloat16", None),
             "versions": versions(),
             "git": git_state(),
             "metrics": metrics,

@@ -30,9 +30,9 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def check_place(folder: Path, what: str) -> None:
-    """Try to write into a folder, which need not be there yet and is left as it was. Several may try the same
-    one: a folder that another takes away again is made anew, and what
-    is left then is an empty folder at most.
+    """Try to write into a folder, which need not be there yet and is left as it was; folders above it stay
+    where they had to be made. Several may try the same one: a folder that another takes away again is made
+    anew, and what is left then is an empty folder at most.
 
     Args:
         what: what is to be written there, as the subject of a sentence.

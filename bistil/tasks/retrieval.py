@@ -30,6 +30,7 @@ from bistil.models.load import encode
 from bistil.settings import files
 from bistil.settings.ranges import Count, Settings, Share, Tally
 from bistil.tasks.sentences import pad, pad_inputs
+from bistil.text.corpora import composed
 from bistil.text.languages import DataFolder
 
 PARALLEL = "parallel"
@@ -133,9 +134,9 @@ def all_parallel_files(data: DataFolder, codes: Iterable[str]) -> list[Path]:
 
 
 def sentences_in(paths: Iterable[Path]) -> frozenset[str]:
-    """Every sentence of tables with a tab between two, and of files with one a line."""
+    """Every sentence of tables with a tab between two, and of files with one a line, as `composed`."""
     cells = (cell for path in paths for _, line in files.lines(path) for cell in line.split("\t"))
-    return frozenset(cell.strip() for cell in cells)
+    return frozenset(map(composed, cells))
 
 
 def retrieve(

@@ -17,6 +17,7 @@ from bistil.systems.rows import Rows
 from bistil.tasks.gold import text_of
 from bistil.tasks.task import Row, Task
 from bistil.text import sampling
+from bistil.text.corpora import composed
 
 
 def read_examples(
@@ -61,11 +62,10 @@ def draw_shots(
         InputError: where the test file has one of them and they are not to be left out.
     """
     order = np.random.default_rng([seed, *f"{name} {rows.language}".encode()]).permutation(len(examples))
-    tested = {text_of(one) for one in test}
-    if rows.overlap == "drop":
-        order = np.array([i for i in order if text_of(examples[i]) not in tested], np.int64)
-    found = [int(i) for i in order[: rows.most]]
-    if both := [i for i in found if text_of(examples[i]) in tested]:
+    tested = {composed(text_of(one)) for one in test}
+    there = {i for i, one in enumerate(examples) if composed(text_of(one)) in tested}
+    found = [int(i) for i in order if rows.overlap != "drop" or i not in there][: rows.most]
+    if both := [i for i in found if i in there]:
         raise InputError(
             f"Shots of {rows.language} for {name} that its test file does not have were expected, but"
             f" {len(both)} of {len(found)} stand there too, the first of them:"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -23,14 +24,16 @@ IGNORED = -100
 
 
 def read_lines(path: Path, limit: int | None = None, *, without: Collection[str] = ()) -> list[str]:
-    """Lines of a UTF-8 text file, stripped, that are not empty and not among those to do without; at most
-    `limit` of them.
+    """Lines of a UTF-8 text file, stripped, that are not empty and not, as `composed`, among those to do
+    without; at most `limit` of them.
 
     Raises:
         InputError: where the file is missing, without any such line or not UTF-8 (with the line's number).
     """
     stripped = (line.strip() for _, line in files.lines(path))
-    found = list(islice((line for line in stripped if line and line not in without), limit))
+    found = list(
+        islice((line for line in stripped if line and not (without and composed(line) in without)), limit)
+    )
     if not found and any(line.strip() for _, line in files.lines(path)):
         raise InputError(
             f"At least one line of text was expected in {path}, but all of it are sentences of"
@@ -43,6 +46,11 @@ def read_lines(path: Path, limit: int | None = None, *, without: Collection[str]
             " text in it."
         )
     return found
+
+
+def composed(text: str) -> str:
+    """A sentence as it is compared with others: stripped, and each letter one with its accents (NFC)."""
+    return normalize("NFC", text.strip())
 
 
 class HeldOut:
@@ -108,14 +116,12 @@ class Blocks:
 
     @classmethod
     def pooled(cls, parts: Mapping[str, "Blocks"], weights: Mapping[str, float]) -> "Blocks":
-        """Rows of several corpora as one, repeated or thinned so that each has its weight; the total stays
-        the same.
+        """Rows of several corpora as one, each repeated or thinned evenly to its share of their weights; the
+        total stays the same.
         """
-        total, mass = sum(map(len, parts.values())), sum(weights.values())
-        rows = {
-            code: np.resize(np.arange(len(part)), max(1, round(total * weights[code] / mass)))
-            for code, part in parts.items()
-        }
+        total, mass = sum(map(len, parts.values())), sum(weights[code] for code in parts)
+        wanted = {code: max(1, round(total * weights[code] / mass)) for code in parts}
+        rows = {code: np.arange(n) * len(parts[code]) // n for code, n in wanted.items()}
         ids, lengths = (
             [getattr(part, name)[rows[code]] for code, part in parts.items()] for name in ("ids", "lengths")
         )

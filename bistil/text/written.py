@@ -12,11 +12,25 @@ from pathlib import Path
 from bistil.errors import InputError
 
 
+def check_named(path: Path) -> None:
+    """Refuse a path without a name of its own, beside which nothing can be written.
+
+    Raises:
+        InputError: for such a path.
+    """
+    if not path.name:
+        raise InputError(f"A file or folder with a name was expected, not {str(path)!r}. Name one.")
+
+
 @contextmanager
 def aside(path: Path) -> Iterator[Path]:
     """A new folder beside `path`, to be filled and renamed to it; it is removed where that has not come to
     pass.
+
+    Raises:
+        InputError: where `path` has no name.
     """
+    check_named(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=".bistil-", dir=path.parent))
     try:

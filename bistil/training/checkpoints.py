@@ -40,6 +40,16 @@ def newest(folder: Path) -> Path | None:
     return max(usable, key=_step, default=None)
 
 
+def start(folder: Path) -> Path | None:
+    """The checkpoint to go on from, `newest`. It names the best one by where that is now: its folder may have
+    been moved since, or called by another name, and transformers looks nowhere else.
+    """
+    checkpoint = newest(folder)
+    if checkpoint is not None and _settle(checkpoint):
+        mark(checkpoint)
+    return checkpoint
+
+
 def keep(folder: Path, best: str | None) -> None:
     """Delete all but the newest checkpoints and the best ones that they and the run name."""
     found = sorted(folder.glob("checkpoint-*"), key=_step)
@@ -60,11 +70,18 @@ def hand_on(folder: Path, to: Path) -> None:
     for name in dict.fromkeys((best or last.name, last.name)):
         _delete(to / name)
         shutil.copytree(folder / name, to / name, ignore=shutil.ignore_patterns(MARKER))
-        state = json.loads((to / name / STATE).read_text(encoding="utf-8"))
-        if own := state["best_model_checkpoint"]:
-            state["best_model_checkpoint"] = str(to / Path(own).name)
-        (to / name / STATE).write_text(json.dumps(state), encoding="utf-8")
+        _settle(to / name)
         mark(to / name)
+
+
+def _settle(checkpoint: Path) -> bool:
+    """Let a checkpoint's state name the best one beside it; say whether that changed the state."""
+    state, best = json.loads((checkpoint / STATE).read_text(encoding="utf-8")), _best(checkpoint)
+    here = str(checkpoint.parent / best) if best else None
+    if state["best_model_checkpoint"] == here:
+        return False
+    (checkpoint / STATE).write_text(json.dumps({**state, "best_model_checkpoint": here}), encoding="utf-8")
+    return True
 
 
 def _delete(checkpoint: Path) -> None:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
 from bistil.errors import InputError
+from bistil.models.device import has_bfloat16
 from bistil.models.finite import not_finite
 from bistil.settings.ranges import Count, Positive, Settings, Share, Tally, Weight
 from bistil.training import checkpoints, logs
@@ -86,7 +87,7 @@ class Schedule(Settings):
     Attributes:
         steps: Optimiser steps; 0 where `epochs` says how many.
         learning_rate: The peak of the learning rate, which then falls linearly to 0.
-        evaluations: The number of evenly spaced evaluations; each is a checkpoint.
+        evaluations: At most so many evaluations, evenly spaced; each is a checkpoint.
         warmup_share: The share of the steps in which the rate rises.
         weight_decay: The weight decay of the optimiser.
         clip: The largest gradient norm, 0 for any.
@@ -210,11 +211,8 @@ def fit(
     from bistil.training.trainer import ObjectiveTrainer, Watcher
 
     device = next(objective.parameters()).device
-    if (
-        schedule.bf16
-        and device.type == "cuda"
-        and not torch.cuda.is_bf16_supported(including_emulation=False)
-    ):
+    half = schedule.bf16 and has_bfloat16(device)
+    if schedule.bf16 and not half and device.type == "cuda":
         raise InputError(
             f"The schedule asks for bf16, but {torch.cuda.get_device_name(device)} lacks bfloat16. Set bf16:"
             " false."
@@ -224,7 +222,7 @@ def fit(
             f"{run.stage} should start from finite weights, but {told}: the model it starts from is broken,"
             " and no setting of this training mends that."
         )
-    checkpoint = checkpoints.newest(run.folder)
+    checkpoint = checkpoints.start(run.folder)
     every, ends = schedule.every, min(until or schedule.steps, schedule.steps)
     if ends < schedule.steps:  # as short as the training, so that a finished one is not gone on with
         batches = Subset(batches, range(ends * schedule.accumulation))
@@ -247,7 +245,7 @@ def fit(
         metric_for_best_model=f"eval_{select}",
         greater_is_better=not select.endswith("loss"),
         seed=seed,
-        bf16=schedule.bf16 and (device.type != "cpu" or has_bfloat16()),
+        bf16=half,
         use_cpu=device.type == "cpu",
         remove_unused_columns=False,
         disable_tqdm=True,
@@ -289,11 +287,6 @@ def fit(
         )
     entries = (entry for entry in trainer.state.log_history if "train_runtime" not in entry)
     return [{**entry, "epoch": entry["step"] / schedule.steps} for entry in entries]
-
-
-def has_bfloat16() -> bool:
-    """Whether this processor multiplies matrices of bfloat16; without, that is many times slower."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def one_item(rows: list[Any]) -> Any:

@@ -41,8 +41,9 @@ class MaskedLM(Objective):
 
 
 def evaluate_mlm(mlm: PreTrainedModel, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Held-out masked-LM loss, as `by_language` tells it."""
-    return by_language(batches, lambda batch: masked_lm_loss(mlm, batch), next(mlm.parameters()).device)
+    """Held-out masked-LM loss, as `by_language` tells it, of the batches in which a token is predicted."""
+    predicting = (batch for batch in batches if (batch["labels"] != IGNORED).any())
+    return by_language(predicting, lambda batch: masked_lm_loss(mlm, batch), next(mlm.parameters()).device)
 
 
 def on_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

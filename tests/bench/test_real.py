@@ -40,7 +40,7 @@ def test_a_cut_teacher_is_set_against_itself(teacher_folder: Path, corpora) -> N
 def test_every_form_of_every_model_is_in_the_table(
     teacher_folder: Path, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
 ) -> None:
-    monkeypatch.setattr(forms, "has_bfloat16", lambda: False)
+    monkeypatch.setattr(forms, "has_bfloat16", lambda device: False)
     command = ["bench", "inference", "--teacher", str(teacher_folder), "--languages", "qaa,qac"]
     assert cli.main([*command, "--data", str(world), "--to", str(tmp_path), "--turns", "1"]) == 0
     found = json.loads((tmp_path / "inference-tiny.json").read_text(encoding="utf-8"))

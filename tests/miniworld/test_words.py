@@ -7,9 +7,11 @@ from pathlib import Path
 from statistics import mean
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bistil.errors import InputError
 from bistil.miniworld import concepts, load_settings
 from bistil.miniworld.describe import cognate
 from bistil.miniworld.lexicon import Lexicon, apply_changes
@@ -112,3 +114,11 @@ def test_genera_elsewhere_leave_a_language_as_it_is() -> None:
     assert same.words == LEXICONS[others[0].code].words
     assert same.affixes == LEXICONS[others[0].code].affixes
     assert other.words != LEXICONS[second.code].words
+
+
+def test_a_family_with_too_few_sounds_is_refused() -> None:
+    language = WORLD.languages[0]
+    poor = dataclasses.replace(WORLD.families[language.family], consonants="b d", vowels="a i")
+    world = dataclasses.replace(WORLD, families={**WORLD.families, language.family: poor})
+    with pytest.raises(InputError, match="more consonants or vowels"):
+        Lexicon(world, language)

@@ -19,6 +19,7 @@ from tiny import SYSTEMS
 from bistil.errors import InputError
 from bistil.evaluation.results import COLUMNS, primary_metric, read_results, write_results
 from bistil.experiment import Cell, Experiment
+from bistil.models.device import has_bfloat16
 from bistil.models.load import load_teacher, save_student
 from bistil.pipeline import Pipeline, inputs, tuned
 from bistil.pipeline.inputs import keep_history
@@ -125,11 +126,10 @@ def test_manifests_say_where_each_artefact_comes_from(finished: Pipeline) -> Non
             assert artefact.manifest["status"] == "complete"
             assert artefact.manifest["versions"]["torch"] == torch.__version__
             assert not list(artefact.folder.glob("checkpoint*"))
-    assert finished.student(NER).manifest["device"] == "cpu"
-    assert (
-        "no CUDA" in finished.student(NER).manifest["device_reason"]
-        or "cuda" in finished.student(NER).manifest["device_reason"]
-    )
+    manifest = finished.student(NER).manifest
+    assert manifest["device"] == "cpu"
+    assert "no CUDA" in manifest["device_reason"] or "cuda" in manifest["device_reason"]
+    assert manifest["bfloat16"] is has_bfloat16(torch.device("cpu"))
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import math
 import threading
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -239,3 +240,45 @@ def test_sentences_of_retrieval_may_be_left_out_of_the_text(world: Path) -> None
     assert pairs[0] not in kept
     assert kept == [pair for pair in pairs if pair[1] != pairs[0][1]]
     assert "qab" not in read_text(CONFIG, corpora, world / "parallel", without=left_out).pairs
+
+
+def test_composed_and_decomposed_spellings_are_one_sentence(tmp_path: Path) -> None:
+    one, other = (unicodedata.normalize(form, "café déjà vu") for form in ("NFC", "NFD"))
+    for code in CONFIG.languages:
+        (tmp_path / f"{code}.txt").write_text(f"{one}\n{other}\nelse\n", encoding="utf-8")
+    (tmp_path / "qaa-qab.tsv").write_text(f"{other}\tx\ny\tz\n", encoding="utf-8")
+    (tmp_path / "test.tsv").write_text(f"{one}\tu\n", encoding="utf-8")
+    corpora = {code: tmp_path / f"{code}.txt" for code in CONFIG.languages}
+    for text in (one, other):
+        (tmp_path / "test.tsv").write_text(f"{text}\tu\n", encoding="utf-8")
+        found = read_text(CONFIG, corpora, tmp_path, without=sentences_in([tmp_path / "test.tsv"]))
+        assert found.lines == {code: ["else"] for code in CONFIG.languages}
+        assert found.pairs == {"qab": [("y", "z")]}
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [(None, r"Translations of qaa were expected in .*parallel_share"), ("a\tb\tc\n", "line 1")],
+)
+def test_translations_that_are_asked_for_are_there(table: str | None, told: str, tmp_path: Path) -> None:
+    corpora = {code: tmp_path / f"{code}.txt" for code in CONFIG.languages}
+    for path in corpora.values():
+        path.write_text("text\n", encoding="utf-8")
+    if table:
+        (tmp_path / "qaa-qab.tsv").write_text(table, encoding="utf-8")
+    with pytest.raises(InputError, match=told):
+        read_text(CONFIG, corpora, tmp_path)
+
+
+def test_pairs_are_read_for_either_share() -> None:
+    assert not dataclasses.replace(CONFIG, parallel_share=0.0).reads_pairs
+    start = dataclasses.replace(CONFIG, start="x", parallel_share=0.0, translation_share=0.5)
+    assert CONFIG.reads_pairs
+    assert start.reads_pairs
+
+
+def test_only_a_bert_is_extended(text: Text, tmp_path: Path) -> None:
+    write_teacher(tmp_path / "start", "distilbert", text.lines["qaa"])
+    config = dataclasses.replace(CONFIG, start=str(tmp_path / "start"), parallel_share=0.0)
+    with pytest.raises(InputError, match=r"A BERT, .* but its type is distilbert.*vocabulary: null"):
+        initial_model(config, text)

@@ -135,7 +135,7 @@ def test_a_new_language_starts_at_the_mean_or_at_one_like_it(tmp_path: Path, lik
 
 def test_bad_settings_are_refused() -> None:
     for wrong, told in (
-        ({"pairs": ("eng",)}, "Two codes with a hyphen"),
+        ({"pairs": ("eng",)}, "Two codes with one hyphen"),
         ({"heads": 5}, "`heads` should divide"),
         ({"start_from": {"qab": "qaa"}}, "`start_from` is for new languages"),
     ):
@@ -168,3 +168,17 @@ def test_the_command_writes_a_translator_and_its_report(world: Path, tmp_path: P
     assert {path.name for path in tmp_path.glob("[!.]*")} == {"file.yaml", "made"}
     assert main(arguments) == 2
     assert "there is a finished translator already" in capsys.readouterr().err
+
+
+def test_characters_that_are_rare_alike_are_chosen_by_their_order() -> None:
+    """The library's own choice among them differs from run to run, and a resumed run learns it anew."""
+    characters = [chr(0x4E00 + number) for number in range(1500)]
+    tokenizer = fast_tokenizer([" ".join(characters)], 3000, ["__eng__"])
+    assert {one for one in characters if one in tokenizer.get_vocab()} == {*characters[:999]}  # and the ▁
+
+
+def test_pairs_are_named_once_and_by_codes_without_hyphen() -> None:
+    with pytest.raises(InputError, match="the other way round"):
+        TranslatorConfig(pairs=("eng-swa", "swa-eng"), schedule=Schedule(steps=1, learning_rate=1e-3))
+    with pytest.raises(InputError, match="one hyphen"):
+        TranslatorConfig(pairs=("eng-zh-Hant",), schedule=Schedule(steps=1, learning_rate=1e-3))

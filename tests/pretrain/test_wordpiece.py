@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from transformers import AutoTokenizer
+import pytest
+from transformers import AutoTokenizer, BertTokenizer
 
 from bistil.pretrain.wordpiece import SPECIAL, extend_wordpiece, train_wordpiece
 from bistil.text.corpora import read_lines
@@ -31,6 +32,21 @@ def test_lowercase_is_kept_when_extending(world: Path) -> None:
     old = train_wordpiece(lines_of(world, "qaa"), 200, lowercase=True)
     extended, _ = extend_wordpiece(old, lines_of(world, "qab"), 200)
     assert extended("ANNA Anna")["input_ids"] == extended("anna anna")["input_ids"]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"strip_accents": False}, {"strip_accents": None}, {"tokenize_chinese_chars": False}]
+)
+def test_normalisation_is_kept_when_extending(
+    settings: dict[str, bool | None], world: Path, tmp_path: Path
+) -> None:
+    pieces = [*SPECIAL, "für", "fur", "人們", "人", "們", "f", "##ü", "##u", "##r"]
+    old = BertTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, do_lower_case=True, **settings)
+    extended, _ = extend_wordpiece(old, lines_of(world, "qab"), 200)
+    extended.save_pretrained(tmp_path)
+    for word in ("FÜR", "人們"):
+        for tokenizer in (extended, AutoTokenizer.from_pretrained(tmp_path)):
+            assert tokenizer.tokenize(word) == old.tokenize(word)
 
 
 def test_an_extended_vocabulary_keeps_old_pieces_and_spells_new_ones(world: Path) -> None:

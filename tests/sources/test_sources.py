@@ -4,7 +4,10 @@ folder.
 
 import re
 import shutil
+import threading
+import unicodedata
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -504,3 +507,30 @@ def test_a_check_names_the_bad_line_and_what_overlaps(world: Path, tmp_path: Pat
     )
     assert "of ner/qab-test.txt stand in ner/qab-train.txt" in out
     assert "of ner/qab-test.txt stand in corpora/qab.txt" in out
+
+
+def test_other_spellings_of_a_sentence_are_the_same_sentence() -> None:
+    one, other = (unicodedata.normalize(form, "Café déjà vu") for form in ("NFC", "NFD"))
+    assert shared({"train": [{"text": one}, {"text": "else"}]}, [{"text": other}]) == {("train", 0)}
+
+
+def test_two_processes_add_to_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, together = sources.read_csv, threading.Barrier(2)
+
+    def slowly(path: Path) -> object:
+        found = read(path)
+        with suppress(threading.BrokenBarrierError):
+            together.wait(0.5)
+        return found
+
+    add_to_table(tmp_path, "eng", "corpus", "corpora/eng.txt")
+    monkeypatch.setattr(sources, "read_csv", slowly)
+    threads = [
+        threading.Thread(target=add_to_table, args=(tmp_path, code, "ner", f"{code}.txt"))
+        for code in ("swa", "hau")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {"eng", "swa", "hau"} <= set(read_table(tmp_path / "languages.csv"))

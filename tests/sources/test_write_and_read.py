@@ -119,3 +119,15 @@ def test_a_row_without_a_label_is_left_out() -> None:
 def test_no_features_are_an_underscore(feats: str | None) -> None:
     row = {**tree(["a"]), "feats": [feats]}
     assert "".join(conllu([row], {"upos": ["NOUN"]}, ())).split("\t")[5] == "_"
+
+
+def test_rows_without_a_label_and_nul_are_left_out() -> None:
+    rows = [{"text": "a", "label": None}, {"text": "b\0c", "label": 0}]
+    assert list(labelled(rows, {"label": ["one"]}, ())) == ["one\tbc\n"]
+    sentences = [
+        {"premise": "a", "hypothesis": "b", "label": None},
+        {"premise": "a", "hypothesis": "b", "label": 0},
+    ]
+    assert list(pairs(sentences, {"label": ["yes"]}, ()))[1:] == ["a\tb\tyes\n"]
+    tagged = [{"tokens": ["a", "b"], "ner_tags": [0, -1]}, {"tokens": ["c"], "ner_tags": [0]}]
+    assert list(iob2(tagged, {"ner_tags": ["O"]}, ())) == ["c O\n\n"]

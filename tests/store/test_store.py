@@ -38,7 +38,8 @@ class Config:
 def build(folder: Path) -> dict[str, object]:
     (folder / "weights.txt").write_text("1 2 3")
     (folder / "checkpoint-5").mkdir()
-    return {"loss": 0.5, "device": "cpu", "device_reason": "no GPU here", "broken": float("nan")}
+    place = {"device": "cpu", "device_reason": "no GPU here", "bfloat16": False}
+    return {"loss": 0.5, **place, "broken": float("nan")}
 
 
 def test_ids_do_not_depend_on_order_type_of_sequence_or_process() -> None:
@@ -127,7 +128,8 @@ def test_the_manifest_says_where_the_artefact_comes_from(tmp_path: Path) -> None
     assert manifest["inputs"] == {"source": source.id}
     assert manifest["seed"] == 7
     assert manifest["status"] == "complete"
-    assert (manifest["device"], manifest["device_reason"]) == ("cpu", "no GPU here")
+    place = [manifest[name] for name in ("device", "device_reason", "bfloat16")]
+    assert place == ["cpu", "no GPU here", False]
     assert manifest["metrics"] == {"loss": 0.5, "broken": None}
     assert {"python", "torch", "transformers", "numpy", "bistil"} <= set(manifest["versions"])
     assert manifest["peak_memory_bytes"] > 2**20

@@ -238,3 +238,16 @@ def test_smoothed_batches_are_a_function_of_seed_and_step(wordpiece) -> None:
 
     for step in (4, 0):
         assert torch.equal(batches(9)[step]["labels"], batches(5)[step]["labels"])
+
+
+def test_a_pool_spreads_what_it_repeats_and_thins_over_each_corpus() -> None:
+    def part(first: int, rows: int) -> Blocks:
+        return Blocks(np.arange(first, first + rows, dtype=np.int32)[:, None], np.ones(rows, np.int32))
+
+    weights = {"large": 0.3, "small": 0.3, "parallel": 0.4}
+    pool = Blocks.pooled({"large": part(0, 90), "small": part(1000, 10)}, weights).ids[:, 0]
+    large, small = pool[pool < 1000], pool[pool >= 1000]
+    assert len(large) == len(small) == 50
+    assert set(np.diff(large)) == {1, 2}
+    assert large[-1] >= 88
+    assert set(np.bincount(small - 1000)) == {5}

@@ -54,3 +54,9 @@ def test_the_held_out_loss_is_a_mean_over_languages(mlm, wordpiece) -> None:
     found = evaluate_mlm(mlm, batches)
     assert found["loss_qaa"] == pytest.approx((single[0] + single[1]) / 2)
     assert found["loss"] == pytest.approx((found["loss_qaa"] + found["loss_qab"]) / 2)
+
+
+def test_a_held_out_batch_without_predictions_says_nothing(mlm, wordpiece) -> None:
+    batch = {"language": "qaa", **batch_of(wordpiece)}
+    empty = {**batch, "labels": torch.full_like(batch["labels"], IGNORED)}
+    assert evaluate_mlm(mlm, [batch, empty]) == evaluate_mlm(mlm, [batch])

@@ -283,6 +283,33 @@ def test_a_damaged_best_checkpoint_does_not_end_in_another_state(tmp_path: Path)
     assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
 
 
+def test_a_finished_run_ends_in_its_best_state_wherever_its_folder_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(folder: Path) -> list[torch.Tensor]:
+        objective, losses = make(), iter((1.0, 3.0, 4.0, 5.0))
+        schedule = Schedule(steps=20, learning_rate=0.05, evaluations=4)
+        place = Run(folder, "test")
+        fit(
+            objective,
+            Points(20),
+            lambda: {"loss": next(losses)},
+            place,
+            schedule=schedule,
+            select="loss",
+            seed=5,
+        )
+        return weights(objective)
+
+    monkeypatch.chdir(tmp_path)
+    best = ended(Path("one"))
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir("inside")
+    assert all(map(torch.equal, ended(Path("../one")), best))
+    (tmp_path / "one").rename(tmp_path / "moved")
+    assert all(map(torch.equal, ended(tmp_path / "moved"), best))
+
+
 def test_bad_schedules_are_refused() -> None:
     with pytest.raises(InputError, match="steps"):
         Schedule(steps=0, learning_rate=0.1)
@@ -292,7 +319,7 @@ def test_bad_schedules_are_refused() -> None:
 def test_a_processor_without_bfloat16_computes_in_float32(
     able: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bistil.training.loop.has_bfloat16", lambda: able)
+    monkeypatch.setattr("bistil.training.loop.has_bfloat16", lambda device: able)
     seen = []
 
     class Noted(Regression):
@@ -311,7 +338,7 @@ def test_each_training_of_a_model_has_the_precision_of_its_own_schedule(
     first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The phases of an SFT share one objective; its held-out loss is told in float32 under both."""
-    monkeypatch.setattr("bistil.training.loop.has_bfloat16", lambda: True)
+    monkeypatch.setattr("bistil.training.loop.has_bfloat16", lambda device: True)
     seen: list[bool] = []
 
     class Noted(Regression):
