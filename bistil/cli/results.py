@@ -107,11 +107,9 @@ def add_commands(commands: Commands) -> None:
     predict.add_argument("model", type=given, help="folder of a finished student")
     predict.add_argument(
         "file",
-        nargs="?",
-        default="-",
         type=given,
-        help="one sentence a line; for inference and questions two texts with a tab between them; - or"
-        " nothing: standard input",
+        help="one sentence a line; for inference and questions two texts with a tab between them; -: standard"
+        " input",
     )
     predict.add_argument(
         "--json", action="store_true", help="one JSON object a line instead, confidences included"

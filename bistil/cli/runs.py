@@ -240,7 +240,7 @@ def _clock() -> Callable[[str], None]:
 
 
 def _new(options: argparse.Namespace) -> int:
-    from bistil.plan.begin import EXPERIMENT, Wish, begin
+    from bistil.plan.begin import EXPERIMENT, Wish, begin, unknown
     from bistil.plan.text import how_long
 
     alone = all(getattr(options, name) for name in NEW if name != "device")
@@ -255,13 +255,19 @@ def _new(options: argparse.Namespace) -> int:
     at = "" if wish.miniworld else f" --data {folder}"
     if not wish.miniworld:
         print(
-            f"{folder / 'languages.csv'}: which file is where; correct `seen`, which is our small teacher's"
+            f"{folder / 'languages.csv'}: which file is where; say under `seen` whether your teacher has read"
+            " a language"
         )
+    for line in unknown(wish):
+        print(line)
     for line in how_long(experiment, device):
         print(line)
     print("Next:")
     if experiment.data_sets:
-        print(f"  bistil data get {file} --to {folder}   # or put files of your own where languages.csv says")
+        print(
+            f"  bistil data get {file} --to {folder} --most {fitted.most}   # or put files of your own where"
+            " languages.csv says"
+        )
     if not wish.miniworld:
         print(f"  bistil data check {folder}")
     print(f"  bistil batch {file}{at} --dry-run")

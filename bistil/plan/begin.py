@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 import yaml
@@ -26,7 +27,7 @@ from bistil.sources.write import SUFFIXES
 from bistil.systems.layers import start_layers
 from bistil.systems.table import FLOOR, FORCED, TEACHER
 from bistil.tasks import TASKS, column
-from bistil.text.languages import CODE, check_known
+from bistil.text.languages import CODE, read_table
 from bistil.text.written import new_folder
 
 EXPERIMENT = "experiment.yaml"
@@ -95,9 +96,11 @@ def begin(wish: Wish, folder: Path) -> tuple[Experiment, Profile]:
     Raises:
         InputError: where the folder is there, or the teacher's size is not known and none is given.
     """
-    if wish.miniworld:
-        check_known(
-            (wish.source, wish.target), [one.code for one in load_settings(DATA / "miniworld.yaml").languages]
+    invented = [one.code for one in load_settings(DATA / "miniworld.yaml").languages]
+    if wish.miniworld and (other := {wish.source, wish.target} - {*invented}):
+        raise InputError(
+            f"Two of miniworld's languages, {', '.join(invented)}, were expected, since {wish.teacher} reads"
+            f" no others, but got {min(other)}. Take another teacher: e5-small, or one by `bistil pretrain`."
         )
     config = teacher_config(wish.teacher)
     fitted = _fitted(wish, config)
@@ -111,6 +114,16 @@ def begin(wish: Wish, folder: Path) -> tuple[Experiment, Profile]:
                     under = "corpus" if kind == "text" else column(kind)
                     add_to_table(made, code, under, _place(kind, code))
     return experiment, fitted
+
+
+def unknown(wish: Wish) -> Iterator[str]:
+    """Of each language of which bistil has heard nothing, a sentence that says so, and codes like its own."""
+    known = read_table(DATA / "languages.csv")
+    for code in () if wish.miniworld else (wish.source, wish.target):
+        if code not in known:
+            near = get_close_matches(code, known, 3, 0.6)
+            told = f" Did you mean {', '.join(f'{one} ({known[one].name})' for one in near)}?" if near else ""
+            yield f"{code} is no language that bistil has heard of: taken as a new one.{told}"
 
 
 def _fitted(wish: Wish, config: PreTrainedConfig | None) -> Profile:
@@ -191,6 +204,7 @@ def _task(block: str, task: str) -> str:
         if (name := re.match(r"  ([a-z]+):", own))
     }
     fitting = next(found[name] for name in (task, "ner", *found) if name in found)
+    fitting = re.sub(r"(\n *#.*)+\Z", "\n", fitting.rstrip())  # a remark on the next task
     return re.sub(r"\A  [a-z]+:", f"  {task}:", fitting)
 
 
@@ -209,13 +223,11 @@ def _divides(config: PreTrainedConfig, lrf: int) -> bool:
 
 
 def _public(kind: str, source: str, target: str) -> list[DataSet]:
-    """Data sets on the hub that have this for both languages: one, or one for each; none where a language has
-    none.
-    """
+    """Data sets on the hub that have this: one for both languages, or one for each that there is one for."""
     known = [one for one in data_sets().values() if one.task == AS.get(kind, kind) and one.hub]
     both = [one for one in known if {source, target} <= set(one.languages)]
     each = [next((one for one in known if code in one.languages), None) for code in (source, target)]
-    return both[:1] or ([one for one in each if one] if all(each) else [])
+    return both[:1] or [one for one in each if one]
 
 
 def _place(kind: str, code: str) -> str:

@@ -34,12 +34,14 @@ class Profile:
         widest: The largest hidden size that it is for.
         files: By task, the experiment file that has the settings of the task; that of `""` has all others.
         source: Where the numbers come from, in words.
+        most: The rows of a data set's split that are enough for these steps.
     """
 
     name: str
     widest: float
     files: Mapping[str, str]
     source: str
+    most: int = 20_000
 
     def read(self, task: str) -> Experiment:
         """The experiment of a task's settings, of all others for `""`."""
@@ -70,6 +72,7 @@ PROFILES = (
         | dict.fromkeys(("nli", "classification", "choice"), "paper-nli")
         | {"qa": "paper-qa"},
         "the papers' for mBERT and XLM-R (BiStil, appendix A; LT-SFT, section 4.4)",
+        most=200_000,
     ),
 )
 

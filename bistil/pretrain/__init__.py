@@ -126,7 +126,7 @@ def pretrain(
         start_at_unigram(mlm, tokenizer, training, weights)
     for model in (mlm, reference):
         if model is not None:
-            model.to(device)
+            torch.nn.Module.to(model, device)
     # one pool of text, so that each batch mixes the languages; pairs are longer and keep to themselves
     if not config.packed:
         pairs = {PARALLEL: training.pop(PARALLEL)} if PARALLEL in training else {}

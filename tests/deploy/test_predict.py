@@ -151,7 +151,7 @@ def test_standard_input_json_lines_and_confidences(
     export(tmp_path / "model", model, task.labels, wordpiece)
     text = "\n\n".join(" ".join(example.words) for example in examples)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
-    assert cli.main(["predict", str(tmp_path / "model"), "--json"]) == 0
+    assert cli.main(["predict", str(tmp_path / "model"), "--json", "-"]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [one["line"] for one in found] == list(range(1, 2 * len(examples)))
     assert found[1] == {"line": 2}

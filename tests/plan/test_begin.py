@@ -11,7 +11,7 @@ from bistil.cli import main
 from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.models.packaged import teacher_config
-from bistil.plan.begin import Wish, begin
+from bistil.plan.begin import Wish, begin, unknown
 from bistil.plan.profiles import PROFILES, misfits, profile
 from bistil.text.languages import DataFolder
 
@@ -38,6 +38,8 @@ def test_every_task_and_size_gives_a_file_that_reads_and_fits(
     assert experiment.targets == {task: (target,)}
     assert (experiment.data_sets == {}) or experiment.data == "folder"
     assert list(experiment.task) == [task]
+    written = (tmp_path / "mine" / "experiment.yaml").read_text(encoding="utf-8")
+    assert not written.splitlines()[-1].lstrip().startswith("#")
     assert not misfits(experiment)
     assert experiment.general.schedule == fitted.read("").general.schedule
     assert (experiment.language_sft is None) == (teacher == "e5-small")  # no masked-LM head, no language SFT
@@ -64,12 +66,28 @@ def test_names_that_yaml_reads_as_something_else_stay_names(changed: dict[str, s
     assert (experiment.name, experiment.targets) == (asked.name, {"ner": (asked.target,)})
 
 
+def test_a_language_that_nobody_knows_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert [*unknown(wish())] == []
+    (told,) = unknown(wish(target="swh"))
+    assert told.startswith("swh is no language that bistil has heard of")
+    assert "swa (Swahili)" in told
+    asked = ["--teacher", "e5-small", "--source", "eng", "--target", "zzz", "--task", "ner"]
+    assert main(["new", "mine", *asked, "--to", str(tmp_path / "mine")]) == 0
+    said = capsys.readouterr().out
+    assert "zzz is no language" in said
+    assert (
+        f"bistil data get {tmp_path / 'mine' / 'experiment.yaml'} --to {tmp_path / 'mine'} --most 20000"
+        in said
+    )
+
+
 def test_the_language_table_names_where_get_puts_files(tmp_path: Path) -> None:
     experiment, _ = begin(wish(), tmp_path / "mine")
     assert experiment.data_sets == {"text": ("wikipedia",), "ner": ("conll2003", "masakhaner")}
     swa = DataFolder(tmp_path / "mine").language("swa")
     assert (swa.corpus, swa.files["ner"]) == ("corpora/swa.txt", "ner/masakhaner/swa-{split}.txt")
-    begin(wish(target="xyz", task="pos"), tmp_path / "other")
+    other, _ = begin(wish(target="xyz", task="pos"), tmp_path / "other")
+    assert other.data_sets == {"text": ("wikipedia",), "pos": ("ud-2.7",)}
     assert DataFolder(tmp_path / "other").language("xyz").files["treebank"] == "ud/xyz-{split}.conllu"
 
 
@@ -86,7 +104,7 @@ def test_reductions_that_do_not_divide_the_teacher_are_left_out(tmp_path: Path) 
         ({"source": "e n"}, "language code"),
         ({"teacher": "no/such-teacher"}, "--size tiny|small|base"),
         ({"name": "a/b"}, "name of at most 80"),
-        ({"teacher": "data/teachers/miniworld"}, "'eng' is not in it"),
+        ({"teacher": "data/teachers/miniworld"}, "but got eng. Take another teacher"),
     ],
 )
 def test_what_cannot_be_is_refused(changed: dict[str, str], told: str, tmp_path: Path) -> None:
