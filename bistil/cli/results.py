@@ -82,7 +82,8 @@ def add_commands(commands: Commands) -> None:
         choices=("folder", "sentence-transformers", "onnx", "onnx-int8", "hub"),
         help="in which form (default: folder)",
     )
-    for name in ("system", "task", "target"):
+    export.add_argument("--system", help="which system of the experiment's; default: the first student")
+    for name in ("task", "target"):
         export.add_argument(f"--{name}", help=f"which {name} of the experiment's; default: the first")
     export.add_argument(
         "--seed", type=number(Seed), help="which seed of the experiment's; default: the first"

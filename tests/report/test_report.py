@@ -116,7 +116,7 @@ def test_the_page_says_what_holds_and_what_was_kept(page: Path) -> None:
     text = re.sub(r"\s+", " ", page.read_text(encoding="utf-8"))
     assert "✓ holds" in text
     assert "✗ does not hold" in text
-    assert "not run" in text
+    assert "Not run: " in text
     assert "96.7 %" in text
     assert "2.0 times fewer parameters and 0.50 of the FLOPs" in text
     assert "<strong>64.5</strong><small>± 0.7</small>" in text
@@ -168,7 +168,7 @@ def test_a_partial_grid_gives_a_whole_page(system: str, tmp_path: Path) -> None:
     ]
     text = write_report(tmp_path, some[:1], title="One score").read_text(encoding="utf-8")
     assert "One seed." in text
-    assert "not run" in text
+    assert "Not run: " in text
 
 
 def test_given_claims_and_figures_are_shown(tmp_path: Path) -> None:
