@@ -188,19 +188,18 @@ def _score_table(
     }
     students = [variant for variant in systems if any(map(is_student, select(chosen, variant)))]
     best = _best(means, students, [len(column) for column in columns])
-    teacher = means.get(Variant(TEACHER), [None])[-1]
-    scored = {variant: {row["target"] for row in select(chosen, variant)} for variant in means}
+    teacher = select(chosen, Variant(TEACHER))
+    shares = {variant: _share(select(chosen, variant), teacher) for variant in means}
+    shown_shares = shares.get(Variant(TEACHER)) is not None
     seeds = max((mean.seeds for cells in means.values() for mean in cells if mean), default=0)
     lines = []
     for variant, cells in means.items():
         shown = [Cell("–") if mean is None else _mean_cell(mean, len(column), seeds, best[place] == variant)
                  for place, (mean, column) in enumerate(zip(cells, columns, strict=True))]  # fmt: skip
-        last, complete = cells[-1], scored.get(variant) == scored.get(Variant(TEACHER))
-        if teacher and teacher.mean > 0:
-            shown.append(Cell(f"{100 * last.mean / teacher.mean:.1f}" if last and complete else "–"))
+        if shown_shares:
+            shown.append(Cell("–" if (share := shares[variant]) is None else f"{share:.1f}"))
         lines.append((variant, shown))
-    shares = ["% of teacher"] if teacher and teacher.mean > 0 else []
-    head = [*named, *(["mean"] if whole else []), *shares]
+    head = [*named, *(["mean"] if whole else []), *(["% of teacher"] if shown_shares else [])]
     return {
         "metric": metric_label(metric),
         "head": head,
@@ -211,6 +210,13 @@ def _score_table(
         "students": bool(students),
         "same": _left_out(same),
     }
+
+
+def _share(own: Sequence[Row], teacher: Sequence[Row]) -> float | None:
+    """What a system keeps of the teacher's score in percent, over the targets that both have."""
+    common = {row["target"] for row in own} & {row["target"] for row in teacher}
+    ours, theirs = average(own, targets=common), average(teacher, targets=common)
+    return 100 * ours.mean / theirs.mean if ours and theirs and theirs.mean > 0 else None
 
 
 def one_model(chosen: Sequence[Row]) -> dict[Variant, Variant]:
