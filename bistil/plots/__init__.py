@@ -126,7 +126,9 @@ def learning_curve(
 
 
 def vocabulary_curve(thresholds: Sequence[float], sizes: Sequence[int], chosen: float) -> Figure:
-    """Draw the vocabulary size over the unigram probability threshold, with the chosen threshold marked."""
+    """Draw how many tokens reach each unigram probability threshold (`vocab.curve`), with the chosen one
+    marked.
+    """
     made, [ax] = figure(7.0, 4.0)
     ax.plot(thresholds, sizes, color=PALETTE[0], linewidth=2, marker="o", markersize=4)
     ax.axvline(chosen, color=PALETTE[3], linewidth=1.5, linestyle="--")
@@ -140,7 +142,8 @@ def vocabulary_curve(thresholds: Sequence[float], sizes: Sequence[int], chosen: 
         va="top",
         fontsize=9.5,
     )
-    ax.set(xscale="log", xlabel="unigram probability threshold", ylabel="vocabulary (tokens)", ylim=(0, None))
+    ax.set(xscale="log", xlabel="unigram probability threshold", ylim=(0, None))
+    ax.set_ylabel("tokens that reach the threshold")
     ax.yaxis.set_major_formatter(EngFormatter(sep=""))
     return made
 

@@ -44,7 +44,11 @@ class ThresholdModel:
     def text(self) -> str:
         """Return what the threshold does, in one sentence."""
         kept, whole = len(self.kept()), len(self._tokenizer)
-        return f"At {self.threshold:g}, {kept:,} of {whole:,} tokens stay ({100 * kept / whole:.0f} %)."
+        [reach] = vocab.curve(list(self._counts.values()), [self.threshold])
+        return (
+            f"At {self.threshold:g}, {kept:,} of {whole:,} tokens stay ({100 * kept / whole:.0f} %):"
+            f" {reach:,} reach the threshold, the others are special or needed to spell."
+        )
 
 
 class ThresholdPanel(w.VBox):

@@ -313,7 +313,9 @@ def test_sizes_of_a_system_are_told_apart_by_hatches() -> None:
 
 
 def test_the_other_figures_are_drawn_with_labels() -> None:
-    assert "chosen: 1e-06" in texts(plots.vocabulary_curve([1e-7, 1e-6], [900, 500], 1e-6))
+    curve = texts(plots.vocabulary_curve([1e-7, 1e-6], [900, 500], 1e-6))
+    assert "chosen: 1e-06" in curve
+    assert "tokens that reach the threshold" in curve
     assert "student" in texts(plots.attention_map(np.eye(2), np.eye(2), ["a", "b"]))
     assert "SOV" in texts(plots.typology({"aaa": {"order": "SVO"}, "bbb": {"order": "SOV", "case": "yes"}}))
 

@@ -148,6 +148,11 @@ def test_the_threshold_slider_keeps_fewer_tokens_to_the_right(
     assert few == sorted(few, reverse=True)
     assert few[0] > few[-1]
     assert "var(--ink)" in panel.curve.value
+    # the curve counts the tokens that reach the threshold, the sentence beside it those that stay too
+    [reach] = vocab.curve(list(counts.values()), [5e-3])
+    assert reach < few[-1]
+    assert f"{few[-1]:,} of " in panel.model.text()
+    assert f"{reach:,} reach the threshold" in panel.model.text()
     with pytest.raises(InputError, match="counts"):
         ThresholdModel(wordpiece, {})
 
