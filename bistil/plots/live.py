@@ -13,7 +13,7 @@ from bistil.evaluation.results import METRICS
 from bistil.plots.style import PALETTE
 
 Entries = Sequence[Mapping[str, float]]
-Points = list[tuple[float, float]]
+Points = Sequence[tuple[float, float]]
 NO_LOSS = (
     "learning_rate",
     "grad_norm",
@@ -47,36 +47,35 @@ class Facet:
     lines: tuple[Line, ...]
 
 
-def facets(entries: Entries) -> list[Facet]:
+def facets(curves: Mapping[str, Points]) -> list[Facet]:
     """Return what a phase has told so far, axes by axes: the loss, its parts, the loss by language where
     there are several, the scores.
 
-    entries: with `step` and any of `loss`, its parts, `loss_<code>` of a language, the same held out
+    curves: (step, value) by name: any of `loss`, its parts, `loss_<code>` of a language, the same held out
     (`eval_loss`), and scores `eval_<metric>` in percent.
     """
-    names = list(dict.fromkeys(name for entry in entries for name in entry if name not in ("step", *NO_LOSS)))
+    names = [name for name in curves if name not in NO_LOSS]
     codes = sorted({name.rpartition("loss_")[2] for name in names if "loss_" in name})
     scores = [name for name in names if name.startswith("eval_") and name.removeprefix("eval_") in METRICS]
     parts = dict.fromkeys(
         name.removeprefix("eval_") for name in names if "loss_" not in name and name not in scores
     )
-    shown = {name: [_line(entries, name, name, 0)] for name in parts}
+    shown = {name: [_line(curves, name, name, 0)] for name in parts}
     if len(codes) > 1:
         shown["loss by language"] = [
-            _line(entries, code, f"loss_{code}", number) for number, code in enumerate(codes)
+            _line(curves, code, f"loss_{code}", number) for number, code in enumerate(codes)
         ]
     if scores:
         metrics = [name.removeprefix("eval_") for name in scores]
         shown["held-out score (%)"] = [
-            _line(entries, METRICS[metric], metric, number) for number, metric in enumerate(metrics)
+            _line(curves, METRICS[metric], metric, number) for number, metric in enumerate(metrics)
         ]
     return [Facet(title, _wide(lines), tuple(lines)) for title, lines in shown.items()]
 
 
-def _line(entries: Entries, name: str, key: str, number: int) -> Line:
+def _line(curves: Mapping[str, Points], name: str, key: str, number: int) -> Line:
     training, held_out = (
-        [(x, y) for x, y in zip(*series(entries, own), strict=True) if isfinite(y)]
-        for own in (key, f"eval_{key}")
+        [(x, y) for x, y in curves.get(own, ()) if isfinite(y)] for own in (key, f"eval_{key}")
     )
     return Line(name, PALETTE[number % len(PALETTE)], training, held_out)
 

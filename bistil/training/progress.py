@@ -4,7 +4,7 @@ Notable: three listeners exist: `silent`, `Terminal` (tqdm) and the notebook's (
 Library code never prints."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from tqdm import tqdm
@@ -12,17 +12,27 @@ from tqdm import tqdm
 
 @dataclass(frozen=True)
 class Event:
-    """Step `step` of `of` of a stage, with whatever numbers the stage has at that moment."""
+    """Step `step` of `of` of a stage, with the newest of each number that the stage has.
+
+    new: the names of the numbers that are of this step; the others are of a step before. An evaluation is
+    told behind its step, in an event of its own.
+    """
 
     stage: str
     step: int
     of: int
     metrics: Mapping[str, float] = field(default_factory=dict)
+    new: Collection[str] = ()
 
     @property
     def told(self) -> bool:
         """Whether its stage is something to be told in words, and no progress."""
         return self.stage.startswith((WARNING, NOTE))
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether it tells the evaluation of a step that was told before."""
+        return any(name.startswith("eval_") for name in self.new)
 
 
 WARNING, NOTE = "warning: ", "note: "
@@ -44,6 +54,8 @@ class Terminal:
         """Move the stage's bar to the event's step, or write what is to be told."""
         if event.told:
             tqdm.write(event.stage, file=sys.stderr)
+            return
+        if event.evaluated:  # the next step has its numbers too; a bar that was closed stays so
             return
         bar = self._bars.get(event.stage)
         if bar is None:

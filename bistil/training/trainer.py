@@ -97,31 +97,39 @@ class Watcher(TrainerCallback):
         self._pace = Pace(state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Take what the log alone has. Its losses are means since its last entry, which may be long ago."""
+        """Take what the log alone has. Its losses are means since its last entry, which may be long ago; its
+        rate is that before the step.
+        """
         alone = {name: value for name, value in (logs or {}).items() if name not in self._told_live}
         self._latest |= {name: value for name, value in alone.items() if isinstance(value, float)}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Tell the step, evaluate and save after the last, and stop where that is asked for."""
         self._pace.stepped(state.global_step)
+        new: dict[str, float] = {}
         if self._pace.due or state.global_step == state.max_steps:
-            self._latest |= {"learning_rate": float(kwargs["optimizer"].param_groups[0]["lr"])}
             means = self.live.take()
             if "tokens" in means:  # of a batch, of which a step may have several
                 means["tokens"] *= args.gradient_accumulation_steps
             live = self._pace.read(means, state.max_steps)
-            self._told_live |= live.keys()
-            self._latest |= live
-        with self._pace.aside():
-            self.progress(Event(self.stage, state.global_step, state.max_steps, dict(self._latest)))
+            new = {"learning_rate": float(kwargs["optimizer"].param_groups[0]["lr"]), **live}
+            self._told_live |= new.keys()
+        self._tell(state, new)
         if state.global_step == state.max_steps:
             control.should_evaluate = control.should_save = True
         elif self.stop is not None and self.stop.is_set():
             self.stopped = control.should_save = control.should_training_stop = True
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Leave the evaluation out of the pace."""
-        self._pace.rested()
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
+        """Tell the evaluation of the step, and leave it out of the pace."""
+        self._tell(state, metrics)
+
+    def _tell(self, state: Any, new: Mapping[str, float]) -> None:
+        """Tell the newest of each number, the new ones by name; the pace leaves that out."""
+        self._latest |= new
+        with self._pace.aside():
+            step, of = state.global_step, state.max_steps
+            self.progress(Event(self.stage, step, of, dict(self._latest), frozenset(new)))
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Mark the checkpoint complete, and delete those that nothing needs."""

@@ -2,14 +2,14 @@
 
 Notable: a recorder is written by the working thread and read by the view, and hands out copies only. What is
 not told at once is told by a timer, so a view is never further behind than that, however long the next event
-takes. It keeps at most some hundreds of entries a stage, by leaving out every other one of the older when
-there are more."""
+takes. Of a number that comes with training batches it keeps at most some hundreds of points, by leaving out
+every other one of the older when there are more; of evaluations it keeps all."""
 
 import threading
 import time
 from collections.abc import Callable
 
-from bistil.plots.live import NO_LOSS
+from bistil.plots.live import NO_LOSS, Points
 from bistil.training.progress import Event
 
 MOST = 400
@@ -26,7 +26,7 @@ class Recorder:
         self._told = self._at = 0.0
         self._late: threading.Timer | None = None
         self._newest: Event | None = None
-        self._curves: dict[str, list[dict[str, float]]] = {}
+        self._curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
 
     def __call__(self, event: Event) -> None:
         """Take an event; `on_change` is called at most once every `seconds`, and at the end of a stage.
@@ -36,13 +36,14 @@ class Recorder:
             return
         with self._lock:
             self._newest = event
-            known = {name: value for name, value in event.metrics.items() if name not in NO_LOSS}
-            curve = self._curves.setdefault(event.stage, [])
-            if known and (not curve or any(curve[-1].get(name) != value for name, value in known.items())):
-                curve.append({"step": event.step, **known})
-                self._at = time.time()
-                if len(curve) > MOST:
+            new = [name for name in event.metrics if name in event.new and name not in NO_LOSS]
+            for name in new:
+                curve = self._curves.setdefault(event.stage, {}).setdefault(name, [])
+                curve.append((event.step, event.metrics[name]))
+                if len(curve) > MOST and not event.evaluated:
                     del curve[1 : MOST // 2 : 2]
+            if new:
+                self._at = time.time()
             wait = self._told + self._seconds - time.monotonic()
             due = event.step >= event.of or wait <= 0
             if not due and self._late is None:
@@ -70,28 +71,15 @@ class Recorder:
         """When the newest numbers came, in seconds since 1970."""
         return self._at
 
-    def curves(self) -> dict[str, list[dict[str, float]]]:
-        """For each stage that reported a number worth a curve: entries with `step`, and every such number
-        that is new at that step.
-        """
+    def curves(self) -> dict[str, dict[str, Points]]:
+        """For each stage, the numbers worth a curve by name, each as (step, value) where it was new."""
         with self._lock:
-            return {stage: _changes(curve) for stage, curve in self._curves.items() if curve}
+            return {
+                stage: {name: list(points) for name, points in curves.items()}
+                for stage, curves in self._curves.items()
+            }
 
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
             self._newest, self._curves = None, {}
-
-
-def _changes(curve: list[dict[str, float]]) -> list[dict[str, float]]:
-    """The entries with only what differs from the entry before: an event repeats the newest value of each
-    number.
-    """
-    before: dict[str, float] = {}
-    kept = []
-    for entry in curve:
-        kept.append(
-            {name: value for name, value in entry.items() if name == "step" or before.get(name) != value}
-        )
-        before = entry
-    return kept

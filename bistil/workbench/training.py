@@ -2,7 +2,8 @@
 
 Notable: everything acts through the progress listener, which training waits for after every step. Pause holds
 the run there, in memory; Stop lets the step's own stage write a checkpoint, and ends whatever reports again
-without having done so (scoring, or waiting for another process), so both act within a step."""
+without having done so (scoring, or waiting for another process), so both act within a step. An evaluation is
+no such report: the checkpoint of its step comes after it."""
 
 import threading
 from collections.abc import Callable
@@ -116,6 +117,8 @@ class Training:
         itself.
         """
         self.recorder(event)
+        if event.evaluated:
+            return
         if not self._going.is_set():
             self._hold()
         if self._stop.is_set():

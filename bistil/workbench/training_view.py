@@ -68,7 +68,7 @@ class TrainingPanel(w.VBox):
             lines.insert(0, escape(("Running: " if model.running else "Last run: ") + model.job))
         self.message.value = f'<div style="line-height: 1.4; margin: 4px 0">{"<br>".join(lines)}</div>'
         self.progress.value = words(event) + numbers(event) if model.running else ""
-        told = facets(model.recorder.curves().get(event.stage, ())) if event is not None else []
+        told = facets(model.recorder.curves().get(event.stage, {})) if event is not None else []
         if event is not None and told:  # scoring tells no curve: that of the stage before it stays
             self.curves.show(event.stage, told, model.recorder.at)
 

@@ -27,6 +27,9 @@ def test_terminal_shows_a_bar_a_stage_and_closes_it(capsys: pytest.CaptureFixtur
     assert "loss=1.235" in shown.err
     terminal(Event("second", 8, 8))
     assert terminal._bars == {}
+    terminal(Event("second", 8, 8, {"eval_loss": 1.0}, ["eval_loss"]))
+    assert terminal._bars == {}
+    assert capsys.readouterr().err.count("second: 100%") == 1
 
 
 def test_what_is_told_in_words_is_written_as_a_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,6 +54,7 @@ def test_means_of_the_log_do_not_stand_for_numbers_of_now(tmp_path: Path) -> Non
         state.global_step = step
         watcher.on_step_end(nothing, state, nothing, optimizer=optimizer)
         watcher.on_log(nothing, state, nothing, logs={"loss": 9.0, "eval_loss": 3.0, "grad_norm": 1.0})
+    assert [set(one.new) for one in told] == [{"loss", "learning_rate", "seconds_left"}, set()]
     assert (told[1].metrics["loss"], told[1].metrics["eval_loss"], told[1].metrics["grad_norm"]) == (
         2.0,
         3.0,

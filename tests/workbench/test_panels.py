@@ -111,19 +111,12 @@ def test_the_recorder_tells_rarely_but_always_at_the_end() -> None:
     told: list[int] = []
     recorder = Recorder(lambda: told.append(recorder.newest.step), seconds=60)  # type: ignore[union-attr]
     for step in range(1, 101):
-        recorder(
-            Event(
-                "one",
-                step,
-                100,
-                {"loss": 1.0 if step < 50 else 0.5, **({"eval_loss": 0.7} if step == 100 else {})},
-            )
-        )
+        loss = {"loss": 1.0 if step < 50 else 0.5}
+        recorder(Event("one", step, 100, loss, loss if step in (1, 50) else ()))
+    recorder(Event("one", 100, 100, {**loss, "eval_loss": 0.7}, ["eval_loss"]))
     recorder(Event(f"{NOTE}what is told in words", 1, 1))
-    assert told == [1, 100]
-    assert recorder.curves() == {
-        "one": [{"step": 1, "loss": 1.0}, {"step": 50, "loss": 0.5}, {"step": 100, "eval_loss": 0.7}]
-    }
+    assert told == [1, 100, 100]
+    assert recorder.curves() == {"one": {"loss": [(1, 1.0), (50, 0.5)], "eval_loss": [(100, 0.7)]}}
 
 
 def test_progress_in_words() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from bistil.errors import InputError
 from bistil.plots.live import facets
@@ -120,7 +120,7 @@ def test_events_tell_parts_languages_rate_and_time_left(model: Training) -> None
         12 < known["tokens_per_second"] < 1200 * 1.05
     )  # 12 tokens, in a hundredth of a second or, on a busy machine, more
     assert 0.01 * (400 - told[-1].step) < known["seconds_left"] < told[0].metrics["seconds_left"] + 1
-    assert {"half", "loss_qab"} <= {name for entry in model.recorder.curves()["phase"] for name in entry}
+    assert {"half", "loss_qab"} <= model.recorder.curves()["phase"].keys()
 
 
 def test_what_does_not_stop_by_itself_is_ended_at_its_second_report() -> None:
@@ -152,7 +152,7 @@ def test_the_panel_changes_its_buttons_with_the_run_and_tells_its_cost() -> None
                 "tokens_per_second": 12345.6,
                 "seconds_left": 5.0,
             }
-            progress(Event("phase", number, 4, known))
+            progress(Event("phase", number, 4, known, known))
         told.set()
         going.wait(10)
         raise InputError("no <text>")
@@ -184,7 +184,7 @@ def test_the_panel_changes_its_buttons_with_the_run_and_tells_its_cost() -> None
 def test_a_view_is_told_of_the_last_event_however_long_the_next_one_takes() -> None:
     told: list[float] = []
     recorder = Recorder(lambda: told.append(recorder.newest.step), seconds=0.1)
-    recorder(Event("phase", 1, 1000, {"loss": 1.0}))
+    recorder(Event("phase", 1, 1000, {"loss": 1.0}, ["loss"]))
     first = recorder.at
     assert time.time() - 5 < first <= time.time()
     for number in (2, 3):
@@ -192,41 +192,86 @@ def test_a_view_is_told_of_the_last_event_however_long_the_next_one_takes() -> N
     assert told == [1]
     until(lambda: told == [1, 3], 5.0)
     assert recorder.at == first  # nothing new came since
-    recorder(Event("phase", 4, 1000, {"loss": 0.5}))
+    recorder(Event("phase", 4, 1000, {"loss": 0.5}, ["loss"]))
     assert recorder.at > first
 
 
 def test_a_long_curve_is_thinned_and_keeps_its_ends() -> None:
     recorder = Recorder(seconds=60)
     for number in range(1, 5001):
-        recorder(Event("phase", number, 5000, {"loss": 1.0 / number, "epoch": number / 5}))
-    [curve] = recorder.curves().values()
+        known = {"loss": 1.0 / number, "epoch": number / 5}
+        recorder(Event("phase", number, 5000, known, known))
+    [curves] = recorder.curves().values()
+    [curve] = curves.values()
     assert len(curve) <= MOST
-    assert (curve[0]["step"], curve[-1]["step"]) == (1, 5000)
-    assert "epoch" not in curve[0]
+    assert (curve[0], curve[-1]) == ((1, 1.0), (5000, 1.0 / 5000))
+
+
+def test_every_evaluation_stays_at_its_step_however_long_the_curve_and_where_its_score_repeats() -> None:
+    recorder = Recorder(seconds=60)
+    evaluated = [(step, 30.0 * (step == 5000)) for step in range(10, 5001, 10)]
+    for step in range(1, 5001):
+        loss = {"loss": 1.0 / step}
+        recorder(Event("phase", step, 5000, loss, loss))
+        if step % 10 == 0:
+            score = {"eval_f1": dict(evaluated)[step]}
+            recorder(Event("phase", step, 5000, {**loss, **score}, score))
+    assert recorder.curves()["phase"]["eval_f1"] == evaluated
+
+
+def six_steps(run: Run, evaluate: Callable[[], dict[str, float]]) -> None:
+    schedule = Schedule(steps=6, learning_rate=0.01, evaluations=3)
+    batches = Subset(Batches(), range(6))
+    fit(Fit(nn.Linear(3, 1)), batches, evaluate, run, schedule=schedule, select="loss", seed=1)
+
+
+def test_a_run_tells_its_evaluations_at_their_steps_the_last_too(tmp_path: Path) -> None:
+    recorder = Recorder(seconds=60)
+    losses = iter([1.0, 1.0, 0.5])
+    six_steps(Run(tmp_path, "phase", recorder), lambda: {"loss": next(losses)})
+    assert recorder.curves()["phase"]["eval_loss"] == [(2, 1.0), (4, 1.0), (6, 0.5)]
+
+
+def test_a_run_that_is_stopped_while_it_is_evaluated_is_kept_at_a_step(tmp_path: Path) -> None:
+    def work(progress: Listener, stop: threading.Event) -> None:
+        def evaluate() -> dict[str, float]:
+            model.stop()
+            return {"loss": 1.0}
+
+        six_steps(Run(tmp_path, "phase", progress, stop), evaluate)
+
+    model = Training(work)
+    model.run()
+    model.join(60)
+    assert (model.error, model.message.partition(";")[0]) == ("", "phase stopped at step 3 of 6")
+    assert (tmp_path / "checkpoint-3" / "complete").exists()
 
 
 def test_each_part_has_axes_of_its_own_and_so_have_languages_and_scores() -> None:
-    shared = {"loss": 2.0, "attention": 0.0005}
-    entries = [
-        {"step": 1, **shared, "loss_qaa": 1.0, "eval_loss": 1.5},
-        {"step": 2, "loss": 1.0, "attention": float("nan"), "eval_loss_qab": 2.0, "learning_rate": 0.1},
-    ]
-    by_language = {one.title: one for one in facets(entries)}
+    curves = {
+        "loss": [(1, 2.0), (2, 1.0)],
+        "attention": [(1, 0.0005), (2, float("nan"))],
+        "loss_qaa": [(1, 1.0)],
+        "eval_loss": [(1, 1.5)],
+        "eval_loss_qab": [(2, 2.0)],
+        "learning_rate": [(2, 0.1)],
+    }
+    by_language = {one.title: one for one in facets(curves)}
     assert list(by_language) == ["loss", "attention", "loss by language"]
     [line] = by_language["loss"].lines
     assert (line.training, line.held_out) == ([(1, 2.0), (2, 1.0)], [(1, 1.5)])
     assert by_language["attention"].lines[0].training == [(1, 0.0005)]
     assert [line.name for line in by_language["loss by language"].lines] == ["qaa", "qab"]
-    with_scores = facets([{"step": 1, **shared}, {"step": 2, "eval_las": 50.0, "eval_n_examples": 8.0}])
+    shared = {"loss": [(1, 2.0)], "attention": [(1, 0.0005)]}
+    with_scores = facets({**shared, "eval_las": [(2, 50.0)], "eval_n_examples": [(2, 8.0)]})
     assert [one.title for one in with_scores] == ["loss", "attention", "held-out score (%)"]
     assert with_scores[-1].lines[0].held_out == [(2, 50.0)]
-    assert [one.title for one in facets([{"step": 1, "loss": 2.0, "loss_qaa": 2.0}])] == ["loss"]
+    assert [one.title for one in facets({"loss": [(1, 2.0)], "loss_qaa": [(1, 2.0)]})] == ["loss"]
 
 
 def test_an_axis_is_logarithmic_where_its_values_differ_by_a_decade() -> None:
     def log(*values: float) -> bool:
-        return facets([{"step": step, "loss": value} for step, value in enumerate(values)])[0].log
+        return facets({"loss": list(enumerate(values))})[0].log
 
     assert [log(1.0, 9.9), log(1.0, 10.0), log(0.0, 10.0)] == [False, True, False]
 
