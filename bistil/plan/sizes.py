@@ -24,6 +24,18 @@ class Size:
     flops: int
 
 
+def depths(teacher: PreTrainedConfig) -> list[int]:
+    """Return the layer reduction factors that divide a teacher's layers, 1 among them."""
+    layers = teacher.num_hidden_layers
+    return [lrf for lrf in range(1, layers + 1) if layers % lrf == 0]
+
+
+def widths(teacher: PreTrainedConfig) -> list[int]:
+    """Return the hidden reduction factors that keep a teacher's heads whole; 1 alone for what is no BERT."""
+    heads = teacher.num_attention_heads if teacher.model_type == "bert" else 1
+    return [drf for drf in range(1, heads + 1) if heads % drf == 0]
+
+
 def student_size(
     teacher: PreTrainedConfig, *, lrf: int, drf: int = 1, tokens: int | None = None, length: int
 ) -> Size:

@@ -5,21 +5,23 @@ Notable: choosing never builds; a run (`training`) does the missing stages only,
 
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedConfig
 
+from bistil.distil.width import check_drf
 from bistil.errors import InputError
 from bistil.experiment import Cell, Experiment
 from bistil.models.load import load_tokenizer
 from bistil.models.packaged import teacher_folder
 from bistil.pipeline import Pipeline
 from bistil.plan import perform
+from bistil.plan.sizes import depths, widths
 from bistil.store.artefacts import NotBuilt, Store
 from bistil.systems.layers import start_layers
 from bistil.tasks import column
@@ -40,8 +42,8 @@ moment.
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What one score is about. `lrf` is ignored by whole teachers and the floor; `density` is that of
-    language and task SFTs alike.
+    """What one score is about. Whole teachers and the floor ignore `lrf`, and what has the teacher's width
+    ignores `drf`. `density` is that of language and task SFTs alike, None for each as in the file.
     """
 
     teacher: str
@@ -50,7 +52,8 @@ class Choice:
     task: str
     system: str
     lrf: int
-    density: float
+    drf: int
+    density: float | None
     seed: int
 
 
@@ -70,17 +73,26 @@ class Workbench:
         self.on_choice: list[Callable[[], None]] = []
         self.on_stage: Callable[[], None] = lambda: None
         cells = [cell for cell in experiment.cells() if cell.task in experiment.task]
-        student = next((cell for cell in cells if experiment.system(cell.system).reduced), cells[0])
+        if not cells:
+            raise InputError(
+                "An experiment with settings for one of its tasks was expected, but"
+                f" {experiment.name} tunes none. Take another one for the workbench, such as"
+                " data/experiments/demo.yaml."
+            )
+        first = next((cell for cell in cells if self.is_student(cell.system)), cells[0])
         self.choice = Choice(
             teacher=experiment.teacher,
             source=experiment.source,
-            target=student.target,
-            task=student.task,
-            system=student.system,
-            lrf=max(student.lrf, 2),
-            density=experiment.task[student.task].sft.density,
-            seed=student.seed,
+            target=first.target,
+            task=first.task,
+            system=first.system,
+            lrf=first.lrf,
+            drf=first.drf,
+            density=None,
+            seed=first.seed,
         )
+        if not self.is_student(first.system):
+            self.choice = dataclasses.replace(self.choice, lrf=next(iter(self.lrfs()), 1))
 
     # -- choosing
     # ----------------------------------------------------------------------------------------------
@@ -92,12 +104,19 @@ class Workbench:
 
     @property
     def systems(self) -> tuple[str, ...]:
-        """Every system that can be run."""
-        return tuple(sorted(self.experiment.all_systems, key=lambda name: not self.is_student(name)))
+        """Every system that can be run, students first; the experiment's own with their regimes."""
+        own = (system for system, _, _ in self.experiment.parsed)
+        names = dict.fromkeys([*self.experiment.all_systems, *own])
+        return tuple(sorted(names, key=lambda name: not self.is_student(name)))
 
     def is_student(self, name: str) -> bool:
         """Whether a system is a student, which has a layer reduction factor."""
         return self.experiment.system(name).reduced
+
+    def narrows(self, name: str) -> bool:
+        """Whether a system is a student that can be narrower than its teacher."""
+        student = self.experiment.system(name).student
+        return self.is_student(name) and student is not None and student.narrows
 
     @cached_property
     def teachers(self) -> tuple[str, ...]:
@@ -111,27 +130,45 @@ class Workbench:
         """Return the languages that have the chosen task's `split`: "train" for sources, "test" for
         targets.
         """
+        return self._languages(self.choice.task, split)
+
+    def _languages(self, task: str, split: str) -> tuple[str, ...]:
         found = []
         for code in self.data.languages:
             with suppress(InputError):
-                self.data.file(column(self.choice.task), code, split)
+                self.data.file(column(task), code, split)
                 found.append(code)
         return tuple(found)
 
     def lrfs(self) -> tuple[int, ...]:
         """Return the layer reduction factors above 1 that divide the chosen teacher's layers."""
-        layers = _layers(self.choice.teacher)
-        return tuple(lrf for lrf in range(2, layers + 1) if layers % lrf == 0)
+        return tuple(depths(_config(self.choice.teacher))[1:])
+
+    def drfs(self) -> tuple[int, ...]:
+        """Return the hidden reduction factors that keep the chosen teacher's heads whole."""
+        return tuple(widths(_config(self.choice.teacher)))
 
     @property
     def densities(self) -> tuple[float, ...]:
         """A few densities, the experiment's own among them."""
-        return tuple(
-            sorted({*DENSITIES, *(settings.sft.density for settings in self.experiment.task.values())})
-        )
+        own = (_densities(self.experiment, task).values() for task in self.tasks)
+        return tuple(sorted({*DENSITIES, *(density for one in own for density in one)}))
+
+    def density_of_file(self, task: str) -> str:
+        """Return what the experiment says of density for a task, in words: one number where it is the same
+        for language and task SFTs.
+        """
+        found = _densities(self.experiment, task)
+        each = dict.fromkeys(f"{density:g}" for density in found.values())
+        if len(each) > 1:
+            each = dict.fromkeys(f"{density:g} ({name})" for name, density in found.items())
+        return " and ".join(each)
 
     def choose(self, **changes: Any) -> None:
         """Change the choice, for example choose(task="ner", lrf=3), and call everything in `on_choice`.
+
+        What is not named and does not go with the change moves to what does: languages to those that have
+        the task, reduction factors to the nearest that the teacher allows.
 
         Raises:
             InputError: where the choice cannot be run; the choice then stays as it was.
@@ -148,6 +185,7 @@ class Workbench:
                 f"One of the tasks {', '.join(self.tasks)} and one of the systems {', '.join(self.systems)}"
                 f" were expected, but {choice.task!r} and {choice.system!r} came."
             )
+        choice = self._fitted(choice, changes)
         if choice.source == choice.target:
             raise InputError(
                 f"Source and target should be two languages, but both are {choice.source}. Choose another"
@@ -158,9 +196,7 @@ class Workbench:
         system = self.experiment.system(choice.system)
         if system.merges or system.own_teacher:
             self.experiment.merging(choice.system)
-        if student := system.student:
-            start = "uniform" if student.start == "random" else student.start
-            start_layers(start, _layers(choice.teacher), choice.lrf)
+        self._check_size(choice)
         _chosen_experiment(self.experiment, choice)
         self.choice = choice
         if not self.training.running:
@@ -168,9 +204,39 @@ class Workbench:
         for follow in self.on_choice:
             follow()
 
+    def _fitted(self, choice: Choice, asked: Collection[str]) -> Choice:
+        """The choice with what was not asked for, and does not go with the rest, moved to what does."""
+        own = self.experiment.source, *self.experiment.targets.get(choice.task, ())
+        for name, other, split in (("source", choice.target, "train"), ("target", choice.source, "test")):
+            found = self._languages(choice.task, split)
+            if name not in asked and getattr(choice, name) not in found:
+                order = sorted(found, key=lambda code: code not in own)
+                moved = next((code for code in order if code != other), getattr(choice, name))
+                choice = dataclasses.replace(choice, **{name: moved})
+        try:
+            self._check_size(choice)
+        except InputError:
+            config = _config(choice.teacher)
+            factors = {"lrf": depths(config)[1:] or [1], "drf": widths(config)}
+            nearest = {
+                name: min(offered, key=lambda one: abs(one - getattr(choice, name)))
+                for name, offered in factors.items()
+                if name not in asked
+            }
+            choice = dataclasses.replace(choice, **nearest)
+        return choice
+
+    def _check_size(self, choice: Choice) -> None:
+        """Refuse reduction factors that the chosen teacher does not allow."""
+        if student := self.experiment.system(choice.system).student:
+            cell, config = self._cell(choice), _config(choice.teacher)
+            start = "uniform" if student.start == "random" else student.start
+            start_layers(start, config.num_hidden_layers, cell.lrf)
+            check_drf(config, cell.drf)
+
     @property
     def chosen(self) -> Experiment:
-        """The experiment with the chosen teacher, source, density and this one score."""
+        """The experiment with the chosen teacher, source and density, and the chosen seed beside its own."""
         return _chosen_experiment(self.experiment, self.choice)
 
     @property
@@ -180,7 +246,8 @@ class Workbench:
 
     def _cell(self, choice: Choice) -> Cell:
         lrf = choice.lrf if self.is_student(choice.system) else 1
-        return Cell(choice.system, choice.task, choice.target, lrf, choice.seed)
+        drf = choice.drf if self.narrows(choice.system) else 1
+        return Cell(choice.system, choice.task, choice.target, lrf, choice.seed, drf)
 
     def in_words(self, choice: Choice) -> str:
         """Return what a score is about: task, languages, system, density and seed."""
@@ -188,7 +255,8 @@ class Workbench:
             f"{self.data.languages[code].name} ({code})" for code in (choice.source, choice.target)
         )
         system = self.experiment.named(self._cell(choice))
-        return f"{choice.task}, {source} to {target}, {system}, density {choice.density}, seed {choice.seed}"
+        density = self.density_of_file(choice.task) if choice.density is None else f"{choice.density:g}"
+        return f"{choice.task}, {source} to {target}, {system}, density {density}, seed {choice.seed}"
 
     # -- looking
     # ----------------------------------------------------------------------------------------------
@@ -217,9 +285,11 @@ class Workbench:
         text = self.data.text(code)
         return _coverage(teacher_folder(self.choice.teacher), text) if text.is_file() else None
 
-    def summary(self) -> str:
-        """What exists of the chosen score and what a run will take, in a sentence."""
-        return summary(self.status())
+    def summary(self, system: str = "") -> str:
+        """Return what exists of the chosen score, or of the same with another system, and what a run will
+        take, in a sentence.
+        """
+        return summary(self._status(dataclasses.replace(self.choice, system=system or self.choice.system)))
 
     def examples(self, most: int = 8) -> list[Any]:
         """The target's first test examples of the chosen task, to ask a model about."""
@@ -266,8 +336,8 @@ class Workbench:
             self.running, self.stage = None, ""
 
     def report(self) -> Path:
-        """Write the report of every score of the chosen experiment that the store has, beside the store;
-        return the page's path.
+        """Write the report of every score of the chosen experiment that the store has, of each of its seeds,
+        beside the store; return the page's path.
 
         Raises:
             InputError: where there is none yet.
@@ -307,18 +377,25 @@ def under_way(experiment: Experiment, data: DataFolder, store: Path | str) -> Wo
 
 
 def _chosen_experiment(experiment: Experiment, choice: Choice) -> Experiment:
-    """The experiment with the choice in it; the density is put into every SFT only where it differs from the
-    task's own.
+    """The experiment with the choice in it, the seed beside its own; a density that was chosen is put into
+    every SFT.
     """
-    changes: dict[str, Any] = {"teacher": choice.teacher, "seeds": (choice.seed,)}
-    if choice.density != experiment.task[choice.task].sft.density:
+    seeds = tuple(dict.fromkeys([*experiment.seeds, choice.seed]))
+    changes: dict[str, Any] = {"teacher": choice.teacher, "seeds": seeds}
+    if choice.density is not None:
         if experiment.language_sft is not None:
             changes["language_sft"] = experiment.language_sft.at_density(choice.density)
-        tasks = experiment.task.items()
         changes["task"] = {
-            name: dataclasses.replace(one, sft=one.sft.at_density(choice.density)) for name, one in tasks
+            name: dataclasses.replace(one, sft=one.sft.at_density(choice.density))
+            for name, one in experiment.task.items()
         }
     return dataclasses.replace(experiment.from_source(choice.source), **changes)
+
+
+def _densities(experiment: Experiment, task: str) -> dict[str, float]:
+    """The densities of an experiment's language SFTs, where it has any, and of a task's."""
+    found = {"language": experiment.language_sft, "task": experiment.task[task].sft}
+    return {name: one.density for name, one in found.items() if one is not None}
 
 
 @cache
@@ -329,10 +406,11 @@ def _coverage(teacher: str, text: Path) -> Coverage:
 _tokenizer = cache(load_tokenizer)
 
 
-def _layers(teacher: str) -> int:
+def _config(teacher: str) -> PreTrainedConfig:
     try:
-        return int(AutoConfig.from_pretrained(teacher, trust_remote_code=False).num_hidden_layers)
+        found: PreTrainedConfig = AutoConfig.from_pretrained(teacher, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise InputError(
             f"No teacher could be read from {teacher!r}. Give a folder with a config.json, or a hub name."
         ) from error
+    return found

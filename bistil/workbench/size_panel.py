@@ -8,7 +8,7 @@ import ipywidgets as w
 from transformers import PreTrainedConfig
 
 from bistil.errors import InputError
-from bistil.plan.sizes import Size, student_size
+from bistil.plan.sizes import Size, depths, student_size, widths
 from bistil.workbench import html
 from bistil.workbench.guard import Guard
 
@@ -21,22 +21,6 @@ class SizeModel:
     def __init__(self, teacher: PreTrainedConfig, *, length: int) -> None:
         self.teacher, self.length = teacher, length
         self.whole = student_size(teacher, lrf=1, length=length)
-
-    @property
-    def depths(self) -> list[int]:
-        """The layer reduction factors that divide the teacher's layers."""
-        layers = self.teacher.num_hidden_layers
-        return [lrf for lrf in range(1, layers + 1) if layers % lrf == 0]
-
-    @property
-    def widths(self) -> list[int]:
-        """The hidden reduction factors that keep the teacher's heads whole; 1 alone for what is no BERT."""
-        heads = self.teacher.num_attention_heads
-        return (
-            [drf for drf in range(1, heads + 1) if heads % drf == 0]
-            if self.teacher.model_type == "bert"
-            else [1]
-        )
 
     @cache  # noqa: B019 - as long as its panel
     def size(self, lrf: int, drf: int, tokens: int) -> Size:
@@ -67,8 +51,8 @@ class SizePanel(w.VBox):
             )
         self.model = model
         self.words, self.error = w.HTML(), w.HTML()
-        self.lrf = w.SelectionSlider(options=model.depths, description="lrf")
-        self.drf = w.SelectionSlider(options=model.widths, description="drf")
+        self.lrf = w.SelectionSlider(options=depths(model.teacher), description="lrf")
+        self.drf = w.SelectionSlider(options=widths(model.teacher), description="drf")
         self.tokens = w.IntSlider(
             value=tokens, min=1, max=model.teacher.vocab_size, step=10, description="tokens"
         )

@@ -153,5 +153,5 @@ def describe(job: Job) -> str:
     text = WORDS.get(job.stage, job.stage.replace("_", " ")).format(**words)
     if any(isinstance(argument, Job) for argument in job.arguments):
         return f"{text} of the student"
-    cell = words if "system" in words else {}
-    return f"{text} lrf {cell['lrf']}" if job.stage == "task_sft" and cell["lrf"] > 1 else text
+    factors = {"student": ("drf",), "task_sft": ("lrf", "drf")}.get(job.stage, ())
+    return text + "".join(f" {name} {words[name]}" for name in factors if words.get(name, 1) > 1)

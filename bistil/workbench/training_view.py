@@ -2,6 +2,7 @@
 
 Notable: numbers and curves follow several times a second; the browser draws them (`curves.js`)."""
 
+from collections.abc import Callable
 from html import escape
 from typing import Any
 
@@ -72,9 +73,9 @@ class TrainingPanel(w.VBox):
         if event is not None and told:  # scoring tells no curve: that of the stage before it stays
             self.curves.show(event.stage, told, model.recorder.at)
 
-    def ended(self) -> None:
-        """Show that the run is over, and what it raised if it did."""
-        self.guard(self.draw)()
+    def ended(self, draw: Callable[[], None] | None = None) -> None:
+        """Show that the run is over, and what it raised if it did. draw: in the place of the panel's own."""
+        self.guard(draw or self.draw)()
         if self.model.error:
             self.error.value = html.error(self.model.error)
 

@@ -79,9 +79,10 @@ class Tryout:
                 " the workbench."
             )
         length = self.workbench.experiment.task[cell.task].max_length
+        models = {one: self._model(one) for one in reversed(self.cells)}  # what is chosen is missed first
         predictions, milliseconds, sure = {}, {}, {}
         for one in self.cells:
-            model, task, tokenizer = self._model(one)
+            model, task, tokenizer = models[one]
             name = self.workbench.experiment.named(one)
             with_sure: Any = Sure(task)
             [(predictions[name], found)] = predict_all(
@@ -107,9 +108,11 @@ class Tryout:
                     self._models.clear()
                 self._models[key] = reader.task_model(cell, cell.target)
         except NotBuilt as error:
+            chosen = cell == self.workbench.cell
             raise InputError(
                 f"The model {self.workbench.experiment.named(cell)} for {cell.task} on {cell.target} is not"
-                f" in the store yet. {self.workbench.summary()} Press Run in the workbench."
+                f" in the store yet. {self.workbench.summary(cell.system)}"
+                f" {'Press' if chosen else f'Choose {cell.system} in the workbench and press'} Run."
             ) from error
         return self._models[key]
 
@@ -184,9 +187,8 @@ class TryPanel(w.VBox):
 def in_words(milliseconds: Mapping[str, float]) -> str:
     """Return how long each model took, and how many times faster the last is than the first."""
     each = ", ".join(f"{name} {took:.1f} ms" for name, took in milliseconds.items())
-    first, *_, last = [*milliseconds.values(), *milliseconds.values()]
-    name = [*milliseconds][-1]
-    faster = f"; {name} is {first / last:.1f} times as fast" if len(milliseconds) > 1 and first > last else ""
+    times, name = [*milliseconds.values()], [*milliseconds][-1]
+    faster = f"; {name} is {times[0] / times[-1]:.1f} times as fast" if times[0] > times[-1] else ""
     return f"Median of {REPEATS}: {each}{faster}."
 
 

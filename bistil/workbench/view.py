@@ -30,10 +30,14 @@ HELP = {
     "task": "What the models learn in the source language.",
     "system": "The method: a whole teacher, or a kind of student.",
     "lrf": "Layer reduction factor: 2 leaves half of the teacher's layers, 3 a third.",
-    "density": "The share of parameters that a sparse fine-tuning may change.",
+    "drf": "Hidden reduction factor: 2 leaves half of the teacher's width, 1 all of it.",
+    "density": "The share of parameters that language and task SFTs may change: one for both, or the file's.",
     "seed": "A whole number that the random choices start from; another one shows how much is chance.",
 }
 """A sentence for each choice, shown under the pointer and in a list to unfold."""
+LISTS = ("source", "target", "task", "system", "lrf", "drf", "density")
+AS_IN_FILE = "as in the file"
+"""The entry of the densities for none chosen, since the value None of a list is no entry."""
 
 
 def workbench_panel(
@@ -68,7 +72,7 @@ class WorkbenchPanel(w.VBox):
         self.report_button = w.Button(
             description="Report",
             icon="file-text",
-            tooltip="write and show a report of all scores in the store",
+            tooltip="write and show a report of the experiment's scores that the store has",
         )
         self.look_button.on_click(self.guard(self.look))
         self.report_button.on_click(self.guard(self._report))
@@ -84,7 +88,7 @@ class WorkbenchPanel(w.VBox):
         box = w.Layout(display="flex", flex_flow="row wrap", grid_gap="8px 28px")
         super().__init__([w.Box([left, right], layout=box), self.training.curves, self.results, self.page])
         self.add_class("bistil-workbench")
-        self.guard(self.look)()
+        self.guard(self._follow)()
 
     def look(self, *_: Any) -> None:
         """Read the store again and draw what exists."""
@@ -98,37 +102,20 @@ class WorkbenchPanel(w.VBox):
         self.pair.value = _pair(self.model)
 
     def _inputs(self) -> dict[str, w.Widget]:
-        model, choice = self.model, self.model.choice
-        lists: dict[str, tuple[Any, ...]] = {
-            "source": model.languages("train"),
-            "target": model.languages("test"),
-            "task": model.tasks,
-            "system": model.systems,
-            "lrf": model.lrfs(),
-            "density": model.densities,
-        }
+        """An input for each choice; `_follow` gives the lists their options, and all of them their values."""
         style, wide = {"description_width": "70px"}, w.Layout(width="310px")
         made: dict[str, w.Widget] = {
             "teacher": w.Combobox(
-                value=short(choice.teacher),
-                options=[short(teacher) for teacher in model.teachers],
+                options=[short(teacher) for teacher in self.model.teachers],
                 description="teacher",
                 style=style,
                 layout=wide,
                 continuous_update=False,
             )
         }
-        for name, options in lists.items():
-            labels = [
-                (model.data.languages[o].name + f" ({o})", o) if name in ("source", "target") else (str(o), o)
-                for o in options
-            ]
-            made[name] = w.Dropdown(
-                options=labels, value=getattr(choice, name), description=name, style=style, layout=wide
-            )
-        made["seed"] = w.Text(
-            value=str(choice.seed), description="seed", style=style, layout=wide, continuous_update=False
-        )
+        for name in LISTS:
+            made[name] = w.Dropdown(description=name, style=style, layout=wide)
+        made["seed"] = w.Text(description="seed", style=style, layout=wide, continuous_update=False)
         for name, widget in made.items():
             widget.tooltip = HELP[name]
             widget.observe(
@@ -140,37 +127,50 @@ class WorkbenchPanel(w.VBox):
         if self._following or value == self._shown(name):
             return
         try:
-            self.model.choose(**{name: _seed(value) if name == "seed" else value})
+            chosen = _seed(value) if name == "seed" else None if value == AS_IN_FILE else value
+            self.model.choose(**{name: chosen})
         except Exception:
             self.inputs[name].value = self._shown(name)
             raise
 
     def _shown(self, name: str) -> Any:
         value = getattr(self.model.choice, name)
+        if name == "density" and value is None:
+            return AS_IN_FILE
         return short(value) if name == "teacher" else str(value) if name == "seed" else value
 
     def _follow(self) -> None:
         """Show the model's choice, whoever made it; what the inputs report meanwhile is no choice."""
         self._following = True
         try:
-            self._follow_options()
+            for name, options in self._options().items():
+                if list(self.inputs[name].options) != options:
+                    self.inputs[name].options = options
             for name, widget in self.inputs.items():
                 widget.value = self._shown(name)
+            system = self.model.choice.system
+            self.inputs["lrf"].disabled = not self.model.is_student(system)
+            self.inputs["drf"].disabled = not self.model.narrows(system)
         finally:
             self._following = False
         self.look()
 
-    def _follow_options(self) -> None:
-        """Offer the factors that divide the teacher's layers; every chosen value is among the options."""
-        choice, lrf, density = self.model.choice, self.inputs["lrf"], self.inputs["density"]
-        for widget, offered, chosen in (
-            (lrf, self.model.lrfs(), choice.lrf),
-            (density, self.model.densities, choice.density),
-        ):
-            options = [(str(value), value) for value in sorted({*offered, chosen})]
-            if list(widget.options) != options:
-                widget.options = options
-        lrf.disabled = not self.model.is_student(choice.system)
+    def _options(self) -> dict[str, list[tuple[str, Any]]]:
+        """What each list offers now, as (label, value); what is chosen is always among it."""
+        model, choice = self.model, self.model.choice
+        found: dict[str, list[tuple[str, Any]]] = {
+            "task": [(task, task) for task in model.tasks],
+            "system": [(system, system) for system in model.systems],
+        }
+        for name, codes in (("source", model.languages("train")), ("target", model.languages("test"))):
+            offered = dict.fromkeys([*codes, getattr(choice, name)])
+            found[name] = [(f"{model.data.languages[code].name} ({code})", code) for code in offered]
+        for name, numbers in (("lrf", model.lrfs()), ("drf", model.drfs()), ("density", model.densities)):
+            values = sorted({*numbers, getattr(choice, name)} - {None})
+            found[name] = [(str(value), value) for value in values]
+        of_file = f"{AS_IN_FILE}: {model.density_of_file(choice.task)}"
+        found["density"].insert(0, (of_file, AS_IN_FILE))
+        return found
 
     def _report(self, *_: Any) -> None:
         """Write the report and show it below: a page of its own, which needs nothing from elsewhere."""
@@ -179,8 +179,7 @@ class WorkbenchPanel(w.VBox):
         self.page.value = f"<p>The report, also in <code>{escape(str(path))}</code></p>{frame}"
 
     def _ended(self) -> None:
-        self.guard(self.look)()
-        self.training.ended()
+        self.training.ended(self.look)
 
 
 def _help() -> str:

@@ -13,8 +13,8 @@ from bistil import vocab
 from bistil.distil.start import initialise
 from bistil.distil.width import initialise_narrow
 from bistil.errors import InputError
-from bistil.plan.sizes import student_size
-from bistil.workbench.size_panel import SizeModel, size_panel
+from bistil.plan.sizes import depths, student_size, widths
+from bistil.workbench.size_panel import size_panel
 
 LINES = ["the cat sat on the mat", "a dog ran after the cats"] * 8
 LENGTH = 12
@@ -63,13 +63,13 @@ def test_factors_that_do_not_divide_are_refused() -> None:
     other = masked_lm("roberta", TOKENIZERS["roberta"](LINES)).config
     with pytest.raises(InputError, match="BERT layout"):
         student_size(other, lrf=2, drf=2, length=LENGTH)
-    assert SizeModel(other, length=LENGTH).widths == [1]
+    assert widths(other) == [1]
 
 
 def test_the_panel_tells_the_size_of_the_student_that_is_chosen() -> None:
     config = masked_lm("bert", TOKENIZERS["bert"](LINES)).config
     panel = size_panel(config, tokens=config.vocab_size, length=LENGTH)
-    assert (panel.model.depths, panel.model.widths) == ([1, 2, 3, 6], [1, 2])
+    assert (depths(panel.model.teacher), widths(panel.model.teacher)) == ([1, 2, 3, 6], [1, 2])
     assert "(100 % of the teacher)" in panel.words.value
     panel.lrf.value, panel.drf.value, panel.tokens.value = 3, 2, config.vocab_size - 5
     size = student_size(config, lrf=3, drf=2, tokens=config.vocab_size - 5, length=LENGTH)

@@ -1,9 +1,11 @@
 """Panels as objects: what a click or a slider changes, and that every error is shown in the panel."""
 
+import shutil
 import threading
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,6 +69,74 @@ def test_the_panel_follows_a_choice_made_in_code(panel: WorkbenchPanel) -> None:
     ]
     assert "score on qab" in panel.stages.value
     assert panel.training.error.value == ""
+
+
+@pytest.mark.parametrize(
+    ("systems", "changes", "disabled"),
+    [
+        (["bistil-tf:2x2"], {"density": 0.07}, [False, False]),
+        (["bistil-tf:2@in-language"], {}, [False, False]),
+        (["scratch:2"], {"lrf": 6}, [False, True]),
+        (["floor"], {"lrf": 5}, [True, True]),
+    ],
+)
+def test_a_panel_opens_on_whatever_is_chosen_and_shows_it(
+    experiment: Callable[..., Experiment],
+    data: DataFolder,
+    tmp_path: Path,
+    systems: list[str],
+    changes: dict[str, Any],
+    disabled: list[bool],
+) -> None:
+    model = Workbench(experiment(systems=systems), data, tmp_path / "store")
+    model.choose(**changes)
+    panel = WorkbenchPanel(model)
+    assert panel.training.error.value == ""
+    shown = {name: panel.inputs[name].value for name in ("system", "lrf", "drf")}
+    assert shown == {name: getattr(model.choice, name) for name in shown}
+    assert panel.inputs["density"].value == changes.get("density", "as in the file")
+    assert [panel.inputs[name].disabled for name in ("lrf", "drf")] == disabled
+
+
+def test_the_lists_are_those_of_the_chosen_task(
+    experiment: Callable[..., Experiment], data: DataFolder, tmp_path: Path
+) -> None:
+    shutil.copytree(data.root, tmp_path / "world")
+    (tmp_path / "world" / "ud" / "qab-test.conllu").unlink()
+    panel = WorkbenchPanel(Workbench(experiment(), DataFolder(tmp_path / "world"), tmp_path / "store"))
+
+    def offered() -> set[str]:
+        return {code for _, code in panel.inputs["target"].options}
+
+    assert offered() == {"qaa", "qac"}
+    panel.inputs["task"].value = "ner"
+    assert offered() == {"qaa", "qab", "qac"}
+    panel.inputs["target"].value = "qab"
+    assert (panel.model.choice.target, panel.training.error.value) == ("qab", "")
+
+
+def test_a_density_is_the_files_own_or_one_for_all(panel: WorkbenchPanel) -> None:
+    box = panel.inputs["density"]
+    assert box.options[0] == ("as in the file: 0.1", "as in the file")
+    box.value = 0.3
+    assert panel.model.choice.density == 0.3
+    box.value = "as in the file"
+    assert (panel.model.choice.density, panel.training.error.value) == (None, "")
+
+
+def test_what_cannot_be_drawn_when_a_run_ends_is_told(
+    panel: WorkbenchPanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise InputError("a part is missing")
+
+    panel.inputs["system"].value = "floor"
+    panel.model.on_stage = lambda: None
+    monkeypatch.setattr(panel.model, "status", fail)
+    panel.training.run_button.click()
+    panel.model.training.join(60)
+    assert panel.model.training.error == ""
+    assert "a part is missing" in panel.training.error.value
 
 
 def test_another_teacher_that_is_none_is_told(panel: WorkbenchPanel) -> None:

@@ -3,12 +3,16 @@ the task.
 """
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tiny import entries
 
-from bistil.experiment import Experiment
+from bistil.errors import InputError
+from bistil.experiment import Cell, Experiment
 from bistil.settings.yaml import build
+from bistil.store.artefacts import NotBuilt
 from bistil.tasks.asking import ASKED, asked, texts_of
 from bistil.text.languages import DataFolder
 from bistil.workbench import Workbench, try_panel
@@ -42,7 +46,8 @@ def test_a_model_that_is_not_there_is_told_with_its_cost(workbench: Workbench) -
     panel.button.click()
     assert "not in the store yet" in panel.error.value
     assert "stages are missing" in panel.error.value
-    assert "The model teacher-ltsft for parsing on qac" in panel.error.value
+    assert "The model bistil-tf:2 for parsing on qac" in panel.error.value
+    assert "Press Run." in panel.error.value
     assert panel.shown.value == ""
     workbench.choose(system="floor")
     panel.button.click()
@@ -91,6 +96,29 @@ def test_tags_and_labels_come_with_how_probable_the_model_finds_them(workbench: 
             assert all(0 < one < 1 for one in sure)
             assert f"{100 * sure[0]:.0f} %" in tried.answers._repr_html_()
     workbench.choose(task="parsing")
+
+
+def test_a_teacher_that_is_missed_is_told_with_its_own_stages_and_what_to_do(
+    workbench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A student from scratch is built without any teacher."""
+    workbench.choose(system="scratch")
+    tryout = Tryout(workbench)
+
+    def task_sft(cell: Cell) -> Any:
+        if cell == workbench.cell:
+            return SimpleNamespace(id="0123456789abcdef")
+        raise NotBuilt(f"{cell} is not built")
+
+    reader = SimpleNamespace(task_sft=task_sft, task_model=lambda cell, target: None)
+    monkeypatch.setattr(workbench, "reader", lambda: reader)
+    with pytest.raises(InputError) as told:
+        tryout.ask(["anna sees ben"])
+    workbench.choose(system="bistil-tf")
+    assert "The model teacher-ltsft for parsing on qac is not in the store yet." in str(told.value)
+    assert workbench.summary("teacher-ltsft") in str(told.value)
+    assert "stages are missing" in str(told.value)
+    assert str(told.value).endswith("Choose teacher-ltsft in the workbench and press Run.")
 
 
 def test_times_in_words() -> None:
