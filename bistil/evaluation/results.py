@@ -305,6 +305,12 @@ def average(
     return Mean(mean, std, len(by_seed), len(cells), fixed)
 
 
+def over_all(rows: Sequence[Row], targets: Collection[str]) -> Mean | None:
+    """Return the mean of the scores over targets and seeds; None where one of the targets is lacking."""
+    mean = average(rows, targets=targets)
+    return mean if mean and mean.targets == len(targets) else None
+
+
 def distinct_seeds(*sides: Iterable[Row]) -> list[Any]:
     """The seeds of rows, without those under which every side has what it has under an earlier one: the same
     scores of the same artefacts.

@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from bistil.evaluation.results import (
-    Mean,
     Row,
     Variant,
     average,
     in_groups,
     metric_label,
+    over_all,
     primary_metric,
     rows_of,
     select,
@@ -251,8 +251,8 @@ def scores_by_language(rows: Sequence[Row], groups: Mapping[str, Sequence[str]] 
     spread = False
     for number, variant in enumerate(systems):
         own = select(chosen, variant)
-        means = [_over_all(own, its) for its in named.values()]
-        means += [_over_all(own, targets) if len(targets) > 1 else None]
+        means = [over_all(own, its) for its in named.values()]
+        means += [over_all(own, targets) if len(targets) > 1 else None]
         shown = [(place, mean) for place, mean in zip(places, means, strict=True) if mean]
         errors = [mean.std for _, mean in shown]
         spread |= any(errors)
@@ -284,11 +284,6 @@ def scores_by_language(rows: Sequence[Row], groups: Mapping[str, Sequence[str]] 
     ax.grid(False, axis="x")
     legend(ax, above=True)
     return made
-
-
-def _over_all(own: Sequence[Row], targets: Sequence[str]) -> Mean | None:
-    mean = average(own, targets=targets)
-    return mean if mean and mean.targets == len(targets) else None
 
 
 def attention_map(student: Any, teacher: Any, tokens: Sequence[str] = ()) -> Figure:

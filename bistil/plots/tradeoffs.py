@@ -11,9 +11,9 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from bistil.evaluation.results import (
     Row,
-    average,
     front,
     metric_label,
+    over_all,
     primary_metric,
     rows_of,
     select,
@@ -45,15 +45,15 @@ def length_curves(curves: Mapping[str, Sequence[tuple[int, float]]], *, chosen: 
 
 def scores_by_task(rows: Sequence[Row]) -> Figure:
     """Draw grouped bars: one group for each task, under it its metric, one bar for each system, its number
-    above it; means over targets.
+    above it; means over targets. A system that misses a target of a task has no bar there.
     """
     order = list(dict.fromkeys(row["task"] for row in rows))
     found = sorted(settings(rows), key=lambda setting: order.index(setting.task))
     made, [ax] = figure(max(7.0, 2.2 * len(found)), 4.2)
-    systems = variants(rows)
+    systems, by_task = variants(rows), [rows_of(rows, setting) for setting in found]
     width, shades = 0.84 / max(len(systems), 3), colours(variant.system for variant in systems)
     for number, variant in enumerate(systems):
-        means = [average(select(rows_of(rows, setting), variant)) for setting in found]
+        means = [over_all(select(own, variant), {row["target"] for row in own}) for own in by_task]
         places = [place + (number - (len(systems) - 1) / 2) * width for place in range(len(found))]
         shown = [(place, mean.mean) for place, mean in zip(places, means, strict=True) if mean]
         ax.bar(

@@ -29,6 +29,8 @@ from bistil.experiment import Cell
 from bistil.pipeline import Pipeline
 from bistil.report.tables import cost_table, score_tables, setting_name
 from bistil.store.artefacts import NotBuilt
+from bistil.systems.system import System
+from bistil.systems.table import SYSTEMS
 from bistil.tasks import task as find_task
 from bistil.workbench import html
 from bistil.workbench.answers import Answers, beside
@@ -57,7 +59,12 @@ class Comparison:
                 "At least one result row was expected, but none came. Run an experiment first, or name"
                 " another results.csv."
             )
-        self.settings = {setting_name(setting): setting for setting in settings(self.rows)}
+        self.settings = {setting_name(one): one for one in settings(self.rows) if rows_of(self.rows, one)}
+        if not self.settings:
+            raise InputError(
+                "At least one zero-shot score was expected, but all rows are of models on their own source."
+                " Run an experiment with other targets, or name another results.csv."
+            )
         self.setting = next(iter(self.settings.values()))
         self.systems: tuple[str, ...] = tuple(self.offered)
 
@@ -120,23 +127,51 @@ class Comparison:
         """Scores by target language."""
         return plots.scores_by_language(rows_of(self.chosen, self.setting))
 
+    @property
+    def _costly(self) -> dict[str, list[Row]]:
+        """The rows with costs by system, for the chosen systems that have any."""
+        rows = [
+            row
+            for row in rows_of(self.chosen, self.setting)
+            if row["parameters"] and row["flops_per_example"]
+        ]
+        found = {name: select(rows, self.offered[name]) for name in self.systems}
+        return {name: own for name, own in found.items() if own}
+
+    @property
+    def common(self) -> list[str]:
+        """The targets on which the front compares: those that every chosen system with costs was run on."""
+        targets = [{str(row["target"]) for row in own} for own in self._costly.values()]
+        return sorted(set.intersection(*targets)) if targets else []
+
     def front(self) -> Figure | None:
-        """Score over parameters and FLOPs with the Pareto front; None where no system of the choice has
-        costs.
+        """Score over parameters and FLOPs with the Pareto front, means over the `common` targets; None where
+        there are none.
         """
-        rows, options = rows_of(self.chosen, self.setting), {}
-        for name in self.systems:
-            own = select(rows, self.offered[name])
+        common, options = self.common, {}
+        for name, own in self._costly.items() if common else ():
             size, flops, score = (
-                average(own, column) for column in ("parameters", "flops_per_example", "value")
+                average(own, column, common) for column in ("parameters", "flops_per_example", "value")
             )
             if size and flops and score:
                 options[name] = (size.mean, flops.mean, score.mean)
         return plots.pareto(options, metric=primary_metric(self.rows, self.setting.task)) if options else None
 
+    def compared(self) -> str:
+        """Over which targets the front compares, in words, where these are not all."""
+        if not self._costly or self.common == self.targets:
+            return ""
+        return (
+            f"The front is of {', '.join(self.common)}, on which all of these systems were scored."
+            if self.common
+            else "There is no front, since no target was scored with all of these systems."
+        )
+
     def cost_of_errors(self, system: str, target: str) -> str:
         """What finding the worst errors will take, by what the score's row says."""
         row = self._row(system, target)
+        if (known := self._system(row)) and known.guesses:
+            return f"{system} is a guess. It has no model that could be asked."
         rate, number = row.get("examples_per_second"), row.get("n_examples")
         time = f"about {in_time(number / rate)}" if rate and number else "a moment"
         return (
@@ -153,8 +188,8 @@ class Comparison:
         """
         row, pipeline = self._row(system, target), self.pipeline
         name = str(row["system"])
-        known = pipeline is not None and name.partition("@")[0] in pipeline.experiment.all_systems
-        if pipeline is None or not known or pipeline.experiment.system(name).guesses:
+        known = self._system(row)
+        if pipeline is None or known is None or known.guesses:
             why = f"{system} is none" if pipeline else "no pipeline was given whose store holds it"
             raise InputError(
                 f"To see errors, a model has to be asked again, but {why}. Choose a model of a store at hand."
@@ -188,6 +223,14 @@ class Comparison:
         ]
         wrong = [one for one in judged if one.answers.said[system].wrong]
         return sorted(wrong, key=lambda one: -one.answers.said[system].wrong)[:most]
+
+    def _system(self, row: Row) -> System | None:
+        """What the system of a row is, where the pipeline's experiment or the table of systems has it."""
+        name = str(row["system"])
+        plain, pipeline = name.partition("@")[0], self.pipeline
+        if pipeline is not None and plain in pipeline.experiment.all_systems:
+            return pipeline.experiment.system(name)
+        return SYSTEMS.get(plain)
 
     def _row(self, system: str, target: str) -> Row:
         """The row of a system's first seed on a target."""

@@ -73,10 +73,12 @@ class ComparisonPanel(w.VBox):
 
     def _other_setting(self) -> None:
         self._changing = True
-        self.model.choose(setting=self.setting.value)
-        self.systems.options = self.system.options = list(self.model.offered)
-        self.systems.value, self.target.options = self.model.systems, self.model.targets
-        self._changing = False
+        try:
+            self.model.choose(setting=self.setting.value)
+            self.systems.options = self.system.options = list(self.model.offered)
+            self.systems.value, self.target.options = self.model.systems, self.model.targets
+        finally:
+            self._changing = False
         self._draw()
 
     def _other_systems(self) -> None:
@@ -87,12 +89,13 @@ class ComparisonPanel(w.VBox):
     def _draw(self) -> None:
         self.tables.value = self.model.tables()
         front = self.model.front()
-        self.front.value = html.picture(front, "pareto") if front else ""
+        told = html.line(self.model.compared()) if self.model.compared() else ""
+        self.front.value = told + (html.picture(front, "pareto") if front else "")
         self.bars.value = html.picture(self.model.bars(), "scores-by-language")
         self._tell_cost()
 
     def _tell_cost(self) -> None:
-        self.errors.value = ""
+        self.errors.value = self.cost.value = ""
         if not self._changing and self.system.value and self.target.value:
             self.cost.value = html.line(self.model.cost_of_errors(self.system.value, self.target.value))
 

@@ -397,6 +397,17 @@ def test_scores_by_task_has_a_group_for_each_task_with_its_metric() -> None:
     assert sorted(text.get_text() for text in ax.texts) == ["10", "58", "58", "60", "60"]
 
 
+def test_scores_by_task_have_no_bar_for_a_system_that_misses_a_target() -> None:
+    whole = rows()
+    first = min(row["target"] for row in whole)
+    partial = [row for row in whole if row["system"] != "floor" or row["target"] != first]
+    heights = [
+        {round(bar.get_height(), 1) for bar in made.axes[0].patches if isinstance(bar, Rectangle)}
+        for made in (plots.scores_by_task(whole), plots.scores_by_task(partial))
+    ]
+    assert heights == [{9.5, 58.5, 60.5}, {58.5, 60.5}]
+
+
 def test_numbers_by_seed_are_dots_around_their_mean_in_its_order() -> None:
     [ax] = plots.by_seed({"one": [3.0, 5.0], "two": [1.0]}, label="nats").axes
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["two", "one"]

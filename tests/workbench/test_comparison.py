@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bistil import plots
 from bistil.errors import InputError
 from bistil.evaluation.results import write_results
 from bistil.experiment import Cell
@@ -71,6 +72,43 @@ def test_a_choice_leaves_systems_out_and_another_task_begins_with_all() -> None:
     assert model.systems == ("teacher-ltsft", "bistil-st lrf 2")
     model.choose(setting=list(model.settings)[1])
     assert (model.systems, model.targets) == (("bistil-tf lrf 2",), ["qab"])
+
+
+def test_the_front_compares_over_the_targets_that_all_systems_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = [row("teacher-ltsft", target, 1, value) for target, value in (("qab", 80.0), ("qac", 50.0))]
+    floor = [row("floor", "qac", 1, 5.0, parameters=None, flops_per_example=None)]
+    drawn: list[dict[str, tuple[float, float, float]]] = []
+    monkeypatch.setattr(plots, "pareto", lambda options, metric: drawn.append(options))
+    partial = Comparison([*teacher, *floor, row("bistil-tf", "qab", 1, 75.0)])
+    partial.front()
+    assert drawn == [{"teacher-ltsft": (300, 40.0, 80.0), "bistil-tf lrf 2": (100, 10.0, 75.0)}]
+    assert partial.compared() == "The front is of qab, on which all of these systems were scored."
+    partial.choose(systems=["teacher-ltsft"])
+    partial.front()
+    assert drawn[1:] == [{"teacher-ltsft": (300, 40.0, 65.0)}]
+    assert partial.compared() == ""
+    apart = Comparison([teacher[1], row("bistil-tf", "qab", 1, 75.0)])
+    assert (apart.front(), len(drawn)) == (None, 2)
+    assert "no target was scored with all" in comparison_panel(apart.rows).front.value
+
+
+def test_the_cost_of_errors_is_that_of_what_is_picked() -> None:
+    floor = [row("floor", target, 1, 5.0, n_examples=8) for target in ("qab", "qac")]
+    panel = comparison_panel([row("teacher-ltsft", "qac", 1, 60.0), *floor])
+    panel.target.value = "qac"
+    assert "asked about 8 test examples" in panel.cost.value
+    panel.target.value = "qab"
+    assert "the rows have none" in panel.error.value
+    assert panel.cost.value == ""
+    panel.system.value = "floor"
+    assert "floor is a guess" in panel.cost.value
+
+
+def test_scores_on_the_source_alone_are_refused_in_words() -> None:
+    with pytest.raises(InputError, match="At least one zero-shot score"):
+        Comparison([row("teacher-ltsft", "qaa", 1, 60.0)])
+    model = Comparison([*ROWS, row("teacher-ltsft", "qaa", 1, 60.0, task="nli", metric="accuracy")])
+    assert {setting.task for setting in model.settings.values()} == {"ner", "parsing"}
 
 
 def test_the_panel_follows_and_tells_what_it_cannot_do(tmp_path: Path) -> None:
