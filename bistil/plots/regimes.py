@@ -10,6 +10,8 @@ from bistil.plots.style import GRID, INK, PALETTE, PAPER, figure, legend
 
 PATTERNS: Mapping[str, str] = {"own": "", "shots": "////", "translated": ".."}
 """How kinds of examples are told apart."""
+OTHER = "xx"
+"""The pattern of every other kind."""
 
 
 def examples_and_scores(
@@ -44,18 +46,19 @@ def examples_by_language(examples: Mapping[str, Mapping[tuple[str, str], int]]) 
     """Draw the examples of an epoch as one bar a regime: a colour for each language, a pattern for each kind.
 
     Args:
-        examples: by regime, and by language and kind (`own`, `shots`, `translated`), how many there are after
-            upsampling.
+        examples: by regime, and by language and kind (`own`, `shots`, `translated` or any other), how many
+            there are after upsampling.
     """
     named = {
         name: {f"{code} {kind}".removesuffix(" own"): one for (code, kind), one in parts.items()}
         for name, parts in examples.items()
     }
     codes = list(dict.fromkeys(code for parts in examples.values() for code, _ in parts))
+    kinds = dict.fromkeys([*PATTERNS, *(kind for parts in examples.values() for _, kind in parts)])
     looks = {
-        f"{code} {kind}".removesuffix(" own"): (PALETTE[number % len(PALETTE)], pattern)
+        f"{code} {kind}".removesuffix(" own"): (PALETTE[number % len(PALETTE)], PATTERNS.get(kind, OTHER))
         for number, code in enumerate(codes)
-        for kind, pattern in PATTERNS.items()
+        for kind in kinds
         if any((code, kind) in parts for parts in examples.values())
     }
     made, [bars] = figure(9.0, 1.3 + 0.45 * len(examples))

@@ -147,8 +147,9 @@ def _with_l1(tuning: Tuning, weight: float, term: Callable[[], Tensor]) -> Tunin
 
 
 def phases(history: History) -> list[History]:
-    """The phases of a history: one begins where the count of steps does so again, or goes on behind the
-    phase's end.
+    """The phases of a history: one begins where the count of steps does so again, where it goes on behind the
+    phase's end, or where more is told of a step that was evaluated, which is the last that a phase tells of
+    it.
     """
     starts = [i for i in range(1, len(history)) if _begins(history[i - 1], history[i])]
     return [history[start:end] for start, end in pairwise([0, *starts, len(history)])]
@@ -157,7 +158,8 @@ def phases(history: History) -> list[History]:
 def _begins(before: Mapping[str, float], entry: Mapping[str, float]) -> bool:
     done, now = before.get("epoch", 0.0), entry.get("epoch", 1.0)  # shares of a phase's steps
     behind = done >= 1.0 and entry["step"] > before["step"]
-    return entry["step"] < before["step"] or now < done or behind
+    again = entry["step"] == before["step"] and any(name.startswith("eval_") for name in before)
+    return entry["step"] < before["step"] or now < done or behind or again
 
 
 def write_support(path: Path, support: Mapping[str, Tensor]) -> None:

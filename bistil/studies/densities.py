@@ -98,7 +98,7 @@ def study_densities(base: Experiment, grid: Densities, build: Build, *, say: Cal
         shared += _shared(reader, experiment, language, task)
         found.artefacts |= {artefact.id: artefact for artefact in built(reader, jobs).values()}
     found.tables |= {"densities": rows, "shared": shared}
-    if len(grid.language) > 1 and len(grid.of_task) > 1 and rows:
+    if _grid(rows):
         caption = "Zero-shot score over the densities of language and task SFTs, mean over targets and seeds."
         found.figures["densities"] = contour(rows), caption
     if equal := [row for row in shared if row["language_density"] == row["task_density"]]:
@@ -159,7 +159,7 @@ def scores(rows: Sequence[dict[str, Any]]) -> tuple[list[float], list[float], np
     """
     metric = primary_metric(rows, str(rows[0]["task"]))
     chosen = [row for row in rows if row["metric"] == metric]
-    language, task = (sorted({row[name] for row in chosen}) for name in ("language_density", "task_density"))
+    language, task = _sides(chosen)
     values: dict[tuple[float, float], list[float]] = {}
     for row in chosen:
         values.setdefault((row["language_density"], row["task_density"]), []).append(row["value"])
@@ -169,8 +169,28 @@ def scores(rows: Sequence[dict[str, Any]]) -> tuple[list[float], list[float], np
     return language, task, np.array(table), metric
 
 
+def _sides(rows: Sequence[dict[str, Any]]) -> list[list[float]]:
+    """The densities of language SFTs, and those of task SFTs, that rows are of."""
+    return [sorted({row[name] for row in rows}) for name in ("language_density", "task_density")]
+
+
+def _grid(rows: Sequence[dict[str, Any]]) -> bool:
+    """Whether rows are of two densities or more on each side."""
+    return all(len(side) > 1 for side in _sides(rows))
+
+
 def contour(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Draw the score over both densities."""
+    """Draw the score over both densities.
+
+    Raises:
+        InputError: where the rows are not of two densities or more on each side.
+    """
+    if not _grid(rows):
+        each = " and ".join(", ".join(f"{one:g}" for one in side) or "none" for side in _sides(rows))
+        raise InputError(
+            "Scores at two densities or more of language SFTs, and of task SFTs, were expected, but those"
+            f" that came are at {each}. Score more pairs, or choose another seed."
+        )
     language, task, values, metric = scores(rows)
     codes = ", ".join(sorted({str(row["target"]) for row in rows}))
     return plots.score_by_densities(language, task, values, label=f"{metric_label(metric)} on {codes}")

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from bistil.plots.style import INK, PALETTE, PAPER, figure
 from bistil.settings.files import read_csv, read_json
+from bistil.sft.train_sft import phases
 from bistil.store.artefacts import Artefact
 from bistil.text.languages import DATA, OPTIONAL, REQUIRED, DataFolder
 from bistil.workbench import html
@@ -55,16 +56,11 @@ def typology(data: DataFolder, *, features: Sequence[str] = ()) -> dict[str, dic
 
 
 def history(artefact: Artefact) -> dict[str, list[dict[str, float]]]:
-    """Return a stage's log by phase: `dense` and `sparse` for a sparse fine-tuning, one phase without a name
-    for anything else.
+    """Return a stage's log by phase: `dense` and `sparse` for a sparse fine-tuning of two, one phase without
+    a name for anything else.
     """
-    entries: list[dict[str, float]] = read_json(artefact.path("history.json"), list)
-    phases: list[list[dict[str, float]]] = [[]]
-    for entry in entries:
-        if phases[-1] and entry["step"] < phases[-1][-1]["step"]:
-            phases.append([])
-        phases[-1].append(entry)
-    return dict(zip(("dense", "sparse") if len(phases) == 2 else ("",), phases, strict=False))
+    found = phases(read_json(artefact.path("history.json"), list))
+    return dict(zip(("dense", "sparse") if len(found) > 1 else ("",), found, strict=True))
 
 
 def tree(

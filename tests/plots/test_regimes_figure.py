@@ -33,5 +33,7 @@ def test_a_language_has_its_colour_and_a_kind_its_pattern() -> None:
     assert [text.get_text() for text in bars.texts] == ["600", "1,400"]
     told = [text.get_text() for text in bars.get_legend().get_texts()]
     assert told == ["eng", "swa shots", "swa translated"]
+    [bars] = examples_by_language({"all": {("eng", "own"): 10, ("swa", "pseudo"): 5}}).axes
+    assert [(bar.get_x(), bar.get_width()) for bar in bars.patches] == [(0, 10), (10, 5)]  # type: ignore[attr-defined]
     many = {"all": {(f"q{number}", "own"): 1 for number in range(len(PALETTE) + 1)}}
     assert len(examples_by_language(many).axes[0].patches) == len(PALETTE) + 1

@@ -288,6 +288,15 @@ def test_phases_begin_where_steps_do_again_or_go_on_behind_an_end() -> None:
     assert phases(long) == [long]
 
 
+def test_phases_of_one_entry_and_one_evaluation_at_the_same_step_are_told_apart() -> None:
+    dense, sparse = (
+        [{"step": 2, "epoch": 1.0, "loss": loss}, {"step": 2, "epoch": 1.0, "eval_loss": loss}]
+        for loss in (3.0, 2.0)
+    )
+    assert phases([*dense, *sparse]) == [dense, sparse]
+    assert phases(dense) == [dense]
+
+
 def test_the_penalty_is_of_theta_alone_in_every_batch_of_a_step() -> None:
     inner, dressed = Parity(model()), list[bool]()
 

@@ -44,6 +44,12 @@ def test_a_history_splits_where_steps_begin_anew(tmp_path: Path) -> None:
     assert history(artefact) == {"dense": entries[:2], "sparse": entries[2:]}
     (tmp_path / "history.json").write_text(json.dumps(entries[:2]))
     assert history(artefact) == {"": entries[:2]}
+    short = [{"step": 2, "loss": 3.0}, {"step": 2, "eval_loss": 3.0}] * 2
+    (tmp_path / "history.json").write_text(json.dumps(short))
+    assert history(artefact) == {"dense": short[:2], "sparse": short[2:]}
+    (tmp_path / "history.json").write_text(json.dumps(3 * entries[:2]))
+    with pytest.raises(ValueError, match="zip"):
+        history(artefact)
 
 
 def test_typology_is_what_the_table_says_beyond_the_files(data: DataFolder) -> None:

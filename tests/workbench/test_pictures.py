@@ -80,6 +80,17 @@ def test_densities_of_one_seed_or_of_all() -> None:
     assert "best, 8.0" in panel.model.figure().axes[0].get_title()
 
 
+def test_densities_that_make_no_grid_are_told() -> None:
+    line = [density_row(0.1, task, "1", 50.0) for task in (0.1, 0.2)]
+    assert "those that came are at 0.1 and 0.1, 0.2" in densities_panel(line).error.value
+    assert "those that came are at none and none" in densities_panel([]).error.value
+    whole = [density_row(one, other, "1", 10.0) for one in (0.1, 0.5) for other in (0.1, 0.5)]
+    panel = densities_panel([*whole, density_row(0.1, 0.1, "2", 3.0)])
+    assert panel.error.value == ""
+    panel.lists["seed"].value = "2"
+    assert "those that came are at 0.1 and 0.1" in panel.error.value
+
+
 def test_costs_of_the_chosen_task() -> None:
     panel = costs_panel(
         {task: [plots.Tuning(task, 1.0, 1.0, 1.0)] for task in ("teacher-lora", "teacher-full")},

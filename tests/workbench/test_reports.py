@@ -39,6 +39,18 @@ def test_reports_are_listed_narrowed_opened_and_compared(tmp_path: Path) -> None
     panel.right.value = "miniworld-qa"
     assert "miniworld-qa" in panel.error.value
 
+    (tmp_path / "miniworld-anatomy" / "index.html").unlink()
+    panel.opened.value = "miniworld-anatomy"
+    assert "it is gone. Press Refresh." in panel.error.value
+    assert panel.page.value == ""
+    shutil.copytree(KEPT / "miniworld-claims", tmp_path / "miniworld-claims")
+    panel.words.value = ""
+    panel.refresh.click()
+    assert panel.opened.options == ("–", "miniworld-claims", "miniworld-nli")
+    assert (panel.left.value, panel.right.value, panel.opened.value) == ("miniworld-nli", "–", "–")
+    assert "miniworld-claims" in panel.list.value
+    assert panel.error.value == ""
+
 
 def test_a_folder_without_reports_says_so(tmp_path: Path) -> None:
     assert "No such report" in reports_panel(tmp_path).list.value
