@@ -159,7 +159,7 @@ class Run:
     Attributes:
         folder: what it keeps its checkpoints and results in; the same folder resumes.
         stage: its name in events and messages.
-        progress: told after every step; until it returns, training waits.
+        progress: told after every step and every evaluation; until it returns, training waits.
         stop: when it is set, the training writes a checkpoint and raises `Stopped`.
     """
 

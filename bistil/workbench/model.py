@@ -209,16 +209,16 @@ class Workbench:
         own = self.experiment.source, *self.experiment.targets.get(choice.task, ())
         for name, other, split in (("source", choice.target, "train"), ("target", choice.source, "test")):
             found = self._languages(choice.task, split)
-            if name not in asked and getattr(choice, name) not in found:
-                order = sorted(found, key=lambda code: code not in own)
-                moved = next((code for code in order if code != other), getattr(choice, name))
-                choice = dataclasses.replace(choice, **{name: moved})
+            fits = sorted((code for code in found if code != other), key=lambda code: code not in own)
+            if fits and name not in asked and getattr(choice, name) not in found:
+                moved: Any = {name: fits[0]}
+                choice = dataclasses.replace(choice, **moved)
         try:
             self._check_size(choice)
         except InputError:
             config = _config(choice.teacher)
             factors = {"lrf": depths(config)[1:] or [1], "drf": widths(config)}
-            nearest = {
+            nearest: Any = {
                 name: min(offered, key=lambda one: abs(one - getattr(choice, name)))
                 for name, offered in factors.items()
                 if name not in asked

@@ -235,15 +235,15 @@ def test_a_run_tells_its_evaluations_at_their_steps_the_last_too(tmp_path: Path)
 def test_a_run_that_is_stopped_while_it_is_evaluated_is_kept_at_a_step(tmp_path: Path) -> None:
     def work(progress: Listener, stop: threading.Event) -> None:
         def evaluate() -> dict[str, float]:
-            model.stop()
+            training.stop()
             return {"loss": 1.0}
 
         six_steps(Run(tmp_path, "phase", progress, stop), evaluate)
 
-    model = Training(work)
-    model.run()
-    model.join(60)
-    assert (model.error, model.message.partition(";")[0]) == ("", "phase stopped at step 3 of 6")
+    training = Training(work)
+    training.run()
+    training.join(60)
+    assert (training.error, training.message.partition(";")[0]) == ("", "phase stopped at step 3 of 6")
     assert (tmp_path / "checkpoint-3" / "complete").exists()
 
 
