@@ -335,11 +335,11 @@ def in_groups(targets: Sequence[str], groups: Mapping[str, Sequence[str]] | None
 
 
 def common_targets(*sides: Sequence[Row]) -> list[str]:
-    """Return the targets that all sides were scored on, over which their means can be compared; all targets
-    where no side shares one with the others.
+    """Return the targets that all sides were scored on, over which their means can be compared. A side
+    without scores takes nothing from the others.
     """
-    scored = [{row["target"] for row in side} for side in sides]
-    return sorted(set.intersection(*scored) or set().union(*scored))
+    scored = [{row["target"] for row in side} for side in sides if side]
+    return sorted(set.intersection(*scored)) if scored else []
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:

@@ -152,9 +152,9 @@ def verdict(system: str, rows: Sequence[dict[str, Any]], *, gains: bool) -> list
     sizes = sorted({row["values"] for row in rows})
     few, many = ([row for row in rows if row["values"] == size] for size in (sizes[0], sizes[-1]))
     means = [average(side, targets=common_targets(few, many)) for side in (few, many)]
-    fewest, most = (mean.mean for mean in means if mean)
-    if len(sizes) < 2:
+    if len(sizes) < 2 or not all(means):
         return []
+    fewest, most = (mean.mean for mean in means if mean)
     if gains:
         claim = f"{system} scores more with {sizes[-1]:,} trained values than with {sizes[0]:,}"
         return [Verdict(claim, most, fewest)]

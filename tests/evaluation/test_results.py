@@ -15,6 +15,7 @@ from bistil.evaluation.results import (
     Setting,
     Variant,
     average,
+    common_targets,
     front,
     is_student,
     read_results,
@@ -459,3 +460,14 @@ def test_a_truncated_teacher_is_a_student_of_its_size() -> None:
 
 def test_a_guess_has_no_density() -> None:
     assert with_axes(row("floor", None, 9.0))["density"] is None
+
+
+def test_common_targets_are_of_the_sides_that_were_scored() -> None:
+    one, both = (
+        [row("bistil-tf", 2, 50.0)],
+        [row("bistil-st", 2, 45.0), row("bistil-st", 2, 40.0, target="bbb")],
+    )
+    other = [row("minilm", 2, 10.0, target="ccc")]
+    assert common_targets(one, both) == ["aaa"]
+    assert common_targets(both, []) == ["aaa", "bbb"]
+    assert common_targets(one, other) == common_targets([]) == []
