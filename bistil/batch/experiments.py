@@ -75,12 +75,12 @@ def run_experiment(
     copies = lecture_copies(experiment, file, store) if lectures else []
     for copy in copies:
         notebooks.check_parameters(copy.notebook, copy.parameters)
-    Pipeline(experiment, folder_of_data, Store(place.store), device=device).check()
+    odd = Pipeline(experiment, folder_of_data, Store(place.store), device=device).check()
     check_place(place.store, "Artefacts")
     check_place(folder, "The report")
     by = f"Snakemake, profile {scheduling.profile}" if scheduling else f"{workers} workers"
     say(f"{experiment.name}: {len(batch.plan(part))} stages, {by}, artefacts in {place.store}")
-    for told in misfits(experiment):
+    for told in (*odd, *misfits(experiment)):
         say(f"warning: {told}")
     reader = batch.reader(experiment, place)
 

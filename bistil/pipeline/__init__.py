@@ -40,13 +40,13 @@ from bistil.tasks.task import Task
 class Pipeline(Inputs):
     """All stages of one experiment over one store and one data folder."""
 
-    def check(self) -> None:
-        """Fail now on whatever would fail later.
+    def check(self) -> list[str]:
+        """Fail now on whatever would fail later; return warnings of what would not.
 
         Raises:
             InputError: at the first thing that cannot work.
         """
-        check(self)
+        return check(self)
 
     def trimmed_teacher(self) -> Artefact:
         """The teacher cut, exactly, to the tokens that the experiment's texts use, in `teacher/`."""

@@ -1,5 +1,8 @@
 """What is checked before any long work starts: whatever would fail later."""
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 from transformers import PreTrainedConfig
 
 from bistil.distil.width import check_drf
@@ -17,16 +20,16 @@ from bistil.systems.layers import layer_pairs, start_layers, student_depth
 from bistil.systems.system import System
 from bistil.tasks import RETRIEVAL, column
 from bistil.tasks import task as find_task
-from bistil.tasks.gold import check_known
+from bistil.tasks.gold import check_known, count, lacking, warning
 from bistil.tasks.retrieval import parallel
 from bistil.text.corpora import check_enough
 from bistil.text.languages import check_known as check_codes
 from bistil.vocab.family import family_of
 
 
-def check(inputs: Inputs) -> None:
+def check(inputs: Inputs) -> list[str]:
     """Fail now on lengths, layer maps and reduction factors that cannot be, and on every file that will be
-    read.
+    read; return warnings of what can be run but changes what a score means.
 
     Raises:
         InputError: at the first thing that cannot work.
@@ -71,6 +74,18 @@ def check(inputs: Inputs) -> None:
         check_enough(
             teacher.tokenizer, inputs.lines(code), experiment.text.length, data.text(code), packed=packed
         )
+    return [*_unlearnt(inputs, read)]
+
+
+def _unlearnt(inputs: Inputs, read: Mapping[tuple[str, str, str], list[Any]]) -> Iterator[str]:
+    """A warning for each file to validate or test on with labels that the source's training file lacks."""
+    source = inputs.experiment.source
+    for (task, code, split), examples in read.items():
+        train = read.get((task, source, "train"))
+        if train is None or split == "train":
+            continue
+        if labels := lacking(count(task, train), count(task, examples)):
+            yield warning(task, str(inputs.data.file(column(task), code, split)), labels, [source])
 
 
 def _check_typology(inputs: Inputs) -> None:

@@ -24,11 +24,14 @@ from bistil.settings.files import csv_text
 from bistil.store.artefacts import Artefact, file_id
 from bistil.tasks import RETRIEVAL, column
 from bistil.tasks import task as find_task
+from bistil.tasks.gold import count, known_of, lacking
 from bistil.tasks.retrieval import LAYERS, Side, parallel, parallel_files, retrieve_by_layers
 from bistil.tasks.task import Task
 
 Made = tuple[TaskModel, Task, PreTrainedTokenizerFast]
 TIMES = tuple(field.name for field in dataclasses.fields(cost.Times))
+UNLEARNT = "unlearnt"
+"""The metric that tells labels of a test file which training lacks."""
 TURNS, REST = 15, 0.05
 """Of each model in the joint timing, and seconds of rest before each."""
 
@@ -59,14 +62,15 @@ def make_evaluation(
         if tuned is None:
             task, training = inputs.training(cell)
             known = [one for own in training.values() for one in own]
-            return {**task.floor(known, examples), "n_examples": len(examples)}
+            return {**task.floor(known, examples), "n_examples": len(examples), **unlearnt(task, examples)}
         made, task, tokenizer = model()
         length = settings.max_length
         found = predict_all(made, task, examples, tokenizer, max_length=length, progress=inputs.progress)
         keep_outcomes(folder / KEPT, task, examples, found, test=file_id(test))
         costs = _costs(made, task, examples, tokenizer, inputs, cell, repeats=3)
         scores = task.score(examples, found)
-        return {**scores, "n_examples": len(examples), **vars(costs), **inputs.where}
+        told = unlearnt(task, examples)
+        return {**scores, "n_examples": len(examples), **told, **vars(costs), **inputs.where}
 
     tested = scored if isinstance(scored, Artefact) else file_id(scored)
     made_from: dict[str, Artefact | str] = {"test": tested, **({"target sft": worn} if worn else {})}
@@ -76,6 +80,14 @@ def make_evaluation(
     if tuned is None and settings.examples is not None:
         config["examples"] = settings.examples  # of which a guess is made
     return inputs.store.run("evaluation", config, made_from, build)
+
+
+def unlearnt(task: Task, examples: Sequence[Any]) -> dict[str, dict[str, int]]:
+    """The labels of a test file that a task has not learnt, with their numbers; nothing where there are
+    none.
+    """
+    found = lacking(known_of(task), count(task.name, examples))
+    return {UNLEARNT: found} if found else {}
 
 
 def moved(inputs: Inputs, cell: Cell) -> dict[str, str]:

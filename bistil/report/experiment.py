@@ -11,9 +11,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from bistil import plots
-from bistil.evaluation.results import Row, is_student, tidy
+from bistil.evaluation.results import ON_SOURCE, Row, is_student, tidy
 from bistil.evaluation.significance import KEPT, read_outcomes
 from bistil.experiment import Experiment
+from bistil.pipeline.scores import UNLEARNT
 from bistil.report.asked import Asked, asked_by, claims_of, keep_asked, run_in_words
 from bistil.report.index import write_index
 from bistil.report.orderings import orderings
@@ -28,6 +29,7 @@ from bistil.sft.train_sft import phases
 from bistil.store.artefacts import Artefact, Store
 from bistil.systems.recipe import Student
 from bistil.systems.table import rank
+from bistil.tasks.gold import consequence, in_words
 
 KINDS = (
     "evaluation",
@@ -245,11 +247,11 @@ def _owner(artefact: Artefact, known: Mapping[str, Artefact]) -> str:
 def further_tables(
     rows: Sequence[Row], manifests: Iterable[Mapping[str, Any]], asked: Asked | None
 ) -> list[Table]:
-    """Means over groups of targets, the papers' numbers beside ours, signed ranks over cells, what was left
-    of vocabularies, and what can be seen of translations.
+    """Means over groups of targets, the papers' numbers beside ours, signed ranks over cells, labels that
+    training lacks, what was left of vocabularies, and what can be seen of translations.
     """
     known, groups = list(manifests), (asked or {}).get("target_groups", {})
-    found = _vocabulary_tables(known) + _translation_tables(known)
+    found = _unlearnt_tables(rows, known) + _vocabulary_tables(known) + _translation_tables(known)
     grouped = group_tables(tidy(rows), groups)
     return [*grouped, *_published_tables(rows), *rank_tables(rows), *found]
 
@@ -285,6 +287,23 @@ def _published_tables(rows: Sequence[Row]) -> list[Table]:
         )
         for comparison in beside(rows)
     ]
+
+
+def _unlearnt_tables(rows: Iterable[Row], manifests: Iterable[Mapping[str, Any]]) -> list[Table]:
+    """The labels of test files that training lacks, with the systems that lack them."""
+    lacking = {
+        manifest["id"]: in_words(found)
+        for manifest in manifests
+        if manifest["kind"] == "evaluation" and (found := manifest["metrics"].get(UNLEARNT))
+    }
+    systems: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for row in rows:
+        if labels := lacking.get(row["artefact"]):
+            tested = row["source"] if row["metric"].startswith(ON_SOURCE) else row["target"]
+            systems[row["task"], tested, labels, consequence(row["task"])].add(row["system"])
+    lines = [(*line, ", ".join(sorted(names, key=rank))) for line, names in sorted(systems.items())]
+    head = ("task", "tested in", "labels and how often they occur", "are", "for")
+    return [Table("Labels of test files that training lacks", head, lines)] if lines else []
 
 
 def _vocabulary_tables(manifests: Iterable[Mapping[str, Any]]) -> list[Table]:

@@ -6,9 +6,8 @@ malformed file the first bad line is named. Sentences are compared within a lang
 so tokenised and running text meet.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,12 @@ from bistil.settings.files import is_file
 from bistil.settings.files import lines as read_file_lines
 from bistil.sources import strict
 from bistil.tasks import task as find_task
-from bistil.tasks.gold import labels_of
+from bistil.tasks.gold import count, in_words, lacking, warning
 from bistil.tasks.retrieval import read_parallel
 from bistil.text.corpora import composed, read_lines
 from bistil.text.languages import OPTIONAL, SPLITS, DataFolder, Language, of_split
 
 EVALUATION = ("dev", "test")
-MOST_LABELS = 6
 MOST_REMARKS = 5
 TASKS_OF = {"treebank": ("parsing", "pos"), "ner": ("ner",), "nli": ("nli",), "qa": ("qa",)}
 
@@ -40,7 +38,7 @@ class FileCheck:
     split: str
     path: Path
     examples: int = 0
-    labels: tuple[tuple[str, int], ...] = ()
+    labels: Mapping[str, int] = field(default_factory=dict)
     error: str = ""
     remarks: tuple[str, ...] = ()
 
@@ -58,6 +56,15 @@ class Overlap:
 
 
 @dataclass(frozen=True)
+class Unlearnt:
+    """Labels of an evaluation file, with their numbers, that the training files of some languages lack."""
+
+    evaluation: FileCheck
+    labels: Mapping[str, int]
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class FolderCheck:
     """What a data folder holds. missing: places named by the table where no file is, `{split}` left in where
     no split is there, and patterns that have files to learn from and none to validate on. strange: columns of
@@ -68,6 +75,7 @@ class FolderCheck:
     overlaps: tuple[Overlap, ...]
     missing: tuple[str, ...]
     strange: tuple[str, ...] = ()
+    unlearnt: tuple[Unlearnt, ...] = ()
 
     @property
     def malformed(self) -> list[FileCheck]:
@@ -102,7 +110,9 @@ def check_folder(data: DataFolder, *, say: Callable[[str], None] = lambda text: 
         if column not in OPTIONAL and "{split}" in pattern
     }
     strange = tuple(f"{column} ({pattern})" for column, pattern in patterns.items())
-    return FolderCheck(tuple(files), tuple(overlaps), tuple(missing), strange)
+    return FolderCheck(
+        tuple(files), tuple(overlaps), tuple(missing), strange, unlearnt=tuple(_unlearnt(files))
+    )
 
 
 def lines(checked: FolderCheck, root: Path) -> Iterator[str]:
@@ -111,8 +121,7 @@ def lines(checked: FolderCheck, root: Path) -> Iterator[str]:
     """
     for one in checked.files:
         if not one.error:
-            labels = ", ".join(f"{label} {count:,}" for label, count in one.labels[:MOST_LABELS])
-            labels += f" and {len(one.labels) - MOST_LABELS} more" if len(one.labels) > MOST_LABELS else ""
+            labels = in_words(one.labels)
             yield f"{one.code:4} {one.what:9} {one.split:5} {one.examples:>9,}  {_inside(one.path, root)}" + (
                 f"  [{labels}]" if labels else ""
             )
@@ -124,6 +133,9 @@ def lines(checked: FolderCheck, root: Path) -> Iterator[str]:
         yield from (f"read, but {_inside(one.path, root)}, {remark}" for remark in one.remarks[:MOST_REMARKS])
         if (more := len(one.remarks) - MOST_REMARKS) > 0:
             yield f"read, but {_inside(one.path, root)} has {more:,} more of these"
+    for one in checked.unlearnt:
+        file = _inside(one.evaluation.path, root)
+        yield f"labels: {warning(one.evaluation.what, file, one.labels, one.sources)}"
     for overlap in checked.overlaps:
         share = 100 * overlap.sentences / overlap.of
         evaluation, training = _inside(overlap.evaluation, root), _inside(overlap.training, root)
@@ -178,12 +190,10 @@ def _checked(code: str, what: str, split: str, path: Path) -> tuple[FileCheck, s
             remark = "has tags and no trees: it serves pos, not parsing"
             return FileCheck(code, what, split, path, len(tags), remarks=(remark,)), _hashes("pos", tags)
         return FileCheck(code, what, split, path, error=str(error)), set()
-    counts = Counter(label for example in examples for label in labels_of(what, example))
+    counts = count(what, examples)
     found = tuple(_remarks(what, path, examples))
     own = () if what == "pos" else _hashes(what, examples)  # a treebank's sentences are told once
-    return FileCheck(code, what, split, path, len(examples), tuple(counts.most_common()), remarks=found), set(
-        own
-    )
+    return FileCheck(code, what, split, path, len(examples), counts, remarks=found), set(own)
 
 
 def _hashes(what: str, examples: list[Any]) -> set[int]:
@@ -233,6 +243,20 @@ def _sentences(what: str, example: Any) -> Iterator[str]:
         yield from (example.context, example.question)
     elif what in ("text", "parallel"):
         yield from (example,) if isinstance(example, str) else example
+
+
+def _unlearnt(files: Sequence[FileCheck]) -> Iterator[Unlearnt]:
+    """The labels of every evaluation file against each language's training file of the same task; languages
+    that lack the same ones are told together.
+    """
+    for one in (file for file in files if file.split in EVALUATION):
+        sources: dict[tuple[str, ...], list[str]] = {}
+        for training in files:
+            if training.split == "train" and training.what == one.what and training.labels:
+                sources.setdefault(tuple(lacking(training.labels, one.labels)), []).append(training.code)
+        for labels, codes in sources.items():
+            if labels:
+                yield Unlearnt(one, {label: one.labels[label] for label in labels}, tuple(codes))
 
 
 def _overlaps(sentences: dict[tuple[str, Path], set[int]]) -> Iterator[Overlap]:

@@ -1,8 +1,8 @@
 """Text classification, as of topics or sentiment: a label a text in, a two-layer classifier on [CLS], F1 out.
 
 Notable:
-* macro F1 is a mean over the labels that are gold or predicted anywhere; micro F1 is over the labels of
-    training: a guess on a text with another label counts as wrong, that label is not missed;
+* macro F1 is a mean over the labels that are gold or predicted anywhere; micro F1 is over all of them, so a
+    label that training lacks is missed, and a text with one label each makes it the accuracy;
 * macro F1 is no ratio of sums over examples, so there are no intervals over examples.
 """
 
@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from bistil.errors import InputError
 from bistil.settings import files
 from bistil.tasks.labelling import Labelling
-from bistil.tasks.sentences import known_labels, some
+from bistil.tasks.sentences import some
 from bistil.tasks.task import Batch
 from bistil.text.corpora import IGNORED
 from bistil.training.parallel import counted
@@ -78,11 +78,10 @@ class Classification(Labelling):
         from sklearn.metrics import accuracy_score, f1_score  # brings scipy along
 
         gold = [one.label for one in examples]
-        known = {
-            name: f1_score(gold, predictions, average=name, labels=among, zero_division=0)
-            for name, among in (("macro", None), ("micro", known_labels(self)))
+        found = {
+            f"{name}_f1": f1_score(gold, predictions, average=name, zero_division=0)
+            for name in ("macro", "micro")
         }
-        found = {"macro_f1": known["macro"], "micro_f1": known["micro"]}
         found["accuracy"] = accuracy_score(gold, predictions)
         return {name: 100 * float(value) for name, value in found.items()}
 

@@ -25,6 +25,7 @@ from bistil.pipeline import Pipeline, inputs, tuned
 from bistil.pipeline.inputs import keep_history
 from bistil.pipeline.started import followed_teacher
 from bistil.plan import foresee
+from bistil.report.experiment import further_tables
 from bistil.report.page import write_report
 from bistil.sft.delta import SparseDelta
 from bistil.store.artefacts import NotBuilt, Store, StoreError
@@ -333,6 +334,21 @@ def test_types_of_shots_are_none_that_a_source_teaches(experiment, copy: Path, t
     asked = experiment(systems=["teacher-ltsft@fs"], targets={"ner": ["qac"]}, regimes={"fs": {"shots": 2}})
     with pytest.raises(InputError, match="Labels that the source language's training file has"):
         Pipeline(asked, DataFolder(copy), Store(tmp_path / "store")).check()
+
+
+def test_labels_that_training_lacks_are_warned_of_and_reported(
+    experiment, copy: Path, tmp_path: Path
+) -> None:
+    asked = experiment(systems=["floor"], targets={"ner": ["qac"]})
+    path = copy / "ner" / "qac-test.txt"
+    path.write_text(path.read_text(encoding="utf-8") + "\nx B-NEW\ny I-NEW\n", encoding="utf-8")
+    pipeline = Pipeline(asked, DataFolder(copy), Store(tmp_path / "store"))
+    assert pipeline.check() == [f"{path} has NEW 1, which training in qaa lacks (O in every score)"]
+    made = [pipeline.evaluation(cell) for cell in asked.cells()]
+    rows = [row for cell in asked.cells() for row in pipeline.rows(cell)]
+    [told] = further_tables(rows, [one.manifest for one in made], None)
+    assert told.title == "Labels of test files that training lacks"
+    assert told.lines == [("ner", "qac", "NEW 1", "O in every score", "floor")]
 
 
 def test_validation_reads_no_more_than_its_rows_say(experiment, data, tmp_path: Path) -> None:

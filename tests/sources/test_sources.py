@@ -402,7 +402,7 @@ def test_a_check_names_counts_labels_and_missing_files(world: Path) -> None:
     assert checked.malformed == []
     by_place = {(one.code, one.what, one.split): one for one in checked.files}
     assert by_place["qac", "ner", "test"].examples == 8
-    assert {label for label, _ in by_place["qac", "nli", "test"].labels} == {
+    assert set(by_place["qac", "nli", "test"].labels) == {
         "entailment",
         "neutral",
         "contradiction",
@@ -507,6 +507,29 @@ def test_a_check_names_the_bad_line_and_what_overlaps(world: Path, tmp_path: Pat
     )
     assert "of ner/qab-test.txt stand in ner/qab-train.txt" in out
     assert "of ner/qab-test.txt stand in corpora/qab.txt" in out
+
+
+def test_labels_that_training_lacks_are_told_by_file_and_count(world: Path, tmp_path: Path, capsys) -> None:
+    for code in ("qaa", "qab"):
+        for split in ("train", "dev", "test"):
+            (tmp_path / f"{code}-{split}.txt").write_text(
+                "Anna B-PER\nlikes O\nOslo B-LOC\n", encoding="utf-8"
+            )
+    (tmp_path / "languages.csv").write_text(
+        "code,name,family,seen,corpus,ner\n"
+        + "".join(f"{code},A,F,yes,,{code}-{{split}}.txt\n" for code in ("qaa", "qab")),
+        encoding="utf-8",
+    )
+    cli.main(["data", "check", str(tmp_path)])
+    assert "lacks" not in capsys.readouterr().out
+    (tmp_path / "qab-test.txt").write_text("a B-ORG\nb B-ORG\nc B-DATE\nd B-PER\n", encoding="utf-8")
+    (tmp_path / "qab-train.txt").write_text("a B-DATE\nb B-PER\n", encoding="utf-8")
+    cli.main(["data", "check", str(tmp_path)])
+    told = [line for line in capsys.readouterr().out.splitlines() if "qab-test.txt has" in line]
+    assert told == [
+        "labels: qab-test.txt has ORG 2, DATE 1, which training in qaa lacks (O in every score)",
+        "labels: qab-test.txt has ORG 2, which training in qab lacks (O in every score)",
+    ]
 
 
 def test_other_spellings_of_a_sentence_are_the_same_sentence() -> None:
