@@ -12,16 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from bistil.errors import InputError
-from bistil.settings.files import is_file
+from bistil.settings.files import is_file, read_csv
 from bistil.settings.files import lines as read_file_lines
 from bistil.sources import strict
 from bistil.tasks import task as find_task
 from bistil.tasks.gold import count, in_words, lacking, warning
+from bistil.tasks.ner import unmarked_starts
 from bistil.tasks.retrieval import read_parallel
 from bistil.text.corpora import composed, read_lines
 from bistil.text.languages import OPTIONAL, SPLITS, DataFolder, Language, of_split
 
 EVALUATION = ("dev", "test")
+LONG = 250
+"""Words of a sentence above which it is likely to be several."""
+MANY = 10
+"""Labels, different ones, above which they may be texts."""
 MOST_REMARKS = 5
 TASKS_OF = {"treebank": ("parsing", "pos"), "ner": ("ner",), "nli": ("nli",), "qa": ("qa",)}
 
@@ -68,7 +73,8 @@ class Unlearnt:
 class FolderCheck:
     """What a data folder holds. missing: places named by the table where no file is, `{split}` left in where
     no split is there, and patterns that have files to learn from and none to validate on. strange: columns of
-    patterns that no task reads.
+    patterns that no task reads. unsaid: languages of which the table does not say whether the teacher has
+    seen them.
     """
 
     files: tuple[FileCheck, ...]
@@ -76,6 +82,7 @@ class FolderCheck:
     missing: tuple[str, ...]
     strange: tuple[str, ...] = ()
     unlearnt: tuple[Unlearnt, ...] = ()
+    unsaid: tuple[str, ...] = ()
 
     @property
     def malformed(self) -> list[FileCheck]:
@@ -111,7 +118,12 @@ def check_folder(data: DataFolder, *, say: Callable[[str], None] = lambda text: 
     }
     strange = tuple(f"{column} ({pattern})" for column, pattern in patterns.items())
     return FolderCheck(
-        tuple(files), tuple(overlaps), tuple(missing), strange, unlearnt=tuple(_unlearnt(files))
+        tuple(files),
+        tuple(overlaps),
+        tuple(missing),
+        strange,
+        unlearnt=tuple(_unlearnt(files)),
+        unsaid=tuple(row["code"] for _, row in read_csv(data.table)[1] if not row["seen"]),
     )
 
 
@@ -150,6 +162,8 @@ def lines(checked: FolderCheck, root: Path) -> Iterator[str]:
             f"columns that no task reads: {', '.join(checked.strange)}; those of tasks are"
             f" {', '.join(OPTIONAL)}"
         )
+    if checked.unsaid:
+        yield f"`seen` is empty, which is read as no: {', '.join(checked.unsaid)}"
 
 
 def _files(root: Path, language: Language) -> Iterator[tuple[str, str, Path]]:
@@ -219,6 +233,16 @@ def _remarks(what: str, path: Path, examples: list[Any]) -> Iterator[str]:
         withheld = sum(set(example.words) == {"_"} for example in examples)
         if withheld:
             yield f"{withheld:,} of {len(examples):,} sentences have no word but '_'"
+    if what == "ner":
+        longest = max(len(example.words) for example in examples)
+        if longest > LONG:
+            yield f"has a sentence of {longest:,} words: are blank lines between sentences missing?"
+        if starts := unmarked_starts(path):
+            yield f"has {starts:,} I- tags that continue no entity of their type: each is read as B-"
+    if what == "classification":
+        labels = len({example.label for example in examples})
+        if labels > MANY and 2 * labels > len(examples):
+            yield f"has {labels:,} labels in {len(examples):,} texts: are label and text swapped?"
     if what == "parsing":
         yield from (f"{remark} (the CoNLL-18 script refuses that)" for remark in strict.remarks(path))
 

@@ -10,6 +10,7 @@ Notable:
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -17,6 +18,9 @@ from bistil.errors import InputError
 from bistil.tasks.sentences import check_words, known_labels, sentence_blocks, some
 from bistil.tasks.tagging import Tagged, Tagging
 from bistil.tasks.task import Outcomes
+
+TWO_COLUMNS = 'awk \'$1 != "-DOCSTART-" {if (NF) print $1, $NF; else print ""}\' OLD > NEW'
+"""A command that takes the first and the last column of a file, and drops marks of documents."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,7 @@ class Ner(Tagging):
             InputError: with the line number, where columns, tags or UTF-8 are wrong; where words are
                 withheld, or have WikiANN's prefix.
         """
-        sentences = [_tagged(path, start, lines) for start, lines in sentence_blocks(path)]
-        found = [sentence for sentence in sentences if sentence.words]
+        found = [replace(sentence, tags=_repaired(sentence.tags)) for sentence in _as_written(path)]
         some(found, f"At least one sentence was expected in {path}, but it holds only comments")
         check_words(path, (sentence.words for sentence in found))
         _check_prefix(path, found)
@@ -90,12 +93,31 @@ class Ner(Tagging):
         return self.for_training(train).score(test, [() for _ in test])
 
 
+def unmarked_starts(path: Path) -> int:
+    """How many I- tags of a file that can be read continue nothing, and are read as B-."""
+    tags = [one.tags for one in _as_written(path)]
+    return sum(tag != read for own in tags for tag, read in zip(own, _repaired(own), strict=True))
+
+
+def _as_written(path: Path) -> list[Tagged]:
+    """The sentences of a file with the tags that stand there; comments and document marks are none."""
+    sentences = [_tagged(path, start, lines) for start, lines in sentence_blocks(path)]
+    return [sentence for sentence in sentences if sentence.words]
+
+
+def _repaired(tags: Sequence[str]) -> tuple[str, ...]:
+    """Tags in IOB2: an I- tag that continues nothing is a B-."""
+    return tuple(
+        f"B-{tag[2:]}" if tag.startswith("I-") and previous[2:] != tag[2:] else tag
+        for previous, tag in pairwise(("O", *tags))
+    )
+
+
 def _tagged(path: Path, start: int, lines: Sequence[str]) -> Tagged:
     """One sentence of a file whose first line has the number `start`; comments and document marks leave it
     empty.
     """
     words, tags = [], []
-    previous = "O"
     for number, line in enumerate(lines, start=start):
         columns = _columns(path, number, line)
         if columns is None:
@@ -106,11 +128,8 @@ def _tagged(path: Path, start: int, lines: Sequence[str]) -> Tagged:
                 f"{path}, line {number}: expected the tag O, B-type or I-type, but got {tag!r}. Convert the"
                 " file to IOB2."
             )
-        if tag.startswith("I-") and previous[2:] != tag[2:]:
-            tag = f"B-{tag[2:]}"
         words.append(word)
         tags.append(tag)
-        previous = tag
     return Tagged(tuple(words), tuple(tags))
 
 
@@ -129,7 +148,8 @@ def _columns(path: Path, number: int, line: str) -> tuple[str, str] | None:
         columns = line.strip(" ").split("\t") if "\t" in line else line.strip(" ").split(" ")
         if len(columns) != 2:
             expected = "2 columns, word and tag, with one space or tab between them"
-            raise _wrong(path, number, expected, f"{len(columns)} column(s)")
+            hint = f" Of CoNLL-2003's own four columns take two: {TWO_COLUMNS}" if len(columns) == 4 else ""
+            raise _wrong(path, number, expected, f"{len(columns)} column(s)", hint)
         word, tag = columns
         is_word = word != "-DOCSTART-"
     if not word.strip():
@@ -137,9 +157,10 @@ def _columns(path: Path, number: int, line: str) -> tuple[str, str] | None:
     return (word, tag) if is_word else None
 
 
-def _wrong(path: Path, line: int, expected: str, came: str) -> InputError:
+def _wrong(path: Path, line: int, expected: str, came: str, hint: str = "") -> InputError:
     return InputError(
         f"{path}, line {line}: expected {expected}, but got {came}. Correct the line, or convert the file."
+        f"{hint}"
     )
 
 

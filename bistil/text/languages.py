@@ -131,12 +131,15 @@ class DataFolder:
         return (self.root / "languages.csv").is_file()
 
     @property
+    def table(self) -> Path:
+        """The file of the folder's own table, or else of the project's."""
+        return (self.root if self.has_table else DATA) / "languages.csv"
+
+    @property
     def languages(self) -> dict[str, Language]:
         """All languages of the folder's table, by code."""
-        own = self.root / "languages.csv"
-        path = own if own.is_file() else DATA / "languages.csv"
-        told = path.stat()
-        return dict(_kept(path, told.st_size, told.st_mtime_ns))
+        told = self.table.stat()
+        return dict(_kept(self.table, told.st_size, told.st_mtime_ns))
 
     def language(self, code: str) -> Language:
         """One language.

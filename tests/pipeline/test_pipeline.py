@@ -336,6 +336,7 @@ def test_types_of_shots_are_none_that_a_source_teaches(experiment, copy: Path, t
         Pipeline(asked, DataFolder(copy), Store(tmp_path / "store")).check()
 
 
+@pytest.mark.slow
 def test_labels_that_training_lacks_are_warned_of_and_reported(
     experiment, copy: Path, tmp_path: Path
 ) -> None:

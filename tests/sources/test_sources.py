@@ -509,6 +509,32 @@ def test_a_check_names_the_bad_line_and_what_overlaps(world: Path, tmp_path: Pat
     assert "of ner/qab-test.txt stand in corpora/qab.txt" in out
 
 
+def test_likely_mistakes_in_files_that_can_be_read_are_told(tmp_path: Path, capsys) -> None:
+    (tmp_path / "languages.csv").write_text(
+        "code,name,family,seen,corpus,ner,classification\n"
+        "qaa,A,F,,,n-{split}.txt,c-{split}.csv\nqab,B,F,no,,,\n",
+        encoding="utf-8",
+    )
+
+    def told(ner: str, rows: list[str]) -> list[str]:
+        (tmp_path / "n-test.txt").write_text(ner, encoding="utf-8")
+        (tmp_path / "c-test.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        assert cli.main(["data", "check", str(tmp_path)]) == 0
+        return [line for line in capsys.readouterr().out.splitlines() if line.startswith("read, but")]
+
+    words = ["Anna B-PER\nMay I-PER\n"] * 200
+    texts = [f"{'good' if number % 2 else 'bad'},text {number}" for number in range(20)]
+    assert told("\n".join(words), ["label,text", *texts]) == []
+    assert "`seen` is empty, which is read as no: qaa" in lines(check_folder(DataFolder(tmp_path)), tmp_path)
+    assert told("".join(words), ["text,label", *texts]) == [
+        "read, but n-test.txt, has a sentence of 400 words: are blank lines between sentences missing?",
+        "read, but c-test.csv, has 20 labels in 20 texts: are label and text swapped?",
+    ]
+    assert told("Anna I-PER\nOslo I-LOC\nBay I-LOC\n", ["label,text", "good,x"]) == [
+        "read, but n-test.txt, has 2 I- tags that continue no entity of their type: each is read as B-"
+    ]
+
+
 def test_labels_that_training_lacks_are_told_by_file_and_count(world: Path, tmp_path: Path, capsys) -> None:
     for code in ("qaa", "qab"):
         for split in ("train", "dev", "test"):

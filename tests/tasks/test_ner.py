@@ -2,6 +2,8 @@
 sentences.
 """
 
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from transformers import BertTokenizer
 from bistil.errors import InputError
 from bistil.models.load import TaskModel
 from bistil.tasks import Task
-from bistil.tasks.ner import Ner, Tagged
+from bistil.tasks.ner import Ner, Tagged, unmarked_starts
 
 
 def write(path: Path, text: str) -> Path:
@@ -65,6 +67,25 @@ def test_malformed_files_are_refused_with_the_line(tmp_path: Path, name: str, te
         Ner().read(write(tmp_path / name, text))
 
 
+@pytest.mark.skipif(shutil.which("awk") is None, reason="the command needs awk")
+def test_conll2003s_own_columns_are_refused_with_a_command_that_makes_them_two(tmp_path: Path) -> None:
+    old = write(
+        tmp_path / "old.txt",
+        "-DOCSTART- -X- -X- O\n\nAnna NNP I-NP I-PER\nruns VBZ I-VP O\n\nOslo NNP I-NP I-LOC\n",
+    )
+    with pytest.raises(InputError, match="line 1: expected 2 columns") as refused:
+        Ner().read(old)
+    _, _, command = str(refused.value).partition("take two: ")
+    subprocess.run(command.replace("OLD", "old.txt").replace("NEW", "new.txt"), shell=True, cwd=tmp_path)
+    assert Ner().read(tmp_path / "new.txt") == [
+        Tagged(("Anna", "runs"), ("B-PER", "O")),
+        Tagged(("Oslo",), ("B-LOC",)),
+    ]
+    with pytest.raises(InputError) as refused:
+        Ner().read(write(tmp_path / "three.txt", "New York B-LOC\n"))
+    assert "awk" not in str(refused.value)
+
+
 def test_text_that_is_not_utf8_is_refused_with_the_line(tmp_path: Path) -> None:
     path = tmp_path / "latin.txt"
     path.write_bytes("Anna B-PER\nJosé B-PER\n".encode("latin-1"))
@@ -77,6 +98,7 @@ def test_inside_tags_that_continue_nothing_start_an_entity(tmp_path: Path) -> No
     first, second = Ner().read(path)
     assert first.tags == ("B-PER", "I-PER", "B-LOC", "B-LOC", "O", "B-LOC")
     assert second.tags == ("B-LOC",)
+    assert unmarked_starts(path) == 4
 
 
 def test_labels_come_from_training_and_other_types_are_outside(tokenizer: BertTokenizer) -> None:
