@@ -1,5 +1,5 @@
-"""Text files as people save them: one rule for encodings and line ends, and readers of JSON, YAML and CSV,
-and the writer of CSV.
+"""Text files as people save them: one rule for encodings and line ends, readers of JSON and CSV, the
+loader of YAML, and the writer of CSV.
 
 Notable:
 * text is UTF-8, with or without a byte order mark; what is not is refused with the line, and with the
@@ -146,9 +146,18 @@ def read_json(path: Path, kind: type = object) -> Any:
 
 
 class YamlLoader(yaml.SafeLoader):
-    """yaml's own, but for merges (`<<: *other`): a key that several bring is there once, or merges of merges
-    would double with each level.
+    """yaml's own, but for merges (`<<: *other`) and places. A key that several merges bring is there once, or
+    merges of merges would double with each level. What cannot be constructed has its place in the file.
     """
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Construct the value of a node; constructors fail in the ways of what they construct."""
+        try:
+            return super().construct_object(node, deep)  # type: ignore[no-untyped-call]
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise yaml.constructor.ConstructorError(
+                problem=str(error), problem_mark=node.start_mark
+            ) from error
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Put in place what a mapping merges; of the same key the last counts, as in yaml's own."""
@@ -158,20 +167,6 @@ class YamlLoader(yaml.SafeLoader):
             for key, below in node.value
         }
         node.value = list(last.values())
-
-
-def read_yaml(path: Path) -> Any:
-    """The plain value of a YAML file.
-
-    Raises:
-        InputError: where the file cannot be read or is no YAML.
-    """
-    text = read_text(path)
-    try:
-        return yaml.load(text, YamlLoader)
-    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        # beside its own errors, yaml's constructors fail in the ways of what they construct
-        raise InputError(f"{path} is not valid YAML: {error}. Correct the file.") from error
 
 
 def csv_text(rows: Iterable[Sequence[Any]], *, formulas: bool = False) -> str:

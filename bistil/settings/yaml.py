@@ -34,14 +34,19 @@ def read_yaml(kind: type[T], path: Path) -> T:
         root = loader.get_single_node()
         twice = _said_twice(root)
         value = loader.construct_document(root) if root else None
-    except (
-        Exception
-    ) as error:  # beside its own errors, yaml's constructors fail in the ways of what they construct
-        raise InputError(f"{path} is not valid YAML: {error}") from error
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        place = f"{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
+        raise InputError(f"{path}:{place}: {_no_yaml(error.reason)}") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise InputError(f"{path}:{_place(mark)}: {_no_yaml(error.problem)}") from error
+    except RecursionError as error:
+        raise InputError(f"{path}: {_no_yaml('it is nested too deeply')}") from error
     if twice:
         first, second = twice
         raise InputError(
-            f"{path}:{_place(second)}: the key {second.value!r} is there already, on line"
+            f"{path}:{_place(second.start_mark)}: the key {second.value!r} is there already, on line"
             f" {first.start_mark.line + 1}."
         )
     found = [
@@ -49,11 +54,12 @@ def read_yaml(kind: type[T], path: Path) -> T:
         for problem in problems(kind, value)
     ]
     for node, problem in sorted(found, key=lambda one: _order(*one)):
-        raise InputError(f"{path}:{_place(node)}: {problem.sentence(kind)}")
+        raise InputError(f"{path}:{_place(node and node.start_mark)}: {problem.sentence(kind)}")
     try:
         return _make(kind, value, ())  # type: ignore[no-any-return]
     except InputError as error:
-        raise InputError(f"{path}:{_place(_node(root, error.at))}: {error}") from error
+        node = _node(root, error.at)
+        raise InputError(f"{path}:{_place(node and node.start_mark)}: {error}") from error
 
 
 def build(kind: Any, value: Any, where: str) -> Any:
@@ -116,9 +122,15 @@ def _order(node: yaml.Node | None, problem: Problem) -> int:
     return int((node.end_mark if problem.rule == "lacking" else node.start_mark).index)
 
 
-def _place(node: yaml.Node | None) -> str:
+def _place(mark: yaml.Mark | None) -> str:
     """Line and column, from 1."""
-    return f"{node.start_mark.line + 1}:{node.start_mark.column + 1}" if node else "1:1"
+    return f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
+
+
+def _no_yaml(why: str | None) -> str:
+    """What is told of text that is no YAML; a tab has yaml itself speak of tokens."""
+    told = "tabs cannot indent, put blanks there" if "'\\t'" in str(why) else str(why).removeprefix("but ")
+    return f"YAML was expected, but {told}. Correct the file."
 
 
 def _said_twice(root: yaml.Node | None) -> tuple[yaml.Node, yaml.Node] | None:

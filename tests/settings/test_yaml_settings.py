@@ -88,7 +88,7 @@ def test_a_file_that_is_missing_or_no_yaml_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is none"):
         read_yaml(Outer, path)
     path.write_text("a: [1, 2", encoding="utf-8")
-    with pytest.raises(InputError, match="not valid YAML"):
+    with pytest.raises(InputError, match="YAML was expected"):
         read_yaml(Outer, path)
     path.write_bytes(b"a: \xff")
     with pytest.raises(InputError, match="UTF-8"):
@@ -200,6 +200,30 @@ def test_an_error_in_a_file_has_its_line_and_column(
     path.write_text(FILE.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(InputError, match=rf"settings\.yaml:{place}: {told}"):
         read_yaml(Outer, path)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "told"),
+    [
+        ("a: 1\n\tb: 2\n", "2:1", "tabs cannot indent"),
+        ("a: [1, 2\nb: 3\n", "2:2", "expected ',' or ']', but got ':'"),
+        ('a: "x\n', "2:1", "found unexpected end of stream"),
+        ("a: 1\nb: *y\n", "2:4", "found undefined alias 'y'"),
+        ("a: 1\nb: 2020-13-45\n", "2:4", "month must be in 1..12"),
+        ("a: 1\n---\nb: 2\n", "2:1", "expected, but found another document"),
+        ("a: 1\nb: x\x01\n", "2:5", "special characters are not allowed"),
+    ],
+)
+def test_what_is_no_yaml_has_its_line_and_column_in_one_line(
+    text: str, place: str, told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as refused:
+        read_yaml(Outer, path)
+    assert str(refused.value).startswith(f"{path}:{place}: YAML was expected, but ")
+    assert told in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_of_several_errors_the_first_in_the_file_is_told(tmp_path: Path) -> None:
