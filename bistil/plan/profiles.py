@@ -103,8 +103,9 @@ def misfits(experiment: Experiment) -> list[str]:
 def _parts(experiment: Experiment, fitted: Profile, width: int) -> Iterator[Iterator[str]]:
     def compared(where: str, ours: object, theirs: object) -> Iterator[str]:
         phases, known = list(schedules(ours)), list(schedules(theirs))
-        for one, other in zip(phases, known[-len(phases) :], strict=True):
-            yield from _far(where, one, other, fitted, width)
+        names = ("dense", "sparse") if len(phases) > 1 else ("",)
+        for name, one, other in zip(names, phases, known[-len(phases) :], strict=True):
+            yield from _far(f"{where}.{name}".rstrip("."), one, other, fitted, width)
 
     common = fitted.read("")
     students = [experiment.system(name).student for name, *_ in experiment.parsed]
@@ -115,7 +116,7 @@ def _parts(experiment: Experiment, fitted: Profile, width: int) -> Iterator[Iter
     for task in experiment.tuned:
         known = fitted.read(task).task.get(task) if task in fitted.files else None
         if known is not None:
-            yield compared(f"task.{task}", experiment.task[task].sft, known.sft)
+            yield compared(f"task.{task}.sft", experiment.task[task].sft, known.sft)
 
 
 def _far(where: str, ours: Schedule, theirs: Schedule, fitted: Profile, width: int) -> Iterator[str]:

@@ -12,15 +12,18 @@ from bistil.errors import InputError
 from bistil.experiment import Experiment
 from bistil.miniworld.settings import load_settings
 from bistil.models.packaged import TO_INSTALL, lacks_package, teacher_config
+from bistil.pipeline import Pipeline
 from bistil.pipeline.check import check_shapes
 from bistil.plan import Stage, foresee
 from bistil.plan.epochs import has_epochs
 from bistil.plan.estimate import Cost, Estimator
 from bistil.plan.profiles import CPU_TFLOPS, misfits
 from bistil.plan.rehearse import makespan
+from bistil.settings.files import is_file
 from bistil.settings.places import CACHE, processors, world_file
 from bistil.sources.folder import open_data
 from bistil.store.artefacts import Store
+from bistil.tasks import RETRIEVAL, column
 from bistil.text.languages import DATA, DataFolder, check_known
 
 Rehearsal = Callable[[Mapping[str, Stage]], Mapping[str, float]]
@@ -28,6 +31,8 @@ BISTIL_TFLOPS = 5.7
 """What BiStil's own training sustained: 200,000 steps of stage 1 at lrf 2 in 9 hours on an RTX 3080 (paper
 appendix A.1 and note 8).
 """
+SMALL = 0.001
+"""Hours that are as good as none."""
 THERE = {True: "there", False: "not yet", None: "?"}
 
 
@@ -59,7 +64,8 @@ def plan_lines(
     config = teacher_config(experiment.teacher)
     if config is not None:
         check_shapes(experiment, config)
-    stages = foresee(experiment, folder, Store(store, read_only=True))
+    kept = Store(store, read_only=True)
+    stages = foresee(experiment, folder, kept)
     estimator = Estimator(stages, config)
     costs = {name: estimator.cost(stage) for name, stage in stages.items()}
     seconds = rehearse(stages) if rehearse else {}
@@ -94,6 +100,31 @@ def plan_lines(
     yield from _footnotes(experiment, stages, tflops, known=config is not None, folder=folder)
     for told in misfits(experiment):
         yield f"warning: {told}"
+    if absent := [*_absent(experiment, folder, kept)]:
+        yield f"not there yet: {', '.join(absent)}"
+
+
+def _absent(experiment: Experiment, folder: DataFolder | None, store: Store) -> Iterator[str]:
+    """The teacher and the files of data without which a run is refused at its start; files only where a data
+    folder is at hand.
+    """
+    named, unknown = experiment.teacher, teacher_config(experiment.teacher) is None
+    if unknown and not lacks_package(named):
+        yield f"the teacher {named} (no folder here has that name; a run looks for it on the hub)"
+    if folder is None:
+        return
+    pipeline = Pipeline(experiment, folder, store, device="cpu")
+    if unknown:
+        pipeline.__dict__["trims"] = False  # its vocabulary is not looked up for this
+    pairs = [(RETRIEVAL, code, "test") for code in experiment.targets.get(RETRIEVAL, ())]
+    for task, code, split in (*pipeline.task_files, *pairs):
+        if not folder.has(column(task), code, split):
+            lacking = f"a {split} file of {code} (no column `{column(task)}`)"
+            yield str(folder.place(column(task), code, split) or lacking)
+    for code in pipeline.codes:
+        if not is_file(folder.text(code)):
+            named = folder.language(code).corpus
+            yield str(folder.text(code)) if named else f"text of {code} (its `corpus` is empty)"
 
 
 def how_long(experiment: Experiment, device: str, cores: int | None = None) -> Iterator[str]:
@@ -191,7 +222,8 @@ class Shown(NamedTuple):
         total = Cost(sum(cost.steps for cost in found), sum(cost.flops for cost in found))
         hours = total.hours(self.tflops)
         minutes = sum(self.seconds.get(stage.id, 0.0) for stage in stages) / 60
-        told = (f"{hours:.2f}" if hours >= 0.095 else f"{hours:.1g}") if total.flops else "–"
+        few = f"{hours:.1g}" if hours >= SMALL else f"< {SMALL}"
+        told = (f"{hours:.2f}" if hours >= 0.095 else few) if total.flops else "–"
         shown = (f"{minutes:.2f}" if minutes else "–").rjust(8) if self.seconds else ""
         return f"{f'{total.steps:,}' if total.steps else '–':>10} {told:>8}{shown}"
 

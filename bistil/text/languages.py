@@ -164,17 +164,20 @@ class DataFolder:
         Raises:
             InputError: where the table names none, or the file is not there.
         """
-        pattern = self.language(code).files.get(column, "")
-        if "{split}" not in pattern and split != "test":
-            pattern = ""
-        path = self.root / of_split(pattern, split)
-        if not pattern or not is_file(path):
+        path = self.place(column, code, split)
+        if path is None or not is_file(path):
             raise InputError(
                 f"A {split} file of {code} was expected from the table's column `{column}`"
-                + (f" at {path}" if pattern else "")
+                + (f" at {path}" if path else "")
                 + ", but there is none."
             )
         return path
+
+    def place(self, column: str, code: str, split: str) -> Path | None:
+        """Where that file has to be; None where the table names none."""
+        pattern = self.language(code).files.get(column, "")
+        named = pattern and ("{split}" in pattern or split == "test")
+        return self.root / of_split(pattern, split) if named else None
 
     def translations(self, source: str, target: str) -> Path:
         """The file with sentences of one language and their translations into another.

@@ -135,6 +135,11 @@ def test_toy_settings_with_a_large_teacher_are_told() -> None:
     assert any("general has a learning rate of 0.002 where 0.0001" in one for one in told)
     assert any(one.startswith("language_sft") for one in told)
     assert any(one.startswith("task.ner") for one in told)
+    assert len(set(told)) == len(told)
+    assert {one.split()[0] for one in told if "language_sft" in one} == {
+        "language_sft.dense",
+        "language_sft.sparse",
+    }
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 run.
 """
 
+import shutil
 import socket
 from inspect import getmembers, isfunction, signature
 from pathlib import Path
@@ -11,8 +12,9 @@ from tiny import ROOT, SYSTEMS
 
 from bistil.experiment import Experiment
 from bistil.pipeline import Pipeline
-from bistil.plan import METHODS, foresee, perform
-from bistil.plan.text import plan_lines
+from bistil.plan import METHODS, Job, Stage, foresee, perform
+from bistil.plan.estimate import Cost
+from bistil.plan.text import Shown, plan_lines
 from bistil.store.artefacts import Artefact, Store
 from bistil.text.languages import DataFolder
 
@@ -97,3 +99,28 @@ def test_the_lines_tell_sums_and_what_they_rest_on(experiment, tmp_path: Path, n
     assert any(line.startswith("? = cannot be told without the data folder") for line in lines)
     unknown = list(plan_lines(experiment(teacher="nobody/knows-it"), tmp_path, tflops=5.7))
     assert any(line.startswith("No GPU hours") for line in unknown)
+
+
+def test_a_plan_ends_with_what_a_run_would_be_refused_for(
+    experiment, world: Path, tmp_path: Path, no_network
+) -> None:
+    folder = shutil.copytree(world, tmp_path / "data")
+
+    def absent(**changes: str) -> list[str]:
+        asked = experiment(targets={"ner": ["qac"], "retrieval": ["qac"]}, **changes)
+        *_, last = plan_lines(asked, tmp_path / "store", tflops=5.7, data=str(folder))
+        _, said, listed = last.partition("not there yet: ")
+        return listed.split(", ") if said else []
+
+    assert absent() == []
+    files = [folder / name for name in ("ner/qaa-dev.txt", "parallel/qaa-qac.tsv", "corpora/qac.txt")]
+    for path in files:
+        path.unlink()
+    assert absent() == [str(path) for path in files]
+    assert absent(teacher="tinny")[0].startswith("the teacher tinny (no folder here")
+
+
+def test_hours_that_are_as_good_as_none_are_told_so() -> None:
+    stage = Stage("a", "student", Job("b", ()), None, {}, ())
+    shown = [Shown({"a": Cost(steps=1, flops=flops)}, {}, 1.0).of([stage]) for flops in (1e9, 3.6e13)]
+    assert [one.split()[1:] for one in shown] == [["<", "0.001"], ["0.01"]]
