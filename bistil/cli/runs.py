@@ -76,13 +76,13 @@ def add_commands(commands: Commands) -> None:
         description="Write an experiment file with settings fitted to the teacher's size, and the language"
         " table of its data folder. What is not given is asked for; the device only tells how long it takes.",
     )
-    new.add_argument("name", help="of the experiment, and of its new folder")
+    new.add_argument("name", help="of the experiment, and of its folder")
     for name, (asked, _) in NEW.items():
         new.add_argument(f"--{name}", help=f"{asked}")
     new.add_argument(
         "--size", choices=("tiny", "small", "base"), help="of the teacher; default: by its configuration"
     )
-    new.add_argument("--to", type=Path, help="the new folder (default: NAME here)")
+    new.add_argument("--to", type=Path, help="the folder, which may hold data already (default: NAME here)")
     new.set_defaults(run=_new)
 
     stage = commands.add_parser(

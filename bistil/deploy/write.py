@@ -160,7 +160,7 @@ def write_adapter(pipeline: Pipeline, cell: Cell, code: str, to: Path) -> Path:
 def _check_new(to: Path) -> None:
     if to.exists():
         raise InputError(
-            f"A new folder was expected at {to}, but it is there already. Delete it, or name another with"
+            f"A new folder was expected at {to}, but it is there already. Move it away, or name another with"
             " --out."
         )
 

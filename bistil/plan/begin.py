@@ -28,9 +28,9 @@ from bistil.systems.layers import start_layers
 from bistil.systems.table import FLOOR, FORCED, TEACHER
 from bistil.tasks import TASKS, column
 from bistil.text.languages import CODE, read_table
-from bistil.text.written import new_folder
+from bistil.text.written import filled_folder
 
-EXPERIMENT = "experiment.yaml"
+EXPERIMENT, TABLE = "experiment.yaml", "languages.csv"
 FORMATS = {
     "text": "lines",
     "parsing": "conllu",
@@ -91,10 +91,11 @@ class Wish:
 
 
 def begin(wish: Wish, folder: Path) -> tuple[Experiment, Profile]:
-    """Write the experiment, and the language table unless it is on miniworld, into the new `folder`.
+    """Write the experiment, and the language table unless it is on miniworld, into `folder`, which may be there
+    with data in it.
 
     Raises:
-        InputError: where the folder is there, or the teacher's size is not known and none is given.
+        InputError: where the folder has one of the two already, or the teacher's size is not known and none is given.
     """
     invented = [one.code for one in load_settings(DATA / "miniworld.yaml").languages]
     if wish.miniworld and (other := {wish.source, wish.target} - {*invented}):
@@ -104,7 +105,7 @@ def begin(wish: Wish, folder: Path) -> tuple[Experiment, Profile]:
         )
     config = teacher_config(wish.teacher)
     fitted = _fitted(wish, config)
-    with new_folder(folder) as made:
+    with filled_folder(folder, (EXPERIMENT, TABLE)) as made:
         text = _text(wish, fitted, config)
         (made / EXPERIMENT).write_text(text, encoding="utf-8", newline="\n")
         experiment = Experiment.read(made / EXPERIMENT)

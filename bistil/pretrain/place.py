@@ -58,6 +58,6 @@ def _refuse_taken(to: Path, made: str) -> None:
     if to.is_file() or (to.is_dir() and any(to.iterdir())):
         what = f"a finished {made}" if (to / LAST).is_file() else "something else"
         raise InputError(
-            f"A new folder was expected at {to}, but there is {what} already. Delete it, or name another"
+            f"A new folder was expected at {to}, but there is {what} already. Move it away, or name another"
             " folder with --to."
         )

@@ -5,7 +5,7 @@ umask lets read.
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -48,12 +48,38 @@ def new_folder(to: Path) -> Iterator[Path]:
     """
     if to.exists():
         raise InputError(
-            f"A new folder was expected at {to}, but it is there already. Delete it, or name another."
+            f"A new folder was expected at {to}, but it is there already. Name another, or move that one away."
         )
     with aside(to) as made:
         yield made
         open_to_others(made)
         made.rename(to)
+
+
+@contextmanager
+def filled_folder(to: Path, names: Iterable[str]) -> Iterator[Path]:
+    """Give a folder to fill whose files go into `to` once all are written; nothing stays of a failure.
+
+    Args:
+        to: a new folder, or one that has none of the names.
+        names: of the files that will be written.
+
+    Raises:
+        InputError: where `to` is no folder, or has one of the names already.
+    """
+    if to.exists() and not to.is_dir():
+        raise InputError(f"A folder was expected at {to}, but there is a file. Name another.")
+    if there := [name for name in names if (to / name).exists()]:
+        raise InputError(
+            f"A folder without {there[0]} was expected at {to}, but it has one. Name another folder, or move"
+            " that file away."
+        )
+    with aside(to) as made:
+        yield made
+        open_to_others(made)
+        to.mkdir(exist_ok=True)
+        for one in made.iterdir():
+            one.rename(to / one.name)
 
 
 def open_to_others(path: Path) -> None:

@@ -171,6 +171,18 @@ class Answers(io.StringIO):
         return True
 
 
+def test_a_folder_of_data_is_filled_and_an_experiment_of_before_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    (folder / "corpora").mkdir(parents=True)
+    begin(wish(), folder)
+    assert {"corpora", "experiment.yaml", "languages.csv"} <= {path.name for path in folder.iterdir()}
+    (folder / "experiment.yaml").write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match=r"has one. Name another folder, or move that file away"):
+        begin(wish(), folder)
+    assert (folder / "experiment.yaml").read_text(encoding="utf-8") == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
 def test_new_asks_for_what_is_not_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
