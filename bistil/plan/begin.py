@@ -91,11 +91,12 @@ class Wish:
 
 
 def begin(wish: Wish, folder: Path) -> tuple[Experiment, Profile]:
-    """Write the experiment, and the language table unless it is on miniworld, into `folder`, which may be there
-    with data in it.
+    """Write the experiment, and the language table unless it is on miniworld, into `folder`, which may be
+    there with data in it.
 
     Raises:
-        InputError: where the folder has one of the two already, or the teacher's size is not known and none is given.
+        InputError: where the folder has one of the two already, or the teacher's size is not known and none
+            is given.
     """
     invented = [one.code for one in load_settings(DATA / "miniworld.yaml").languages]
     if wish.miniworld and (other := {wish.source, wish.target} - {*invented}):

@@ -48,7 +48,7 @@ def new_folder(to: Path) -> Iterator[Path]:
     """
     if to.exists():
         raise InputError(
-            f"A new folder was expected at {to}, but it is there already. Name another, or move that one away."
+            f"A new folder was expected at {to}, but it is there already. Move it away, or name another."
         )
     with aside(to) as made:
         yield made
