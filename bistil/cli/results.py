@@ -1,6 +1,7 @@
 """Commands on what has been made: reports and comparisons, export, predictions, a look into a file."""
 
 import argparse
+import io
 import re
 import sys
 from contextlib import suppress
@@ -206,12 +207,18 @@ def _compare(left: Path, right: Path, reports: Path) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
+    from bistil.systems.claims import NAME
     from bistil.systems.shown import lines
     from bistil.systems.table import SYSTEMS
 
     asked = str(options.path)
     if not options.path.exists():
         if (name := re.split("[:@]", asked)[0]) in SYSTEMS:
+            if not NAME.fullmatch(asked):
+                raise InputError(
+                    f"A system, alone or with reduction factors and a regime, as in {name}:2, {name}:2x2 or"
+                    f" {name}@in-language, was expected, but got {asked!r}."
+                )
             print(*lines(name, SYSTEMS[name]), sep="\n")
             return 0
         if close := get_close_matches(name, SYSTEMS, 1, 0.8):
@@ -269,22 +276,20 @@ def _export(options: argparse.Namespace) -> int:
         file, asked = deploy.of_evaluation(
             options.which, sorted(options.reports.glob("*/results.csv")), DATA / "experiments"
         )
+    if options.adapter and options.to != "folder":
+        raise InputError(
+            f"An adapter is written as one file, but --to {options.to} came with --adapter. Leave one of them"
+            " out."
+        )
     experiment = Experiment.read(file)
     cell = deploy.choose(experiment, asked, options.to)
     if options.to == "hub":
         deploy.check_hub(options.repo, public=options.public)
     pipeline = Pipeline(experiment, open_data(experiment.data, options.data), Store(options.store))
     form = "folder" if options.to == "hub" else options.to
-    name = "-".join(
-        (
-            experiment.name,
-            experiment.named(cell).replace(":", "-"),
-            cell.task,
-            cell.target,
-            str(cell.seed),
-            form,
-        )
-    )
+    system = experiment.named(cell).replace(":", "-")
+    what = f"adapter-{options.adapter}" if options.adapter else form
+    name = "-".join((experiment.name, system, cell.task, cell.target, str(cell.seed), what))
     folder = options.out or CACHE / "exports" / name
     if options.adapter:
         print(deploy.write_adapter(pipeline, cell, options.adapter, folder))
@@ -300,6 +305,8 @@ def _predict(options: argparse.Namespace) -> int:
     from bistil.deploy.predict import predict
     from bistil.training.progress import Terminal, silent
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # as the text that is read
     file: Path | bytes = sys.stdin.buffer.read() if str(options.file) == "-" else options.file
     for line in predict(
         options.model,

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from bistil.deploy.card_code import code, sentence_code
+from bistil.deploy.card_code import beyond, code, sentence_code
 from bistil.deploy.read import pools
 from bistil.evaluation.results import METRICS
 from bistil.experiment import Cell
@@ -109,7 +109,7 @@ def card(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Measure
         "## Licences",
         _licences(experiment.data, sets, told),
         "## Limits",
-        _limits(pipeline, cell, evaluation, names, config),
+        _limits(pipeline, cell, evaluation, names, config, lines=not beyond(cell.task, folder)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -171,11 +171,12 @@ def _scores(pipeline: Pipeline, cell: Cell, evaluation: Artefact, measured: Meas
             f"| {name} | {' | '.join(f'{one.metrics[metric]:.1f}' for metric in metrics)} | `{one.id}` |"
         )
     lost = measured.score - measured.exported_score
+    less = f"{abs(lost):.2f} points {'less' if lost > 0 else 'more'} than the evaluation"
     exported = (
         f"This folder, as exported ({FORMS[measured.form]}), scores {measured.exported_score:.2f}"
-        f" {METRICS[measured.metric]} on the same examples, {abs(lost):.2f} points"
-        f" {'less' if lost >= 0 else 'more'} than the evaluation; its outputs are up to {measured.apart:.2g}"
-        " from those of PyTorch."
+        f" {METRICS[measured.metric]} on the same examples,"
+        f" {less if round(abs(lost), 2) else 'as the evaluation does'}; its outputs are up to"
+        f" {measured.apart:.2g} from those of PyTorch."
     )
     zero_shot, code = cell.target not in _learnt_from(pipeline, cell), pipeline.tested_in(cell)
     read = f", translated into {code}, which is what it reads" if code != cell.target else ""
@@ -246,11 +247,13 @@ def _licences(data: str, sets: Mapping[str, Sequence[DataSet]], teachers: str) -
     return "\n".join([*lines, f"* the {teachers}: {own} goes on applying to what was made from it"])
 
 
-def _limits(pipeline: Pipeline, cell: Cell, evaluation: Artefact, names: str, config: Any) -> str:
-    """What not to expect of it."""
+def _limits(
+    pipeline: Pipeline, cell: Cell, evaluation: Artefact, names: str, config: Any, *, lines: bool
+) -> str:
+    """What not to expect of it. lines: whether the card has code for it."""
     unseen = f"It never saw task data of {pipeline.data.language(cell.target).name}; the"
     subject = "The" if cell.target in _learnt_from(pipeline, cell) else unseen
-    lines = [
+    told = [
         f"* {subject} scores above are of one seed and one test file.",
         (
             f"* It takes up to {longest_sequence(config)} tokens; it was tested on up to"
@@ -260,22 +263,22 @@ def _limits(pipeline: Pipeline, cell: Cell, evaluation: Artefact, names: str, co
     student = pipeline.system(cell).student
     trimmed = student is not None and student.vocabulary == "trimmed"
     if not trimmed and evaluation.metrics["vocabulary"] > config.vocab_size:
-        lines.append(
+        told.append(
             "* Its vocabulary was cut to the languages of its experiment: text of others falls into small or"
             " unknown pieces."
         )
     if trimmed:
-        lines.append(
+        told.append(
             f"* Its vocabulary was cut to {names}: text of other languages falls into small or unknown"
             " pieces."
         )
     if cell.task in ("ner", "pos", "parsing"):
-        lines.append("* Words are what the training data calls words: split punctuation off before you ask.")
-    if cell.task == "parsing":
-        lines.append(
+        told.append("* Words are what the training data calls words: split punctuation off before you ask.")
+    if cell.task == "parsing" and lines:
+        told.append(
             "* The parser's head is no class of transformers. The lines above take each word's best head: no"
             " tree, at times."
         )
     if pipeline.experiment.data != "folder":
-        lines.append("* Its languages are invented: it is of no use for real text.")
-    return "\n".join(lines)
+        told.append("* Its languages are invented: it is of no use for real text.")
+    return "\n".join(told)

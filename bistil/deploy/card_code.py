@@ -1,13 +1,17 @@
-"""The few lines in a model card that use a student without bistil, for every task and form.
+"""The few lines in a model card that use a student without bistil.
 
-Notable: tests run them as they stand, so what a card shows works.
+Notable: tests run them as they stand, so what a card shows works. Where few lines are not enough, for a
+choice, adapters or fresh layers under the head, a card names the command instead.
 """
 
 from pathlib import Path
 
+from safetensors import safe_open
+
 from bistil.deploy.graph import graph_in
 from bistil.pipeline.finished import ADAPTERS, HEAD
 from bistil.sft.bottleneck import NAMED
+from bistil.tasks.deeper import depth_of
 
 _CLASSES = {
     "ner": "AutoModelForTokenClassification",
@@ -111,13 +115,10 @@ def code(task: str, folder: Path, *, segments: bool, bare: bool, longest: int) -
         segments: the model takes `token_type_ids`. bare: its class would come with a pooler. longest: tokens
             that it takes.
     """
-    path = graph_in(folder)
-    beside = (folder / HEAD).is_file()
-    adapted = path is None and any((folder / ADAPTERS.format(role)).is_file() for role in NAMED)
-    if adapted or (beside and task != "parsing"):
-        what = "adapters" if adapted else "head"
+    if what := beyond(task, folder):
         told = "`bistil predict FOLDER TEXT` runs it."
         return f"transformers has no class for the {what} beside the encoder: {told}"
+    path, beside = graph_in(folder), (folder / HEAD).is_file()
     extra = ", add_pooling_layer=False" if beside and bare else ""
     kind = "AutoModel" if beside else _CLASSES[task]
     begin = _ONNX.format(graph=path.name) if path else _TORCH.format(kind=kind, extra=extra)
@@ -127,3 +128,13 @@ def code(task: str, folder: Path, *, segments: bool, bare: bool, longest: int) -
     )
     rest = {"parsing": _PARSE, "ner": _TAGS, "pos": _TAGS}.get(task, "")
     return f"```python\n{begin}{body}{rest}print(found)\n```"
+
+
+def beyond(task: str, folder: Path) -> str:
+    """What of an exported folder takes more than a few lines to run without bistil; "" where nothing does."""
+    if graph_in(folder) is None and any((folder / ADAPTERS.format(role)).is_file() for role in NAMED):
+        return "adapters"
+    if not (folder / HEAD).is_file():
+        return ""
+    with safe_open(folder / HEAD, framework="pt") as file:
+        return "head" if task != "parsing" or depth_of(file.keys()) else ""

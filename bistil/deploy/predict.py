@@ -149,9 +149,10 @@ class _Asker:
         return sum(map(len, ids))
 
     def _kept(self, example: Tagged, start: int) -> int:
-        """How many words from `start` fit into the model."""
-        rest = replace(example, words=example.words[start:], tags=example.tags[start:])
-        [row] = self.task.encode([rest], self.tokenizer, max_length=self.length)
+        """How many words from `start` fit into the model: no more than it takes tokens."""
+        words = slice(start, start + self.length)
+        some = replace(example, words=example.words[words], tags=example.tags[words])
+        [row] = self.task.encode([some], self.tokenizer, max_length=self.length)
         return sum(label != IGNORED for label in row["labels"])
 
 

@@ -6,10 +6,9 @@ runs it, a task sees the logits that it saw in training."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -17,8 +16,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from bistil.deploy.graph import Graph, graph_in, open_graph
 from bistil.errors import InputError
+from bistil.models.architectures import architecture
 from bistil.models.config import read_config
-from bistil.models.load import Output, TaskModel, load_tokenizer, quiet
+from bistil.models.finite import not_finite
+from bistil.models.load import Output, TaskModel, check_rows, load_tokenizer, load_weights, model_class
 from bistil.pipeline.finished import ADAPTERS, HEAD, LABELS
 from bistil.settings.files import read_json
 from bistil.sft.bottleneck import NAMED, Adapter
@@ -63,9 +64,22 @@ class Deployed(TaskModel):
         return tuple(self.encoder(**self.inputs(batch)).to_tuple())
 
     def forward(self, batch: Batch, *, states: bool = False, maps: bool = True) -> Output:
-        """Named logits, as of any `TaskModel`; states are not to be had of a graph."""
+        """Named logits, as of any `TaskModel`; states are not to be had of a graph.
+
+        Raises:
+            InputError: where an output is no number, as of a graph with damaged weights.
+        """
         found = self.outputs(batch)
+        if any(bool(one.isnan().any()) for one in of_real_tokens(found, batch)):
+            raise InputError("Numbers were expected of the student, but it gave none. Export it again.")
         return Output(last=found[0], logits=self.finish(found, batch))
+
+
+def of_real_tokens(outputs: Sequence[Tensor], batch: Batch) -> list[Tensor]:
+    """A model's outputs without those at padding; what it gives once for a whole sentence stays."""
+    real = batch["attention_mask"].bool()
+    of_tokens = [one.shape[:2] == real.shape and (one.ndim > 2 or len(outputs) > 1) for one in outputs]
+    return [one[real] if each else one for one, each in zip(outputs, of_tokens, strict=True)]
 
 
 def load_deployed(folder: Path) -> tuple[Deployed, Task, PreTrainedTokenizerFast]:
@@ -73,7 +87,8 @@ def load_deployed(folder: Path) -> tuple[Deployed, Task, PreTrainedTokenizerFast
 
     Raises:
         InputError: where the folder holds no finished student, its labels are not numbered from 0, a tensor
-            is missing or left over, a file is damaged, or it holds a graph and the extra `onnx` is missing.
+            is missing, left over or not finite, the tokenizer has more tokens than the model, a file is
+            damaged, or it holds a graph and the extra `onnx` is missing.
     """
     config = _config(folder)
     form = str((config.architectures or [""])[0])
@@ -84,10 +99,12 @@ def load_deployed(folder: Path) -> tuple[Deployed, Task, PreTrainedTokenizerFast
         finish = _by_head(_filled(folder / HEAD, task_head(task, config, depth_of(state)), state))
     path = graph_in(folder)
     graph = open_graph(path) if path else None
-    model = None if graph else _model(folder, config, "AutoModel" if state is not None else form)
+    model = None if graph else _model(folder, config, "" if state is not None else form)
     if model is not None:
         _hang(folder, model)
-    return Deployed(config, model, graph, finish).eval(), task, load_tokenizer(str(folder))
+    tokenizer = load_tokenizer(str(folder))
+    check_rows(folder, tokenizer, config)
+    return Deployed(config, model, graph, finish).eval(), task, tokenizer
 
 
 def _hang(folder: Path, encoder: PreTrainedModel) -> None:
@@ -140,33 +157,31 @@ def _filled(path: Path, head: nn.Module, state: Mapping[str, Tensor]) -> nn.Modu
         head.load_state_dict(state)
     except RuntimeError as error:
         raise _damaged(path, f"the tensors of a {type(head).__name__} for these labels", error) from error
+    if broken := not_finite(head):
+        raise InputError(f"Finite weights were expected in {path}, but {broken}. Export the student again.")
     return head.eval()
 
 
-def _model(folder: Path, config: Any, form: str) -> Any:
-    """The model with the folder's weights, no tensor made up and none left over."""
-    kind: Any = getattr(transformers, form)
-    bare = {"add_pooling_layer": False} if form == "AutoModel" and pools(config) else {}
-    try:
-        with quiet():
-            model, told = kind.from_pretrained(
-                folder, trust_remote_code=False, output_loading_info=True, **bare
-            )
-    except MemoryError:
-        raise
-    except Exception as error:  # a file's damage shows in safetensors, torch or the class itself
-        raise _damaged(folder, f"the weights of {form}", error) from error
+def _model(folder: Path, config: Any, form: str) -> PreTrainedModel:
+    """The model of a class, or the bare encoder where none is named, with all of the folder's weights and no
+    others.
+    """
+    bare = architecture(config) if not form else None
+    kind = bare.encoder if bare else model_class(form)
+    if kind is None:
+        raise InputError(f"A model of transformers was expected in {folder}, but there is no {form}.")
+    model, missing, unplaced = load_weights(kind, str(folder), **(bare.settings if bare else {}))
     for found, what in (
-        (told["missing_keys"], "tensors are missing, which would be filled at random"),
-        (told["unexpected_keys"], "tensors have no place in the model"),
+        (missing, "tensors are missing, which would be filled at random"),
+        (unplaced, "tensors have no place in the model"),
     ):
         if found:
             raise InputError(
-                f"The weights in {folder} should be all of the {type(model).__name__} that its config.json"
+                f"The weights in {folder} should be all of the {kind.__name__} that its config.json"
                 f" describes, but {len(found)} {what}, such as {min(found)}. Copy or export the student"
                 " again."
             )
-    return model.eval()
+    return cast(PreTrainedModel, model)
 
 
 def _damaged(path: Path, expected: str, error: Exception) -> InputError:
@@ -183,7 +198,7 @@ def _task(
     deep = state is not None and depth_of(state) > 0
     own = [name.removeprefix("head.") for name in state or {} if not (deep and name.startswith("layers."))]
     names = {name.partition(".")[0] for name in own}
-    known = state is None and hasattr(transformers, form)
+    known = state is None and model_class(form) is not None
     if (known and form.endswith("ForTokenClassification")) or names == {"classifier"}:
         return (Ner(labels=labels) if Ner.other in labels else Pos(labels=labels)), _labels
     if (known and form.endswith("ForSequenceClassification")) or names == {"dense", "classifier"}:
@@ -218,4 +233,4 @@ def _by_head(head: nn.Module) -> Finish:
 
 def pools(config: Any) -> bool:
     """Whether the bare encoder would come with a pooler that nothing here needs."""
-    return config.model_type in ("bert", "roberta", "xlm-roberta")
+    return "add_pooling_layer" in architecture(config).settings

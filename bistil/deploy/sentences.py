@@ -10,8 +10,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -22,6 +20,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from bistil.deploy import graph
 from bistil.deploy.card import Measured
+from bistil.deploy.measure import COMPARED, TIMED, latencies, megabytes
 from bistil.errors import InputError
 from bistil.experiment import Cell
 from bistil.losses import sentence_vectors
@@ -39,8 +38,6 @@ MODULES = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"
 PROMPTS = "config_sentence_transformers.json"
 PREFIX = "query"
 """What the prefix is called there; it is the default, so that nobody has to name it."""
-COMPARED, TIMED = 64, 30
-"""Pairs whose vectors are compared, and sentences that are timed one by one."""
 
 
 class Pooled(nn.Module):
@@ -67,7 +64,13 @@ class SentenceEncoder:
     longest: int
 
     def __call__(self, sentences: Sequence[str], *, max_length: int | None = None) -> Tensor:
-        """Vectors of length 1 of some sentences, cut to `max_length` tokens. Shape: [N, H]."""
+        """Vectors of length 1 of some sentences, cut to `max_length` tokens. Shape: [N, H].
+
+        Raises:
+            InputError: without a sentence.
+        """
+        if not sentences:
+            raise InputError("At least one sentence was expected, but none came.")
         most = min(max_length or self.longest, self.longest)
         texts = [self.prefix + sentence for sentence in sentences]
         ids = self.tokenizer(texts, truncation=True, max_length=most)["input_ids"]
@@ -172,7 +175,7 @@ def fill(pipeline: Pipeline, cell: Cell, evaluation: Artefact, form: str, folder
     written, length = load_sentences(folder), pipeline.experiment.text.length
     vectors = [written(side, max_length=length) for side in zip(*pairs, strict=True)]
     own = plain([left for left, _ in pairs[:COMPARED]], max_length=length)
-    times = _latencies([plain, written], [left for left, _ in pairs[:TIMED]])
+    times = latencies([plain, written], [[left] for left, _ in pairs[:TIMED]])
     return Measured(
         form=form,
         metric="accuracy",
@@ -181,16 +184,5 @@ def fill(pipeline: Pipeline, cell: Cell, evaluation: Artefact, form: str, folder
         apart=float((own - vectors[0][:COMPARED]).abs().max()),
         torch_ms=times[0],
         exported_ms=times[1],
-        megabytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6,
+        megabytes=megabytes(folder),
     )
-
-
-def _latencies(models: Sequence[SentenceEncoder], sentences: Sequence[str]) -> list[float]:
-    """Median milliseconds of one sentence, in turns; the first sentence warms up."""
-    times: list[list[float]] = [[] for _ in models]
-    for sentence in [sentences[0], *sentences]:
-        for own, model in zip(times, models, strict=True):
-            start = perf_counter()
-            model([sentence])
-            own.append(1000 * (perf_counter() - start))
-    return [median(own[1:]) for own in times]

@@ -4,11 +4,10 @@ Notable: what is written is read back and scored on the target's test file befor
 the score in the store; nothing is trained here, so a student that has not been evaluated yet is refused."""
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from statistics import median
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -18,7 +17,8 @@ from bistil.adapt.worn import WORN, load_worn
 from bistil.deploy import graph, sentences
 from bistil.deploy.card import Measured, card
 from bistil.deploy.graph import GRAPHS
-from bistil.deploy.read import Deployed, load_deployed
+from bistil.deploy.measure import COMPARED, TIMED, latencies, megabytes
+from bistil.deploy.read import Deployed, load_deployed, of_real_tokens
 from bistil.errors import InputError
 from bistil.evaluation.results import read_results
 from bistil.evaluation.score import predict_all
@@ -26,7 +26,6 @@ from bistil.experiment import Cell, Experiment
 from bistil.pipeline import Pipeline
 from bistil.store.artefacts import Artefact, NotBuilt, Store
 from bistil.tasks import RETRIEVAL
-from bistil.tasks.task import Row, Task
 from bistil.text.written import aside, open_to_others
 
 FORMS = ("folder", sentences.FORM, *GRAPHS)
@@ -34,8 +33,6 @@ EXACT = 1e-4
 """How far logits of a float32 graph may be from PyTorch's."""
 NEAR = 0.5
 """Points that an int8 graph may score less before that is called a loss."""
-COMPARED, TIMED = 64, 30
-"""Test examples whose logits are compared, and those that are timed one by one."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +181,8 @@ def _fill(pipeline: Pipeline, cell: Cell, evaluation: Artefact, form: str, folde
     scores = task.score(
         examples, predict_all(written, task, examples, tokenizer, max_length=settings.max_length)
     )
-    times = latencies([model, written], task, rows[:TIMED], pad_id)
+    ways = [partial(task.predict, one) for one in (model, written)]
+    times = latencies(ways, [task.collate([row], pad_id) for row in rows[:TIMED]])
     return Measured(
         form=form,
         metric=task.metric,
@@ -193,7 +191,7 @@ def _fill(pipeline: Pipeline, cell: Cell, evaluation: Artefact, form: str, folde
         apart=largest_difference(model, written, batch),
         torch_ms=times[0],
         exported_ms=times[1],
-        megabytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6,
+        megabytes=megabytes(folder),
     )
 
 
@@ -232,23 +230,9 @@ def _evaluated(pipeline: Pipeline, cell: Cell) -> Artefact:
 @torch.inference_mode()
 def largest_difference(one: Deployed, other: Deployed, batch: Mapping[str, Tensor]) -> float:
     """The largest difference of the outputs of two models on the real tokens of a batch."""
-    real, outputs = batch["attention_mask"].bool(), one.outputs(batch)
-    apart = [(a - b).abs() for a, b in zip(outputs, other.outputs(batch), strict=True)]
-    of_tokens = [a.shape[:2] == real.shape and (a.ndim > 2 or len(outputs) > 1) for a in outputs]
-    most = [(a[real] if each else a).max() for a, each in zip(apart, of_tokens, strict=True)]
+    outputs = (of_real_tokens(model.outputs(batch), batch) for model in (one, other))
+    most = [(a - b).abs().max() for a, b in zip(*outputs, strict=True)]
     return float(torch.stack(most).max())
-
-
-@torch.inference_mode()
-def latencies(models: Sequence[Deployed], task: Task, rows: Sequence[Row], pad_id: int) -> list[float]:
-    """Median milliseconds of one example, in turns; the first example warms up."""
-    times: list[list[float]] = [[] for _ in models]
-    for batch in (task.collate([row], pad_id) for row in [rows[0], *rows]):
-        for own, model in zip(times, models, strict=True):
-            start = perf_counter()
-            task.predict(model, batch)
-            own.append(1000 * (perf_counter() - start))
-    return [median(own[1:]) for own in times]
 
 
 def check_hub(repository: str | None, *, public: bool = False) -> Any:

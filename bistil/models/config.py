@@ -67,8 +67,9 @@ def _check_config(path: Path) -> None:
             ' "model_type": "bert".'
         )
     for name, most in MOST.items():
-        value, least = config.get(name, 1), int(name != "type_vocab_size")  # DeBERTa has no segments
-        if type(value) is not int or not least <= value <= most:
+        value, least = config.get(name), int(name != "type_vocab_size")  # DeBERTa has no segments
+        # null is what GPT-Neo has for a size that follows from another
+        if value is not None and not (type(value) is int and least <= value <= most):
             raise InputError(
                 f"A whole number from {least} to {most:,} was expected under {name!r} of {path}, but it is"
                 f" {str(value)[:100]}. Get the model anew."

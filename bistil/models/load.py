@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
+import transformers
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
@@ -148,18 +148,14 @@ def load_teacher(name_or_folder: str | Path) -> Teacher:
     """
     source, kind, model_type = _checked_source(name_or_folder)
     tokenizer = load_tokenizer(source)
-    mlm, missing = load_weights(kind.mlm, source, key_mapping=dict(kind.renamed) or None)
+    mlm, missing, _ = load_weights(kind.mlm, source, key_mapping=dict(kind.renamed) or None)
     lost = sorted(key for key in missing if key.startswith(f"{mlm.base_model_prefix}."))
     if lost:
         raise InputError(
             f"{source} should hold a whole {model_type} encoder, but {len(lost)} tensors are missing, the"
             f" first is {lost[0]}."
         )
-    if len(tokenizer) > mlm.config.vocab_size:
-        raise InputError(
-            f"The tokenizer of {source} has {len(tokenizer)} tokens but the model has only"
-            f" {mlm.config.vocab_size} embedding rows. Use the tokenizer that the model was trained with."
-        )
+    check_rows(source, tokenizer, mlm.config)
     has_head = not any(key.endswith("weight") for key in missing)
     return Teacher(encoder=mlm.base_model, mlm=mlm, tokenizer=tokenizer, has_mlm_head=has_head)
 
@@ -167,13 +163,22 @@ def load_teacher(name_or_folder: str | Path) -> Teacher:
 def load_encoder(folder: str | Path) -> PreTrainedModel:
     """Load an encoder without pooler, as float32 on the CPU in eval mode."""
     source, kind, model_type = _checked_source(folder)
-    encoder, missing = load_weights(kind.encoder, source, **kind.settings)
+    encoder, missing, _ = load_weights(kind.encoder, source, **kind.settings)
     if missing:
         raise InputError(
             f"{source} should hold a whole {model_type} encoder, but {len(missing)} tensors are missing:"
             f" {min(missing)} ..."
         )
     return encoder
+
+
+def check_rows(source: str | Path, tokenizer: PreTrainedTokenizerFast, config: Any) -> None:
+    """Refuse a tokenizer that has tokens for which the model has no row."""
+    if len(tokenizer) > config.vocab_size:
+        raise InputError(
+            f"The tokenizer of {source} has {len(tokenizer)} tokens but the model has only"
+            f" {config.vocab_size} embedding rows. Use the tokenizer that the model was trained with."
+        )
 
 
 def save_student(folder: str | Path, encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -198,13 +203,31 @@ def _checked_source(name_or_folder: str | Path) -> tuple[str, Architecture, str]
     return source, architecture(config), config.model_type
 
 
-def load_weights(kind: type[PreTrainedModel], source: str, **settings: Any) -> tuple[Any, set[str]]:
-    """Return the model in eval mode, in float32 unless settings name another `dtype`, and the names of the
-    tensors that the checkpoint lacked.
+class Loaded(NamedTuple):
+    """A model, the names of the tensors that its checkpoint lacked, and of those that it has no place for."""
+
+    model: Any
+    missing: set[str]
+    unplaced: set[str]
+
+
+def model_class(name: str) -> type[PreTrainedModel] | None:
+    """The model of transformers that is called so; None where there is none."""
+    kind = getattr(transformers, name, None)
+    return kind if isinstance(kind, type) and issubclass(kind, PreTrainedModel) else None
+
+
+def has_safetensors(source: str | Path) -> bool:
+    """Whether a folder has a model's weights as safetensors; other files of that kind are not the model."""
+    return any((Path(source) / name).is_file() for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME))
+
+
+def load_weights(kind: type[PreTrainedModel], source: str, **settings: Any) -> Loaded:
+    """Load a model in eval mode, in float32 unless settings name another `dtype`.
+
+    Raises:
+        InputError: where the weights cannot be read, or one of them is no finite number.
     """
-    has_safetensors = any(
-        (Path(source) / name).is_file() for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)
-    )
     try:
         with quiet(), torch.random.fork_rng(devices=[]):
             # a fresh head is the same at every load, and the caller's random stream is left alone
@@ -214,10 +237,16 @@ def load_weights(kind: type[PreTrainedModel], source: str, **settings: Any) -> t
                 trust_remote_code=False,
                 output_loading_info=True,
                 **{"dtype": torch.float32, "attn_implementation": _fastest(kind), **settings},
-                use_safetensors=True if has_safetensors else None,
+                use_safetensors=True if has_safetensors(source) else None,
             )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        told = _mismatch(kind, source) if "mismatched_sizes" in str(error) else str(error)
+    except MemoryError:
+        raise
+    except Exception as error:  # a file's damage shows in safetensors, torch or the class itself
+        told = f"{error!s:.500}"
+        if "mismatched_sizes" in told:
+            told = _mismatch(kind, source)
+        elif type(error).__name__ in ("UnpicklingError", "EOFError"):  # torch advises to read it unsafely
+            told = "a file of weights is cut short, or holds something else than tensors"
         raise InputError(
             f"The weights of {source} could not be read ({told}). Fetch or copy the model again."
         ) from error
@@ -227,7 +256,7 @@ def load_weights(kind: type[PreTrainedModel], source: str, **settings: Any) -> t
             f"Finite weights were expected in {source}, but {broken}: the file was damaged, or the end of a"
             " training that diverged was saved. Fetch or copy the model again, or take an earlier one."
         )
-    return model.eval(), set(info["missing_keys"])
+    return Loaded(model.eval(), set(info["missing_keys"]), set(info["unexpected_keys"]))
 
 
 def _mismatch(kind: type[PreTrainedModel], source: str) -> str:

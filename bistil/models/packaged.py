@@ -31,6 +31,7 @@ from transformers import (
 )
 
 from bistil.errors import InputError
+from bistil.models.config import read_config
 from bistil.models.load import quiet
 from bistil.settings.places import CACHE, DATA
 from bistil.text.written import new_folder
@@ -90,6 +91,9 @@ def lacks_package(named: str) -> bool:
 def teacher_config(named: str) -> PreTrainedConfig | None:
     """The configuration of a teacher from its folder, from data/public-teachers.yaml or from an installed
     package; None where it is in none of them.
+
+    Raises:
+        InputError: where the folder's is damaged.
     """
     public: dict[str, dict[str, Any]] = yaml.safe_load(
         (DATA / "public-teachers.yaml").read_text(encoding="utf-8")
@@ -100,11 +104,8 @@ def teacher_config(named: str) -> PreTrainedConfig | None:
     if lacks_package(named):
         return None
     folder = teacher_folder(named)
-    return (
-        AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        if Path(folder, "config.json").is_file()
-        else None
-    )
+    config: PreTrainedConfig | None = read_config(folder) if Path(folder, "config.json").is_file() else None
+    return config
 
 
 def write_packaged(name: str, to: Path) -> None:

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, M2M100ForConditionalGeneration, MarianMT
 
 from bistil.errors import InputError
 from bistil.models.config import read_config
-from bistil.models.load import load_weights, quiet
+from bistil.models.load import has_safetensors, load_weights, quiet
 
 KINDS: Mapping[str, type[PreTrainedModel]] = {
     "m2m_100": M2M100ForConditionalGeneration,
@@ -97,13 +97,13 @@ def load_model(folder: Path) -> Any:
     Raises:
         InputError: where its weights are no safetensors, or not whole.
     """
-    if not any(folder.glob("*.safetensors")):
+    if not has_safetensors(folder):
         raise InputError(
             f"Weights as safetensors were expected in {folder}, but there are none. Save the model anew with"
             " safetensors, or take another."
         )
     kind = KINDS[read_config(folder).model_type]
-    model, missing = load_weights(kind, str(folder))
+    model, missing, _ = load_weights(kind, str(folder))
     if missing:
         raise InputError(
             f"A whole {kind.__name__} was expected in {folder}, but {min(missing)} is missing. Get it again."

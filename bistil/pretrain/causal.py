@@ -293,7 +293,7 @@ def load_decoder(name_or_folder: str) -> Ready:
         raise InputError(
             f"A causal language model was expected in {name_or_folder}, but it is a {config.model_type}."
         )
-    model, missing = load_weights(kind, name_or_folder)
+    model, missing, _ = load_weights(kind, name_or_folder)
     if missing:
         raise InputError(
             f"A whole {kind.__name__} was expected in {name_or_folder}, but {min(missing)} is missing."

@@ -4,7 +4,7 @@ Notable: the layers are BERT's, norm after sum, whatever the encoder's architect
 its number of heads and its inner size.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -69,6 +69,6 @@ def task_head(task: Task, config: Any, layers: int = 0) -> nn.Module:
     return DeepHead(nn.ModuleList(FreshLayer(*size) for _ in range(layers)), head)
 
 
-def depth_of(state: Mapping[str, Tensor]) -> int:
-    """How many fresh layers a head has whose tensors these are."""
-    return len({name.split(".")[1] for name in state if name.startswith("layers.")})
+def depth_of(tensors: Iterable[str]) -> int:
+    """How many fresh layers a head has whose tensors have these names."""
+    return len({name.split(".")[1] for name in tensors if name.startswith("layers.")})

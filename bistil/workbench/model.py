@@ -12,11 +12,10 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedConfig
-
 from bistil.distil.width import check_drf
 from bistil.errors import InputError
 from bistil.experiment import Cell, Experiment
+from bistil.models.config import read_config
 from bistil.models.load import load_tokenizer
 from bistil.models.packaged import teacher_folder
 from bistil.pipeline import Pipeline
@@ -142,11 +141,11 @@ class Workbench:
 
     def lrfs(self) -> tuple[int, ...]:
         """Return the layer reduction factors above 1 that divide the chosen teacher's layers."""
-        return tuple(depths(_config(self.choice.teacher))[1:])
+        return tuple(depths(read_config(self.choice.teacher))[1:])
 
     def drfs(self) -> tuple[int, ...]:
         """Return the hidden reduction factors that keep the chosen teacher's heads whole."""
-        return tuple(widths(_config(self.choice.teacher)))
+        return tuple(widths(read_config(self.choice.teacher)))
 
     @property
     def densities(self) -> tuple[float, ...]:
@@ -216,7 +215,7 @@ class Workbench:
         try:
             self._check_size(choice)
         except InputError:
-            config = _config(choice.teacher)
+            config = read_config(choice.teacher)
             factors = {"lrf": depths(config)[1:] or [1], "drf": widths(config)}
             nearest: Any = {
                 name: min(offered, key=lambda one: abs(one - getattr(choice, name)))
@@ -229,7 +228,7 @@ class Workbench:
     def _check_size(self, choice: Choice) -> None:
         """Refuse reduction factors that the chosen teacher does not allow."""
         if student := self.experiment.system(choice.system).student:
-            cell, config = self._cell(choice), _config(choice.teacher)
+            cell, config = self._cell(choice), read_config(choice.teacher)
             start = "uniform" if student.start == "random" else student.start
             start_layers(start, config.num_hidden_layers, cell.lrf)
             check_drf(config, cell.drf)
@@ -404,13 +403,3 @@ def _coverage(teacher: str, text: Path) -> Coverage:
 
 
 _tokenizer = cache(load_tokenizer)
-
-
-def _config(teacher: str) -> PreTrainedConfig:
-    try:
-        found: PreTrainedConfig = AutoConfig.from_pretrained(teacher, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"No teacher could be read from {teacher!r}. Give a folder with a config.json, or a hub name."
-        ) from error
-    return found

@@ -22,12 +22,14 @@ from transformers import BertTokenizer
 from bistil import cli
 from bistil.deploy import graph
 from bistil.deploy import write as deploy
-from bistil.deploy.card_code import code
+from bistil.deploy.card_code import beyond, code
 from bistil.deploy.read import load_deployed
 from bistil.errors import InputError
 from bistil.evaluation.score import predict_all
+from bistil.models.load import TaskModel
 from bistil.pipeline.finished import save_finished
 from bistil.store.artefacts import Store
+from bistil.tasks.deeper import task_head
 from bistil.text.languages import DataFolder
 
 TASKS = ("ner", "pos", "nli", "classification", "choice", "qa", "parsing")
@@ -227,6 +229,7 @@ def test_an_export_is_scored_and_told_with_numbers_of_the_manifest(
         finished.teacher_id,
     ):
         assert number in text
+    assert "on the same examples, as the evaluation does" in text
     assert "licences the experiment does not name" in text
     assert data.language("qac").name in text
     assert "pipeline_tag: token-classification" in text
@@ -287,6 +290,18 @@ def test_the_hub_needs_a_name_and_a_token_before_any_work(monkeypatch, capsys, e
             deploy.check_hub(repository)
     assert cli.main(["export", str(experiment_file()), "--to", "hub", "--repo", "me/student"]) == 2
     assert "token" in capsys.readouterr().err
+
+
+def test_each_adapter_has_a_folder_of_its_own_and_none_goes_to_the_hub(
+    world: Path, monkeypatch, capsys, experiment_file
+) -> None:
+    monkeypatch.setattr("bistil.deploy.write.write_adapter", lambda pipeline, cell, code, to: to)
+    command = ["export", str(experiment_file()), "--data", str(world), "--adapter"]
+    assert [cli.main([*command, language]) for language in ("qaa", "qac")] == [0, 0]
+    one, other = capsys.readouterr().out.split()
+    assert (Path(one).name[-11:], Path(other).name[-11:]) == ("adapter-qaa", "adapter-qac")
+    assert cli.main([*command, "qaa", "--to", "hub", "--repo", "me/student"]) == 2
+    assert "--to hub came with --adapter" in capsys.readouterr().err
 
 
 def hub(monkeypatch: pytest.MonkeyPatch, found: Any) -> list[tuple[str, Any]]:
@@ -371,7 +386,7 @@ def test_labels_go_by_their_numbers_and_not_by_their_order_in_the_file(
         ({"num_hidden_layers": 1}, r"tensors have no place .*such as .*layer\.1"),
         ({"num_hidden_layers": -1}, r"from 1 to 1,000 .*num_hidden_layers.* is -1"),
         ({"num_hidden_layers": 10**7}, r"from 1 to 1,000 .*num_hidden_layers.* is 10000000"),
-        ({"hidden_size": 64}, r"should hold the weights of BertForTokenClassification"),
+        ({"hidden_size": 64}, r"is stored with the size .*, but by config.json it has"),
         ({"hidden_size": "many"}, r"hidden_size.* is many"),
         ({"model_type": "nothing"}, r"config.json cannot be used .*nothing"),
         ({"architectures": ["NoneForTokenClassification"]}, r"but it holds NoneForTokenClassification"),
@@ -395,7 +410,7 @@ def test_a_folder_that_would_be_filled_up_or_cut_is_refused(
         ("labels.json", b'{"0": "_"}', "labels.json: expected a list in JSON"),
         ("labels.json", b"[1]", "A list of labels was expected"),
         ("labels.json", b'["root"]', "head.safetensors should hold the tensors of a ShallowBiaffine"),
-        ("model.safetensors", b"no tensors", "should hold the weights of AutoModel"),
+        ("model.safetensors", b"no tensors", "The weights of .* could not be read"),
     ],
 )
 def test_a_damaged_file_is_named(
@@ -405,3 +420,15 @@ def test_a_damaged_file_is_named(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=told):
         load_deployed(tmp_path)
+
+
+def test_a_parser_with_fresh_layers_is_shown_with_the_command(
+    data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path
+) -> None:
+    model, task, _ = trained("parsing", data, wordpiece)
+    for layers, shown_as in ((0, "```python"), (1, "transformers has no class for the head")):
+        head = task_head(task, model.encoder.config, layers)
+        folder = tmp_path / str(layers)
+        save_finished(folder, TaskModel(encoder=model.encoder, head=head), task.labels, wordpiece)
+        assert code("parsing", folder, segments=True, bare=True, longest=64).startswith(shown_as)
+        assert beyond("parsing", folder) == ("head" if layers else "")

@@ -2,16 +2,19 @@
 
 import io
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny import ROOT, masked_lm
 from transformers import BertTokenizer
 
 from bistil import cli
 from bistil.deploy.predict import predict
+from bistil.errors import InputError
 from bistil.evaluation.score import predict_all
 from bistil.models.architectures import longest_sequence
 from bistil.models.load import TaskModel
@@ -180,6 +183,25 @@ def test_words_beyond_the_models_length_are_tagged_in_windows(
     assert sum(label != -100 for label in whole[0]["labels"]) < len(words)  # they do not fit at once
 
 
+def test_the_time_of_a_line_grows_with_its_length_alone(
+    data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, task, examples = trained("ner", data, wordpiece)
+    export(tmp_path / "model", model, task.labels, wordpiece)
+    words = ([word for example in examples for word in example.words] * 100)[:2000]
+    (tmp_path / "text.txt").write_text(" ".join(words) + "\n", encoding="utf-8")
+    read: list[int] = []
+    encode = type(task).encode
+
+    def counted(self: Any, some: Any, *more: Any, **named: Any) -> Any:
+        read.append(sum(len(one.words) for one in some))
+        return encode(self, some, *more, **named)
+
+    monkeypatch.setattr(type(task), "encode", counted)
+    assert len(list(predict(tmp_path / "model", tmp_path / "text.txt"))) == len(words) + 1
+    assert sum(read) < 5 * len(words)
+
+
 def test_a_parse_that_is_cut_is_told(
     data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path, capsys
 ) -> None:
@@ -197,3 +219,85 @@ def test_the_student_in_the_repository_works() -> None:
     found = list(predict(students / "miniworld-ner", students / "sentences.txt"))
     assert found[:4] == ["Lolnalat\tB-PER", "Murteba\tI-PER", "fetgelap\tO", "Obi\tB-PER"]
     assert sum(path.stat().st_size for path in (students / "miniworld-ner").iterdir()) < 2e6
+
+
+def spoilt(file: Path, name: str) -> None:
+    """Put a value that is no number into the first tensor of a file with such a name."""
+    tensors = load_file(file)
+    next(tensor for key, tensor in tensors.items() if name in key).view(-1)[0] = torch.nan
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "tensor"),
+    [
+        ("ner", "model.safetensors", "layer.1.output.dense.weight"),
+        ("choice", "model.safetensors", "layer.1.output.dense.weight"),
+        ("choice", "head.safetensors", "unit"),
+    ],
+)
+def test_weights_that_are_no_numbers_say_nothing(
+    name: str, file: str, tensor: str, data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path, capsys
+) -> None:
+    model, task, _ = trained(name, data, wordpiece)
+    save_finished(tmp_path / "model", model, task.labels, wordpiece)
+    spoilt(tmp_path / "model" / file, tensor)
+    (tmp_path / "text.txt").write_text("a\tb\tc | d\n", encoding="utf-8")
+    assert cli.main(["predict", str(tmp_path / "model"), str(tmp_path / "text.txt"), "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert "Finite weights were expected" in err
+
+
+def test_a_graph_that_gives_no_numbers_says_nothing(
+    data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, task, _ = trained("ner", data, wordpiece)
+    save_finished(tmp_path / "model", model, task.labels, wordpiece)
+    (tmp_path / "model" / "model.onnx").touch()
+    (tmp_path / "text.txt").write_text("Ada\n", encoding="utf-8")
+    for value, wrong in ((torch.nan, True), (0.5, False)):
+        monkeypatch.setattr(
+            "bistil.deploy.read.open_graph",
+            lambda path, value=value: (
+                lambda inputs: (torch.full((*inputs["input_ids"].shape, len(task.labels)), value),)
+            ),
+        )
+        with pytest.raises(InputError, match="Numbers were expected") if wrong else nullcontext():
+            assert len(list(predict(tmp_path / "model", tmp_path / "text.txt"))) == 2
+
+
+@pytest.mark.parametrize("name", ["parsing", "choice"])
+def test_a_student_in_half_precision_answers_with_its_head_beside_it(
+    name: str, data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path
+) -> None:
+    model, task, _ = trained(name, data, wordpiece)
+    model.encoder.half()
+    save_finished(tmp_path / "model", model, task.labels, wordpiece)
+    (tmp_path / "text.txt").write_text("Ada\tsaw\tBo | Al\n", encoding="utf-8")
+    [said, *_] = predict(tmp_path / "model", tmp_path / "text.txt", as_json=True)
+    assert json.loads(said)["line"] == 1
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(
+    data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path
+) -> None:
+    model, task, _ = trained("ner", data, wordpiece)
+    save_finished(tmp_path / "model", model, task.labels, wordpiece)
+    larger = BertTokenizer.from_pretrained(tmp_path / "model")
+    larger.add_tokens(["Ada"])
+    larger.save_pretrained(tmp_path / "model")
+    (tmp_path / "text.txt").write_text("Ada\n", encoding="utf-8")
+    with pytest.raises(InputError, match="embedding rows"):
+        list(predict(tmp_path / "model", tmp_path / "text.txt"))
+
+
+def test_answers_are_utf8_whatever_the_terminal_is(
+    data: DataFolder, wordpiece: BertTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, task, _ = trained("ner", data, wordpiece)
+    save_finished(tmp_path / "model", model, task.labels, wordpiece)
+    (tmp_path / "text.txt").write_text("Köln\n", encoding="utf-8")
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written := io.BytesIO(), encoding="ascii"))
+    assert cli.main(["predict", str(tmp_path / "model"), str(tmp_path / "text.txt")]) == 0
+    assert written.getvalue().decode().startswith("Köln\t")

@@ -17,7 +17,7 @@ from bistil.cli import main
 from bistil.deploy import graph
 from bistil.deploy import write as deploy
 from bistil.deploy.card_code import sentence_code
-from bistil.deploy.sentences import fill, load_sentences, write_sentences
+from bistil.deploy.sentences import SentenceEncoder, fill, load_sentences, write_sentences
 from bistil.errors import InputError
 from bistil.experiment import Cell
 from bistil.pipeline import Pipeline
@@ -160,3 +160,9 @@ def test_a_prefix_with_quotes_is_code_too(tmp_path: Path) -> None:
         text = sentence_code(tmp_path, prefix).removeprefix("```python\n").removesuffix("\n```")
         found = [node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)]
         assert prefix in found
+
+
+def test_vectors_of_nothing_are_refused() -> None:
+    encoder: Any = SentenceEncoder(lambda inputs: (), None, "", 8)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="At least one sentence"):
+        encoder([])

@@ -3,6 +3,7 @@ vocabulary alone.
 """
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 
 from bistil.errors import InputError
 from bistil.models.load import load_encoder, load_teacher
+from bistil.models.packaged import teacher_config
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 CASED = [*SPECIAL, "Ada", "sees", "Köln", "koln", "ada"]
@@ -56,6 +58,7 @@ def test_other_safetensors_are_not_the_model(name: str, folder: Path) -> None:
         (b'{"model_type": "bert", "num_hidden_layers": 10000000}', "from 1 to 1,000 .*num_hidden_layers"),
         (b'{"model_type": "modernbert", "num_hidden_layers": -1}', "num_hidden_layers"),
         (b'{"model_type": "bert", "hidden_size": 1.5}', "hidden_size"),
+        (b'{"model_type": "bert", "hidden_size": null}', "hidden_size"),
         (b'{"model_type": "bert", "num_labels": 1000000000}', "num_labels"),
         (b'{"model_type": "bert", "hidden_act": 3}', "config.json cannot be used"),
     ],
@@ -65,6 +68,16 @@ def test_each_fault_of_a_configuration_has_its_own_words(content: bytes, said: s
     with pytest.raises(InputError, match=said) as error:
         load_teacher(folder)
     assert "neither a folder" not in str(error.value)
+    with pytest.raises(InputError, match=said):
+        teacher_config(str(folder))
+
+
+@pytest.mark.parametrize("content", [b"", pickle.dumps(pickle.Unpickler, protocol=2), b"no tensors"])
+def test_damaged_weights_of_torch_are_told_without_unsafe_advice(content: bytes, folder: Path) -> None:
+    (folder / "pytorch_model.bin").write_bytes(content)
+    with pytest.raises(InputError, match="could not be read") as error:
+        load_teacher(folder)
+    assert "weights_only" not in str(error.value)
 
 
 def test_a_folder_without_a_configuration(tmp_path: Path) -> None:

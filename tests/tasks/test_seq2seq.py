@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sentencepiece
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     M2M100Config,
     M2M100ForConditionalGeneration,
@@ -211,6 +212,8 @@ def test_other_models_and_weights_are_refused(nllb: Path, tmp_path: Path) -> Non
     for path in nllb.iterdir():
         if path.suffix != ".safetensors":
             (tmp_path / path.name).write_bytes(path.read_bytes())
+    torch.save(load_file(nllb / "model.safetensors"), tmp_path / "pytorch_model.bin")
+    save_file({"x": torch.zeros(1)}, tmp_path / "adapter_model.safetensors")  # not the model
     with pytest.raises(InputError, match="Weights as safetensors were expected"):
         load_model(tmp_path)
     config = tmp_path / "config.json"

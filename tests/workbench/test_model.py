@@ -55,7 +55,7 @@ def test_coverage_is_that_of_the_teachers_vocabulary_and_read_once(
         ({"target": "xxx"}, "xxx"),
         ({"density": 0.0}, "density"),
         ({"system": "magic"}, "magic"),
-        ({"teacher": "/nowhere/teacher"}, "No teacher"),
+        ({"teacher": "/nowhere/teacher"}, "No model configuration"),
         ({"colour": "red"}, "density, seed, but colour came"),
     ],
 )

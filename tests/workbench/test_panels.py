@@ -142,7 +142,7 @@ def test_what_cannot_be_drawn_when_a_run_ends_is_told(
 def test_another_teacher_that_is_none_is_told(panel: WorkbenchPanel) -> None:
     before = panel.inputs["teacher"].value
     panel.inputs["teacher"].value = "/nowhere/at/all"
-    assert "No teacher" in panel.training.error.value
+    assert "No model configuration" in panel.training.error.value
     assert panel.inputs["teacher"].value == before
 
 
