@@ -51,5 +51,7 @@ def _trim(options: argparse.Namespace) -> int:
     print(f"{'megabytes':12} {found.megabytes[0]:>13,.1f} → {found.megabytes[1]:>13,.1f}")
     for code, one in found.corpora.items():
         print(f"{code:12} {100 * one['share_identical']:.2f} % of {one['lines']:,} lines tokenise as before")
+    if found.left:
+        print(f"not taken over: {', '.join(found.left)}")
     print(f"same states and logits, to {found.apart:.2g} of the largest value\n{found.folder}")
     return 0

@@ -56,7 +56,7 @@ def make_trimmed_teacher(inputs: Inputs) -> Artefact:
         )
         after = load_encoder(folder / CUT).config.to_dict()
         sizes = {name: (before[name], after[name]) for name in ("vocab_size", "max_position_embeddings")}
-        told = {name: value for name, value in asdict(found).items() if name != "folder"}
+        told = {name: value for name, value in asdict(found).items() if name not in ("folder", "left")}
         rows = sum(old - new for old, new in sizes.values())
         return {**told, "vocabulary": sizes["vocab_size"], "rows": rows}
 

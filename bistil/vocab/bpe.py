@@ -22,14 +22,15 @@ Ranks = Mapping[tuple[str, str], int]
 
 
 def needed(data: Mapping[str, Any], ids: set[int], every_character: bool) -> set[int]:
-    """Ids of all tokens that come up while the tokens `ids` are built, and of every byte; of every character
-    where asked.
+    """Ids of all tokens that come up while the tokens `ids` are built, of every byte and of the unknown
+    token; of every character where asked.
     """
     vocabulary: Mapping[str, int] = data["model"]["vocab"]
     ranks = {(first, second): rank for rank, (first, second) in enumerate(data["model"]["merges"])}
     wanted = set(BYTES if data["model"].get("byte_fallback") else ()) | set(
         ByteLevel.alphabet() if is_byte_level(data) else ()
     )
+    wanted.add(data["model"].get("unk_token") or "")
     for token, i in vocabulary.items():
         if i in ids:
             wanted.update(steps(token, ranks))

@@ -18,8 +18,10 @@ from bistil.errors import InputError
 from bistil.models.architectures import ARCHITECTURES
 from bistil.vocab.counting import Ids
 
-NAMES_TOKENS = re.compile(r".*_token_ids?|(begin_)?suppress_tokens|(bad|force)_words_ids|lang_to_id")
-"""Entries of a configuration that hold token ids: numbers, or lists or mappings of them."""
+NAMES_TOKENS = re.compile(
+    r".*_token_ids?|(begin_)?suppress_tokens|(bad|force)_words_ids|lang_to_id|forced_decoder_ids|sequence_bias"
+)
+"""Entries of a configuration that hold token ids: numbers, lists or mappings of them, or pairs with them."""
 
 
 def trim_model(model: PreTrainedModel, kept: Ids) -> None:
@@ -84,26 +86,22 @@ def take_over(model: PreTrainedModel, donor: PreTrainedModel, own: Ids, theirs: 
 
 def trim_config(config: Any, kept: Ids) -> None:
     """Give `config`, a model's or a generation's, the vocabulary size and token ids of a model that has only
-    the tokens `kept`, in place; an id that is not kept becomes None.
+    the tokens `kept`, in place; an id that is not kept becomes None, and goes from a list.
     """
     new = {int(i): position for position, i in enumerate(kept)}
     if _after_padding(config) and config.pad_token_id not in new:
         raise InputError(f"The padding id {config.pad_token_id} must be kept: positions are counted from it.")
     if hasattr(config, "vocab_size"):
         config.vocab_size = len(kept)
-    for name, value in _token_entries(config):
-        setattr(config, name, _renumbered(value, new))
-    if getattr(config, "forced_decoder_ids", None):
-        config.forced_decoder_ids = [[place, new.get(i)] for place, i in config.forced_decoder_ids]
-    if found := _biased(config):
-        config.sequence_bias = [[_renumbered(ids, new), bias] for ids, bias in found]
+    for entries, name in _token_entries(vars(config)):
+        entries[name] = _kept_of(name, entries[name], new)
 
 
 def named_tokens(config: Any) -> set[int]:
     """The ids of all tokens that a configuration, a model's or a generation's, names."""
-    forced = [i for _, i in getattr(config, "forced_decoder_ids", None) or ()]
-    biased = [ids for ids, _ in _biased(config)]
-    return set(_numbers([forced, biased, *(value for _, value in _token_entries(config))]))
+    return {
+        i for entries, name in _token_entries(vars(config)) for i in _numbers(_ids_of(name, entries[name]))
+    }
 
 
 def configs_of(model: PreTrainedModel) -> list[Any]:
@@ -116,17 +114,39 @@ def configs_of(model: PreTrainedModel) -> list[Any]:
     return list({id(config): config for config in found}.values())
 
 
-def _biased(config: Any) -> list[tuple[list[int], float]]:
+def _token_entries(entries: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """The entries that hold token ids, those of mappings within too, each as its mapping and its name."""
+    for name, value in entries.items():
+        if isinstance(name, str) and NAMES_TOKENS.fullmatch(name):
+            yield entries, name
+        elif isinstance(value, dict):
+            yield from _token_entries(value)
+
+
+def _ids_of(name: str, value: Any) -> Any:
+    """The ids in an entry."""
+    if name == "forced_decoder_ids":
+        return [i for _, i in value or ()]
+    return [ids for ids, _ in _biased(value)] if name == "sequence_bias" else value
+
+
+def _kept_of(name: str, value: Any, new: Mapping[int, int]) -> Any:
+    """An entry with new ids, without the ids and sequences that are not kept."""
+    if name == "forced_decoder_ids":
+        pairs = [[place, new.get(i)] for place, i in value or () if i is None or i in new]
+        return pairs or None
+    if name == "sequence_bias":
+        biased = [[_whole(ids, new), bias] for ids, bias in _biased(value)]
+        return [pair for pair in biased if pair[0] is not None] or None
+    return _renumbered(value, new)
+
+
+def _biased(value: Any) -> list[tuple[list[int], float]]:
     """The sequences of ids whose scores a generation's configuration raises or lowers, by how much; they come
     as a mapping of tuples or, out of a file, as a list of pairs.
     """
-    value = getattr(config, "sequence_bias", None) or {}
-    pairs = value.items() if isinstance(value, Mapping) else value
+    pairs = value.items() if isinstance(value, Mapping) else value or ()
     return [(list(ids), bias) for ids, bias in pairs]
-
-
-def _token_entries(config: Any) -> list[tuple[str, Any]]:
-    return [(name, value) for name, value in vars(config).items() if NAMES_TOKENS.fullmatch(name)]
 
 
 def _numbers(value: Any) -> Iterator[int]:
@@ -141,13 +161,24 @@ def _numbers(value: Any) -> Iterator[int]:
 
 
 def _renumbered(value: Any, new: Mapping[int, int]) -> Any:
+    """Ids by their new numbers; lists and mappings lose what is not kept, and None is for what has nothing
+    left.
+    """
     if isinstance(value, int):
         return new.get(value) if value >= 0 else value
     if isinstance(value, Mapping):
-        return {name: _renumbered(one, new) for name, one in value.items()}
+        named = {name: _renumbered(one, new) for name, one in value.items()}
+        return {name: one for name, one in named.items() if one is not None} or None
     if isinstance(value, (list, tuple)):
-        return [_renumbered(one, new) for one in value]
+        return [one for one in (_whole(one, new) for one in value) if one is not None] or None
     return value
+
+
+def _whole(value: Any, new: Mapping[int, int]) -> Any:
+    """One of a list's ids, or sequences of ids, by its new numbers; None where any of it is not kept."""
+    if isinstance(value, (list, tuple)) and all(isinstance(i, int) for i in value):
+        return [new[i] for i in value] if new.keys() >= set(value) else None
+    return _renumbered(value, new)
 
 
 def _is_end(module: Any, rows: int) -> bool:

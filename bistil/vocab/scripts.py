@@ -15,6 +15,20 @@ LEAST = 0.01
 """Share of a corpus's letters from which on it counts as written in a script; a name in another is less."""
 
 
+NO_SCRIPTS = (
+    *("ALEF", "ANGSTROM", "BET", "BLACK-LETTER", "CARON", "DALET", "DOUBLE-STRUCK", "EULER", "FEMININE"),
+    *("FULLWIDTH", "GIMEL", "HALFWIDTH", "IDEOGRAPHIC", "INFORMATION", "KATAKANA-HIRAGANA", "KELVIN"),
+    *("MASCULINE", "MATHEMATICAL", "MICRO", "MODIFIER", "OHM", "PLANCK", "ROMAN", "SCRIPT", "SUPERSCRIPT"),
+    *("TURNED", "VERTICAL"),
+)
+"""First words of the names of letters that are no scripts: signs such as º, µ, ʼ and ー."""
+
+
+def of_no_script(character: str) -> bool:
+    """Whether a letter is a sign that text of any script, or of several, may have."""
+    return script(character) in NO_SCRIPTS
+
+
 def script(character: str) -> str:
     """The script of a letter, empty for what is none."""
     return unicodedata.name(character, "").partition(" ")[0] if character.isalpha() else ""

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from bistil.errors import InputError
 from bistil.vocab.counting import Ids, size
 from bistil.vocab.family import family_of, specials
-from bistil.vocab.scripts import script, written_in
+from bistil.vocab.scripts import of_no_script, script, written_in
 
 Characters = Literal["kept", "scripts", "all"]
 
@@ -51,15 +51,12 @@ def choose(
             f" {[np.shape(one) for one in counts]} came."
         )
     shares = _shares(counts) if criterion == "unigram" else np.stack(list(counts))
-    known, always = set(tokenizer.get_vocab().values()), specials(tokenizer) | set(also)
-    frequent = {
-        i
-        for i in np.flatnonzero((shares >= threshold).any(axis=0)).tolist()
-        if i in known and i not in always
-    }
+    known, always = set(tokenizer.get_vocab().values()), specials(tokenizer)
+    reach = np.flatnonzero((shares >= threshold).any(axis=0)).tolist()
+    ordinary = (set(also) | known.intersection(reach)) - always
     if characters == "scripts":
-        frequent |= _of_scripts(tokenizer, family.needed(data, frequent, True) - always, counts)
-    return np.array(sorted(always | frequent | family.needed(data, frequent, characters == "all")), np.int64)
+        ordinary |= _of_scripts(tokenizer, family.needed(data, ordinary, True) - always, counts)
+    return np.array(sorted(always | ordinary | family.needed(data, ordinary, characters == "all")), np.int64)
 
 
 def _of_scripts(
@@ -69,6 +66,12 @@ def _of_scripts(
     tokens = {i: token.removeprefix("##") for token, i in tokenizer.get_vocab().items()}
     scripts = written_in(tokens, counts)
     return {i for i in ids if len(tokens[i]) == 1 and script(tokens[i]) in scripts}
+
+
+def signs(tokenizer: PreTrainedTokenizerFast) -> set[int]:
+    """The ids of single letters that belong to no script, such as º and µ; text of any may have them."""
+    tokens = {i: token.removeprefix("##") for token, i in tokenizer.get_vocab().items()}
+    return {i for i, token in tokens.items() if len(token) == 1 and of_no_script(token)}
 
 
 def curve(counts: Sequence[NDArray[Any]], thresholds: Sequence[float]) -> list[int]:

@@ -18,8 +18,8 @@ BYTES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
 
 
 def needed(data: Mapping[str, Any], ids: set[int], every_character: bool) -> set[int]:
-    """Ids of the single characters in the pieces `ids`, or of all, of a piece with the worst score, and of
-    bytes to fall back to.
+    """Ids of the single characters in the pieces `ids`, or of all, of a piece with the worst score, of the
+    unknown token, and of bytes to fall back to.
     """
     vocabulary = data["model"]["vocab"]
     worst = min(range(len(vocabulary)), key=lambda i: (vocabulary[i][1], len(vocabulary[i][0])))
@@ -31,7 +31,10 @@ def needed(data: Mapping[str, Any], ids: set[int], every_character: bool) -> set
         ),
         *fallback,
     }
-    return {worst} | {i for i, (piece, _) in enumerate(vocabulary) if piece in wanted}
+    unknown = data["model"]["unk_id"]
+    return {worst, *([] if unknown is None else [unknown])} | {
+        i for i, (piece, _) in enumerate(vocabulary) if piece in wanted
+    }
 
 
 def trimmed(data: Mapping[str, Any], new: Mapping[int, int]) -> dict[str, Any]:

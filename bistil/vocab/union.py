@@ -63,8 +63,9 @@ def unite(
                 " hangs on scores or merges of all its tokens, which two such vocabularies have not in"
                 " common. Take teachers with WordPiece, such as BERT's."
             )
+    model_steps = ("continuing_subword_prefix", "max_input_chars_per_word")
     steps = {
-        name: [one["normalizer"], one["pre_tokenizer"], one["model"]["continuing_subword_prefix"]]
+        name: [one["normalizer"], one["pre_tokenizer"], *(one["model"][step] for step in model_steps)]
         for name, one in contents.items()
     }
     first = normaliser or next(iter(tokenizers))

@@ -13,12 +13,13 @@ from typing import Any
 
 def needed(data: Mapping[str, Any], ids: set[int], every_character: bool) -> set[int]:
     """Ids of each character c in the tokens `ids`, or in any token, as c and as ##c where the vocabulary has
-    them.
+    them, and of the unknown token.
     """
     vocabulary, prefix = data["model"]["vocab"], data["model"]["continuing_subword_prefix"]
     tokens = (token for token, i in vocabulary.items() if every_character or i in ids)
     characters = set(chain.from_iterable(token.removeprefix(prefix) for token in tokens))
-    return {vocabulary[form] for c in characters for form in (c, prefix + c) if form in vocabulary}
+    forms = (form for c in characters for form in (c, prefix + c))
+    return {vocabulary[form] for form in (data["model"]["unk_token"], *forms) if form in vocabulary}
 
 
 def trimmed(data: Mapping[str, Any], new: Mapping[int, int]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The union of vocabularies: equal strings are one token, ids survive as their strings, cutting stays."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,13 @@ def test_other_normalisation_needs_a_word_and_other_families_do_not_unite(teache
         unite(mixed, sizes(mixed))
     said = unite(mixed, sizes(mixed), "low").tokenizer
     assert said.backend_tokenizer.normalizer.normalize_str("ABC") == "abc"
+    backend = json.loads(teachers["qaa"].backend_tokenizer.to_str())
+    backend["model"]["max_input_chars_per_word"] = 3  # longer words are unknown
+    short = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(backend)), **teachers["qaa"].special_tokens_map
+    )
+    with pytest.raises(InputError, match="`normaliser: <teacher>`"):
+        unite({"qaa": teachers["qaa"], "short": short}, {"qaa": 200, "short": 200})
     pieces = [("<pad>", 0.0), ("<unk>", 0.0), ("a", -1.0)]
     other = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(Unigram(pieces, 1)), unk_token="<unk>")
     with pytest.raises(InputError, match="has Unigram: how it cuts"):

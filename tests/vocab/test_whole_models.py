@@ -18,9 +18,10 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokeniz
 from zoo import TOKENIZERS, config, train_bpe, train_unigram, write_teacher
 
 from bistil.cli import main
+from bistil.deploy.sentences import load_sentences, write_sentences
 from bistil.errors import InputError
 from bistil.models.architectures import ARCHITECTURES
-from bistil.models.load import load_teacher
+from bistil.models.load import load_encoder, load_teacher, load_tokenizer
 from bistil.vocab import embeddings, whole
 from bistil.vocab.whole import trim
 
@@ -242,9 +243,10 @@ def test_what_is_no_model_is_said(tmp_path: Path) -> None:
         trim(tmp_path, {"one": KEPT}, tmp_path / "cut")
     source = tmp_path / "full"
     write_teacher(source, "bert", LINES)
-    changed(source, "config.json", architectures=["BertForNothing"])
-    with pytest.raises(InputError, match=r"class of transformers was expected.*'BertForNothing'"):
-        trim(source, {"one": KEPT}, tmp_path / "cut")
+    for named in (["BertForNothing"], ["BertTokenizer"]):
+        changed(source, "config.json", architectures=named)
+        with pytest.raises(InputError, match=rf"class of transformers was expected.*{named[0]}"):
+            trim(source, {"one": KEPT}, tmp_path / "cut")
     changed(source, "config.json", architectures=["BertForMaskedLM"])
     weights = (source / "model.safetensors").read_bytes()
     (source / "model.safetensors").write_bytes(weights[: len(weights) // 2])
@@ -301,3 +303,184 @@ def test_a_cards_languages_are_text_whatever_they_are_called(tmp_path: Path) -> 
     trim(tmp_path / "full", {"no": KEPT, "x: [y": KEPT}, tmp_path / "cut")
     front = (tmp_path / "cut" / "README.md").read_text(encoding="utf-8").split("---\n")[1]
     assert yaml.safe_load(front)["language"] == ["no", "x: [y"]
+
+
+def bert(**settings: Any) -> tuple[Any, Any]:
+    """A tokenizer, and the settings of a model with a few more rows."""
+    tokenizer = TOKENIZERS["bert"](LINES)
+    return tokenizer, config("bert", tokenizer, num_hidden_layers=2, **settings)
+
+
+def save(folder: Path, model: Any, tokenizer: Any) -> Path:
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_model_that_names_no_class_is_refused(tmp_path: Path) -> None:
+    tokenizer = TOKENIZERS["bert"](LINES)
+    sizes = transformers.AlbertConfig(
+        **LAYER, intermediate_size=32, vocab_size=len(tokenizer), pad_token_id=0
+    )
+    save(tmp_path / "full", transformers.AlbertForMaskedLM(sizes), tokenizer)
+    changed(tmp_path / "full", "config.json", architectures=None)
+    with pytest.raises(InputError, match="under `architectures`"):
+        trim(tmp_path / "full", {"one": KEPT}, tmp_path / "cut")
+
+
+def test_weights_that_the_class_has_no_place_for_are_told(tmp_path: Path, capsys) -> None:
+    tokenizer, sizes = bert()
+    source = save(tmp_path / "full", transformers.BertForPreTraining(sizes), tokenizer)
+    assert trim(source, {"one": KEPT}, tmp_path / "whole").left == ()
+    changed(source, "config.json", architectures=["BertForMaskedLM"])
+    (tmp_path / "eng.txt").write_text("\n".join(KEPT), encoding="utf-8")
+    command = ["trim", str(source), "--text", str(tmp_path / "eng.txt"), "--to", str(tmp_path / "cut")]
+    assert main(command) == 0
+    card = (tmp_path / "cut" / "README.md").read_text(encoding="utf-8")
+    for told in (capsys.readouterr().out, card):
+        assert "bert.pooler.dense.weight" in told
+        assert "cls.seq_relationship.bias" in told
+    assert "taken over" not in (tmp_path / "whole" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_short_line_shortens_no_comparison_where_there_is_no_padding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(1)
+    source = save(tmp_path / "full", *GENERATIVE["gpt2"]())
+
+    def wrong(model: Any, kept: Any) -> None:
+        embeddings.trim_model(model, kept)
+        model.transformer.wpe.weight.data[1:] += 1.0
+
+    monkeypatch.setattr(whole, "trim_model", wrong)
+    with pytest.raises(InputError, match="same states"):
+        trim(source, {"one": ["a", *KEPT]}, tmp_path / "cut")
+
+
+def test_special_tokens_are_compared_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer, sizes = bert()
+    source = save(tmp_path / "full", transformers.BertForTokenClassification(sizes), tokenizer)
+
+    def wrong(model: Any, kept: Any) -> None:
+        embeddings.trim_model(model, kept)
+        place = kept.tolist().index(tokenizer.sep_token_id)
+        model.get_input_embeddings().weight.data[place].normal_()
+
+    monkeypatch.setattr(whole, "trim_model", wrong)
+    with pytest.raises(InputError, match="same states"):
+        trim(source, {"one": KEPT}, tmp_path / "cut")
+
+
+def test_settings_of_single_tasks_name_the_new_tokens(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model, tokenizer = GENERATIVE["mbart"]()
+    swahili = tokenizer.get_vocab()["swa_Latn"]
+    model.config.task_specific_params = {"to_swa": {"decoder_start_token_id": swahili, "num_beams": 5}}
+    trim(save(tmp_path / "full", model, tokenizer), {"one": KEPT}, tmp_path / "cut")
+    written = json.loads((tmp_path / "cut" / "config.json").read_text(encoding="utf-8"))
+    again = AutoTokenizer.from_pretrained(tmp_path / "cut").get_vocab()["swa_Latn"]
+    assert again < swahili
+    assert written["task_specific_params"] == {"to_swa": {"decoder_start_token_id": again, "num_beams": 5}}
+
+
+def test_ids_without_a_token_go_from_lists_and_sequences(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model, tokenizer = GENERATIVE["qwen2"]()
+    end, none = tokenizer.eos_token_id, len(tokenizer) + 2
+    said = model.generation_config
+    said.eos_token_id, said.suppress_tokens, said.bad_words_ids = [end, none], [none], [[end, none], [end]]
+    trim(save(tmp_path / "full", model, tokenizer), {"one": KEPT}, tmp_path / "cut")
+    small: Any = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "cut")
+    again: Any = AutoTokenizer.from_pretrained(tmp_path / "cut")
+    new = again.eos_token_id
+    found = small.generation_config
+    assert (found.eos_token_id, found.suppress_tokens, found.bad_words_ids) == ([new], None, [[new]])
+    assert len(small.generate(**again(KEPT[0], return_tensors="pt"), max_new_tokens=2)) == 1
+
+
+def test_an_ordinary_token_that_a_configuration_names_has_what_it_needs(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model, tokenizer = GENERATIVE["qwen2"]()
+    long = max((token for token in tokenizer.get_vocab() if "z" in token), key=len)
+    model.generation_config.suppress_tokens = [tokenizer.get_vocab()[long]]
+    trim(save(tmp_path / "full", model, tokenizer), {"one": KEPT}, tmp_path / "cut", characters="kept")
+    assert long in AutoTokenizer.from_pretrained(tmp_path / "cut").get_vocab()
+
+
+def test_an_unknown_token_that_only_the_backend_names_stays(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    backend = Tokenizer(models.Unigram(train_unigram(LINES, 60, ["<pad>", "</s>", "<unk>"]), unk_id=2))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    undeclared = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", pad_token="<pad>")
+    sizes = transformers.T5Config(**T5, vocab_size=len(undeclared), pad_token_id=0, decoder_start_token_id=0)
+    model = transformers.T5ForConditionalGeneration(sizes)
+    found = trim(save(tmp_path / "full", model, undeclared), {"one": KEPT}, tmp_path / "cut")
+    assert "<unk>" in AutoTokenizer.from_pretrained(tmp_path / "cut").get_vocab()
+    assert found.corpora["one"]["share_identical"] == 1.0
+
+
+def test_a_choice_is_compared_and_what_reads_no_lines_is_refused(tmp_path: Path) -> None:
+    tokenizer, sizes = bert()
+    source = save(tmp_path / "full", transformers.BertForMultipleChoice(sizes), tokenizer)
+    assert trim(source, {"one": KEPT}, tmp_path / "cut").apart < 1e-5
+    pair = translating()  # its lines have no end, without which this head reads nothing
+    bart = transformers.BartConfig(**BART, vocab_size=len(pair), pad_token_id=1, eos_token_id=2)
+    other = save(tmp_path / "bart", transformers.BartForSequenceClassification(bart), pair)
+    with pytest.raises(InputError, match="BartForSequenceClassification does not"):
+        trim(other, {"one": KEPT}, tmp_path / "none")
+
+
+def test_a_size_may_be_null_where_it_follows_from_others(tmp_path: Path) -> None:
+    tokenizer = byte_level()
+    sizes = transformers.GPTNeoConfig(
+        hidden_size=16,
+        num_layers=2,
+        num_heads=2,
+        attention_types=[[["global"], 2]],
+        vocab_size=len(tokenizer),
+    )
+    source = save(tmp_path / "full", transformers.GPTNeoForCausalLM(sizes), tokenizer)
+    said = json.loads((source / "config.json").read_text(encoding="utf-8")) | {"intermediate_size": None}
+    (source / "config.json").write_text(json.dumps(said), encoding="utf-8")
+    assert trim(source, {"one": KEPT}, tmp_path / "cut").apart < 1e-5
+
+
+def test_a_language_with_a_bar_in_its_name_breaks_no_table(tmp_path: Path) -> None:
+    write_teacher(tmp_path / "full", "bert", LINES)
+    trim(tmp_path / "full", {"a|b": KEPT}, tmp_path / "cut")
+    [row] = [line for line in (tmp_path / "cut" / "README.md").read_text().splitlines() if "100.00" in line]
+    assert row.count("|") == 6
+
+
+def test_signs_of_no_script_stay_with_the_characters_of_scripts(tmp_path: Path) -> None:
+    letters = sorted({*"".join(KEPT), "1", "º", "µ", "з"} - {" "})
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{one}" for one in letters)]
+    tokenizer = transformers.BertTokenizer(
+        vocab={word: i for i, word in enumerate(words)}, do_lower_case=False, strip_accents=False
+    )
+    model = transformers.BertForMaskedLM(config("bert", tokenizer, num_hidden_layers=1))
+    trim(save(tmp_path / "full", model, tokenizer), {"spa": KEPT}, tmp_path / "cut")
+    again = AutoTokenizer.from_pretrained(tmp_path / "cut")
+    assert again.tokenize("1º µ з") == ["1", "##º", "µ", "[UNK]"]
+
+
+def test_what_sentence_transformers_keeps_beside_a_model_comes_along_and_nothing_else(tmp_path: Path) -> None:
+    source = tmp_path / "full"
+    write_teacher(source, "bert", LINES)
+    write_sentences(tmp_path / "st", load_encoder(source), load_tokenizer(str(source)), prefix="query: ")
+    module, secret = tmp_path / "st" / "3_Dense", tmp_path / "secret.json"
+    module.mkdir()
+    (module / "model.safetensors").write_bytes(b"weights")
+    secret.write_text("{}", encoding="utf-8")
+    for name in ("own.py", "pytorch_model.bin"):
+        (module / name).write_text("code", encoding="utf-8")
+    (module / "config.json").symlink_to(secret)
+    (tmp_path / "st" / "other.json").write_text("{}", encoding="utf-8")
+    left = trim(tmp_path / "st", {"one": KEPT}, tmp_path / "cut").left
+    assert set(left) == {"3_Dense/config.json", "3_Dense/own.py", "3_Dense/pytorch_model.bin"}
+    here = {path.relative_to(tmp_path / "cut").as_posix() for path in (tmp_path / "cut").rglob("*")}
+    assert {"modules.json", "1_Pooling/config.json", "3_Dense/model.safetensors"} <= here
+    assert not here & {*left, "other.json"}
+    one, other = load_sentences(tmp_path / "st"), load_sentences(tmp_path / "cut")
+    torch.testing.assert_close(one(KEPT[:2]), other(KEPT[:2]))
