@@ -9,7 +9,9 @@ along.
 
 import argparse
 import errno
+import io
 import os
+import re
 import select
 import sys
 import tempfile
@@ -47,6 +49,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     options = parser().parse_args(arguments)
+    goes_on = getattr(options, "goes_on", False)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a sign that the terminal lacks ends no command
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = int(options.run(options) or 0)
         sys.stdout.flush()
@@ -54,10 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         return _ended(REFUSED, str(error))
     except KeyboardInterrupt:
-        return _ended(
-            INTERRUPTED,
-            "interrupted. Finished stages are kept; the same command goes on from the last checkpoint.",
-        )
+        kept = " Finished stages are kept; the same command goes on from the last checkpoint."
+        return _ended(INTERRUPTED, f"interrupted.{kept if goes_on else ''}")
     except ModuleNotFoundError as error:
         from bistil.cli.doctor import extra_with
 
@@ -66,18 +69,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _ended(REFUSED, told) if extra else _fault(error)
     except BrokenPipeError as error:
         return UNREAD if _nobody_reads() else _fault(error)
-    except OSError as error:
-        if error.errno in FULL:
-            told = f"The disk is full ({error}). Free some space and give the same command again: it goes on."
-        elif error.errno in OUTSIDE:
-            told = f"The system refused a file or folder: {error.strerror}: {error.filename}."
-        else:
-            return _fault(error)
-        return _ended(REFUSED, told)
     except Exception as error:
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
             return _ended(REFUSED, f"The memory is full ({error}). Give smaller batches, or fewer workers.")
+        if (number := _system_number(error)) in FULL:
+            again = "Free some space and give the same command again"
+            return _ended(REFUSED, f"The disk is full ({error}). {again}{': it goes on' if goes_on else ''}.")
+        if number in OUTSIDE:
+            at = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error)
+            return _ended(REFUSED, f"The system refused a file or folder: {at}.")
         return _fault(error)
+
+
+def _system_number(error: Exception) -> int | None:
+    """The system's number of what went wrong; libraries in Rust, such as safetensors, tell it in words."""
+    if isinstance(error, OSError):
+        return error.errno
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return int(told[1]) if told else None
 
 
 def _ended(status: int, told: str) -> int:

@@ -18,7 +18,7 @@ def number(kind: Any) -> Callable[[str], float]:
 
     def read(text: str) -> float:
         try:
-            value = float(text) if "." in text or "e" in text else int(text)
+            value = float(text) if set(".eE") & set(text) else int(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"should be a number, but is {text!r}") from None
         for problem in problems(kind, value):

@@ -68,7 +68,7 @@ def add_commands(commands: Commands) -> None:
             "Snakemake", "what gives every stage a process of its own, here or through a scheduler"
         )
     )
-    batch.set_defaults(run=_batch)
+    batch.set_defaults(run=_batch, goes_on=True)
 
     new = commands.add_parser(
         "new",
@@ -96,7 +96,7 @@ def add_commands(commands: Commands) -> None:
     seeds_option(stage)
     stage.add_argument("--run", dest="folder", type=Path, help="folder of a run, to note there how it went")
     _anyway_option(stage)
-    stage.set_defaults(run=_stage)
+    stage.set_defaults(run=_stage, goes_on=True)
 
     schema = commands.add_parser("schema", help="the JSON schema of experiment files, for editors")
     schema.set_defaults(run=_schema)
@@ -106,7 +106,7 @@ def add_commands(commands: Commands) -> None:
     )
     study.add_argument("study", type=given, help="for example data/studies/miniworld-anatomy.yaml")
     run_options(study)
-    study.set_defaults(run=_study)
+    study.set_defaults(run=_study, goes_on=True)
 
     demo = commands.add_parser("demo", help="the whole tour on miniworld: stages, notebooks, report")
     demo.add_argument(
@@ -118,7 +118,7 @@ def add_commands(commands: Commands) -> None:
     demo.add_argument(
         "--tiny", action="store_true", help="a handful of steps a stage and no notebooks: does it run at all?"
     )
-    demo.set_defaults(run=_demo)
+    demo.set_defaults(run=_demo, goes_on=True)
 
 
 def _batch(options: argparse.Namespace) -> int:

@@ -66,7 +66,7 @@ def add_commands(commands: Commands) -> None:
     device_option(pretrain)
     log_options(pretrain)
     pretrain.add_argument("--half", action="store_true", help="save the weights as fp16")
-    pretrain.set_defaults(run=_pretrain)
+    pretrain.set_defaults(run=_pretrain, goes_on=True)
 
     translator = commands.add_parser("translator", help="make a small translator, or teach one a language")
     translator.add_argument("config", type=given, help="for example data/translators/eng-africa.yaml")
@@ -74,7 +74,7 @@ def add_commands(commands: Commands) -> None:
     translator.add_argument("--to", type=Path, required=True, help="folder of the finished translator")
     device_option(translator)
     log_options(translator)
-    translator.set_defaults(run=_translator)
+    translator.set_defaults(run=_translator, goes_on=True)
 
 
 def _data_list(options: argparse.Namespace) -> int:

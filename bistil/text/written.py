@@ -28,11 +28,17 @@ def aside(path: Path) -> Iterator[Path]:
     pass.
 
     Raises:
-        InputError: where `path` has no name.
+        InputError: where `path` has no name, or the system has no folders there, as under /proc.
     """
     check_named(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=".bistil-", dir=path.parent))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=".bistil-", dir=path.parent))
+    except FileNotFoundError as error:
+        raise InputError(
+            f"A folder was to be made at {path}, but the system makes none in {path.parent}. Name another"
+            " place."
+        ) from error
     try:
         yield made
     finally:

@@ -1,6 +1,7 @@
 """The command line: what it prints, and that bad input is one paragraph and status 2."""
 
 import errno
+import io
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from test_pipeline import BAD_DATA, BAD_SETTINGS, NER, copy, nothing_begun
 
 from bistil import cli
@@ -364,6 +366,10 @@ def test_scores_are_on_disk_before_the_last_one_is_there(
         (OSError(errno.EIO, "Input/output error", "/here"), 2, "Input/output error: /here"),
         (PermissionError(errno.EACCES, "Permission denied", "/there"), 2, "Permission denied: /there"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "/x"), 2, "File name too long: /x"),
+        (OSError(errno.ENOSPC, "No space"), 2, "Free some space and give the same command again.\n"),
+        (SafetensorError("No space left on device (os error 28)"), 2, "The disk is full (No space"),
+        (Exception("Permission denied (os error 13)"), 2, "refused a file or folder: Permission denied"),
+        (SafetensorError("Error while deserializing header"), 70, "a fault of bistil (SafetensorError"),
         (MemoryError("no more"), 2, "The memory is full (no more)"),
         (torch.OutOfMemoryError("no more of it"), 2, "The memory is full (no more of it)"),
         (ModuleNotFoundError("No module", name="matplotlib.pyplot"), 2, "pip install -e '.[batch]'"),
@@ -455,6 +461,9 @@ def test_an_interrupt_says_how_to_go_on(
     status, _, err = run(capsys, "batch", experiment_file(), "--data", world, "--store", tmp_path / "store")
     assert status == 130
     assert "goes on from the last checkpoint" in err
+    monkeypatch.setattr("bistil.sft.delta.SparseDelta.load", interrupt)
+    status, _, err = run(capsys, "info", tmp_path / "delta.safetensors")
+    assert (status, err) == (130, "bistil: interrupted.\n")
 
 
 @pytest.mark.slow
@@ -517,6 +526,10 @@ def test_info_tells_what_a_system_is_made_of(capsys) -> None:
     status, _, err = run(capsys, "info", "bistil-tff")
     assert status != 0
     assert "Did you mean bistil-tf?" in err
+    assert run(capsys, "info", "bistil-tf:2x2@in-language")[0] == 0
+    status, _, err = run(capsys, "info", "bistil-tf:nonsense")
+    assert status == 2
+    assert "bistil-tf:2" in err
 
 
 def test_info_tells_a_languages_features_and_its_nearest(capsys, world: Path) -> None:
@@ -592,3 +605,15 @@ def test_a_number_out_of_its_range_is_refused_with_its_option(
     with pytest.raises(SystemExit, match="2"):
         cli.main(arguments)
     assert told in capsys.readouterr().err
+
+
+def test_a_power_of_ten_may_have_a_capital_e() -> None:
+    command = ["trim", "x", "--to", "y", "--threshold", "1E-9"]
+    assert cli.parser().parse_args(command).threshold == 1e-9
+
+
+def test_a_sign_that_the_terminal_lacks_ends_no_command(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "manifest.json").write_text('"→"', encoding="utf-8")
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written := io.BytesIO(), encoding="ascii"))
+    assert cli.main(["info", str(tmp_path)]) == 0
+    assert written.getvalue() == b'"\\u2192"\n'

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from bistil.errors import InputError
 from bistil.sft.delta import SparseDelta
 from bistil.store.artefacts import Store
 from bistil.text.written import aside, open_to_others
@@ -63,3 +64,9 @@ def test_a_folder_aside_is_new_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), aside(tmp_path / "b") as made:
         (made / "file").rename(tmp_path / "b")
     assert not list(tmp_path.glob("[!a]*"))
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="a system without /proc")
+def test_a_place_where_the_system_makes_no_folders_is_said() -> None:
+    with pytest.raises(InputError, match="makes none in /proc"), aside(Path("/proc/x")):
+        pass
