@@ -242,13 +242,13 @@ def load_weights(kind: type[PreTrainedModel], source: str, **settings: Any) -> L
     except MemoryError:
         raise
     except Exception as error:  # a file's damage shows in safetensors, torch or the class itself
-        told = f"{error!s:.500}"
+        told = " ".join(str(error).split())
         if "mismatched_sizes" in told:
             told = _mismatch(kind, source)
         elif type(error).__name__ in ("UnpicklingError", "EOFError"):  # torch advises to read it unsafely
             told = "a file of weights is cut short, or holds something else than tensors"
         raise InputError(
-            f"The weights of {source} could not be read ({told}). Fetch or copy the model again."
+            f"The weights of {source} could not be read ({told:.500}). Fetch or copy the model again."
         ) from error
     model, info = loaded
     if broken := not_finite(model):

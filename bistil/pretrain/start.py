@@ -22,8 +22,7 @@ from transformers import (
 
 from bistil.errors import InputError
 from bistil.models.architectures import blocks, longest_sequence
-from bistil.models.config import read_config
-from bistil.models.load import load_teacher
+from bistil.models.load import load_encoder, load_teacher
 from bistil.models.packaged import teacher_folder
 from bistil.pretrain.config import PretrainConfig, Text
 from bistil.pretrain.translation import Translations
@@ -73,12 +72,12 @@ def initial_model(config: PretrainConfig, text: Text) -> Initial:
         teacher = load_teacher(start)
         _check_length(config, teacher.encoder)
         return Initial(teacher.mlm, teacher.tokenizer, new_head=not teacher.has_mlm_head)
-    if (kind := read_config(str(start)).model_type) != "bert":
+    encoder = load_encoder(start)
+    if not isinstance(encoder, BertModel):
         raise InputError(
-            f"A BERT, whose vocabulary can be extended, was expected in {start}, but its type is {kind}. Keep"
-            " its tokenizer by `vocabulary: null`."
+            f"A BERT, whose vocabulary can be extended, was expected in {start}, but its type is"
+            f" {encoder.config.model_type}. Keep its tokenizer by `vocabulary: null`."
         )
-    encoder = BertModel.from_pretrained(start, trust_remote_code=False, add_pooling_layer=False)
     _check_length(config, encoder)
     old_tokenizer = AutoTokenizer.from_pretrained(start, trust_remote_code=False)
     # the start can spell the first

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import math
+import shutil
 import threading
 import unicodedata
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from zoo import write_teacher
 
@@ -224,6 +226,15 @@ def test_bad_starts_are_refused(text: Text, teacher_folder: Path) -> None:
     with pytest.raises(InputError, match="at most the 64 positions"):
         initial_model(dataclasses.replace(CONFIG, start=str(teacher_folder), length=100), text)
     assert weights_folder("transformers:models").is_dir()
+
+
+def test_a_start_with_damaged_weights_is_refused(text: Text, teacher_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(teacher_folder, tmp_path, dirs_exist_ok=True)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["bert.encoder.layer.1.output.dense.weight"][0, 0] = torch.nan
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="Finite weights"):
+        initial_model(dataclasses.replace(CONFIG, start=str(tmp_path), vocabulary=350), text)
 
 
 def test_sentences_of_retrieval_may_be_left_out_of_the_text(world: Path) -> None:
