@@ -413,7 +413,8 @@ def test_an_unknown_token_that_only_the_backend_names_stays(tmp_path: Path) -> N
     backend = Tokenizer(models.Unigram(train_unigram(LINES, 60, ["<pad>", "</s>", "<unk>"]), unk_id=2))
     backend.pre_tokenizer = pre_tokenizers.Metaspace()
     undeclared = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", pad_token="<pad>")
-    sizes = transformers.T5Config(**T5, vocab_size=len(undeclared), pad_token_id=0, decoder_start_token_id=0)
+    ids = {"pad_token_id": 0, "decoder_start_token_id": 0}
+    sizes = transformers.T5Config(**{**T5, **ids}, vocab_size=len(undeclared))
     model = transformers.T5ForConditionalGeneration(sizes)
     found = trim(save(tmp_path / "full", model, undeclared), {"one": KEPT}, tmp_path / "cut")
     assert "<unk>" in AutoTokenizer.from_pretrained(tmp_path / "cut").get_vocab()
