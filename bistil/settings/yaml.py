@@ -40,13 +40,13 @@ def read_yaml(kind: type[T], path: Path) -> T:
         raise InputError(f"{path}:{place}: {_no_yaml(error.reason)}") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise InputError(f"{path}:{_place(mark)}: {_no_yaml(error.problem)}") from error
-    except RecursionError as error:
-        raise InputError(f"{path}: {_no_yaml('it is nested too deeply')}") from error
+        raise InputError(f"{path}:{_position(mark)}: {_no_yaml(error.problem)}") from error
+    except Exception as error:  # yaml's scanner fails in the ways of what it reads, too: a strange escape
+        raise InputError(f"{path}: {_no_yaml(str(error))}") from error
     if twice:
         first, second = twice
         raise InputError(
-            f"{path}:{_place(second.start_mark)}: the key {second.value!r} is there already, on line"
+            f"{path}:{_place(second)}: the key {second.value!r} is there already, on line"
             f" {first.start_mark.line + 1}."
         )
     found = [
@@ -54,12 +54,11 @@ def read_yaml(kind: type[T], path: Path) -> T:
         for problem in problems(kind, value)
     ]
     for node, problem in sorted(found, key=lambda one: _order(*one)):
-        raise InputError(f"{path}:{_place(node and node.start_mark)}: {problem.sentence(kind)}")
+        raise InputError(f"{path}:{_place(node)}: {problem.sentence(kind)}")
     try:
         return _make(kind, value, ())  # type: ignore[no-any-return]
     except InputError as error:
-        node = _node(root, error.at)
-        raise InputError(f"{path}:{_place(node and node.start_mark)}: {error}") from error
+        raise InputError(f"{path}:{_place(_node(root, error.at))}: {error}") from error
 
 
 def build(kind: Any, value: Any, where: str) -> Any:
@@ -122,7 +121,12 @@ def _order(node: yaml.Node | None, problem: Problem) -> int:
     return int((node.end_mark if problem.rule == "lacking" else node.start_mark).index)
 
 
-def _place(mark: yaml.Mark | None) -> str:
+def _place(node: yaml.Node | None) -> str:
+    """Where a node begins."""
+    return _position(node.start_mark if node else None)
+
+
+def _position(mark: yaml.Mark | None) -> str:
     """Line and column, from 1."""
     return f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
 

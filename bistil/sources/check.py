@@ -145,9 +145,9 @@ def lines(checked: FolderCheck, root: Path) -> Iterator[str]:
         yield from (f"read, but {_inside(one.path, root)}, {remark}" for remark in one.remarks[:MOST_REMARKS])
         if (more := len(one.remarks) - MOST_REMARKS) > 0:
             yield f"read, but {_inside(one.path, root)} has {more:,} more of these"
-    for one in checked.unlearnt:
-        file = _inside(one.evaluation.path, root)
-        yield f"labels: {warning(one.evaluation.what, file, one.labels, one.sources)}"
+    for own in checked.unlearnt:
+        file = _inside(own.evaluation.path, root)
+        yield f"labels: {warning(own.evaluation.what, file, own.labels, own.sources)}"
     for overlap in checked.overlaps:
         share = 100 * overlap.sentences / overlap.of
         evaluation, training = _inside(overlap.evaluation, root), _inside(overlap.training, root)

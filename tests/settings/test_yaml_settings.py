@@ -226,6 +226,13 @@ def test_what_is_no_yaml_has_its_line_and_column_in_one_line(
     assert "\n" not in str(refused.value)
 
 
+def test_what_fails_without_a_place_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text('a: "\\UFFFFFFFF"\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"settings\.yaml: YAML was expected, but "):
+        read_yaml(Outer, path)
+
+
 def test_of_several_errors_the_first_in_the_file_is_told(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text("many: {x: {rate: fast}}\ninner: 3\nsetps: 4\nsteps: 3\n", encoding="utf-8")
