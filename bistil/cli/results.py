@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import os
 import re
 import sys
 from contextlib import suppress
@@ -223,14 +224,25 @@ def _info(options: argparse.Namespace) -> int:
             return 0
         if close := get_close_matches(name, SYSTEMS, 1, 0.8):
             raise InputError(f"There is no system, file or language {name}. Did you mean {close[0]}?")
-        if CODE.fullmatch(asked):
+        if CODE.fullmatch(asked) and (options.data or os.environ.get("BISTIL_DATA")):
             return _language(asked, options)
+        raise InputError(
+            f"A path, a system (docs/concepts/systems.md lists them) or, with --data FOLDER, the code of a"
+            f" language was expected, but {asked!r} is none."
+        )
+    if options.path.suffix in (".yaml", ".yml"):
+        raise InputError(
+            f"A delta file or an artefact's folder was expected, but {asked} is a YAML file. What an"
+            f" experiment runs, `bistil batch {asked} --dry-run` says."
+        )
     if options.path.is_dir():
         manifest = options.path / "manifest.json"
         if not manifest.is_file():
+            student = (options.path / "README.md").is_file()
             raise InputError(
                 f"A delta file, or an artefact's folder with its manifest.json, was expected at"
                 f" {options.path}, but this folder has none."
+                + (" Its README.md says what it is; `bistil predict` runs a student." if student else "")
             )
         print(manifest.read_text(encoding="utf-8", errors="replace"))
         return 0

@@ -145,6 +145,9 @@ def read_json(path: Path, kind: type = object) -> Any:
     return found
 
 
+MERGE = "tag:yaml.org,2002:merge"
+
+
 class YamlLoader(yaml.SafeLoader):
     """yaml's own, but for merges (`<<: *other`) and places. A key that several merges bring is there once, or
     merges of merges would double with each level. What cannot be constructed has its place in the file.
@@ -160,11 +163,22 @@ class YamlLoader(yaml.SafeLoader):
             ) from error
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Put in place what a mapping merges; of the same key the last counts, as in yaml's own."""
-        super().flatten_mapping(node)  # type: ignore[no-untyped-call]
+        """Put in place what a mapping merges. Its own keys count before those, and of these the first mapping's
+        (yaml.org/type/merge.html); the order of yaml's own differs by version.
+        """
+        merges = [below for key, below in node.value if key.tag == MERGE]
+        own = node.value = [(key, below) for key, below in node.value if key.tag != MERGE]
+        merged = []
+        for below in merges:
+            for part in reversed(below.value if isinstance(below, yaml.SequenceNode) else [below]):
+                if not isinstance(part, yaml.MappingNode):
+                    told = f"expected a mapping, or a list of them, to merge, but found a {part.id}"
+                    raise yaml.constructor.ConstructorError(problem=told, problem_mark=part.start_mark)
+                self.flatten_mapping(part)
+                merged += part.value
         last = {
             (key.tag, key.value if isinstance(key, yaml.ScalarNode) else id(key)): (key, below)
-            for key, below in node.value
+            for key, below in (*merged, *own)
         }
         node.value = list(last.values())
 

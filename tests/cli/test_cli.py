@@ -532,6 +532,23 @@ def test_info_tells_what_a_system_is_made_of(capsys) -> None:
     assert "bistil-tf:2" in err
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("nosuch", "lists them) or, with --data FOLDER, the code of a language"),
+        ("data/experiments/demo.yaml", "`bistil batch data/experiments/demo.yaml --dry-run`"),
+        ("data/students/miniworld-ner", "`bistil predict` runs a student"),
+        ("data/teachers/miniworld", "but this folder has none.\n"),
+    ],
+)
+def test_info_says_where_else_to_look(asked: str, told: str, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BISTIL_DATA", raising=False)
+    monkeypatch.chdir(Path(__file__).parents[2])
+    status, _, err = run(capsys, "info", asked)
+    assert status == 2
+    assert told in err
+
+
 def test_info_tells_a_languages_features_and_its_nearest(capsys, world: Path) -> None:
     status, out, _ = run(capsys, "info", "qac", "--data", world)
     first, features, _, *near = out.splitlines()
