@@ -163,8 +163,8 @@ class YamlLoader(yaml.SafeLoader):
             ) from error
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Put in place what a mapping merges. Its own keys count before those, and of these the first mapping's
-        (yaml.org/type/merge.html); the order of yaml's own differs by version.
+        """Put in place what a mapping merges. Its own keys count before those, and the first mapping's before
+        the next one's (yaml.org/type/merge.html); the order of yaml's own differs by version.
         """
         merges = [below for key, below in node.value if key.tag == MERGE]
         own = node.value = [(key, below) for key, below in node.value if key.tag != MERGE]
