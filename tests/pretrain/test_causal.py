@@ -112,8 +112,9 @@ def test_two_languages_are_worn_together(world: Path, tmp_path: Path) -> None:
         )
     assert found.verdicts[0].claim.startswith("worn with another")
     assert set(found.figures) == {"learned", "composed"}
-    with pytest.raises(InputError, match="Another language than `unseen`"):
-        replace(TINY, second="qac")
+    for wrong in ({"second": "qac"}, {"second": TINY.seen[0]}, {"unseen": TINY.seen[0]}):
+        with pytest.raises(InputError, match="has not read"):
+            replace(TINY, **wrong)
 
 
 @pytest.mark.slow
