@@ -224,12 +224,13 @@ def _info(options: argparse.Namespace) -> int:
             return 0
         if close := get_close_matches(name, SYSTEMS, 1, 0.8):
             raise InputError(f"There is no system, file or language {name}. Did you mean {close[0]}?")
-        if CODE.fullmatch(asked) and (options.data or os.environ.get("BISTIL_DATA")):
-            return _language(asked, options)
-        raise InputError(
-            f"A path, a system (docs/concepts/systems.md lists them) or, with --data FOLDER, the code of a"
-            f" language was expected, but {asked!r} is none."
-        )
+        if CODE.fullmatch(asked):
+            if options.data or os.environ.get("BISTIL_DATA"):
+                return _language(asked, options)
+            raise InputError(
+                "A path, a system (docs/concepts/systems.md lists them) or, with --data FOLDER, the code of a"
+                f" language was expected, but {asked!r} is none."
+            )
     if options.path.suffix in (".yaml", ".yml"):
         raise InputError(
             f"A delta file or an artefact's folder was expected, but {asked} is a YAML file. What an"
