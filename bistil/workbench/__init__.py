@@ -5,9 +5,10 @@ Notable: this is the only room that imports ipywidgets; the work runs in a threa
 through one guard that shows what went wrong in the panel."""
 
 from bistil.workbench.answers import Answers, AnswersPanel, answers, answers_panel
+from bistil.workbench.choice import Choice
 from bistil.workbench.comparison_view import ComparisonPanel, comparison_panel
 from bistil.workbench.look import entities, history, show, typology
-from bistil.workbench.model import Choice, StageStatus, Workbench
+from bistil.workbench.model import StageStatus, Workbench
 from bistil.workbench.neighbours import Neighbours, NeighboursPanel, neighbours_panel
 from bistil.workbench.panels import ThresholdPanel, threshold_panel
 from bistil.workbench.pictures import (

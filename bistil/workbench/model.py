@@ -7,7 +7,6 @@ import dataclasses
 import threading
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from bistil.text.corpora import read_lines
 from bistil.text.languages import DATA, DataFolder
 from bistil.training.progress import Listener
 from bistil.vocab import Coverage, coverage
+from bistil.workbench.choice import Choice, chosen_experiment, densities_of
 from bistil.workbench.stages import StageStatus, describe, jobs_of, status_of, summary
 from bistil.workbench.training import Training
 
@@ -37,23 +37,6 @@ SAMPLE = 500
 """Lines of a text that tell how a vocabulary covers its language: enough for two digits, and read in a
 moment.
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """What one score is about. Whole teachers and the floor ignore `lrf`, and what has the teacher's width
-    ignores `drf`. `density` is that of language and task SFTs alike, None for each as in the file.
-    """
-
-    teacher: str
-    source: str
-    target: str
-    task: str
-    system: str
-    lrf: int
-    drf: int
-    density: float | None
-    seed: int
 
 
 class Workbench:
@@ -150,14 +133,14 @@ class Workbench:
     @property
     def densities(self) -> tuple[float, ...]:
         """A few densities, the experiment's own among them."""
-        own = (_densities(self.experiment, task).values() for task in self.tasks)
+        own = (densities_of(self.experiment, task).values() for task in self.tasks)
         return tuple(sorted({*DENSITIES, *(density for one in own for density in one)}))
 
     def density_of_file(self, task: str) -> str:
         """Return what the experiment says of density for a task, in words: one number where it is the same
         for language and task SFTs.
         """
-        found = _densities(self.experiment, task)
+        found = densities_of(self.experiment, task)
         each = dict.fromkeys(f"{density:g}" for density in found.values())
         if len(each) > 1:
             each = dict.fromkeys(f"{density:g} ({name})" for name, density in found.items())
@@ -196,7 +179,7 @@ class Workbench:
         if system.merges or system.own_teacher:
             self.experiment.merging(choice.system)
         self._check_size(choice)
-        _chosen_experiment(self.experiment, choice)
+        chosen_experiment(self.experiment, choice)
         self.choice = choice
         if not self.training.running:
             self.training.message = self.training.job = ""
@@ -236,7 +219,7 @@ class Workbench:
     @property
     def chosen(self) -> Experiment:
         """The experiment with the chosen teacher, source and density, and the chosen seed beside its own."""
-        return _chosen_experiment(self.experiment, self.choice)
+        return chosen_experiment(self.experiment, self.choice)
 
     @property
     def cell(self) -> Cell:
@@ -269,7 +252,7 @@ class Workbench:
         return self._status(self.running) if self.running else []
 
     def _status(self, choice: Choice) -> list[StageStatus]:
-        experiment = _chosen_experiment(self.experiment, choice)
+        experiment = chosen_experiment(self.experiment, choice)
         pipeline = self._reader(experiment)
         found = [status_of(pipeline, job) for job in jobs_of(experiment, self._cell(choice))]
         at = self.stage if choice == self.running else ""
@@ -373,28 +356,6 @@ def under_way(experiment: Experiment, data: DataFolder, store: Path | str) -> Wo
         ):
             return one
     return None
-
-
-def _chosen_experiment(experiment: Experiment, choice: Choice) -> Experiment:
-    """The experiment with the choice in it, the seed beside its own; a density that was chosen is put into
-    every SFT.
-    """
-    seeds = tuple(dict.fromkeys([*experiment.seeds, choice.seed]))
-    changes: dict[str, Any] = {"teacher": choice.teacher, "seeds": seeds}
-    if choice.density is not None:
-        if experiment.language_sft is not None:
-            changes["language_sft"] = experiment.language_sft.at_density(choice.density)
-        changes["task"] = {
-            name: dataclasses.replace(one, sft=one.sft.at_density(choice.density))
-            for name, one in experiment.task.items()
-        }
-    return dataclasses.replace(experiment.from_source(choice.source), **changes)
-
-
-def _densities(experiment: Experiment, task: str) -> dict[str, float]:
-    """The densities of an experiment's language SFTs, where it has any, and of a task's."""
-    found = {"language": experiment.language_sft, "task": experiment.task[task].sft}
-    return {name: one.density for name, one in found.items() if one is not None}
 
 
 @cache
