@@ -225,8 +225,8 @@ def _divides(config: PreTrainedConfig, lrf: int) -> bool:
 
 
 def _public(kind: str, source: str, target: str) -> list[DataSet]:
-    """Data sets on the hub that have this: one for both languages, or one for each that there is one for."""
-    known = [one for one in data_sets().values() if one.task == AS.get(kind, kind) and one.hub]
+    """Data sets that can be fetched for this: one for both languages, or one for each that has one."""
+    known = [one for one in data_sets().values() if one.task == AS.get(kind, kind) and one.fetched]
     both = [one for one in known if {source, target} <= set(one.languages)]
     each = [next((one for one in known if code in one.languages), None) for code in (source, target)]
     return both[:1] or [one for one in each if one]
@@ -235,7 +235,7 @@ def _public(kind: str, source: str, target: str) -> list[DataSet]:
 def _place(kind: str, code: str) -> str:
     """Where a language's files of a kind are expected: where `bistil data get` puts them, if it has them."""
     for entry in data_sets().values():
-        if entry.task == AS.get(kind, kind) and entry.hub and code in entry.languages:
+        if entry.task == AS.get(kind, kind) and entry.fetched and code in entry.languages:
             return place(entry, code)
     suffix = SUFFIXES[FORMATS[kind]]
     folder = FOLDERS.get(AS.get(kind, kind), kind)

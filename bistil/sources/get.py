@@ -1,12 +1,14 @@
-"""A data set from the hub into a data folder: files of the public formats, and their places in the folder's
-languages.csv.
+"""A data set from the hub, or from its publisher's own files, into a data folder: files of the public
+formats, and their places in the folder's languages.csv.
 
-Notable: `datasets` does the loading and the caching; a file appears under its name when it is whole; what is
-there already, files as well as a language's column of the folder's table, is left as it is, and told."""
+Notable: `datasets` does the hub's loading and caching; a file appears under its name when it is whole; what
+is there already, files as well as a language's column of the folder's table, is left as it is, and told."""
 
+import io
 import socket
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from bistil.sources.table import DataSet, data_set
 from bistil.sources.without import Places, shared
 from bistil.sources.write import SUFFIXES, WRITERS
 from bistil.store.locks import alone
-from bistil.tasks import column
+from bistil.tasks import PARALLEL, column
 from bistil.text.languages import DATA, OPTIONAL, REQUIRED, of_split, read_table
 from bistil.text.written import aside
 
@@ -27,7 +29,12 @@ Load = Callable[[str, str, str | None, bool], Mapping[str, Any]]
 """From (id, configuration, revision, streamed) to the splits by name, each iterable over rows, with
 `features`.
 """
+Fetch = Callable[[str], Iterable[str]]
+"""From an address to the lines of its file, each with its end, as they arrive."""
 FOLDERS = {"text": "corpora", "parsing": "ud"}
+COLUMNS = {"text": "corpus", "parallel": PARALLEL}
+ENDED_BY_A_BLANK = ("conllu", "iob2")
+SECONDS = 60.0
 
 
 def get(
@@ -37,6 +44,7 @@ def get(
     *,
     most: int | None = None,
     load: Load | None = None,
+    fetch: Fetch | None = None,
     say: Callable[[str], None],
 ) -> list[Path]:
     """Write a data set's files and return them; `codes` are the languages wanted, all where there are none
@@ -46,12 +54,12 @@ def get(
         most: at most so many rows of a split.
 
     Raises:
-        InputError: where the hub does not have it, cannot be reached, or a language is not in the entry.
+        InputError: where nobody has it, they cannot be reached, or a language is not in the entry.
     """
     unknown = sorted(set(codes) - set(entry.languages))
     if unknown:
         raise InputError(f"{entry.name} has no {unknown[0]}; its languages: {', '.join(entry.languages)}.")
-    if entry.hub is None:
+    if not entry.fetched:
         raise InputError(
             f"{entry.name} is not on the hub: take its files from {entry.homepage}, name them in"
             " FOLDER/languages.csv."
@@ -63,33 +71,84 @@ def get(
         kept = [split for split, path in here.items() if path.exists()]
         for path in dict.fromkeys(here[split] for split in kept):
             say(f"{path} is there already and stays; take it away to get it anew")
-        if len(kept) == len(here):
-            _name(folder, entry, code, pattern, say)
-            continue
-        splits = _loaded(load or from_hub, entry, code)
-        found = [(ours, theirs) for ours, theirs in entry.splits.items() if theirs in splits]
-        if not found:
-            raise InputError(
-                f"{entry.name} for {code} should have the splits {', '.join(entry.splits.values())}, but has"
-                f" {', '.join(splits)}."
+        if len(kept) < len(here):
+            found = (
+                _of_hub(entry, code, most, load or from_hub)
+                if entry.files is None
+                else _of_files(entry, code, most, fetch or from_web)
             )
-        left_out = _left_out(load or from_hub, entry, code, splits)
-        for split, theirs in found:
-            if split in kept:
-                continue
-            path, rows = here[split], splits[theirs]
-            gone = {i for name, i in left_out if name == theirs and split != "test"}
-            wanted = (row for i, row in enumerate(_arriving(rows, entry, code)) if i not in gone)
-            _write(path, WRITERS[entry.format](islice(wanted, most), _classes(rows), entry.drop))
-            written.append(path)
-            say(f"{path}" + (f", {len(gone):,} rows left out as `without` says" if gone else ""))
+            for split, (parts, remark) in found.items():
+                if split not in kept:
+                    _write(here[split], parts)
+                    written.append(here[split])
+                    say(f"{here[split]}{remark}")
         _name(folder, entry, code, pattern, say)
     return written
 
 
+def _of_hub(entry: DataSet, code: str, most: int | None, load: Load) -> dict[str, tuple[Iterable[str], str]]:
+    """By our splits, what to write, not asked for yet, and a remark about it."""
+    splits = _loaded(load, entry, code)
+    found = {ours: theirs for ours, theirs in entry.splits.items() if theirs in splits}
+    if not found:
+        raise InputError(
+            f"{entry.name} for {code} should have the splits {', '.join(entry.splits.values())}, but has"
+            f" {', '.join(splits)}."
+        )
+    left_out = _left_out(load, entry, code, splits)
+    contents: dict[str, tuple[Iterable[str], str]] = {}
+    for split, theirs in found.items():
+        gone = {i for name, i in left_out if name == theirs and split != "test"}
+        contents[split] = (
+            _as_files(entry, code, splits[theirs], gone, most),
+            f", {len(gone):,} rows left out as `without` says" if gone else "",
+        )
+    return contents
+
+
+def _as_files(entry: DataSet, code: str, rows: Any, gone: set[int], most: int | None) -> Iterator[str]:
+    wanted = (row for i, row in enumerate(_arriving(rows, entry, code)) if i not in gone)
+    yield from WRITERS[entry.format](islice(wanted, most), _classes(rows), entry.drop)
+
+
+def _of_files(
+    entry: DataSet, code: str, most: int | None, fetch: Fetch
+) -> dict[str, tuple[Iterable[str], str]]:
+    """The same, of files that are taken as they are."""
+    part = entry.languages[code]
+    addresses = {
+        ours: str(entry.files).format(part=part, split=theirs) for ours, theirs in entry.splits.items()
+    }
+    return {
+        split: (_first(_arriving(_Fetched(fetch, address), entry, code), entry, most), f" from {address}")
+        for split, address in addresses.items()
+    }
+
+
+@dataclass(frozen=True)
+class _Fetched:
+    """The lines of an address, which is asked when the first of them is."""
+
+    fetch: Fetch
+    address: str
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.fetch(self.address)
+
+
+def _first(lines: Iterable[str], entry: DataSet, most: int | None) -> Iterator[str]:
+    """So many sentences where a blank line ends one, else so many lines beside a header."""
+    rows = 0 if entry.format != "pairs" else -1
+    for line in lines:
+        if rows == most:
+            return
+        yield line
+        rows += not line.strip() if entry.format in ENDED_BY_A_BLANK else 1
+
+
 def _name(folder: Path, entry: DataSet, code: str, pattern: str, say: Callable[[str], None]) -> None:
     """Say in the folder's table where a language's files are, or that it says something else."""
-    if not add_to_table(folder, code, "corpus" if entry.task == "text" else column(entry.task), pattern):
+    if not add_to_table(folder, code, COLUMNS.get(entry.task) or column(entry.task), pattern):
         say(f"languages.csv already says where {entry.task} of {code} is; that stays, {pattern} is not in it")
 
 
@@ -138,9 +197,11 @@ def wanted(
 
 def place(entry: DataSet, code: str) -> str:
     """Where a language's files go, below the data folder; {split} becomes train, dev or test."""
-    suffix = SUFFIXES[entry.format]
+    suffix = SUFFIXES[entry.format] if entry.files is None else entry.files.rpartition(".")[2]
     if entry.task == "text":
         return f"corpora/{code}.{suffix}"
+    if entry.task == "parallel":
+        return f"parallel/{entry.name}/{code}.{suffix}"
     return f"{FOLDERS.get(entry.task, entry.task)}/{entry.name}/{code}-{{split}}.{suffix}"
 
 
@@ -159,6 +220,16 @@ def from_hub(name: str, part: str, revision: str | None, streamed: bool) -> Mapp
         constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
     found: Mapping[str, Any] = datasets.load_dataset(name, part, revision=revision, streaming=streamed)
     return found
+
+
+def from_web(address: str) -> Iterator[str]:
+    """The lines of a public file, each with its end, as they arrive."""
+    if not address.startswith("https://"):
+        raise InputError(
+            f"An address that starts with https:// was expected, not {address}: correct the table."
+        )
+    with urllib.request.urlopen(address, timeout=SECONDS) as answer:
+        yield from io.TextIOWrapper(answer, encoding="utf-8-sig", newline="")
 
 
 def add_to_table(folder: Path, code: str, column: str, pattern: str) -> bool:
@@ -212,16 +283,23 @@ def _arriving(rows: Iterable[Any], entry: DataSet, code: str) -> Iterator[Any]:
             row = next(found)
         except StopIteration:
             return
+        except InputError:
+            raise
         except Exception as error:
-            raise _lost(entry, code, f"{number:,} rows and no more", error) from error
+            what = (
+                f"{number:,} {'rows' if entry.files is None else 'lines'} and no more"
+                if number
+                else "nothing"
+            )
+            raise _lost(entry, code, what, error) from error
         yield row
 
 
 def _lost(entry: DataSet, code: str, what: str, error: Exception) -> InputError:
+    place = f"the hub ({entry.hub})" if entry.files is None else str(entry.files).split("{")[0]
     return InputError(
-        f"{entry.name} ({code}) comes from the hub ({entry.hub}), which gave {what}: {_first_line(error)}. Go"
-        f" online and run this again, or take its files from {entry.homepage} and name them in"
-        " FOLDER/languages.csv."
+        f"{entry.name} ({code}) comes from {place}, which gave {what}: {_first_line(error)}. Go online and"
+        f" run this again, or take its files from {entry.homepage} and name them in FOLDER/languages.csv."
     )
 
 

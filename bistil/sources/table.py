@@ -43,10 +43,12 @@ class DataSet(Settings):
             (each before its text), squad (JSON) or tsv, which nobody writes.
         licence: The licence as the data set states it.
         homepage: Where its public files are.
-        languages: Our codes, each with the hub's name of that part.
+        languages: Our codes, each with the publisher's name of that part.
         hub: The data set's id at the hub, None where it is not taken from there.
         revision: The hub's branch, None for the main one.
-        splits: train, dev and test, each with the hub's name of it; a split that is missing there is left
+        files: The address of its public files where these are taken as they are, with {part} for what
+            `languages` says and {split} for what `splits` says; None where they are not.
+        splits: train, dev and test, each with the publisher's name of it; a split that the hub lacks is left
             out.
         drop: Entity types that become O.
         without: Another data set's texts that are left out of every split but `test`.
@@ -61,12 +63,18 @@ class DataSet(Settings):
     languages: dict[str, str]
     hub: str | None = None
     revision: str | None = None
+    files: str | None = None
     splits: dict[str, str] = field(
         default_factory=lambda: {"train": "train", "dev": "validation", "test": "test"}
     )
     drop: tuple[str, ...] = ()
     without: Without | None = None
     note: str = ""
+
+    @property
+    def fetched(self) -> bool:
+        """Whether `bistil data get` can take it from somewhere."""
+        return self.hub is not None or self.files is not None
 
 
 @cache

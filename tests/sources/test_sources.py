@@ -2,11 +2,12 @@
 folder.
 """
 
+import io
 import re
 import shutil
 import threading
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -157,6 +158,71 @@ def test_what_comes_from_the_hub_is_read_as_the_public_files(
         examples = kind.read(folder.file(kind.column, code, "train"))
         many = {"ud-2.7": 1, "conll2003": 2, "multinli": 1, "squad": 2, "nusax-senti": 1}
         assert len(examples) == many[name]
+
+
+UNER = "# text = Ada at Wimbledon\n1\tAda\tB-PER\t-\tx\n2\tat\tO\t-\tx\n3\tWimbledon\tB-LOC\t-\tx\n\n"
+SNLI = "sentence1\tsentence2\tgold_label\na b\tc\tneutral\nd\te\tentailment\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "text", "addresses", "path", "rows"),
+    [
+        (
+            "uner-ewt",
+            "eng",
+            3 * UNER,
+            ["/en_ewt-ud-train", "/en_ewt-ud-dev"],
+            "ner/uner-ewt/eng-train.iob2",
+            2,
+        ),
+        ("cad-snli", "eng", SNLI, ["/NLI/all_combined/train.tsv"], "nli/cad-snli/eng-train.tsv", 2),
+    ],
+)
+def test_public_files_are_taken_as_they_are(
+    tmp_path: Path, name: str, code: str, text: str, addresses: list[str], path: str, rows: int
+) -> None:
+    asked = list[str]()
+
+    def web(address: str) -> list[str]:
+        asked.append(address)
+        return text.splitlines(keepends=True)
+
+    get(data_set(name), tmp_path, [code], fetch=web, say=lambda text: None)
+    assert (tmp_path / path).read_text(encoding="utf-8") == text
+    assert all(any(one in address for address in asked) for one in addresses)
+    assert len(asked) == 3
+    get(data_set(name), tmp_path, [code], fetch=web, say=lambda text: None)
+    assert len(asked) == 3  # what is there is not asked for again
+    (tmp_path / path).unlink()
+    get(data_set(name), tmp_path, [code], fetch=web, most=rows, say=lambda text: None)
+    examples = task(data_set(name).task).read(tmp_path / path)
+    assert len(examples) == rows
+
+
+def test_lines_of_translations_stay_beside_each_other(tmp_path: Path) -> None:
+    get(data_set("ntrex-128"), tmp_path, ["eng", "zho"], fetch=lambda at: [f"{at[-10:]}\n", "\n"], say=print)
+    table_ = read_table(tmp_path / "languages.csv")
+    assert {code: table_[code].files["parallel"] for code in table_} == {
+        "eng": "parallel/ntrex-128/eng.txt",
+        "zho": "parallel/ntrex-128/zho.txt",
+    }
+    assert (tmp_path / "parallel/ntrex-128/zho.txt").read_text(encoding="utf-8") == "zho-CN.txt\n\n"
+
+
+def test_a_web_that_fails_is_told_in_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
+    def broken(address: str) -> Iterator[str]:
+        yield UNER
+        raise ConnectionError("reset")
+
+    with pytest.raises(InputError, match=r"uner-ewt \(eng\) comes from https://.*1 lines and no more.*reset"):
+        get(data_set("uner-ewt"), tmp_path, ["eng"], fetch=broken, say=print)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".csv"]
+
+    answers = {"https://x.org/a": io.BytesIO("\ufeffä\r\nb".encode())}
+    monkeypatch.setattr(sources.urllib.request, "urlopen", lambda address, timeout: answers[address])
+    assert list(sources.from_web("https://x.org/a")) == ["ä\r\n", "b"]
+    with pytest.raises(InputError, match="starts with https://"):
+        list(sources.from_web("file:///etc/passwd"))
 
 
 def test_details_of_the_formats(tmp_path: Path) -> None:
@@ -329,11 +395,11 @@ def test_a_check_tells_tags_without_trees_strange_columns_and_what_no_source_can
 def test_what_cannot_be_had_is_told_in_one_line(tmp_path: Path, capsys) -> None:
     for name, code, said in [
         ("xquad", "ell", "Couldn't reach it"),
-        ("cad-snli", "eng", "not on the hub"),
+        ("lafand-mt", "", "not on the hub"),
         ("squad", "ell", "has no ell"),
     ]:
         with pytest.raises(InputError, match=said) as error:
-            get(data_set(name), tmp_path, [code], load=hub, say=lambda text: None)
+            get(data_set(name), tmp_path, [code] if code else [], load=hub, say=lambda text: None)
         assert "\n" not in str(error.value)
     assert cli.main(["data", "get", "no-such-set", "--to", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
@@ -374,6 +440,20 @@ def test_the_papers_data_sets_cover_the_papers_languages(name: str, task_name: s
         "bbc",
     }  # other corpora in the paper's table 8 and the thesis' D.1
     assert set(found["text"]) == {experiment.source, *experiment.targets[task_name]} - without_wikipedia
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "data" / "experiments").glob("real-*.yaml")), ids=lambda p: p.stem
+)
+def test_the_real_experiments_task_data_can_be_fetched(path: Path) -> None:
+    experiment = Experiment.read(path)
+    found: dict[str, set[str]] = {}
+    for entry, codes in wanted([str(path)], say=lambda text: None):
+        assert entry.fetched
+        found.setdefault(entry.task, set()).update(codes)
+    for name, targets in experiment.targets.items():
+        kind = {"pos": "parsing", "retrieval": "parallel"}.get(name, name)
+        assert found[kind] >= {experiment.source, *targets}
 
 
 def test_languages_that_no_data_set_has_are_told_and_strangers_refused(tmp_path: Path) -> None:
