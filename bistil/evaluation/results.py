@@ -311,6 +311,17 @@ def over_all(rows: Sequence[Row], targets: Collection[str]) -> Mean | None:
     return mean if mean and mean.targets == len(targets) else None
 
 
+def of_run_seeds(rows: Sequence[Row]) -> Sequence[Row]:
+    """The rows without those of seeds under which nothing was made but what other seeds have too: a guess, or
+    an untuned encoder, is the same under every seed, and would make three of one.
+    """
+    seeds: dict[Any, set[Any]] = {}
+    for row in rows:
+        seeds.setdefault(row["artefact"], set()).add(row["seed"])
+    run = {seed for found in seeds.values() if len(found) == 1 for seed in found}
+    return [row for row in rows if row["seed"] in run or not run]
+
+
 def distinct_seeds(*sides: Iterable[Row]) -> list[Any]:
     """The seeds of rows, without those under which every side has what it has under an earlier one: the same
     scores of the same artefacts.

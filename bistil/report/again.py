@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from bistil.errors import InputError
-from bistil.evaluation.results import IDENTITY, read_results, write_results
+from bistil.evaluation.results import IDENTITY, of_run_seeds, read_results, write_results
 from bistil.evaluation.significance import read_all_outcomes
-from bistil.report.asked import Asked, claims_of, keep_asked, read_asked, run_in_words, seen_by_teacher
-from bistil.report.experiment import further_tables, notebooks, of_run_seeds
-from bistil.report.orderings import orderings
+from bistil.report.asked import Asked, keep_asked, read_asked, run_in_words
+from bistil.report.claims import claims_in
+from bistil.report.experiment import further_tables, notebooks
 from bistil.report.page import write_report
 from bistil.settings.files import read_json, read_text
 
@@ -60,11 +60,7 @@ def write_again(folder: Path, parts: Sequence[Path] = ()) -> Path:
         title=unescape(title),
         manifests=manifests,
         notes="\n\n".join([*first, *notes[1:]]),
-        claims=orderings(
-            rows,
-            seen=None if asked is None else seen_by_teacher(asked),
-            chains=[] if asked is None else claims_of(asked),
-        ),
+        claims=claims_in(folder),
         told={name: unescape(told) for page in own_last for name, told in SYSTEM.findall(page)},
         drawn_before={name: unescape(told) for page in own_last for name, told in FIGURE.findall(page)},
         tables=further_tables(rows, manifests, asked),

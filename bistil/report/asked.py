@@ -7,10 +7,10 @@ from typing import Any
 
 from bistil.evaluation.results import Row
 from bistil.experiment import Experiment
+from bistil.miniworld import load_settings
 from bistil.report.tables import learns_elsewhere
 from bistil.settings.files import read_json
-from bistil.settings.places import DATA
-from bistil.sources.folder import open_data
+from bistil.settings.places import DATA, world_file
 from bistil.store.provenance import plain
 from bistil.store.whole import write_whole
 from bistil.systems.claims import Chain
@@ -44,8 +44,9 @@ def seen_by_teacher(asked: Asked) -> Collection[str]:
     """The languages that the teacher saw, by the settings or the project's language tables."""
     if asked.get("seen"):
         return list(asked["seen"])
-    table = read_table(TABLE) if asked["data"] == "folder" else open_data(asked["data"]).languages
-    return [code for code, language in table.items() if language.seen]
+    world = world_file(asked["data"])
+    table = load_settings(world).languages if world else read_table(TABLE).values()
+    return [language.code for language in table if language.seen]
 
 
 def claims_of(asked: Asked) -> list[Chain]:

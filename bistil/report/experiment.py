@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from bistil import plots
-from bistil.evaluation.results import ON_SOURCE, Row, is_student, tidy
+from bistil.evaluation.results import ON_SOURCE, Row, is_student, of_run_seeds, tidy
 from bistil.evaluation.significance import KEPT, read_outcomes
 from bistil.experiment import Experiment
 from bistil.pipeline.scores import UNLEARNT
@@ -134,17 +134,6 @@ def behind(rows: Iterable[Row], store: Store) -> list[Artefact]:
         if set(artefact.manifest["inputs"].values()) <= reached.keys():
             reached[artefact.id] = artefact
     return sorted(reached.values(), key=lambda artefact: (KINDS.index(artefact.kind), artefact.id))
-
-
-def of_run_seeds(rows: Sequence[Row]) -> Sequence[Row]:
-    """The rows without those of seeds under which nothing was made but what other seeds have too: a guess, or
-    an untuned encoder, is the same under every seed, and would make three of one.
-    """
-    seeds: dict[Any, set[Any]] = defaultdict(set)
-    for row in rows:
-        seeds[row["artefact"]].add(row["seed"])
-    run = {seed for found in seeds.values() if len(found) == 1 for seed in found}
-    return [row for row in rows if row["seed"] in run or not run]
 
 
 def _student_curves(

@@ -2,8 +2,9 @@
 its numbers and a verdict.
 
 Notable: two systems are compared on the targets and seeds that both have. A claim holds only where its
-interval over seeds and its interval over targets both exclude zero. What is less is called leaning or open,
-whatever the means say.
+interval over seeds and its interval over targets both exclude zero, since only then it speaks of other
+languages. It holds here where it does on each of the targets and its interval over seeds alone excludes zero.
+What is less is called leaning or open, whatever the means say.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -28,6 +29,7 @@ from bistil.systems.claims import ORDERINGS, RETAINED, Chain, Ordering, Sign
 from bistil.systems.table import TEACHER, UNADAPTED
 
 HOLDS, FAILS, NOT_RUN = "holds", "does not hold", "not run"
+HERE, NOT_HERE = "holds here", "does not hold here"
 LEANS, AGAINST, OPEN = "leans towards it", "leans against it", "open"
 CONFIDENCE = 0.95
 LEAST = 1e-9
@@ -44,8 +46,9 @@ class Claim:
     for, both percent. For the claim on adaptation they are the gains by language SFTs on unseen and on seen
     targets, in points. `spread` is the sample standard deviation of the difference over seeds, None with
     fewer than two common seeds. `wins` counts the targets on which the ordering holds by itself. `interval`
-    is that of the difference (see `interval_of`), None where seeds or targets are too few for one. `source`
-    is where it is claimed, "" for the papers of BiStil, LT-SFT and SpIEL."""
+    is that of the difference (see `interval_of`), None where seeds or targets are too few for one;
+    `over_seeds` speaks of other seeds alone, None with fewer than two. `source` is where it is claimed, ""
+    for the papers of BiStil, LT-SFT and SpIEL."""
 
     setting: Setting
     text: str
@@ -57,6 +60,7 @@ class Claim:
     targets: tuple[str, ...] = ()
     seeds: int = 0
     interval: Interval | None = None
+    over_seeds: Interval | None = None
     source: str = ""
 
     @property
@@ -90,21 +94,72 @@ def _t_interval(values: Sequence[float]) -> Interval:
     return fmean(values) - half, fmean(values) + half
 
 
-def _verdict(value: float, found: Interval | None, spread: float | None, won: int, targets: int) -> str:
-    """What the evidence allows to say of a claim that `value` is above zero.
+@dataclass(frozen=True)
+class _Evidence:
+    """What is known of a value, a difference in points.
 
-    Args:
-        won: The targets, of so many, on which it is by itself.
+    Attributes:
+        found: Its interval over seeds and targets, over_seeds that over seeds alone; None where they are too
+            few.
+        spread: Its standard deviation over seeds.
+        won: The targets, of so many, on which the claim is true by itself.
     """
-    if found is not None and found[0] > LEAST:
+
+    value: float
+    found: Interval | None
+    over_seeds: Interval | None
+    spread: float | None
+    won: int
+    targets: int
+
+    def plus(self, points: float) -> "_Evidence":
+        """The same of a value that is larger by so much."""
+        found, over_seeds = (
+            one and (one[0] + points, one[1] + points) for one in (self.found, self.over_seeds)
+        )
+        return replace(self, value=self.value + points, found=found, over_seeds=over_seeds)
+
+
+def _verdict(of: _Evidence) -> str:
+    """What the evidence allows to say of a claim that a value is above zero."""
+    everywhere, nowhere = of.won == of.targets, of.won == 0
+    if of.found and of.found[0] > LEAST:
         return HOLDS
-    if found is not None and found[1] < -LEAST:
+    if of.found and of.found[1] < -LEAST:
         return FAILS
-    if spread is not None and abs(value) <= spread:
+    if of.over_seeds and of.over_seeds[0] > LEAST and everywhere:
+        return HERE
+    if of.over_seeds and of.over_seeds[1] < -LEAST and nowhere:
+        return NOT_HERE
+    if of.spread is not None and abs(of.value) <= of.spread:
         return OPEN
-    if value > LEAST and won == targets:
+    if of.value > LEAST and everywhere:
         return LEANS
-    return AGAINST if value < -LEAST and won == 0 else OPEN
+    return AGAINST if of.value < -LEAST and nowhere else OPEN
+
+
+def _level(of: _Evidence, within: float) -> str:
+    """What the evidence allows to say of a claim that a value is at most `within` from zero, on either side:
+    it holds where the whole interval is, and fails where none of it is.
+    """
+    everywhere, nowhere = of.won == of.targets, of.won == 0
+    if of.found and max(map(abs, of.found)) <= within:
+        return HOLDS
+    if of.found and _beyond(of.found, within):
+        return FAILS
+    if of.over_seeds and max(map(abs, of.over_seeds)) <= within and everywhere:
+        return HERE
+    if of.over_seeds and _beyond(of.over_seeds, within) and nowhere:
+        return NOT_HERE
+    if of.spread is not None and abs(abs(of.value) - within) <= of.spread:
+        return OPEN
+    if abs(of.value) <= within and everywhere:
+        return LEANS
+    return AGAINST if abs(of.value) > within and nowhere else OPEN
+
+
+def _beyond(found: Interval, within: float) -> bool:
+    return found[0] > within or found[1] < -within
 
 
 def orderings(
@@ -189,37 +244,23 @@ def _told(
     targets: tuple[str, ...],
 ) -> Claim:
     """A claim with its verdict. differences: by seed, by target; by_target: their means."""
-    spread = stdev(map(fmean, differences)) if len(differences) > 1 else None
-    found = interval_of(differences)
+    by_seed = [fmean(one) for one in differences]
     meets = {
         ">": lambda value: value > LEAST,
         "≥": lambda value: value + short >= -LEAST,
         "≈": lambda value: abs(value) <= short + LEAST,
     }[sign]
-    wins = sum(map(meets, by_target))
-    if sign == "≈":
-        verdict = _level(sides[0] - sides[1], found, spread, wins, len(by_target), short)
-    else:
-        moved = found and (found[0] + short, found[1] + short)
-        verdict = _verdict(sides[0] - sides[1] + short, moved, spread, wins, len(by_target))
-    return Claim(setting, text, verdict, *sides, spread, wins, targets, max(1, len(differences)), found)
-
-
-def _level(
-    value: float, found: Interval | None, spread: float | None, won: int, targets: int, within: float
-) -> str:
-    """What the evidence allows to say of a claim that `value` is at most `within` from zero, on either side:
-    it holds where the whole interval is, and fails where none of it is.
-    """
-    if found is not None and max(map(abs, found)) <= within:
-        return HOLDS
-    if found is not None and (found[0] > within or found[1] < -within):
-        return FAILS
-    if spread is not None and abs(abs(value) - within) <= spread:
-        return OPEN
-    if abs(value) <= within and won == targets:
-        return LEANS
-    return AGAINST if abs(value) > within and won == 0 else OPEN
+    of = _Evidence(
+        value=sides[0] - sides[1],
+        found=interval_of(differences),
+        over_seeds=_t_interval(by_seed) if len(by_seed) > 1 else None,
+        spread=stdev(by_seed) if len(by_seed) > 1 else None,
+        won=sum(map(meets, by_target)),
+        targets=len(by_target),
+    )
+    verdict = _level(of, short) if sign == "≈" else _verdict(of.plus(short))
+    seeds = max(1, len(differences))
+    return Claim(setting, text, verdict, *sides, of.spread, of.won, targets, seeds, of.found, of.over_seeds)
 
 
 def _retention(rows: list[Row], setting: Setting) -> Claim:
@@ -259,21 +300,26 @@ def _adaptation(rows: list[Row], setting: Setting, seen: Collection[str]) -> Cla
     ours, theirs = _by_seed(adapted, common), _by_seed(bare, common)
     gains = [[a - b for a, b in zip(ours[seed], theirs[seed], strict=True)] for seed in seeds]
     differences = [_mean_of(gain, common, sides[0]) - _mean_of(gain, common, sides[1]) for gain in gains]
-    spread = stdev(differences) if len(differences) > 1 else None
-    wins = sum(_mean(adapted, code) - _mean(bare, code) > seen_gain for code in sides[0])
-    found = _between(gains, common, sides, differences)
-    verdict = _verdict(unseen_gain - seen_gain, found, spread, wins, len(sides[0]))
+    of = _Evidence(
+        value=unseen_gain - seen_gain,
+        found=_between(gains, common, sides, differences),
+        over_seeds=_t_interval(differences) if len(differences) > 1 else None,
+        spread=stdev(differences) if len(differences) > 1 else None,
+        won=sum(_mean(adapted, code) - _mean(bare, code) > seen_gain for code in sides[0]),
+        targets=len(sides[0]),
+    )
     return Claim(
         setting,
         text,
-        verdict,
+        _verdict(of),
         unseen_gain,
         seen_gain,
-        spread,
-        wins,
+        of.spread,
+        of.won,
         tuple(sides[0]),
         max(1, len(differences)),
-        found,
+        of.found,
+        of.over_seeds,
     )
 
 

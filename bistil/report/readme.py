@@ -1,5 +1,5 @@
 """Tables of README and documentation that are written nowhere else: results or means from one results.csv
-each, headlines from several, and the notebooks from their first cells.
+each, headlines and claims from several, and the notebooks from their first cells.
 
 Notable: each stands between two markers, so that it is never out of date; scores and claims only, so that the
 same files always give the same text; running times of notebooks are read from the file that they were
@@ -28,6 +28,7 @@ from bistil.evaluation.results import (
     variants,
 )
 from bistil.report.asked import read_asked
+from bistil.report.claims import claims_table
 from bistil.report.tables import score_tables
 from bistil.settings.files import read_json
 from bistil.settings.places import ROOT
@@ -35,12 +36,13 @@ from bistil.store.whole import write_whole
 from bistil.systems.table import FLOOR, FORCED, OF_ALL, TEACHER
 from bistil.tasks import title
 
-PAGES = ("README.md", "docs/results.md")
+PAGES = ("README.md", "docs/results.md", "docs/claims.md")
 """The pages with tables of results, below the project."""
 INSIDE = r"(?:(?!<!-- ).)*"
 """What stands between two markers: anything but a third one."""
 BLOCK = re.compile(rf"(<!-- results:([\w-]+) -->\n){INSIDE}(<!-- end -->)", re.DOTALL)
 HEADLINE = re.compile(rf"(<!-- headline:([\w -]+) -->\n){INSIDE}(<!-- end -->)", re.DOTALL)
+CLAIMS = re.compile(rf"(<!-- claims:([\w -]+) -->\n){INSIDE}(<!-- end -->)", re.DOTALL)
 MEANS = re.compile(rf"(<!-- means:([\w-]+) -->\n){INSIDE}(<!-- end -->)", re.DOTALL)
 INDEX = re.compile(rf"(<!-- notebooks -->\n){INSIDE}(<!-- end -->)", re.DOTALL)
 TIMES, TURNS = "times.json", ("first", "again")
@@ -88,7 +90,7 @@ def headline(results: Sequence[Path]) -> str:
         FLOOR: Variant(FLOOR),
     }
     lines = [["", "seeds", *systems, "millions of parameters"], ["---", *["---:"] * (len(systems) + 2)]]
-    for path in filter(Path.is_file, results):
+    for path in results:
         rows = read_results(path)
         for setting in settings(rows):
             own = {name: select(rows_of(rows, setting), one) for name, one in systems.items()}
@@ -183,15 +185,18 @@ def refreshed(text: str, reports: Path, *, only: str | None = None) -> str:
             return match[0]
         return match[1] + made(reports / match[2] / "results.csv") + "\n" + match[3]
 
-    def headlines(match: re.Match[str]) -> str:
+    def joint(made: Callable[[Sequence[Path]], str], match: re.Match[str]) -> str:
         names = match[2].split()
         if only is not None and only not in names:
             return match[0]
-        return match[1] + headline([reports / name / "results.csv" for name in names]) + "\n" + match[3]
+        there = [path for name in names if (path := reports / name / "results.csv").is_file()]
+        return match[1] + made(there) + "\n" + match[3]
 
     for mark, made in ((BLOCK, markdown), (MEANS, means)):
         text = mark.sub(partial(table, made), text)
-    return HEADLINE.sub(headlines, text)
+    for mark, of_all in ((HEADLINE, headline), (CLAIMS, claims_table)):
+        text = mark.sub(partial(joint, of_all), text)
+    return text
 
 
 def index(notebooks: Sequence[Path], folder: Path) -> str:

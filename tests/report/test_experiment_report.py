@@ -229,8 +229,32 @@ def test_means_are_by_regime_or_by_group_of_targets(tmp_path: Path) -> None:
     assert "| far | 20.0 | – |" in told
 
 
+def test_claims_are_told_by_report_with_what_was_not_run(tmp_path: Path) -> None:
+    def write(name: str, ours: float, claims: list[dict[str, str]]) -> Path:
+        results = tmp_path / name / "results.csv"
+        scores = {("teacher-ltsft", None): 60.0, ("monoshot", 2): ours}
+        write_results(results, [row(*system, value, "a" * 16) for system, value in scores.items()])
+        keep_asked(results.parent, {"data": "miniworld", "claims": claims})
+        return results
+
+    better = {"order": "teacher-ltsft > monoshot:2", "source": "table 1"}
+    found = [
+        write("one", 50.0, [better, {"order": "monoshot:2 > hinton:2"}]),
+        write("two", 70.0, [better]),
+    ]
+    counted, _, *lines = readme.claims_table(found).splitlines()
+    assert counted == "2 orderings: leans towards it 1, leans against it 1; not run 1."
+    assert lines[2:] == [
+        "| teacher-ltsft > monoshot lrf 2 | table 1 | one | LAS | 1 of 1 | 1 | +10.0 | leans towards it |",
+        "| teacher-ltsft > monoshot lrf 2 | table 1 | two | LAS | 0 of 1 | 1 | −10.0 | leans against it |",
+    ]
+    text = "<!-- claims:one two none -->\n<!-- end -->"
+    assert counted in readme.refreshed(text, tmp_path)
+    assert readme.refreshed(text, tmp_path, only="three") == text
+
+
 def test_the_tables_of_the_readme_are_those_of_the_kept_results() -> None:
-    for name, mark in zip(readme.PAGES, (readme.HEADLINE, readme.BLOCK), strict=True):
+    for name, mark in zip(readme.PAGES, (readme.HEADLINE, readme.BLOCK, readme.CLAIMS), strict=True):
         text = (ROOT / name).read_text(encoding="utf-8")
         assert readme.refreshed(text, ROOT / "reports") == text
         assert mark.search(text)

@@ -1,0 +1,69 @@
+"""What committed reports say of the orderings that papers claim."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from bistil.evaluation.results import metric_label, of_run_seeds, primary_metric, read_results
+from bistil.report.asked import claims_of, read_asked, seen_by_teacher
+from bistil.report.orderings import (
+    AGAINST,
+    FAILS,
+    HERE,
+    HOLDS,
+    LEANS,
+    NOT_HERE,
+    NOT_RUN,
+    OPEN,
+    Claim,
+    orderings,
+)
+from bistil.report.templates import signed
+
+VERDICTS = (HOLDS, HERE, LEANS, OPEN, AGAINST, NOT_HERE, FAILS)
+
+
+def claims_in(folder: Path) -> list[Claim]:
+    """What a report's rows say of what its experiment claims, and of what every experiment is asked."""
+    rows, asked = of_run_seeds(read_results(folder / "results.csv")), read_asked(folder)
+    return orderings(
+        rows,
+        seen=None if asked is None else seen_by_teacher(asked),
+        chains=[] if asked is None else claims_of(asked),
+    )
+
+
+def claims_table(results: Sequence[Path]) -> str:
+    """The claims of some results.csv as markdown: a sentence that counts the verdicts, and a line for each
+    claim whose systems were run.
+    """
+    found = [(path.parent, claim) for path in results for claim in claims_in(path.parent)]
+    told = [(folder, claim) for folder, claim in found if claim.verdict != NOT_RUN]
+    counts = Counter(claim.verdict for _, claim in told)
+    counted = ", ".join(f"{verdict} {counts[verdict]}" for verdict in VERDICTS if counts[verdict])
+    lacking = f"; not run {len(found) - len(told)}" if len(found) > len(told) else ""
+    lines = [
+        ["expected", "claimed in", "report", "score", "targets won", "seeds", "points", "verdict"],
+        ["---", "---", "---", "---", "---:", "---:", "---:", "---"],
+    ]
+    for folder, claim in told:
+        metric = metric_label(primary_metric(read_results(folder / "results.csv"), claim.setting.task))
+        lines.append(
+            [
+                claim.text,
+                claim.source or "–",
+                folder.name,
+                metric.removesuffix(" (%)"),
+                f"{claim.wins} of {len(claim.targets)}",
+                str(claim.seeds),
+                signed(claim.difference) + _reach(claim),
+                claim.verdict if claim.verdict in (LEANS, OPEN, AGAINST) else f"**{claim.verdict}**",
+            ]
+        )
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{len(told)} orderings: {counted}{lacking}.\n\n{table}"
+
+
+def _reach(claim: Claim) -> str:
+    """The interval of a claim's difference over seeds, where there is one."""
+    return "" if claim.over_seeds is None else f" ({' to '.join(map(signed, claim.over_seeds))})"
