@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from bistil.cli.options import Commands
+from bistil.cli.options import Commands, codes
 from bistil.settings.places import CACHE, REPORTS
 
 BENCH = (
@@ -54,7 +54,9 @@ def add_commands(commands: Commands) -> None:
         "--teacher",
         help="of sft and inference: a real one, by folder or name, beside itself cut to --languages",
     )
-    bench.add_argument("--languages", default="eng,deu", help="of such a teacher (default: %(default)s)")
+    bench.add_argument(
+        "--languages", type=codes, default="eng,deu", help="of such a teacher (default: %(default)s)"
+    )
     bench.add_argument("--data", help="data folder with their text, or `miniworld`; default: BISTIL_DATA")
     for name, default, help_text in BENCH_SIZES:
         bench.add_argument(f"--{name}", type=int, default=default, help=f"{help_text} (default: %(default)s)")
@@ -73,12 +75,14 @@ def add_commands(commands: Commands) -> None:
 def _bench(options: argparse.Namespace) -> int:
     from bistil.bench import Size, run_bench, run_real
     from bistil.sources.folder import open_data
+    from bistil.store.whole import check_place
     from bistil.text.corpora import read_lines
 
+    check_place(options.to, "The JSON")
     size = Size(**{name: getattr(options, name) for name, _, _ in BENCH_SIZES})
     if options.teacher:
         data = open_data("folder", options.data)
-        corpora = {code: read_lines(data.text(code)) for code in options.languages.split(",")}
+        corpora = {code: read_lines(data.text(code)) for code in options.languages}
         print(run_real(options.to, options.part, options.teacher, corpora, size, say=print), flush=True)
         return 0
     for part in BENCH if options.part == "all" else (options.part,):

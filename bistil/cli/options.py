@@ -28,6 +28,14 @@ def number(kind: Any) -> Callable[[str], float]:
     return read
 
 
+def codes(text: str) -> tuple[str, ...]:
+    """The languages of an option, with commas between them."""
+    found = tuple(filter(None, (code.strip() for code in text.split(","))))
+    if not found:
+        raise argparse.ArgumentTypeError("should name a language at least")
+    return found
+
+
 def run_options(parser: argparse.ArgumentParser) -> None:
     """Where a command that runs stages finds its input, with what it runs them, and where its report goes."""
     place_options(parser)

@@ -138,8 +138,8 @@ def _batch(options: argparse.Namespace) -> int:
         for line in plan_lines(experiment, options.store, rehearse=rehearsal, **asked):
             print(line)
         return 0
-    if options.rehearse:
-        raise InputError("--rehearse tells what a run will take and stops: give --dry-run with it.")
+    if options.rehearse or options.tflops:
+        raise InputError("--rehearse and --tflops are for what a run will take: give --dry-run with them.")
     from bistil.batch.experiments import run_experiment
 
     start_logs(options)

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bistil.cli.options import Commands, device_option, log_options, number, start_logs
+from bistil.cli.options import Commands, codes, device_option, log_options, number, start_logs
 from bistil.errors import InputError
 from bistil.settings.places import CACHE, given, world_file, worlds
 from bistil.settings.ranges import Count
@@ -24,16 +24,19 @@ if TYPE_CHECKING:
 
 def add_commands(commands: Commands) -> None:
     """Declare them."""
-    data = commands.add_parser(
-        "data", help="list data sets, get them from the hub, check a data folder"
-    ).add_subparsers(required=True, metavar="list | get | check")
+    data = commands.add_parser("data", help="list data sets, get them, check a data folder").add_subparsers(
+        required=True, metavar="list | get | check"
+    )
     listed = data.add_parser("list", help="the data sets of data/datasets.yaml")
     listed.set_defaults(run=_data_list)
-    got = data.add_parser("get", help="put data sets from the hub into a data folder, as the public files")
+    got = data.add_parser("get", help="put data sets into a data folder, as their public files")
     got.add_argument("names", nargs="+", help="data sets, or experiment files, for all that these name")
     got.add_argument("--to", type=Path, required=True, help="the data folder")
     got.add_argument(
-        "--languages", default="", help="codes with commas between them (default: all, or the experiment's)"
+        "--languages",
+        type=codes,
+        default=(),
+        help="codes with commas between them (default: all, or the experiment's)",
     )
     got.add_argument("--most", type=number(Count), help="at most so many rows of each split")
     got.set_defaults(run=_data_get)
@@ -93,8 +96,8 @@ def _data_list(options: argparse.Namespace) -> int:
 def _data_get(options: argparse.Namespace) -> int:
     from bistil.sources.get import get, wanted
 
-    codes = tuple(filter(None, (code.strip() for code in options.languages.split(","))))
-    for entry, languages in wanted(options.names, codes):
+    asked = list(wanted(options.names, options.languages))  # all are known before one is fetched
+    for entry, languages in asked:
         get(entry, options.to, languages, most=options.most, say=print)
     return 0
 
@@ -148,6 +151,8 @@ def _pretrain(options: argparse.Namespace) -> int:
     start_logs(options)
     config, rank = read_yaml(PretrainConfig, options.config), os.environ.get("RANK")
     several = options.processes > 1 or rank is not None
+    if several and options.device not in (None, "cpu"):
+        raise InputError("--processes are of the processor: leave out --device, or train in one process.")
     device, _ = choose_device("cpu" if several else options.device)
     with claimed(options.to) if rank is None else nullcontext():
         data = open_data("folder", options.data)

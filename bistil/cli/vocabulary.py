@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from bistil.cli.options import Commands, number
+from bistil.cli.options import Commands, codes, number
 from bistil.errors import InputError
 from bistil.settings.ranges import Share
 from bistil.sources.folder import open_data
@@ -13,7 +13,9 @@ def add_commands(commands: Commands) -> None:
     """Declare it."""
     trim = commands.add_parser("trim", help="cut a model and its tokenizer to some languages, exactly")
     trim.add_argument("model", help="folder, hub name or e5-small")
-    trim.add_argument("--languages", default="", help="codes with commas between them; text from --data")
+    trim.add_argument(
+        "--languages", type=codes, default=(), help="codes with commas between them; text from --data"
+    )
     trim.add_argument("--data", help="data folder, or `miniworld`; default: BISTIL_DATA")
     trim.add_argument("--text", nargs="+", type=Path, default=[], help="text files instead, a language each")
     trim.add_argument("--to", type=Path, required=True, help="the new folder")
@@ -33,15 +35,14 @@ def _trim(options: argparse.Namespace) -> int:
     from bistil.text.corpora import read_lines
     from bistil.vocab.whole import trim
 
-    codes = list(filter(None, options.languages.split(",")))
-    if bool(codes) == bool(options.text):
+    if bool(options.languages) == bool(options.text):
         raise InputError("Either --languages, with --data, or --text with files was expected.")
     files = {path.stem: path for path in options.text}
     if len(files) < len(options.text):
         raise InputError("The --text files should have different names: each stands for a language.")
-    if codes:
+    if options.languages:
         data = open_data("folder", options.data)
-        files = {code: data.text(code) for code in codes}
+        files = {code: data.text(code) for code in options.languages}
     corpora = {code: read_lines(path) for code, path in files.items()}
     found = trim(
         options.model, corpora, options.to, threshold=options.threshold, characters=options.characters

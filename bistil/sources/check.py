@@ -7,7 +7,7 @@ so tokenised and running text meet.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ def check_folder(data: DataFolder, *, say: Callable[[str], None] = lambda text: 
     }
     strange = tuple(f"{column} ({pattern})" for column, pattern in patterns.items())
     return FolderCheck(
-        tuple(files),
+        tuple(_side_by_side(files)),
         tuple(overlaps),
         tuple(missing),
         strange,
@@ -243,14 +243,42 @@ def _remarks(what: str, path: Path, examples: list[Any]) -> Iterator[str]:
         labels = len({example.label for example in examples})
         if labels > MANY and 2 * labels > len(examples):
             yield f"has {labels:,} labels in {len(examples):,} texts: are label and text swapped?"
+    if what in ("nli", "classification") and path.suffix not in (".csv", ".jsonl"):
+        texts = (text for example in examples for text in _sentences(what, example))
+        if quoted := sum(map(_is_quoted, texts)):
+            yield f"has {quoted:,} texts in quotation marks with doubled ones inside, which stay as they are"
     if what == "parsing":
         yield from (f"{remark} (the CoNLL-18 script refuses that)" for remark in strict.remarks(path))
 
 
+def _is_quoted(text: str) -> bool:
+    """Whether a cell stands in the quotation marks of a table that a program wrote."""
+    inner = text[1:-1]
+    return f'"{inner}"' == text and '""' in inner and '"' not in inner.replace('""', "")
+
+
+def _side_by_side(files: Sequence[FileCheck]) -> Iterator[FileCheck]:
+    """The checks, with a remark where translations, line by line, have another number of lines than those
+    beside them.
+    """
+    usual: dict[Path, int] = {}
+    for one in files:
+        if one.what != "parallel" or one.path.suffix == ".tsv" or one.error:
+            yield one
+            continue
+        wanted = usual.setdefault(one.path.parent, one.examples)
+        told = (
+            f"has {one.examples:,} lines, others beside it {wanted:,}: line n of all should be one sentence"
+        )
+        yield replace(one, remarks=(*one.remarks, told)) if one.examples != wanted else one
+
+
 def _read(what: str, path: Path) -> list[Any]:
-    if what == "text" or (what == "parallel" and path.suffix != ".tsv"):
+    if what == "text":
         return read_lines(path)
-    return read_parallel(path) if what == "parallel" else find_task(what).read(path)
+    if what == "parallel":
+        return read_parallel(path, None if path.suffix == ".tsv" else path)
+    return find_task(what).read(path)
 
 
 def _sentences(what: str, example: Any) -> Iterator[str]:

@@ -8,7 +8,6 @@ import io
 import socket
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ Load = Callable[[str, str, str | None, bool], Mapping[str, Any]]
 `features`.
 """
 Fetch = Callable[[str], Iterable[str]]
-"""From an address to the lines of its file, each with its end, as they arrive."""
+"""From an address, which is asked when the first is, to the lines of its file, each with its end."""
 FOLDERS = {"text": "corpora", "parsing": "ud"}
 COLUMNS = {"text": "corpus", "parallel": PARALLEL}
 ENDED_BY_A_BLANK = ("conllu", "iob2")
@@ -56,14 +55,7 @@ def get(
     Raises:
         InputError: where nobody has it, they cannot be reached, or a language is not in the entry.
     """
-    unknown = sorted(set(codes) - set(entry.languages))
-    if unknown:
-        raise InputError(f"{entry.name} has no {unknown[0]}; its languages: {', '.join(entry.languages)}.")
-    if not entry.fetched:
-        raise InputError(
-            f"{entry.name} is not on the hub: take its files from {entry.homepage}, name them in"
-            " FOLDER/languages.csv."
-        )
+    _check(entry, codes)
     written = []
     for code in codes or entry.languages:
         pattern = place(entry, code)
@@ -84,6 +76,18 @@ def get(
                     say(f"{here[split]}{remark}")
         _name(folder, entry, code, pattern, say)
     return written
+
+
+def _check(entry: DataSet, codes: Sequence[str]) -> None:
+    """Refuse a data set that nobody has here, and languages that are not its own."""
+    unknown = sorted(set(codes) - set(entry.languages))
+    if unknown:
+        raise InputError(f"{entry.name} has no {unknown[0]}; its languages: {', '.join(entry.languages)}.")
+    if not entry.fetched:
+        raise InputError(
+            f"{entry.name} is not on the hub: take its files from {entry.homepage}, name them in"
+            " FOLDER/languages.csv."
+        )
 
 
 def _of_hub(entry: DataSet, code: str, most: int | None, load: Load) -> dict[str, tuple[Iterable[str], str]]:
@@ -117,23 +121,13 @@ def _of_files(
     """The same, of files that are taken as they are."""
     part = entry.languages[code]
     addresses = {
-        ours: str(entry.files).format(part=part, split=theirs) for ours, theirs in entry.splits.items()
+        ours: str(entry.files).replace("{part}", part).replace("{split}", theirs)
+        for ours, theirs in entry.splits.items()
     }
     return {
-        split: (_first(_arriving(_Fetched(fetch, address), entry, code), entry, most), f" from {address}")
+        split: (_first(_arriving(fetch(address), entry, code), entry, most), f" from {address}")
         for split, address in addresses.items()
     }
-
-
-@dataclass(frozen=True)
-class _Fetched:
-    """The lines of an address, which is asked when the first of them is."""
-
-    fetch: Fetch
-    address: str
-
-    def __iter__(self) -> Iterator[str]:
-        yield from self.fetch(self.address)
 
 
 def _first(lines: Iterable[str], entry: DataSet, most: int | None) -> Iterator[str]:
@@ -158,14 +152,17 @@ def wanted(
     """Data sets with the languages wanted of each, from names of data sets or paths of experiment files.
 
     Of an experiment's data sets, the source language comes from the first of a task that has it, targets from
-    any; `say` is told of languages that none has.
+    any; `say` is told of languages that none has, and of those that are read although they are neither.
 
     Raises:
-        InputError: for an experiment without data sets, and for `codes` that are not its languages.
+        InputError: for an experiment without data sets, for `codes` that are not its languages or a set's,
+            and for a set that nobody has.
     """
     for name in names:
         if not name.endswith((".yaml", ".yml")):
-            yield data_set(name), tuple(codes)
+            entry = data_set(name)
+            _check(entry, codes)
+            yield entry, tuple(codes)
             continue
         experiment = Experiment.read(given(name))
         if not experiment.data_sets:
@@ -187,12 +184,29 @@ def wanted(
                 here = tuple(code for code in lacking if code in entry.languages)
                 lacking = [code for code in lacking if code not in here]
                 if here:
+                    _check(entry, here)
                     yield entry, here
             if lacking:
                 say(
                     f"{' and '.join(listed)} under `data_sets` has no {task} of {', '.join(lacking)}: add a"
                     " set that has, or name files of your own in languages.csv"
                 )
+        if not codes and (others := [code for code in _others(experiment) if code not in asked]):
+            say(
+                f"{name} also reads languages that are no targets, which do not come with it: get them by the"
+                f" names of data sets, with --languages {','.join(others)}"
+            )
+
+
+def _others(experiment: Experiment) -> list[str]:
+    """The codes of languages whose text or examples the experiment's systems name beside its targets."""
+    systems = [experiment.system(name) for name, _, _ in experiment.parsed]
+    learnt = {rows.language for one in systems for rows in (*one.learning.rows, *one.further)}
+    seen = any(one.student and one.student.languages == "seen" for one in systems)
+    generator = experiment.generator.languages if experiment.generator else ()
+    found = (*generator, *experiment.typology_among, *chain(*experiment.groups))
+    found += (*(experiment.seen if seen else ()), *sorted(learnt - {"source", "target", "targets"}))
+    return list(dict.fromkeys(found))
 
 
 def place(entry: DataSet, code: str) -> str:
@@ -223,13 +237,16 @@ def from_hub(name: str, part: str, revision: str | None, streamed: bool) -> Mapp
 
 
 def from_web(address: str) -> Iterator[str]:
-    """The lines of a public file, each with its end, as they arrive."""
+    """The lines of a public file, each with its end. It is read at one go, since only then a file that is cut
+    short on its way is an error.
+    """
     if not address.startswith("https://"):
         raise InputError(
             f"An address that starts with https:// was expected, not {address}: correct the table."
         )
     with urllib.request.urlopen(address, timeout=SECONDS) as answer:
-        yield from io.TextIOWrapper(answer, encoding="utf-8-sig", newline="")
+        text = answer.read().decode("utf-8-sig")
+    yield from io.StringIO(text, newline="\n")
 
 
 def add_to_table(folder: Path, code: str, column: str, pattern: str) -> bool:

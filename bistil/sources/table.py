@@ -71,6 +71,15 @@ class DataSet(Settings):
     without: Without | None = None
     note: str = ""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.files and (self.hub or self.revision or self.drop or self.without):
+            raise InputError(
+                f"The files of {self.name} are taken as they are: leave out `hub`, `revision`, `drop` and"
+                " `without`, or `files`.",
+                at=("files",),
+            )
+
     @property
     def fetched(self) -> bool:
         """Whether `bistil data get` can take it from somewhere."""

@@ -51,12 +51,15 @@ def iob2(rows: Iterable[Row], names: Names, drop: Sequence[str]) -> Iterator[str
 
 
 def pairs(rows: Iterable[Row], names: Names, drop: Sequence[str]) -> Iterator[str]:
-    """A table with tabs: premise, hypothesis, label."""
+    """A table with tabs: premise, hypothesis, label. A premise of white space alone stays one: AmericasNLI's
+    Nahuatl has three.
+    """
     yield "premise\thypothesis\tlabel\n"
     for row in rows:
         label = _class(names, "label", row["label"])
         if label:
-            yield f"{_line(row['premise'])}\t{_line(row['hypothesis'])}\t{label}\n"
+            premise = _line(row["premise"]) or " " * bool(row["premise"])
+            yield f"{premise}\t{_line(row['hypothesis'])}\t{label}\n"
 
 
 def labelled(rows: Iterable[Row], names: Names, drop: Sequence[str]) -> Iterator[str]:

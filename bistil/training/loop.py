@@ -274,7 +274,7 @@ def fit(
     finally:  # what accelerate hangs on a model would decide the precision of its next training
         for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
             objective.__dict__.pop(name, None)
-    logs.end()
+        logs.end()  # of a training that failed too, or the next one would go on with its curves
     if watcher.stopped:
         raise Stopped(
             f"{run.stage} stopped at step {trainer.state.global_step} of {ends}; run the same call"

@@ -271,6 +271,28 @@ def test_pretrain_refuses_a_place_that_cannot_be_written_before_it_trains(
         assert "nothing can be written there" in err or "there is something else already" in err
 
 
+def test_options_that_would_have_no_effect_are_refused(capsys, tmp_path: Path) -> None:
+    teacher = ("pretrain", "data/teachers/teacher-small.yaml", "--to", tmp_path / "teacher")
+    for words in (
+        (*teacher, "--processes", "2", "--device", "cuda"),
+        ("batch", "data/experiments/small.yaml", "--tflops", "3"),
+    ):
+        status, _, err = run(capsys, *words)
+        assert status == 2
+        assert is_one_paragraph(err), err
+    with pytest.raises(SystemExit):
+        cli.main(["data", "get", "squad", "--languages", ",", "--to", str(tmp_path)])
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_bench_refuses_its_folder_before_it_measures(capsys, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("bistil.bench.run_bench", lambda *_, **__: pytest.fail("it measured"))
+    (tmp_path / "file").touch()
+    status, _, err = run(capsys, "bench", "switch", "--to", tmp_path / "file")
+    assert status == 2
+    assert "nothing can be written there" in err
+
+
 @pytest.mark.slow
 def test_two_processes_train_one_teacher(capfd, world: Path, tmp_path: Path) -> None:
     (tmp_path / "teacher.yaml").write_text(PRETRAIN, encoding="utf-8")

@@ -7,9 +7,11 @@ import re
 import shutil
 import threading
 import unicodedata
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +225,63 @@ def test_a_web_that_fails_is_told_in_one_line_and_leaves_nothing(tmp_path: Path,
     assert list(sources.from_web("https://x.org/a")) == ["ä\r\n", "b"]
     with pytest.raises(InputError, match="starts with https://"):
         list(sources.from_web("file:///etc/passwd"))
+
+
+class CutShort(BaseHTTPRequestHandler):
+    """Answers with less than it says."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(UNER) + 1))
+        self.end_headers()
+        self.wfile.write(UNER.encode())
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing."""
+
+
+def test_a_file_that_is_cut_short_on_its_way_is_none(tmp_path: Path, monkeypatch) -> None:
+    with HTTPServer(("127.0.0.1", 0), CutShort) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        real, here = urllib.request.urlopen, f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setattr(urllib.request, "urlopen", lambda address, timeout: real(here, timeout=timeout))
+        with pytest.raises(InputError, match="gave nothing: IncompleteRead"):
+            get(data_set("uner-ewt"), tmp_path, ["eng"], say=print)
+        server.shutdown()
+    assert not list(tmp_path.rglob("*.iob2"))
+
+
+def test_only_ends_of_lines_end_lines(monkeypatch) -> None:
+    monkeypatch.setattr(urllib.request, "urlopen", lambda address, timeout: io.BytesIO(b"a\rb\x0bc\nd\r\n"))
+    assert list(sources.from_web("https://x.org/a")) == ["a\rb\x0bc\n", "d\r\n"]
+
+
+def test_files_as_they_are_go_without_what_would_change_them() -> None:
+    for wrong in ({"drop": ("MISC",)}, {"hub": "a/b"}, {"without": Without(set="xnli")}):
+        with pytest.raises(InputError, match="taken as they are"):
+            replace(data_set("uner-ewt"), **wrong)
+
+
+def test_nothing_is_fetched_before_all_that_is_asked_for_is_known(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(sources, "from_web", lambda address: pytest.fail("it was fetched"))
+    for wrong in (["no-such-set"], ["lafand-mt"], ["uner-ewt", "squad", "--languages", "eng, swa"]):
+        assert cli.main(["data", "get", "cad-snli", *wrong, "--to", str(tmp_path)]) == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_languages_that_an_experiment_reads_beside_its_targets_are_told() -> None:
+    told = list[str]()
+    list(wanted([str(ROOT / "data" / "experiments" / "real-madg.yaml")], say=told.append))
+    others = next(line for line in told if "are no targets" in line).rpartition(" ")[2].split(",")
+    assert {"aym", "zho"} <= set(others)
+    assert not {"eng", "kpv"} & set(others)
+
+
+def test_a_premise_without_letters_is_written_as_one_that_is_read(tmp_path: Path) -> None:
+    rows = table([{"premise": " ", "hypothesis": "b", "label": 0}], label=NLI)
+    get(data_set("americasnli"), tmp_path, ["nah"], load=lambda *_: {"test": rows}, say=print)
+    (pair,) = task("nli").read(tmp_path / "nli/americasnli/nah-test.tsv")
+    assert (pair.premise, pair.hypothesis) == (" ", "b")
 
 
 def test_details_of_the_formats(tmp_path: Path) -> None:
@@ -612,6 +671,35 @@ def test_likely_mistakes_in_files_that_can_be_read_are_told(tmp_path: Path, caps
     ]
     assert told("Anna I-PER\nOslo I-LOC\nBay I-LOC\n", ["label,text", "good,x"]) == [
         "read, but n-test.txt, has 2 I- tags that continue no entity of their type: each is read as B-"
+    ]
+
+
+def test_translations_are_read_line_by_line_as_a_run_reads_them(tmp_path: Path, capsys) -> None:
+    (tmp_path / "languages.csv").write_text(
+        "code,name,family,seen,corpus,parallel\nqaa,A,F,yes,,a.txt\nqab,B,F,no,,b.txt\n", encoding="utf-8"
+    )
+
+    def told(first: str, second: str) -> tuple[int, str]:
+        (tmp_path / "a.txt").write_text(first, encoding="utf-8")
+        (tmp_path / "b.txt").write_text(second, encoding="utf-8")
+        return cli.main(["data", "check", str(tmp_path)]), capsys.readouterr().out
+
+    assert "read, but" not in told("a\nb\n", "c\nd\n")[1]
+    assert "read, but b.txt, has 1 lines, others beside it 2" in told("a\nb\n", "c\n")[1]
+    status, out = told("a\n\nb\n", "c\nd\n")
+    assert status == 1
+    assert "a.txt, line 2: expected two sentences, neither blank" in out
+
+
+def test_texts_in_quotation_marks_of_a_table_are_told(tmp_path: Path) -> None:
+    (tmp_path / "languages.csv").write_text(
+        "code,name,family,seen,corpus,nli\nqaa,A,F,yes,,a.tsv\n", encoding="utf-8"
+    )
+    rows = ['"He said ""no"" twice."\tb', '"No," he said, "no."\t"b"', "a\tb"]
+    (tmp_path / "a.tsv").write_text("".join(f"{row}\tneutral\n" for row in rows), encoding="utf-8")
+    checked = check_folder(DataFolder(tmp_path))
+    assert [one.remarks for one in checked.files] == [
+        ("has 1 texts in quotation marks with doubled ones inside, which stay as they are",)
     ]
 
 

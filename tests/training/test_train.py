@@ -385,6 +385,20 @@ def test_a_training_that_diverged_ends_in_an_error_and_not_in_a_model(tmp_path: 
         run(make(), tmp_path, rate=1e30)
 
 
+def test_the_log_of_a_training_that_fails_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = list[str]()
+    monkeypatch.setattr("bistil.training.logs.end", lambda: ended.append("log"))
+
+    def fails(event: Event) -> None:
+        raise InputError("no room")
+
+    with pytest.raises(InputError, match="no room"):
+        run(make(), tmp_path, progress=fails)
+    assert ended == ["log"]
+
+
 def test_a_broken_start_is_not_told_to_learn_more_slowly(tmp_path: Path) -> None:
     objective = make()
     with torch.no_grad():
