@@ -5,7 +5,7 @@ Notable: the file is text that exists, cut and filled in, so every value keeps t
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -111,10 +111,11 @@ def begin(wish: Wish, folder: Path) -> tuple[Experiment, Profile]:
         (made / EXPERIMENT).write_text(text, encoding="utf-8", newline="\n")
         experiment = Experiment.read(made / EXPERIMENT)
         if not wish.miniworld:
-            for code in (wish.source, wish.target):
-                for kind in ("text", wish.task):
-                    under = "corpus" if kind == "text" else column(kind)
-                    add_to_table(made, code, under, _place(kind, code))
+            for kind in ("text", wish.task):
+                under = "corpus" if kind == "text" else column(kind)
+                sets = _public(kind, wish.source, wish.target)
+                for code in (wish.source, wish.target):
+                    add_to_table(made, code, under, _place(kind, code, sets))
     return experiment, fitted
 
 
@@ -225,17 +226,21 @@ def _divides(config: PreTrainedConfig, lrf: int) -> bool:
 
 
 def _public(kind: str, source: str, target: str) -> list[DataSet]:
-    """Data sets that can be fetched for this: one for both languages, or one for each that has one."""
+    """Data sets that can be fetched for this: one for both languages, or one for each that has one; that of
+    the source has a split to train on.
+    """
     known = [one for one in data_sets().values() if one.task == AS.get(kind, kind) and one.fetched]
-    both = [one for one in known if {source, target} <= set(one.languages)]
-    each = [next((one for one in known if code in one.languages), None) for code in (source, target)]
-    return both[:1] or [one for one in each if one]
+    taught = [one for one in known if source in one.languages and "train" in one.splits]
+    tested = [one for one in known if target in one.languages]
+    return [one for one in taught if one in tested][:1] or taught[:1] + tested[:1]
 
 
-def _place(kind: str, code: str) -> str:
-    """Where a language's files of a kind are expected: where `bistil data get` puts them, if it has them."""
-    for entry in data_sets().values():
-        if entry.task == AS.get(kind, kind) and entry.fetched and code in entry.languages:
+def _place(kind: str, code: str, sets: Sequence[DataSet]) -> str:
+    """Where a language's files of a kind are expected: where `bistil data get` puts them, if the sets have
+    them.
+    """
+    for entry in sets:
+        if code in entry.languages:
             return place(entry, code)
     suffix = SUFFIXES[FORMATS[kind]]
     folder = FOLDERS.get(AS.get(kind, kind), kind)

@@ -13,6 +13,7 @@ from bistil.experiment import Experiment
 from bistil.models.packaged import teacher_config
 from bistil.plan.begin import Wish, begin, unknown
 from bistil.plan.profiles import PROFILES, misfits, profile
+from bistil.sources.get import place, wanted
 from bistil.text.languages import DataFolder
 
 EXPERIMENTS = ROOT / "data" / "experiments"
@@ -89,6 +90,26 @@ def test_the_language_table_names_where_get_puts_files(tmp_path: Path) -> None:
     other, _ = begin(wish(target="xyz", task="pos"), tmp_path / "other")
     assert other.data_sets == {"text": ("wikipedia",), "pos": ("ud-2.7",)}
     assert DataFolder(tmp_path / "other").language("xyz").files["treebank"] == "ud/xyz-{split}.conllu"
+
+
+@pytest.mark.parametrize(
+    ("target", "task", "sets"),
+    [
+        ("swa", "nli", ("xnli",)),
+        ("aym", "nli", ("multinli", "americasnli")),
+        ("ara", "qa", ("squad", "xquad")),
+    ],
+)
+def test_what_get_fetches_is_where_the_table_says_and_has_the_source_to_train_on(
+    target: str, task: str, sets: tuple[str, ...], tmp_path: Path
+) -> None:
+    experiment, _ = begin(wish(target=target, task=task), tmp_path / "mine")
+    assert experiment.data_sets[task] == sets
+    table = DataFolder(tmp_path / "mine").languages
+    got = [entry for entry, _ in wanted([str(tmp_path / "mine" / "experiment.yaml")]) if entry.task == task]
+    assert "train" in got[0].splits
+    for entry, code in zip((got[0], got[-1]), ("eng", target), strict=True):
+        assert table[code].files[task] == place(entry, code)
 
 
 def test_reductions_that_do_not_divide_the_teacher_are_left_out(tmp_path: Path) -> None:
