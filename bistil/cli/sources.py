@@ -94,11 +94,13 @@ def _data_list(options: argparse.Namespace) -> int:
 
 
 def _data_get(options: argparse.Namespace) -> int:
+    from bistil.batch.signals import as_interrupts
     from bistil.sources.get import get, wanted
 
     asked = list(wanted(options.names, options.languages))  # all are known before one is fetched
-    for entry, languages in asked:
-        get(entry, options.to, languages, most=options.most, say=print)
+    with as_interrupts():  # or half a file would stay where a terminal is closed
+        for entry, languages in asked:
+            get(entry, options.to, languages, most=options.most, say=print)
     return 0
 
 

@@ -5,6 +5,8 @@ folder.
 import io
 import re
 import shutil
+import subprocess
+import sys
 import threading
 import unicodedata
 import urllib.request
@@ -249,6 +251,27 @@ def test_a_file_that_is_cut_short_on_its_way_is_none(tmp_path: Path, monkeypatch
             get(data_set("uner-ewt"), tmp_path, ["eng"], say=print)
         server.shutdown()
     assert not list(tmp_path.rglob("*.iob2"))
+
+
+ENDS = """
+import os, signal, sys
+from bistil import cli
+from bistil.sources import get
+
+def web(address):
+    yield "the first half"
+    os.kill(os.getpid(), signal.SIGTERM)
+    yield "the other"
+
+get.from_web = web
+sys.exit(cli.main(["data", "get", "uner-ewt", "--to", sys.argv[1]]))
+"""
+
+
+def test_nothing_stays_of_a_file_whose_process_is_told_to_end(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", ENDS, str(tmp_path)], capture_output=True, timeout=300)
+    assert done.returncode == 130, done.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_only_ends_of_lines_end_lines(monkeypatch) -> None:
