@@ -7,11 +7,10 @@ format it came from; one process writes.
 from hashlib import sha256
 from pathlib import Path
 
-from filelock import FileLock
-
 from bistil.errors import InputError
 from bistil.miniworld.settings import load_settings
 from bistil.miniworld.write import write_world
+from bistil.store.locks import alone
 from bistil.store.provenance import canonical_json
 from bistil.text.languages import DATA
 from bistil.text.written import aside, check_named, open_to_others
@@ -31,8 +30,8 @@ def ensure_world(folder: Path, settings: Path | None = None, listener: Listener 
         settings: the settings file; by default the project's data/miniworld.yaml.
 
     Raises:
-        InputError: where the settings are not valid, or `folder` holds something else; nothing is written
-            then.
+        InputError: where the settings are not valid, `folder` holds something else, or its file system has no
+            locks; nothing is written then.
     """
     check_named(folder)
     wanted = load_settings(settings or DATA / "miniworld.yaml")
@@ -45,7 +44,7 @@ def ensure_world(folder: Path, settings: Path | None = None, listener: Listener 
             " another folder."
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
+    with alone(folder.with_name(f".{folder.name}.lock"), lambda who, seconds: None):
         if _mark(folder) == mark:  # another process was faster
             return folder
         with aside(folder) as made:

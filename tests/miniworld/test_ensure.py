@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import filelock
 import pytest
 import yaml
 
@@ -51,6 +52,17 @@ def test_changed_settings_replace_the_world_and_leave_nothing_beside_it(
     assert not (folder / "stray.txt").exists()
     assert len((folder / "parallel" / "qaa-qab.tsv").read_text(encoding="utf-8").splitlines()) == 4
     assert sorted(path.name for path in folder.parent.iterdir() if not path.name.startswith(".")) == ["world"]
+
+
+def test_a_file_system_without_locks_is_refused(
+    tmp_path: Path, settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise NotImplementedError("no flock here")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    with pytest.raises(InputError, match="has no locks"):
+        ensure_world(tmp_path / "world", settings)
 
 
 def test_an_interrupted_write_leaves_no_world_and_is_repaired(
