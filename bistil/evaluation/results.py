@@ -117,8 +117,8 @@ def results_text(rows: Iterable[Row]) -> str:
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
-    """Read a `results.csv`; other columns than COLUMNS or a cell that is no number where one belongs are an
-    `InputError`.
+    """Read a `results.csv` as `tidy` gives its rows; other columns than COLUMNS or a cell that is no number
+    where one belongs are an `InputError`, as is what `tidy` refuses.
     """
     header, rows = read_csv(path)
     if set(COLUMNS) - set(header) - set(ADDED) or set(header) - set(COLUMNS):
@@ -134,7 +134,10 @@ def read_results(path: Path) -> list[dict[str, Any]]:
             raise InputError(
                 f"A number was expected in {path}, line {number}, but {error}. Correct that line."
             ) from error
-    return found
+    try:
+        return tidy(found)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def with_axes(row: Row) -> dict[str, Any]:
@@ -320,6 +323,15 @@ def of_run_seeds(rows: Sequence[Row]) -> Sequence[Row]:
         seeds.setdefault(row["artefact"], set()).add(row["seed"])
     run = {seed for found in seeds.values() if len(found) == 1 for seed in found}
     return [row for row in rows if row["seed"] in run or not run]
+
+
+def ratio_to(other: Sequence[Row], own: Sequence[Row], column: str = "value") -> float | None:
+    """Return how many times the other side's mean of a column one has, over the targets of which both have
+    it; None where there are none, or the other's is not above 0.
+    """
+    sides = [[row for row in side if row.get(column) is not None] for side in (own, other)]
+    ours, theirs = (average(side, column, common_targets(*sides)) for side in sides)
+    return ours.mean / theirs.mean if ours and theirs and theirs.mean > 0 else None
 
 
 def distinct_seeds(*sides: Iterable[Row]) -> list[Any]:

@@ -95,13 +95,14 @@ def read_outcomes(path: Path) -> Outcomes | None:
 
 
 def write_outcomes(folder: Path, kept: Mapping[str, Outcomes]) -> None:
-    """Write outcomes of several evaluations, one file each, for `read_all_outcomes`; files of an earlier call
-    go. None: no folder.
+    """Write outcomes of several evaluations, one file each, for `read_all_outcomes`; then files of an earlier
+    call go. None: no folder.
     """
-    for old in folder.glob("*.safetensors"):
-        old.unlink()
     for name, outcomes in kept.items():
         write_whole(folder / f"{name}.safetensors", save(dict(outcomes.sums), {"test": outcomes.test}))
+    for old in folder.glob("*.safetensors"):
+        if old.stem not in kept:
+            old.unlink()
 
 
 def read_all_outcomes(folder: Path) -> dict[str, Outcomes]:
@@ -148,11 +149,12 @@ def signed_rank(differences: Collection[float]) -> float:
     found = np.array([one for one in np.round(list(differences), 9) if one])
     _, place, times = np.unique(np.abs(found), return_inverse=True, return_counts=True)
     twice = (2 * times.cumsum() - times + 1)[place]  # a mean of ranks may be a half
-    ways = np.zeros(twice.sum() + 1)  # of each sum of ranks with a plus
-    ways[0] = 1.0
+    shares = np.zeros(twice.sum() + 1)  # of all signs, by the sum of ranks with a plus
+    shares[0] = 1.0
     for rank in twice:
-        ways[rank:] += ways[: len(ways) - rank].copy()
-    return float(ways[twice[found > 0].sum() :].sum() / ways.sum())
+        shares[rank:] += shares[: len(shares) - rank].copy()
+        shares /= 2
+    return float(shares[twice[found > 0].sum() :].sum())
 
 
 def difference(left: Collection[np.ndarray], right: Collection[np.ndarray]) -> Difference:

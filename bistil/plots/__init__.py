@@ -21,6 +21,7 @@ from bistil.evaluation.results import (
     metric_label,
     over_all,
     primary_metric,
+    ratio_to,
     rows_of,
     select,
     settings,
@@ -151,9 +152,10 @@ def vocabulary_curve(thresholds: Sequence[float], sizes: Sequence[int], chosen: 
 def trade_off(rows: Sequence[Row]) -> Figure:
     """Draw score against cost as in BiStil's Figure 1: one panel for each task (and teacher) with FLOPs.
 
-    x: FLOPs an example relative to the language-adapted teacher. y: primary metric, mean over targets and
-    seeds. Area of the circles: parameters, relative to the teacher. Systems without FLOPs (a floor) are a
-    dotted line. What scores so little that a third of the panel would be empty is told in words instead.
+    x: FLOPs an example relative to the language-adapted teacher, over the targets that both have. y: primary
+    metric, mean over targets and seeds. Area of the circles: parameters, relative to the teacher. Systems
+    without FLOPs (a floor), or without a target in common with the teacher, are a dotted line. What scores so
+    little that a third of the panel would be empty is told in words instead.
     """
     panels = [
         setting for setting in settings(rows) if average(rows_of(rows, setting), "flops_per_example")
@@ -178,28 +180,28 @@ def trade_off(rows: Sequence[Row]) -> Figure:
 def _trade_off(ax: Axes, chosen: Sequence[Row], shades: Mapping[str, str]) -> list[Spot]:
     """Draw one panel; return the points that are to be labelled."""
     teacher = select(chosen, Variant(TEACHER))
-    flops, size = average(teacher, "flops_per_example"), average(teacher, "parameters")
+    relative = average(teacher, "flops_per_example") is not None
     targets = len({row["target"] for row in chosen})
     found = [(one, select(chosen, one)) for one in variants(chosen)]
     scores = {one: mean for one, own in found if (mean := average(own))}
     least = _least([mean.mean for mean in scores.values()])
     spots, below = [], []
     for variant, own in found:
-        score, cost, parameters = (
-            average(own, column) for column in ("value", "flops_per_example", "parameters")
-        )
+        score, cost = average(own), average(own, "flops_per_example")
+        x = cost.mean if cost else None
+        if relative:
+            x = ratio_to(teacher, own, "flops_per_example")
         if score is None:
             continue
         part = f" ({score.targets} of {targets} targets)" if score.targets < targets else ""
         shade = shades[variant.system]
         if score.mean < least:
             below.append(f"{variant.label}{part}: {score.mean:.1f}")
-        elif cost is None:
+        elif x is None:
             ax.axhline(score.mean, color=shade, linestyle=":", linewidth=1.5)
             spots.append(Spot(ax.get_xlim()[1], score.mean, variant.label + part, 0))
         else:
-            x = cost.mean / flops.mean if flops and flops.mean else cost.mean
-            area = 300 * parameters.mean / size.mean if parameters and size and size.mean else 90
+            area = 300 * (ratio_to(teacher, own, "parameters") or 0.3)
             face, first = to_rgba(shade, 0.3), 3 + 1 / area  # the largest lies lowest
             ax.scatter(x, score.mean, s=area, facecolor=face, edgecolor=shade, linewidth=1.5, zorder=first)
             ax.plot(x, score.mean, color=shade, marker=".", markersize=5, linestyle="", zorder=4)

@@ -24,6 +24,7 @@ from bistil.report.ranks import rank_tables
 from bistil.report.readme import refresh
 from bistil.report.supports import support_figures
 from bistil.report.tables import Table, group_tables
+from bistil.report.templates import signed
 from bistil.settings.files import read_json
 from bistil.sft.train_sft import phases
 from bistil.store.artefacts import Artefact, Store
@@ -267,7 +268,7 @@ def _published_tables(rows: Sequence[Row]) -> list[Table]:
                     pair.target,
                     f"{pair.ours:.1f}",
                     f"{pair.published:.1f}",
-                    f"{pair.difference:+.1f}".replace("-", "−"),
+                    signed(pair.difference),
                     pair.teacher,
                     pair.reference,
                 )

@@ -84,8 +84,8 @@ def _written(report: Path) -> str:
     days = []
     for path in report.glob("manifests/*.json"):
         with suppress(InputError):
-            days.append(str(read_json(path, dict).get("finished", "–"))[:10])
-    return max(days, default="–")
+            days.append(str(read_json(path, dict).get("finished") or "")[:10])
+    return max(days, default="") or "–"
 
 
 def write_index(reports: Path) -> Path:

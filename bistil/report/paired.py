@@ -150,8 +150,8 @@ def paired(rows: Iterable[Row], kept: Kept) -> list[tuple[Setting, list[Pair]]]:
 def _best(
     own: Mapping[Variant, Sequence[Row]], students: Sequence[Variant], student: Variant
 ) -> Variant | None:
-    """The best student by another recipe than BiStil that learns from the same examples, on the targets that
-    it shares with this one.
+    """The best student by another recipe than BiStil that learns from the same examples, of those that share
+    the most targets with this one, on these.
     """
     targets = {row["target"] for row in own[student]}
     recipes = {one: SYSTEMS.get(one.system.partition("@")[0]) for one in students}
@@ -160,8 +160,8 @@ def _best(
         for one, recipe in recipes.items()
         if not (recipe and recipe.ours) and _regime(one) == _regime(student)
     ]
-    means = {variant: mean.mean for variant in others if (mean := average(own[variant], targets=targets))}
-    return max(means, key=lambda variant: means[variant]) if means else None
+    means = {variant: mean for variant in others if (mean := average(own[variant], targets=targets))}
+    return max(means, key=lambda one: (means[one].targets, means[one].mean)) if means else None
 
 
 def _regime(variant: Variant) -> list[str]:

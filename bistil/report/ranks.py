@@ -7,14 +7,15 @@ give, which the paired bootstrap and the spread over seeds say.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from statistics import fmean
 from typing import NamedTuple
 
-from bistil.evaluation.results import Row, is_student, rows_of, select, settings, variants
+from bistil.evaluation.results import Row, Setting, is_student, rows_of, select, settings, variants
 from bistil.evaluation.significance import signed_rank
 from bistil.report.tables import Table
+from bistil.report.templates import signed
 from bistil.systems.table import SYSTEMS
 
 LEAST = 5
@@ -30,10 +31,12 @@ class Model(NamedTuple):
     regime: str
 
 
-def cells(rows: Iterable[Row]) -> dict[Model, dict[tuple[str, str], float]]:
-    """Means over seeds by task and target on each task's primary metric, for each model."""
-    rows, found = list(rows), defaultdict[Model, dict[tuple[str, str], float]](dict)
-    for setting in settings(rows):
+def cells(rows: Sequence[Row], tasks: Iterable[Setting]) -> dict[Model, dict[tuple[str, str], float]]:
+    """Means over seeds by task and target on each task's primary metric, for each model; tasks: of one
+    teacher and source.
+    """
+    found = defaultdict[Model, dict[tuple[str, str], float]](dict)
+    for setting in tasks:
         chosen = rows_of(rows, setting)
         for variant in variants(chosen):
             own = select(chosen, variant)
@@ -46,22 +49,33 @@ def cells(rows: Iterable[Row]) -> dict[Model, dict[tuple[str, str], float]]:
 
 
 def rank_tables(rows: Iterable[Row]) -> list[Table]:
-    """The test of each student against each whole model that it shares at least LEAST cells with; none where
-    there are none.
+    """The test of each student against each whole model that it shares at least LEAST cells with, one table
+    for each teacher and source; none where there are none.
     """
-    found = cells(rows)
-    lines = []
+    rows, origins = list(rows), defaultdict[tuple[str, str], list[Setting]](list)
+    for setting in settings(rows):
+        origins[setting.teacher, setting.source].append(setting)
+    title = "Signed ranks over tasks and targets"
+    head = ("student", "against", "better in cells", "mean difference", "of its score", "p, one-sided")
+    return [
+        Table(title + (f" ({teacher}, from {source})" if len(origins) > 1 else ""), head, lines)
+        for (teacher, source), tasks in origins.items()
+        if (lines := _lines(cells(rows, tasks)))
+    ]
+
+
+def _lines(found: Mapping[Model, Cells]) -> list[tuple[str, ...]]:
+    lines = list[tuple[str, ...]]()
     students = [one for one in found if one.student]
     for one, whole in product(students, [one for one in found if not one.student]):
         own, theirs = found[one], found[whole]
         gaps = [own[at] - theirs[at] for at in own.keys() & theirs.keys()]
         if one.regime == whole.regime and sum(map(bool, gaps)) >= LEAST:
             better = f"{sum(gap > 0 for gap in gaps)} of {len(gaps)}"
-            percent = f"{relative_deviation(own, theirs):+.1f} %" if all(theirs.values()) else "–"
-            far = f"{fmean(gaps):+.1f}", percent
+            percent = f"{signed(relative_deviation(own, theirs))} %" if all(theirs.values()) else "–"
+            far = signed(fmean(gaps)), percent
             lines.append((one.label, whole.label, better, *far, f"{signed_rank(gaps):.4f}"))
-    head = ("student", "against", "better in cells", "mean difference", "of its score", "p, one-sided")
-    return [Table("Signed ranks over tasks and targets", head, lines)] if lines else []
+    return lines
 
 
 def relative_deviation(students: Cells, teachers: Cells) -> float:

@@ -20,6 +20,7 @@ from bistil.evaluation.results import (
     average,
     common_targets,
     metric_label,
+    over_all,
     primary_metric,
     read_results,
     rows_of,
@@ -129,12 +130,18 @@ def means(results: Path) -> str:
 
 
 def _by_group(rows: Sequence[Row], groups: Mapping[str, Sequence[str]]) -> list[list[str]]:
-    """A line for each group and a column for each zero-shot method, tasks beside each other in a cell."""
+    """A line for each group and a column for each zero-shot method, tasks beside each other in a cell; a
+    method that lacks a target of the group has no mean.
+    """
     found = [(rows_of(rows, one), metric_label(primary_metric(rows, one.task))) for one in settings(rows)]
     methods = [one for one in variants(rows) if "@" not in one.system]
     lines = [[" / ".join(metric for _, metric in found), *(one.label for one in methods)]]
     for name, targets in groups.items():
-        cells = [[average(select(own, one), targets=targets) for own, _ in found] for one in methods]
+        there = [{row["target"] for row in own} & {*targets} for own, _ in found]
+        cells = [
+            [over_all(select(own, one), its) for (own, _), its in zip(found, there, strict=True)]
+            for one in methods
+        ]
         lines.append([name, *(" / ".join(map(_shown, its)) for its in cells)])
     return lines
 

@@ -18,6 +18,7 @@ from bistil.evaluation.results import (
     is_student,
     metric_label,
     primary_metric,
+    ratio_to,
     rows_of,
     select,
     settings,
@@ -103,7 +104,7 @@ def headline(rows: Sequence[Row], setting: Setting) -> dict[str, str] | None:
     if ours is None or theirs is None or theirs.mean <= 0:
         return None
     columns = ("parameters", "flops_per_example", "latency_ms")
-    smaller, flops, latency = (_ratio(student, teacher, column) for column in columns)
+    smaller, flops, latency = (ratio_to(teacher, student, column) for column in columns)
     price = [
         f"{1 / smaller:.1f} times fewer parameters" if smaller else "",
         f"{flops:.2f} of the FLOPs" if flops else "",
@@ -189,7 +190,7 @@ def _score_table(
     students = [variant for variant in systems if any(map(is_student, select(chosen, variant)))]
     best = _best(means, students, [len(column) for column in columns])
     teacher = select(chosen, Variant(TEACHER))
-    shares = {variant: _share(select(chosen, variant), teacher) for variant in means}
+    shares = {variant: ratio_to(teacher, select(chosen, variant)) for variant in means}
     shown_shares = shares.get(Variant(TEACHER)) is not None
     seeds = max((mean.seeds for cells in means.values() for mean in cells if mean), default=0)
     lines = []
@@ -197,7 +198,7 @@ def _score_table(
         shown = [Cell("–") if mean is None else _mean_cell(mean, len(column), seeds, best[place] == variant)
                  for place, (mean, column) in enumerate(zip(cells, columns, strict=True))]  # fmt: skip
         if shown_shares:
-            shown.append(Cell("–" if (share := shares[variant]) is None else f"{share:.1f}"))
+            shown.append(Cell("–" if (share := shares[variant]) is None else f"{100 * share:.1f}"))
         lines.append((variant, shown))
     head = [*named, *(["mean"] if whole else []), *(["% of teacher"] if shown_shares else [])]
     return {
@@ -210,13 +211,6 @@ def _score_table(
         "students": bool(students),
         "same": _left_out(same),
     }
-
-
-def _share(own: Sequence[Row], teacher: Sequence[Row]) -> float | None:
-    """What a system keeps of the teacher's score in percent, over the targets that both have."""
-    common = {row["target"] for row in own} & {row["target"] for row in teacher}
-    ours, theirs = average(own, targets=common), average(teacher, targets=common)
-    return 100 * ours.mean / theirs.mean if ours and theirs and theirs.mean > 0 else None
 
 
 def one_model(chosen: Sequence[Row]) -> dict[Variant, Variant]:
@@ -275,7 +269,7 @@ def cost_table(rows: Sequence[Row], setting: Setting) -> dict[str, Any]:
     for variant in variants(chosen):
         own, cells = select(chosen, variant), []
         for column, _, unit, _, smaller in columns:
-            mean, ratio = average(own, column), _ratio(own, teacher, column)
+            mean, ratio = average(own, column), ratio_to(teacher, own, column)
             better = (
                 variant.system != TEACHER
                 and ratio is not None
@@ -313,12 +307,6 @@ def _time_notes(chosen: Sequence[Row]) -> list[str]:
                 " shorten them."
             )
     return notes
-
-
-def _ratio(own: Sequence[Row], teacher: Sequence[Row], column: str) -> float | None:
-    targets = {row["target"] for row in own} & {row["target"] for row in teacher}
-    a, b = average(own, column, targets), average(teacher, column, targets)
-    return a.mean / b.mean if a and b and b.mean else None
 
 
 def number(value: float) -> str:

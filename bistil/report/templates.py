@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from bistil.plots.style import inches, svg, themed
-from bistil.report.tables import setting_name, slug
+from bistil.report.tables import number, setting_name, slug
 from bistil.settings.files import read_text
 from bistil.store.whole import write_whole
 
@@ -43,17 +43,20 @@ def environment() -> Environment:
     )
     made.filters.update(score=_score, signed=signed, duration=duration, size=_size, json=_json)
     made.filters.update(manifest_name=_manifest_name, probability=probability, data_url=data_url)
+    made.filters.update(number=number)
     made.globals.update(setting_name=setting_name, long=LONG, whole_manifests=WHOLE_MANIFESTS)
     return made
 
 
 def save(folder: Path, pattern: str, files: Mapping[str, str]) -> None:
-    """Write these files and remove what else an earlier page left there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob(pattern):
-        old.unlink()
+    """Write these files, and then remove what else an earlier page left there: it may be all that there is
+    of them.
+    """
     for name, text in files.items():
         write_whole(folder / name, text)
+    for old in folder.glob(pattern):
+        if old.name not in files:
+            old.unlink()
 
 
 def save_figures(

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from bistil import batch
 from bistil.errors import InputError
-from bistil.evaluation.results import Variant, average, metric_label, primary_metric, select, variants
+from bistil.evaluation.results import Variant, metric_label, over_all, primary_metric, select, variants
 from bistil.experiment import Cell, Experiment
 from bistil.plots.alignment import alignment_and_score, alignment_by_layer
 from bistil.settings.files import read_csv
@@ -134,16 +134,20 @@ def study_alignment(base: Experiment, asked: Alignment, build: Build) -> Found:
 
 def strategies(rows: Sequence[Row], scores: dict[str, float]) -> list[Row]:
     """For each system and measure its alignment, all layers together, and its score: means over targets and
-    seeds.
+    seeds. A system that lacks a target has none.
     """
-    found: dict[tuple[str, str], list[float]] = {}
+    found: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         if row["layer"] == TOGETHER:
-            found.setdefault((row["system"], row["by"]), []).append(row["accuracy"])
+            found.setdefault((row["system"], row["by"]), []).append(row)
+    targets = {row["target"] for own in found.values() for row in own}
     return [
-        {"system": system, "by": by, "alignment": round(fmean(values), 4), "score": round(scores[system], 4)}
-        for (system, by), values in found.items()
-        if system in scores
+        {
+            **{"system": system, "by": by, "alignment": round(fmean(row["accuracy"] for row in own), 4)},
+            "score": round(scores[system], 4),
+        }
+        for (system, by), own in found.items()
+        if system in scores and {row["target"] for row in own} == targets
     ]
 
 
@@ -170,8 +174,11 @@ def _label(cell: Cell) -> str:
 
 
 def _scores(rows: Sequence[Row]) -> dict[str, float]:
-    """The score of each system in rows of one metric, over targets and seeds."""
-    means = {variant.label: average(select(rows, variant)) for variant in variants(rows)}
+    """The score of each system in rows of one metric, over targets and seeds; none of one that lacks a
+    target.
+    """
+    targets = {row["target"] for row in rows}
+    means = {variant.label: over_all(select(rows, variant), targets) for variant in variants(rows)}
     return {label: mean.mean for label, mean in means.items() if mean}
 
 

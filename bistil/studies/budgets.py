@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from bistil import batch, plots
 from bistil.errors import InputError
-from bistil.evaluation.results import average, common_targets, metric_label, primary_metric
+from bistil.evaluation.results import average, common_targets, metric_label, over_all, primary_metric
 from bistil.experiment import Experiment
 from bistil.settings.ranges import Factor, Filled, Seed, Settings
 from bistil.sft.bottleneck import AdapterModule
@@ -128,20 +128,29 @@ def study_budgets(base: Experiment, asked: Budgets, build: Build, *, say: Callab
     found.tables["budgets"] = rows
     metric = primary_metric(rows, asked.task)
     chosen = [row for row in rows if row["metric"] == metric]
-    curves: dict[str, list[tuple[int, float, float]]] = {}
     for system in dict.fromkeys(row["system"] for row in chosen):
         own = [row for row in chosen if row["system"] == system]
-        for values in dict.fromkeys(row["values"] for row in own):
-            if mean := average([row for row in own if row["values"] == values]):
-                curves.setdefault(system, []).append((values, mean.mean, mean.std or 0.0))
         found.verdicts += verdict(system, own, gains=not base.system(system).learning.adapter)
-    if curves:
+    if drawn := curves(chosen):
         label = f"{metric_label(metric)} on {', '.join(asked.targets)}"
         caption = (
             "Zero-shot score over the number of values trained for the task, mean over targets and seeds"
         )
         caption += "; bands: one std over seeds." if len(asked.seeds) > 1 else "."
-        found.figures["budgets"] = plots.score_by_values(curves, label=label), caption
+        found.figures["budgets"] = plots.score_by_values(drawn, label=label), caption
+    return found
+
+
+def curves(rows: Sequence[dict[str, Any]]) -> dict[str, list[tuple[int, float, float]]]:
+    """For each system the numbers of values, with its mean score over targets and seeds and its std over
+    seeds; those at which it lacks a target are left out.
+    """
+    found: dict[str, list[tuple[int, float, float]]] = {}
+    targets = {row["target"] for row in rows}
+    for system, values in dict.fromkeys((row["system"], row["values"]) for row in rows):
+        own = [row for row in rows if (row["system"], row["values"]) == (system, values)]
+        if mean := over_all(own, targets):
+            found.setdefault(system, []).append((values, mean.mean, mean.std or 0.0))
     return found
 
 

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from bistil.batch import Job, perform
 from bistil.experiment import Experiment
 from bistil.pipeline import Pipeline
-from bistil.report.orderings import AGAINST, LEANS
-from bistil.report.tables import Table
+from bistil.report.orderings import AGAINST, LEANS, OPEN
+from bistil.report.tables import Table, slug
 from bistil.report.templates import environment, save_figures, save_manifests, software
 from bistil.settings.files import csv_text, read_csv
 from bistil.store.artefacts import Artefact, NotBuilt
@@ -41,8 +41,8 @@ class Verdict(NamedTuple):
 
     @property
     def word(self) -> str:
-        """Which way the numbers lean."""
-        return LEANS if self.left > self.right else AGAINST
+        """Which way the numbers lean, if they differ."""
+        return LEANS if self.left > self.right else AGAINST if self.left < self.right else OPEN
 
 
 @dataclass
@@ -85,10 +85,11 @@ def save(
             errors=errors,
             verdicts=verdicts,
             figures=save_figures(
-                folder / "figures", {name: figure for part in parts for name, figure in part.figures.items()}
+                folder / "figures",
+                {slug(name): figure for part in parts for name, figure in part.figures.items()},
             ),
             tables=[
-                Table(f"{name}.csv", list(rows[0]), [[*map(str, row.values())] for row in rows])
+                Table(f"{name}.csv", list(rows[0]), [[*map(_cell, row.values())] for row in rows])
                 for name, rows in tables.items()
                 if rows
             ],
@@ -113,6 +114,11 @@ def built(reader: Pipeline, jobs: Jobs) -> dict[Job, Artefact]:
 def read_table(path: Path) -> list[dict[str, str]]:
     """Return the rows of a study's table, every cell as text."""
     return [row for _, row in read_csv(path)[1]]
+
+
+def _cell(value: Any) -> str:
+    """A value on the page, where six digits tell enough."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -18,6 +18,7 @@ from bistil.evaluation.results import (
     common_targets,
     front,
     is_student,
+    ratio_to,
     read_results,
     rows_of,
     select,
@@ -405,6 +406,34 @@ def test_rows_that_are_not_tidy_are_refused(bad: dict[str, Any], message: str, t
 def test_two_values_for_one_score_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"1\.0 and 2\.0"):
         write_results(tmp_path / "a.csv", [row("x", 2, 1.0), row("x", 2, 2.0)])
+
+
+def test_files_that_are_not_tidy_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    write_results(path, [row("x", 2, 1.0)])
+    head, line = path.read_text().splitlines()
+    for name, cell in (("system", "x"), ("target", "aaa"), ("metric", "las"), ("value", "1.0")):
+        path.write_text("\n".join([head, line.replace(f",{cell},", ",,", 1)]))
+        with pytest.raises(InputError, match=rf"a\.csv: .* but \['{name}'\] is missing"):
+            read_results(path)
+    path.write_text("\n".join([head, line, line]))
+    assert len(read_results(path)) == 1
+    path.write_text("\n".join([head, line, line.replace(",1.0,", ",2.0,")]))
+    with pytest.raises(InputError, match=r"a\.csv: One score .* 1\.0 and 2\.0"):
+        read_results(path)
+
+
+def test_a_ratio_is_over_the_targets_of_which_both_have_the_number() -> None:
+    whole = [row("x", None, 50.0, target=code, latency_ms=10.0) for code in ("aaa", "bbb")]
+    student = [
+        row("y", 2, 40.0, latency_ms=5.0),
+        row("y", 2, 10.0, target="bbb", latency_ms=None),
+        row("y", 2, 90.0, target="ccc", latency_ms=1.0),
+    ]
+    assert ratio_to(whole, student) == 0.5
+    assert ratio_to(whole, student, "latency_ms") == 0.5
+    assert ratio_to(whole, student[2:]) is None
+    assert ratio_to([row("x", None, 0.0)], student) is None
 
 
 def test_foreign_files_are_refused(tmp_path: Path) -> None:

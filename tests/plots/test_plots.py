@@ -207,6 +207,25 @@ def test_trade_off_is_relative_to_the_teacher() -> None:
     )
 
 
+def test_a_trade_off_is_over_the_targets_that_teacher_and_system_share() -> None:
+    longer = {"aaa": 1, "bbb": 3}  # sentences
+    found = [
+        {
+            **row,
+            "flops_per_example": row["flops_per_example"]
+            and row["flops_per_example"] * longer[row["target"]],
+        }
+        for row in rows()
+        if row["lrf"] is None or row["target"] == "aaa"
+    ]
+    points: list[Any] = list(plots.trade_off(found).axes[0].collections)
+    assert [item.get_offsets()[0, 0] for item in points] == [1.0, 0.5]
+    apart = [row for row in found if row["lrf"] or row["target"] == "bbb"]
+    [ax] = plots.trade_off(apart).axes
+    assert len(ax.collections) == 1
+    assert [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"] == [58.5]
+
+
 @pytest.mark.parametrize("found", [[], rows(cost=False), rows()[-1:], rows()[:1]])
 def test_a_partial_grid_can_be_drawn(found: list[dict[str, Any]]) -> None:
     plots.trade_off(found).canvas.draw()

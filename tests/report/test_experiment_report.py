@@ -227,6 +227,8 @@ def test_means_are_by_regime_or_by_group_of_targets(tmp_path: Path) -> None:
     assert "| teacher-ltsft | teacher-adapter |" in told
     assert "| near | 50.0 | 40.0 |" in told
     assert "| far | 20.0 | – |" in told
+    keep_asked(tmp_path, {"target_groups": {"all": ["qab", "qac", "qad", "not run"]}})
+    assert "| all | 40.0 | – |" in readme.means(results), "it lacks a target of the group"
 
 
 def test_claims_are_told_by_report_with_what_was_not_run(tmp_path: Path) -> None:

@@ -38,3 +38,14 @@ def test_a_report_that_cannot_be_read_is_named_all_the_same(
     assert capsys.readouterr().out.strip() == str(tmp_path / "index.html")
     text = write_index(tmp_path).read_text(encoding="utf-8")
     assert '<a href="broken/index.html">broken</a>' in text
+
+
+def test_an_artefact_without_a_day_takes_none_from_the_others(tmp_path: Path) -> None:
+    folder = tmp_path / "one" / "manifests"
+    folder.mkdir(parents=True)
+    (tmp_path / "one" / "index.html").write_text("<p>", encoding="utf-8")
+    (folder / "a.json").write_text("{}", encoding="utf-8")
+    (folder / "b.json").write_text('{"finished": null}', encoding="utf-8")
+    assert [line.written for line in lines(tmp_path)] == ["–"]
+    (folder / "c.json").write_text('{"finished": "2026-01-02T03:04:05Z"}', encoding="utf-8")
+    assert [line.written for line in lines(tmp_path)] == ["2026-01-02"]

@@ -82,6 +82,19 @@ def test_only_what_both_sides_have_is_compared(run) -> None:
     assert pair.difference.value == pytest.approx(pair.mean)
 
 
+def test_the_best_other_student_is_the_best_on_what_bistil_has(run) -> None:
+    rows, kept = run
+    easy = [
+        {**row, "system": "distilmbert", "value": 100.0}
+        for row in rows
+        if (row["system"], row["target"]) == ("minilm", "aaa")
+    ]
+    pairs = found([*rows, *easy], kept)
+    assert ("distilmbert lrf 2", "teacher-ltsft") in pairs
+    assert ("bistil-tf lrf 2", "minilm lrf 2") in pairs, "the other one lacks a target"
+    assert ("bistil-tf lrf 2", "distilmbert lrf 2") not in pairs
+
+
 def test_older_evaluations_and_other_test_files_are_told(run) -> None:
     rows, kept = run
     older = {name: outcomes for name, outcomes in kept.items() if name != "minilm-aaa-1"}

@@ -14,6 +14,7 @@ def test_signed_ranks_by_hand() -> None:
     assert signed_rank([1, -1]) == 0.75  # ranks of 1.5: sums 0, 1.5, 1.5, 3
     assert signed_rank([0.0, 0.0]) == 1
     assert signed_rank([0.1 + 0.2, -0.3]) == 0.75  # equal but for rounding
+    assert 0.49 < signed_rank([(-1) ** place * place for place in range(1, 1201)]) < 0.51  # 2**1200 signs
 
 
 def row(system: str, target: str, value: float, recipe: str) -> dict[str, Any]:
@@ -44,6 +45,20 @@ def test_each_student_is_ranked_against_each_whole_model() -> None:
     assert rank_tables(rows[:4] + rows[5:]) == []
     apart = [{**one, "regime": "target" if one["recipe"] else "source"} for one in rows]
     assert rank_tables(apart) == []  # they learnt from other examples
+
+
+def test_teachers_are_not_mixed() -> None:
+    rows = [
+        {**row(system, target, 50 + place * sign * better, recipe), "teacher": teacher}
+        for teacher, sign in (("t", 1), ("u", -1))
+        for system, better, recipe in (("eliquare", 2, "kl"), ("teacher-full", 1, ""))
+        for place, target in enumerate("bcdef", start=1)
+    ]
+    first, second = rank_tables(rows)
+    assert first.title == "Signed ranks over tasks and targets (t, from a)"
+    assert first.lines == [("eliquare lrf 2", "teacher-full", "5 of 5", "+3.0", "+5.6 %", "0.0312")]
+    assert second.title == "Signed ranks over tasks and targets (u, from a)"
+    assert second.lines == [("eliquare lrf 2", "teacher-full", "0 of 5", "−3.0", "−6.5 %", "1.0000")]
 
 
 def test_a_teacher_that_scores_nothing_somewhere_is_no_division_by_zero() -> None:

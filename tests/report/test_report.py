@@ -6,11 +6,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bistil import plots
 from bistil.errors import InputError
+from bistil.evaluation import significance
 from bistil.evaluation.results import Variant, settings, write_results
+from bistil.evaluation.significance import Outcomes, write_outcomes
+from bistil.report import templates
 from bistil.report.again import write_again
 from bistil.report.asked import claims_of
 from bistil.report.page import orderings, read_results, write_report
@@ -411,3 +415,20 @@ def test_zero_shot_is_said_of_what_is(tmp_path: Path) -> None:
     page = write_report(tmp_path / "own", own, title="Some").read_text(encoding="utf-8")
     assert "zero-shot" not in page
     assert "Every system learns a task from the examples that its sentence says" in page
+
+
+def test_what_a_report_keeps_outlives_a_writing_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: str | bytes) -> None:
+        raise OSError("no space left")
+
+    templates.save(tmp_path, "*.json", {"a.json": "1", "b.json": "2"})
+    write_outcomes(tmp_path, {"c": Outcomes("test", {"las": np.ones((2, 3))})})
+    monkeypatch.setattr(templates, "write_whole", full)
+    monkeypatch.setattr(significance, "write_whole", full)
+    with pytest.raises(OSError, match="no space"):
+        templates.save(tmp_path, "*.json", {"a.json": "1"})
+    with pytest.raises(OSError, match="no space"):
+        write_outcomes(tmp_path, {"d": Outcomes("test", {"las": np.ones((2, 3))})})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "b.json", "c.safetensors"]

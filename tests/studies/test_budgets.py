@@ -15,7 +15,7 @@ from bistil.experiment import Experiment
 from bistil.report.orderings import AGAINST, LEANS
 from bistil.settings.yaml import build as settings
 from bistil.studies import Budgets, Study
-from bistil.studies.budgets import at_reduction, study_budgets, verdict
+from bistil.studies.budgets import at_reduction, curves, study_budgets, verdict
 from bistil.studies.kept import Build, read_table, save
 
 ASKED = Budgets(task="ner", targets=("qac",), reductions=(16, 2))
@@ -85,6 +85,19 @@ def test_verdicts_compare_the_most_with_the_fewest_values() -> None:
     assert "40 trained values than with 10" in gains.claim
     assert "10 trained values than with 40" in none.claim
     assert verdict("a", rows[:1], gains=True) == []
+
+
+def test_a_curve_is_over_the_same_targets_all_along() -> None:
+    rows = [
+        {"system": system, "values": values, "target": target, "value": value, "seed": 1}
+        for system, values, target, value in (
+            ("a", 10, "qab", 80.0),
+            ("a", 10, "qac", 20.0),
+            ("a", 20, "qab", 81.0),  # the harder target failed
+            ("b", 10, "qab", 90.0),
+        )
+    ]
+    assert curves(rows) == {"a": [(10, 50.0, 0.0)]}
 
 
 @pytest.mark.parametrize(

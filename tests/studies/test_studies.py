@@ -17,12 +17,12 @@ from bistil import batch, plots
 from bistil.cli import main
 from bistil.errors import InputError
 from bistil.experiment import Experiment, LanguageSftConfig
-from bistil.report.orderings import AGAINST, LEANS
+from bistil.report.orderings import AGAINST, LEANS, OPEN
 from bistil.settings.yaml import build as settings
 from bistil.settings.yaml import read_yaml
 from bistil.sft.delta import SparseDelta
 from bistil.studies import Densities, Study, Supports, alignment
-from bistil.studies.alignment import TOGETHER, Alignment, correlation, study_alignment
+from bistil.studies.alignment import TOGETHER, Alignment, correlation, strategies, study_alignment
 from bistil.studies.densities import at_densities, read_densities, scores, study_densities
 from bistil.studies.kept import Build, Found, Verdict, read_table, save
 from bistil.studies.supports import across, study_supports, verdicts
@@ -296,6 +296,24 @@ def test_verdicts_and_tables_are_kept_and_old_files_go(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*") if path.suffix in {".csv", ".svg", ".png"}] == []
 
 
+def test_equal_numbers_lean_nowhere_and_small_ones_are_told(tmp_path: Path) -> None:
+    assert [Verdict("", 1.0, right).word for right in (0.5, 1.0, 2.0)] == [LEANS, OPEN, AGAINST]
+    found = Found(tables={"rates": [{"rate": 3e-5, "value": 49.53016065474386, "seed": 1}]})
+    found.verdicts.append(Verdict("no correlation", 0.0, 0.0414))
+    page = save(tmp_path, [found], title="A study").read_text(encoding="utf-8")
+    assert "<td>0</td><td>0.0414</td>" in page
+    assert '<th scope="row">3e-05</th><td>49.5302</td><td>1</td>' in page
+
+
+def test_a_figure_is_named_after_a_method_of_any_name(tmp_path: Path) -> None:
+    made = plots.learning_curve({"one": [{"step": 1, "x": 2.0}]}, metric="x")
+    found = Found(figures={'overlap-../5 %"><script>\\1': (made, "How x grows")})
+    page = save(tmp_path / "kept", [found], title="A study").read_text(encoding="utf-8")
+    assert "<script>" not in page
+    [path] = tmp_path.rglob("*.svg")
+    assert path.parent == tmp_path / "kept" / "figures"
+
+
 @pytest.mark.slow
 def test_a_study_runs_from_the_command_line_and_a_second_time_builds_nothing(
     experiment_file: Callable[..., Path], data: DataFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -342,6 +360,15 @@ def test_a_correlation_has_the_interval_of_draws_over_its_points() -> None:
     draws = [np.array(cloud)[generator.integers(5, size=5)].T for _ in range(4000)]
     known = [np.corrcoef(draw)[0, 1] for draw in draws if np.ptp(draw[0]) and np.ptp(draw[1])]
     assert low == pytest.approx(np.quantile(known, 0.025), abs=0.05)
+
+
+def test_systems_that_lack_a_target_are_no_point_beside_the_others() -> None:
+    rows = [
+        {"system": system, "by": "cosine", "layer": TOGETHER, "target": target, "accuracy": accuracy}
+        for system, target, accuracy in (("a", "qab", 90.0), ("a", "qac", 10.0), ("b", "qab", 80.0))
+    ]
+    found = strategies(rows, {"a": 60.0, "b": 70.0})
+    assert found == [{"system": "a", "by": "cosine", "alignment": 50.0, "score": 60.0}]
 
 
 @pytest.mark.slow
