@@ -324,6 +324,7 @@ def _schema(options: argparse.Namespace) -> int:
 
 def _study(options: argparse.Namespace) -> int:
     from bistil.batch import Place
+    from bistil.report import tables
     from bistil.studies import Study, run_study
     from bistil.studies.kept import read_table
 
@@ -338,9 +339,8 @@ def _study(options: argparse.Namespace) -> int:
         study, place, folder, workers=workers, device=options.device, say=lambda text: print(text, flush=True)
     )
     for row in read_table(folder / "verdicts.csv") if (folder / "verdicts.csv").is_file() else ():
-        print(
-            f"{row['verdict']}: {row['claim']} ({float(row['left']):.1f} against {float(row['right']):.1f})"
-        )
+        left, right = (tables.number(float(row[side])) for side in ("left", "right"))
+        print(f"{row['verdict']}: {row['claim']} ({left} against {right})")
     print(folder / "index.html")
     return 1 if errors else 0
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from bistil.miniworld import load_settings
 from bistil.report.tables import learns_elsewhere
 from bistil.settings.files import read_json
 from bistil.settings.places import DATA, world_file
+from bistil.settings.yaml import build
 from bistil.store.provenance import plain
 from bistil.store.whole import write_whole
 from bistil.systems.claims import Chain
@@ -50,19 +52,15 @@ def seen_by_teacher(asked: Asked) -> Collection[str]:
 
 
 def claims_of(asked: Asked) -> list[Chain]:
-    """What the experiment claims, groups of targets as their languages."""
-    said: list[dict[str, Any]] = asked.get("claims", [])
+    """What the experiment claims, groups of targets as their languages.
+
+    Raises:
+        InputError: for what is no claim.
+    """
+    said: tuple[Chain, ...] = build(tuple[Chain, ...], asked.get("claims", []), f"`claims` of {EXPERIMENT}")
     groups = asked.get("target_groups", {})
     return [
-        Chain(
-            **one
-            | {
-                "tasks": tuple(one.get("tasks", ())),
-                "targets": tuple(
-                    code for name in one.get("targets", ()) for code in groups.get(name, [name])
-                ),
-            }
-        )
+        replace(one, targets=tuple(code for name in one.targets for code in groups.get(name, [name])))
         for one in said
     ]
 

@@ -349,9 +349,7 @@ def _mean(rows: list[Row], target: str) -> float:
 
 
 def _by_seed(rows: list[Row], targets: Collection[str]) -> dict[object, list[float]]:
-    """Return, for each seed that was run on every target, its scores; a score without a seed (a floor) is
-    left out.
-    """
+    """Return, for each seed that was run on every target, its scores."""
     cells: dict[object, dict[str, list[float]]] = {}
     for row in rows:
         if row["target"] in targets:

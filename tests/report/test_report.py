@@ -382,6 +382,8 @@ def test_a_claim_about_a_group_is_about_its_targets() -> None:
     said = {"order": "bistil-tf:2 > floor", "tasks": [], "targets": ["far", "aaa"], "within": 0.0}
     [chain] = claims_of({"claims": [said], "target_groups": GROUPS})
     assert chain.targets == ("bbb", "ccc", "aaa")
+    with pytest.raises(InputError, match=r"`claims` of experiment\.json: .* 'unless'"):
+        claims_of({"claims": [{**said, "unless": 1}]})
 
 
 def test_a_task_whose_only_target_is_in_no_group_has_its_mean() -> None:
