@@ -345,10 +345,11 @@ def distinct_seeds(*sides: Iterable[Row]) -> list[Any]:
             made = row.get("artefact") or f"seed {seed}"
             scores.setdefault(seed, set()).add((side, row["target"], row.get("metric"), made, row["value"]))
     kept: list[Any] = []
-    for seed in sorted(scores, key=lambda seed: (-len(scores[seed]), str(seed))):
+    rising = sorted(scores, key=lambda seed: (len(str(seed)), str(seed)))  # 2 before 10; a floor has none
+    for seed in sorted(rising, key=lambda seed: -len(scores[seed])):
         if not any(scores[seed] <= scores[other] for other in kept):
             kept.append(seed)
-    return sorted(kept, key=str)
+    return [seed for seed in rising if seed in kept]
 
 
 def in_groups(targets: Sequence[str], groups: Mapping[str, Sequence[str]] | None) -> dict[str, list[str]]:

@@ -56,7 +56,14 @@ def rank_tables(rows: Iterable[Row]) -> list[Table]:
     for setting in settings(rows):
         origins[setting.teacher, setting.source].append(setting)
     title = "Signed ranks over tasks and targets"
-    head = ("student", "against", "better in cells", "mean difference", "of its score", "p, one-sided")
+    head = (
+        "student",
+        "against",
+        "better in cells",
+        "mean difference",
+        "relative, by cell (RDT)",
+        "p, one-sided",
+    )
     return [
         Table(title + (f" ({teacher}, from {source})" if len(origins) > 1 else ""), head, lines)
         for (teacher, source), tasks in origins.items()

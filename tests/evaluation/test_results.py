@@ -16,6 +16,7 @@ from bistil.evaluation.results import (
     Variant,
     average,
     common_targets,
+    distinct_seeds,
     front,
     is_student,
     ratio_to,
@@ -421,6 +422,13 @@ def test_files_that_are_not_tidy_are_refused(tmp_path: Path) -> None:
     path.write_text("\n".join([head, line, line.replace(",1.0,", ",2.0,")]))
     with pytest.raises(InputError, match=r"a\.csv: One score .* 1\.0 and 2\.0"):
         read_results(path)
+
+
+def test_seeds_are_told_in_their_order_and_what_is_alike_once() -> None:
+    rows = [row("x", None, value, seed=seed) for seed, value in ((10, 1.0), (2, 2.0), (9, 3.0))]
+    assert distinct_seeds(rows) == [2, 9, 10]
+    alike = [row("x", None, 1.0, seed=seed, artefact="one") for seed in (10, 2)]
+    assert distinct_seeds(alike) == [2]
 
 
 def test_a_ratio_is_over_the_targets_of_which_both_have_the_number() -> None:
