@@ -39,6 +39,9 @@ def claims_table(results: Sequence[Path]) -> str:
     """
     found = [(path.parent, claim) for path in results for claim in claims_in(path.parent)]
     told = [(folder, claim) for folder, claim in found if claim.verdict != NOT_RUN]
+    if not told:
+        return "*Not run yet.*"
+    rows = {path.parent: read_results(path) for path in results}
     counts = Counter(claim.verdict for _, claim in told)
     counted = ", ".join(f"{verdict} {counts[verdict]}" for verdict in VERDICTS if counts[verdict])
     lacking = f"; not run {len(found) - len(told)}" if len(found) > len(told) else ""
@@ -47,7 +50,7 @@ def claims_table(results: Sequence[Path]) -> str:
         ["---", "---", "---", "---", "---:", "---:", "---:", "---"],
     ]
     for folder, claim in told:
-        metric = metric_label(primary_metric(read_results(folder / "results.csv"), claim.setting.task))
+        metric = metric_label(claim.metric or primary_metric(rows[folder], claim.setting.task))
         lines.append(
             [
                 claim.text,

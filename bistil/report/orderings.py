@@ -48,7 +48,7 @@ class Claim:
     fewer than two common seeds. `wins` counts the targets on which the ordering holds by itself. `interval`
     is that of the difference (see `interval_of`), None where seeds or targets are too few for one;
     `over_seeds` speaks of other seeds alone, None with fewer than two. `source` is where it is claimed, ""
-    for the papers of BiStil, LT-SFT and SpIEL."""
+    for the papers of BiStil, LT-SFT and SpIEL. `metric` is by what it is judged, "" for the task's own."""
 
     setting: Setting
     text: str
@@ -62,6 +62,7 @@ class Claim:
     interval: Interval | None = None
     over_seeds: Interval | None = None
     source: str = ""
+    metric: str = ""
 
     @property
     def difference(self) -> float | None:
@@ -203,7 +204,7 @@ def _ordering(rows: list[Row], setting: Setting, claim: Ordering) -> Claim:
     found = _compare(about, setting, left, claim.sign, right, short=claim.short)
     where = f" on {', '.join(claim.targets)}" if claim.targets else ""
     by = f" by {metric_label(claim.metric).removesuffix(' (%)')}" if claim.metric else ""
-    return replace(found, text=found.text + where + by, source=claim.source)
+    return replace(found, text=found.text + where + by, source=claim.source, metric=claim.metric)
 
 
 def _compare(

@@ -253,6 +253,12 @@ def test_claims_are_told_by_report_with_what_was_not_run(tmp_path: Path) -> None
     text = "<!-- claims:one two none -->\n<!-- end -->"
     assert counted in readme.refreshed(text, tmp_path)
     assert readme.refreshed(text, tmp_path, only="three") == text
+    assert readme.claims_table([]) == "*Not run yet.*"
+    results = write("three", 50.0, [{**better, "metric": "uas"}])
+    rows = [{**one, "metric": metric} for one in read_results(results) for metric in ("las", "uas")]
+    write_results(results, rows)
+    told = "| teacher-ltsft > monoshot lrf 2 by UAS | table 1 | three | UAS | 1 of 1 |"
+    assert told in readme.claims_table([results])
 
 
 def test_the_tables_of_the_readme_are_those_of_the_kept_results() -> None:
