@@ -46,7 +46,7 @@ def claims_table(results: Sequence[Path]) -> str:
     counted = ", ".join(f"{verdict} {counts[verdict]}" for verdict in VERDICTS if counts[verdict])
     lacking = f"; not run {len(found) - len(told)}" if len(found) > len(told) else ""
     lines = [
-        ["expected", "claimed in", "report", "score", "targets won", "seeds", "points", "verdict"],
+        ["expected", "claimed in", "report", "task", "targets won", "seeds", "points", "verdict"],
         ["---", "---", "---", "---", "---:", "---:", "---:", "---"],
     ]
     for folder, claim in told:
@@ -56,7 +56,7 @@ def claims_table(results: Sequence[Path]) -> str:
                 claim.text,
                 claim.source or "–",
                 folder.name,
-                metric.removesuffix(" (%)"),
+                f"{claim.setting.task} {metric.removesuffix(' (%)')}",
                 f"{claim.wins} of {len(claim.targets)}",
                 str(claim.seeds),
                 signed(claim.difference) + _reach(claim),
