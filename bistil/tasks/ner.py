@@ -123,6 +123,8 @@ def _tagged(path: Path, start: int, lines: Sequence[str]) -> Tagged:
         if columns is None:
             continue
         word, tag = columns
+        if words and path.suffix == ".iob2" and line.startswith("1\t"):
+            raise _wrong(path, number, "a blank line before a sentence's first word", "its number 1")
         if tag != "O" and (tag[:2] not in ("B-", "I-") or len(tag) < 3):
             raise InputError(
                 f"{path}, line {number}: expected the tag O, B-type or I-type, but got {tag!r}. Convert the"

@@ -55,6 +55,7 @@ def test_iob2_files_have_comments_and_three_or_five_columns(tmp_path: Path) -> N
         ("a.iob2", "# x\n1\tAnna\tB-PER\t-\n", "line 2: expected 3 or 5 columns"),
         ("a.txt", "Anna B-PER\n\u00a0 O\n", r"line 2: expected a word before the tag 'O', but got the blank"),
         ("a.txt", "Anna B-PER\n\tO\n", "line 2: expected a word before the tag 'O', but got the blank ''"),
+        ("a.iob2", "1\tAnna\tB-PER\n2\tsings\tO\n1\tBo\tB-PER\n", "line 3: expected a blank line before"),
         ("a.iob2", "1\t \tB-PER\n", "line 1: expected a word before the tag 'B-PER'"),
         ("a.txt", "en:Anna B-PER\nen:runs O\n", "every one begins with 'en:', as in WikiANN's own"),
         ("a.txt", "_ B-PER\n_ O\n", "every one is '_'"),
