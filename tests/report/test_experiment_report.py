@@ -246,9 +246,10 @@ def test_claims_are_told_by_report_with_what_was_not_run(tmp_path: Path) -> None
     ]
     counted, _, *lines = readme.claims_table(found).splitlines()
     assert counted == "2 orderings: leans towards it 1, leans against it 1; not run 1."
+    sides = "| teacher-ltsft > monoshot lrf 2 | table 1"
     assert lines[2:] == [
-        "| teacher-ltsft > monoshot lrf 2 | table 1 | one | parsing LAS | 1 of 1 | 1 | +10.0 | leans towards it |",
-        "| teacher-ltsft > monoshot lrf 2 | table 1 | two | parsing LAS | 0 of 1 | 1 | −10.0 | leans against it |",
+        f"{sides} | one | parsing LAS | 1 of 1 | 1 | +10.0 | leans towards it |",
+        f"{sides} | two | parsing LAS | 0 of 1 | 1 | −10.0 | leans against it |",
     ]
     text = "<!-- claims:one two none -->\n<!-- end -->"
     assert counted in readme.refreshed(text, tmp_path)
