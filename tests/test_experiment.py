@@ -28,6 +28,11 @@ def test_cells_are_the_whole_grid(experiment) -> None:
         ({"systems": ["distil:2"]}, "not a system"),
         ({"targets": {"qa": ["qac"]}}, "targets for qa but no settings"),
         ({"targets": {"ner": []}}, "at least one target"),
+        ({"seeds": [1, 2, 1]}, "Each of `seeds` was expected once, but 1 came again"),
+        (
+            {"systems": ["bistil-tf:2", "bistil-tf:2x1"]},
+            "Each of `systems` was expected once, but bistil-tf:2x1",
+        ),
         ({"seeds": []}, "seeds should be a list with at least one entry"),
         ({"data": "minworld"}, "data should be one of miniworld, miniworld-wide, folder, but is 'minworld'"),
         ({"vocabulary": {"criterion": "bigram"}}, "criterion"),

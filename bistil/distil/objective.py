@@ -41,7 +41,7 @@ def compare(
     narrowing: Narrowing | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the weighted sum of the terms, and each of them before its weight, detached."""
-    if narrowing is not None and theirs is not None:
+    if narrowing is not None and theirs is not None and pairs:
         layers = [n for _, n in next(iter(pairs.values()))]
         mine, goal = narrowing.align(own.output, theirs.output, layers)
         own, theirs = replace(own, output=mine), replace(theirs, output=goal)

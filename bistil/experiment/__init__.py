@@ -267,7 +267,10 @@ class Experiment(Settings):
             shots *= len(self.targets[cell.task])
         steps = then.epochs * math.ceil(shots / then.batch_size)
         schedule = dataclasses.replace(
-            config.sft.sparse.of_steps(steps), learning_rate=then.learning_rate, evaluations=1
+            config.sft.sparse.of_steps(steps),
+            learning_rate=then.learning_rate,
+            evaluations=1,
+            accumulation=1,
         )
         if lottery.select not in ("all", "none"):
             lottery = dataclasses.replace(lottery, select="given")
@@ -360,11 +363,11 @@ class Experiment(Settings):
             found = self.system(system + "".join(regime))
         except InputError as error:
             raise InputError(str(error), at=at) from error
-        if found.reduced != bool(lrf) or (drf and not (found.student and found.student.narrows)):
+        if found.reduced != bool(lrf) or (drf and not found.narrows):
             kinds: dict[bool, list[str]] = {True: [], False: []}
             for one in self.all_systems:
                 kinds[self.system(one).reduced].append(one)
-            narrow = [one for one in kinds[True] if (own := self.system(one).student) and own.narrows]
+            narrow = [one for one in kinds[True] if self.system(one).narrows]
             raise InputError(
                 f"{name!r} is not a system. Whole models: {', '.join(kinds[False])}; students, each with its"
                 f" layer reduction factor after a colon, as in {narrow[0]}:2: {', '.join(kinds[True])}."

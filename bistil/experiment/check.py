@@ -33,6 +33,7 @@ def check(experiment: "Experiment") -> None:
         raise InputError(f"data should be one of {known}, but is {experiment.data!r}.", at=("data",))
     _check_variants(experiment)
     _check_regimes(experiment)
+    _check_twice(experiment)
     _check_schedules(experiment)
     _check_adapters(experiment)
     _check_merging(experiment)
@@ -124,6 +125,17 @@ def _misfit(experiment: "Experiment", said: str, name: str, at: tuple[str | int,
             f" {', '.join(codes)}: take a whole teacher, or a student of all seen languages."
         )
     return ""
+
+
+def _check_twice(experiment: "Experiment") -> None:
+    """Refuse systems and seeds that are there twice, since a mean over seeds would count them twice."""
+    for key, found in (("systems", experiment.parsed), ("seeds", experiment.seeds)):
+        for number, one in enumerate(found):
+            if one in found[:number]:
+                said = getattr(experiment, key)[number]
+                raise InputError(
+                    f"Each of `{key}` was expected once, but {said} came again.", at=(key, number)
+                )
 
 
 def _check_schedules(experiment: "Experiment") -> None:

@@ -164,7 +164,7 @@ class Pipeline(Inputs):
                 pair = cell._replace(target=recipe.start_from)
                 donor = Base(self.student(pair), self._kept(pair))
             recipe = replace(recipe, start_from="")
-        adapted = recipe.adapted and self.experiment.language_sft is not None
+        adapted = recipe.adapted and recipe.follows and self.experiment.language_sft is not None
         worn = {code: self.language_sft(code) for code in self.languages(cell)} if adapted else {}
         return students.make_student(self, cell, recipe, kept, worn, donor)
 

@@ -15,6 +15,7 @@ from bistil.models.load import Teacher
 from bistil.models.packaged import teacher_folder
 from bistil.pipeline.gathered import check_gathered
 from bistil.pipeline.inputs import Inputs
+from bistil.pipeline.started import frozen_parts
 from bistil.sft import peers
 from bistil.systems.layers import layer_pairs, start_layers, student_depth
 from bistil.systems.system import System
@@ -150,9 +151,10 @@ def check_shapes(experiment: Experiment, config: PreTrainedConfig) -> None:
     for cell in experiment.cells():
         system = experiment.system(cell.system)
         student = system.student
-        if student is not None and student.merges:
-            continue
-        own = depth if student is None else student_depth(depth, cell.lrf)
+        if system.merges:
+            own = experiment.merging(cell.system).student.layers
+        else:
+            own = depth if student is None else student_depth(depth, cell.lrf)
         there = not (system.model or system.own_teacher or system.guesses)
         if (
             cell.task == RETRIEVAL
@@ -163,7 +165,7 @@ def check_shapes(experiment: Experiment, config: PreTrainedConfig) -> None:
                 f"Layers from 0 to {own} were expected under `layers` of `retrieval`, since {cell.system} has"
                 f" so many, but got {asked}."
             )
-        if student is None:
+        if student is None or student.merges:
             continue
         layers = student.start if student.start != "random" else "uniform" if depth % own == 0 else "bottom"
         student_config(config, start_layers(layers, depth, cell.lrf))
@@ -204,6 +206,7 @@ def _check_students(inputs: Inputs, teacher: Teacher) -> None:
             )
         if student is None or student.merges:
             continue
+        frozen_parts(teacher.encoder, student.frozen)
         if student.imitates_predictions and not teacher.has_mlm_head:
             raise InputError(
                 f"A teacher with a masked-LM head was expected, which {cell.system} imitates or starts from,"
@@ -226,5 +229,5 @@ def _learns_languages(experiment: Experiment, system: System) -> bool:
     """Whether something is trained on text for a system to wear."""
     adaptation, student = system.adaptation, system.student
     wears = adaptation.worn != "nothing" and (adaptation.in_training or adaptation.in_use)
-    sparse = (wears and not adaptation.hangs) or (student is not None and student.adapted)
+    sparse = (wears and not adaptation.hangs) or (student is not None and student.adapted and student.follows)
     return (wears and adaptation.hangs) or (sparse and experiment.language_sft is not None)

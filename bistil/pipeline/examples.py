@@ -210,7 +210,10 @@ class Examples(ABC):
             made = self._made(cell.task, part, cell.seed)
             kind = "shots" if part.drawn else f"{part.split} translated" if part.translated else part.split
             name = kind if alone else f"{kind} {part.language}"
-            found[name] = made or file_id(self.origin(cell.task, part))
+            file = made or file_id(self.origin(cell.task, part))
+            if found.get(name, file) != file:  # another translator's, say
+                name = f"{kind} {part}"
+            found[name] = file
         return found
 
     def test_file(self, cell: Cell) -> Artefact | Path:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, cast
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from bistil import vocab
@@ -110,18 +111,17 @@ def go_on(inputs: Inputs, made: PreTrainedModel, donor: Base, kept: Artefact | N
         vocab.take_over(made, masked_lm(mlm, donor.student), own.numpy(), rows)
 
 
-def freeze(student: PreTrainedModel, parts: tuple[str, ...]) -> None:
-    """Keep parts of a student as they start.
+def frozen_parts(encoder: PreTrainedModel, parts: tuple[str, ...]) -> list[nn.Module]:
+    """The modules of an encoder that parts of it are, as `Student.frozen` names them.
 
     Raises:
         InputError: for positions that the architecture has no table of.
     """
-    for part in parts:
-        found: Any = student.base_model.get_submodule("embeddings")
-        found = getattr(found, "position_embeddings", None) if part == "positions" else found
-        if found is None:
-            raise InputError(
-                f"A table of positions was expected to be frozen, but {type(student).__name__} has none."
-                " Take `frozen: [positions]` out of the recipe."
-            )
-        found.requires_grad_(False)
+    embeddings: Any = encoder.get_submodule("embeddings")
+    places = {"positions": getattr(embeddings, "position_embeddings", None), "embeddings": embeddings}
+    if any(places[one] is None for one in parts):
+        raise InputError(
+            f"A table of positions was expected to be frozen, but {type(encoder).__name__} has none."
+            " Take `frozen: [positions]` out of the recipe."
+        )
+    return [places[one] for one in parts]

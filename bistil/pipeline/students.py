@@ -25,7 +25,7 @@ from bistil.models.architectures import head_state
 from bistil.models.load import load_teacher
 from bistil.pipeline.bases import MEMBERS, OWN_HEAD, Base, kept_ids, masked_lm, trimmed_tokenizer
 from bistil.pipeline.inputs import Inputs
-from bistil.pipeline.started import Clothes, followed_teacher, freeze, go_on, started
+from bistil.pipeline.started import Clothes, followed_teacher, frozen_parts, go_on, started
 from bistil.sft.config import SftConfig
 from bistil.sft.language import train_language_sft
 from bistil.sft.lottery import Selection
@@ -178,9 +178,11 @@ def make_student(
             go_on(inputs, made, donor, kept)
         history: History = []
         for one in members.values() or [made]:
-            freeze(one, recipe.frozen)
+            own = cast(PreTrainedModel, one.base_model)
+            for part in frozen_parts(own, recipe.frozen):
+                part.requires_grad_(False)
             if recipe.pruned:
-                prune(cast(PreTrainedModel, one.base_model), recipe.pruned)
+                prune(own, recipe.pruned)
         if recipe.terms:
 
             def minimised(student: PreTrainedModel) -> Distillation:

@@ -173,7 +173,10 @@ def foresee(
         }
         for name, stage in notes.stages.items():
             if store is not None and stage.known and has_epochs(stage.config):
-                config = counted(pipeline, stage.config, stage.job.arguments)
+                called = stage.job.arguments
+                if stage.job.stage == Pipeline.nearest_adapter.__name__:
+                    called = (pipeline.nearest(str(called[0])),)
+                config = counted(pipeline, stage.config, called)
                 notes.stages[name] = replace(stage, config=config)
             if stage.kind == "teacher-labels" and stage.known and pipeline.teacher_is_here:
                 size = stored_bytes(pipeline, stage.config, stage.job.arguments[1])

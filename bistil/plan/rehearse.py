@@ -149,7 +149,9 @@ def kind_of(job: Job) -> Job:
 def few_steps(experiment: Experiment) -> int:
     """Steps of a phase in the rehearsal: FEW, or what SpIEL needs to update its support once."""
     asked = (experiment.language_sft, *(settings.sft for settings in experiment.task.values()))
-    return max(FEW, *(sft.spiel.interval + 4 for sft in asked if sft and sft.spiel), 0)
+    intervals = [sft.spiel.interval for sft in asked if sft and sft.spiel]
+    intervals += [experiment.system(name).learning.interval or 0 for name, *_ in experiment.parsed]
+    return max(FEW, *(interval + 4 for interval in intervals))
 
 
 def shortened(settings: Any, steps: int | None = None) -> Any:

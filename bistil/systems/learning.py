@@ -51,8 +51,9 @@ class Adaptation(Settings):
         super().__post_init__()
         if self.generator and self.worn != "generated":
             raise InputError("`generator` is for what is generated: `worn: generated`.")
-        if self.part and self.worn != "sft":
-            raise InputError("`part` is for language SFTs: `worn: sft`.")
+        for name in ("part", "select"):
+            if getattr(self, name) and self.worn != "sft":
+                raise InputError(f"`{name}` is for language SFTs: `worn: sft`.", at=(name,))
         if self.of != "own" and not (self.worn == "adapter" or (self.hangs and self.of == "source")):
             raise InputError(
                 "`of: nearest` is for `worn: adapter`, `of: source` for that and `worn: generated`, but got"

@@ -84,6 +84,17 @@ class Regime(Settings):
             raise InputError(
                 f"Each of `sources` was expected once, but got {', '.join(self.sources)}.", at=("sources",)
             )
+        usual = type(self).__dataclass_fields__
+        of_shots = [
+            name for name in ("of", "upsample", "overlap") if getattr(self, name) != usual[name].default
+        ]
+        if of_shots and not self.shots:
+            raise InputError(f"`{of_shots[0]}` is about `shots`, of which there are none.", at=(of_shots[0],))
+        if self.translator and not self.translates:
+            raise InputError(
+                "`translator` needs `translated` or `translate_test`, which say what is translated.",
+                at=("translator",),
+            )
         if self.expose and self.sources is not None and "source" not in self.sources:
             raise InputError(
                 "`expose` is for batches of the source, which is not among `sources`.", at=("expose",)
@@ -141,18 +152,12 @@ def under(system: System, regime: Regime, translator: str) -> System:
         else None
     )
     if regime.then is not None and shots is not None:
-        if learning.peft or learning.spiel or learning.adapter:
+        if learning.peft or learning.spiel or learning.adapter or learning.through == "both":
             raise InputError(
                 "`then` tunes an SFT or all weights further, which"
                 f" {learning.told} is not: take another system."
             )
         return replace(system, told=told, ours=False, colour="", then=regime.then, further=(shots,))
-    wears = system.adaptation.worn != "nothing" and system.adaptation.in_training
-    if regime.expose and not (wears or system.forced):
-        raise InputError(
-            "`expose` is for systems that wear a language's SFT or adapter while they learn a task, or whose"
-            " teacher does, which this one does not."
-        )
     codes = ("source",) if regime.sources is None else regime.sources
     rows = [Rows(language=code, most=_share(regime.total, codes, code)) for code in codes]
     first = "source" if "source" in codes or not codes else codes[0]

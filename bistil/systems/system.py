@@ -54,10 +54,25 @@ class System:
             raise InputError("A student of several teachers wears nothing and follows gold labels in tasks.")
         if self.merge and not (self.merges or self.own_teacher):
             raise InputError("`merge` is of a system that merges teachers, which this one does not.")
-        if self.model and (self.student or self.guesses or self.own_teacher or self.adaptation.hangs):
+        if self.guesses and (self.adaptation.worn != "nothing" or self.learning != Learning()):
+            raise InputError("A guess wears nothing, and is always made of the source's examples.")
+        if self.student is None and self.learning.follows != "gold":
             raise InputError(
-                "`model` is for a whole model by itself, with language SFTs or without; students and language"
-                " adapters are the experiment's teacher's."
+                "`follows` is for students, which follow the teacher, but this system is a whole model."
+            )
+        if self.learning.exposed and not (self.forced or self._wears_in_training):
+            raise InputError(
+                "`expose` is for systems that wear a language's SFT or adapter while they learn a task, or"
+                " whose teacher does, which this one does not."
+            )
+        if self.model and (self.student or self.guesses or self.own_teacher):
+            raise InputError(
+                "`model` is for a whole model by itself; students are the experiment's teacher's."
+            )
+        if (self.model or self.own_teacher) and self.adaptation.hangs:
+            raise InputError(
+                "Language adapters are the experiment's teacher's, so another model wears language SFTs or"
+                " nothing."
             )
         family = self.student is not None and self.student.family
         if family and self.adaptation.worn != "nothing":
@@ -93,6 +108,17 @@ class System:
     def reduced(self) -> bool:
         """Whether it is a student whose size is that of its teacher by reduction factors."""
         return self.student is not None and not self.merges
+
+    @property
+    def narrows(self) -> bool:
+        """Whether it can have a smaller hidden size: as `Student.narrows`, and it learns no language by the
+        teacher's masked-LM head, which would not fit.
+        """
+        return self.student is not None and self.student.narrows and self.adaptation.worn == "nothing"
+
+    @property
+    def _wears_in_training(self) -> bool:
+        return self.adaptation.worn != "nothing" and self.adaptation.in_training
 
     @property
     def forced(self) -> bool:

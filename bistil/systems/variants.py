@@ -100,8 +100,9 @@ def _merged(base: Any, change: Any) -> Any:
     found = dict(base)
     for key, value in change.items():
         if key == "terms" and isinstance(value, Mapping):
-            terms = {name: _merged(found[key].get(name), term) for name, term in value.items()}
-            found[key] = {name: one for name, one in {**found[key], **terms}.items() if one is not None}
+            old = found.get(key, {})
+            terms = {name: _merged(old.get(name), term) for name, term in value.items()}
+            found[key] = {name: one for name, one in {**old, **terms}.items() if one is not None}
         else:
             found[key] = _merged(found.get(key), value)
     return found

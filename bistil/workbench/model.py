@@ -97,8 +97,7 @@ class Workbench:
 
     def narrows(self, name: str) -> bool:
         """Whether a system is a student that can be narrower than its teacher."""
-        student = self.experiment.system(name).student
-        return self.is_student(name) and student is not None and student.narrows
+        return self.experiment.system(name).narrows
 
     @cached_property
     def teachers(self) -> tuple[str, ...]:

@@ -15,6 +15,8 @@ from tiny import entries, masked_lm, objective_of, state_losses
 from torch.nn.functional import layer_norm
 from transformers import RobertaConfig
 
+from bistil.distil.objective import compare
+from bistil.distil.terms import Context, Reading
 from bistil.distil.width import Narrowing, check_drf, cosines, initialise_narrow, principal_basis
 from bistil.errors import InputError
 from bistil.losses import attention_loss, hidden_loss
@@ -163,6 +165,14 @@ def test_the_loss_compares_mapped_states_and_kept_heads(teacher) -> None:
     )
     torch.testing.assert_close(loss, hidden + attention)
     assert set(parts) == {"attention", "hidden"}
+
+
+def test_a_narrower_student_may_follow_predictions_alone(teacher) -> None:
+    student, narrowing = initialise_narrow(teacher, 3, 2, text)
+    ids, mask = next(iter(text()))
+    own, theirs = (Reading(encode(one, ids, mask, states=True)) for one in (student, teacher))
+    loss, parts = compare({}, own, theirs, {}, Context(mask), narrowing)
+    assert (float(loss), parts) == (0.0, {})
 
 
 @pytest.mark.parametrize("learned", [True, False])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from zoo import write_teacher
 
 from bistil.errors import InputError
 from bistil.experiment import Experiment
@@ -84,6 +85,18 @@ def test_what_exists_says_nothing_of_the_new_fields() -> None:
         assert student is not None
         assert not {"trim", "frozen"} & set(student.settings)
     assert SYSTEMS["eliquare-post"].student.settings["trim"] == "after"
+
+
+def test_positions_that_a_teacher_has_no_table_of_are_refused_before_any_work(
+    experiment, data, tmp_path: Path
+) -> None:
+    lines = data.text("qaa").read_text(encoding="utf-8").splitlines()
+    teacher = write_teacher(tmp_path / "teacher", "modernbert", lines)
+    variants = {"still": {"of": "eliquare-pre", "recipe": {"frozen": ["positions"]}}}
+    small = experiment(teacher=str(teacher), systems=["still:2"], variants=variants, targets={"ner": ["qac"]})
+    with pytest.raises(InputError, match="A table of positions was expected to be frozen, but ModernBert"):
+        Pipeline(small, data, Store(tmp_path / "store")).check()
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_plan_shows_the_steps_that_epochs_come_to(experiment, data, tmp_path: Path) -> None:

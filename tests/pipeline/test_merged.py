@@ -280,6 +280,13 @@ def test_what_a_teacher_cannot_label_is_refused_early(several, data, tmp_path: P
     assert not (tmp_path / "store").exists()
 
 
+def test_layers_that_a_merged_student_has_not_are_refused_early(several, data, tmp_path: Path) -> None:
+    asked = {"targets": {"retrieval": ["qac"]}, "retrieval": {"layers": [3]}}
+    small = several(systems=["merged"], **asked)
+    with pytest.raises(InputError, match=r"Layers from 0 to 2 were expected .* since merged has so many"):
+        Pipeline(small, data, Store(tmp_path / "store")).check()
+
+
 def test_a_merged_student_is_tuned_with_the_dropout_of_what_it_is_compared_with(
     several, data, tmp_path: Path
 ) -> None:

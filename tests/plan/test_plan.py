@@ -92,6 +92,38 @@ def test_without_language_adaptation_there_are_no_language_sfts(experiment) -> N
     assert kinds.count("task-sft") == 2 * 2  # a teacher that is not adapted is one teacher
 
 
+def test_what_learns_nothing_from_the_teacher_waits_for_no_language_sft(experiment) -> None:
+    bare = {"of": "bistil-st", "recipe": {"terms": {"attention": None, "hidden": None}}}
+    stages = foresee(experiment(systems=["bare:2"], variants={"bare": bare})).values()
+    assert {stage.kind for stage in stages} == {"vocabulary", "student", "task-sft", "evaluation", "timing"}
+
+
+def test_epochs_of_the_nearest_languages_adapter_are_of_its_own_text(
+    experiment, world: Path, tmp_path: Path
+) -> None:
+    folder = DataFolder(shutil.copytree(world, tmp_path / "data"))
+    folder.text("qac").write_text("ba bo .\n", encoding="utf-8")
+    grid = experiment(
+        source="qab",
+        targets={"ner": ["qac"]},
+        systems=["teacher-madx-nearest"],
+        typology={"from": "table", "among": ["qaa", "qab"]},
+        language_adapter={
+            "adapter": {"reduction": 2},
+            "sparse": {"epochs": 2, "learning_rate": 1e-3, "evaluations": 1},
+        },
+    )
+    store = Store(tmp_path / "store")
+    pipeline = Pipeline(grid, folder, store)
+    pipeline.check()
+    assert pipeline.nearest("qac") == "qaa"
+    stages = foresee(grid, folder, store).values()
+    found = {stage.job.arguments: stage.config["sft"] for stage in stages if stage.kind == "language-adapter"}
+    training, _ = pipeline.blocks("qaa").split(grid.text.held_out("qaa"))
+    assert found["qac",] == found["qac",].counted(len(training), grid.text.batch_size)
+    assert found["qac",].sparse.steps == -(-2 * len(training) // grid.text.batch_size)
+
+
 def test_the_lines_tell_sums_and_what_they_rest_on(experiment, tmp_path: Path, no_network) -> None:
     lines = list(plan_lines(experiment(), tmp_path, tflops=5.7))
     assert lines[0] == f"tiny: {len(foresee(experiment()))} stages for 14 scores"

@@ -84,6 +84,12 @@ def test_spiel_gets_the_steps_that_it_needs_to_update_its_support(experiment) ->
         "sparse": {"steps": 400, "learning_rate": 1e-3, "evaluations": 1},
     }
     assert shortened(experiment(language_sft=sft)).language_sft.sparse.steps == 54
+    slow = {"slow": {"of": "teacher-spiel-ag", "learning": {"interval": 50}}}
+    long = {"lottery": {"density": 0.1}, "dense": sft["sparse"], "sparse": sft["sparse"]}
+    short = shortened(
+        experiment(systems=["slow"], variants=slow, targets={"ner": ["qac"]}, task={"ner": {"sft": long}})
+    )
+    assert short.task_config(short.cells()[0]).sft.sparse.steps == 54
 
 
 def test_seeds_and_languages_make_no_other_kind() -> None:

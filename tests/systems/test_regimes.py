@@ -9,6 +9,7 @@ import yaml
 
 from bistil.errors import InputError
 from bistil.experiment import Cell, Experiment
+from bistil.plan import foresee
 from bistil.systems.regimes import Regime, find, under
 from bistil.systems.rows import Rows, Then
 from bistil.systems.table import SYSTEMS
@@ -92,6 +93,9 @@ def test_what_every_experiment_has_is_the_rows_of_the_table() -> None:
         ({"sources": ("qaa", "qab"), "total": 1}, "one example of each"),
         ({"shots": 3, "sources": (), "total": 5}, "of which there are none"),
         ({"sources": ("qab", "source", "qab")}, "Each of `sources` was expected once"),
+        ({"translated": "target", "of": "targets"}, "`of` is about `shots`, of which there are none"),
+        ({"sources": ("qab",), "upsample": 3}, "`upsample` is about `shots`"),
+        ({"shots": 3, "translator": "mt"}, "`translator` needs `translated` or `translate_test`"),
     ],
 )
 def test_a_regime_that_cannot_be_is_refused(said: dict[str, Any], told: str) -> None:
@@ -108,6 +112,41 @@ def test_exposure_needs_something_that_is_worn_while_the_task_is_learnt() -> Non
     for name in ("teacher-full", "teacher-adapter"):
         with pytest.raises(InputError, match="`expose` is for systems that wear"):
             under(SYSTEMS[name], exposed, "")
+
+
+def test_a_finished_model_reads_its_shots_as_often_as_epochs_say(experiment) -> None:
+    """Batches that the task's own schedule adds up to a step are not added up."""
+    phase = {"steps": 2, "learning_rate": 1e-3}
+    sft = {"lottery": {"density": 0.1}, "dense": phase, "sparse": {**phase, "accumulation": 4}}
+    few = {"few": {"shots": 6, "then": {"epochs": 3, "batch_size": 2}}}
+    small = experiment(
+        systems=["teacher-ltsft@few"],
+        regimes=few,
+        targets={"ner": ["qac"]},
+        task={"ner": {"sft": sft}},
+    )
+    config = small.task_config(small.cells()[0])
+    assert config.sft.sparse.batches * config.batch_size == 3 * 6
+
+
+def test_what_two_students_were_trained_in_at_once_is_not_tuned_further(experiment) -> None:
+    both = {"of": "monoshot", "learning": {"select": "biases", "through": "both", "carried": "values"}}
+    with pytest.raises(InputError, match="tunes an SFT or all weights further"):
+        experiment(systems=["both:2@sequential-4"], variants={"both": both})
+
+
+def test_files_of_two_translators_are_told_apart(experiment) -> None:
+    rows = [{"language": "target", "translated": by} for by in TRANSLATORS]
+    small = experiment(
+        systems=["own"],
+        variants={"own": {"of": "teacher-full", "learning": {"rows": rows}}},
+        targets={"nli": ["qac"]},
+        task={"nli": experiment().task["ner"]},
+        translators=TRANSLATORS,
+    )
+    stages = foresee(small)
+    [learnt] = [one.inputs for one in stages.values() if one.kind == "task-sft"]
+    assert {one.id for one in stages.values() if one.kind == "translation"} <= {*learnt.values()}
 
 
 def test_names_of_cells_carry_the_regime(experiment) -> None:

@@ -90,6 +90,44 @@ def test_explicit_pairs_come_as_text(experiment) -> None:
         ({"a": {"of": "teacher-full", "recipe": {"layers": "top"}}}, "is no student", "layers: top"),
         ({"a": {"of": "bistil-tf", "recipe": {"layrs": "top"}}}, "did you mean 'layers'", "layrs: top"),
         ({"a": {"of": "bistil-tf", "recipe": {"terms": {"soft": {"by": "kl"}}}}}, "lacks the key 'of'", ""),
+        (
+            {"a": {"of": "bistil-tf", "adaptation": {"terms": {"soft": None}}}},
+            "unknown key 'terms'",
+            "terms:",
+        ),
+        (
+            {"a": {"of": "bistil-tf", "recipe": {"terms": {"hidden": {"terms": {"soft": None}}}}}},
+            "unknown key 'terms'",
+            "terms:",
+        ),
+        (
+            {"a": {"of": "floor", "learning": {"rows": [{"language": "target"}]}}},
+            "A guess wears nothing",
+            "learning:",
+        ),
+        ({"a": {"of": "floor", "adaptation": {"worn": "sft"}}}, "A guess wears nothing", "adaptation:"),
+        ({"a": {"of": "teacher-ltsft", "learning": {"follows": "teacher"}}}, "is a whole model", "learning:"),
+        (
+            {"a": {"of": "teacher-full", "learning": {"exposed": "target"}}},
+            "for systems that wear",
+            "learning:",
+        ),
+        (
+            {"a": {"of": "teacher-madx", "adaptation": {"select": "biases"}}},
+            "`select` is for language SFTs",
+            "select:",
+        ),
+        (
+            {
+                "a": {
+                    "of": "teacher-of-language",
+                    "adaptation": {"worn": "adapter"},
+                    "learning": {"adapter": True, "select": None},
+                }
+            },
+            "another model wears language SFTs",
+            "adaptation:",
+        ),
     ],
 )
 def test_variants_that_cannot_be_are_refused_at_their_place(variants, told, line, tmp_path: Path) -> None:
@@ -107,3 +145,6 @@ def test_a_variant_stands_under_systems_with_its_factors(experiment) -> None:
     assert small.parsed == [("bistil-top", 2, 1)]
     with pytest.raises(InputError, match="is not a system"):
         experiment(variants=variants, systems=["bistil-top:2x2"])  # only an even start can be narrowed
+    wears = {"wears": {"of": "bistil-st", "adaptation": {"worn": "sft"}}}
+    with pytest.raises(InputError, match="is not a system"):  # the teacher's head does not fit its states
+        experiment(variants=wears, systems=["wears:2x2"])
