@@ -87,6 +87,23 @@ def test_what_an_experiment_may_not_say(experiment, changes, message: str) -> No
         experiment(**changes)
 
 
+def test_only_what_peft_wraps_cannot_change_its_sfts_from_batch_to_batch(experiment) -> None:
+    phase = {"steps": 2, "learning_rate": 0.1}
+    learnt = {"rows": [{"language": "target"}], "validated": [{"language": "source", "split": "dev"}]}
+
+    def made(**learning: str) -> None:
+        experiment(
+            systems=["own"],
+            variants={"own": {"of": "teacher-ltsft", "learning": {**learnt, **learning}}},
+            targets={"ner": ["qac"]},
+            task={"ner": {"sft": {"peft": {"density": 0.1}, "sparse": phase}}},
+        )
+
+    with pytest.raises(InputError, match="cannot be put on and off under peft's modules"):
+        made()  # what chooses the checkpoint is read in the source's SFT
+    made(select="biases")
+
+
 @pytest.mark.parametrize("density", [0.0, -0.1, 1.5])
 def test_a_density_outside_0_to_1_is_refused_while_reading(experiment, density: float) -> None:
     good = experiment()

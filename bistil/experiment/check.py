@@ -110,9 +110,12 @@ def _misfit(experiment: "Experiment", said: str, name: str, at: tuple[str | int,
     others = [task for task, one in experiment.task.items() if one.sft.lottery is None]
     if system.then is not None and others and not system.learning.select:
         return f"{said} tunes an SFT or all weights further; the settings of {others[0]} have neither."
-    several = len({part.language for part in system.learning.rows}) > 1 or system.learning.exposed
+    named = {part.language for part in rows}
+    many = "targets" in named and any(len(codes) > 1 for codes in experiment.tuned.values())
+    several = len(named) > 1 or many or system.learning.exposed
     wears = system.adaptation.worn == "sft" and system.adaptation.in_training and experiment.language_sft
-    wrapped = system.learning.peft or any(one.sft.peft for one in experiment.task.values())
+    by_settings = not system.learning.by and any(one.sft.peft for one in experiment.task.values())
+    wrapped = system.learning.peft or by_settings
     if several and wears and wrapped:
         return (
             f"{said} reads examples of several languages, whose SFTs cannot be put on and off under peft's"

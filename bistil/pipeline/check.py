@@ -204,6 +204,10 @@ def _check_students(inputs: Inputs, teacher: Teacher) -> None:
                 f" {experiment.teacher} has none. Give it one with `bistil pretrain` and `train: layers`, as"
                 " in data/teachers/e5-mlm.yaml, or learn none: `language_sft: null`."
             )
+        if cell.task in experiment.tuned and not system.guesses:
+            sft, own = experiment.task_config(cell).sft, system.model or system.own_teacher or system.merges
+            if sft.peft is not None and sft.peft.method == "ia3" and not own:
+                peers.check_ia3(teacher.encoder.config)
         if student is None or student.merges:
             continue
         frozen_parts(teacher.encoder, student.frozen)

@@ -48,10 +48,16 @@ class Rehearsed:
     phases: Sequence[Phase]
 
     def at_length(self, real: Sequence[Schedule]) -> float:
-        """The seconds that the stage takes with the real schedules of its phases."""
+        """The seconds that the stage takes with the real schedules of its phases; epochs that are not counted
+        are as many steps as their `at_most`, or as were rehearsed.
+        """
+        phases = [
+            (one.of_steps(one.bound or phase.schedule.steps), *phase)
+            for one, phase in zip(real, self.phases, strict=True)
+        ]
         more = (
             (schedule.steps - short.steps) * step + (evaluations(schedule) - evaluations(short)) * evaluation
-            for schedule, (short, step, evaluation) in zip(real, self.phases, strict=True)
+            for schedule, short, step, evaluation in phases
         )
         return self.seconds + sum(more)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from accelerate.utils import set_seed
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from bistil.errors import InputError
 from bistil.models.architectures import architecture
@@ -45,11 +45,25 @@ def rank(encoder: nn.Module, density: float, cut: int = 0) -> int:
     return max(1, round(density * total / sum(sum(weight.shape) for weight in linears)))
 
 
+def check_ia3(config: PreTrainedConfig) -> None:
+    """Refuse (IA)^3 where it would scale the queries too.
+
+    Raises:
+        InputError: one map gives queries, keys and values.
+    """
+    block = architecture(config).block
+    if block.key == block.query:
+        raise InputError(
+            f"(IA)^3 scales keys and values, but in a {config.model_type} one map gives them and the queries."
+            " Take another method."
+        )
+
+
 def peft_settings(encoder: PreTrainedModel, settings: PeftSft, cut: int = 0) -> Any:
     """Return the `peft` configuration for an encoder that lost `cut` parameters.
 
     Raises:
-        InputError: (IA)^3 would scale the queries too, since one map gives them, keys and values.
+        InputError: as `check_ia3`.
     """
     peft = library()
     if settings.method == "lora":
@@ -58,12 +72,8 @@ def peft_settings(encoder: PreTrainedModel, settings: PeftSft, cut: int = 0) -> 
         return peft.LoraConfig(
             r=size, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=modules
         )
+    check_ia3(encoder.config)
     kind = architecture(encoder.config)
-    if kind.block.key == kind.block.query:
-        raise InputError(
-            f"(IA)^3 scales keys and values, but in a {encoder.config.model_type} one map gives them and the"
-            " queries. Take another method."
-        )
     layers = [f"{kind.layers}{number}" for number in range(encoder.config.num_hidden_layers)]
     second = [f"{layer}.{kind.block.outer}" for layer in layers]
     chosen = [f"{layer}.{place}" for layer in layers for place in (kind.block.key, kind.block.value)]

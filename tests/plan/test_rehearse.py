@@ -2,6 +2,7 @@
 whole pipeline.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,13 @@ def test_a_stage_is_counted_up_by_its_steps_and_evaluations() -> None:
     assert (
         stage.at_length([schedule(124, 5), schedule(224, 4)]) == 40 + 100 * 0.5 + 3 * 3 + 200 * 0.25 + 2 * 3
     )
+
+
+def test_epochs_that_are_not_counted_are_as_long_as_they_may_be_or_as_was_rehearsed() -> None:
+    stage = Rehearsed(40.0, [Phase(schedule(24, 2), 0.5, 3.0)])
+    epochs = Schedule(epochs=2, learning_rate=1e-3, evaluations=2)
+    assert stage.at_length([epochs]) == 40.0
+    assert stage.at_length([replace(epochs, at_most=124)]) == 40.0 + 100 * 0.5
 
 
 def test_only_schedules_are_shortened_and_short_ones_stay(experiment) -> None:

@@ -12,11 +12,14 @@ import torch
 from sft_examples import bits, same_bits
 from test_train_sft import CONFIG, model
 from test_tune import tuned
+from zoo import write_teacher
 
 from bistil.errors import InputError
+from bistil.pipeline import Pipeline
 from bistil.sft.config import PeftSft
 from bistil.sft.delta import deltas_applied
 from bistil.sft.peers import library, rank
+from bistil.store.artefacts import Store
 from bistil.training.loop import Stopped
 from bistil.training.progress import Event
 
@@ -95,6 +98,15 @@ def test_the_rank_comes_nearest_to_the_density() -> None:
     for density in (0.05, 0.2, 0.5):
         assert abs(rank(encoder, density) * step - density * total) <= step / 2
     assert rank(encoder, 1e-9) == 1
+
+
+@pytest.mark.usefixtures("peft")
+def test_ia3_of_a_teacher_with_one_map_is_refused_before_any_work(experiment, data, tmp_path: Path) -> None:
+    lines = data.text("qaa").read_text(encoding="utf-8").splitlines()
+    teacher = write_teacher(tmp_path / "teacher", "modernbert", lines)
+    small = experiment(teacher=str(teacher), systems=["teacher-ia3"], targets={"ner": ["qac"]})
+    with pytest.raises(InputError, match="in a modernbert one map gives them"):
+        Pipeline(small, data, Store(tmp_path / "store")).check()
 
 
 def test_settings_and_a_missing_library_are_told(monkeypatch) -> None:
