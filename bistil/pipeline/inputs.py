@@ -166,6 +166,12 @@ class Inputs(Examples):
                 return (cell.target,)
         return self.experiment.languages(cell.target)
 
+    def member(self, cell: Cell) -> dict[str, str]:
+        """What a stage says of whose student it is made from, where a family is of several targets."""
+        student = self.system(cell).student
+        several = student is not None and student.family and len(self.languages(cell)) > 2
+        return {"member": cell.target} if several else {}
+
     @cached_property
     def typology(self) -> Typology:
         """The features of languages."""

@@ -96,6 +96,8 @@ def moved(inputs: Inputs, cell: Cell) -> dict[str, str]:
     """
     learning = inputs.system(cell).learning
     told = {"used": learning.used, "carried": learning.carried} if learning.moves else {}
+    if learning.moves and learning.used == "target":
+        told |= inputs.member(cell)
     return told | inputs.reading(cell)
 
 

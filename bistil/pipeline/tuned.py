@@ -153,6 +153,8 @@ def make_task_sft(
     for name, usual in (("through", "target"), ("layers", 0)):
         if (said := getattr(learning, name)) != usual:
             settings[name] = said
+    if learning.through != "source":
+        settings |= inputs.member(cell)
     if system.guided:
         settings["follows"] = learning.follows
     settings |= inputs.reading(cell)

@@ -21,7 +21,7 @@ from bistil.models.load import load_encoder
 from bistil.pipeline import Pipeline
 from bistil.pipeline.tuned import carried
 from bistil.sft.delta import SparseDelta, base_hash
-from bistil.store.artefacts import Store
+from bistil.store.artefacts import Artefact, Store, artefact_id
 from bistil.systems.table import SYSTEMS
 from bistil.tasks.retrieval import Side, parallel, retrieve
 from bistil.text.corpora import Batches, read_lines, to_blocks
@@ -222,6 +222,32 @@ def test_the_checkpoint_can_be_chosen_by_another_metric(corpora, wordpiece, tmp_
     assert losses[1] < losses[0]
     kept = state(found)
     assert all(torch.equal(kept[name], states[0][name]) for name in kept)
+
+
+def test_the_students_of_a_groups_family_are_told_apart(
+    experiment, data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noted(self: Store, kind: str, config: Any, inputs: Any, build: Any) -> Artefact:
+        name = artefact_id(kind, config, inputs)
+        return Artefact(tmp_path / kind / name, {"id": name, "kind": kind, "metrics": {}})
+
+    monkeypatch.setattr(Store, "run", noted)
+    variants = {"carried": {"of": "monoshot", "learning": {"through": "source"}}}
+
+    def same(system: str, *stages: str) -> list[bool]:
+        grid = experiment(
+            systems=[system],
+            variants=variants,
+            targets={"ner": ["qab", "qac"]},
+            groups=[["qab", "qac"]],
+            on_source=True,
+        )
+        pipeline = Pipeline(grid, data, Store(tmp_path))
+        ids = [[getattr(pipeline, stage)(cell).id for cell in grid.cells()] for stage in stages]
+        return [one == other for one, other in ids]
+
+    assert same("monoshot:2", "student", "task_sft") == [True, False]
+    assert same("carried:2", "task_sft", "source_evaluation", "deployed") == [True, False, False]
 
 
 def test_differences_keep_the_distance_of_two_students_and_values_bring_them_together() -> None:
