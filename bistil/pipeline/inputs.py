@@ -247,6 +247,18 @@ class Inputs(Examples):
         """So many of a file's pairs of sentences score retrieval, the first ones; None for all."""
         return self.experiment.retrieval.pairs if RETRIEVAL in self.experiment.targets else 0
 
+    @property
+    def paired(self) -> tuple[str, ...]:
+        """The languages whose pairs of sentences with the source are read, to be scored or to pick a
+        checkpoint.
+        """
+        codes = list(self.experiment.targets.get(RETRIEVAL, ()))
+        for cell in self.experiment.cells() if self.experiment.general.select == "retrieval" else ():
+            student = self.system(cell).student
+            if student is not None and student.follows and not student.merges:
+                codes += [code for code in self.languages(cell) if code != self.experiment.source]
+        return tuple(dict.fromkeys(codes))
+
     def spare_pairs(self, codes: tuple[str, ...]) -> dict[str, list[tuple[str, str]]]:
         """For each language but the source some pairs of sentences that score nothing.
 

@@ -62,7 +62,7 @@ def make_trimmed_teacher(inputs: Inputs) -> Artefact:
 
     files = {" ".join(name): file_id(data.file(column(name[0]), *name[1:])) for name in inputs.task_files}
     made = {name: one for task in experiment.tuned for name, one in inputs.translations(task).items()}
-    for target in experiment.targets.get(RETRIEVAL, ()):
+    for target in inputs.paired:
         pairs = filter(None, parallel_files(data, experiment.source, target))
         files |= {f"pairs {target} {number}": file_id(path) for number, path in enumerate(pairs)}
     settings: dict[str, Any] = {"characters": characters, "lines": experiment.text.lines}
@@ -86,7 +86,7 @@ def _counts(inputs: Inputs, tokenizer: PreTrainedTokenizerFast) -> list[Ids]:
         rows = task.for_training(known).encode(every, tokenizer, max_length=experiment.task[name].max_length)
         ids = np.concatenate([np.array(row["input_ids"], np.int64) for row in rows])
         found.append(np.bincount(ids, minlength=size(tokenizer)))
-    for target in experiment.targets.get(RETRIEVAL, ()):
+    for target in inputs.paired:
         pairs = parallel(inputs.data, experiment.source, target)
         prefix = experiment.retrieval.prefix
         found.append(count_tokens(tokenizer, [prefix + line for pair in pairs for line in pair]))

@@ -173,6 +173,17 @@ def test_what_stands_before_sentences_to_be_found_is_kept(make: Make) -> None:
     assert set(ids) <= set(kept(found).tolist())
 
 
+def test_pairs_that_pick_a_checkpoint_are_kept_whole(make: Make) -> None:
+    schedule = {"steps": 2, "learning_rate": 1e-3, "evaluations": 1}
+    general = {"lrf": 2, "batch_size": 4, "select": "retrieval", "schedule": schedule}
+    cut = make("experiment", systems=["bistil-st:2"], general=general)
+    pairs = cut.spare_pairs(("qaa", "qac"))["qac"]
+    sentences = [sentence for pair in pairs for sentence in pair]
+    mine = [kept(cut)[ids].tolist() for ids in cut.teacher.tokenizer(sentences).input_ids]
+    assert mine == make("none").teacher.tokenizer(sentences).input_ids
+    assert "pairs qac 0" in cut.trimmed_teacher().manifest["inputs"]
+
+
 def test_settings_of_stages_do_not_tell_twice(make: Make, experiment, data, tmp_path: Path) -> None:
     unsaid = Pipeline(
         dataclasses.replace(make("none").experiment, text=experiment(text=TEXT).text),
