@@ -77,6 +77,14 @@ def test_cells_are_the_whole_grid(experiment) -> None:
             },
             "cannot be put on and off under peft's modules",
         ),
+        (
+            {
+                "systems": ["bistil-tf:2@exposed"],
+                "regimes": {"exposed": {"expose": "target"}},
+                "language_sft": None,
+            },
+            "of which there are none: `language_sft: null`",
+        ),
         ({"target_groups": {"far": ["qbz"]}}, "of targets of the experiment"),
         ({"target_groups": {"far": []}}, "has no targets"),
         ({"target_groups": {"qac": ["qac"]}}, "is a language's"),

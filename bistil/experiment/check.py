@@ -110,6 +110,8 @@ def _misfit(experiment: "Experiment", said: str, name: str, at: tuple[str | int,
     others = [task for task, one in experiment.task.items() if one.sft.lottery is None]
     if system.then is not None and others and not system.learning.select:
         return f"{said} tunes an SFT or all weights further; the settings of {others[0]} have neither."
+    if system.learning.exposed and experiment.language_sft is None and not system.adaptation.hangs:
+        return f"{said} is exposed to languages' SFTs, of which there are none: `language_sft: null`."
     named = {part.language for part in rows}
     many = "targets" in named and any(len(codes) > 1 for codes in experiment.tuned.values())
     several = len(named) > 1 or many or system.learning.exposed

@@ -17,6 +17,7 @@ from bistil.pipeline.gathered import check_gathered
 from bistil.pipeline.inputs import Inputs
 from bistil.pipeline.started import frozen_parts
 from bistil.sft import peers
+from bistil.sft.lottery import check_parts
 from bistil.systems.layers import layer_pairs, start_layers, student_depth
 from bistil.systems.system import System
 from bistil.tasks import RETRIEVAL, column
@@ -165,6 +166,8 @@ def check_shapes(experiment: Experiment, config: PreTrainedConfig) -> None:
                 f"Layers from 0 to {own} were expected under `layers` of `retrieval`, since {cell.system} has"
                 f" so many, but got {asked}."
             )
+        if there and (system.adaptation.part or system.learning.part in ("outer", "middle")):
+            check_parts(own)
         if student is None or student.merges:
             continue
         layers = student.start if student.start != "random" else "uniform" if depth % own == 0 else "bottom"

@@ -238,17 +238,22 @@ def random_positions(numel: int, count: int, random: np.random.Generator) -> Ten
     return torch.from_numpy(np.sort(random.choice(numel, count, replace=False, shuffle=False)))
 
 
-def _middle(encoder: nn.Module) -> set[int]:
-    """The ids of the parameters of the layers between the first and the last quarter.
+def check_parts(depth: int) -> None:
+    """Refuse to tell outer and middle layers of so many apart.
 
     Raises:
         InputError: there are too few layers.
     """
+    if depth < 4:
+        raise InputError(f"Outer and middle layers are told apart from 4 layers on, but there are {depth}.")
+
+
+def _middle(encoder: nn.Module) -> set[int]:
+    """The ids of the parameters of the layers between the first and the last quarter."""
     config: Any = encoder.config
     depth, prefix = config.num_hidden_layers, ARCHITECTURES[config.model_type].layers
+    check_parts(depth)
     quarter = depth // 4
-    if not quarter:
-        raise InputError(f"Outer and middle layers are told apart from 4 layers on, but there are {depth}.")
     inner = (encoder.get_submodule(f"{prefix}{number}") for number in range(quarter, depth - quarter))
     return {id(parameter) for layer in inner for parameter in layer.parameters()}
 

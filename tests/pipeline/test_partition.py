@@ -62,6 +62,15 @@ def test_parts_are_for_sparse_fine_tunings_alone(experiment) -> None:
         small.task_config(small.cells()[0])
 
 
+def test_parts_of_students_with_few_layers_are_refused_before_any_work(
+    experiment, data, tmp_path: Path
+) -> None:
+    few = {"few": {"of": "bistil-tf", "learning": {"part": "outer"}}}
+    small = experiment(systems=["few:2"], targets={"ner": ["qac"]}, variants=few)
+    with pytest.raises(InputError, match="told apart from 4 layers on, but there are 3"):
+        Pipeline(small, data, Store(tmp_path / "store")).check()
+
+
 def test_the_partition_on_miniworld_is_of_both_kinds() -> None:
     file = Experiment.read(ROOT / "data" / "experiments" / "miniworld-partition.yaml")
     parts = {name: (one.adaptation.part, one.learning.part) for name, one in _systems(file).items()}
