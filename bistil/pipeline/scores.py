@@ -95,7 +95,7 @@ def moved(inputs: Inputs, cell: Cell) -> dict[str, str]:
     how its text is cut.
     """
     learning = inputs.system(cell).learning
-    told = {"used": learning.used, "carried": learning.carried} if learning.moves else {}
+    told: dict[str, str] = {"used": learning.used, "carried": learning.carried} if learning.moves else {}
     if learning.moves and learning.used == "target":
         told |= inputs.member(cell)
     return told | inputs.reading(cell)
