@@ -117,7 +117,7 @@ def _tagged(path: Path, start: int, lines: Sequence[str]) -> Tagged:
     """One sentence of a file whose first line has the number `start`; comments and document marks leave it
     empty.
     """
-    words, tags = [], []
+    words, tags = list[str](), list[str]()
     for number, line in enumerate(lines, start=start):
         columns = _columns(path, number, line)
         if columns is None:
