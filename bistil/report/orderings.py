@@ -1,10 +1,10 @@
 """The orderings that the papers claim (BiStil, LT-SFT, SpIEL), put to the test on one's own rows: each with
 its numbers and a verdict.
 
-Notable: two systems are compared on the targets and seeds that both have. A claim holds only where its
-interval over seeds and its interval over targets both exclude zero, since only then it speaks of other
-languages. It holds here where it does on each of the targets and its interval over seeds alone excludes zero.
-What is less is called leaning or open, whatever the means say.
+Notable: two systems are compared on the targets and seeds that both have, or on all seeds where they have
+none in common. A claim holds only where its interval over seeds and its interval over targets both exclude
+zero, since only then it speaks of other languages. It holds here where it does on each of the targets and its
+interval over seeds alone excludes zero. What is less is called leaning or open, whatever the means say.
 """
 
 from collections.abc import Collection, Iterable, Sequence
