@@ -11,6 +11,7 @@ sentences alone instead of packed, position embeddings that start as sinusoids, 
 30 % masked, a high learning rate."""
 
 import json
+import math
 import random
 import threading
 from collections.abc import Mapping
@@ -35,7 +36,7 @@ from bistil.text.corpora import Batches, Blocks, cut, held_out, pairs_to_blocks,
 from bistil.text.written import open_to_others
 from bistil.training.loop import History, Objective, Run, fit
 from bistil.training.mlm import evaluate_mlm, masked_lm_loss
-from bistil.training.progress import Listener, silent
+from bistil.training.progress import WARNING, Event, Listener, silent
 
 __all__ = [
     "LAST",
@@ -47,10 +48,12 @@ __all__ = [
     "pretrain",
     "read_text",
     "save_teacher",
+    "unlearnt",
     "weights_folder",
 ]
 
 PARALLEL = "parallel"
+LOSS = "eval_loss_"
 LAST = "history.json"
 """What `save_teacher` writes last."""
 CPU = torch.device("cpu")
@@ -158,7 +161,26 @@ def pretrain(
         seed=config.seed,
         optimizer=_optimizer(mlm, config),
     )
+    if told := unlearnt(history):
+        progress(Event(f"{WARNING}{told}", schedule.steps, schedule.steps))
     return mlm, tokenizer, history
+
+
+def unlearnt(history: History) -> str:
+    """What there is to say of languages in which the kept model, that of the least held-out loss, predicts no
+    better than by how often tokens are used; "" where there are none.
+    """
+    best = min((one for one in history if "eval_loss" in one), key=lambda one: one["eval_loss"], default={})
+    losses = {name.removeprefix(LOSS): value for name, value in best.items() if name.startswith(LOSS)}
+    above = [code for code, loss in losses.items() if loss >= best.get(f"eval_entropy_{code}", math.inf)]
+    if not above:
+        return ""
+    shown = ", ".join(f"{code} {losses[code]:.2f} of {best[f'eval_entropy_{code}']:.2f}" for code in above)
+    return (
+        f"the held-out loss ended at or above the unigram entropy in {shown} nats: there the teacher has"
+        " learnt no more than how often tokens are used. Lower `learning_rate`, rise to it longer"
+        " (`warmup_share`), or give it more steps."
+    )
 
 
 def _freeze(mlm: PreTrainedModel, train: str) -> None:

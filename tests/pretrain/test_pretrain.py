@@ -25,6 +25,7 @@ from bistil.pretrain import (
     pretrain,
     read_text,
     save_teacher,
+    unlearnt,
     weights_folder,
 )
 from bistil.tasks.retrieval import all_parallel_files, sentences_in
@@ -89,6 +90,24 @@ def test_thirty_steps_lower_the_held_out_loss(trained) -> None:
         assert evaluations[-1][name] < evaluations[0][name]
         assert evaluations[-1][name] < np.log(len(trained[1])) - 0.1
     assert all("eval_loss_parallel" in entry for entry in evaluations)
+
+
+def test_a_teacher_that_learnt_only_how_often_tokens_are_used_is_a_warning(
+    text: Text, tmp_path: Path
+) -> None:
+    told = list[str]()
+    config = dataclasses.replace(CONFIG, schedule=Schedule(steps=2, learning_rate=1e-4), parallel_share=0.0)
+    pretrain(config, text, tmp_path, progress=lambda event: told.append(event.stage) if event.told else None)
+    [warning] = told
+    assert "at or above the unigram entropy in qaa " in warning
+    entropies = {"eval_entropy_a": 5.5, "eval_entropy_b": 5.0}
+    history: list[dict[str, float]] = [
+        {"eval_loss": 5.0, "eval_loss_a": 6.0, "eval_loss_b": 4.0, **entropies},
+        {"eval_loss": 6.0, "eval_loss_a": 6.0, "eval_loss_b": 6.0, **entropies},
+        {"loss": 4.0},
+    ]
+    assert "in a 6.00 of 5.50 nats" in unlearnt(history)  # of the kept model, whose loss is the least
+    assert unlearnt([{**history[0], "eval_loss_a": 5.0}]) == unlearnt([]) == ""
 
 
 def test_a_stopped_run_resumes_to_the_same_weights(trained, text: Text, tmp_path: Path) -> None:
