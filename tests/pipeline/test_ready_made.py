@@ -76,8 +76,9 @@ def test_layers_of_a_task_above_a_distilbert_have_its_width(wordpiece) -> None:
 def test_models_that_cannot_be_are_refused(ready, data, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"'smal', which is not under `teachers` \(distilled, bare\)"):
         ready(systems=["x"], variants={"x": {"of": "teacher-full", "model": "smal"}})
-    for of in ("bistil-tf", "teacher-madx", "floor"):
-        with pytest.raises(InputError, match="`model` is for a whole model"):
+    whole, adapters = "`model` is for a whole model", "another model wears language SFTs or nothing"
+    for of, told in (("bistil-tf", whole), ("teacher-madx", adapters), ("floor", whole)):
+        with pytest.raises(InputError, match=told):
             ready(systems=["x"], variants={"x": {"of": of, "model": "distilled"}})
     long = {"length": 67, "batch_size": 4, "lines": 60}
     write_teacher(tmp_path / "longer", "deberta-v2", ["a b c", "b c d"] * 50)  # 68 positions
