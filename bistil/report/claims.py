@@ -46,21 +46,19 @@ def claims_table(results: Sequence[Path]) -> str:
     counted = ", ".join(f"{verdict} {counts[verdict]}" for verdict in VERDICTS if counts[verdict])
     lacking = f"; not run {len(found) - len(told)}" if len(found) > len(told) else ""
     lines = [
-        ["expected", "claimed in", "report", "task", "targets won", "seeds", "points", "verdict"],
-        ["---", "---", "---", "---", "---:", "---:", "---:", "---"],
+        ["expected", "verdict", "points", "targets won", "report", "claimed in"],
+        ["---", "---", "---:", "---:", "---", "---"],
     ]
     for folder, claim in told:
         metric = metric_label(claim.metric or primary_metric(rows[folder], claim.setting.task))
         lines.append(
             [
                 claim.text,
-                claim.source or "–",
-                folder.name,
-                f"{claim.setting.task} {metric.removesuffix(' (%)')}",
-                f"{claim.wins} of {len(claim.targets)}",
-                str(claim.seeds),
-                signed(claim.difference) + _reach(claim),
                 claim.verdict if claim.verdict in (LEANS, OPEN, AGAINST) else f"**{claim.verdict}**",
+                signed(claim.difference) + _reach(claim),
+                f"{claim.wins} of {len(claim.targets)}, {claim.seeds} seed{'s' * (claim.seeds != 1)}",
+                f"{folder.name}, {claim.setting.task}: {metric.removesuffix(' (%)')}",
+                claim.source or "–",
             ]
         )
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)

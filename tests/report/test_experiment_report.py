@@ -246,10 +246,10 @@ def test_claims_are_told_by_report_with_what_was_not_run(tmp_path: Path) -> None
     ]
     counted, _, *lines = readme.claims_table(found).splitlines()
     assert counted == "2 orderings: leans towards it 1, leans against it 1; not run 1."
-    sides = "| teacher-ltsft > monoshot lrf 2 | table 1"
+    sides = "| teacher-ltsft > monoshot lrf 2"
     assert lines[2:] == [
-        f"{sides} | one | parsing LAS | 1 of 1 | 1 | +10.0 | leans towards it |",
-        f"{sides} | two | parsing LAS | 0 of 1 | 1 | −10.0 | leans against it |",
+        f"{sides} | leans towards it | +10.0 | 1 of 1, 1 seed | one, parsing: LAS | table 1 |",
+        f"{sides} | leans against it | −10.0 | 0 of 1, 1 seed | two, parsing: LAS | table 1 |",
     ]
     text = "<!-- claims:one two none -->\n<!-- end -->"
     assert counted in readme.refreshed(text, tmp_path)
@@ -258,7 +258,7 @@ def test_claims_are_told_by_report_with_what_was_not_run(tmp_path: Path) -> None
     results = write("three", 50.0, [{**better, "metric": "uas"}])
     rows = [{**one, "metric": metric} for one in read_results(results) for metric in ("las", "uas")]
     write_results(results, rows)
-    told = "| teacher-ltsft > monoshot lrf 2 by UAS | table 1 | three | parsing UAS | 1 of 1 |"
+    told = "1 of 1, 1 seed | three, parsing: UAS | table 1 |"
     assert told in readme.claims_table([results])
 
 
