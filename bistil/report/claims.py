@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from bistil.evaluation.results import metric_label, of_run_seeds, primary_metric, read_results
-from bistil.report.asked import claims_of, read_asked, seen_by_teacher
+from bistil.evaluation.results import Row, metric_label, of_run_seeds, primary_metric, read_results
+from bistil.report.asked import Asked, claims_of, read_asked, seen_by_teacher
 from bistil.report.orderings import (
     AGAINST,
     FAILS,
@@ -23,11 +23,10 @@ from bistil.report.templates import signed
 VERDICTS = (HOLDS, HERE, LEANS, OPEN, AGAINST, NOT_HERE, FAILS)
 
 
-def claims_in(folder: Path) -> list[Claim]:
+def claims_in(rows: Sequence[Row], asked: Asked | None) -> list[Claim]:
     """What a report's rows say of what its experiment claims, and of what every experiment is asked."""
-    rows, asked = of_run_seeds(read_results(folder / "results.csv")), read_asked(folder)
     return orderings(
-        rows,
+        of_run_seeds(rows),
         seen=None if asked is None else seen_by_teacher(asked),
         chains=[] if asked is None else claims_of(asked),
     )
@@ -37,11 +36,11 @@ def claims_table(results: Sequence[Path]) -> str:
     """The claims of some results.csv as markdown: a sentence that counts the verdicts, and a line for each
     claim whose systems were run.
     """
-    found = [(path.parent, claim) for path in results for claim in claims_in(path.parent)]
+    rows = {path.parent: read_results(path) for path in results}
+    found = [(folder, claim) for folder in rows for claim in claims_in(rows[folder], read_asked(folder))]
     told = [(folder, claim) for folder, claim in found if claim.verdict != NOT_RUN]
     if not told:
         return "*Not run yet.*"
-    rows = {path.parent: read_results(path) for path in results}
     counts = Counter(claim.verdict for _, claim in told)
     counted = ", ".join(f"{verdict} {counts[verdict]}" for verdict in VERDICTS if counts[verdict])
     lacking = f"; not run {len(found) - len(told)}" if len(found) > len(told) else ""
